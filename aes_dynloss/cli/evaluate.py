@@ -1,0 +1,76 @@
+"""``aes-dynloss evaluate``: measure a file of predictions against human scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aes_dynloss.errors import DataError
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("predictions", type=FILE)
+@click.option(
+    "--references", type=FILE, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
+)
+@click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
+@click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}.")
+@click.option(
+    "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
+)
+@click.option("--id-column", help="Column of essay ids.  [default: essay_id]")
+@click.option("--prompt-column", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
+@click.option("--reference-column", help="Column of human scores.  [default: reference]")
+@click.option("--second-column", help="Column of a second human's scores.  [default: second_reference, if there]")
+@click.option("--raw-column", help="Column of unrounded predictions.  [default: raw, if there]")
+@click.option("--score-column", help="Column of predicted score points.  [default: score, if there]")
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Write report.json into this folder."
+)
+@click.option("--force", is_flag=True, help="Replace a report.json that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
+def evaluate(
+    *,
+    predictions: Path,
+    references: Path | None,
+    dev: Path | None,
+    prompts: Path | None,
+    spans: tuple[str, ...],
+    id_column: str | None,
+    prompt_column: str | None,
+    reference_column: str | None,
+    second_column: str | None,
+    raw_column: str | None,
+    score_column: str | None,
+    output_dir: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and its kin per prompt, with intervals.
+
+    The file has a row an essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
+    prediction) or score (score point) or both.
+    """
+    # Heavy imports here keep --help fast.
+    from aes_dynloss.evaluation.columns import ColumnNames
+    from aes_dynloss.evaluation.predictions import read_predictions
+    from aes_dynloss.evaluation.ranges import parse_range, read_ranges
+    from aes_dynloss.evaluation.report import build_report, report_json, write_report
+    from aes_dynloss.evaluation.report_text import report_table
+
+    target = None if output_dir is None else output_dir / "report.json"
+    if target is not None and target.exists() and not force:
+        raise DataError(f"{target} is there already. Choose another --output-dir, or give --force to replace it.")
+    columns = ColumnNames(id_column, prompt_column, reference_column, second_column, raw_column, score_column)
+    ranges = read_ranges(prompts) if prompts is not None else {}
+    ranges |= dict(parse_range(span) for span in spans)
+    test = read_predictions(predictions, columns=columns, references=references, ranges=ranges)
+    dev_table = None if dev is None else read_predictions(dev, columns=columns, ranges=ranges)
+    report = build_report(test, dev=dev_table)
+    if target is not None:
+        write_report(report, target)
+        click.echo(f"Wrote {target}", err=True)
+    click.echo(report_json(report) if as_json else report_table(report), nl=not as_json)

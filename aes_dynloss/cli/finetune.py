@@ -1,0 +1,45 @@
+"""``aes-dynloss finetune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for everything the run leaves behind."
+)
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
+@click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+def finetune(
+    config: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool, force: bool, print_config: bool
+) -> None:
+    """Fine-tune a scorer as CONFIG says.
+
+    CONFIG is a YAML file (`aes-dynloss init` makes one); KEY=VALUE changes it, such as training.epochs=3.
+    Paths in it are relative to the current folder.
+    """
+    from aes_dynloss.configfile import apply_overrides, read_mapping, validate
+    from aes_dynloss.essays.finetune_config import FinetuneConfig
+
+    if resume and force:
+        raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
+    resolved = validate(FinetuneConfig, apply_overrides(read_mapping(config), overrides), str(config))
+    if print_config:
+        import yaml
+
+        click.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+        return
+    if output_dir is None:
+        raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
+    from aes_dynloss.essays.finetune import finetune as run
+    from aes_dynloss.evaluation.report_text import report_table
+
+    result = run(resolved, output_dir, resume=resume, force=force)
+    click.echo(report_table(result.report))
+    click.echo(f"Model: {output_dir / 'model'}\nReport: {output_dir / 'report.json'}", err=True)

@@ -1,0 +1,218 @@
+"""Configuration files: YAML plus ``key=value`` overrides, checked against pydantic models.
+
+The models stand beside the code that they configure; this module knows none of them. All faults of a file are
+reported together, and a key that does not exist is answered with the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aes_dynloss.errors import ConfigError
+
+Model = TypeVar("Model", bound="ConfigModel")
+
+
+class ConfigModel(BaseModel):
+    """A part of the configuration: frozen, and closed to keys that it does not name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML as people mean it: ``1e-5`` is a number, ``no`` and ``007`` are words, a key stands once, no aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        """Refuse aliases: with them a short file can be endless."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read here", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _without_surprises() -> None:
+    kept = {
+        first: [(tag, pattern) for tag, pattern in rules if tag not in _RETYPED]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _YamlLoader.yaml_implicit_resolvers = kept
+    _YamlLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
+    number = re.compile(r"^[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?$")
+    _YamlLoader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    # Added last and looked up first to last: whole numbers must not be read as floats.
+    for first in "-+0123456789":
+        rules = _YamlLoader.yaml_implicit_resolvers[first]
+        rules.insert(0, ("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d*)$")))
+    _YamlLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+    _YamlLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+# Dates are words here, 0x1f and 1:30 too: an essay id is never a date.
+_RETYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp")}
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
+    result: dict[Any, Any] = {}
+    yield result  # YAML's way to allow anchors that point to themselves
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str | int | float):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a key must be a word or number, found {key!r}", key_node.start_mark
+            )
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+        seen.add(key)
+    result.update(loader.construct_mapping(node, deep=True))
+
+
+_without_surprises()
+
+
+def parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """Read one YAML document.
+
+    Args:
+        text: The document.
+        where: Its name in messages.
+
+    Raises:
+        ConfigError: The text is no YAML; the message names the line.
+    """
+    try:
+        return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        words = getattr(error, "problem", None) or str(error) or "nested too deeply"
+        raise ConfigError(f"{where}{place}: not valid YAML: {words}.") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file that holds a mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not UTF-8, is no YAML or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}. Give the path of a configuration file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(values)}.")
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Lay ``key.inner=value`` over a mapping; a value is read as YAML.
+
+    Args:
+        values: The mapping, left as it is.
+        overrides: Such as ``training.epochs=3`` or ``data.keep_prompts=[1,3]``.
+
+    Raises:
+        ConfigError: An override has no ``=``, no key, or reaches into something that is no mapping.
+    """
+    result = _copied(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
+        inner = result
+        for key in keys[:-1]:
+            if not isinstance(inner.get(key), dict):
+                if inner.get(key) is not None:
+                    raise ConfigError(
+                        f"Override {override!r}: {key} holds {_kind(inner[key])}, so nothing in it can be set."
+                    )
+                inner[key] = {}
+            inner = inner[key]
+        inner[keys[-1]] = parse_yaml(text, f"override {override!r}")
+    return result
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Build a configuration from plain values.
+
+    Args:
+        model: The configuration's class.
+        values: Nested mappings, as YAML gives them.
+        where: The file's name in messages.
+
+    Raises:
+        ConfigError: With every fault at once, one a line.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = dict.fromkeys(_fault_words(model, dict(fault)) for fault in error.errors())
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(f"{where} has {many}:\n{lines}") from None
+
+
+def _fault_words(model: type[BaseModel], fault: dict[str, Any]) -> str:
+    location = [part for part in fault["loc"] if not _is_branch(part)]
+    name = ".".join(str(part) for part in location) or "the file"
+    if fault["type"] == "extra_forbidden":
+        known = _names_beside(model, fault["loc"])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
+        return f"{name}: there is no such key; {advice}"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
+    if fault["type"] in {"missing", "value_error"}:
+        return f"{name}: {message.replace('field required', 'this key is required')}"
+    return f"{name}: {message}, found {_kind(fault['input'])}"
+
+
+def _is_branch(part: object) -> bool:
+    """Whether pydantic added this part of a location to name a member of a union."""
+    return isinstance(part, str) and ("[" in part or part in {"float", "int", "str"} or part.endswith("Config"))
+
+
+def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[str]:
+    """Names of the keys that may stand where ``location`` points to one that may not."""
+    models: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        inner: list[type[BaseModel]] = []
+        for candidate in models:
+            field = candidate.model_fields.get(str(part))
+            inner += _models_in(field.annotation) if field is not None else []
+        named = [candidate for candidate in models if candidate.__name__ == part]
+        models = named or inner or models
+    return sorted({name for candidate in models for name in candidate.model_fields})
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

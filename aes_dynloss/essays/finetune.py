@@ -1,0 +1,229 @@
+"""Fine-tuning from a configuration to a model folder, predictions and a report."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from aes_dynloss.essays.activations import frozen_part_computed
+from aes_dynloss.essays.encoders import load_encoder, load_tokenizer, longest_window
+from aes_dynloss.essays.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.examples import EssayExamples, tokenized
+from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.manifest import build_manifest
+from aes_dynloss.essays.model_card import model_card
+from aes_dynloss.essays.postprocessing import fit_postprocessing
+from aes_dynloss.essays.prompt_scales import measure_scales
+from aes_dynloss.essays.readers import read_essays
+from aes_dynloss.essays.scorer import EssayScorer
+from aes_dynloss.essays.scoring_model import ScoringModel
+from aes_dynloss.essays.splits import split_essays
+from aes_dynloss.essays.tokenization import Chunker
+from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
+from aes_dynloss.evaluation.floors import measure_floors
+from aes_dynloss.evaluation.predictions import write_predictions
+from aes_dynloss.evaluation.report import build_report, write_report
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.loop import CHECKPOINT, fit
+from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.run_folder import run_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+MODEL, REPORT, MANIFEST = "model", "report.json", "manifest.json"
+PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
+PRODUCTS = (MANIFEST, MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, REPORT)
+SELECT_BY = "qwk"
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a run left behind.
+
+    Args:
+        folder: The output folder.
+        report: The content of report.json.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+
+
+def finetune(
+    config: FinetuneConfig,
+    output_dir: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    accelerator: Accelerator | None = None,
+) -> FinetuneResult:
+    """Fine-tune a scorer, predict dev and test, and report.
+
+    Args:
+        config: The run's configuration.
+        output_dir: Folder for everything the run leaves behind, see the README.
+        resume: Go on with a run that was stopped.
+        force: Replace an earlier run.
+        accelerator: Devices, processes and precision; by default as ``config.training`` says.
+
+    Returns:
+        The report and where it lies.
+
+    Raises:
+        AesDynlossError: One of its kinds; the message says what to mend.
+    """
+    accelerator = accelerator or build_accelerator(config.training)
+    values = config.model_dump(mode="json")
+    with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
+        if complete:
+            logger.info("The run in %s is complete; nothing is left to do.", output_dir)
+        else:
+            _run(accelerator, config, output_dir, resume=resume)
+    accelerator.wait_for_everyone()
+    return FinetuneResult(output_dir, json.loads((output_dir / REPORT).read_text(encoding="utf-8")))
+
+
+def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
+    table = read_essays(config.data)
+    splits = split_essays(table, config.data.split)
+    parts = {name: part for name, part in splits.tables().items() if len(part)}
+    logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    if accelerator.is_main_process:
+        write_json(folder / MANIFEST, build_manifest(accelerator, config, table, splits))
+
+    scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts)
+    ends = np.cumsum([len(part) for part in parts.values()])
+    rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
+    with frozen_part_computed(accelerator, scorer.model, examples, rows["train"], folder) as ready:
+        dev, human = ready.select(rows["dev"]), parts["dev"].scores
+        fit(
+            accelerator,
+            scorer.model,
+            ready.select(rows["train"]),
+            *config.loss.build(),
+            config.training,
+            measure=lambda: _dev_measures(scorer, dev, human),
+            select_by=SELECT_BY,
+            folder=folder,
+            resume=resume,
+        )
+        measured = [name for name in ("dev", "test") if name in parts]
+        raw = {name: _raw(scorer, ready.select(rows[name])) for name in measured}
+
+    ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
+    prompt_ids = np.array(parts["dev"].values("prompt_id"), dtype=object)
+    scorer.postprocessing = fit_postprocessing(
+        config.model.postprocessing, ranges, prompt_ids, raw["dev"], parts["dev"].scores
+    )
+    if accelerator.is_main_process:
+        predictions = {
+            name: _predictions(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
+        }
+        _write_products(config, scorer, parts, predictions, folder)
+    accelerator.wait_for_everyone()
+
+
+def _build(
+    accelerator: Accelerator, config: FinetuneConfig, prompts: list[Prompt], parts: Mapping[str, EssayTable]
+) -> tuple[EssayScorer, EssayExamples]:
+    """The untrained scorer, and all parts' essays as examples, one part after the other."""
+    tokenizer = load_tokenizer(config.model.encoder)
+    encoder = load_encoder(config.model.encoder, config.model.encoder_dropout)
+    if config.model.gradient_checkpointing:
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    chunker = Chunker(
+        tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
+    )
+    names = [prompt.id for prompt in prompts]
+    examples = tokenized(list(parts.values()), chunker, names, int(tokenizer.pad_token_id))
+    train = examples.select(np.arange(len(parts["train"])))
+    scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths)
+    return EssayScorer(ScoringModel(encoder, config.model, scales), tokenizer, accelerator=accelerator), examples
+
+
+def _raw(scorer: EssayScorer, examples: EssayExamples) -> NDArray[np.float64]:
+    """Raw predictions on the original scale."""
+    return scorer.raw_scores(predict(scorer.accelerator, scorer.model, examples), examples.groups)
+
+
+def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
+    """Mean over prompts of the kappa of rounded raw predictions, each prompt's own kappa, and the mean sd ratio."""
+    raw = _raw(scorer, dev)
+    points = scorer.score_points(raw, dev.groups)
+    kappas: dict[str, float] = {}
+    ratios = []
+    for number, prompt in enumerate(scorer.prompts):
+        mine = dev.groups == number
+        if mine.any():
+            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[mine], points[mine]))
+            ratios.append(float(sd_ratio(human[mine], raw[mine])))
+    return {SELECT_BY: float(np.mean(list(kappas.values()))), "sd_ratio": float(np.mean(ratios)), **kappas}
+
+
+def _predictions(
+    scorer: EssayScorer, part: EssayTable, examples: EssayExamples, raw: NDArray[np.float64]
+) -> pd.DataFrame:
+    """A part's table of predictions."""
+    columns: dict[str, Any] = {
+        "essay_id": part.essay_ids,
+        "prompt_id": part.values("prompt_id"),
+        "reference": part.scores,
+        "raw": raw,
+        "score": scorer.score_points(raw, examples.groups),
+    }
+    for rater in part.rater_columns or ():
+        if rater != "score":
+            name = "second_reference" if rater == "second_score" else rater
+            columns[name] = np.array(part.values(rater), dtype=np.float64)
+    if scorer.model.config.max_tokens is not None:
+        columns["dropped_tokens"] = [essay.dropped for essay in examples.essays]
+    return pd.DataFrame(columns)
+
+
+def _write_products(
+    config: FinetuneConfig,
+    scorer: EssayScorer,
+    parts: Mapping[str, EssayTable],
+    predictions: Mapping[str, pd.DataFrame],
+    folder: Path,
+) -> None:
+    """Everything a run leaves behind; the report last, which marks it complete."""
+    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
+    settings = config.evaluation
+    notes = []
+    if "test" in predictions:
+        judged, dev = predictions["test"], predictions["dev"]
+    else:
+        judged, dev = predictions["dev"], None
+        notes.append("There is no test split: these figures are those of dev, on which the best weights were chosen.")
+    floors = None
+    if settings.floors and "test" in parts:
+        floors = measure_floors(*(_floor_table(parts[name]) for name in ("train", "dev", "test")), ranges)
+    report = build_report(
+        judged,
+        ranges=ranges,
+        dev=dev,
+        floors=floors,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=config.training.seed,
+    )
+    report["notes"] += notes
+    for name, table in predictions.items():
+        write_predictions(table, folder / f"predictions_{name}.csv")
+    scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    write_report(report, folder / REPORT)
+
+
+def _floor_table(part: EssayTable) -> pd.DataFrame:
+    return pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})

@@ -1,0 +1,44 @@
+"""The configuration of a whole fine-tuning run: the file that ``aes-dynloss finetune`` reads."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.data_config import DataConfig
+from aes_dynloss.essays.model_config import ModelConfig
+from aes_dynloss.evaluation.floors import FLOORS
+from aes_dynloss.teaching.dynamic_loss import fields_needed
+from aes_dynloss.teaching.policies import LossConfig
+from aes_dynloss.training.config import TrainingConfig
+
+
+class EvaluationConfig(ConfigModel):
+    """How predictions are measured."""
+
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples behind each interval.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
+    floors: bool = Field(
+        default=True, description=f"Whether simple scorers stand beside the figures: {', '.join(FLOORS)}."
+    )
+
+
+class FinetuneConfig(ConfigModel):
+    """Essays, scorer, loss, training and evaluation of one run."""
+
+    data: DataConfig
+    model: ModelConfig = Field(default=ModelConfig())
+    loss: LossConfig = Field(default=LossConfig())
+    training: TrainingConfig = Field(default=TrainingConfig())
+    evaluation: EvaluationConfig = Field(default=EvaluationConfig())
+
+    @model_validator(mode="after")
+    def _check_loss_fits_head(self) -> Self:
+        needs = fields_needed(list(self.loss.terms))
+        if "log_probs" in needs and self.model.head == "regression":
+            raise ValueError("the loss cross_entropy needs a distribution; set model.head to softmax or ordinal")
+        if "logits" in needs and self.model.link != "sigmoid":
+            raise ValueError("the loss binary_cross_entropy needs model.head regression with model.link sigmoid")
+        return self

@@ -1,0 +1,63 @@
+"""What made a run: versions, seeds, data, split, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from aes_dynloss.essays.essay_table import EssayTable
+from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.splits import Splits, data_hash, split_hash
+
+_PACKAGES = (
+    "aes-dynloss",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+)
+
+
+def build_manifest(
+    accelerator: Accelerator, config: FinetuneConfig, table: EssayTable, splits: Splits
+) -> dict[str, Any]:
+    """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
+
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        table: All essays.
+        splits: Their parts.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
+        "data": {"sha256": data_hash(table), "essays": len(table)},
+        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "cpu",
+            "processes": accelerator.num_processes,
+            "precision": accelerator.mixed_precision,
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

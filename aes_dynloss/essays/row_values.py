@@ -1,0 +1,133 @@
+"""Values of one row, each checked: ids, texts, scores. Nothing is guessed or rounded."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class RowError(ValueError):
+    """A row that cannot be used, without its place, which the reader knows."""
+
+
+def id_value(row: Mapping[str, object], column: str) -> str:
+    """An id: text as it stands, or a whole number as text.
+
+    Raises:
+        RowError: It is missing, empty or of another type.
+    """
+    value = _present(row, column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise RowError(f"{column} is {_shown(value)}; expected text or a whole number.")
+    if not value.strip():
+        raise RowError(f"{column} is empty. Give each row one.")
+    return _unicode(value, column)
+
+
+def text_value(row: Mapping[str, object], column: str) -> str:
+    """An essay, exactly as it stands.
+
+    Raises:
+        RowError: It is missing, empty, blank or no text.
+    """
+    value = _present(row, column)
+    if not isinstance(value, str):
+        raise RowError(f"{column} is {_shown(value)}; expected text.")
+    if not value.strip():
+        raise RowError(f"{column} is empty. An essay needs words; take the row out.")
+    return _unicode(value, column)
+
+
+def number_value(row: Mapping[str, object], column: str) -> float:
+    """A score.
+
+    Raises:
+        RowError: It is missing, empty or no finite number.
+    """
+    value = _present(row, column)
+    number = math.nan
+    if isinstance(value, str):
+        if not value.strip():
+            raise RowError(f"{column} is empty; expected a number.")
+        if _NUMBER.fullmatch(value.strip()):
+            number = float(value)
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+    if not math.isfinite(number):
+        raise RowError(f"{column} {_shown(value)} is no number. Write it such as 3 or 3.5.")
+    return number
+
+
+def optional_number(row: Mapping[str, object], column: str) -> float | None:
+    """A score that may be missing: an empty value, null or NaN is None.
+
+    Raises:
+        RowError: There is no such column, or its value is no number.
+    """
+    value = row.get(column, "")
+    blank = value is None or (isinstance(value, str) and not value.strip())
+    if column in row and (blank or (isinstance(value, float) and math.isnan(value))):
+        return None
+    return number_value(row, column)
+
+
+def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRange) -> None:
+    """Refuse a score that is none of its prompt's score points.
+
+    Raises:
+        RowError: Naming the score, the prompt and the range.
+    """
+    # Before holds(), whose arithmetic overflows at the ends of float64.
+    if not score_range.low - 1e-6 <= score <= score_range.high + 1e-6:
+        outside = f"{column} {score:.10g} is outside prompt {prompt_id}'s range {score_range}"
+        raise RowError(f"{outside}. Fix the row or the range in data.prompts.")
+    if not score_range.holds(score):
+        between = (
+            f"{column} {score:.10g} is no score point of prompt {prompt_id} ({score_range}, step {score_range.step:g})"
+        )
+        raise RowError(f"{between}. Fix the row or the step in data.prompts.")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Words that help with a name that is not known: the nearest one, or all."""
+    by_folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_folded[near[0]]!r}?"
+    listed = sorted(known)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
+
+
+def _present(row: Mapping[str, object], column: str) -> object:
+    if column not in row:
+        raise RowError(f"there is no {column!r}; {nearest(column, row)}")
+    if row[column] is None:
+        raise RowError(f"{column} is missing (null).")
+    return row[column]
+
+
+def _unicode(value: str, column: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"character {error.start} of {column} is half of a surrogate pair"
+        raise RowError(f"{half}, which no text can hold. Write the character whole.") from None
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

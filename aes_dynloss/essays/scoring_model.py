@@ -1,0 +1,155 @@
+"""The scorer as a torch module: encoder, pooling, head, and each prompt's scale. It is the student that is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.encoders import layer_list
+from aes_dynloss.essays.heads import ScoreHead
+from aes_dynloss.essays.model_config import ModelConfig
+from aes_dynloss.essays.pooling import Pooling
+from aes_dynloss.essays.prompt_scales import PromptScale
+from aes_dynloss.teaching.elements import Elements
+
+
+class ScoringModel(nn.Module):
+    """Essay scorer for one or several prompts.
+
+    Args:
+        encoder: A transformers encoder without pooler.
+        config: Pooling, head and what learns.
+        scales: The prompts with their training statistics, in the order of their numbers.
+
+    Raises:
+        ConfigError: ``frozen_layers`` is more than the encoder has.
+    """
+
+    def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
+        super().__init__()
+        self.config = config
+        self.scales = list(scales)
+        self.encoder = encoder
+        width = int(cast(Any, encoder.config).hidden_size)
+        self.pooling = Pooling(config.pooling, width)
+        self.head = ScoreHead(
+            config.head,
+            width + config.log_length,
+            scales,
+            own=config.prompts == "own_head",
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
+        # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_sd", torch.ones(width))
+        for name in ("mean", "sd", "length_mean", "length_sd"):
+            self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
+        points = torch.zeros(len(scales), self.head.points)
+        for row, scale in zip(points, scales, strict=True):
+            row[: scale.prompt.range.count] = torch.linspace(0, 1, scale.prompt.range.count)
+        self.register_buffer("unit_points", points, persistent=False)
+        self._freeze()
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Outputs of the head, see :meth:`ScoreHead.forward`.
+
+        Args:
+            inputs: ``prompt`` (B,), ``log_length`` (B,), and either ``features`` (B, H), the pooled vectors; or
+                ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each chunk; to these
+                ``hidden`` (C, L, H) adds the states at the top of the frozen layers.
+        """
+        prompt = inputs["prompt"]
+        features = inputs.get("features")
+        if features is None:
+            features = self.pooling(self._last_states(inputs), inputs["attention_mask"], inputs["owner"], len(prompt))
+        features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
+        if self.config.log_length:
+            length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
+            features = torch.cat([features, length[:, None].to(features.dtype)], dim=1)
+        return cast(Tensor, self.head(features, prompt))
+
+    def _last_states(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The encoder's last hidden states, (C, L, H)."""
+        hidden = inputs.get("hidden")
+        if hidden is not None and self.config.frozen_layers == "all":
+            return hidden
+        # Where lower layers are cut off, the encoder takes their stored states from `hidden`; see activations.py.
+        stored = {} if hidden is None else {"hidden": hidden}
+        answer = self.encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **stored)
+        return cast(Tensor, answer[0])
+
+    def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
+        """Scores on [0, 1], or the distribution and its expectation, beside the targets; see :class:`Elements`."""
+        centre, spread = self.mean[groups].to(outputs.dtype), self.sd[groups].to(outputs.dtype)
+        targets = targets.to(outputs.dtype)
+        if self.config.head != "regression":
+            last = self.head.counts[groups] - 1
+            classes = (targets * last).round().long()
+            scores = (outputs.exp() * self.unit_points[groups]).sum(1)
+            return Elements(scores, targets, groups, centre, spread, log_probs=outputs, classes=classes)
+        answer = outputs.squeeze(1)
+        if self.config.link == "identity":
+            return Elements(centre + spread * answer, targets, groups, centre, spread)
+        # The sigmoid's slope at the mean is the sd, so that both links start alike.
+        middle = centre.clamp(0.02, 0.98)
+        logits = torch.logit(middle) + spread / (middle * (1 - middle)) * answer
+        return Elements(torch.sigmoid(logits), targets, groups, centre, spread, logits=logits)
+
+    def scores(self, outputs: Tensor, groups: Tensor) -> Tensor:
+        """Scores on [0, 1], (B,), of outputs on any device."""
+        device = self.mean.device
+        outputs, groups = outputs.to(device), groups.to(device)
+        return self.elements(outputs, torch.zeros(len(groups), device=device), groups).scores
+
+    def parameter_stack(self) -> list[list[tuple[str, Parameter]]]:
+        """Trainable parameters: embeddings, encoder layers from the bottom, then pooling and head."""
+        layers: list[list[tuple[str, Parameter]]] = []
+        taken: set[Parameter] = set()
+        parts: list[nn.Module] = [self.pooling, self.head]
+        for part in [*(layer_list(self.encoder) if self._encoder_learns() else []), *parts]:
+            layers.append([(n, p) for n, p in part.named_parameters() if p.requires_grad])
+            taken.update(p for _, p in layers[-1])
+        head = layers[-2] + layers[-1]
+        rest = [(n, p) for n, p in self.named_parameters() if p.requires_grad and p not in taken]
+        return [layer for layer in [rest, *layers[:-2]] if layer] + [head]
+
+    def as_module(self) -> nn.Module:
+        """The student as the module that it is."""
+        return self
+
+    def train(self, mode: bool = True) -> ScoringModel:
+        """Training mode for what learns; frozen parts stay in evaluation mode, without dropout."""
+        super().train(mode)
+        if not self._encoder_learns():
+            self.encoder.eval()
+        for part in self._frozen_parts:
+            part.eval()
+        return self
+
+    def _encoder_learns(self) -> bool:
+        return self.config.frozen_layers != "all"
+
+    def _freeze(self) -> None:
+        frozen = self.config.frozen_layers
+        # A tuple, so that torch does not register the parts a second time.
+        self._frozen_parts: tuple[nn.Module, ...] = ()
+        if frozen == "all":
+            self.encoder.requires_grad_(requires_grad=False)
+        elif frozen:
+            layers = layer_list(self.encoder)
+            if frozen >= len(layers):
+                raise ConfigError(
+                    f"model.frozen_layers is {frozen}, but the encoder has {len(layers)} layers. "
+                    f"Set it below {len(layers)}, or to all."
+                )
+            learning = {id(p) for layer in layers[frozen:] for p in layer.parameters()}
+            for parameter in self.encoder.parameters():
+                parameter.requires_grad_(id(parameter) in learning)
+            self._frozen_parts = tuple(layers[:frozen])

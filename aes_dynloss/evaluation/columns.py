@@ -1,0 +1,87 @@
+"""Which column of a file plays which role in a table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+from aes_dynloss.errors import ConfigError, DataError
+
+ID_COLUMNS = ("essay_id", "prompt_id")
+REFERENCE_COLUMNS = ("reference", "second_reference")
+PREDICTION_COLUMNS = ("raw", "score")
+NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS)
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Names of a file's columns, where they differ from the default ones.
+
+    None means: the column of the same name as the field, if the file has it and no other field names it. So a file
+    whose column ``score`` is named as ``reference`` has no predicted score, rather than a perfect one.
+
+    Args:
+        essay_id: Ids, distinct within a prompt.
+        prompt_id: Prompts; a file without it has one prompt, "all".
+        reference: Human scores, the ones to be predicted.
+        second_reference: A second human's scores; may be blank for essays that were not scored twice.
+        raw: Predictions before rounding.
+        score: Predicted score points.
+
+    Raises:
+        ConfigError: Two fields name one column.
+    """
+
+    essay_id: str | None = None
+    prompt_id: str | None = None
+    reference: str | None = None
+    second_reference: str | None = None
+    raw: str | None = None
+    score: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check at construction that no column serves twice."""
+        named = list(self.named().values())
+        for name in named:
+            if named.count(name) > 1:
+                roles = [role for role, other in self.named().items() if other == name]
+                raise ConfigError(f"Column {name!r} is named for {' and for '.join(roles)}; name it for one of them.")
+
+    def named(self) -> dict[str, str]:
+        """The columns that were named, by role."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {role: name for role, name in values.items() if name is not None}
+
+
+def take_columns(
+    cells: pd.DataFrame, names: ColumnNames, roles: Collection[str], source: str, optional: Collection[str] = ()
+) -> pd.DataFrame:
+    """The columns that play a role, under the roles' names; the others are left aside.
+
+    Args:
+        cells: A file's cells.
+        names: The file's names of columns.
+        roles: Roles to look for; of them, ``essay_id`` must be there.
+        source: The file's name for messages.
+        optional: Roles that may be missing although a column is named for them.
+
+    Returns:
+        Table with a column for each role that was found.
+
+    Raises:
+        DataError: A column that is needed or named is not there.
+    """
+    named = {role: name for role, name in names.named().items() if role in roles}
+    found = {}
+    for role in roles:
+        name = named.get(role, role)
+        if name in cells and (role in named or name not in named.values()):
+            found[role] = cells[name]
+        elif role == "essay_id" or (role in named and role not in optional):
+            have = ", ".join(repr(column) for column in cells.columns)
+            raise DataError(
+                f"{source} has no column {name!r} for {role} (columns: {have}). Name the column that holds it."
+            )
+    return pd.DataFrame(found)

@@ -1,0 +1,182 @@
+"""Floors: what a score costs nothing to reach, to be read beside every figure of a model.
+
+Each floor is fitted prompt by prompt on the train essays, tuned on dev and measured by QWK on test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, Ridge
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
+from aes_dynloss.evaluation.calibration import fit_rescaling
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+COLUMNS = ("prompt_id", "text", "reference")
+# From the strongest penalty on: of equal dev kappas the smoother fit is kept.
+RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+
+Scores = NDArray[np.float64]
+Floor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Scores]
+
+
+def mean_score_floor(train: pd.DataFrame, _dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
+    """The train essays' mean score for every essay: QWK 0 by construction.
+
+    Args:
+        train: Columns text, reference of one prompt's train essays.
+        _dev: Not used.
+        test: The essays to score.
+        score_range: The prompt's score points.
+
+    Returns:
+        Score points of the test essays, shape (n,).
+    """
+    return score_range.to_point(np.full(len(test), train["reference"].mean()))
+
+
+def length_floor(train: pd.DataFrame, _dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
+    """Least squares on the number of words and its logarithm.
+
+    Args:
+        train: Columns text, reference of one prompt's train essays.
+        _dev: Not used.
+        test: The essays to score.
+        score_range: The prompt's score points.
+
+    Returns:
+        Score points of the test essays, shape (n,).
+    """
+    return score_range.to_point(_fit_length(train).predict(_length_features(test)))
+
+
+def length_rescaled_floor(
+    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
+) -> Scores:
+    """The length floor's predictions, rescaled to the human scores' mean and sd on dev.
+
+    Args:
+        train: Columns text, reference of one prompt's train essays.
+        dev: Same of its dev essays, for the rescaling line.
+        test: The essays to score.
+        score_range: The prompt's score points.
+
+    Returns:
+        Score points of the test essays, shape (n,).
+    """
+    model = _fit_length(train)
+    line = fit_rescaling(model.predict(_length_features(dev)), dev["reference"])
+    return score_range.to_point(line.apply(model.predict(_length_features(test))))
+
+
+def tfidf_ridge_floor(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
+    """Ridge regression on TF-IDF of words and word pairs, its penalty chosen by dev's QWK.
+
+    Args:
+        train: Columns text, reference of one prompt's train essays.
+        dev: Same of its dev essays, for the choice of the penalty.
+        test: The essays to score.
+        score_range: The prompt's score points.
+
+    Returns:
+        Score points of the test essays, shape (n,).
+
+    Raises:
+        DataError: The train texts hold no word.
+    """
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        train_features = vectorizer.fit_transform(train["text"])
+    except ValueError as error:
+        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}") from error
+    dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
+    best_kappa, best_scores = -np.inf, np.empty(0)
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
+        kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(model.predict(dev_features))))
+        if kappa > best_kappa:
+            best_kappa, best_scores = kappa, score_range.to_point(model.predict(test_features))
+    return best_scores
+
+
+FLOORS: dict[str, Floor] = {
+    "mean_score": mean_score_floor,
+    "length": length_floor,
+    "length_rescaled": length_rescaled_floor,
+    "tfidf_ridge": tfidf_ridge_floor,
+}
+
+
+def measure_floors(
+    train: pd.DataFrame,
+    dev: pd.DataFrame,
+    test: pd.DataFrame,
+    ranges: Mapping[str, ScoreRange],
+    names: tuple[str, ...] = tuple(FLOORS),
+) -> dict[str, dict[str, Any]]:
+    """QWK of the floors on test, per prompt and in the mean over prompts.
+
+    Args:
+        train: Columns prompt_id, text, reference.
+        dev: Same columns; every prompt of test must be in train and in dev.
+        test: Same columns.
+        ranges: Score range of every prompt of test.
+        names: Which floors: keys of ``FLOORS``.
+
+    Returns:
+        ``{floor: {"prompts": {prompt: qwk}, "mean": qwk}}``, as ``build_report`` takes it.
+
+    Raises:
+        ConfigError: A floor has an unknown name.
+        DataError: A column, a prompt's essays or a prompt's range is missing, or a human score is no number.
+    """
+    unknown = [name for name in names if name not in FLOORS]
+    if unknown:
+        raise ConfigError(f"Unknown floor {unknown[0]!r}; known are {', '.join(FLOORS)}.")
+    parts = {name: _by_prompt(part, name) for name, part in (("train", train), ("dev", dev), ("test", test))}
+    results: dict[str, dict[str, Any]] = {name: {"prompts": {}} for name in names}
+    for prompt, essays in parts["test"].items():
+        for part in ("train", "dev"):
+            if prompt not in parts[part]:
+                raise DataError(f"Floors are fitted prompt by prompt, and prompt {prompt} has no {part} essays.")
+        if prompt not in ranges:
+            raise DataError(f"Floors need the score range of prompt {prompt}; none is given.")
+        for name in names:
+            scores = FLOORS[name](parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
+            results[name]["prompts"][prompt] = float(quadratic_weighted_kappa(essays["reference"], scores))
+    for result in results.values():
+        result["mean"] = float(np.mean(list(result["prompts"].values())))
+    return results
+
+
+def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+    """One part's essays by prompt, in the order of their first essays."""
+    missing = [column for column in COLUMNS if column not in part]
+    if missing:
+        raise DataError(f"Floors need the columns {', '.join(COLUMNS)}; the {name} essays lack {missing[0]}.")
+    if part.empty:
+        raise DataError(f"Floors need {name} essays, found none.")
+    scores = part["reference"].to_numpy(dtype=np.float64, na_value=np.nan)
+    if not np.isfinite(scores).all():
+        raise DataError(f"Floors need a human score for every one of the {name} essays; some are blank or not finite.")
+    checked = part.assign(reference=scores)
+    return {str(prompt): group for prompt, group in checked.groupby("prompt_id", sort=False)}
+
+
+def _length_features(essays: pd.DataFrame) -> NDArray[np.float64]:
+    """Number of words and its logarithm, shape (n, 2)."""
+    words = np.array([len(text.split()) for text in essays["text"]], dtype=np.float64)
+    # One more, for the logarithm of an empty essay.
+    return np.stack([words, np.log1p(words)], axis=1)
+
+
+def _fit_length(train: pd.DataFrame) -> LinearRegression:
+    """Least squares of the score on the length."""
+    return LinearRegression().fit(_length_features(train), train["reference"])

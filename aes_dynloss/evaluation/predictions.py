@@ -1,0 +1,231 @@
+"""Tables of predictions: one essay a row, checked whole before anything is measured on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.evaluation.cells import parse_ids, parse_numbers, row_words
+from aes_dynloss.evaluation.columns import (
+    ID_COLUMNS,
+    NUMBER_COLUMNS,
+    PREDICTION_COLUMNS,
+    REFERENCE_COLUMNS,
+    ColumnNames,
+    take_columns,
+)
+from aes_dynloss.evaluation.ranges import infer_range
+from aes_dynloss.evaluation.references import join_references, refuse_repeats
+from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.evaluation.table_files import read_cells, write_table
+
+ONE_PROMPT = "all"
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A checked table of predictions.
+
+    Args:
+        table: Columns essay_id, prompt_id (text), reference (NaN throughout where unknown), second_reference (only if
+            there; NaN where blank), raw, score (float64), in the file's order.
+        ranges: Score range of every prompt of the table, given or inferred.
+        inferred: Prompts whose range was inferred from the scores seen.
+        notes: What was assumed while reading.
+    """
+
+    table: pd.DataFrame
+    ranges: Mapping[str, ScoreRange]
+    inferred: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def read_predictions(
+    path: str | Path,
+    *,
+    columns: ColumnNames | None = None,
+    references: str | Path | None = None,
+    ranges: Mapping[str, ScoreRange] | None = None,
+) -> PredictionTable:
+    """Read and check predictions from a csv, jsonl or parquet file.
+
+    At least one of ``raw`` and ``score`` must be there. A missing score is raw, trimmed to the range and rounded half
+    up; a missing raw is the score. Columns without a role are left aside.
+
+    Args:
+        path: File of predictions.
+        columns: Names of its columns; with ``references``, those for ids hold for both files, those for human scores
+            for ``references`` and those for predictions for ``path``.
+        references: File with essay_id, reference and, if they are known, prompt_id and second_reference, for exactly
+            the essays of ``path``; for predictions that hold no human scores themselves.
+        ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
+
+    Returns:
+        The checked table; its references are NaN throughout if all are blank.
+
+    Raises:
+        DataError: The file or a row cannot be used; the message names the row, counted from 1 without the header.
+    """
+    names = columns or ColumnNames()
+    path = Path(path)
+    source = path.name
+    roles = (*ID_COLUMNS, *NUMBER_COLUMNS)
+    if references is None:
+        table = take_columns(read_cells(path), names, roles, source)
+    else:
+        own_names = replace(names, reference=None, second_reference=None)
+        table = take_columns(read_cells(path), own_names, roles, source, optional={"prompt_id"})
+        table = join_references(table, names, source, Path(references))
+    notes: list[str] = []
+    if "prompt_id" not in table:
+        if names.prompt_id is not None:
+            raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")
+        table["prompt_id"] = ONE_PROMPT
+        notes.append(f"No prompt column in {source}: all essays count as one prompt, {ONE_PROMPT!r}.")
+    checked = check_predictions(table, ranges=ranges, source=source)
+    return replace(checked, notes=(*notes, *checked.notes))
+
+
+def check_predictions(
+    table: pd.DataFrame, *, ranges: Mapping[str, ScoreRange] | None = None, source: str = "the predictions"
+) -> PredictionTable:
+    """Check a table of predictions, such as a scorer has just made.
+
+    Args:
+        table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known.
+        ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
+        source: Words for the table in messages.
+
+    Returns:
+        A checked copy; columns without a role are left aside.
+
+    Raises:
+        DataError: A column or a row cannot be used.
+    """
+    checked = _parsed(table, source)
+    if "reference" not in checked:
+        checked["reference"] = np.nan
+    spans, inferred = _resolve_ranges(checked, ranges or {}, source)
+    notes = [] if not inferred else [_inferred_note(spans, inferred, source)]
+    unused = [prompt for prompt in ranges or {} if prompt not in spans]
+    if unused:
+        notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
+    if "score" not in checked:
+        notes.append(f"No score column in {source}: score is raw, trimmed to the range and rounded half up.")
+        checked["score"] = _per_prompt(checked, lambda prompt, raw: spans[prompt].to_point(raw))
+    elif "raw" not in checked:
+        notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
+        checked["raw"] = checked["score"]
+    _refuse_outside(checked, spans, source)
+    ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
+    return PredictionTable(checked[ordered], spans, frozenset(inferred), tuple(notes))
+
+
+def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
+    """Write predictions to a csv, jsonl or parquet file, which appears whole or not at all.
+
+    ``read_predictions`` gives the same ids and, digit for digit, the same numbers back.
+
+    Args:
+        table: Columns essay_id, prompt_id, raw, score, and of reference and second_reference those that are known;
+            further columns are written after them.
+        path: Where to; missing folders are made, an existing file is replaced.
+
+    Raises:
+        DataError: A column is missing, a value is not finite, or the file cannot be written.
+    """
+    missing = [column for column in (*ID_COLUMNS, *PREDICTION_COLUMNS) if column not in table]
+    if missing:
+        raise DataError(f"Predictions to write need essay_id, prompt_id, raw and score; {missing[0]} is missing.")
+    written = _parsed(table, f"the table for {Path(path).name}")
+    for column in table.columns:
+        if column not in written:
+            written[column] = table[column].to_numpy()
+    write_table(written, path)
+
+
+def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Ids as text and numbers as float64, of distinct essays."""
+    for role in ID_COLUMNS:
+        if role not in table:
+            raise DataError(f"{source} needs a column {role}; found {', '.join(map(str, table.columns))}.")
+    if not any(column in table for column in PREDICTION_COLUMNS):
+        raise DataError(
+            f"{source} has neither a column raw nor a column score. Name the column that holds predictions."
+        )
+    if table.empty:
+        raise DataError(f"{source} has no rows.")
+    parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS})
+    refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
+    for column in NUMBER_COLUMNS:
+        if column in table:
+            parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
+            _refuse_blanks(parsed, column, source)
+    return parsed
+
+
+def _refuse_blanks(table: pd.DataFrame, column: str, source: str) -> None:
+    """Refuse blanks, but for references that are unknown throughout and essays that were not scored twice."""
+    blank = table[column].isna().to_numpy()
+    if column == "second_reference" or not blank.any() or (column == "reference" and blank.all()):
+        return
+    where = row_words(int(blank.argmax()), source, table["essay_id"])
+    raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")
+
+
+def _resolve_ranges(
+    table: pd.DataFrame, given: Mapping[str, ScoreRange], source: str
+) -> tuple[dict[str, ScoreRange], list[str]]:
+    """The range of every prompt, in the order of their first essays, and the prompts whose range was inferred."""
+    ranges, inferred = {}, []
+    seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
+    for prompt, group in table.groupby("prompt_id", sort=False):
+        prompt_id = str(prompt)
+        if prompt_id in given:
+            ranges[prompt_id] = given[prompt_id]
+        else:
+            scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
+            ranges[prompt_id] = infer_range(scores, f"prompt {prompt_id} in {source}")
+            inferred.append(prompt_id)
+    return ranges, inferred
+
+
+def _inferred_note(ranges: Mapping[str, ScoreRange], inferred: list[str], source: str) -> str:
+    """Which ranges were taken from the scores seen."""
+    spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
+    return (
+        f"No score range was given for {source}: the grid spans the whole scores seen ({spans}). "
+        "QWK does not depend on end points that nobody was given."
+    )
+
+
+def _per_prompt(
+    table: pd.DataFrame, transform: Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """A column made of raw, prompt by prompt."""
+    result = np.empty(len(table))
+    prompts = table["prompt_id"].to_numpy()
+    raw = table["raw"].to_numpy(dtype=np.float64)
+    for prompt in dict.fromkeys(prompts):
+        rows = prompts == prompt
+        result[rows] = transform(prompt, raw[rows])
+    return result
+
+
+def _refuse_outside(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], source: str) -> None:
+    """Refuse the first score that is no score point of its prompt."""
+    for column in (*REFERENCE_COLUMNS, "score"):
+        if column not in table:
+            continue
+        for row, (prompt, value) in enumerate(zip(table["prompt_id"], table[column], strict=True)):
+            if not np.isnan(value) and not ranges[prompt].holds(value):
+                raise DataError(
+                    f"{row_words(row, source, table['essay_id'])}: {column} {value:g} is no score point of prompt "
+                    f"{prompt}'s range {ranges[prompt]}. Fix the row or the range."
+                )

@@ -1,0 +1,84 @@
+"""A report as a plain-text table for a terminal or a README."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Entry = Mapping[str, Any]
+
+
+def report_table(report: Mapping[str, Any]) -> str:
+    """The report's main figures as text.
+
+    Args:
+        report: What ``build_report`` returned.
+
+    Returns:
+        A line for each prompt and for their mean, the floors, and the notes; ends without a line break. A column that
+        no prompt has is left out, "-" is an undefined value, "n m" in the heading would be that of its interval.
+    """
+    confidence = f"{100 * report['settings']['confidence']:g} %"
+    columns: dict[str, Callable[[Entry], str]] = {
+        "n": lambda entry: str(entry.get("n", "")),
+        "range": _range_words,
+        "QWK": lambda entry: _figure(entry["qwk"]),
+        confidence: lambda entry: _interval_words(entry["qwk_interval"]),
+        "rescaled": lambda entry: _figure(entry["qwk_rescaled"]),
+        "cut points": lambda entry: _figure(entry["qwk_cut_points"]),
+        "exact": lambda entry: _figure(entry["exact_agreement"]),
+        "adjacent": lambda entry: _figure(entry["adjacent_agreement"]),
+        "r": lambda entry: _figure(entry["pearson"]),
+        "SMD": lambda entry: _figure(entry["smd"]) if "smd" in entry else "",
+        "sd ratio": lambda entry: _figure(entry["sd_ratio"]) if "sd_ratio" in entry else "",
+        "human-human": lambda entry: _figure(entry.get("human_human", {}).get("qwk")),
+        "degradation": lambda entry: _figure(entry.get("human_human", {}).get("degradation")),
+    }
+    rows = {**report["prompts"], "mean": report["mean"]}
+    cells = [["prompt", *rows]]
+    for title, words in columns.items():
+        column = [words(entry) for entry in rows.values()]
+        if any(word not in {"-", ""} for word in column):
+            cells.append([title, *column])
+    lines = _aligned(cells)
+    lines.append(f"QWK, Fisher mean: {_figure(report['mean']['qwk_fisher'])}")
+    if report["floors"]:
+        floors = ", ".join(f"{name} {_figure(floor['mean'])}" for name, floor in report["floors"].items())
+        lines.append(f"Floors, mean QWK: {floors}")
+    lines += [f"Note: {note}" for note in report["notes"]]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    """Three decimals, no minus before a zero, and "-" for what is undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
+
+
+def _interval_words(interval: list[float] | None) -> str:
+    """Both ends of an interval."""
+    return "-" if interval is None else f"{_figure(interval[0])} to {_figure(interval[1])}"
+
+
+def _range_words(entry: Entry) -> str:
+    """A prompt's score range, short; nothing for the mean."""
+    if "range" not in entry:
+        return ""
+    span = entry["range"]
+    step = "" if span["step"] == 1 else f" by {span['step']:g}"
+    return f"{span['low']:g}-{span['high']:g}{step}"
+
+
+def _aligned(columns: list[list[str]]) -> list[str]:
+    """Lines of columns, the first flush left and the others flush right."""
+    widths = [max(len(cell) for cell in column) for column in columns]
+    lines = []
+    for row in zip(*columns, strict=True):
+        first, *others = (
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *others]).rstrip())
+    return lines

@@ -1,0 +1,226 @@
+"""Component losses: pure functions of :class:`Elements`, to be mixed by a dynamic loss.
+
+A component over elements answers one number an element; one over the batch answers a single number, a statistic of
+all elements together, and is right only when it sees the whole effective batch. A new component is one function here
+plus one entry in :data:`COMPONENTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aes_dynloss.errors import ShapeError
+from aes_dynloss.teaching.elements import Elements
+
+# Where every prediction is the same the root has an infinite slope; this keeps 0 / 0 out of the gradient. A target
+# variance is never differentiated and needs none. It is far below any variance of scores on [0, 1].
+TINY_VARIANCE = 1e-12
+
+
+def squared_error(elements: Elements) -> Tensor:
+    """Squared error of each element, (p - y)^2; its mean is the MSE.
+
+    Args:
+        elements: E elements.
+
+    Returns:
+        (E,), at least 0.
+    """
+    return (elements.scores - elements.targets).square()
+
+
+def absolute_error(elements: Elements) -> Tensor:
+    """Absolute error of each element, |p - y|; its mean is the MAE.
+
+    Args:
+        elements: E elements.
+
+    Returns:
+        (E,), at least 0.
+    """
+    return (elements.scores - elements.targets).abs()
+
+
+def huber(elements: Elements) -> Tensor:
+    """Huber's loss of each element with its bend at delta = one half of the group's standard deviation.
+
+    e^2 / 2 for |e| <= delta, delta (|e| - delta / 2) beyond, with e = p - y.
+
+    Args:
+        elements: E elements.
+
+    Returns:
+        (E,), at least 0.
+
+    References:
+        Huber 1964, Robust estimation of a location parameter.
+    """
+    error = (elements.scores - elements.targets).abs()
+    delta = 0.5 * elements.spread
+    return torch.where(error <= delta, 0.5 * error.square(), delta * (error - 0.5 * delta))
+
+
+def binary_cross_entropy(elements: Elements) -> Tensor:
+    """Cross-entropy of a target in [0, 1] against the sigmoid's answer, -y ln p - (1 - y) ln(1 - p).
+
+    Args:
+        elements: E elements with ``logits`` and targets in [0, 1] (not standardised).
+
+    Returns:
+        (E,), at least 0.
+
+    Raises:
+        ShapeError: The student has no sigmoid link, so there are no logits.
+    """
+    if elements.logits is None:
+        raise ShapeError("binary_cross_entropy needs a student with a sigmoid link; set model.link=sigmoid.")
+    return functional.binary_cross_entropy_with_logits(elements.logits, elements.targets, reduction="none")
+
+
+def cross_entropy(elements: Elements) -> Tensor:
+    """Cross-entropy of the true score point or class, -log p_y.
+
+    Args:
+        elements: E elements with ``log_probs`` and ``classes``.
+
+    Returns:
+        (E,), at least 0.
+
+    Raises:
+        ShapeError: The student has no distribution.
+    """
+    log_probs, classes = _distribution(elements)
+    return -log_probs.gather(1, classes[:, None]).squeeze(1)
+
+
+def ranking(elements: Elements) -> Tensor:
+    """Pairwise logistic ranking loss within each group.
+
+    Mean over the pairs of one group with y_i > y_j of ln(1 + exp(-(z_i - z_j))), z the score in units of its group's
+    standard deviation; 0 where there is no such pair.
+
+    Args:
+        elements: The E elements of a whole effective batch.
+
+    Returns:
+        Scalar, at least 0.
+
+    References:
+        Burges et al. 2005, Learning to rank using gradient descent (RankNet).
+    """
+    scaled = elements.standardised()
+    margin = scaled.scores[:, None] - scaled.scores[None, :]
+    ordered = scaled.targets[:, None] - scaled.targets[None, :] > 1e-6
+    pairs = (ordered & (elements.groups[:, None] == elements.groups[None, :])).to(margin.dtype)
+    return (functional.softplus(-margin) * pairs).sum() / pairs.sum().clamp(min=1.0)
+
+
+def one_minus_qwk(elements: Elements) -> Tensor:
+    """One minus the differentiable quadratic weighted kappa.
+
+    QWK = 2 Cov(p, y) / (Var p + Var y + (mean p - mean y)^2) with population moments, which equals the counted kappa
+    on whole scores. Taken on values standardised by group; identical constants (0 / 0) agree fully: 0.
+
+    Args:
+        elements: The E elements of a whole effective batch.
+
+    Returns:
+        Scalar in [0, 2].
+
+    References:
+        Cohen 1968, Weighted kappa; de la Torre et al. 2018, Weighted kappa loss function for ordinal classification.
+    """
+    scaled = elements.standardised()
+    p, y = scaled.scores, scaled.targets
+    p_mean, y_mean = p.mean(), y.mean()
+    covariance = ((p - p_mean) * (y - y_mean)).mean()
+    total = (p - p_mean).square().mean() + (y - y_mean).square().mean() + (p_mean - y_mean).square()
+    return 1.0 - (2.0 * covariance + TINY_VARIANCE) / (total + TINY_VARIANCE)
+
+
+def standard_deviation_error(elements: Elements) -> Tensor:
+    """Morris's STDE: s |sd(p) - sd(y)|, with population standard deviations.
+
+    In a batch of one group this is |sd(p) - sd(y)| on the scores as they are. In a batch of several, the values are first
+    standardised by each group's training mean and sd, and s, the root mean square of the spreads, brings the result
+    back to the scores' units.
+
+    Args:
+        elements: The E elements of a whole effective batch.
+
+    Returns:
+        Scalar, at least 0. It carries no sign: shuffled predictions with the right spread cost nothing.
+
+    References:
+        Morris 2023, arXiv 2305.10447.
+    """
+    scaled = elements.standardised()
+    unit = elements.spread.square().mean().sqrt()
+    return unit * (_deviation(scaled.scores) - _deviation(scaled.targets)).abs()
+
+
+def all_pairs_error(elements: Elements) -> Tensor:
+    """The error term of Morris's released program, fault included: RMSE - .0007 R2 over all E x E pairs.
+
+    There predictions were (E, 1) and labels (E,), so every prediction is compared with every label:
+    RMSE = sqrt(mean_ij (p_i - y_j)^2) and R2 = 1 - mean_ij (p_i - y_j)^2 / Var y. The pairing of essay and score never
+    enters, and the least value lies at p_i = mean(y) for all i. Only for showing that behaviour.
+
+    Args:
+        elements: The E elements of a whole effective batch.
+
+    Returns:
+        Scalar.
+
+    References:
+        Morris 2023, arXiv 2305.10447, released program.
+    """
+    errors = (elements.scores[:, None] - elements.targets[None, :]).square().mean()
+    variance = elements.targets.var(unbiased=False)
+    r_squared = 1.0 - errors / (variance + TINY_VARIANCE)
+    return (errors + TINY_VARIANCE).sqrt() - 0.0007 * r_squared
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component loss and what it asks of a student.
+
+    Args:
+        function: Elements to (E,), or to a scalar where ``over_batch``.
+        over_batch: Whether it couples the elements, so that it needs the whole effective batch at once.
+        needs: Name of an optional field of :class:`Elements` that it reads, or "".
+        in_units: Whether it measures in the units of the scores, so that standardising changes its value.
+    """
+
+    function: Callable[[Elements], Tensor]
+    over_batch: bool = False
+    needs: str = ""
+    in_units: bool = True
+
+
+COMPONENTS: dict[str, Component] = {
+    "mse": Component(squared_error),
+    "mae": Component(absolute_error),
+    "huber": Component(huber),
+    "binary_cross_entropy": Component(binary_cross_entropy, needs="logits", in_units=False),
+    "cross_entropy": Component(cross_entropy, needs="log_probs", in_units=False),
+    "ranking": Component(ranking, over_batch=True, in_units=False),
+    "one_minus_qwk": Component(one_minus_qwk, over_batch=True, in_units=False),
+    "stde": Component(standard_deviation_error, over_batch=True),
+    "all_pairs_error": Component(all_pairs_error, over_batch=True),
+}
+
+
+def _deviation(values: Tensor) -> Tensor:
+    return (values.var(unbiased=False) + TINY_VARIANCE).sqrt()
+
+
+def _distribution(elements: Elements) -> tuple[Tensor, Tensor]:
+    if elements.log_probs is None or elements.classes is None:
+        raise ShapeError("cross_entropy needs a student with a distribution; set model.head=softmax or ordinal.")
+    return elements.log_probs, elements.classes

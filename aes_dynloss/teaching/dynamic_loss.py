@@ -1,0 +1,105 @@
+"""Losses with coefficients from outside: the families that a schedule or a teacher steers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ConfigError, ShapeError
+from aes_dynloss.teaching.components import COMPONENTS, Component
+from aes_dynloss.teaching.elements import Elements
+
+
+class DynamicLoss(Protocol):
+    """A family of losses: coefficients phi and elements to one number. It knows no task and keeps no state."""
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of the coefficients, in their order."""
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether the loss couples elements, so that it must see the whole effective batch at once."""
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """The parts of the loss by name, for the log: (E,), or scalar where a part is over the batch."""
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """The loss: scalar if ``over_batch``, else (E,), of which the mean over all elements is meant."""
+
+
+class Mixture:
+    """A weighted sum of component losses, sum_k phi_k l_k.
+
+    Args:
+        names: Components, keys of :data:`COMPONENTS`.
+        standardise: Whether components that measure in score units do so in units of each group's standard
+            deviation, so that no prompt weighs more for having a wide range.
+
+    Raises:
+        ConfigError: No components, or one that does not exist.
+    """
+
+    def __init__(self, names: Sequence[str], *, standardise: bool = False) -> None:
+        unknown = [name for name in names if name not in COMPONENTS]
+        if unknown or not names:
+            raise ConfigError(f"Expected component losses out of {', '.join(COMPONENTS)}; found {list(names)}.")
+        self._components: dict[str, Component] = {name: COMPONENTS[name] for name in names}
+        self._standardise = standardise
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of the components."""
+        return tuple(self._components)
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether any component couples elements."""
+        return any(component.over_batch for component in self._components.values())
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """Each component's loss: (E,), or scalar for a component over the batch."""
+        # With one group's statistics for all, `standardised` inside a component is then the identity.
+        scaled = elements.standardised() if self._standardise else elements
+        return {
+            name: component.function(scaled if component.in_units else elements)
+            for name, component in self._components.items()
+        }
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """Weighted sum of the terms.
+
+        Args:
+            coefficients: One weight a component, (K,).
+            elements: E elements; all of the effective batch if :attr:`over_batch`.
+
+        Returns:
+            Scalar if :attr:`over_batch`, else (E,).
+
+        Raises:
+            ShapeError: ``coefficients`` is not (K,).
+        """
+        if coefficients.shape != (len(self._components),):
+            raise ShapeError(
+                f"The mixture of {', '.join(self._components)} expects coefficients of shape "
+                f"({len(self._components)},), found {tuple(coefficients.shape)}."
+            )
+        parts = self.terms(elements).values()
+        if self.over_batch:
+            parts = [part.mean() for part in parts]
+        return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
+
+
+def fields_needed(names: Sequence[str]) -> set[str]:
+    """Optional fields of :class:`Elements` that these components read."""
+    return {COMPONENTS[name].needs for name in names} - {""}
+
+
+def detached(elements: Elements) -> Elements:
+    """The same numbers, cut from their graph."""
+    cut = {name: value.detach() for name, value in vars(elements).items() if isinstance(value, Tensor)}
+    return replace(elements, **cut)

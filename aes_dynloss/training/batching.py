@@ -1,0 +1,145 @@
+"""From examples to optimiser steps to what one process sends through the student at once.
+
+The essays of a step depend on the seed and the epoch alone, not on the number of processes or on memory, so that one
+process, two processes and any accumulation train on the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.training.config import TrainingConfig
+
+Rows = NDArray[np.int64]
+
+
+class Examples(Protocol):
+    """A table of examples that makes batches.
+
+    Attributes:
+        lengths: Length of each example's sequences, (N,): what padding is counted in.
+        sequences: Sequences of each example, (N,): 1, or the chunks of a long essay.
+    """
+
+    lengths: Rows
+    sequences: Rows
+
+    def __len__(self) -> int:
+        """Number of examples N."""
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The examples in these rows, on the CPU."""
+
+
+def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, length_window: int = 1) -> list[Rows]:
+    """Divide all examples into the optimiser steps of an epoch.
+
+    Nothing is dropped: where ``batch_size`` does not divide the number of examples, all steps of the epoch are made
+    as equal as can be, at most ``batch_size`` each.
+
+    Args:
+        examples: N examples.
+        batch_size: Examples a step.
+        seed: Seed of the run.
+        epoch: Number of the epoch.
+        length_window: Steps whose examples are sorted by length together before they are divided.
+
+    Returns:
+        The rows of each step.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(examples))
+    if length_window > 1:
+        window = batch_size * length_window
+        parts = [order[start : start + window] for start in range(0, len(order), window)]
+        order = np.concatenate([part[np.argsort(examples.lengths[part], kind="stable")] for part in parts])
+    steps = np.array_split(order, -(-len(order) // batch_size))
+    if length_window > 1:
+        steps = [steps[i] for i in generator.permutation(len(steps))]
+    return steps
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step to take.
+
+    Args:
+        epoch: Its epoch, counted from 0.
+        rows: Its examples, over all processes.
+        measured: Whether the student is measured on dev after it.
+    """
+
+    epoch: int
+    rows: Rows
+    measured: bool
+
+
+def steps_left(examples: Examples, config: TrainingConfig, taken: int) -> Iterator[Step]:
+    """The optimiser steps of a run that are still to take, in their order.
+
+    Args:
+        examples: Training examples.
+        config: The run's settings.
+        taken: Steps already taken.
+    """
+    for epoch in range(config.epochs):
+        steps = epoch_steps(examples, config.batch_size, config.seed, epoch, config.length_window)
+        ends = {-(-len(steps) * part // config.evaluations) for part in range(1, config.evaluations + 1)}
+        for number, rows in enumerate(steps, start=1):
+            if epoch * len(steps) + number > taken:
+                yield Step(epoch, rows, measured=number in ends)
+
+
+def total_steps(examples: Examples, config: TrainingConfig) -> int:
+    """Optimiser steps of a run that no early stopping ends."""
+    return config.epochs * -(-len(examples) // config.batch_size)
+
+
+def share_of(rows: Rows, examples: Examples, rank: int, processes: int) -> Rows:
+    """The part of a step that one process takes: dealt out by size, so that all have about equally much to do."""
+    size = examples.lengths[rows] * examples.sequences[rows]
+    return rows[np.argsort(-size, kind="stable")][rank::processes]
+
+
+def packed(rows: Rows, examples: Examples, tokens: int | None, size: int | None) -> list[Rows]:
+    """Pack examples into micro-batches, alike in length, none above a budget.
+
+    Args:
+        rows: Examples to pack.
+        examples: Their table.
+        tokens: Padded tokens a micro-batch, (sum of sequences) x (longest length); an example above it goes alone.
+        size: Examples a micro-batch, at most.
+
+    Returns:
+        Rows of each micro-batch; one empty one if there are no rows.
+    """
+    ordered = rows[np.argsort(-examples.lengths[rows], kind="stable")]
+    packs: list[list[int]] = [[]]
+    sequences = longest = 0
+    for row in ordered:
+        grown = sequences + int(examples.sequences[row])
+        length = max(longest, int(examples.lengths[row]))
+        full = (tokens is not None and grown * length > tokens) or (size is not None and len(packs[-1]) >= size)
+        if full and packs[-1]:
+            packs.append([])
+            grown, length = int(examples.sequences[row]), int(examples.lengths[row])
+        packs[-1].append(int(row))
+        sequences, longest = grown, length
+    return [np.asarray(pack, dtype=np.int64) for pack in packs]
+
+
+def micro_batches(rows: Rows, examples: Examples, tokens: int | None, size: int | None) -> list[Batch]:
+    """The batches that one process sends through its student, one after the other, for its share of a step.
+
+    A process without examples gets one filler, whose index is -1, so that it still takes part in what all do together.
+    """
+    if len(rows) == 0:
+        filler = examples.batch([0])
+        return [Batch(filler.inputs, filler.targets, filler.groups, filler.index * 0 - 1)]
+    return [examples.batch(pack.tolist()) for pack in packed(rows, examples, tokens, size)]

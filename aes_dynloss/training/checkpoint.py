@@ -1,0 +1,68 @@
+"""One file that holds everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from aes_dynloss.errors import CheckpointError
+
+FORMAT = 1
+
+
+def trained_state(module: Module) -> dict[str, Tensor]:
+    """Copies of what training changes: parameters that learn, and buffers; frozen weights are left out."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(module: Module, state: dict[str, Tensor]) -> None:
+    """Put :func:`trained_state` back.
+
+    Raises:
+        CheckpointError: The state belongs to another student.
+    """
+    expected = trained_state(module)
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
+    if wrong:
+        raise CheckpointError(
+            f"The checkpoint belongs to another student: {len(wrong)} weights do not fit, such as {wrong[0]}. "
+            "Resume with the configuration of the run, or start again with --force."
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint that is there whole or not at all, whenever the process is killed."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is damaged, or of another format.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} is no readable checkpoint ({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+            "Remove it and start again with --force."
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of this version. Start again with --force.")
+    return content

@@ -1,0 +1,59 @@
+"""How a student is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from aes_dynloss.configfile import ConfigModel
+
+
+class TrainingConfig(ConfigModel):
+    """Settings of :func:`aes_dynloss.training.loop.fit`."""
+
+    epochs: int = Field(default=5, ge=1, description="Passes over the training essays; early stopping may end sooner.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Essays an optimiser step, over all processes and accumulation."
+    )
+    micro_batch_tokens: int | None = Field(
+        default=16384,
+        ge=1,
+        description="Padded tokens in one forward pass of one process; a batch with more is accumulated.",
+    )
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="Essays in one forward pass of one process, at most."
+    )
+    length_window: int = Field(
+        default=1,
+        ge=1,
+        description="Batches that are sorted by length together: 1 draws essays at random, more pads less "
+        "but makes a batch's lengths, and so its scores, alike.",
+    )
+    learning_rate: float = Field(default=3e-5, gt=0, description="Peak learning rate of the encoder's top layer.")
+    head_learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of pooling and head.")
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="Factor on the learning rate from each encoder layer to the one below."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay, on matrices only.")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises.")
+    decay: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate goes to 0 afterwards."
+    )
+    clip_norm: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient; null: no clipping.")
+    averaging: float | None = Field(
+        default=None, gt=0, lt=1, description="Decay of the weights' exponential moving average; null: no averaging."
+    )
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        default="auto", description="auto: bf16 autocast where there is a GPU that has it, else float32."
+    )
+    device: Literal["auto", "cpu"] = Field(default="auto", description="cpu keeps a GPU out of it.")
+    evaluations: int = Field(default=1, ge=1, description="Measurements on dev, and checkpoints, an epoch.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Evaluations without a better dev measure after which training stops."
+    )
+    log_every: int = Field(
+        default=10, ge=1, description="Steps between looks at the numbers on the device: the log's resolution."
+    )
+    trackers: list[str] = Field(default=[], description="Accelerate's trackers, such as tensorboard; off by default.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of initial weights, order and dropout.")

@@ -1,0 +1,155 @@
+"""The gradient of a loss over the whole effective batch, however it is spread over processes and micro-batches.
+
+A loss sees a student only through its outputs, so its gradient goes in two legs: from the loss to the outputs of the
+whole batch (cheap, on outputs gathered from everywhere), then from each micro-batch's outputs to the parameters (one
+backward pass each, with the first leg's result as cotangent). Thus a statistic such as STDE is that of the effective
+batch by construction. Where a loss couples elements over several micro-batches, outputs are computed first without a
+graph and then once more, with the same dropout, each with its graph (Gao et al. 2021, arXiv 2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import Module
+
+from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.randomness import RandomState, random_state, replayed
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.training.gathering import gather_rows
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step's log line needs; scalars that stay on the device until they are looked at.
+
+    Args:
+        loss: The loss that was differentiated.
+        terms: Its parts, before their weights.
+        error: Mean squared error in units of the group's variance: 1 for a student that answers each group's mean.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    error: Tensor
+
+
+def backward(
+    accelerator: Accelerator,
+    model: Module,
+    student: Student,
+    loss: DynamicLoss,
+    coefficients: Tensor,
+    batches: Sequence[Batch],
+    count: int,
+) -> StepRecord:
+    """Add the gradient of the loss over one effective batch to the parameters' ``grad``.
+
+    Args:
+        accelerator: The run's.
+        model: The student as Accelerate prepared it.
+        student: The same student, unwrapped.
+        loss: The loss.
+        coefficients: Its coefficients, (K,), on the student's device.
+        batches: This process's micro-batches, at least one.
+        count: Elements of the effective batch over all processes.
+
+    Returns:
+        The step's record, the same on every process.
+    """
+    together = [list(batches)] if loss.over_batch else [[batch] for batch in batches]
+    outputs: list[Tensor] = []
+    for number, part in enumerate(together):
+        last = number == len(together) - 1
+        outputs += _pull_back(accelerator, model, student, loss, coefficients, part, count, sync_last=last)
+    with torch.no_grad():
+        _, everything = _gathered(accelerator, outputs, batches)
+        elements = student.elements(*everything)
+        terms = {name: term.mean() for name, term in loss.terms(elements).items()}
+        value = loss(coefficients, elements).mean()
+        scaled = elements.standardised()
+        error = (scaled.scores - scaled.targets).square().mean()
+    return StepRecord(value, terms, error)
+
+
+def _pull_back(
+    accelerator: Accelerator,
+    model: Module,
+    student: Student,
+    loss: DynamicLoss,
+    coefficients: Tensor,
+    batches: Sequence[Batch],
+    count: int,
+    *,
+    sync_last: bool,
+) -> list[Tensor]:
+    """Gradient of the loss over these micro-batches (and, over a batch, their fellows elsewhere); their outputs."""
+    again = len(batches) > 1
+    states: list[RandomState] = []
+    outputs: list[Tensor] = []
+    for batch in batches:
+        states.append(random_state(accelerator.device))
+        with (
+            nullcontext() if sync_last and not again else accelerator.no_sync(model),
+            torch.set_grad_enabled(not again),
+        ):
+            outputs.append(model(**batch.inputs))
+    cotangents = _cotangents(accelerator, student, loss, coefficients, outputs, batches, count)
+    for number, (batch, state, cotangent) in enumerate(zip(batches, states, cotangents, strict=True)):
+        last = sync_last and number == len(batches) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            if again:
+                with replayed(state, accelerator.device):
+                    live = model(**batch.inputs)
+            else:
+                live = outputs[number]
+            # DDP takes the mean over processes where the sum of their shares is meant.
+            accelerator.backward((live * cotangent).sum() * accelerator.num_processes)
+    return [output.detach() for output in outputs]
+
+
+def _cotangents(
+    accelerator: Accelerator,
+    student: Student,
+    loss: DynamicLoss,
+    coefficients: Tensor,
+    outputs: Sequence[Tensor],
+    batches: Sequence[Batch],
+    count: int,
+) -> list[Tensor]:
+    """Gradient of the loss with respect to each micro-batch's outputs; 0 for fillers."""
+    local_index = torch.cat([batch.index for batch in batches])
+    keep = local_index >= 0
+    if loss.over_batch:
+        index, (leaf, targets, groups) = _gathered(accelerator, outputs, batches)
+        place = torch.searchsorted(index, local_index[keep])
+    else:
+        leaf = torch.cat([output.detach() for output in outputs])[keep]
+        targets = torch.cat([batch.targets for batch in batches])[keep]
+        groups = torch.cat([batch.groups for batch in batches])[keep]
+        place = torch.arange(len(leaf), device=leaf.device)
+    leaf = leaf.requires_grad_()
+    value = loss(coefficients.detach(), student.elements(leaf, targets, groups))
+    value = value if loss.over_batch else value.sum() / count
+    (gradient,) = torch.autograd.grad(value, leaf)
+    mine = torch.cat([torch.zeros_like(output) for output in outputs])
+    mine[keep] = gradient[place]
+    return list(mine.split([len(batch) for batch in batches]))
+
+
+def _gathered(
+    accelerator: Accelerator, outputs: Sequence[Tensor], batches: Sequence[Batch]
+) -> tuple[Tensor, list[Tensor]]:
+    index = torch.cat([batch.index for batch in batches])
+    columns = [
+        torch.cat([output.detach() for output in outputs]),
+        torch.cat([batch.targets for batch in batches]),
+        torch.cat([batch.groups for batch in batches]),
+    ]
+    return gather_rows(accelerator, index, columns)

@@ -1,0 +1,31 @@
+"""Bringing rows together from all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+def gather_rows(accelerator: Accelerator, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Rows of all processes, in the order of their index, without fillers.
+
+    The order makes sums over a batch the same whichever process held which row.
+
+    Args:
+        accelerator: The run's.
+        index: Row of each entry in its table, (B,) int64; -1 marks a filler. B may differ between processes.
+        tensors: Tensors of B rows.
+
+    Returns:
+        The index of all rows, ascending, and the tensors with their rows in that order.
+    """
+    if accelerator.num_processes > 1:
+        padded = accelerator.pad_across_processes([index, *tensors], dim=0)
+        marks = accelerator.pad_across_processes(index, dim=0, pad_index=-1)
+        index, *tensors = accelerator.gather([marks, *(tensor.contiguous() for tensor in padded[1:])])
+    order = torch.argsort(index, stable=True)
+    order = order[int((index < 0).sum()) :] if accelerator.num_processes > 1 else order
+    return index[order], [tensor[order] for tensor in tensors]

@@ -1,0 +1,99 @@
+"""Optimiser, learning rates and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.training.config import TrainingConfig
+
+
+def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
+    """AdamW with a learning rate for each layer, and weight decay on matrices only.
+
+    The head learns at ``head_learning_rate``; the layer below at ``learning_rate``, each one further down at
+    ``layer_decay`` times the one above.
+
+    References:
+        Howard and Ruder 2018, Universal language model fine-tuning (discriminative rates); Loshchilov and Hutter 2019,
+        Decoupled weight decay regularization.
+    """
+    stack = list(student.parameter_stack())
+    groups: list[dict[str, object]] = []
+    for depth, layer in enumerate(reversed(stack)):
+        rate = config.head_learning_rate if depth == 0 else config.learning_rate * config.layer_decay ** (depth - 1)
+        for decayed in (True, False):
+            parameters = [parameter for _, parameter in layer if (parameter.ndim > 1) is decayed]
+            if parameters:
+                groups.append({"params": parameters, "lr": rate, "weight_decay": config.weight_decay * decayed})
+    fused = any(parameter.is_cuda for layer in stack for _, parameter in layer)
+    return AdamW(groups, fused=fused or None)
+
+
+def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
+    """Factor on the peak learning rate in step ``step`` of ``total``, counted from 0; in [0, 1].
+
+    It rises on a line over the first ``warmup`` part and never starts at 0, so that no step is wasted.
+    """
+    rising = config.warmup * total
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    left = (total - step) / max(1.0, total - rising)
+    if config.decay == "linear":
+        return left
+    return 0.5 * (1.0 - math.cos(math.pi * left)) if config.decay == "cosine" else 1.0
+
+
+def build_scheduler(optimizer: Optimizer, total: int, config: TrainingConfig) -> LambdaLR:
+    """Warm-up and decay over ``total`` steps."""
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(min(step, total - 1), total, config))
+
+
+class WeightAverage:
+    """Exponential moving average of weights, with a warm-up so that the random start is soon forgotten.
+
+    Args:
+        parameters: The live parameters.
+        decay: Weight of the past, in (0, 1); in step t it is at most (1 + t) / (10 + t).
+
+    References:
+        Polyak and Juditsky 1992; Morales-Brotons et al. 2024, Exponential moving average of weights in deep learning.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
+        self._live = list(parameters)
+        self._decay = decay
+        self.steps = 0
+        self.weights: list[Tensor] = [parameter.detach().clone() for parameter in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the live weights."""
+        self.steps += 1
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        get_ema_multi_avg_fn(decay)(self.weights, [parameter.detach() for parameter in self._live], self.steps)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within the block the live parameters hold the averaged weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self._live, self.weights, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(kept)

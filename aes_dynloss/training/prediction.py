@@ -1,0 +1,64 @@
+"""Outputs of a student for a whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import Module
+from tqdm import tqdm
+
+from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
+from aes_dynloss.training.gathering import gather_rows
+
+
+@contextmanager
+def evaluating(module: Module) -> Iterator[None]:
+    """Within the block the module is in evaluation mode and no graph is built."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def predict(
+    accelerator: Accelerator,
+    module: Module,
+    examples: Examples,
+    *,
+    tokens: int | None = 32768,
+    size: int | None = None,
+    progress: str | None = None,
+) -> Tensor:
+    """Outputs for every example, in the table's order, on every process.
+
+    Args:
+        accelerator: The run's; each of its processes takes a share.
+        module: The student, unwrapped.
+        examples: N examples.
+        tokens: Padded tokens a forward pass, at most.
+        size: Examples a forward pass, at most.
+        progress: Words beside a progress bar; None for none.
+
+    Returns:
+        (N, D) on the CPU, in the outputs' precision.
+    """
+    share = share_of(np.arange(len(examples)), examples, accelerator.process_index, accelerator.num_processes)
+    packs = packed(share, examples, tokens, size)
+    bar = tqdm(packs, desc=progress, unit="batch", disable=progress is None or not accelerator.is_main_process)
+    outputs, indices = [], []
+    with evaluating(module), accelerator.autocast():
+        for pack in bar:
+            (batch,) = micro_batches(pack, examples, None, None)
+            batch = batch.to(accelerator.device)
+            outputs.append(module(**batch.inputs).detach())
+            indices.append(batch.index)
+    _, (rows,) = gather_rows(accelerator, torch.cat(indices), [torch.cat(outputs)])
+    return rows.clone().cpu()

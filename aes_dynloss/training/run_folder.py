@@ -1,0 +1,133 @@
+"""The folder of a run: one run at a time, never overwritten unasked, resumed only as what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.training.loop import CHECKPOINT, METRICS
+
+CONFIG = "config.yaml"
+LOCK = ".lock"
+
+
+@contextmanager
+def run_folder(
+    accelerator: Accelerator,
+    folder: Path,
+    config: Mapping[str, Any],
+    products: Sequence[str],
+    *,
+    resume: bool = False,
+    force: bool = False,
+) -> Iterator[bool]:
+    """Hold a folder while a run works in it; its config.yaml is there from the first moment.
+
+    Args:
+        accelerator: The run's.
+        folder: The folder, made if it is not there.
+        config: The resolved configuration.
+        products: What such a run leaves behind, besides its configuration, log and checkpoint; the last of them is
+            written last, so that it marks a complete run.
+        resume: Go on with the run that is there.
+        force: Remove what an earlier run left behind, and nothing else.
+
+    Yields:
+        Whether the run that is there is complete, so that nothing is left to do.
+
+    Raises:
+        ConfigError: There is a run already, or it had another configuration, or another process works on it, or the
+            folder cannot be written.
+    """
+    known = [CONFIG, METRICS, CHECKPOINT, *products]
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if accelerator.is_main_process:
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"Another process is working in {folder}. Wait for it, or choose another --output-dir."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"The output folder {folder} cannot be used: {error.strerror or error}.") from None
+    try:
+        found = [name for name in known if (folder / name).exists()]
+        accelerator.wait_for_everyone()
+        if resume and (folder / CONFIG).exists():
+            _check_same(config, read_mapping(folder / CONFIG), folder)
+        elif found and not (force or resume):
+            raise ConfigError(
+                f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, or "
+                "choose another --output-dir."
+            )
+        elif accelerator.is_main_process:
+            for name in found:
+                _remove(folder / name)
+            write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        accelerator.wait_for_everyone()
+        yield (folder / products[-1]).exists()
+    finally:
+        lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is there whole or not at all.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _check_same(config: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> None:
+    # Through YAML and back: what is compared is what the file can hold.
+    now, then = _flat(yaml.safe_load(yaml.safe_dump(dict(config)))), _flat(before)
+    differing = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
+    if differing:
+        words = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
+        raise ConfigError(
+            f"--resume: {folder / CONFIG} differs from this configuration: {words}. Resume with the same configuration, "
+            "or start again with --force."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

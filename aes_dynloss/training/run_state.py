@@ -1,0 +1,117 @@
+"""Everything about a run that changes while it trains, as a checkpoint carries it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from aes_dynloss.teaching.randomness import RandomState, random_state, set_random_state
+from aes_dynloss.teaching.state import StateTracker
+from aes_dynloss.training.checkpoint import load_trained_state, read_checkpoint, trained_state, write_checkpoint
+from aes_dynloss.training.optimization import WeightAverage
+
+
+class Restorable(Protocol):
+    """Something with a state of its own, such as a teacher's update."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put :meth:`state_dict` back."""
+
+
+@dataclass
+class Best:
+    """The best dev measure, and the weights that gave it."""
+
+    measure: float = -math.inf
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class RunState:
+    """The moving parts of a run.
+
+    Args:
+        module: The student, unwrapped.
+        optimizer: Its optimiser.
+        scheduler: Its learning rates.
+        tracker: Counts steps and keeps the state that policies see.
+        average: Averaged weights, if any.
+        teacher: The teacher's update, if any.
+        best: The best so far.
+        since_best: Dev measures since the best.
+    """
+
+    module: Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    tracker: StateTracker
+    average: WeightAverage | None = None
+    teacher: Restorable | None = None
+    best: Best = field(default_factory=Best)
+    since_best: int = 0
+
+    def take_measure(self, measure: float) -> None:
+        """Take in a dev measure of the weights as they are; keep them if it is the best."""
+        self.tracker.take_measure(measure)
+        self.since_best += 1
+        if measure > self.best.measure:
+            self.best = Best(measure, self.tracker.step, trained_state(self.module))
+            self.since_best = 0
+
+    def save(self, accelerator: Accelerator, path: Path, log_bytes: int) -> None:
+        """Write the checkpoint, on the main process; all take part, since each has its own random state."""
+        mine = random_state(accelerator.device)
+        states = gather_object([(mine.cpu, mine.cuda)])
+        if accelerator.is_main_process:
+            content = {
+                "student": trained_state(self.module),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "tracker": asdict(self.tracker),
+                "average": (self.average.steps, self.average.weights) if self.average is not None else None,
+                "teacher": self.teacher.state_dict() if self.teacher is not None else None,
+                "best": asdict(self.best),
+                "since_best": self.since_best,
+                "random": list(states),
+                "log_bytes": log_bytes,
+            }
+            write_checkpoint(path, content)
+        accelerator.wait_for_everyone()
+
+    def restore(self, accelerator: Accelerator, path: Path) -> int:
+        """Go back to a checkpoint.
+
+        Returns:
+            Bytes of the log that are still true.
+
+        Raises:
+            CheckpointError: It is damaged or belongs to another run.
+        """
+        saved = read_checkpoint(path)
+        load_trained_state(self.module, saved["student"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scheduler.load_state_dict(saved["scheduler"])
+        self.tracker = StateTracker(**saved["tracker"])
+        if self.average is not None:
+            self.average.steps = saved["average"][0]
+            self.average.weights = [weight.to(accelerator.device) for weight in saved["average"][1]]
+        if self.teacher is not None:
+            self.teacher.load_state_dict(saved["teacher"])
+        self.best = Best(**saved["best"])
+        self.since_best = saved["since_best"]
+        states = saved["random"]
+        set_random_state(RandomState(*states[accelerator.process_index % len(states)]), accelerator.device)
+        return int(saved["log_bytes"])

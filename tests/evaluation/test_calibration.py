@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from aes_dynloss.errors import CheckpointError, DataError
+from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
+from aes_dynloss.evaluation.calibration import (
+    CUT_POINT_COST,
+    CutPoints,
+    RescalingLine,
+    fit_cut_points,
+    fit_rescaling,
+)
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+RANGE = ScoreRange(1, 6)
+raws = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
+
+
+def shrunk_predictions(n=300, seed=0, score_range=RANGE, shrink=0.4):
+    """Human scores, and predictions of the right order that shrink to the mean."""
+    random = np.random.default_rng(seed)
+    true = random.normal(0, 1, n)
+    middle, spread = (score_range.low + score_range.high) / 2, (score_range.high - score_range.low) / 5
+    human = score_range.to_point(middle + spread * (true + random.normal(0, 0.4, n)))
+    return middle + shrink * spread * (true + random.normal(0, 0.4, n)), human
+
+
+@given(raws, st.lists(st.integers(1, 6), min_size=1, max_size=30))
+def test_rescaled_dev_has_the_humans_mean_and_sd(raw, human):
+    n = min(len(raw), len(human))
+    raw, human = np.array(raw[:n]), np.array(human[:n])
+    assume(raw.std() > 1e-3 and human.std() > 0)
+    line = fit_rescaling(raw, human)
+    assert line.note == ""
+    assert line.apply(raw).mean() == pytest.approx(human.mean(), abs=1e-6)
+    assert line.apply(raw).std() == pytest.approx(human.std(), abs=1e-6)
+
+
+@given(st.floats(0.1, 10), st.floats(-10, 10))
+def test_rescaled_predictions_do_not_depend_on_their_own_scale(slope, shift):
+    raw, human = shrunk_predictions(50)
+    once = fit_rescaling(raw, human).apply(raw)
+    np.testing.assert_allclose(fit_rescaling(slope * raw + shift, human).apply(slope * raw + shift), once, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("raw", "human", "note"),
+    [
+        ([2.2], [3], "a single essay"),
+        ([2.2, 2.2], [3, 4], "all predictions on dev are equal"),
+        ([2.2, 2.2 + 1e-9], [3, 4], "all predictions on dev are equal"),
+        ([2.2, 4.1], [3, 3], "all human scores on dev are equal"),
+    ],
+)
+def test_degenerate_dev_leaves_plain_rounding_and_says_so(raw, human, note):
+    line, cuts = fit_rescaling(raw, human), fit_cut_points(raw, human, RANGE)
+    assert (line.slope, line.intercept) == (1, 0)
+    assert note in line.note
+    assert note in cuts.note
+    values = np.linspace(-1, 9, 101)
+    np.testing.assert_array_equal(cuts.apply(values), RANGE.to_point(values))
+
+
+@settings(max_examples=40)
+@given(raws, st.integers(0, 10**6))
+def test_tuned_scores_are_points_in_the_order_of_raw(values, seed):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(1, 40))
+    cuts = fit_cut_points(random.normal(3, random.uniform(0, 2), n), random.integers(1, 7, n), RANGE)
+    assert all(one <= other for one, other in zip(cuts.cuts, cuts.cuts[1:], strict=False))
+    scores = cuts.apply(np.sort(values))
+    assert all(RANGE.holds(score) for score in scores)
+    assert (np.diff(scores) >= 0).all()
+
+
+def plain_objective(cuts, line, raw, human, score_range):
+    """Dev's kappa less the cost of leaving the start, from the definition."""
+    start = score_range.points[:-1] + score_range.step / 2
+    shifts = (line.apply(np.array(cuts.cuts)) - start) / score_range.step
+    return float(quadratic_weighted_kappa(human, cuts.apply(raw))) - CUT_POINT_COST / len(raw) * np.square(shifts).sum()
+
+
+@pytest.mark.parametrize("score_range", [RANGE, ScoreRange(0, 60), ScoreRange(0, 9, 0.5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_single_move_improves_the_tuned_cuts(score_range, seed):
+    raw, human = shrunk_predictions(200, seed, score_range)
+    line, cuts = fit_rescaling(raw, human), fit_cut_points(raw, human, score_range)
+    best = plain_objective(cuts, line, raw, human, score_range)
+    start = (score_range.points[:-1] + score_range.step / 2 - line.intercept) / line.slope
+    assert best >= plain_objective(CutPoints(score_range, tuple(start)), line, raw, human, score_range) - 1e-9
+    for which in range(0, len(cuts.cuts), 7):
+        for shift in (-0.5, -0.2, -0.05, 0.05, 0.2, 0.5):
+            moved = list(cuts.cuts)
+            moved[which] = start[which] + shift * score_range.step / line.slope
+            if sorted(moved) == moved:
+                other = plain_objective(CutPoints(score_range, tuple(moved)), line, raw, human, score_range)
+                assert other <= best + 1e-8
+
+
+def test_tuning_is_deterministic_and_blind_to_the_essays_order():
+    raw, human = shrunk_predictions()
+    order = np.random.default_rng(1).permutation(len(raw))
+    assert fit_cut_points(raw, human, RANGE) == fit_cut_points(raw, human, RANGE)
+    np.testing.assert_allclose(fit_cut_points(raw[order], human[order], RANGE).cuts, fit_cut_points(raw, human, RANGE).cuts)
+
+
+def test_both_calibrations_mend_shrunk_predictions_of_other_essays():
+    dev_raw, dev_human = shrunk_predictions(300, seed=0)
+    raw, human = shrunk_predictions(1000, seed=1)
+    plain = float(quadratic_weighted_kappa(human, RANGE.to_point(raw)))
+    rescaled = RANGE.to_point(fit_rescaling(dev_raw, dev_human).apply(raw))
+    tuned = fit_cut_points(dev_raw, dev_human, RANGE).apply(raw)
+    assert float(quadratic_weighted_kappa(human, rescaled)) > plain + 0.1
+    assert float(quadratic_weighted_kappa(human, tuned)) > plain + 0.1
+
+
+def test_few_essays_move_the_cuts_less_than_many():
+    raw, human = shrunk_predictions(40, seed=3)
+    few = fit_cut_points(raw, human, RANGE)
+    many = fit_cut_points(np.tile(raw, 50), np.tile(human, 50), RANGE)
+    line = fit_rescaling(raw, human)
+    start = RANGE.points[:-1] + 0.5
+    shift = [np.square(line.apply(np.array(cuts.cuts)) - start).sum() for cuts in (few, many)]
+    assert shift[0] < shift[1]
+
+
+def test_a_value_on_a_cut_belongs_above_it():
+    cuts = CutPoints(ScoreRange(0, 2), (0.5, 1.5))
+    np.testing.assert_array_equal(cuts.apply([0.5, 1.5, 1.4999, 0.5 - 1e-12]), [1, 2, 1, 1])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000))
+def test_stored_and_read_back(seed):
+    raw, human = shrunk_predictions(60, seed)
+    for fitted in (fit_rescaling(raw, human), fit_cut_points(raw, human, RANGE), fit_rescaling([1], [1])):
+        assert type(fitted).from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False))) == fitted
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (RescalingLine, {"slope": 1}, "needs slope and intercept, found {'slope': 1}"),
+        (RescalingLine, {"slope": 0, "intercept": 0}, "needs slope and intercept"),
+        (RescalingLine, {"slope": "x", "intercept": 0}, "needs slope and intercept"),
+        (CutPoints, {"cuts": [1, 2]}, "need a range and its cuts"),
+        (CutPoints, {"range": {"low": 1, "high": 3}, "cuts": [1]}, "need a range and its cuts"),
+        (CutPoints, {"range": {"low": 3, "high": 1}, "cuts": [1]}, "need a range and its cuts"),
+        (CutPoints, {"range": {"low": 1, "high": 3}, "cuts": 1}, "need a range and its cuts"),
+    ],
+)
+def test_damaged_stores(kind, values, message):
+    with pytest.raises(CheckpointError, match=message):
+        kind.from_dict(values)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 0), (-1, 0), (math.inf, 0), (1, math.nan)])
+def test_lines_that_are_none(slope, intercept):
+    with pytest.raises(DataError, match="slope > 0 and finite numbers"):
+        RescalingLine(slope, intercept)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [((1.5,), "needs 2 cut points, found 1"), ((2.5, 1.5), "finite and ascending"), ((1.5, math.inf), "finite and asc")],
+)
+def test_cut_points_that_are_none(cuts, message):
+    with pytest.raises(DataError, match=message):
+        CutPoints(ScoreRange(1, 3), cuts)
+
+
+@pytest.mark.parametrize(
+    ("raw", "human", "message"),
+    [
+        ([1, 2], [1], "two columns of one length >= 1, found shapes"),
+        ([], [], "two columns of one length"),
+        ([1, math.nan], [1, 2], "finite predictions and human scores"),
+        ([1, 2], [1, math.inf], "finite predictions and human scores"),
+    ],
+)
+def test_dev_that_cannot_be_used(raw, human, message):
+    with pytest.raises(DataError, match=message):
+        fit_rescaling(raw, human)
+    with pytest.raises(DataError, match=message):
+        fit_cut_points(raw, human, RANGE)
+
+
+def test_a_human_score_outside_the_range():
+    with pytest.raises(DataError, match="reference 7 is no score point of the range 1 to 6"):
+        fit_cut_points([1, 2], [1, 7], RANGE)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.metrics import cohen_kappa_score
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.evaluation.floors import FLOORS, RIDGE_ALPHAS, measure_floors
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
+GOOD, BAD, FILLER = "lucid argument", "dunno stuff", ["the", "essay", "says", "that", "people", "read", "books", "daily"]
+
+
+def essays(n, seed):
+    """Essays whose length and words both tell the score, with noise."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for prompt, score_range in RANGES.items():
+        for _ in range(n):
+            score = float(random.choice(score_range.points))
+            share = float(score_range.to_unit(score))
+            words = list(random.choice(FILLER, int(20 + 60 * share + random.integers(0, 30))))
+            words += [GOOD if random.random() < share else BAD for _ in range(4)]
+            rows.append((prompt, " ".join(words), score))
+    return pd.DataFrame(rows, columns=["prompt_id", "text", "reference"])
+
+
+TRAIN, DEV, TEST = essays(60, 1), essays(30, 2), essays(40, 3)
+FOUND = measure_floors(TRAIN, DEV, TEST, RANGES)
+
+
+def kappa(human, raw, score_range):
+    score = np.floor(np.clip(raw, score_range.low, score_range.high) + 0.5).astype(int)
+    return cohen_kappa_score(human.astype(int), score, labels=score_range.points.astype(int), weights="quadratic")
+
+
+def one_prompt(prompt):
+    return [part[part["prompt_id"] == prompt] for part in (TRAIN, DEV, TEST)]
+
+
+def length_predictions(prompt):
+    def features(part):
+        words = part["text"].str.split().str.len().to_numpy()
+        return np.column_stack([words, np.log(words + 1)])
+
+    train, dev, test = one_prompt(prompt)
+    model = LinearRegression().fit(features(train), train["reference"])
+    return model.predict(features(dev)), model.predict(features(test))
+
+
+def test_every_floor_has_every_prompt_and_its_mean():
+    assert list(FOUND) == ["mean_score", "length", "length_rescaled", "tfidf_ridge"] == list(FLOORS)
+    for floor in FOUND.values():
+        assert list(floor["prompts"]) == ["a", "b"]
+        assert floor["mean"] == pytest.approx(np.mean(list(floor["prompts"].values())))
+
+
+def test_mean_score_is_worth_nothing():
+    assert FOUND["mean_score"]["mean"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("prompt", RANGES)
+def test_length_is_plain_least_squares(prompt):
+    _, _, test = one_prompt(prompt)
+    _, raw = length_predictions(prompt)
+    assert FOUND["length"]["prompts"][prompt] == pytest.approx(kappa(test["reference"], raw, RANGES[prompt]))
+    assert FOUND["length"]["prompts"][prompt] > 0.3
+
+
+@pytest.mark.parametrize("prompt", RANGES)
+def test_length_rescaled_has_the_moments_of_dev(prompt):
+    _, dev, test = one_prompt(prompt)
+    dev_raw, raw = length_predictions(prompt)
+    rescaled = (raw - dev_raw.mean()) / dev_raw.std() * dev["reference"].std(ddof=0) + dev["reference"].mean()
+    assert FOUND["length_rescaled"]["prompts"][prompt] == pytest.approx(kappa(test["reference"], rescaled, RANGES[prompt]))
+
+
+@pytest.mark.parametrize("prompt", RANGES)
+def test_tfidf_ridge_takes_the_alpha_that_dev_prefers(prompt):
+    train, dev, test = one_prompt(prompt)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(train["text"])
+    of_dev, of_test = {}, {}
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="cholesky").fit(vectorizer.transform(train["text"]).toarray(), train["reference"])
+        of_dev[alpha] = kappa(dev["reference"], model.predict(vectorizer.transform(dev["text"]).toarray()), RANGES[prompt])
+        of_test[alpha] = kappa(test["reference"], model.predict(vectorizer.transform(test["text"]).toarray()), RANGES[prompt])
+    best = max(RIDGE_ALPHAS, key=lambda alpha: of_dev[alpha])
+    assert len({round(value, 6) for value in of_test.values()}) > 1
+    assert FOUND["tfidf_ridge"]["prompts"][prompt] == pytest.approx(of_test[best], abs=1e-9)
+
+
+def test_test_scores_do_not_leak_into_the_predictions():
+    swapped = TEST.assign(reference=TEST["reference"].to_numpy()[::-1].copy())
+    found = measure_floors(TRAIN, DEV, swapped[swapped["prompt_id"] == "b"], RANGES, names=("length_rescaled",))
+    assert found["length_rescaled"]["mean"] < FOUND["length_rescaled"]["prompts"]["b"]
+
+
+def test_an_empty_essay_has_length_zero():
+    blank = TEST.assign(text="")
+    assert measure_floors(TRAIN, DEV, blank, RANGES, names=("length",))["length"]["mean"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": TRAIN.drop(columns="text")}, "need the columns prompt_id, text, reference; the train essays lack text"),
+        ({"dev": DEV.iloc[:0]}, "need dev essays, found none"),
+        ({"train": TRAIN[TRAIN["prompt_id"] == "a"]}, "prompt b has no train essays"),
+        ({"dev": DEV[DEV["prompt_id"] == "a"]}, "prompt b has no dev essays"),
+        ({"test": TEST.assign(reference=np.nan)}, "a human score for every one of the test essays"),
+        ({"ranges": {"a": ScoreRange(1, 6)}}, "need the score range of prompt b; none is given"),
+        ({"train": TRAIN.assign(text="a ?")}, "no word of two letters or more in the train texts"),
+    ],
+)
+def test_essays_that_cannot_be_used(change, message):
+    parts = {"train": TRAIN, "dev": DEV, "test": TEST, "ranges": RANGES, **change}
+    with pytest.raises(DataError, match=message):
+        measure_floors(**parts)
+
+
+def test_an_unknown_floor():
+    with pytest.raises(ConfigError, match="Unknown floor 'lenght'; known are mean_score, length, length_rescaled"):
+        measure_floors(TRAIN, DEV, TEST, RANGES, names=("lenght",))
