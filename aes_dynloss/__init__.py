@@ -1,1 +1,67 @@
-"""aes-dynloss: Transformer essay scorers trained under losses that change while they train."""
+"""aes-dynloss: Transformer essay scorers trained under losses that change while they train.
+
+The public names, loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError, ShapeError, TrainingError
+    from aes_dynloss.essays.data_config import DataConfig
+    from aes_dynloss.essays.finetune import finetune
+    from aes_dynloss.essays.finetune_config import FinetuneConfig
+    from aes_dynloss.essays.readers import read_essays
+    from aes_dynloss.essays.scorer import EssayScorer
+    from aes_dynloss.evaluation.predictions import read_predictions
+    from aes_dynloss.evaluation.report import build_report
+    from aes_dynloss.evaluation.score_range import ScoreRange
+    from aes_dynloss.training.loop import fit
+
+_HOMES = {
+    "AesDynlossError": "aes_dynloss.errors",
+    "CheckpointError": "aes_dynloss.errors",
+    "ConfigError": "aes_dynloss.errors",
+    "DataConfig": "aes_dynloss.essays.data_config",
+    "DataError": "aes_dynloss.errors",
+    "EssayScorer": "aes_dynloss.essays.scorer",
+    "FinetuneConfig": "aes_dynloss.essays.finetune_config",
+    "ScoreRange": "aes_dynloss.evaluation.score_range",
+    "ShapeError": "aes_dynloss.errors",
+    "TrainingError": "aes_dynloss.errors",
+    "build_report": "aes_dynloss.evaluation.report",
+    "finetune": "aes_dynloss.essays.finetune",
+    "fit": "aes_dynloss.training.loop",
+    "read_essays": "aes_dynloss.essays.readers",
+    "read_predictions": "aes_dynloss.evaluation.predictions",
+}
+
+__all__ = [
+    "AesDynlossError",
+    "CheckpointError",
+    "ConfigError",
+    "DataConfig",
+    "DataError",
+    "EssayScorer",
+    "FinetuneConfig",
+    "ScoreRange",
+    "ShapeError",
+    "TrainingError",
+    "build_report",
+    "finetune",
+    "fit",
+    "read_essays",
+    "read_predictions",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

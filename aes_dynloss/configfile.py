@@ -32,10 +32,17 @@ class _YamlLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
         """Refuse aliases: with them a short file can be endless."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not read here", self.peek_event().start_mark
-            )
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read here", mark)
         return super().compose_node(parent, index)
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """YAML that reads the same by :class:`_YamlLoader` and by readers of YAML 1.1, without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 - PyYAML's signature
+        """Write a value that stands twice twice."""
+        return True
 
 
 def _without_surprises() -> None:
@@ -51,12 +58,21 @@ def _without_surprises() -> None:
     for first in "-+0123456789":
         rules = _YamlLoader.yaml_implicit_resolvers[first]
         rules.insert(0, ("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d*)$")))
+    # A word that looks like a number to this reader or to YAML 1.1's gets quotes.
+    also = yaml.SafeDumper.yaml_implicit_resolvers
+    _YamlDumper.yaml_implicit_resolvers = {
+        first: also.get(first, []) + kept.get(first, []) for first in also.keys() | kept.keys()
+    }
     _YamlLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
-    _YamlLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+    _YamlLoader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 # Dates are words here, 0x1f and 1:30 too: an essay id is never a date.
 _RETYPED = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp")}
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
@@ -64,7 +80,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Iterator[dict[A
     yield result  # YAML's way to allow anchors that point to themselves
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int | float):
             raise yaml.constructor.ConstructorError(
                 None, None, f"a key must be a word or number, found {key!r}", key_node.start_mark
@@ -90,11 +106,21 @@ def parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anyth
     """
     try:
         return yaml.load(text, Loader=_YamlLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML lets some of Python's own errors through, such as a KeyError for `!!bool x`.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         words = getattr(error, "problem", None) or str(error) or "nested too deeply"
         raise ConfigError(f"{where}{place}: not valid YAML: {words}.") from None
+
+
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """Write plain values as YAML that this module and any other reader read back as they were.
+
+    Args:
+        values: Nested mappings, lists, words, numbers and nothing.
+    """
+    return yaml.dump(dict(values), Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -158,20 +184,39 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = dict.fromkeys(_fault_words(model, dict(fault)) for fault in error.errors())
+        faults = dict.fromkeys(_fault_words(model, fault) for fault in _meant(error.errors()))
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None
 
 
-def _fault_words(model: type[BaseModel], fault: dict[str, Any]) -> str:
-    location = [part for part in fault["loc"] if not _is_branch(part)]
+def _meant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
+
+    def is_beside(fault: Mapping[str, Any]) -> bool:
+        value, place = fault["loc"][:-1], _place(fault)
+        if not isinstance(fault["input"], Mapping) or len(place) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
+            return False
+        fellows = [other for other in faults if other["loc"][: len(value)] == value]
+        return any(len(_place(other)) > len(place) or other["type"] in _TAG_FAULTS for other in fellows)
+
+    return [fault for fault in faults if not is_beside(fault)]
+
+
+def _place(fault: Mapping[str, Any]) -> list[object]:
+    """Where a fault lies, as its user would say it."""
+    location = fault["loc"]
+    return [part for part, before in zip(location, (None, *location), strict=False) if not _is_branch(part, before)]
+
+
+def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
+    location = _place(fault)
     name = ".".join(str(part) for part in location) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _names_beside(model, fault["loc"])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
-        return f"{name}: there is no such key; {advice}"
+        return f"{name}: there is no such key; {_advice(str(location[-1]), known)}"
+    if fault["type"] in _TAG_FAULTS:
+        return _tag_words(name, fault["ctx"])
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
     if fault["type"] in {"missing", "value_error"}:
@@ -179,8 +224,27 @@ def _fault_words(model: type[BaseModel], fault: dict[str, Any]) -> str:
     return f"{name}: {message}, found {_kind(fault['input'])}"
 
 
-def _is_branch(part: object) -> bool:
-    """Whether pydantic added this part of a location to name a member of a union."""
+# A mapping whose key `schedule`, say, must choose one of several kinds.
+_TAG_FAULTS = {"union_tag_invalid", "union_tag_not_found"}
+
+
+def _tag_words(name: str, context: Mapping[str, Any]) -> str:
+    key = f"{name}.{context['discriminator'].strip(chr(39))}"
+    if "tag" not in context:
+        return f"{key}: this key is required"
+    known = re.findall(r"'([^']+)'", context["expected_tags"])
+    return f"{key}: there is no {context['tag']!r}; {_advice(context['tag'], known)}"
+
+
+def _advice(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
+
+
+def _is_branch(part: object, before: object) -> bool:
+    """Whether pydantic added this part of a location, which follows ``before``, to name a member of a union."""
+    if isinstance(before, str) and before.startswith("tagged-union["):
+        return True
     return isinstance(part, str) and ("[" in part or part in {"float", "int", "str"} or part.endswith("Config"))
 
 
@@ -192,7 +256,8 @@ def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[st
         for candidate in models:
             field = candidate.model_fields.get(str(part))
             inner += _models_in(field.annotation) if field is not None else []
-        named = [candidate for candidate in models if candidate.__name__ == part]
+        # The part may be a class's name, or the tag that chose it out of a union.
+        named = [candidate for candidate in models if candidate.__name__.lower() == str(part).lower()]
         models = named or inner or models
     return sorted({name for candidate in models for name in candidate.model_fields})
 

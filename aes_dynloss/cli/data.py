@@ -88,16 +88,27 @@ def _lay_over(values: dict[str, Any], options: dict[str, Any]) -> None:
     columns = ("essay_id", "id"), ("prompt_id", "prompt"), ("text",) * 2, ("score",) * 2, ("second_score",) * 2
     named = {key: options[f"{option}_column"] for key, option in columns if options[f"{option}_column"] is not None}
     if named:
-        values["columns"] = {**(values.get("columns") or {}), **named}
+        values["columns"] = {**_inner(values, "columns"), **named}
     ranges = dict(_parse_range(words) for words in options["ranges"])
     if ranges:
         if isinstance(values.get("prompts"), str):
             raise ConfigError("Ranges are given both in a file of prompts and by --range. Use one of the two.")
-        values["prompts"] = {**(values.get("prompts") or {}), **ranges}
+        values["prompts"] = {**{str(key): own for key, own in _inner(values, "prompts").items()}, **ranges}
     ways = {"folds_dir": options["folds_dir"], "column": options["split_column"]}
     if any(ways.values()):
-        kept = {key: value for key, value in (values.get("split") or {}).items() if key not in {*ways, "fractions"}}
+        kept = {key: value for key, value in _inner(values, "split").items() if key not in {*ways, "fractions"}}
         values["split"] = kept | {key: value for key, value in ways.items() if value is not None}
+
+
+def _inner(values: dict[str, Any], key: str) -> dict[Any, Any]:
+    from aes_dynloss.errors import ConfigError
+
+    inner = values.get(key)
+    if inner is None:
+        return {}
+    if not isinstance(inner, dict):
+        raise ConfigError(f"data.{key} should be a mapping of keys to values, found {inner!r}.")
+    return inner
 
 
 def _parse_range(words: str) -> tuple[str, dict[str, str]]:

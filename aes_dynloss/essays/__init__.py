@@ -1,1 +1,1 @@
-"""TODO"""
+"""Essays: readers, splits, the Transformer scorer, fine-tuning and scoring."""

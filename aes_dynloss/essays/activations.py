@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aes_dynloss.essays.encoders import layer_list
 from aes_dynloss.essays.examples import EssayExamples, TokenStates
 from aes_dynloss.essays.scoring_model import ScoringModel
 from aes_dynloss.teaching.batch import Batch
@@ -56,8 +55,7 @@ def frozen_part_computed(
     else:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="activations-") as folder:
             states = _token_states(accelerator, model, examples, Path(folder))
-            cut = _started_above(model.encoder, frozen) if isinstance(frozen, int) else nullcontext()
-            with cut:
+            with _started_above(model, frozen) if isinstance(frozen, int) else nullcontext():
                 yield replace(examples, states=states)
 
 
@@ -129,13 +127,16 @@ def _token_states(accelerator: Accelerator, model: ScoringModel, examples: Essay
 
 
 @contextmanager
-def _started_above(encoder: nn.Module, frozen: int) -> Iterator[None]:
+def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
     """Within the block the encoder has only its upper layers, and they start from the input ``hidden``.
 
     Embeddings are still looked up, which is cheap and keeps masks and position biases as the encoder makes them; then
     the first layer left is handed the stored states in place of what came from below.
     """
-    layers = layer_list(encoder)
+    layers = model.encoder_layers
+    if layers is None:  # such a model is refused when it is built
+        yield
+        return
     whole = list(layers)
     stored: list[Tensor] = []
 
@@ -151,7 +152,7 @@ def _started_above(encoder: nn.Module, frozen: int) -> Iterator[None]:
         return (stored[0], *arguments[1:]), named
 
     hooks = [
-        encoder.register_forward_pre_hook(keep, with_kwargs=True),
+        model.encoder.register_forward_pre_hook(keep, with_kwargs=True),
         whole[frozen].register_forward_pre_hook(start, with_kwargs=True),
     ]
     del layers[:frozen]

@@ -31,7 +31,7 @@ def delimited_rows(
     # The limit guards nothing here (memory holds the row anyway) and would refuse long essays at 128 KiB.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
     if quoting == "none":
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL, strict=True)
     header: list[str] = []

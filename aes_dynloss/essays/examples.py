@@ -105,7 +105,11 @@ class EssayExamples:
         for line, chunk in enumerate(chunks):
             ids[line, : len(chunk)] = chunk
             mask[line, : len(chunk)] = 1
-        tensors = {"input_ids": ids, "attention_mask": mask, "owner": np.asarray(owner, dtype=np.int64)}
+        tensors = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "owner": torch.tensor(owner),
+        }
         if self.states is not None:
             hidden = np.zeros((*shape, self.states.values.shape[1]), dtype=np.float32)
             line = 0
@@ -115,8 +119,8 @@ class EssayExamples:
                     hidden[line, : len(chunk)] = self.states.values[start : start + len(chunk)]
                     start += len(chunk)
                     line += 1
-            tensors["hidden"] = hidden
-        return {name: torch.from_numpy(array) for name, array in tensors.items()}
+            tensors["hidden"] = torch.from_numpy(hidden)
+        return tensors
 
 
 def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequence[str], pad_id: int) -> EssayExamples:

@@ -125,7 +125,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         config.model.postprocessing, ranges, prompt_ids, raw["dev"], parts["dev"].scores
     )
     if accelerator.is_main_process:
-        predictions = {
+        predictions: dict[str, pd.DataFrame] = {
             name: _predictions(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
         }
         _write_products(config, scorer, parts, predictions, folder)
@@ -207,7 +207,8 @@ def _write_products(
         notes.append("There is no test split: these figures are those of dev, on which the best weights were chosen.")
     floors = None
     if settings.floors and "test" in parts:
-        floors = measure_floors(*(_floor_table(parts[name]) for name in ("train", "dev", "test")), ranges)
+        train, dev_part, test = (_floor_table(parts[name]) for name in ("train", "dev", "test"))
+        floors = measure_floors(train, dev_part, test, ranges)
     report = build_report(
         judged,
         ranges=ranges,

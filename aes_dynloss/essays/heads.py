@@ -31,6 +31,8 @@ class ScoreHead(nn.Module):
         McCullagh 1980, Regression models for ordinal data (the cumulative logit of ``ordinal``).
     """
 
+    counts: Tensor
+
     def __init__(
         self,
         kind: Literal["regression", "softmax", "ordinal"],
@@ -86,7 +88,7 @@ class ScoreHead(nn.Module):
         """
         if not self.own:
             features = torch.cat([features, self.embedding(prompt).to(features.dtype)], dim=1)
-        answers = self.answer(self.body(features))
+        answers: Tensor = self.answer(self.body(features))
         if self.own:
             rows = torch.arange(len(prompt), device=prompt.device)
             answers = answers.view(len(prompt), len(self.counts), -1)[rows, prompt]
@@ -99,7 +101,7 @@ class ScoreHead(nn.Module):
         return self._ordinal(answers, prompt, valid)
 
     def _ordinal(self, latent: Tensor, prompt: Tensor, valid: Tensor) -> Tensor:
-        """log P(k) = log(sigmoid(z - b_k) - sigmoid(z - b_{k+1})) with rising borders b; outermost ones infinite."""
+        """Answer ln(sigmoid(z - b_k) - sigmoid(z - b_{k+1})), borders b rising, the outermost infinite."""
         borders = torch.cat([self.first_border, functional.softplus(self.border_steps)], dim=1).cumsum(1)
         reached = latent - borders[prompt]
         end = torch.full_like(latent, -ABSENT)

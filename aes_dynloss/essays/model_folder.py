@@ -131,7 +131,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         )
     if values.get("version") != VERSION:
         raise CheckpointError(
-            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update aes-dynloss."
+            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update "
+            "aes-dynloss."
         )
     return values
 

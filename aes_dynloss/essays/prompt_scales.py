@@ -53,8 +53,8 @@ def measure_scales(
         if len(np.unique(mine)) < 2:
             found = f"only the score {mine[0]:g}" if len(mine) else "no essay"
             raise DataError(
-                f"Prompt {prompt.id}: its training essays hold {found}; at least two different scores are needed to learn "
-                "from. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
+                f"Prompt {prompt.id}: its training essays hold {found}; at least two different scores are needed to "
+                "learn from. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
             )
         unit = prompt.range.to_unit(mine)
         lengths = log_lengths[groups == number]

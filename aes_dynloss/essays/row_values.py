@@ -56,10 +56,11 @@ def number_value(row: Mapping[str, object], column: str) -> float:
     value = _present(row, column)
     number = math.nan
     if isinstance(value, str):
-        if not value.strip():
+        words = value.strip(" \t\r\n")
+        if not words:
             raise RowError(f"{column} is empty; expected a number.")
-        if _NUMBER.fullmatch(value.strip()):
-            number = float(value)
+        if _NUMBER.fullmatch(words):
+            number = float(words)
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         try:
             number = float(value)

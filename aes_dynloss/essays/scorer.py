@@ -28,7 +28,7 @@ class Scores:
 
     Args:
         raw: Continuous predictions on the original scale, (N,), neither rescaled nor trimmed.
-        score: Score points, (N,): trimmed to the prompt's range and rounded half up, after rescaling if the model has it.
+        score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
         tokens: Tokens of each essay, (N,).
         dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
     """
@@ -96,8 +96,8 @@ class EssayScorer:
         unknown = [prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in self.prompts]
         if unknown:
             raise DataError(
-                f"The model was not trained on prompt {unknown[0]!r}; it knows {', '.join(self.prompts)}. Map the ids, or "
-                "name the prompt of all essays with --prompt."
+                f"The model was not trained on prompt {unknown[0]!r}; it knows {', '.join(self.prompts)}. Map the ids, "
+                "or name the prompt of all essays with --prompt."
             )
 
     def score(

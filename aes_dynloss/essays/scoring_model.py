@@ -31,12 +31,22 @@ class ScoringModel(nn.Module):
         ConfigError: ``frozen_layers`` is more than the encoder has.
     """
 
+    encoder: Any  # transformers is untyped
+    feature_mean: Tensor
+    feature_sd: Tensor
+    mean: Tensor
+    sd: Tensor
+    length_mean: Tensor
+    length_sd: Tensor
+    unit_points: Tensor
+
     def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
         super().__init__()
         self.config = config
         self.scales = list(scales)
         self.encoder = encoder
-        width = int(cast(Any, encoder.config).hidden_size)
+        self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
+        width = int(self.encoder.config.hidden_size)
         self.pooling = Pooling(config.pooling, width)
         self.head = ScoreHead(
             config.head,
@@ -62,8 +72,8 @@ class ScoringModel(nn.Module):
 
         Args:
             inputs: ``prompt`` (B,), ``log_length`` (B,), and either ``features`` (B, H), the pooled vectors; or
-                ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each chunk; to these
-                ``hidden`` (C, L, H) adds the states at the top of the frozen layers.
+                ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each chunk, and
+                with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were computed before.
         """
         prompt = inputs["prompt"]
         features = inputs.get("features")
@@ -110,46 +120,44 @@ class ScoringModel(nn.Module):
 
     def parameter_stack(self) -> list[list[tuple[str, Parameter]]]:
         """Trainable parameters: embeddings, encoder layers from the bottom, then pooling and head."""
-        layers: list[list[tuple[str, Parameter]]] = []
-        taken: set[Parameter] = set()
-        parts: list[nn.Module] = [self.pooling, self.head]
-        for part in [*(layer_list(self.encoder) if self._encoder_learns() else []), *parts]:
-            layers.append([(n, p) for n, p in part.named_parameters() if p.requires_grad])
-            taken.update(p for _, p in layers[-1])
-        head = layers[-2] + layers[-1]
-        rest = [(n, p) for n, p in self.named_parameters() if p.requires_grad and p not in taken]
-        return [layer for layer in [rest, *layers[:-2]] if layer] + [head]
+        head = [*self.pooling.named_parameters("pooling"), *self.head.named_parameters("head")]
+        layers = [list(layer.named_parameters()) for layer in (self.encoder_layers or [])]
+        taken = {id(parameter) for layer in [*layers, head] for _, parameter in layer}
+        rest = [(name, parameter) for name, parameter in self.named_parameters() if id(parameter) not in taken]
+        learning = [[(name, p) for name, p in layer if p.requires_grad] for layer in (rest, *layers, head)]
+        return [layer for layer in learning if layer]
 
     def as_module(self) -> nn.Module:
         """The student as the module that it is."""
         return self
 
+    @property
+    def encoder_layers(self) -> nn.ModuleList | None:
+        """The encoder's layers from the bottom, those that are there now; None where they cannot be told apart."""
+        return self._layers[0]
+
     def train(self, mode: bool = True) -> ScoringModel:
         """Training mode for what learns; frozen parts stay in evaluation mode, without dropout."""
         super().train(mode)
-        if not self._encoder_learns():
-            self.encoder.eval()
         for part in self._frozen_parts:
             part.eval()
         return self
-
-    def _encoder_learns(self) -> bool:
-        return self.config.frozen_layers != "all"
 
     def _freeze(self) -> None:
         frozen = self.config.frozen_layers
         # A tuple, so that torch does not register the parts a second time.
         self._frozen_parts: tuple[nn.Module, ...] = ()
         if frozen == "all":
+            self._frozen_parts = (self.encoder,)
             self.encoder.requires_grad_(requires_grad=False)
         elif frozen:
-            layers = layer_list(self.encoder)
-            if frozen >= len(layers):
+            layers = self.encoder_layers
+            if layers is None or frozen >= len(layers):
+                has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
                 raise ConfigError(
-                    f"model.frozen_layers is {frozen}, but the encoder has {len(layers)} layers. "
-                    f"Set it below {len(layers)}, or to all."
+                    f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
                 )
-            learning = {id(p) for layer in layers[frozen:] for p in layer.parameters()}
+            learning = {id(parameter) for layer in layers[frozen:] for parameter in layer.parameters()}
             for parameter in self.encoder.parameters():
                 parameter.requires_grad_(id(parameter) in learning)
             self._frozen_parts = tuple(layers[:frozen])

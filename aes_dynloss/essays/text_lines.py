@@ -29,14 +29,8 @@ class _CountedBytes(io.BufferedIOBase):
         return True
 
     def read1(self, size: int = -1, /) -> bytes:
-        # read() where there is no read1(): raw and wrapped streams.
+        # read() where there is no read1(): raw streams.
         data: bytes = getattr(self._stream, "read1", self._stream.read)(size)
-        return self._counted(data)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._counted(self._stream.read(-1 if size is None else size))
-
-    def _counted(self, data: bytes) -> bytes:
         self.count += len(data)
         self.before, self._last = self._last, data[-1:]
         return data

@@ -79,19 +79,17 @@ def parse_numbers(
 
 def _number(cell: object) -> float | None:
     """A number, NaN for a blank, None for anything else."""
-    if cell is None or cell is pd.NA or (isinstance(cell, float | np.floating) and math.isnan(cell)):
+    if cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip()):
         return math.nan
-    if isinstance(cell, str):
-        # float() reads 1_000 as 1000, and nan and inf as numbers.
-        text = cell.strip()
-        if not text:
-            return math.nan
-        try:
-            number = math.nan if "_" in text else float(text)
-        except ValueError:
-            return None
-    elif isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool):
+    if isinstance(cell, float | np.floating) and math.isnan(cell):
+        return math.nan
+    # bool is an int to Python, and float() reads "1_000" as 1000.
+    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
+        return None
+    if not isinstance(cell, str | int | float | np.integer | np.floating):
+        return None
+    try:
         number = float(cell)
-    else:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

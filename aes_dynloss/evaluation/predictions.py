@@ -154,13 +154,11 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """Ids as text and numbers as float64, of distinct essays."""
     for role in ID_COLUMNS:
         if role not in table:
-            raise DataError(f"{source} needs a column {role}; found {', '.join(map(str, table.columns))}.")
+            raise DataError(f"No column {role} in {source}; found {', '.join(map(str, table.columns))}.")
     if not any(column in table for column in PREDICTION_COLUMNS):
-        raise DataError(
-            f"{source} has neither a column raw nor a column score. Name the column that holds predictions."
-        )
+        raise DataError(f"Neither a column raw nor a column score in {source}. Name the column that holds predictions.")
     if table.empty:
-        raise DataError(f"{source} has no rows.")
+        raise DataError(f"No rows in {source}.")
     parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS})
     refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
     for column in NUMBER_COLUMNS:

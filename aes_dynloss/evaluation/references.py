@@ -77,8 +77,8 @@ def _matching_rows(table: pd.DataFrame, human: pd.DataFrame, source: str, human_
     ):
         if len(alone):
             raise DataError(
-                f"{len(alone)} essays of {have} are not in {lack}: {_named(alone)}. "
-                "Both files must hold the same essays."
+                f"{source} and {human_source} must hold the same essays. In {have} and not in {lack}: "
+                f"{_named(alone)} ({len(alone)} in all)."
             )
     return [int(row) for row in right.get_indexer(left)]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aes_dynloss.errors import DataError
 
@@ -162,12 +163,11 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     """Cells as Python values, so that nothing goes through a float on the way."""
-    try:
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path.name} is not parquet: {error}.") from error
+    with path.open("rb") as file:
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path.name} is not parquet: {error}") from error
     columns = [[_blank_to_none(cell) for cell in column.to_pylist()] for column in table.columns]
     cells = [list(row) for row in zip(*columns, strict=True)]
     return pd.DataFrame(cells, columns=pd.Index(table.column_names), dtype=object)

@@ -17,7 +17,7 @@ class Batch:
         inputs: What the student's ``predict`` reads, by name; the first dimensions are the student's own business.
         targets: What it is to answer, (B, ...).
         groups: The group of each example whose scale it is judged on, (B,) int64: an essay's prompt, else all 0.
-        index: The row of each example in its table, (B,) int64; -1 marks a row that only fills up and counts for nothing.
+        index: The row of each example in its table, (B,) int64; -1 marks a filler, which counts for nothing.
     """
 
     inputs: Mapping[str, Tensor]

@@ -146,7 +146,7 @@ def one_minus_qwk(elements: Elements) -> Tensor:
 def standard_deviation_error(elements: Elements) -> Tensor:
     """Morris's STDE: s |sd(p) - sd(y)|, with population standard deviations.
 
-    In a batch of one group this is |sd(p) - sd(y)| on the scores as they are. In a batch of several, the values are first
+    In a batch of one group this is |sd(p) - sd(y)| on the scores as they are. In a batch of several, values are first
     standardised by each group's training mean and sd, and s, the root mean square of the spreads, brings the result
     back to the scores' units.
 

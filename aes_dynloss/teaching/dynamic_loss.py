@@ -88,7 +88,7 @@ class Mixture:
                 f"The mixture of {', '.join(self._components)} expects coefficients of shape "
                 f"({len(self._components)},), found {tuple(coefficients.shape)}."
             )
-        parts = self.terms(elements).values()
+        parts = list(self.terms(elements).values())
         if self.over_batch:
             parts = [part.mean() for part in parts]
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)

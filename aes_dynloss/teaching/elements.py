@@ -17,7 +17,7 @@ class Elements:
     Args:
         scores: Predicted scores, (E,); on [0, 1] where the target range is, unless :meth:`standardised`.
         targets: True scores on the same scale, (E,).
-        groups: Group of each element, (E,) int64; statistics of several elements are taken on group-standardised values.
+        groups: Group of each element, (E,) int64; statistics over elements use group-standardised values.
         centre: Mean of the element's group among the training targets, (E,).
         spread: Standard deviation of the same, (E,), above 0.
         logits: Scores before their sigmoid, (E,), where the student has a sigmoid link.
@@ -44,8 +44,8 @@ class Elements:
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != expected:
                 raise ShapeError(
-                    f"Elements.{name} has shape {tuple(tensor.shape)}, expected {tuple(expected)}: one number an element. "
-                    "Squeeze a trailing dimension before building Elements."
+                    f"Elements.{name} has shape {tuple(tensor.shape)}, expected {tuple(expected)}: one number an "
+                    "element. Squeeze a trailing dimension before building Elements."
                 )
         if self.log_probs is not None and (self.log_probs.ndim != 2 or self.log_probs.shape[:1] != expected):
             raise ShapeError(

@@ -20,15 +20,15 @@ Rows = NDArray[np.int64]
 
 
 class Examples(Protocol):
-    """A table of examples that makes batches.
+    """A table of examples that makes batches."""
 
-    Attributes:
-        lengths: Length of each example's sequences, (N,): what padding is counted in.
-        sequences: Sequences of each example, (N,): 1, or the chunks of a long essay.
-    """
+    @property
+    def lengths(self) -> Rows:
+        """Length of each example's sequences, (N,): what padding is counted in."""
 
-    lengths: Rows
-    sequences: Rows
+    @property
+    def sequences(self) -> Rows:
+        """Sequences of each example, (N,): 1, or the chunks of a long essay."""
 
     def __len__(self) -> int:
         """Number of examples N."""

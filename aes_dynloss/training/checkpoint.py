@@ -6,7 +6,7 @@ import os
 import pickle
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
@@ -57,6 +57,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: The file is damaged, or of another format.
     """
     try:
+        # torch.load does not look at the checksums, and would take a changed byte for a weight.
+        with ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise BadZipFile(f"{damaged} does not have its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, BadZipFile) as error:
         raise CheckpointError(

@@ -90,7 +90,7 @@ def _pull_back(
     sync_last: bool,
 ) -> list[Tensor]:
     """Gradient of the loss over these micro-batches (and, over a batch, their fellows elsewhere); their outputs."""
-    again = len(batches) > 1
+    again = loss.over_batch and _accumulated_anywhere(accelerator, batches)
     states: list[RandomState] = []
     outputs: list[Tensor] = []
     for batch in batches:
@@ -112,6 +112,18 @@ def _pull_back(
             # DDP takes the mean over processes where the sum of their shares is meant.
             accelerator.backward((live * cotangent).sum() * accelerator.num_processes)
     return [output.detach() for output in outputs]
+
+
+def _accumulated_anywhere(accelerator: Accelerator, batches: Sequence[Batch]) -> bool:
+    """Whether any process has several micro-batches.
+
+    All processes must go the same way: DDP talks in the first forward pass that has a graph, so that a process which
+    gathers outputs before it and one which gathers them after it would wait for each other for ever.
+    """
+    if accelerator.num_processes == 1:
+        return len(batches) > 1
+    counts = accelerator.gather(torch.tensor([len(batches)], device=accelerator.device))
+    return int(counts.max()) > 1
 
 
 def _cotangents(
@@ -140,7 +152,7 @@ def _cotangents(
     (gradient,) = torch.autograd.grad(value, leaf)
     mine = torch.cat([torch.zeros_like(output) for output in outputs])
     mine[keep] = gradient[place]
-    return list(mine.split([len(batch) for batch in batches]))
+    return list(torch.split(mine, [len(batch) for batch in batches]))
 
 
 def _gathered(

@@ -27,5 +27,5 @@ def gather_rows(accelerator: Accelerator, index: Tensor, tensors: Sequence[Tenso
         marks = accelerator.pad_across_processes(index, dim=0, pad_index=-1)
         index, *tensors = accelerator.gather([marks, *(tensor.contiguous() for tensor in padded[1:])])
     order = torch.argsort(index, stable=True)
-    order = order[int((index < 0).sum()) :] if accelerator.num_processes > 1 else order
+    order = order[int((index < 0).sum()) :]
     return index[order], [tensor[order] for tensor in tensors]

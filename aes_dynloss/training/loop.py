@@ -124,7 +124,7 @@ def fit(
             record = backward(accelerator, model, student, loss, coefficients, batches, len(step.rows))
             # 3. The student steps.
             norm = accelerator.clip_grad_norm_(learning, config.clip_norm or math.inf)
-            rate = run.scheduler.get_last_lr()[0]
+            rate = float(run.scheduler.get_last_lr()[0])
             run.optimizer.step()
             run.scheduler.step()
             run.optimizer.zero_grad()

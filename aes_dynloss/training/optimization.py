@@ -13,8 +13,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.training.config import TrainingConfig
+
+_REST_AND_HEAD = 2
 
 
 def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
@@ -23,11 +26,19 @@ def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
     The head learns at ``head_learning_rate``; the layer below at ``learning_rate``, each one further down at
     ``layer_decay`` times the one above.
 
+    Raises:
+        ConfigError: ``layer_decay`` is asked for and the student has no layers.
+
     References:
         Howard and Ruder 2018, Universal language model fine-tuning (discriminative rates); Loshchilov and Hutter 2019,
         Decoupled weight decay regularization.
     """
     stack = list(student.parameter_stack())
+    if config.layer_decay < 1 and len(stack) <= _REST_AND_HEAD:
+        raise ConfigError(
+            "training.layer_decay is below 1, but the student shows no layers between its lowest weights and its head. "
+            "Set it to 1."
+        )
     groups: list[dict[str, object]] = []
     for depth, layer in enumerate(reversed(stack)):
         rate = config.head_learning_rate if depth == 0 else config.learning_rate * config.layer_decay ** (depth - 1)
@@ -80,7 +91,8 @@ class WeightAverage:
         """Take in the live weights."""
         self.steps += 1
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-        get_ema_multi_avg_fn(decay)(self.weights, [parameter.detach() for parameter in self._live], self.steps)
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(self.weights, [parameter.detach() for parameter in self._live], self.steps)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import dump_yaml, parse_yaml, read_mapping
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.training.loop import CHECKPOINT, METRICS
 
@@ -67,15 +66,20 @@ def run_folder(
         accelerator.wait_for_everyone()
         if resume and (folder / CONFIG).exists():
             _check_same(config, read_mapping(folder / CONFIG), folder)
-        elif found and not (force or resume):
+        elif found and resume:
             raise ConfigError(
-                f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, or "
-                "choose another --output-dir."
+                f"--resume: {folder} holds {', '.join(found)} but no {CONFIG}, so it cannot be known which run that "
+                "is. Replace it by --force, or choose another --output-dir."
+            )
+        elif found and not force:
+            raise ConfigError(
+                f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, "
+                "or choose another --output-dir."
             )
         elif accelerator.is_main_process:
             for name in found:
                 _remove(folder / name)
-            write_text(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            write_text(folder / CONFIG, dump_yaml(config))
         accelerator.wait_for_everyone()
         yield (folder / products[-1]).exists()
     finally:
@@ -106,13 +110,13 @@ def write_json(path: Path, values: object) -> None:
 
 def _check_same(config: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> None:
     # Through YAML and back: what is compared is what the file can hold.
-    now, then = _flat(yaml.safe_load(yaml.safe_dump(dict(config)))), _flat(before)
+    now, then = _flat(parse_yaml(dump_yaml(config), CONFIG)), _flat(before)
     differing = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
     if differing:
         words = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
         raise ConfigError(
-            f"--resume: {folder / CONFIG} differs from this configuration: {words}. Resume with the same configuration, "
-            "or start again with --force."
+            f"--resume: {folder / CONFIG} differs from this configuration: {words}. Resume with the same "
+            "configuration, or start again with --force."
         )
 
 

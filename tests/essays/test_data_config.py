@@ -22,7 +22,10 @@ def test_defaults():
 
 
 def test_prompt_ids_are_words():
-    config = parse("source: a.csv\nprompts: {1: {low: 1, high: 6}, b: {low: 0, high: 2, step: .5}}\nprompt: 1\nkeep_prompts: [1, b, 007]")
+    config = parse(
+        "source: a.csv\nprompts: {1: {low: 1, high: 6}, b: {low: 0, high: 2, step: .5}}\nprompt: 1\n"
+        "keep_prompts: [1, b, 007]"
+    )
     assert list(config.prompts) == ["1", "b"]
     assert config.prompts["b"].range() == ScoreRange(0, 2, 0.5)
     assert (config.prompt, config.keep_prompts) == ("1", ["1", "b", "007"])
@@ -35,14 +38,21 @@ def test_a_saved_configuration_reads_the_same():
 
 def test_prompts_from_a_file(tmp_path):
     path = tmp_path / "prompts.json"
-    path.write_text(json.dumps({"1": {"low": 2, "high": 12, "prompt": "Write."}, "2": {"low": 1, "high": 6, "text": "Tell."}}))
+    path.write_text(
+        json.dumps({"1": {"low": 2, "high": 12, "prompt": "Write."}, "2": {"low": 1, "high": 6, "text": "Tell."}})
+    )
     config = parse(f"source: a.csv\nprompts: {path}")
-    assert config.prompts == {"1": PromptConfig(low=2, high=12, text="Write."), "2": PromptConfig(low=1, high=6, text="Tell.")}
+    assert config.prompts == {
+        "1": PromptConfig(low=2, high=12, text="Write."),
+        "2": PromptConfig(low=1, high=6, text="Tell."),
+    }
     path = tmp_path / "prompts.yaml"
     path.write_text("1: {low: 2, high: 12}\n")
     assert parse(f"source: a.csv\nprompts: {path}").prompts == {"1": PromptConfig(low=2, high=12)}
     path.write_text("1: {low: 2, hihg: 12}\n2: 3\n")
-    with pytest.raises(ConfigError, match=r"(?s)prompts\.1\.high: this key is required.*hihg.*did you mean high.*prompts\.2: "):
+    with pytest.raises(
+        ConfigError, match=r"(?s)prompts\.1\.high: this key is required.*hihg.*did you mean high.*prompts\.2: "
+    ):
         parse(f"source: a.csv\nprompts: {path}")
 
 

@@ -18,10 +18,30 @@ from aes_dynloss.essays.readers import iterate_unscored, read_essays
 from aes_dynloss.essays.tables import iterate_rows
 
 ROWS = [
-    {"essay_id": f"e{number}", "prompt_id": str(number % 2 + 1), "text": 'She said "héllo",\nthen left.' * (1 + number % 3), "score": str(number % 5)}
+    {
+        "essay_id": f"e{number}",
+        "prompt_id": str(number % 2 + 1),
+        "text": 'She said "héllo",\nthen left.' * (1 + number % 3),
+        "score": str(number % 5),
+    }
     for number in range(20)
 ]
-INSERTED = [b'"', b"\0", b"\r", b"\n", b",", b"\t", b"\xff", b"\xed\xa0\x80", b"{", b"}", b"NaN", b"\\ud800", b"1e999", b"-"]
+INSERTED = [
+    b'"',
+    b"\0",
+    b"\r",
+    b"\n",
+    b",",
+    b"\t",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"{",
+    b"}",
+    b"NaN",
+    b"\\ud800",
+    b"1e999",
+    b"-",
+]
 
 
 def delimited(delimiter: str) -> bytes:
@@ -65,27 +85,31 @@ def damaged(content: bytes, random_state: random.Random) -> bytes:
     return bytes(found)
 
 
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 @pytest.mark.parametrize("kind", SOUND)
 def test_damage_gives_rows_or_a_data_error(tmp_path, kind):
-    logging.disable(logging.WARNING)
     path = tmp_path / f"t.{kind.split()[-1]}"
     path.write_bytes(SOUND[kind])
     assert [row["essay_id"] for _, row in iterate_rows(path)] == [row["essay_id"] for row in ROWS]
     random_state = random.Random(kind)
-    refused = 0
+    readings = {
+        "rows": lambda: list(iterate_rows(path)),
+        "scored": lambda: read_essays(DataConfig(source=str(path))).essay_ids,
+        "unscored": lambda: list(iterate_unscored(str(path))),
+    }
+    refusals: list[str] = []
     for _ in range(120):
         path.write_bytes(damaged(SOUND[kind], random_state))
-        try:
-            rows = list(iterate_rows(path))
-        except DataError as error:
-            refused += 1
-            assert path.name in str(error)
-        else:
-            assert all(isinstance(number, int) and isinstance(row, dict) for number, row in rows)
-        for whole in (lambda: len(read_essays(DataConfig(source=str(path)))), lambda: len(list(iterate_unscored(str(path))))):
+        for reading in readings.values():
             try:
-                assert whole() > 0
+                assert len(reading()) > 0
             except DataError as error:
-                assert path.name in str(error)
-    logging.disable(logging.NOTSET)
-    assert 0 < refused <= 120
+                refusals.append(str(error))
+    assert all(path.name in refusal for refusal in refusals)
+    assert 100 < len(refusals) < 360

@@ -149,7 +149,9 @@ def test_all_measures_of_a_prompt():
     found = measures([1, 2, 3, 6], [1.4, 2.6, 2.8, 5.1], [1, 3, 3, 5], ScoreRange(1, 6))
     assert found["exact_agreement"] == 0.5
     assert found["adjacent_agreement"] == 1.0
-    assert found["qwk"] == pytest.approx(cohen_kappa_score([1, 2, 3, 6], [1, 3, 3, 5], labels=range(7), weights="quadratic"))
+    assert found["qwk"] == pytest.approx(
+        cohen_kappa_score([1, 2, 3, 6], [1, 3, 3, 5], labels=range(7), weights="quadratic")
+    )
     assert found["pearson"] == pytest.approx(stats.pearsonr([1, 2, 3, 6], [1.4, 2.6, 2.8, 5.1]).statistic)
     assert found["rmse"] == pytest.approx(math.sqrt((0.16 + 0.36 + 0.04 + 0.81) / 4))
     assert list(found) == [
@@ -192,7 +194,10 @@ def test_columns_that_cannot_be_compared(reference, score, message):
 
 @pytest.mark.parametrize(
     ("reference", "score", "message"),
-    [([0, 2], [1, 2], "The reference 0 is no score point of the range 1 to 6"), ([1, 2], [1, 2.5], "The score 2.5 is no")],
+    [
+        ([0, 2], [1, 2], "The reference 0 is no score point of the range 1 to 6"),
+        ([1, 2], [1, 2.5], "The score 2.5 is no"),
+    ],
 )
 def test_measures_refuse_what_is_no_score_point(reference, score, message):
     with pytest.raises(DataError, match=message):

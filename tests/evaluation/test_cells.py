@@ -20,7 +20,7 @@ def test_ids_stay_letter_for_letter():
 
 @pytest.mark.parametrize("blank", [None, "", "  ", math.nan, pd.NA])
 def test_blank_ids(blank):
-    with pytest.raises(DataError, match="Row 2 of f.csv: prompt_id is blank"):
+    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id is blank"):
         parse_ids(["1", blank], "prompt_id", "f.csv")
 
 
@@ -32,7 +32,7 @@ def test_what_is_no_id(cell):
 
 @pytest.mark.parametrize("cell", ["a\nb", "a\rb"])
 def test_an_id_on_two_lines(cell):
-    with pytest.raises(DataError, match="Row 1 of f.csv: essay_id holds a line break"):
+    with pytest.raises(DataError, match=r"Row 1 of f.csv: essay_id holds a line break"):
         parse_ids([cell], "essay_id", "f.csv")
 
 

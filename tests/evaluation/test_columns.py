@@ -27,7 +27,10 @@ def test_names_of_other_roles_do_not_matter():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (ColumnNames(essay_id="id"), "f.csv has no column 'id' for essay_id .columns: 'essay_id', 'score', 'guess', 'note'"),
+        (
+            ColumnNames(essay_id="id"),
+            "f.csv has no column 'id' for essay_id .columns: 'essay_id', 'score', 'guess', 'note'",
+        ),
         (ColumnNames(raw="prediction"), "f.csv has no column 'prediction' for raw"),
         (ColumnNames(raw="essay_id"), "f.csv has no column 'essay_id' for essay_id"),
     ],

@@ -12,7 +12,11 @@ from aes_dynloss.evaluation.floors import FLOORS, RIDGE_ALPHAS, measure_floors
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
-GOOD, BAD, FILLER = "lucid argument", "dunno stuff", ["the", "essay", "says", "that", "people", "read", "books", "daily"]
+GOOD, BAD, FILLER = (
+    "lucid argument",
+    "dunno stuff",
+    ["the", "essay", "says", "that", "people", "read", "books", "daily"],
+)
 
 
 def essays(n, seed):
@@ -76,21 +80,42 @@ def test_length_rescaled_has_the_moments_of_dev(prompt):
     _, dev, test = one_prompt(prompt)
     dev_raw, raw = length_predictions(prompt)
     rescaled = (raw - dev_raw.mean()) / dev_raw.std() * dev["reference"].std(ddof=0) + dev["reference"].mean()
-    assert FOUND["length_rescaled"]["prompts"][prompt] == pytest.approx(kappa(test["reference"], rescaled, RANGES[prompt]))
+    assert FOUND["length_rescaled"]["prompts"][prompt] == pytest.approx(
+        kappa(test["reference"], rescaled, RANGES[prompt])
+    )
+
+
+def ridge_kappas(prompt, dev):
+    """Kappa of dev and of test for each alpha, by dense algebra."""
+    train, _, test = one_prompt(prompt)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(train["text"])
+    dense = [vectorizer.transform(part["text"]).toarray() for part in (train, dev, test)]
+    of_dev, of_test = {}, {}
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="cholesky").fit(dense[0], train["reference"])
+        of_dev[alpha] = kappa(dev["reference"], model.predict(dense[1]), RANGES[prompt])
+        of_test[alpha] = kappa(test["reference"], model.predict(dense[2]), RANGES[prompt])
+    return of_dev, of_test
 
 
 @pytest.mark.parametrize("prompt", RANGES)
 def test_tfidf_ridge_takes_the_alpha_that_dev_prefers(prompt):
-    train, dev, test = one_prompt(prompt)
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(train["text"])
-    of_dev, of_test = {}, {}
-    for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="cholesky").fit(vectorizer.transform(train["text"]).toarray(), train["reference"])
-        of_dev[alpha] = kappa(dev["reference"], model.predict(vectorizer.transform(dev["text"]).toarray()), RANGES[prompt])
-        of_test[alpha] = kappa(test["reference"], model.predict(vectorizer.transform(test["text"]).toarray()), RANGES[prompt])
+    of_dev, of_test = ridge_kappas(prompt, one_prompt(prompt)[1])
     best = max(RIDGE_ALPHAS, key=lambda alpha: of_dev[alpha])
     assert len({round(value, 6) for value in of_test.values()}) > 1
     assert FOUND["tfidf_ridge"]["prompts"][prompt] == pytest.approx(of_test[best], abs=1e-9)
+
+
+def test_of_equal_alphas_the_strongest_penalty_is_taken():
+    dev = one_prompt("b")[1].head(1).assign(reference=0.0)
+    far_off = dev.assign(reference=3.0, text=BAD)
+    for few in (dev, far_off):
+        of_dev, of_test = ridge_kappas("b", few)
+        ties = [alpha for alpha in RIDGE_ALPHAS if of_dev[alpha] == max(of_dev.values())]
+        assert len({of_test[alpha] for alpha in ties}) > 1
+        test = TEST[TEST["prompt_id"] == "b"]
+        found = measure_floors(TRAIN, few, test, RANGES, names=("tfidf_ridge",))["tfidf_ridge"]["mean"]
+        assert found == pytest.approx(of_test[ties[0]], abs=1e-9)
 
 
 def test_test_scores_do_not_leak_into_the_predictions():
@@ -107,7 +132,10 @@ def test_an_empty_essay_has_length_zero():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": TRAIN.drop(columns="text")}, "need the columns prompt_id, text, reference; the train essays lack text"),
+        (
+            {"train": TRAIN.drop(columns="text")},
+            "need the columns prompt_id, text, reference; the train essays lack text",
+        ),
         ({"dev": DEV.iloc[:0]}, "need dev essays, found none"),
         ({"train": TRAIN[TRAIN["prompt_id"] == "a"]}, "prompt b has no train essays"),
         ({"dev": DEV[DEV["prompt_id"] == "a"]}, "prompt b has no dev essays"),

@@ -71,7 +71,7 @@ def test_undefined_draws():
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, float("nan")])
 def test_confidence_must_be_a_share(confidence):
-    with pytest.raises(ConfigError, match="between 0 and 1, such as .95"):
+    with pytest.raises(ConfigError, match=r"between 0 and 1, such as .95"):
         percentile_interval([1.0], confidence)
 
 

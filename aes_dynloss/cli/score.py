@@ -1,0 +1,89 @@
+"""``aes-dynloss score``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aes_dynloss.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--text-column", help="Column of the essays.  [default: text]")
+@click.option("--id-column", help="Column of their ids.  [default: essay_id, else rows are numbered]")
+@click.option("--prompt-column", help="Column of their prompts.  [default: prompt_id, if there]")
+@click.option("--prompt", help="The prompt of all essays, where there is no column of prompts.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of text files.")
+@click.option(
+    "--quoting", type=click.Choice(["minimal", "none"]), default="minimal", show_default=True, help="Of csv and tsv."
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="File, or - for standard output.  [default: -]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    help="Of the output.  [default: as --output ends, else csv]",
+)
+@click.option("--force", is_flag=True, help="Replace an --output that is there.")
+@click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
+def score(
+    model: Path,
+    inputs: tuple[str, ...],
+    prompt: str | None,
+    encoding: str,
+    quoting: Any,  # noqa: ANN401 - a choice, checked by click
+    output: Path,
+    form: str | None,
+    force: bool,
+    cpu: bool,
+    text_column: str | None,
+    id_column: str | None,
+    prompt_column: str | None,
+) -> None:
+    """Score the essays of INPUT with the model folder MODEL.
+
+    INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
+    an essay, in the same order: essay_id, prompt_id, raw (continuous) and score (a score point).
+    """
+    path = None if str(output) == "-" else output
+    from aes_dynloss.essays.score_output import output_format, write_scores
+
+    form = output_format(form, path)
+    if path is not None and path.exists() and not force:
+        raise ConfigError(f"{path} is there already. Choose another --output, or replace it by --force.")
+    from accelerate import Accelerator
+
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data_config import Columns
+    from aes_dynloss.essays.readers import iterate_unscored
+    from aes_dynloss.essays.score import score_essays
+    from aes_dynloss.essays.scorer import EssayScorer
+
+    named = {"text": text_column, "essay_id": id_column, "prompt_id": prompt_column}
+    columns = validate(Columns, {name: column for name, column in named.items() if column is not None}, "The columns")
+    scorer = EssayScorer.from_pretrained(model, accelerator=Accelerator(cpu=cpu))
+    essays = (
+        essay
+        for source in inputs
+        for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
+    )
+    windows = score_essays(scorer, essays)
+    if not scorer.accelerator.is_main_process:
+        for _ in windows:  # other processes only help to score
+            pass
+        return
+    count = write_scores(windows, form, path, click.get_binary_stream("stdout"))
+    logger.info("Scored %d essays.", count)

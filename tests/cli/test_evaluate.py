@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from aes_dynloss.cli.evaluate import evaluate
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.evaluation.predictions import read_predictions
+from aes_dynloss.evaluation.report import build_report
+
+ROWS = [
+    ("007", "1", 4, 3.6),
+    ("b", "1", 2, 2.4),
+    ("c", "1", 5, 4.8),
+    ("d", "2", 0, 0.7),
+    ("e", "2", 3, 2.6),
+    ("f", "2", 1, 1.9),
+]
+PREDICTIONS = "essay_id,prompt_id,reference,raw\n" + "".join(f"{a},{b},{c},{d}\n" for a, b, c, d in ROWS)
+DEV = "essay_id,prompt_id,reference,raw\n" + "".join(f"dev-{a},{b},{c},{d - 0.2}\n" for a, b, c, d in ROWS)
+
+
+class Printed(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("p.csv", PREDICTIONS), ("d.csv", DEV)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def invoke(*arguments):
+        evaluate.main(list(arguments), standalone_mode=False)
+        return Printed(*capsys.readouterr())
+
+    return invoke
+
+
+def test_json_alone_on_stdout(run):
+    result = run("p.csv", "--dev", "d.csv", "--json", "--range", "1=1:6", "--output-dir", "out")
+    report = json.loads(result.stdout)
+    assert list(report["prompts"]) == ["1", "2"]
+    assert report["prompts"]["1"]["range"] == {"low": 1, "high": 6, "step": 1}
+    assert report["prompts"]["1"]["qwk_rescaled"] is not None
+    assert "Wrote out" in result.stderr
+
+
+def test_the_command_is_the_function(run):
+    expected = build_report(read_predictions("p.csv"), dev=read_predictions("d.csv"))
+    assert json.loads(run("p.csv", "--dev", "d.csv", "--json").stdout) == expected
+
+
+def test_the_table_on_stdout(run):
+    result = run("p.csv")
+    assert result.stdout.startswith("prompt")
+    assert "\nmean" in result.stdout
+    assert result.stdout.endswith("\n")
+    assert result.stderr == ""
+
+
+def test_the_report_is_written_and_not_replaced_without_force(run, tmp_path):
+    run("p.csv", "--output-dir", "out/here")
+    path = tmp_path / "out/here/report.json"
+    assert json.loads(path.read_text())["prompts"]["1"]["qwk_rescaled"] is None
+    with pytest.raises(DataError, match=r"report.json is there already. Choose another --output-dir, or give --force"):
+        run("p.csv", "--dev", "d.csv", "--output-dir", "out/here")
+    assert json.loads(path.read_text())["prompts"]["1"]["qwk_rescaled"] is None
+    run("p.csv", "--dev", "d.csv", "--output-dir", "out/here", "--force")
+    assert json.loads(path.read_text())["prompts"]["1"]["qwk_rescaled"] is not None
+
+
+def test_columns_references_and_prompts(run, tmp_path):
+    (tmp_path / "bare.csv").write_text("id,set,pred,points\n007,1,3.6,4\nb,1,2.4,2\n", encoding="utf-8")
+    (tmp_path / "r.csv").write_text("id,set,human,other\nb,1,2,3\n007,1,4,4\n", encoding="utf-8")
+    (tmp_path / "prompts.yaml").write_text("1: {low: 1, high: 6}\n", encoding="utf-8")
+    arguments = ["--id-column", "id", "--prompt-column", "set", "--raw-column", "pred", "--score-column", "points"]
+    arguments += ["--reference-column", "human", "--second-column", "other", "--references", "r.csv"]
+    report = json.loads(run("bare.csv", *arguments, "--prompts", "prompts.yaml", "--json").stdout)
+    entry = report["prompts"]["1"]
+    assert entry["range"] == {"low": 1, "high": 6, "step": 1}
+    assert entry["exact_agreement"] == 1
+    assert entry["mean_raw"] == pytest.approx(3.0)
+    assert entry["human_human"]["n"] == 2
+    over = json.loads(run("bare.csv", *arguments, "--prompts", "prompts.yaml", "--range", "1=0:9", "--json").stdout)
+    assert over["prompts"]["1"]["range"]["high"] == 9
+
+
+def test_errors_are_the_packages_own(run):
+    with pytest.raises(DataError, match=r"Cannot read .*none.csv"):
+        run("none.csv")
+    with pytest.raises(ConfigError, match="written ID=LOW:HIGH"):
+        run("p.csv", "--range", "1:6")
+    with pytest.raises(DataError, match=r"reference 5 is no score point of prompt 1's range 1 to 4"):
+        run("p.csv", "--range", "1=1:4")
+    with pytest.raises(DataError, match="6 essays are in dev and in the predictions"):
+        run("p.csv", "--dev", "p.csv")
+
+
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys; from aes_dynloss.cli.evaluate import evaluate\n"
+        "evaluate(['--help'], standalone_mode=False)\n"
+        "heavy = {'numpy', 'pandas', 'sklearn', 'scipy', 'torch'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PREDICTIONS" in done.stdout
+
+
+def test_evaluation_loads_no_model_library():
+    code = (
+        "import sys, aes_dynloss.evaluation.report, aes_dynloss.evaluation.floors\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
