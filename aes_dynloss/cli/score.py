@@ -85,5 +85,5 @@ def score(
         for _ in windows:  # other processes only help to score
             pass
         return
-    count = write_scores(windows, form, path, click.get_binary_stream("stdout"))
+    count = write_scores(windows, form, path)
     logger.info("Scored %d essays.", count)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aes_dynloss.configfile import ConfigModel, read_mapping
 from aes_dynloss.essays.delimited import Quoting
+from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 
@@ -119,7 +120,7 @@ class DataConfig(ConfigModel):
         min_length=1,
         description=(
             "A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files, - for standard input,"
-            " or the id of a data set on the Hugging Face hub."
+            f" the id of a data set on the Hugging Face hub, or {BUNDLED}, which come with the package."
         ),
     )
     format: Literal["table", "asap"] = Field(
@@ -172,6 +173,14 @@ class DataConfig(ConfigModel):
                     f"there is no text encoding {value!r}; known are utf-8, cp1252, latin-1, ..."
                 ) from None
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_bundled(cls, values: object) -> object:
+        """The bundled essays bring their prompts along."""
+        if isinstance(values, Mapping) and values.get("source") == BUNDLED and values.get("prompts") is None:
+            return {**values, "prompts": str(PROMPTS)}
+        return values
 
     @model_validator(mode="after")
     def _check_asap(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -31,14 +32,14 @@ def output_format(name: str | None, path: Path | None) -> str:
     return name or "csv"
 
 
-def write_scores(windows: Iterable[ScoredWindow], form: str, path: Path | None, stream: BinaryIO) -> int:
+def write_scores(windows: Iterable[ScoredWindow], form: str, path: Path | None, stream: BinaryIO | None = None) -> int:
     """Write scores as they come.
 
     Args:
         windows: Scores.
         form: csv, jsonl or parquet.
         path: File, which appears only when all are written; None: ``stream``.
-        stream: Standard output.
+        stream: Where to without a file; by default standard output.
 
     Returns:
         Number of essays written.
@@ -47,7 +48,7 @@ def write_scores(windows: Iterable[ScoredWindow], form: str, path: Path | None, 
         DataError: The file cannot be written.
     """
     if path is None:
-        return _written(windows, form, stream)
+        return _written(windows, form, stream or sys.stdout.buffer)
     with replacing(path) as temporary, temporary.open("wb") as file:
         return _written(windows, form, file)
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.delimited import Quoting
 from aes_dynloss.essays.rows import FaultHandler, Row, refuse
+from aes_dynloss.essays.samples import BUNDLED, ESSAYS
 from aes_dynloss.essays.tables import STANDARD_INPUT, SUFFIXES, iterate_rows
 
 _FILE_SUFFIXES = (*SUFFIXES, ".json", ".txt", ".gz", ".zip", ".xlsx", ".xls")
@@ -30,9 +31,9 @@ def open_rows(
         DataError: The source cannot be read.
         ConfigError: A hub split is named for a local source.
     """
-    path = Path(source).expanduser()
+    path = ESSAYS if source == BUNDLED else Path(source).expanduser()
     like_path = source.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
-    if source != STANDARD_INPUT and not like_path and not path.exists():
+    if source not in {STANDARD_INPUT, BUNDLED} and not like_path and not path.exists():
         from aes_dynloss.essays.hub import hub_rows, is_hub_id
 
         if is_hub_id(source):

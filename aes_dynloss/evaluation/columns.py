@@ -12,7 +12,9 @@ from aes_dynloss.errors import ConfigError, DataError
 ID_COLUMNS = ("essay_id", "prompt_id")
 REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
-NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS)
+# Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.
+RATER_COLUMNS = ("rater1", "rater2")
+NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from aes_dynloss.evaluation.columns import (
     ID_COLUMNS,
     NUMBER_COLUMNS,
     PREDICTION_COLUMNS,
+    RATER_COLUMNS,
     REFERENCE_COLUMNS,
     ColumnNames,
     take_columns,
@@ -34,7 +35,7 @@ class PredictionTable:
 
     Args:
         table: Columns essay_id, prompt_id (text), reference (NaN throughout where unknown), second_reference (only if
-            there; NaN where blank), raw, score (float64), in the file's order.
+            there; NaN where blank), raw, score, rater1 and rater2 (only if there), float64, in the file's order.
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
@@ -56,7 +57,8 @@ def read_predictions(
     """Read and check predictions from a csv, jsonl or parquet file.
 
     At least one of ``raw`` and ``score`` must be there. A missing score is raw, trimmed to the range and rounded half
-    up; a missing raw is the score. Columns without a role are left aside.
+    up; a missing raw is the score. rater1 and rater2 are single raters' scores, from which the reference was resolved.
+    Columns without a role are left aside.
 
     Args:
         path: File of predictions.
@@ -171,7 +173,7 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
 def _refuse_blanks(table: pd.DataFrame, column: str, source: str) -> None:
     """Refuse blanks, but for references that are unknown throughout and essays that were not scored twice."""
     blank = table[column].isna().to_numpy()
-    if column == "second_reference" or not blank.any() or (column == "reference" and blank.all()):
+    if column in {"second_reference", *RATER_COLUMNS} or not blank.any() or (column == "reference" and blank.all()):
         return
     where = row_words(int(blank.argmax()), source, table["essay_id"])
     raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")

@@ -113,8 +113,9 @@ def measure_prompt(
         if name in INTERVAL_MEASURES:
             entry[f"{name}_interval"] = percentile_interval(draws[name], settings.confidence) if name in draws else None
     entry |= {"mean_reference": float(reference.mean()), "mean_raw": float(raw.mean())}
-    if "second_reference" in essays:
-        entry["human_human"] = _human_entry(essays)
+    raters = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
+    if raters is not None:
+        entry["human_human"] = _human_entry(essays, *raters)
     return PromptReport(entry, draws, [*notes, *_constant_notes(prompt, reference, raw, draws)])
 
 
@@ -179,15 +180,20 @@ def _calibrated_scores(
     return scores, [f"Prompt {prompt}: {fitted.note}." for fitted in (line, cuts) if fitted.note]
 
 
-def _human_entry(essays: pd.DataFrame) -> dict[str, Any]:
+# Where the reference was resolved from two raters it is no rater's, and they may use another scale.
+_RATER_PAIRS = (("rater1", "rater2"), ("reference", "second_reference"))
+
+
+def _human_entry(essays: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
     """Human-human kappa, and what the machine loses against it, on the essays that were scored twice.
 
+    Human-human kappa is that of the columns ``first`` and ``second``; human-machine that of reference and score.
     Degradation = human-human QWK - human-machine QWK (Williamson, Xi and Breyer, 2012, flag more than .10), both on the
     same essays, lest it measure which essays were scored twice.
     """
-    twice = essays[essays["second_reference"].notna()]
+    twice = essays[essays[first].notna() & essays[second].notna()]
     if twice.empty:
         return {"n": 0, "qwk": None, "human_machine_qwk": None, "degradation": None}
-    human = float(quadratic_weighted_kappa(twice["reference"], twice["second_reference"]))
+    human = float(quadratic_weighted_kappa(twice[first], twice[second]))
     machine = float(quadratic_weighted_kappa(twice["reference"], twice["score"]))
     return {"n": len(twice), "qwk": human, "human_machine_qwk": machine, "degradation": human - machine}

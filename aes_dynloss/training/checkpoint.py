@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -15,6 +16,7 @@ from torch.nn import Module
 from aes_dynloss.errors import CheckpointError
 
 FORMAT = 1
+_UNREADABLE = (pickle.UnpicklingError, BadZipFile, zlib.error)
 
 
 def trained_state(module: Module) -> dict[str, Tensor]:
@@ -62,7 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if (damaged := archive.testzip()) is not None:
                 raise BadZipFile(f"{damaged} does not have its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, EOFError, *_UNREADABLE) as error:
         raise CheckpointError(
             f"{path} is no readable checkpoint ({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
             "Remove it and start again with --force."

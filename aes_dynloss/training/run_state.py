@@ -14,6 +14,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from aes_dynloss.errors import CheckpointError
 from aes_dynloss.teaching.randomness import RandomState, random_state, set_random_state
 from aes_dynloss.teaching.state import StateTracker
 from aes_dynloss.training.checkpoint import load_trained_state, read_checkpoint, trained_state, write_checkpoint
@@ -101,6 +102,29 @@ class RunState:
             CheckpointError: It is damaged or belongs to another run.
         """
         saved = read_checkpoint(path)
+        try:
+            self._take_back(accelerator, saved)
+        except CheckpointError:
+            raise
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} belongs to a run with other settings ({type(error).__name__}: {error}). Resume with the "
+                "configuration of the run, or start again with --force."
+            ) from error
+        return int(saved["log_bytes"])
+
+    def _take_back(self, accelerator: Accelerator, saved: dict[str, Any]) -> None:
+        steps = saved["tracker"]["total_steps"]
+        if steps != self.tracker.total_steps:
+            raise CheckpointError(
+                f"The checkpoint is of a run of {steps} steps, this one has {self.tracker.total_steps}: the training "
+                "essays or the settings have changed. Resume with those of the run, or start again with --force."
+            )
+        if (saved["average"] is None) != (self.average is None):
+            raise CheckpointError(
+                "The checkpoint and this run differ in training.averaging. Resume with the configuration of the run, "
+                "or start again with --force."
+            )
         load_trained_state(self.module, saved["student"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
@@ -114,4 +138,3 @@ class RunState:
         self.since_best = saved["since_best"]
         states = saved["random"]
         set_random_state(RandomState(*states[accelerator.process_index % len(states)]), accelerator.device)
-        return int(saved["log_bytes"])
