@@ -81,7 +81,7 @@ def finetune(
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
     """
-    accelerator = accelerator or build_accelerator(config.training)
+    accelerator = accelerator or build_accelerator(config.training, output_dir)
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:

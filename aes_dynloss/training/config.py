@@ -31,7 +31,7 @@ class TrainingConfig(ConfigModel):
         "but makes a batch's lengths, and so its scores, alike.",
     )
     learning_rate: float = Field(default=3e-5, gt=0, description="Peak learning rate of the encoder's top layer.")
-    head_learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate of pooling and head.")
+    head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak learning rate of pooling and head.")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="Factor on the learning rate from each encoder layer to the one below."
     )

@@ -98,17 +98,17 @@ def fit(
     module = student.as_module().to(accelerator.device)
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     model, optimizer = accelerator.prepare(module, build_optimizer(student, config))
-    tracker = StateTracker(total_steps(train, config))
-    scheduler = build_scheduler(optimizer.optimizer, tracker.total_steps, config)
+    total = total_steps(train, config)
+    scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
-    run = RunState(module, optimizer, scheduler, tracker, average, teacher)
+    run = RunState(module, optimizer, scheduler, StateTracker(total), average, teacher)
     kept = run.restore(accelerator, folder / CHECKPOINT) if resume and (folder / CHECKPOINT).exists() else 0
-    log = RunLog(folder / METRICS if accelerator.is_main_process else None, keep=kept)
+    tracker = accelerator.log if config.trackers else None
+    log = RunLog(folder / METRICS if accelerator.is_main_process else None, keep=kept, tracker=tracker)
     patience = config.patience or math.inf
     unread: list[Unread] = []
 
     hidden = not accelerator.is_main_process
-    total = run.tracker.total_steps
     with log, tqdm(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
         for step in steps_left(train, config, taken=run.tracker.step):
             if run.since_best >= patience:

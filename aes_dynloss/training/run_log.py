@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from aes_dynloss.errors import CheckpointError
+
+Tracker = Callable[..., None]
 
 
 class RunLog:
@@ -18,13 +20,15 @@ class RunLog:
     Args:
         path: The file; None keeps nothing (on other processes).
         keep: Bytes of an earlier part of the run that are still true; what stands after them is cut off.
+        tracker: Is given each record's numbers by name, with its step, as ``Accelerator.log`` takes them.
 
     Raises:
         CheckpointError: The file is shorter than ``keep``.
     """
 
-    def __init__(self, path: Path | None, keep: int = 0) -> None:
+    def __init__(self, path: Path | None, keep: int = 0, tracker: Tracker | None = None) -> None:
         self._file: IO[bytes] | None = None
+        self._tracker = tracker
         if path is None:
             return
         if keep and (not path.exists() or path.stat().st_size < keep):
@@ -40,6 +44,8 @@ class RunLog:
         """Add one record; numbers that are not finite become null."""
         if self._file is not None:
             self._file.write(json.dumps(_finite(record), allow_nan=False).encode() + b"\n")
+        if self._tracker is not None:
+            self._tracker(dict(_numbers(record)), step=record["step"])
 
     def flushed(self) -> int:
         """Bring all records to the disk; the file's length in bytes."""
@@ -63,6 +69,14 @@ class RunLog:
             self.flushed()
             self._file.close()
             self._file = None
+
+
+def _numbers(record: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)
 
 
 def _finite(value: object) -> object:

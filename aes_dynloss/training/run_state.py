@@ -104,6 +104,7 @@ class RunState:
         saved = read_checkpoint(path)
         try:
             self._take_back(accelerator, saved)
+            return int(saved["log_bytes"])
         except CheckpointError:
             raise
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -111,14 +112,13 @@ class RunState:
                 f"{path} belongs to a run with other settings ({type(error).__name__}: {error}). Resume with the "
                 "configuration of the run, or start again with --force."
             ) from error
-        return int(saved["log_bytes"])
 
     def _take_back(self, accelerator: Accelerator, saved: dict[str, Any]) -> None:
         steps = saved["tracker"]["total_steps"]
         if steps != self.tracker.total_steps:
             raise CheckpointError(
                 f"The checkpoint is of a run of {steps} steps, this one has {self.tracker.total_steps}: the training "
-                "essays or the settings have changed. Resume with those of the run, or start again with --force."
+                "examples or the settings have changed. Resume with those of the run, or start again with --force."
             )
         if (saved["average"] is None) != (self.average is None):
             raise CheckpointError(

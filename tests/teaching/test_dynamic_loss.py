@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from toy_elements import random_elements
+
+from aes_dynloss.errors import ConfigError, ShapeError
+from aes_dynloss.teaching.components import COMPONENTS
+from aes_dynloss.teaching.dynamic_loss import Mixture, fields_needed
+
+ALL = list(COMPONENTS)
+
+
+def test_names_stay_in_their_order():
+    assert Mixture(["stde", "mse"]).coefficient_names == ("stde", "mse")
+
+
+def test_a_mixture_over_elements_answers_each_element():
+    elements = random_elements()
+    mixture = Mixture(["mse", "mae", "cross_entropy"])
+    assert not mixture.over_batch
+    terms = mixture.terms(elements)
+    loss = mixture(torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64), elements)
+    torch.testing.assert_close(loss, 0.5 * terms["mse"] + 2.0 * terms["mae"], rtol=1e-12, atol=0)
+
+
+def test_a_mixture_over_the_batch_answers_one_number():
+    elements = random_elements()
+    mixture = Mixture(ALL)
+    assert mixture.over_batch
+    weights = torch.arange(1.0, 1.0 + len(ALL), dtype=torch.float64)
+    expected = sum(w * COMPONENTS[name].function(elements).mean() for w, name in zip(weights, ALL, strict=True))
+    torch.testing.assert_close(mixture(weights, elements), expected, rtol=1e-12, atol=0)
+
+
+def test_the_gradient_reaches_the_coefficients():
+    """What a teacher learns from: dL / dphi_k is the k-th term."""
+    elements = random_elements()
+    mixture = Mixture(["mse", "stde"])
+    weights = torch.tensor([0.7, 0.3], dtype=torch.float64, requires_grad=True)
+    mixture(weights, elements).backward()
+    terms = mixture.terms(elements)
+    torch.testing.assert_close(weights.grad, torch.stack([terms["mse"].mean(), terms["stde"]]))
+
+
+def test_standardising_touches_components_in_score_units_alone():
+    elements = random_elements()
+    plain, scaled = (Mixture(ALL, standardise=each).terms(elements) for each in (False, True))
+    changed = {name for name in ALL if not torch.allclose(plain[name], scaled[name], rtol=1e-6, atol=0)}
+    assert changed == {"mse", "mae", "huber", "stde", "all_pairs_error"}
+    torch.testing.assert_close(scaled["mse"], plain["mse"] / elements.spread.square())
+    torch.testing.assert_close(scaled["huber"], plain["huber"] / elements.spread.square())
+    torch.testing.assert_close(scaled["stde"] * elements.spread.square().mean().sqrt(), plain["stde"])
+
+
+@pytest.mark.parametrize("names", [[], ["mse", "mes"]])
+def test_components_that_do_not_exist(names):
+    with pytest.raises(ConfigError, match=r"Expected component losses out of mse, .*; found \["):
+        Mixture(names)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), ()])
+def test_coefficients_of_another_shape(shape):
+    with pytest.raises(ShapeError, match=r"mixture of mse, stde expects coefficients of shape \(2,\), found"):
+        Mixture(["mse", "stde"])(torch.ones(shape), random_elements())
+
+
+def test_fields_needed():
+    assert fields_needed(["mse", "stde", "ranking"]) == set()
+    assert fields_needed(ALL) == {"logits", "log_probs"}
