@@ -78,7 +78,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     seen: dict[str, tuple[int, bytes]] = {}
     begun = False
     encoding, quoting = _text_format(config)
-    delimiter = DELIMITERS.get(Path(config.source).suffix.lower()) if quoting == "minimal" else None
+    delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
     try:
         rows = open_rows(
             config.source,

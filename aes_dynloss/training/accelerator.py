@@ -29,8 +29,8 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     missing = [tracker for tracker in config.trackers if tracker not in installed]
     if missing:
         raise ConfigError(
-            f"training.trackers: {missing[0]} is not installed; here are: {', '.join(installed) or 'none'}. Install it, "
-            "or leave it out: metrics.jsonl is written in any case."
+            f"training.trackers: {missing[0]} is not installed; here are: {', '.join(installed) or 'none'}. "
+            "Install it, or leave it out: metrics.jsonl is written in any case."
         )
     cpu = config.device == "cpu"
     has_bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -14,7 +14,9 @@ from aes_dynloss.teaching.components import COMPONENTS
 # Steps of a thousandth, so that an sd is 0 or well above the tiny variance that keeps its root smooth.
 thousandths = st.integers(0, 1000).map(lambda number: number / 1000)
 pairs = st.integers(2, 9).flatmap(lambda size: arrays(float, (2, size), elements=thousandths))
-grouped = pairs.flatmap(lambda pair: st.tuples(st.just(pair), arrays("int64", pair.shape[1], elements=st.integers(0, 2))))
+grouped = pairs.flatmap(
+    lambda pair: st.tuples(st.just(pair), arrays("int64", pair.shape[1], elements=st.integers(0, 2)))
+)
 
 
 def value(name, elements):
