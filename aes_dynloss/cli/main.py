@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -21,6 +22,17 @@ COMMANDS = {
     "quickstart": "aes_dynloss.cli.quickstart:quickstart",
 }
 
+# What the system may refuse in any place: a full or read-only disk, rights, a limit. The user can mend it.
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENOSPC", "EPERM", "EROFS")
+    if hasattr(errno, name)
+}
+
+
+class _ReaderGoneError(Exception):
+    """The reader of our output has gone, as with `| head`. Click would make a failure of it."""
+
 
 class _LazyGroup(click.Group):
     """A group that imports a command when it is called, or when all are listed."""
@@ -34,6 +46,12 @@ class _LazyGroup(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,16 +85,27 @@ def run(arguments: list[str] | None = None) -> int:
     except click.Abort:
         click.echo("Stopped. A run of finetune goes on with --resume.", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone, as with `| head`: nothing is wrong, and nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _ReaderGoneError:
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        _drop_output()
+        place = f"{error.filename} cannot be used" if error.filename else "The system refused"
+        click.echo(f"Error: {place}: {error.strerror}.", err=True)
+        return 2
     return result if isinstance(result, int) else 0
 
 
 def main() -> None:
     """Entry point of the command."""
     sys.exit(run())
+
+
+def _drop_output() -> None:
+    """Lead standard output to nowhere, lest Python try once more, as it ends, to write what nobody takes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_first_process() -> bool:

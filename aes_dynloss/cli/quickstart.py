@@ -37,6 +37,10 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     model, scores = output_dir / "model", output_dir / "scores.csv"
     scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
     windows = score_essays(scorer, iterate_unscored(str(ESSAYS)))
+    if not accelerator.is_main_process:
+        for _ in windows:  # other processes only help to score
+            pass
+        return
     write_scores(windows, "csv", scores)
     click.echo(
         "\nAgreement with the scores of test essays (made up, so these figures say nothing about real essays):\n"

@@ -67,14 +67,23 @@ def score(
     from accelerate import Accelerator
 
     from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data_config import Columns
+    from aes_dynloss.essays.data_config import Columns, text_encoding
     from aes_dynloss.essays.readers import iterate_unscored
     from aes_dynloss.essays.score import score_essays
     from aes_dynloss.essays.scorer import EssayScorer
 
+    try:
+        encoding = text_encoding(encoding)
+    except ValueError as error:
+        raise ConfigError(f"--encoding: {error}.") from None
+    accelerator = Accelerator(cpu=cpu)
+    if "-" in inputs and accelerator.num_processes > 1:
+        raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     named = {"text": text_column, "essay_id": id_column, "prompt_id": prompt_column}
-    columns = validate(Columns, {name: column for name, column in named.items() if column is not None}, "The columns")
-    scorer = EssayScorer.from_pretrained(model, accelerator=Accelerator(cpu=cpu))
+    columns = validate(
+        Columns, {name: column for name, column in named.items() if column is not None}, "The choice of columns"
+    )
+    scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
     essays = (
         essay
         for source in inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.examples import EssayExamples, TokenStates
 from aes_dynloss.essays.scoring_model import ScoringModel
 from aes_dynloss.teaching.batch import Batch
@@ -26,6 +27,8 @@ from aes_dynloss.training.prediction import evaluating
 _TOKENS_AT_ONCE = 8192
 _FEATURE_SAMPLE = 512
 _SMALLEST_SD = 1e-4
+# Of the encoder's last states from stored ones, relative to the greatest: far above rounding, in bf16 too.
+_LARGEST_DIFFERENCE = 0.01
 
 
 @contextmanager
@@ -45,6 +48,9 @@ def frozen_part_computed(
         examples: All essays of the run.
         train: Rows of the training essays among them.
         scratch: Folder for the temporary file, which is removed at the end.
+
+    Raises:
+        ConfigError: The encoder makes something else of the stored states than of the essays: it cannot be cut.
     """
     frozen = model.config.frozen_layers
     if frozen == "all" and model.config.pooling != "attention":
@@ -54,9 +60,15 @@ def frozen_part_computed(
         yield examples
     else:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="activations-") as folder:
-            states = _token_states(accelerator, model, examples, Path(folder))
-            with _started_above(model, frozen) if isinstance(frozen, int) else nullcontext():
-                yield replace(examples, states=states)
+            ready = replace(examples, states=_token_states(accelerator, model, examples, Path(folder)))
+            if frozen == "all":
+                yield ready
+            else:
+                longest = [int(examples.lengths.argmax())]
+                expected = _last_states(accelerator, model, examples, longest)
+                with _started_above(model, frozen):
+                    _check_start(expected, _last_states(accelerator, model, ready, longest), model)
+                    yield ready
 
 
 def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayExamples) -> None:
@@ -124,6 +136,22 @@ def _token_states(accelerator: Accelerator, model: ScoringModel, examples: Essay
         place = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])
         values[place] = hidden[mask].float().cpu().numpy()
     return TokenStates(values, starts)
+
+
+def _last_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, rows: list[int]) -> Tensor:
+    """The encoder's last states of the tokens of a few essays, (tokens, H)."""
+    inputs = examples.batch(rows).to(accelerator.device).inputs
+    with evaluating(model), accelerator.autocast():
+        return model.last_states(inputs)[inputs["attention_mask"].bool()].float()
+
+
+def _check_start(expected: Tensor, found: Tensor, model: ScoringModel) -> None:
+    """Refuse an encoder whose upper layers see more than the one below, such as DeBERTa-v2's with a convolution."""
+    if (found - expected).abs().max() > _LARGEST_DIFFERENCE * expected.abs().max():
+        raise ConfigError(
+            f"model.frozen_layers is {model.config.frozen_layers}, but an encoder of the kind "
+            f"{model.encoder.config.model_type} cannot start in its middle. Set it to 0, or to all."
+        )
 
 
 @contextmanager

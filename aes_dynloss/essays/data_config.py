@@ -22,6 +22,21 @@ def _word(value: object) -> object:
 Word = Annotated[str, BeforeValidator(_word), Field(min_length=1)]
 
 
+def text_encoding(name: str) -> str:
+    """The name of a text encoding, as it is, if there is one.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    try:
+        b"a".decode(name)
+    except UnicodeDecodeError:
+        pass  # One byte is too few for UTF-16, which is text all the same.
+    except (LookupError, ValueError):
+        raise ValueError(f"there is no text encoding {name!r}; known are utf-8, cp1252, latin-1, ...") from None
+    return name
+
+
 class Columns(ConfigModel):
     """Names of the table's columns."""
 
@@ -163,16 +178,7 @@ class DataConfig(ConfigModel):
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                b"a".decode(value)
-            except UnicodeDecodeError:
-                pass  # One byte is too few for UTF-16, which is text all the same.
-            except (LookupError, ValueError):
-                raise ValueError(
-                    f"there is no text encoding {value!r}; known are utf-8, cp1252, latin-1, ..."
-                ) from None
-        return value
+        return None if value is None else text_encoding(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -73,14 +73,24 @@ def load_encoder(name: str, dropout: float | None = None) -> Any:  # noqa: ANN40
         dropout: Dropout within the encoder, or None to leave it as it is.
 
     Raises:
-        ConfigError: There is no such encoder, or its configuration asks for foreign code.
+        ConfigError: There is no such encoder, its configuration asks for foreign code, or weights of it are missing.
     """
     from transformers import AutoConfig, AutoModel
 
     place = locate_encoder(name)
     config = _loaded(AutoConfig, place, name)
     set_dropout(config, dropout)
-    return trimmed(_loaded(AutoModel, place, name, config=config, use_safetensors=True, dtype="float32"))
+    options = {"config": config, "use_safetensors": True, "dtype": "float32", "output_loading_info": True}
+    whole, report = _loaded(AutoModel, place, name, **options)
+    encoder = trimmed(whole)
+    # transformers would start these at random, with a warning.
+    missing = sorted(set(report["missing_keys"]) & {weight for weight, _ in encoder.named_parameters()})
+    if missing:
+        raise ConfigError(
+            f"model.encoder {name}: its config.json asks for {len(missing)} weights that its model.safetensors lacks, "
+            f"such as {missing[0]}. Fetch the encoder again, whole."
+        )
+    return encoder
 
 
 def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -96,7 +106,16 @@ def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
         raise ConfigError(
             f"model.encoder {name}: its tokenizer has no padding token. Choose an encoder model, such as BERT."
         )
+    if not has_vocabulary(tokenizer):
+        raise ConfigError(
+            f"model.encoder {name}: its tokenizer knows special tokens alone. The folder needs its tokenizer.json."
+        )
     return tokenizer
+
+
+def has_vocabulary(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    """Whether a tokenizer knows words: without its files, transformers makes one that knows special tokens alone."""
+    return len(tokenizer) > 2 * len(tokenizer.all_special_ids)
 
 
 def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -139,9 +158,26 @@ def layer_list(encoder: Any) -> nn.ModuleList | None:  # noqa: ANN401 - transfor
 def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is untyped
     """Tokens that the encoder reads at once, special tokens included; 512 for one without a limit."""
     positions = getattr(encoder_config, "max_position_embeddings", None) or 512
-    if encoder_config.model_type in _OFFSET_POSITIONS:
-        positions -= (encoder_config.pad_token_id or 0) + 1
-    return int(min(positions, tokenizer.model_max_length, _LONGEST_WINDOW))
+    return int(min(positions - _unused_positions(encoder_config), tokenizer.model_max_length, _LONGEST_WINDOW))
+
+
+def check_window(encoder: Any, window: int) -> None:  # noqa: ANN401 - transformers is untyped
+    """Refuse a window that is longer than the encoder's table of positions.
+
+    Raises:
+        ConfigError: It is.
+    """
+    tables = [module for name, module in encoder.named_modules() if name.endswith("position_embeddings")]
+    rows = min((table.num_embeddings for table in tables if isinstance(table, nn.Embedding)), default=None)
+    most = window if rows is None else rows - _unused_positions(encoder.config)
+    if window > most:
+        raise ConfigError(f"model.window is {window}, but the encoder has positions for {most} tokens. Lower it.")
+
+
+def _unused_positions(encoder_config: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Rows of the table of positions that no token gets."""
+    offset = encoder_config.model_type in _OFFSET_POSITIONS
+    return (encoder_config.pad_token_id or 0) + 1 if offset else 0
 
 
 def set_dropout(config: Any, dropout: float | None) -> None:  # noqa: ANN401 - transformers is untyped
@@ -162,7 +198,17 @@ def set_dropout(config: Any, dropout: float | None) -> None:  # noqa: ANN401 - t
 
 
 # Positions of these start behind the padding index, so that two rows of the table are never used.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "mpnet", "camembert", "longformer", "data2vec-text"}
+_OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
 _LONGEST_WINDOW = 4096
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -170,6 +216,8 @@ _DROPOUTS = (
     "attention_dropout",
     "dropout",
     "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
     "mlp_dropout",
     "embedding_dropout",
 )

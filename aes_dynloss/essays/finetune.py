@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.activations import frozen_part_computed
 from aes_dynloss.essays.encoders import load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.essay_table import EssayTable, Prompt
@@ -27,11 +30,13 @@ from aes_dynloss.essays.readers import read_essays
 from aes_dynloss.essays.scorer import EssayScorer
 from aes_dynloss.essays.scoring_model import ScoringModel
 from aes_dynloss.essays.splits import split_essays
+from aes_dynloss.essays.tables import STANDARD_INPUT
 from aes_dynloss.essays.tokenization import Chunker
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.evaluation.floors import measure_floors
 from aes_dynloss.evaluation.predictions import write_predictions
 from aes_dynloss.evaluation.report import build_report, write_report
+from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.loop import CHECKPOINT, fit
 from aes_dynloss.training.prediction import predict
@@ -82,6 +87,8 @@ def finetune(
         AesDynlossError: One of its kinds; the message says what to mend.
     """
     accelerator = accelerator or build_accelerator(config.training, output_dir)
+    if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
+        raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -97,8 +104,12 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     splits = split_essays(table, config.data.split)
     parts = {name: part for name, part in splits.tables().items() if len(part)}
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    floors = None
     if accelerator.is_main_process:
-        write_json(folder / MANIFEST, build_manifest(accelerator, config, table, splits))
+        _remove_scratch(folder)
+        _record(build_manifest(accelerator, config, table, splits), folder, resume=resume)
+        # Before training: what is wrong with them must not come to light after it.
+        floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
 
     scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts)
     ends = np.cumsum([len(part) for part in parts.values()])
@@ -128,7 +139,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         predictions: dict[str, pd.DataFrame] = {
             name: _predictions(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
         }
-        _write_products(config, scorer, parts, predictions, folder)
+        _write_products(config, scorer, floors, predictions, folder)
     accelerator.wait_for_everyone()
 
 
@@ -192,7 +203,7 @@ def _predictions(
 def _write_products(
     config: FinetuneConfig,
     scorer: EssayScorer,
-    parts: Mapping[str, EssayTable],
+    floors: dict[str, dict[str, Any]] | None,
     predictions: Mapping[str, pd.DataFrame],
     folder: Path,
 ) -> None:
@@ -205,10 +216,6 @@ def _write_products(
     else:
         judged, dev = predictions["dev"], None
         notes.append("There is no test split: these figures are those of dev, on which the best weights were chosen.")
-    floors = None
-    if settings.floors and "test" in parts:
-        train, dev_part, test = (_floor_table(parts[name]) for name in ("train", "dev", "test"))
-        floors = measure_floors(train, dev_part, test, ranges)
     report = build_report(
         judged,
         ranges=ranges,
@@ -224,6 +231,38 @@ def _write_products(
     scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
     (folder / CHECKPOINT).unlink(missing_ok=True)
     write_report(report, folder / REPORT)
+
+
+def _remove_scratch(folder: Path) -> None:
+    """Remove what a run that was killed could not: token states, a half-written model."""
+    for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _record(manifest: dict[str, Any], folder: Path, *, resume: bool) -> None:
+    """Write the manifest; a run that has begun goes on with the same essays and splits alone."""
+    path = folder / MANIFEST
+    if resume and path.exists() and (folder / CHECKPOINT).exists():
+        before = read_mapping(path)
+        for part in ("data", "split"):
+            if before.get(part) != manifest[part]:
+                raise DataError(
+                    f"--resume: the {part} differ from those that the run began with: {before.get(part)} then, "
+                    f"{manifest[part]} now. Bring them back, or start again with --force."
+                )
+    write_json(path, manifest)
+
+
+def _floors(
+    config: FinetuneConfig, parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]
+) -> dict[str, dict[str, Any]] | None:
+    if not config.evaluation.floors or "test" not in parts:
+        return None
+    train, dev, test = (_floor_table(parts[name]) for name in ("train", "dev", "test"))
+    try:
+        return measure_floors(train, dev, test, ranges)
+    except DataError as error:
+        raise DataError(f"{error} Change data.split, or leave floors out by evaluation.floors: false.") from None
 
 
 def _floor_table(part: EssayTable) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from aes_dynloss.training.config import TrainingConfig
 class EvaluationConfig(ConfigModel):
     """How predictions are measured."""
 
-    resamples: int = Field(default=1000, ge=100, description="Bootstrap resamples behind each interval.")
+    resamples: int = Field(default=1000, ge=100, le=1_000_000, description="Bootstrap resamples behind each interval.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
     floors: bool = Field(
         default=True, description=f"Whether simple scorers stand beside the figures: {', '.join(FLOORS)}."

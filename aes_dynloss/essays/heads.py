@@ -97,7 +97,8 @@ class ScoreHead(nn.Module):
             return answers
         valid = torch.arange(self.points, device=prompt.device) < self.counts[prompt][:, None]
         if self.kind == "softmax":
-            return functional.log_softmax((answers + self.prior[prompt]).masked_fill(~valid, ABSENT), dim=1)
+            log_probs = functional.log_softmax((answers + self.prior[prompt]).masked_fill(~valid, ABSENT), dim=1)
+            return torch.where(valid, log_probs, ABSENT)
         return self._ordinal(answers, prompt, valid)
 
     def _ordinal(self, latent: Tensor, prompt: Tensor, valid: Tensor) -> Tensor:

@@ -33,7 +33,9 @@ class ModelConfig(ConfigModel):
     link: Literal["identity", "sigmoid"] = Field(
         default="identity", description="Of the regression head: its number as it is, or kept inside the score range."
     )
-    hidden: int | None = Field(default=None, ge=1, description="Width of a hidden layer in the head; null: none.")
+    hidden: int | None = Field(
+        default=None, ge=1, le=65536, description="Width of a hidden layer in the head; null: none."
+    )
     prompts: Literal["own_head", "embedding"] = Field(
         default="own_head",
         description="With several prompts: a head for each, or one head that sees the prompt's embedding.",

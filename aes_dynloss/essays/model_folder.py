@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 from accelerate import Accelerator
 from pydantic import ValidationError
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError
-from aes_dynloss.essays.encoders import build_encoder, file_sha256
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
+from aes_dynloss.essays.encoders import build_encoder, file_sha256, has_vocabulary
 from aes_dynloss.essays.essay_table import Prompt
 from aes_dynloss.essays.model_config import ModelConfig
 from aes_dynloss.essays.postprocessing import Postprocessing
@@ -30,7 +31,7 @@ CARD = "README.md"
 
 
 def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = None) -> None:
-    """Write a scorer; the folder appears whole or not at all, in the place of an older one.
+    """Write a scorer; the folder appears whole or not at all, in the place of an older model.
 
     Args:
         scorer: The scorer.
@@ -38,29 +39,23 @@ def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = Non
         card: Text of README.md.
 
     Raises:
-        CheckpointError: The folder cannot be written.
+        CheckpointError: The folder cannot be written, or holds something that is no model.
     """
-    from safetensors.torch import save_file
-
     try:
+        folder = folder.resolve()
+        _check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        partial.mkdir()
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        new, old = partial / "new", partial / "old"
         try:
-            state = {name: t.detach().cpu().contiguous() for name, t in scorer.model.state_dict().items()}
-            save_file(state, partial / WEIGHTS, metadata={"format": "pt"})
-            values = _config_values(scorer, file_sha256(partial / WEIGHTS))
-            (partial / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            scorer.tokenizer.save_pretrained(partial)
-            (partial / CARD).write_text(
-                card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n", encoding="utf-8"
-            )
-            # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
-            (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
+            new.mkdir()
+            _write_files(scorer, new, card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n")
             if folder.exists():
-                shutil.rmtree(folder)
-            partial.replace(folder)
+                folder.replace(old)
+            new.replace(folder)
         finally:
+            if old.exists() and not folder.exists():
+                old.replace(folder)
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
@@ -77,38 +72,65 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         CheckpointError: It is missing, damaged, not of this format, or its weights are not those that were written.
     """
     values = _read_config(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"{folder} has no {WEIGHTS}. Give the folder model/ of a run, whole.")
-    digest = file_sha256(weights)
-    if digest != values.get("weights_sha256"):
-        raise CheckpointError(
-            f"{weights} is not the file that was written with {CONFIG}: its sha256 is {digest[:12]}..., expected "
-            f"{str(values.get('weights_sha256'))[:12]}... It is truncated, swapped or edited; fetch the folder again."
-        )
+    _check_files(folder, values)
     try:
         config = ModelConfig.model_validate(values["model"])
         scales = [_scale(entry) for entry in values["prompts"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
-        _load_weights(model, weights)
+        _load_weights(model, folder / WEIGHTS)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError, AesDynlossError) as error:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
-    return EssayScorer(model.eval(), _read_tokenizer(folder, encoder.config), postprocessing, accelerator)
+    tokenizer = _read_tokenizer(folder, encoder.config)
+    try:
+        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator)
+    except ConfigError as error:  # of its window
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from None
 
 
-def _config_values(scorer: EssayScorer, weights_sha256: str) -> dict[str, Any]:
+def config_digest(values: dict[str, Any]) -> str:
+    """SHA-256 of what config.json says beside this digest itself, however it is laid out."""
+    digests = {name: digest for name, digest in values["sha256"].items() if name != CONFIG}
+    return hashlib.sha256(json.dumps({**values, "sha256": digests}, sort_keys=True).encode()).hexdigest()
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_config(folder)
+    except CheckpointError:
+        raise CheckpointError(
+            f"{folder} is there already and holds no model, so it is not replaced. Choose another folder."
+        ) from None
+
+
+def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
+    from safetensors.torch import save_file
+
+    scorer.tokenizer.save_pretrained(folder)
+    state = {name: t.detach().cpu().contiguous() for name, t in scorer.model.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    values = _config_values(scorer)
+    values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    values["sha256"][CONFIG] = config_digest(values)
+    (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+    # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
+
+
+def _config_values(scorer: EssayScorer) -> dict[str, Any]:
     encoder = json.loads(scorer.model.encoder.config.to_json_string(use_diff=False))
     for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"):
         encoder.pop(name, None)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "weights_sha256": weights_sha256,
         "model": scorer.model.config.model_dump(mode="json"),
         "prompts": [asdict(scale) for scale in scorer.model.scales],
         "postprocessing": scorer.postprocessing.to_dict(),
@@ -135,6 +157,23 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "aes-dynloss."
         )
     return values
+
+
+def _check_files(folder: Path, values: dict[str, Any]) -> None:
+    """Refuse files that are not those that were written together."""
+    expected = values.get("sha256")
+    if not isinstance(expected, dict) or not {WEIGHTS, CONFIG} <= expected.keys():
+        raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks the files' sha256. Fetch the folder again.")
+    for name, digest in expected.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise CheckpointError(f"{folder} has no {path.name}. Give the folder model/ of a run, whole.")
+        found = config_digest(values) if name == CONFIG else file_sha256(path)
+        if found != digest:
+            raise CheckpointError(
+                f"{path} is not what was written: its sha256 is {found[:12]}..., expected {str(digest)[:12]}... "
+                "It is truncated, swapped or edited; fetch the folder again."
+            )
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:
@@ -175,7 +214,8 @@ def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 -
     try:
         # The encoder's config is passed on: config.json here is this project's, not transformers'.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
-        known = len(tokenizer) <= encoder_config.vocab_size and tokenizer.pad_token_id is not None
+        known = has_vocabulary(tokenizer) and len(tokenizer) <= encoder_config.vocab_size
+        known = known and tokenizer.pad_token_id is not None
     except Exception as error:  # whatever transformers makes of damaged files
         words = str(error).strip().splitlines()
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {words[0] if words else error!r}.") from None

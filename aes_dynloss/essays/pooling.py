@@ -42,19 +42,24 @@ class Pooling(nn.Module):
         Returns:
             (B, H) in float32 or wider.
         """
+        # Sums over hundreds of tokens are no work for bf16, which autocast would choose for these products.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self._pooled(hidden.to(_wide(hidden)), mask, owner, essays)
+
+    def _pooled(self, hidden: Tensor, mask: Tensor, owner: Tensor, essays: int) -> Tensor:
         # A matrix of membership instead of index_add: the same sums on a GPU every time, and twice differentiable.
-        member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(_wide(hidden))
+        member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
         if self.kind == "cls":
-            return member @ hidden[:, 0].to(member.dtype) / member.sum(1, keepdim=True)
-        weights = mask.to(member.dtype)
+            return member @ hidden[:, 0] / member.sum(1, keepdim=True)
+        weights = mask.to(hidden.dtype)
         if self.kind == "attention":
-            scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1).to(member.dtype)
+            scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
             scores = scores.masked_fill(mask == 0, -torch.inf)
             # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
             top = scores.detach().amax(1)
             top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
             weights = torch.exp(scores - top[owner][:, None])
-        total = member @ torch.einsum("cl,clh->ch", weights, hidden.to(member.dtype))
+        total = member @ torch.einsum("cl,clh->ch", weights, hidden)
         return total / (member @ weights.sum(1, keepdim=True))
 
 

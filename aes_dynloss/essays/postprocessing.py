@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import CheckpointError
+from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -27,7 +27,9 @@ class Postprocessing:
     fitted: Mapping[str, RescalingLine | CutPoints] = field(default_factory=dict)
 
     def score(self, prompt_id: str, score_range: ScoreRange, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Score points of raw predictions of one prompt: trimmed to its range and rounded half up."""
+        """Score points of raw predictions of one prompt: trimmed to its range and rounded half up. NaN: DataError."""
+        if np.isnan(raw).any():
+            raise DataError("A prediction that is NaN has no score point. Look for the cause in the scorer's outputs.")
         rule = self.fitted.get(prompt_id)
         if isinstance(rule, CutPoints):
             return rule.apply(raw)

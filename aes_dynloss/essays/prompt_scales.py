@@ -61,7 +61,6 @@ def measure_scales(
         counts = np.bincount(prompt.range.to_index(mine), minlength=prompt.range.count)
         shares = tuple((counts / counts.sum()).tolist())
         spread = float(lengths.std())
-        scales.append(
-            PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, float(lengths.mean()), spread or 1.0)
-        )
+        spread = spread if spread > 1e-9 else 1.0  # equal lengths leave float noise, not always 0
+        scales.append(PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, float(lengths.mean()), spread))
     return scales

@@ -21,7 +21,7 @@ def id_value(row: Mapping[str, object], column: str) -> str:
     """An id: text as it stands, or a whole number as text.
 
     Raises:
-        RowError: It is missing, empty or of another type.
+        RowError: It is missing, empty, of another type or on several lines, as tables of predictions cannot hold it.
     """
     value = _present(row, column)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -30,6 +30,8 @@ def id_value(row: Mapping[str, object], column: str) -> str:
         raise RowError(f"{column} is {_shown(value)}; expected text or a whole number.")
     if not value.strip():
         raise RowError(f"{column} is empty. Give each row one.")
+    if "\n" in value or "\r" in value:
+        raise RowError(f"{column} {_shown(value)} holds a line break. Write it on one line.")
     return _unicode(value, column)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.encoders import longest_window
+from aes_dynloss.essays.encoders import check_window, longest_window
 from aes_dynloss.essays.essay_table import Prompt
 from aes_dynloss.essays.examples import EssayExamples
 from aes_dynloss.essays.postprocessing import Postprocessing
@@ -51,6 +51,9 @@ class EssayScorer:
         tokenizer: Its encoder's tokenizer.
         postprocessing: From raw to score.
         accelerator: Devices and precision; by default what Accelerate finds.
+
+    Raises:
+        ConfigError: The model's window is longer than its encoder reads.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class EssayScorer:
         self.postprocessing = postprocessing or Postprocessing()
         self.accelerator = accelerator or Accelerator()
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
+        check_window(model.encoder, window)
         self.chunker = Chunker(tokenizer, window, model.config.max_tokens)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -78,15 +78,17 @@ class ScoringModel(nn.Module):
         prompt = inputs["prompt"]
         features = inputs.get("features")
         if features is None:
-            features = self.pooling(self._last_states(inputs), inputs["attention_mask"], inputs["owner"], len(prompt))
+            features = self.pooling(self.last_states(inputs), inputs["attention_mask"], inputs["owner"], len(prompt))
         features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
             features = torch.cat([features, length[:, None].to(features.dtype)], dim=1)
-        return cast(Tensor, self.head(features, prompt))
+        # Under bf16 autocast scores would have eight bits.
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(Tensor, self.head(features, prompt))
 
-    def _last_states(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The encoder's last hidden states, (C, L, H)."""
+    def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
         hidden = inputs.get("hidden")
         if hidden is not None and self.config.frozen_layers == "all":
             return hidden
@@ -160,4 +162,10 @@ class ScoringModel(nn.Module):
             learning = {id(parameter) for layer in layers[frozen:] for parameter in layer.parameters()}
             for parameter in self.encoder.parameters():
                 parameter.requires_grad_(id(parameter) in learning)
-            self._frozen_parts = tuple(layers[:frozen])
+            # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
+            above = {id(module) for layer in layers[frozen:] for module in layer.modules()}
+            self._frozen_parts = tuple(
+                module
+                for module in self.encoder.modules()
+                if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+            )

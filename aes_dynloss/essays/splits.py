@@ -106,7 +106,7 @@ def assign_fractions(
         The part of each row.
     """
     ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
-    shares = {name: round(fraction * _PARTS) for name, fraction in fractions.items() if fraction > 0}
+    shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
     group_size = min(_LARGEST_GROUP, -(-_PARTS // min(shares.values())))
     order = {row: hashlib.sha256(f"{seed}:{ids[row]}".encode()).digest() for row in rows}
     strata: dict[tuple[str, float], list[int]] = {}
@@ -194,7 +194,7 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
 def _ids_in(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
         raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
     return [line.strip() for line in lines if line.strip()]
 

@@ -48,13 +48,15 @@ class Chunker:
         start = next((i for i in range(len(dressed)) if dressed[i : i + len(bare)] == bare), 0)
         self._before, self._after = dressed[:start], dressed[start + len(bare) :]
         self._room = window - len(self._before) - len(self._after)
+        # An empty text must leave something to pool.
+        self._blank = [] if self._before or self._after else [tokenizer.pad_token_id]
         if self._room < 1:
             raise ConfigError(
                 f"model.window is {window}, which leaves no room beside the special tokens. Set it higher."
             )
 
     def __call__(self, texts: Sequence[str]) -> list[TokenizedEssay]:
-        """Tokenize texts; an empty text becomes one chunk of special tokens alone."""
+        """Tokenize texts; an empty text becomes one chunk of special tokens alone, of padding where there are none."""
         return [self._chunked(ids) for ids in self._ids(texts, special=False)] if texts else []
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
@@ -72,6 +74,6 @@ class Chunker:
     def _chunked(self, ids: list[int]) -> TokenizedEssay:
         kept = ids[: self._max_tokens]
         count = max(1, -(-len(kept) // self._room))
-        parts = np.array_split(np.asarray(kept, dtype=np.int32), count)
+        parts = np.array_split(np.asarray(kept or self._blank, dtype=np.int32), count)
         before, after = np.asarray(self._before, dtype=np.int32), np.asarray(self._after, dtype=np.int32)
         return TokenizedEssay([np.concatenate([before, part, after]) for part in parts], len(ids), len(ids) - len(kept))

@@ -95,7 +95,7 @@ def tfidf_ridge_floor(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame
     try:
         train_features = vectorizer.fit_transform(train["text"])
     except ValueError as error:
-        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}") from error
+        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
     dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
     best_kappa, best_scores = -np.inf, np.empty(0)
     for alpha in RIDGE_ALPHAS:

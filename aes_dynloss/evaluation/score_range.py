@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 
+# More than any scale of scores has; a typing error beyond it would fill the memory with score points.
+MOST_POINTS = 10_000
+
 
 @dataclass(frozen=True)
 class ScoreRange:
@@ -21,7 +24,7 @@ class ScoreRange:
         step: Distance of neighbouring score points: 1 for whole scores, .5 for half points.
 
     Raises:
-        ConfigError: ``high`` is not above ``low``, or the range is no whole number of steps.
+        ConfigError: ``high`` is not above ``low``, or the range is no whole number of steps or has too many.
     """
 
     low: float
@@ -35,6 +38,11 @@ class ScoreRange:
         if self.step <= 0 or self.high <= self.low:
             raise ConfigError(f"A score range needs low < high and step > 0, found {self}.")
         steps = (self.high - self.low) / self.step
+        if steps >= MOST_POINTS:
+            raise ConfigError(
+                f"The range {self} has more than {MOST_POINTS} score points; correct low, high or step, or look "
+                "whether these are scores."
+            )
         if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
             raise ConfigError(f"The range {self} is no whole number of steps; correct low, high or step.")
 
@@ -58,6 +66,8 @@ class ScoreRange:
         if not math.isfinite(score):
             return False
         position = (score - self.low) / self.step
+        if not -0.5 < position < self.count:  # round() has no answer to infinity
+            return False
         return bool(abs(position - round(position)) < 1e-6 and 0 <= round(position) < self.count)
 
     def to_unit(self, scores: ArrayLike) -> NDArray[np.float64]:

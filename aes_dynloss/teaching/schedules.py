@@ -39,7 +39,8 @@ class Morris(ConfigModel):
 
     def __call__(self, progress: float) -> float:
         """Weight at ``progress`` in [0, 1]."""
-        return min(self.a, self.a * math.exp(-self.c * (progress - self.b)))
+        # exp(0) on the plateau: before its end the exponent may be too great for a number.
+        return self.a * math.exp(min(0.0, -self.c * (progress - self.b)))
 
 
 class Linear(ConfigModel):

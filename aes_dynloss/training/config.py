@@ -30,12 +30,14 @@ class TrainingConfig(ConfigModel):
         description="Batches that are sorted by length together: 1 draws essays at random, more pads less "
         "but makes a batch's lengths, and so its scores, alike.",
     )
-    learning_rate: float = Field(default=3e-5, gt=0, description="Peak learning rate of the encoder's top layer.")
-    head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak learning rate of pooling and head.")
+    learning_rate: float = Field(
+        default=3e-5, gt=0, le=1e3, description="Peak learning rate of the encoder's top layer."
+    )
+    head_learning_rate: float = Field(default=1e-2, gt=0, le=1e3, description="Peak learning rate of pooling and head.")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="Factor on the learning rate from each encoder layer to the one below."
     )
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay, on matrices only.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's weight decay, on matrices only.")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises.")
     decay: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="How the learning rate goes to 0 afterwards."
@@ -48,7 +50,7 @@ class TrainingConfig(ConfigModel):
         default="auto", description="auto: bf16 autocast where there is a GPU that has it, else float32."
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="cpu keeps a GPU out of it.")
-    evaluations: int = Field(default=1, ge=1, description="Measurements on dev, and checkpoints, an epoch.")
+    evaluations: int = Field(default=1, ge=1, le=1000, description="Measurements on dev, and checkpoints, an epoch.")
     patience: int | None = Field(
         default=None, ge=1, description="Evaluations without a better dev measure after which training stops."
     )

@@ -100,5 +100,5 @@ def test_all_faults_at_once_and_each_once():
 
 
 def test_a_word_where_a_weight_is_meant():
-    with pytest.raises(ConfigError, match="terms.mse: input should be 'rest', found 'rets'"):
+    with pytest.raises(ConfigError, match=r"terms.mse: input should be 'rest', found 'rets'"):
         validate(LossConfig, {"terms": {"mse": "rets", "mae": 1}}, "f.yaml")

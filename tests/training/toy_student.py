@@ -60,7 +60,7 @@ class ToyExamples:
     def __init__(self, number: int, *, seed: int = 0, groups: int = GROUPS, longest: int = 30) -> None:
         generator = np.random.default_rng(seed)
         self.x = generator.standard_normal((number, FEATURES))
-        signal = self.x @ generator.standard_normal(FEATURES) + 0.3 * generator.standard_normal(number)
+        signal = self.x @ np.array([1.0, -0.5, 0.8, 0.3, -1.2]) + 0.3 * generator.standard_normal(number)
         self.targets = 1.0 / (1.0 + np.exp(-signal))
         self.groups = generator.integers(0, groups, number)
         self._lengths = generator.integers(1, longest + 1, number)

@@ -1,0 +1,116 @@
+"""Combinations of settings that cannot be run are refused before anything is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aes_dynloss.configfile import validate
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.model_config import ModelConfig
+from aes_dynloss.teaching.components import COMPONENTS
+
+
+def build(**sections: dict[str, Any]) -> FinetuneConfig:
+    return validate(FinetuneConfig, {"data": {"source": "essays.csv"}, **sections}, "run.yaml")
+
+
+def test_defaults() -> None:
+    config = build()
+    assert config.model == ModelConfig()
+    assert config.loss.terms == {"mse": 1.0}
+    assert config.evaluation.resamples == 1000
+
+
+def test_data_is_required() -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml has 1 fault:\n  data: this key is required"):
+        validate(FinetuneConfig, {}, "run.yaml")
+
+
+HEADS = {
+    "identity": {},
+    "sigmoid": {"link": "sigmoid"},
+    "softmax": {"head": "softmax"},
+    "ordinal": {"head": "ordinal"},
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_loss_goes_with_the_heads_that_give_what_it_reads(name: str, head: str) -> None:
+    fits = {"log_probs": head in {"softmax", "ordinal"}, "logits": head == "sigmoid", "": True}
+    sections = {"model": HEADS[head], "loss": {"terms": {"mse": 1.0, name: 0.5}}}
+    if fits[COMPONENTS[name].needs]:
+        build(**sections)
+    else:
+        with pytest.raises(
+            ConfigError, match=rf"the loss {name} needs (a distribution; set|model\.head regression with)"
+        ):
+            build(**sections)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"frozen_layers": -1}, "model: frozen_layers must be 0 or more, or all"),
+        ({"frozen_layers": "some"}, "model.frozen_layers: "),
+        ({"head": "softmax", "link": "sigmoid"}, "model: link belongs to the regression head; leave it out"),
+        (
+            {"frozen_layers": "all", "gradient_checkpointing": True},
+            "model: gradient_checkpointing has nothing to do in",
+        ),
+        ({"window": 64, "max_tokens": 63}, "model: max_tokens must be at least window"),
+        ({"window": 7}, "model.window: .* greater than or equal to 8, found 7"),
+        ({"max_tokens": 0}, "model.max_tokens: .* greater than or equal to 8, found 0"),
+        ({"dropout": 1.0}, "model.dropout: .* less than 1, found 1.0"),
+        ({"encoder_dropout": -0.1}, "model.encoder_dropout: .* greater than or equal to 0"),
+        ({"hidden": 0}, "model.hidden: .* greater than or equal to 1"),
+        ({"pooling": "max"}, "model.pooling: .*'mean', 'cls' or 'attention', found 'max'"),
+        ({"frozen_layer": 2}, r"model.frozen_layer: there is no such key; did you mean frozen_layers\?"),
+    ],
+)
+def test_model_settings_that_cannot_be_run(model: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(model=model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"frozen_layers": "all", "pooling": "attention"},
+        {"frozen_layers": 3, "gradient_checkpointing": True},
+        {"window": 64, "max_tokens": 64},
+        {"max_tokens": 8},
+        {"head": "ordinal", "postprocessing": "cut_points"},
+    ],
+)
+def test_model_settings_that_can(model: dict[str, Any]) -> None:
+    found = build(model=model).model
+    assert {name: getattr(found, name) for name in model} == model
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ({"resamples": 99}, "evaluation.resamples: .* greater than or equal to 100, found 99"),
+        ({"confidence": 0.5}, "evaluation.confidence: .* greater than 0.5"),
+        ({"confidence": 1.0}, "evaluation.confidence: .* less than 1"),
+        ({"floor": True}, r"evaluation.floor: there is no such key; did you mean floors\?"),
+    ],
+)
+def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(evaluation=evaluation)
+
+
+def test_all_faults_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml has 3 faults") as caught:
+        build(model={"hidden": 0, "dropout": 2}, training={"epochs": 0})
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_configurations_survive_their_dump() -> None:
+    config = build(model={"frozen_layers": "all"}, loss={"terms": {"mse": "rest", "stde": 0.1}})
+    assert validate(FinetuneConfig, config.model_dump(mode="json"), "again") == config

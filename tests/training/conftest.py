@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+# toy_student.py and toy_runs.py lie beside the tests that use them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Students this small only wait for one another's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def accelerator():
+    from aes_dynloss.training.accelerator import build_accelerator
+    from aes_dynloss.training.config import TrainingConfig
+
+    return build_accelerator(TrainingConfig(device="cpu", precision="float32"))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from toy_runs import settings
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.config import TrainingConfig
+
+
+def drawn():
+    return random.random(), np.random.random(), float(torch.rand(()))  # noqa: NPY002
+
+
+def test_all_generators_are_seeded():
+    build_accelerator(settings(seed=3))
+    first = drawn()
+    build_accelerator(settings(seed=3))
+    assert drawn() == first
+    build_accelerator(settings(seed=4))
+    assert not set(drawn()) & set(first)
+
+
+def test_on_the_cpu_there_is_no_mixed_precision_unasked():
+    accelerator = build_accelerator(settings(precision="auto"))
+    assert accelerator.device == torch.device("cpu")
+    assert accelerator.mixed_precision == "no"
+
+
+def test_a_tracker_that_is_not_installed():
+    with pytest.raises(ConfigError, match=r"training.trackers: abacus is not installed; here are: .* leave it out"):
+        build_accelerator(settings(trackers=["abacus"]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epochs": 0}, {"batch_size": 0}, {"micro_batch_tokens": 0}, {"micro_batch_size": 0}, {"length_window": 0},
+        {"learning_rate": 0}, {"head_learning_rate": 0}, {"layer_decay": 0}, {"layer_decay": 1.1}, {"weight_decay": -1},
+        {"warmup": 1}, {"warmup": -0.1}, {"decay": "step"}, {"clip_norm": 0}, {"averaging": 0}, {"averaging": 1},
+        {"precision": "fp16"}, {"device": "cuda"}, {"evaluations": 0}, {"patience": 0}, {"log_every": 0}, {"seed": -1},
+        {"seed": 2**31}, {"epoch": 1},
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be(changed):
+    with pytest.raises(ValidationError, match=next(iter(changed))):
+        TrainingConfig(**changed)

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.training.run_folder import run_folder, write_json, write_text
+
+CONFIG = {"data": {"path": "essays.csv", "ids": ["007", "1e5", "no"]}, "training": {"epochs": 3, "rate": 1e-5}}
+PRODUCTS = ("model", "report.json")
+
+
+def enter(accelerator, folder, config=CONFIG, **how):
+    with run_folder(accelerator, folder, config, PRODUCTS, **how) as complete:
+        return complete
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs" / "first"
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_text("utf-8") for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(folder):
+    """What a complete run leaves behind, and what someone else put beside it."""
+    (folder / "model").mkdir()
+    for name in ("metrics.jsonl", "checkpoint.pt", "model/weights", "report.json", "notes.txt", "models"):
+        (folder / name).write_text("old", encoding="utf-8")
+
+
+def test_a_new_folder_holds_the_configuration_from_the_first_moment(accelerator, folder):
+    with run_folder(accelerator, folder, CONFIG, PRODUCTS) as complete:
+        assert complete is False
+        assert read_mapping(folder / "config.yaml") == CONFIG
+        assert yaml.safe_load((folder / "config.yaml").read_text("utf-8")) == CONFIG
+
+
+def test_an_empty_folder_is_as_good_as_none(accelerator, folder):
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    assert enter(accelerator, folder) is False
+    assert content(folder)["notes.txt"] == "mine"
+
+
+def test_a_run_that_is_there_is_not_touched(accelerator, folder):
+    enter(accelerator, folder)
+    fill(folder)
+    before = content(folder)
+    with pytest.raises(
+        ConfigError, match=r"already holds a run \(config.yaml, .*model.*\)\. Go on with it by --resume"
+    ):
+        enter(accelerator, folder)
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "checkpoint.pt", "model", "report.json"])
+def test_any_product_makes_a_run(accelerator, folder, name):
+    folder.mkdir(parents=True)
+    (folder / name).write_text("old", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"already holds a run \({name}\)"):
+        enter(accelerator, folder)
+    assert content(folder)[name] == "old"
+
+
+def test_force_removes_what_a_run_leaves_behind_and_nothing_else(accelerator, folder):
+    enter(accelerator, folder)
+    fill(folder)
+    assert enter(accelerator, folder, {"a": 1}, force=True) is False
+    kept = content(folder)
+    kept.pop(".lock", None)
+    assert kept == {"config.yaml": "a: 1\n", "notes.txt": "old", "models": "old"}
+
+
+def test_force_does_not_follow_links(accelerator, folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "weights").write_text("precious", encoding="utf-8")
+    folder.mkdir(parents=True)
+    (folder / "model").symlink_to(tmp_path / "elsewhere")
+    enter(accelerator, folder, force=True)
+    assert not (folder / "model").exists()
+    assert (tmp_path / "elsewhere" / "weights").read_text("utf-8") == "precious"
+
+
+def test_resume_goes_on_with_the_same_configuration(accelerator, folder):
+    enter(accelerator, folder)
+    (folder / "checkpoint.pt").write_text("old", encoding="utf-8")
+    assert enter(accelerator, folder, resume=True) is False
+    assert content(folder)["checkpoint.pt"] == "old"
+    (folder / "report.json").write_text("{}", encoding="utf-8")
+    assert enter(accelerator, folder, resume=True) is True
+
+
+def test_resume_without_a_run_starts_one(accelerator, folder):
+    assert enter(accelerator, folder, resume=True) is False
+    assert read_mapping(folder / "config.yaml") == CONFIG
+
+
+def test_resume_names_what_differs(accelerator, folder):
+    enter(accelerator, folder)
+    before = content(folder)
+    other = {"data": {"path": "other.csv", "ids": ["007", "1e5", "no"]}, "training": {"epochs": 3, "seed": 1}}
+    with pytest.raises(ConfigError) as caught:
+        enter(accelerator, folder, other, resume=True)
+    words = str(caught.value)
+    assert "data.path was 'essays.csv', now 'other.csv'" in words
+    assert "training.rate was 1e-05, now None" in words
+    assert "training.seed was None, now 1" in words
+    assert "epochs" not in words
+    assert "ids" not in words
+    assert "Resume with the same configuration, or start again with --force" in words
+    assert content(folder) == before
+
+
+def test_resume_removes_nothing_where_the_configuration_is_missing(accelerator, folder):
+    enter(accelerator, folder)
+    fill(folder)
+    (folder / "config.yaml").unlink()
+    before = content(folder)
+    with pytest.raises(ConfigError, match=r"--resume: .* holds metrics.jsonl, .* but no config.yaml, .* Replace it by"):
+        enter(accelerator, folder, resume=True)
+    assert content(folder) == before
+
+
+def test_a_folder_that_cannot_be_used(accelerator, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inner"):
+        with pytest.raises(ConfigError, match=r"The output folder .* cannot be used: (File exists|Not a directory)"):
+            enter(accelerator, folder)
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from aes_dynloss.training.run_folder import run_folder
+with run_folder(Accelerator(cpu=True), Path(sys.argv[1]), {"a": 1}, ("report.json",)):
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_locked_out(accelerator, folder):
+    arguments = [sys.executable, "-c", HOLDING, str(folder)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "holding\n"
+            for how in ({}, {"force": True}, {"resume": True}):
+                with pytest.raises(
+                    ConfigError, match=r"Another process is working in .*\. Wait for it, or choose another"
+                ):
+                    enter(accelerator, folder, {"a": 1}, **how)
+        finally:
+            # Killed, not asked: a lock must not outlive its process.
+            other.kill()
+    assert enter(accelerator, folder, {"a": 1}, resume=True) is False
+
+
+def test_the_lock_is_given_back_after_an_error(accelerator, folder):
+    def interrupted():
+        with run_folder(accelerator, folder, CONFIG, PRODUCTS):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert enter(accelerator, folder, resume=True) is False
+
+
+def test_texts_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    write_json(path, {"a": ["é", 1.5]})
+    assert path.read_bytes() == '{\n  "a": [\n    "é",\n    1.5\n  ]\n}\n'.encode()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match=r"report.json cannot be written: No space left on device"):
+        write_text(path, "half a rep")
+    assert path.read_text("utf-8").startswith('{\n  "a"')
+
+
+def test_texts_for_which_there_is_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+        write_text(Path(tmp_path / "none" / "report.json"), "words")
+
+
+def test_json_holds_finite_numbers(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "report.json", {"a": float("nan")})
