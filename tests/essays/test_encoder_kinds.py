@@ -59,6 +59,10 @@ class TestWindow:
         assert longest_window(SimpleNamespace(model_type="endless"), _AnyLength()) == 512
 
 
+# Dropout of heads that are never built here.
+_BEHIND = ("classifier", "pooler", "qa", "seq_classif", "summary")
+
+
 class TestLayersAndDropout:
     @pytest.mark.parametrize("kind", KINDS)
     def test_layers_from_the_bottom(self, kind: str) -> None:
@@ -81,6 +85,8 @@ class TestLayersAndDropout:
         for wanted, same in ((0.0, True), (0.5, False)):
             config = CONFIGS[kind]()
             set_dropout(config, wanted)
+            named = {name: value for name, value in config.to_dict().items() if "drop" in name}
+            assert {value for name, value in named.items() if not name.startswith(_BEHIND)} == {wanted}
             torch.manual_seed(0)
             encoder = AutoModel.from_config(config).train()
             first, second = (encoder(input_ids=ids, attention_mask=torch.ones_like(ids))[0] for _ in range(2))

@@ -11,8 +11,11 @@ from tiny_scorer import TWO_PROMPTS, random_encoder, random_essays, scoring_mode
 from torch import Tensor, nn
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.essay_table import Prompt
 from aes_dynloss.essays.model_config import ModelConfig
+from aes_dynloss.essays.prompt_scales import PromptScale
 from aes_dynloss.essays.scoring_model import ScoringModel
+from aes_dynloss.evaluation.score_range import ScoreRange
 
 POOLINGS = ("mean", "cls", "attention")
 GROUPS = torch.tensor([0, 1, 1, 0, 1])
@@ -72,6 +75,14 @@ class TestElements:
             expected = float(log_probs[row, : COUNTS[group]].exp().double().numpy() @ points)
             assert elements.scores[row].item() == pytest.approx(expected, abs=1e-6)
 
+    def test_every_score_point_is_its_own_class(self) -> None:
+        """Also where (k / 60) * 60 is a little less than k."""
+        wide = PromptScale(Prompt("wide", ScoreRange(0, 60)), 0.5, 0.2, (1 / 61,) * 61, 3.0, 1.0)
+        model = scoring_model(head="softmax", scales=[wide])
+        targets = torch.from_numpy(wide.prompt.range.to_unit(wide.prompt.range.points))
+        elements = model.elements(torch.zeros(61, 61), targets, torch.zeros(61, dtype=torch.int64))
+        assert elements.classes.tolist() == list(range(61))
+
     @pytest.mark.parametrize("config", [{}, {"link": "sigmoid"}, {"head": "softmax"}, {"head": "ordinal"}])
     def test_an_untrained_scorer_answers_about_each_prompts_mean(self, config: dict[str, str]) -> None:
         model = ScoringModel(random_encoder(), ModelConfig(**config), TWO_PROMPTS).eval()
@@ -127,6 +138,12 @@ def test_length_is_seen_in_standard_deviations_of_the_prompt() -> None:
         lengths = [mean + sd * d for (mean, sd), d in zip(scales, deviations, strict=True)]
         return model(**{**inputs, "log_length": torch.tensor(lengths)})
 
+    bias = model.head.answer.bias
+    features = (
+        model.pooling(model.last_states(inputs), inputs["attention_mask"], inputs["owner"], 2) - model.feature_mean
+    ) / (model.feature_sd * 4)
+    at_mean = (features @ model.head.answer.weight[:, :-1].T + bias).diagonal()
+    torch.testing.assert_close(answers(0.0, 0.0)[:, 0], at_mean)
     slope = model.head.answer.weight[:, -1]  # the length is the last of the head's inputs
     torch.testing.assert_close((answers(2.0, -1.0) - answers(0.0, 0.0))[:, 0], slope * torch.tensor([2.0, -1.0]))
     blind = scoring_model(log_length=False)
