@@ -28,6 +28,7 @@ _REFUSALS = {
     for name in ("EACCES", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENAMETOOLONG", "ENFILE", "ENOSPC", "EPERM", "EROFS")
     if hasattr(errno, name)
 }
+_LONGEST_LINE = 2000
 
 
 class _ReaderGoneError(Exception):
@@ -77,7 +78,7 @@ def run(arguments: list[str] | None = None) -> int:
         result = group.main(args=arguments, prog_name="aes-dynloss", standalone_mode=False)
     except AesDynlossError as error:
         if _is_first_process():
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {_readable(str(error))}", err=True)
         return 2
     except click.ClickException as error:
         error.show()
@@ -101,6 +102,15 @@ def run(arguments: list[str] | None = None) -> int:
 def main() -> None:
     """Entry point of the command."""
     sys.exit(run())
+
+
+def _readable(message: str) -> str:
+    """A message without control characters, which may come from damaged data, and without endless lines."""
+    lines = (
+        "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+        for line in message.split("\n")
+    )
+    return "\n".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..." for line in lines)
 
 
 def _drop_output() -> None:

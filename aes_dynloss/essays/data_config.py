@@ -29,9 +29,8 @@ def text_encoding(name: str) -> str:
         ValueError: There is none of that name.
     """
     try:
-        b"a".decode(name)
-    except UnicodeDecodeError:
-        pass  # One byte is too few for UTF-16, which is text all the same.
+        # Codecs that cannot replace what they cannot read, such as idna, are for other things than files.
+        b"\xff".decode(name, errors="replace")
     except (LookupError, ValueError):
         raise ValueError(f"there is no text encoding {name!r}; known are utf-8, cp1252, latin-1, ...") from None
     return name

@@ -60,7 +60,7 @@ def read_ranges(path: str | Path) -> dict[str, ScoreRange]:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
         entries = json.loads(text, object_pairs_hook=distinct_keys) if is_json else _load_yaml(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"Cannot read score ranges from {path}: {error}") from error
     if not isinstance(entries, dict) or not entries:
         raise ConfigError(f"{path.name} must map prompt ids to ranges, such as {{2: {{low: 1, high: 6}}}}.")

@@ -127,7 +127,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         try:
             header = next(reader, None)
             if header is None:
-                raise DataError(f"{path.name} is empty.")
+                raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
             rows: list[list[str | None]] = []
             for row in reader:
                 if len(row) not in {0, len(header)}:
@@ -151,7 +151,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
                 continue
             try:
                 row = json.loads(line, object_pairs_hook=distinct_keys)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"Line {number} of {path.name} is not JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise DataError(f"Line {number} of {path.name} is not a JSON object.")
@@ -166,9 +166,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:
         try:
             table = pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path.name} is not parquet: {error}") from error
-    columns = [[_blank_to_none(cell) for cell in column.to_pylist()] for column in table.columns]
+            columns = [[_blank_to_none(cell) for cell in column.to_pylist()] for column in table.columns]
+        # The last two: text that is none, times and dates that Python does not have.
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise DataError(f"{path.name} is not parquet: {error}. Save it again.") from error
     cells = [list(row) for row in zip(*columns, strict=True)]
     return pd.DataFrame(cells, columns=pd.Index(table.column_names), dtype=object)
 

@@ -72,6 +72,7 @@ BAD = {
     "prompts: {1: {low: 6, high: 1}}": "needs low < high and step > 0",
     'prompts: {1: {low: 1, high: 6}, "1": {low: 1, high: 6}}': "one prompt id stands twice, as a number and as a word",
     "prompts: none.yaml": r"there is no file none\.yaml",
+    "prompt: true": "prompt: input should be a valid string, found True",
     "keep_prompts: []": "at least 1 item",
     "encoding: base64": "there is no text encoding 'base64'",
     "encoding: klingon": "there is no text encoding 'klingon'",

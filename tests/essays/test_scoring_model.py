@@ -76,12 +76,12 @@ class TestElements:
             assert elements.scores[row].item() == pytest.approx(expected, abs=1e-6)
 
     def test_every_score_point_is_its_own_class(self) -> None:
-        """Also where (k / 60) * 60 is a little less than k."""
-        wide = PromptScale(Prompt("wide", ScoreRange(0, 60)), 0.5, 0.2, (1 / 61,) * 61, 3.0, 1.0)
+        """Also where (k / 47) * 47 is a little less than k."""
+        wide = PromptScale(Prompt("wide", ScoreRange(0, 47)), 0.5, 0.2, (1 / 48,) * 48, 3.0, 1.0)
         model = scoring_model(head="softmax", scales=[wide])
         targets = torch.from_numpy(wide.prompt.range.to_unit(wide.prompt.range.points))
-        elements = model.elements(torch.zeros(61, 61), targets, torch.zeros(61, dtype=torch.int64))
-        assert elements.classes.tolist() == list(range(61))
+        elements = model.elements(torch.zeros(48, 48), targets, torch.zeros(48, dtype=torch.int64))
+        assert elements.classes.tolist() == list(range(48))
 
     @pytest.mark.parametrize("config", [{}, {"link": "sigmoid"}, {"head": "softmax"}, {"head": "ordinal"}])
     def test_an_untrained_scorer_answers_about_each_prompts_mean(self, config: dict[str, str]) -> None:

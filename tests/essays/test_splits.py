@@ -234,7 +234,7 @@ class TestColumn:
 
 
 def test_texts_in_two_parts_are_told_not_refused(caplog):
-    texts = ["Same text", "same  TEXT ", "other", "\ufb01ne", "fine", "other"]
+    texts = ["Same text", "same  TEXT ", "other", "\uff46ine", "fine", "other"]
     table = made(
         [(f"e{number}", "p", 1.0) for number in range(6)],
         split=["train", "dev", "train", "dev", "test", "train"],
