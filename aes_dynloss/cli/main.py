@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import importlib
+import importlib.metadata
 import logging
 import os
 import sys
@@ -55,9 +55,19 @@ class _LazyGroup(click.Group):
             raise _ReaderGoneError from None
 
 
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        try:
+            version = importlib.metadata.version("aes-dynloss")
+        except importlib.metadata.PackageNotFoundError:
+            version = "unknown: it is not installed"
+        click.echo(f"aes-dynloss, version {version}")
+        context.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="aes-dynloss")
-@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors on standard error.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings, errors and progress bars on standard error.")
 def group(quiet: bool) -> None:
     """Fine-tune Transformer essay scorers under dynamic losses, score essays, measure agreement."""
     level = logging.WARNING if quiet else logging.INFO
@@ -93,8 +103,8 @@ def run(arguments: list[str] | None = None) -> int:
         if error.errno not in _REFUSALS:
             raise
         _drop_output()
-        place = f"{error.filename} cannot be used" if error.filename else "The system refused"
-        click.echo(f"Error: {place}: {error.strerror}.", err=True)
+        place = f"{error.filename} cannot be used" if error.filename else "A file cannot be read or written"
+        click.echo(f"Error: {place}: {error.strerror}. Look at the disk, its rights and its limits.", err=True)
         return 2
     return result if isinstance(result, int) else 0
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.essays.data_config import Columns
 
 logger = logging.getLogger(__name__)
 
@@ -66,23 +69,15 @@ def score(
         raise ConfigError(f"{path} is there already. Choose another --output, or replace it by --force.")
     from accelerate import Accelerator
 
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data_config import Columns, text_encoding
     from aes_dynloss.essays.readers import iterate_unscored
     from aes_dynloss.essays.score import score_essays
     from aes_dynloss.essays.scorer import EssayScorer
 
-    try:
-        encoding = text_encoding(encoding)
-    except ValueError as error:
-        raise ConfigError(f"--encoding: {error}.") from None
+    _check_encoding(encoding)
     accelerator = Accelerator(cpu=cpu)
     if "-" in inputs and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    named = {"text": text_column, "essay_id": id_column, "prompt_id": prompt_column}
-    columns = validate(
-        Columns, {name: column for name, column in named.items() if column is not None}, "The choice of columns"
-    )
+    columns = _columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
     scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
     essays = (
         essay
@@ -96,3 +91,20 @@ def score(
         return
     count = write_scores(windows, form, path)
     logger.info("Scored %d essays.", count)
+
+
+def _columns(**named: str | None) -> Columns:
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data_config import Columns
+
+    given = {name: column for name, column in named.items() if column is not None}
+    return validate(Columns, given, "The choice of columns")
+
+
+def _check_encoding(name: str) -> None:
+    from aes_dynloss.essays.data_config import text_encoding
+
+    try:
+        text_encoding(name)
+    except ValueError as error:
+        raise ConfigError(f"--encoding: {error}.") from None

@@ -35,7 +35,7 @@ class PromptReport:
         low: Lowest score seen.
         high: Highest score seen.
         mean: Mean score.
-        sd: Standard deviation of the scores (n - 1 in the denominator); None for one essay.
+        sd: Standard deviation of the scores (n - 1 in the denominator); None for one essay, or beyond float64.
         score_counts: Number of essays of each score seen.
         words: Minimum, quartiles and maximum of the essays' lengths in words.
     """
@@ -54,13 +54,15 @@ class PromptReport:
         """Describe the essays of one prompt, at least one."""
         scores = np.array([essay.score for essay in essays])
         lengths = [len(essay.text.split()) for essay in essays]
+        with np.errstate(over="ignore"):  # of scores near the end of float64, which are reported as they are
+            mean, sd = float(scores.mean()), float(scores.std(ddof=1)) if len(essays) > 1 else None
         return cls(
             n=len(essays),
             range=None if score_range is None else str(score_range),
             low=float(scores.min()),
             high=float(scores.max()),
-            mean=float(scores.mean()),
-            sd=float(scores.std(ddof=1)) if len(essays) > 1 else None,
+            mean=mean if np.isfinite(mean) else float((scores / len(essays)).sum()),
+            sd=sd if sd is None or np.isfinite(sd) else None,
             score_counts={f"{score:.10g}": count for score, count in sorted(Counter(scores.tolist()).items())},
             words=tuple(float(length) for length in np.percentile(lengths, [0, 25, 50, 75, 100])),
         )

@@ -102,11 +102,17 @@ def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(AutoTokenizer, locate_encoder(name), name, use_fast=True)
-    if tokenizer.pad_token_id is None:
+    try:
+        has_padding, has_words = tokenizer.pad_token_id is not None, has_vocabulary(tokenizer)
+    except Exception as error:  # damaged files may load and fail at the first question
+        raise ConfigError(
+            f"model.encoder {name}: its tokenizer is damaged ({_first_line(error)}). Fetch the encoder again, whole."
+        ) from None
+    if not has_padding:
         raise ConfigError(
             f"model.encoder {name}: its tokenizer has no padding token. Choose an encoder model, such as BERT."
         )
-    if not has_vocabulary(tokenizer):
+    if not has_words:
         raise ConfigError(
             f"model.encoder {name}: its tokenizer knows special tokens alone. The folder needs its tokenizer.json."
         )
@@ -156,9 +162,18 @@ def layer_list(encoder: Any) -> nn.ModuleList | None:  # noqa: ANN401 - transfor
 
 
 def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is untyped
-    """Tokens that the encoder reads at once, special tokens included; 512 for one without a limit."""
+    """Tokens that the encoder reads at once, special tokens included; 512 for one without a limit.
+
+    Raises:
+        ConfigError: The tokenizer's own limit is no number of tokens.
+    """
+    own = tokenizer.model_max_length
+    if not isinstance(own, int | float) or not own >= 1:
+        raise ConfigError(
+            f"The tokenizer's model_max_length is {own!r}, expected a number of tokens. Fetch the encoder again."
+        )
     positions = getattr(encoder_config, "max_position_embeddings", None) or 512
-    return int(min(positions - _unused_positions(encoder_config), tokenizer.model_max_length, _LONGEST_WINDOW))
+    return int(min(positions - _unused_positions(encoder_config), own, _LONGEST_WINDOW))
 
 
 def check_window(encoder: Any, window: int) -> None:  # noqa: ANN401 - transformers is untyped
@@ -172,6 +187,21 @@ def check_window(encoder: Any, window: int) -> None:  # noqa: ANN401 - transform
     most = window if rows is None else rows - _unused_positions(encoder.config)
     if window > most:
         raise ConfigError(f"model.window is {window}, but the encoder has positions for {most} tokens. Lower it.")
+
+
+def check_vocabulary(encoder: Any, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Refuse a tokenizer with ids for which the encoder has no row.
+
+    Raises:
+        ConfigError: It has some.
+    """
+    rows = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+    highest = max(tokenizer.get_vocab().values())
+    if rows is not None and highest >= rows:
+        raise ConfigError(
+            f"The tokenizer has ids up to {highest}, but the encoder knows {rows} tokens: they do not belong together, "
+            "or one of them is damaged. Fetch the encoder again, whole."
+        )
 
 
 def _unused_positions(encoder_config: Any) -> int:  # noqa: ANN401 - transformers is untyped

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.activations import frozen_part_computed
-from aes_dynloss.essays.encoders import load_encoder, load_tokenizer, longest_window
+from aes_dynloss.essays.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.examples import EssayExamples, tokenized
 from aes_dynloss.essays.finetune_config import FinetuneConfig
@@ -149,8 +149,10 @@ def _build(
     """The untrained scorer, and all parts' essays as examples, one part after the other."""
     tokenizer = load_tokenizer(config.model.encoder)
     encoder = load_encoder(config.model.encoder, config.model.encoder_dropout)
+    check_vocabulary(encoder, tokenizer)
     if config.model.gradient_checkpointing:
-        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
+        getattr(encoder, new_name if hasattr(encoder, new_name) else old_name)({"use_reentrant": False})
     chunker = Chunker(
         tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
     )

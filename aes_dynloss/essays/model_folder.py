@@ -13,8 +13,8 @@ from typing import Any
 from accelerate import Accelerator
 from pydantic import ValidationError
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
-from aes_dynloss.essays.encoders import build_encoder, file_sha256, has_vocabulary
+from aes_dynloss.errors import AesDynlossError, CheckpointError
+from aes_dynloss.essays.encoders import build_encoder, check_vocabulary, file_sha256, has_vocabulary
 from aes_dynloss.essays.essay_table import Prompt
 from aes_dynloss.essays.model_config import ModelConfig
 from aes_dynloss.essays.postprocessing import Postprocessing
@@ -82,14 +82,15 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         _load_weights(model, folder / WEIGHTS)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError, AesDynlossError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ValidationError, AesDynlossError) as error:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
+        check_vocabulary(encoder, tokenizer)
         return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator)
-    except ConfigError as error:  # of its window
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from None
+    except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
+        raise CheckpointError(f"{folder} is damaged: {error}") from None
 
 
 def config_digest(values: dict[str, Any]) -> str:
@@ -112,9 +113,14 @@ def _check_replaceable(folder: Path) -> None:
 def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
     from safetensors.torch import save_file
 
-    scorer.tokenizer.save_pretrained(folder)
     state = {name: t.detach().cpu().contiguous() for name, t in scorer.model.state_dict().items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        scorer.tokenizer.save_pretrained(folder)
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
+        raise OSError(str(error)) from None
     values = _config_values(scorer)
     values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
     values["sha256"][CONFIG] = config_digest(values)

@@ -84,11 +84,13 @@ def _write_parquet(windows: Iterable[ScoredWindow], stream: BinaryIO) -> int:
     import pyarrow.parquet as pq
 
     total, writer = 0, None
-    for window in windows:
-        table = pa.table(window.columns)
-        writer = writer or pq.ParquetWriter(stream, table.schema)
-        writer.write_table(table)
-        total += len(window)
-    if writer is not None:
-        writer.close()
+    try:
+        for window in windows:
+            table = pa.table(window.columns)
+            writer = writer or pq.ParquetWriter(stream, table.schema)
+            writer.write_table(table)
+            total += len(window)
+    finally:
+        if writer is not None:  # after an error too, or it would complain once its file is closed
+            writer.close()
     return total

@@ -36,15 +36,21 @@ class Chunker:
         max_tokens: Tokens read of one essay, special tokens not counted; None: all.
 
     Raises:
-        ConfigError: The window holds nothing beside the special tokens.
+        ConfigError: The window holds nothing beside the special tokens, or the tokenizer is damaged.
     """
 
     def __init__(self, tokenizer: Any, window: int, max_tokens: int | None = None) -> None:  # noqa: ANN401
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         # What the tokenizer puts around a text, learned from an example: there is no common way to ask.
-        (bare,) = self._ids(["a"], special=False)
-        (dressed,) = self._ids(["a"], special=True)
+        try:
+            (bare,) = self._ids(["a"], special=False)
+            (dressed,) = self._ids(["a"], special=True)
+        except BaseException as error:
+            # Damaged files of a tokenizer may load and then panic, which is no Exception.
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise ConfigError(f"The tokenizer cannot read a word ({error}). Fetch the encoder again, whole.") from None
         start = next((i for i in range(len(dressed)) if dressed[i : i + len(bare)] == bare), 0)
         self._before, self._after = dressed[:start], dressed[start + len(bare) :]
         self._room = window - len(self._before) - len(self._after)

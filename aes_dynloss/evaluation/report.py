@@ -137,5 +137,6 @@ def _essays(checked: PredictionTable, prompt: str) -> pd.DataFrame:
 
 def _natural(prompt: str) -> tuple[bool, int, str]:
     """Order of prompts: numbers by value, then names."""
-    number = prompt.isascii() and prompt.isdigit()
+    # Python reads no number of more than 4300 digits.
+    number = prompt.isascii() and prompt.isdigit() and len(prompt) < 1000
     return not number, int(prompt) if number else 0, prompt

@@ -43,13 +43,25 @@ def load_trained_state(module: Module, state: dict[str, Tensor]) -> None:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint that is there whole or not at all, whenever the process is killed."""
+    """Write a checkpoint that is there whole or not at all, whenever the process is killed.
+
+    Raises:
+        CheckpointError: It cannot be written, such as on a full disk; the one before it is still there.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch hides the system's words behind its own
+        partial.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        words = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        raise CheckpointError(
+            f"{path} cannot be written: {words}. Make room on the disk, then go on with --resume."
+        ) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

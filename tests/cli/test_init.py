@@ -1,0 +1,50 @@
+"""`aes-dynloss init`: a configuration to start from."""
+
+from __future__ import annotations
+
+from command_line import command
+
+from aes_dynloss.configfile import parse_yaml
+from aes_dynloss.essays.data_config import DataConfig
+from aes_dynloss.essays.finetune_config import FinetuneConfig
+
+
+def test_what_it_writes_is_the_default(tmp_path):
+    outcome = command("init", tmp_path / "mine.yaml")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert f"aes-dynloss finetune {tmp_path / 'mine.yaml'} --output-dir" in outcome.err
+    shown = command("finetune", tmp_path / "mine.yaml", "--print-config")
+    assert shown.code == 0
+    default = FinetuneConfig(data=DataConfig(source="essays.csv")).model_dump(mode="json")
+    # The template spells out what is otherwise chosen later: how essays are split.
+    found = parse_yaml(shown.out, "shown")
+    assert found == default
+
+
+def test_default_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("init").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["finetune.yaml"]
+
+
+def test_print(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = command("init", "-")
+    command("init", "a.yaml")
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out == (tmp_path / "a.yaml").read_text(encoding="utf-8")
+    assert not (tmp_path / "-").exists()
+
+
+def test_nothing_is_replaced(tmp_path):
+    (tmp_path / "mine.yaml").write_text("precious")
+    outcome = command("init", tmp_path / "mine.yaml")
+    assert (outcome.code, outcome.error) == (2, f"{tmp_path / 'mine.yaml'} is there already. Choose another NAME.")
+    assert (tmp_path / "mine.yaml").read_text() == "precious"
+    assert "is there already" in command("init", tmp_path).error
+
+
+def test_no_such_folder(tmp_path):
+    outcome = command("init", tmp_path / "none" / "mine.yaml")
+    assert outcome.code == 2
+    assert "cannot be written: No such file or directory" in outcome.error

@@ -1,0 +1,113 @@
+"""The command as such: help at once, words and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import subprocess
+import sys
+
+import click
+import pytest
+from command_line import command
+
+from aes_dynloss.cli import main
+from aes_dynloss.errors import DataError
+
+HEAVY = ["torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "pyarrow"]
+HELP = """
+import json, sys
+from aes_dynloss.cli.main import COMMANDS, run
+words = [["--help"], ["--version"], ["data", "check", "--help"], *([name, "--help"] for name in COMMANDS)]
+found = {"codes": [run(each) for each in words], "heavy": [name for name in sys.argv[1:] if name in sys.modules]}
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+def test_help_and_version_import_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", HELP, *HEAVY], capture_output=True, text=True, check=True)
+    found = json.loads(done.stderr)
+    assert found == {"codes": [0] * (3 + len(main.COMMANDS)), "heavy": []}
+    assert "\naes-dynloss, version " in done.stdout
+    for name in main.COMMANDS:
+        assert f"\n  {name} " in done.stdout
+        assert f"Usage: aes-dynloss {name} " in done.stdout
+
+
+def test_mistakes_of_the_command_line():
+    for words, message in (
+        (["score"], "Missing argument 'MODEL'."),
+        (["nothing"], "No such command 'nothing'."),
+        (["finetune", "a.yaml", "--nothing"], "No such option"),
+        (["init", "a", "b"], "Got unexpected extra argument (b)"),
+    ):
+        outcome = command(*words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert message in outcome.error
+    assert command().code == 2
+
+
+class TestErrors:
+    def answer(self, monkeypatch, error: BaseException):
+        @click.command()
+        def failing() -> None:
+            click.echo("data")
+            raise error
+
+        monkeypatch.setitem(main.COMMANDS, "failing", "failing_command:failing")
+        monkeypatch.setitem(sys.modules, "failing_command", type(sys)("failing_command"))
+        monkeypatch.setattr(sys.modules["failing_command"], "failing", failing, raising=False)
+        monkeypatch.setattr(main, "_drop_output", lambda: None)
+        return command("failing")
+
+    def test_of_ours(self, monkeypatch):
+        outcome = self.answer(monkeypatch, DataError("Row 3: no score.\nFix it."))
+        assert outcome == type(outcome)(2, "data\n", "Error: Row 3: no score.\nFix it.\n")
+
+    def test_are_said_by_the_first_process_alone(self, monkeypatch):
+        monkeypatch.setenv("RANK", "1")
+        assert self.answer(monkeypatch, DataError("Row 3: no score.")).err == ""
+
+    def test_with_what_no_terminal_should_get(self, monkeypatch):
+        outcome = self.answer(monkeypatch, DataError(f"a\x1b[2J\0\ud800\té {'x' * 100_000}\nend"))
+        assert outcome.error.startswith("a\\x1b[2J\\x00\\ud800\\té xxx")
+        assert outcome.error.endswith("x ...\nend")
+        assert len(outcome.error) < 2100
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE])
+    def test_of_the_system(self, monkeypatch, number):
+        outcome = self.answer(monkeypatch, OSError(number, "Refused", "there/x"))
+        assert outcome.code == 2
+        assert outcome.error == "there/x cannot be used: Refused. Look at the disk, its rights and its limits."
+        assert "A file cannot be read or written: Refused" in self.answer(monkeypatch, OSError(number, "Refused")).error
+
+    def test_bugs_are_raised(self, monkeypatch):
+        for bug in (KeyError("bug"), ValueError("bug"), FileNotFoundError(errno.ENOENT, "bug"), OSError("bug")):
+            with pytest.raises(type(bug), match="bug"):
+                self.answer(monkeypatch, bug)
+
+    def test_interrupt(self, monkeypatch):
+        outcome = self.answer(monkeypatch, KeyboardInterrupt())
+        assert outcome.code == 130
+        assert "Stopped. A run of finetune goes on with --resume." in outcome.err
+
+    def test_a_reader_that_has_gone(self, monkeypatch):
+        outcome = self.answer(monkeypatch, BrokenPipeError(errno.EPIPE, "Broken pipe"))
+        assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_logging(monkeypatch, tmp_path):
+    @click.command()
+    def telling() -> None:
+        for name in ("aes_dynloss.essays", "other"):
+            logging.getLogger(name).info("%s tells", name)
+            logging.getLogger(name).warning("%s warns", name)
+
+    monkeypatch.setitem(main.COMMANDS, "telling", "telling_command:telling")
+    monkeypatch.setitem(sys.modules, "telling_command", type(sys)("telling_command"))
+    monkeypatch.setattr(sys.modules["telling_command"], "telling", telling, raising=False)
+    assert command("telling").err == "aes_dynloss.essays tells\naes_dynloss.essays warns\nother warns\n"
+    assert command("--quiet", "telling").err == "aes_dynloss.essays warns\nother warns\n"
+    monkeypatch.setenv("RANK", "3")
+    assert "aes_dynloss" not in command("telling").err
