@@ -95,6 +95,8 @@ def finetune(
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
             _run(accelerator, config, output_dir, resume=resume)
+    for tracker in accelerator.trackers:
+        tracker.finish()
     accelerator.wait_for_everyone()
     return FinetuneResult(output_dir, json.loads((output_dir / REPORT).read_text(encoding="utf-8")))
 

@@ -91,19 +91,22 @@ def tfidf_ridge_floor(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame
     Raises:
         DataError: The train texts hold no word.
     """
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    try:
-        train_features = vectorizer.fit_transform(train["text"])
-    except ValueError as error:
-        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
-    dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
-    best_kappa, best_scores = -np.inf, np.empty(0)
-    for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
-        kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(model.predict(dev_features))))
-        if kappa > best_kappa:
-            best_kappa, best_scores = kappa, score_range.to_point(model.predict(test_features))
-    return best_scores
+    _, raw = _tfidf_ridge(train, dev, test, score_range)
+    return score_range.to_point(raw)
+
+
+def tfidf_ridge_rescaled_floor(
+    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
+) -> Scores:
+    """The TF-IDF ridge's predictions, rescaled to the human scores' mean and sd on dev.
+
+    Args and errors are those of :func:`tfidf_ridge_floor`.
+
+    Returns:
+        Score points of the test essays, shape (n,).
+    """
+    dev_raw, raw = _tfidf_ridge(train, dev, test, score_range)
+    return score_range.to_point(fit_rescaling(dev_raw, dev["reference"]).apply(raw))
 
 
 FLOORS: dict[str, Floor] = {
@@ -111,6 +114,7 @@ FLOORS: dict[str, Floor] = {
     "length": length_floor,
     "length_rescaled": length_rescaled_floor,
     "tfidf_ridge": tfidf_ridge_floor,
+    "tfidf_ridge_rescaled": tfidf_ridge_rescaled_floor,
 }
 
 
@@ -180,3 +184,23 @@ def _length_features(essays: pd.DataFrame) -> NDArray[np.float64]:
 def _fit_length(train: pd.DataFrame) -> LinearRegression:
     """Least squares of the score on the length."""
     return LinearRegression().fit(_length_features(train), train["reference"])
+
+
+def _tfidf_ridge(
+    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Raw predictions for dev and test, of the penalty whose rounded predictions have the best QWK on dev."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        train_features = vectorizer.fit_transform(train["text"])
+    except ValueError as error:
+        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
+    dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
+    best_kappa, best = -np.inf, (np.empty(0), np.empty(0))
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
+        dev_raw = model.predict(dev_features)
+        kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(dev_raw)))
+        if kappa > best_kappa:
+            best_kappa, best = kappa, (dev_raw, model.predict(test_features))
+    return best

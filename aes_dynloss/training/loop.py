@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
@@ -97,7 +101,7 @@ def fit(
     """
     module = student.as_module().to(accelerator.device)
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    model, optimizer = accelerator.prepare(module, build_optimizer(student, config))
+    model, optimizer = _prepare(accelerator, module, build_optimizer(student, config), config.seed)
     total = total_steps(train, config)
     scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
@@ -152,6 +156,19 @@ def fit(
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     logger.info("Best dev %s %.4f after step %d of %d.", select_by, run.best.measure, run.best.step, run.tracker.step)
     return FitResult(run.best.measure, run.best.step, run.tracker.step, run.tracker.step < total)
+
+
+def _prepare(
+    accelerator: Accelerator, module: Module, optimizer: Optimizer, seed: int
+) -> tuple[Module, AcceleratedOptimizer]:
+    """What Accelerate makes of student and optimiser; further processes get dropout noise of their own."""
+    with warnings.catch_warnings():
+        # DDP's successor of this option is not in every torch that is supported.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        model, prepared = accelerator.prepare(module, optimizer)
+    if accelerator.process_index > 0:
+        torch.manual_seed(seed + accelerator.process_index)
+    return model, prepared
 
 
 @dataclass(frozen=True)

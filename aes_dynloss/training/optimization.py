@@ -27,7 +27,7 @@ def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
     ``layer_decay`` times the one above.
 
     Raises:
-        ConfigError: ``layer_decay`` is asked for and the student has no layers.
+        ConfigError: ``layer_decay`` is asked for and the student has no layers, or a learning weight is in none.
 
     References:
         Howard and Ruder 2018, Universal language model fine-tuning (discriminative rates); Loshchilov and Hutter 2019,
@@ -38,6 +38,13 @@ def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
         raise ConfigError(
             "training.layer_decay is below 1, but the student shows no layers between its lowest weights and its head. "
             "Set it to 1."
+        )
+    shown = {id(parameter) for layer in stack for _, parameter in layer}
+    left_out = [n for n, p in student.as_module().named_parameters() if p.requires_grad and id(p) not in shown]
+    if left_out:
+        raise ConfigError(
+            f"The student's parameter_stack() leaves out {len(left_out)} weights that want to learn, such as "
+            f"{left_out[0]}. Show them, or freeze them."
         )
     groups: list[dict[str, object]] = []
     for depth, layer in enumerate(reversed(stack)):

@@ -57,7 +57,8 @@ def length_predictions(prompt):
 
 
 def test_every_floor_has_every_prompt_and_its_mean():
-    assert list(FOUND) == ["mean_score", "length", "length_rescaled", "tfidf_ridge"] == list(FLOORS)
+    names = ["mean_score", "length", "length_rescaled", "tfidf_ridge", "tfidf_ridge_rescaled"]
+    assert list(FOUND) == names == list(FLOORS)
     for floor in FOUND.values():
         assert list(floor["prompts"]) == ["a", "b"]
         assert floor["mean"] == pytest.approx(np.mean(list(floor["prompts"].values())))
@@ -104,6 +105,20 @@ def test_tfidf_ridge_takes_the_alpha_that_dev_prefers(prompt):
     best = max(RIDGE_ALPHAS, key=lambda alpha: of_dev[alpha])
     assert len({round(value, 6) for value in of_test.values()}) > 1
     assert FOUND["tfidf_ridge"]["prompts"][prompt] == pytest.approx(of_test[best], abs=1e-9)
+
+
+@pytest.mark.parametrize("prompt", RANGES)
+def test_tfidf_ridge_rescaled_has_the_moments_of_dev(prompt):
+    train, dev, test = one_prompt(prompt)
+    of_dev, _ = ridge_kappas(prompt, dev)
+    alpha = max(RIDGE_ALPHAS, key=lambda alpha: of_dev[alpha])
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(train["text"])
+    model = Ridge(alpha=alpha, solver="cholesky").fit(vectorizer.transform(train["text"]).toarray(), train["reference"])
+    dev_raw, raw = (model.predict(vectorizer.transform(part["text"]).toarray()) for part in (dev, test))
+    rescaled = (raw - dev_raw.mean()) / dev_raw.std() * dev["reference"].std(ddof=0) + dev["reference"].mean()
+    expected = kappa(test["reference"], rescaled, RANGES[prompt])
+    assert FOUND["tfidf_ridge_rescaled"]["prompts"][prompt] == pytest.approx(expected, abs=1e-9)
+    assert FOUND["tfidf_ridge_rescaled"]["mean"] != pytest.approx(FOUND["tfidf_ridge"]["mean"], abs=1e-3)
 
 
 def test_of_equal_alphas_the_strongest_penalty_is_taken():

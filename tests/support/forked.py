@@ -71,6 +71,8 @@ def stop_when(
 
 
 def _child(arguments: list[str], folder: str, largest_file: int | None, env: dict[str, str]) -> None:
+    # A shell that started the tests in the background may have left it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
 
     from aes_dynloss.cli.main import run

@@ -140,3 +140,12 @@ def test_the_average_stands_in_and_steps_back_even_after_an_error():
     for name, tensor in student.state_dict().items():
         assert torch.equal(tensor, live[name])
     assert torch.equal(average.weights[0], start["lower.weight"])
+
+
+def test_a_learning_weight_that_is_not_shown_is_refused():
+    class Forgetful(ToyStudent):
+        def parameter_stack(self):
+            return super().parameter_stack()[1:]
+
+    with pytest.raises(ConfigError, match=r"parameter_stack\(\) leaves out \d+ weights that want to learn, such as "):
+        build_optimizer(Forgetful(), settings())
