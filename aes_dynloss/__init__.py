@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError, ShapeError, TrainingError
-    from aes_dynloss.essays.data_config import DataConfig
+    from aes_dynloss.essays.data.data_config import DataConfig
+    from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.finetune import finetune
     from aes_dynloss.essays.finetune_config import FinetuneConfig
-    from aes_dynloss.essays.readers import read_essays
-    from aes_dynloss.essays.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EssayScorer
     from aes_dynloss.evaluation.predictions import read_predictions
     from aes_dynloss.evaluation.report import build_report
     from aes_dynloss.evaluation.score_range import ScoreRange
@@ -24,9 +24,9 @@ _HOMES = {
     "AesDynlossError": "aes_dynloss.errors",
     "CheckpointError": "aes_dynloss.errors",
     "ConfigError": "aes_dynloss.errors",
-    "DataConfig": "aes_dynloss.essays.data_config",
+    "DataConfig": "aes_dynloss.essays.data.data_config",
     "DataError": "aes_dynloss.errors",
-    "EssayScorer": "aes_dynloss.essays.scorer",
+    "EssayScorer": "aes_dynloss.essays.model.scorer",
     "FinetuneConfig": "aes_dynloss.essays.finetune_config",
     "ScoreRange": "aes_dynloss.evaluation.score_range",
     "ShapeError": "aes_dynloss.errors",
@@ -34,7 +34,7 @@ _HOMES = {
     "build_report": "aes_dynloss.evaluation.report",
     "finetune": "aes_dynloss.essays.finetune",
     "fit": "aes_dynloss.training.loop",
-    "read_essays": "aes_dynloss.essays.readers",
+    "read_essays": "aes_dynloss.essays.data.readers",
     "read_predictions": "aes_dynloss.evaluation.predictions",
 }
 

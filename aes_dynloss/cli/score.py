@@ -11,7 +11,7 @@ import click
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.data_config import Columns
+    from aes_dynloss.essays.data.data_config import Columns
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,9 @@ def score(
         raise ConfigError(f"{path} is there already. Choose another --output, or replace it by --force.")
     from accelerate import Accelerator
 
-    from aes_dynloss.essays.readers import iterate_unscored
+    from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.model.scorer import EssayScorer
     from aes_dynloss.essays.score import score_essays
-    from aes_dynloss.essays.scorer import EssayScorer
 
     _check_encoding(encoding)
     accelerator = Accelerator(cpu=cpu)
@@ -95,14 +95,14 @@ def score(
 
 def _columns(**named: str | None) -> Columns:
     from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data_config import Columns
+    from aes_dynloss.essays.data.data_config import Columns
 
     given = {name: column for name, column in named.items() if column is not None}
     return validate(Columns, given, "The choice of columns")
 
 
 def _check_encoding(name: str) -> None:
-    from aes_dynloss.essays.data_config import text_encoding
+    from aes_dynloss.essays.data.data_config import text_encoding
 
     try:
         text_encoding(name)

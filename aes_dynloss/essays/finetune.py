@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.activations import frozen_part_computed
-from aes_dynloss.essays.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
-from aes_dynloss.essays.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.examples import EssayExamples, tokenized
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.data.tables import STANDARD_INPUT
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 from aes_dynloss.essays.manifest import build_manifest
-from aes_dynloss.essays.model_card import model_card
-from aes_dynloss.essays.postprocessing import fit_postprocessing
-from aes_dynloss.essays.prompt_scales import measure_scales
-from aes_dynloss.essays.readers import read_essays
-from aes_dynloss.essays.scorer import EssayScorer
-from aes_dynloss.essays.scoring_model import ScoringModel
-from aes_dynloss.essays.splits import split_essays
-from aes_dynloss.essays.tables import STANDARD_INPUT
-from aes_dynloss.essays.tokenization import Chunker
+from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
+from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.model_card import model_card
+from aes_dynloss.essays.model.postprocessing import fit_postprocessing
+from aes_dynloss.essays.model.prompt_scales import measure_scales
+from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.tokenization import Chunker
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.evaluation.floors import measure_floors
 from aes_dynloss.evaluation.predictions import write_predictions

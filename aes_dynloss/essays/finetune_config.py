@@ -7,8 +7,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.essays.data_config import DataConfig
-from aes_dynloss.essays.model_config import ModelConfig
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.evaluation.floors import FLOORS
 from aes_dynloss.teaching.dynamic_loss import fields_needed
 from aes_dynloss.teaching.policies import LossConfig

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from aes_dynloss.essays.essay_table import EssayTable
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune_config import FinetuneConfig
-from aes_dynloss.essays.splits import Splits, data_hash, split_hash
 
 _PACKAGES = (
     "aes-dynloss",

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.readers import UnscoredEssay
-from aes_dynloss.essays.scorer import EssayScorer
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.model.scorer import EssayScorer
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from command_line import command
 
 from aes_dynloss.configfile import parse_yaml
-from aes_dynloss.essays.data_config import DataConfig
+from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 
 

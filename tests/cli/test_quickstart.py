@@ -12,8 +12,8 @@ from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays import samples
-from aes_dynloss.essays.encoders import ENCODER_PACKAGES
 from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.model.encoders import ENCODER_PACKAGES
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def workplace(tmp_path, monkeypatch):
     values["evaluation"] = {"resamples": 100}
     (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setattr(samples, "QUICKSTART", tmp_path / "quickstart.yaml")
-    monkeypatch.setattr("aes_dynloss.essays.sources.ESSAYS", write_rows(tmp_path / "made_up.jsonl", small_essays()))
+    monkeypatch.setattr(
+        "aes_dynloss.essays.data.sources.ESSAYS", write_rows(tmp_path / "made_up.jsonl", small_essays())
+    )
     monkeypatch.setattr(samples, "ESSAYS", tmp_path / "made_up.jsonl")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -15,7 +15,7 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays import score as module
-from aes_dynloss.essays.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EssayScorer
 
 ROWS = [
     {

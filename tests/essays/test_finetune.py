@@ -25,7 +25,7 @@ from small_run import (
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.finetune import finetune
 from aes_dynloss.essays.finetune_config import FinetuneConfig
-from aes_dynloss.essays.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.evaluation.floors import FLOORS
 
 

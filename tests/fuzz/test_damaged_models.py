@@ -15,8 +15,8 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.postprocessing import Postprocessing
-from aes_dynloss.essays.scorer import EssayScorer
+from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.evaluation.calibration import RescalingLine
 
 # Sizes from which an encoder is built before its weights are looked at: none that fills the memory is tried here.

@@ -13,7 +13,7 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.readers import iterate_unscored
+from aes_dynloss.essays.data.readers import iterate_unscored
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PROMPTS = ("letter", "notice")

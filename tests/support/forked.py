@@ -16,7 +16,7 @@ from pathlib import Path
 _PRELOADED = [
     "aes_dynloss.cli.main",
     "aes_dynloss.essays.finetune",
-    "aes_dynloss.essays.model_folder",
+    "aes_dynloss.essays.model.model_folder",
     "aes_dynloss.essays.score_output",
     "aes_dynloss.evaluation.report_text",
     "torch.distributed.fsdp",

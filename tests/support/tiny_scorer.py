@@ -11,15 +11,15 @@ import numpy as np
 import torch
 import transformers
 
-from aes_dynloss.essays.encoders import file_sha256, load_encoder, load_tokenizer, trimmed
-from aes_dynloss.essays.essay_table import Prompt
-from aes_dynloss.essays.examples import EssayExamples
-from aes_dynloss.essays.model_config import ModelConfig
-from aes_dynloss.essays.model_folder import config_digest
-from aes_dynloss.essays.prompt_scales import PromptScale
-from aes_dynloss.essays.scorer import EssayScorer
-from aes_dynloss.essays.scoring_model import ScoringModel
-from aes_dynloss.essays.tokenization import TokenizedEssay
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.encoders import file_sha256, load_encoder, load_tokenizer, trimmed
+from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.model_folder import config_digest
+from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.tokenization import TokenizedEssay
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 # On models this small two threads only wait for each other: ten times as long on a busy machine.

@@ -1,0 +1,205 @@
+"""A report on scored essays before they are trained on: what can be used, what cannot, and what looks odd."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.gathering import Gathering, build_table, gather_essays
+from aes_dynloss.essays.data.rows import FaultLog
+from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay
+from aes_dynloss.essays.data.splits import Leak, split_essays, text_key
+from aes_dynloss.essays.data.tables import source_name
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+# Unicode's control, format, private and unassigned characters; of these, texts rightly hold line ends and tabs.
+_HIDDEN_CATEGORIES = {"Cc", "Cf", "Co", "Cn"}
+_PLAIN = set("\n\r\t")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """One prompt's usable essays.
+
+    Args:
+        n: Number of essays.
+        range: The prompt's score points in words; None if no range is given and none can be told from the scores.
+        low: Lowest score seen.
+        high: Highest score seen.
+        mean: Mean score.
+        sd: Standard deviation of the scores (n - 1 in the denominator); None for one essay, or beyond float64.
+        score_counts: Number of essays of each score seen.
+        words: Minimum, quartiles and maximum of the essays' lengths in words.
+    """
+
+    n: int
+    range: str | None
+    low: float
+    high: float
+    mean: float
+    sd: float | None
+    score_counts: dict[str, int]
+    words: tuple[float, ...]
+
+    @classmethod
+    def of(cls, essays: Sequence[ScoredEssay], score_range: ScoreRange | None) -> PromptReport:
+        """Describe the essays of one prompt, at least one."""
+        scores = np.array([essay.score for essay in essays])
+        lengths = [len(essay.text.split()) for essay in essays]
+        with np.errstate(over="ignore"):  # of scores near the end of float64, which are reported as they are
+            mean, sd = float(scores.mean()), float(scores.std(ddof=1)) if len(essays) > 1 else None
+        return cls(
+            n=len(essays),
+            range=None if score_range is None else str(score_range),
+            low=float(scores.min()),
+            high=float(scores.max()),
+            mean=mean if np.isfinite(mean) else float((scores / len(essays)).sum()),
+            sd=sd if sd is None or np.isfinite(sd) else None,
+            score_counts={f"{score:.10g}": count for score, count in sorted(Counter(scores.tolist()).items())},
+            words=tuple(float(length) for length in np.percentile(lengths, [0, 25, 50, 75, 100])),
+        )
+
+
+@dataclass(frozen=True)
+class LostRow:
+    """A row that cannot be used, and why."""
+
+    row: int
+    essay_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a check of scored essays found.
+
+    Args:
+        source: Name of the source.
+        rows: Rows read, usable or not.
+        used: Essays that can be used.
+        left_out: Essays of prompts that are not kept.
+        lost: Rows that cannot be used.
+        errors: What else stands in the way of training.
+        ranges_given: Whether the score ranges were given, not taken from the scores.
+        repeated_ids: Ids of rows that say again what an earlier row said.
+        swallowing: Ids of essays in whose text other rows seem to hide, because a quote is not closed.
+        same_texts: Ids of essays with the same text, but for case and spaces.
+        hidden_characters: For each control, format, private or replacement character, the essays that hold it.
+        prompts: A report on each prompt.
+        splits: Number of essays of each split; None if splits were not to be checked or cannot be made.
+        leaks: Texts in more than one split, as pairs of split and essay id.
+    """
+
+    source: str
+    rows: int
+    used: int
+    left_out: int
+    lost: list[LostRow]
+    errors: list[str]
+    ranges_given: bool
+    repeated_ids: list[str]
+    swallowing: list[str]
+    same_texts: list[list[str]]
+    hidden_characters: dict[str, list[str]]
+    prompts: dict[str, PromptReport]
+    splits: dict[str, int] | None
+    leaks: list[Leak]
+
+    @property
+    def clean(self) -> bool:
+        """Whether training would accept these essays."""
+        return not self.lost and not self.errors
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as plain values, for JSON."""
+        return {"clean": self.clean, **asdict(self)}
+
+
+def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
+    """Read essays as training would, but go on after rows that cannot be used.
+
+    Args:
+        config: Source, layout and splits.
+        check_splits: Whether to make the splits and look for texts that stand in two of them.
+
+    Raises:
+        DataError: Nothing of the source can be read.
+        ConfigError: A hub split is named for a local source.
+    """
+    faults = FaultLog()
+    gathering = gather_essays(config, faults)
+    if not (gathering.essays or gathering.left_out or faults.faults):
+        faults.raise_if_any()
+    errors = [] if faults.stopped is None else [f"Reading ended early. {faults.stopped}"]
+    table = _table(config, gathering, errors)
+    splits: dict[str, int] | None = None
+    leaks: list[Leak] = []
+    if check_splits and table is not None:
+        lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
+        splits, leaks = _split(config, table, lost_ids, errors)
+    essays = gathering.essays
+    ranges = {} if table is None else {prompt.id: prompt.range for prompt in table.prompts.values()}
+    by_prompt: dict[str, list[ScoredEssay]] = {}
+    for essay in essays:
+        by_prompt.setdefault(essay.prompt_id, []).append(essay)
+    return DataReport(
+        source=source_name(config.source),
+        rows=len(essays) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
+        used=len(essays),
+        left_out=len(gathering.left_out),
+        lost=[LostRow(fault.row, fault.essay_id, fault.reason) for fault in faults.faults],
+        errors=errors,
+        ranges_given=Layout.of(config).prompts is not None,
+        repeated_ids=gathering.repeated,
+        swallowing=gathering.swallowing,
+        same_texts=_same_texts(essays),
+        hidden_characters=_hidden_characters(essays),
+        prompts={prompt: PromptReport.of(own, ranges.get(prompt)) for prompt, own in sorted(by_prompt.items())},
+        splits=splits,
+        leaks=leaks,
+    )
+
+
+def _table(config: DataConfig, gathering: Gathering, errors: list[str]) -> EssayTable | None:
+    try:
+        return build_table(config, gathering)
+    except DataError as error:
+        errors.append(str(error))
+        return None
+
+
+def _split(
+    config: DataConfig, table: EssayTable, lost_ids: set[str], errors: list[str]
+) -> tuple[dict[str, int] | None, list[Leak]]:
+    try:
+        # Lost essays may stand in id files; they are reported already.
+        splits = split_essays(replace(table, left_out=table.left_out | lost_ids), config.split)
+    except DataError as error:
+        errors.append(str(error))
+        return None, []
+    return {name: len(part) for name, part in splits.tables().items()}, list(splits.leaks)
+
+
+def _same_texts(essays: Sequence[ScoredEssay]) -> list[list[str]]:
+    ids: dict[bytes, list[str]] = {}
+    for essay in essays:
+        ids.setdefault(text_key(essay.text), []).append(essay.essay_id)
+    return [found for found in ids.values() if len(found) > 1]
+
+
+def _hidden_characters(essays: Sequence[ScoredEssay]) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = {}
+    for essay in essays:
+        for character in set(essay.text) - _PLAIN:
+            if character == _REPLACEMENT or unicodedata.category(character) in _HIDDEN_CATEGORIES:
+                name = f"U+{ord(character):04X} {unicodedata.name(character, 'without name')}"
+                ids.setdefault(name, []).append(essay.essay_id)
+    return dict(sorted(ids.items()))

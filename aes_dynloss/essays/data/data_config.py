@@ -1,0 +1,210 @@
+"""Where essays come from, how their table is laid out, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from aes_dynloss.configfile import ConfigModel, read_mapping
+from aes_dynloss.essays.data.delimited import Quoting
+from aes_dynloss.essays.samples import BUNDLED, PROMPTS
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+
+def _word(value: object) -> object:
+    """Whole numbers as words: YAML and the command line read ``prompt: 1`` as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Word = Annotated[str, BeforeValidator(_word), Field(min_length=1)]
+
+
+def text_encoding(name: str) -> str:
+    """The name of a text encoding, as it is, if there is one.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    try:
+        # Codecs that cannot replace what they cannot read, such as idna, are for other things than files.
+        b"\xff".decode(name, errors="replace")
+    except (LookupError, ValueError):
+        raise ValueError(f"there is no text encoding {name!r}; known are utf-8, cp1252, latin-1, ...") from None
+    return name
+
+
+class Columns(ConfigModel):
+    """Names of the table's columns."""
+
+    essay_id: str = Field(default="essay_id", description="Column of the essay's id, which stands once.")
+    prompt_id: str = Field(default="prompt_id", description="Column of the prompt that the essay answers.")
+    text: str = Field(default="text", description="Column of the essay itself.")
+    score: str = Field(default="score", description="Column of the human score that is learned and measured.")
+    second_score: str | None = Field(
+        default=None,
+        description="Column of a second rater's score on the same scale, for human-human agreement; may have gaps.",
+    )
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> Self:
+        names = [name for name in self.model_dump().values() if name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of the columns have one name: {', '.join(names)}")
+        return self
+
+
+class PromptConfig(ConfigModel):
+    """One prompt: its score points, and its text."""
+
+    low: float = Field(description="Lowest score point.")
+    high: float = Field(description="Highest score point.")
+    step: float = Field(
+        default=1.0, description="Distance of neighbouring score points: 1 for whole scores, .5 for half points."
+    )
+    text: str | None = Field(default=None, description="The prompt's own words.")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        self.range()
+        return self
+
+    def range(self) -> ScoreRange:
+        """The score points."""
+        return ScoreRange(self.low, self.high, self.step)
+
+
+class Fractions(ConfigModel):
+    """Parts of the essays that go to each split; they add up to 1."""
+
+    train: float = Field(default=0.6, gt=0, le=1, description="Part of the essays to train on.")
+    dev: float = Field(default=0.2, gt=0, le=1, description="Part of the essays for early stopping and rescaling.")
+    test: float = Field(default=0.2, ge=0, le=1, description="Part of the essays for the reported figures; may be 0.")
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = self.train + self.dev + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, dev and test must add up to 1, found {total:g}")
+        return self
+
+
+class SplitConfig(ConfigModel):
+    """Train, dev and test in one of three ways: id files, a column, or seeded fractions (if neither is named)."""
+
+    folds_dir: str | None = Field(
+        default=None,
+        description=(
+            "Folder of train_ids.txt, dev_ids.txt, test_ids.txt and, if wanted, teacher_dev_ids.txt, one id a line."
+        ),
+    )
+    column: str | None = Field(
+        default=None, description="Column that says train, dev, test or teacher_dev for each essay."
+    )
+    fractions: Fractions | None = Field(
+        default=None,
+        description="Seeded split, stratified by prompt and score; .6, .2 and .2 if no other way is named.",
+    )
+    seed: int = Field(default=0, description="Seed of the fractions and of the teacher's part.")
+    teacher_dev_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Part of train that is set apart for the teacher; its hypergradient is taken there.",
+    )
+    allow_unassigned: bool = Field(
+        default=False, description="Whether essays may be in no split; otherwise they are an error."
+    )
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> Self:
+        ways = {"folds_dir": self.folds_dir, "column": self.column, "fractions": self.fractions}
+        named = [name for name, value in ways.items() if value is not None]
+        if len(named) > 1:
+            raise ValueError(f"name one way to split, found {' and '.join(named)}")
+        return self
+
+
+class DataConfig(ConfigModel):
+    """Essays and how to read them."""
+
+    source: str = Field(
+        min_length=1,
+        description=(
+            "A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files, - for standard input,"
+            f" the id of a data set on the Hugging Face hub, or {BUNDLED}, which come with the package."
+        ),
+    )
+    format: Literal["table", "asap"] = Field(
+        default="table",
+        description="table: columns named below. asap: the ASAP-AES training set, with its columns and score ranges.",
+    )
+    encoding: str | None = Field(
+        default=None, description="Of text files, such as cp1252. Default: utf-8, and cp1252 for the .tsv of ASAP."
+    )
+    quoting: Quoting | None = Field(
+        default=None,
+        description=(
+            "Of csv and tsv. minimal: values with delimiters stand in double quotes; none: quotes are plain characters."
+            " Default: minimal, and none for the .tsv of ASAP."
+        ),
+    )
+    columns: Columns = Field(default=Columns(), description="Names of the table's columns.")
+    prompts: dict[Word, PromptConfig] | None = Field(
+        default=None,
+        description=(
+            "Score range of each prompt id, in place or as the path of a YAML or JSON file."
+            " Without it, ranges are taken from the scores seen, with a warning."
+        ),
+    )
+    prompt: Word | None = Field(default=None, description="The one prompt of a table that has no prompt column.")
+    keep_prompts: list[Word] | None = Field(
+        default=None, min_length=1, description="Prompts whose essays are used; those of others are left out."
+    )
+    split: SplitConfig = Field(default=SplitConfig(), description="How essays are split.")
+    hub_split: str | None = Field(default=None, description="Split of a hub data set to read, such as train.")
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _read_prompts(cls, value: object) -> object:
+        """Load a file of prompts; a prompt's text may be called ``prompt`` there."""
+        if isinstance(value, str):
+            value = {key: _text_renamed(entry) for key, entry in read_mapping(Path(value).expanduser()).items()}
+        return _words_as_keys(value) if isinstance(value, Mapping) else value
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, value: str | None) -> str | None:
+        return None if value is None else text_encoding(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_bundled(cls, values: object) -> object:
+        """The bundled essays bring their prompts along."""
+        if isinstance(values, Mapping) and values.get("source") == BUNDLED and values.get("prompts") is None:
+            return {**values, "prompts": str(PROMPTS)}
+        return values
+
+    @model_validator(mode="after")
+    def _check_asap(self) -> Self:
+        if self.format == "asap":
+            if self.columns != Columns():
+                raise ValueError("format: asap has columns of its own; remove columns, or set format: table")
+            if self.prompt is not None:
+                raise ValueError("format: asap has a column of prompts; use keep_prompts instead of prompt")
+        return self
+
+
+def _text_renamed(entry: object) -> object:
+    if isinstance(entry, Mapping) and "prompt" in entry and "text" not in entry:
+        return {"text" if key == "prompt" else key: value for key, value in entry.items()}
+    return entry
+
+
+def _words_as_keys(prompts: Mapping[Any, object]) -> dict[Any, object]:
+    words = {_word(key): entry for key, entry in prompts.items()}
+    if len(words) < len(prompts):
+        raise ValueError("one prompt id stands twice, as a number and as a word")
+    return words

@@ -1,0 +1,201 @@
+"""From rows to a table of scored essays: every row checked, every fault logged."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset, Features, Value
+from tqdm import tqdm
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.asap import ASAP_ENCODING
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.delimited import Quoting
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.row_values import RowError, id_value, nearest
+from aes_dynloss.essays.data.rows import FaultLog, RowFault
+from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay
+from aes_dynloss.essays.data.sources import open_rows
+from aes_dynloss.essays.data.swallowed_rows import swallowed_line
+from aes_dynloss.essays.data.tables import DELIMITERS, source_name
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+logger = logging.getLogger(__name__)
+
+# Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.
+_WIDEST_SEEN = 1000
+
+
+@dataclass
+class Gathering:
+    """What the rows of a source came to.
+
+    Args:
+        essays: Rows that can be used, each id once.
+        left_out: Ids of essays of prompts that are not kept.
+        left_out_prompts: Those prompts.
+        repeated: Ids of rows that say again what an earlier row said; they are dropped, with a warning.
+        swallowing: Ids of essays in whose text other rows seem to hide.
+    """
+
+    essays: list[ScoredEssay] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+    left_out_prompts: set[str] = field(default_factory=set)
+    repeated: list[str] = field(default_factory=list)
+    swallowing: list[str] = field(default_factory=list)
+
+    def take(self, essay_id: str, row: dict[str, object], layout: Layout, keep_prompts: list[str] | None) -> None:
+        """Parse one row, or leave it out for its prompt.
+
+        Raises:
+            RowError: A value cannot be used.
+        """
+        if keep_prompts is not None:
+            prompt_id = layout.prompt_of(row)
+            if prompt_id not in keep_prompts:
+                self.left_out.add(essay_id)
+                self.left_out_prompts.add(prompt_id)
+                return
+        self.essays.append(layout.parse(row))
+
+
+def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
+    """Read scored essays and log every row that cannot be used.
+
+    Args:
+        config: Source and layout.
+        faults: Takes the faults, and the error that ended the reading early.
+
+    Raises:
+        ConfigError: A hub split is named for a local source.
+    """
+    layout = Layout.of(config)
+    name = source_name(config.source)
+    gathering = Gathering()
+    seen: dict[str, tuple[int, bytes]] = {}
+    begun = False
+    encoding, quoting = _text_format(config)
+    delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
+    try:
+        rows = open_rows(
+            config.source,
+            encoding=encoding,
+            quoting=quoting,
+            wanted=layout.wanted,
+            hub_split=config.hub_split,
+            on_fault=faults,
+        )
+        for number, row in tqdm(rows, desc=f"Reading {name}", unit=" rows", delay=3, disable=None, leave=False):
+            if not begun:
+                layout.check_columns(row, name)
+                begun = True
+            essay_id: str | None = None
+            try:
+                essay_id = id_value(row, layout.columns.essay_id)
+                if _is_repeated(essay_id, number, row, layout, seen):
+                    gathering.repeated.append(essay_id)
+                else:
+                    gathering.take(essay_id, row, layout, config.keep_prompts)
+                    if delimiter is not None and swallowed_line(row, layout.columns.text, delimiter) is not None:
+                        gathering.swallowing.append(essay_id)
+            except RowError as error:
+                faults(RowFault(name, number, str(error), essay_id))
+    except DataError as error:
+        faults.stopped = str(error)
+    _warn(gathering, name)
+    return gathering
+
+
+def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
+    """Put the usable rows into a table, with the prompts' ranges.
+
+    Raises:
+        DataError: No essay is left, a kept prompt has none, or a range cannot be told from the scores.
+    """
+    name = source_name(config.source)
+    layout = Layout.of(config)
+    found = {essay.prompt_id for essay in gathering.essays}
+    for prompt_id in config.keep_prompts or ():
+        if prompt_id not in found:
+            advice = nearest(prompt_id, found | gathering.left_out_prompts)
+            raise DataError(f"{name} holds no essay of prompt {prompt_id!r}, which data.keep_prompts names; {advice}")
+    if not found:
+        raise DataError(f"{name} holds no usable essay.")
+    unused = sorted(set(config.prompts or ()) - found - gathering.left_out_prompts)
+    if unused:
+        logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
+    essays = gathering.essays
+    values: dict[str, list[object]] = {
+        "essay_id": [essay.essay_id for essay in essays],
+        "prompt_id": [essay.prompt_id for essay in essays],
+        "text": [essay.text for essay in essays],
+        "score": [essay.score for essay in essays],
+    }
+    types = dict.fromkeys(values, "string") | {"score": "float64"}
+    for place, column in enumerate(layout.numbers.values()):
+        values[column] = [essay.numbers[place] for essay in essays]
+        types[column] = "float64"
+    if layout.split_column is not None:
+        values["split"] = [essay.split for essay in essays]
+        types["split"] = "string"
+    features = Features({column: Value(kind) for column, kind in types.items()})
+    prompts = _prompts_of(essays, layout, name)
+    return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
+
+
+def _text_format(config: DataConfig) -> tuple[str, Quoting]:
+    original_asap = config.format == "asap" and config.source.lower().endswith(".tsv")
+    encoding = config.encoding or (ASAP_ENCODING if original_asap else "utf-8")
+    return encoding, config.quoting or ("none" if original_asap else "minimal")
+
+
+def _warn(gathering: Gathering, name: str) -> None:
+    if gathering.repeated:
+        listed = ", ".join(gathering.repeated[:10])
+        logger.warning("%s repeats %d rows exactly; each is used once: %s", name, len(gathering.repeated), listed)
+    if gathering.swallowing:
+        listed = ", ".join(gathering.swallowing[:10])
+        count = len(gathering.swallowing)
+        advice = "Is a quote before them not closed, or are quotes plain characters (quoting: none)?"
+        logger.warning("%s: in %d texts, further rows seem to hide: %s. %s", name, count, listed, advice)
+
+
+def _is_repeated(
+    essay_id: str, number: int, row: dict[str, object], layout: Layout, seen: dict[str, tuple[int, bytes]]
+) -> bool:
+    content = repr([row.get(column) for column in layout.wanted])
+    digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).digest()
+    first_number, first_digest = seen.setdefault(essay_id, (number, digest))
+    if digest != first_digest:
+        raise RowError(f"row {first_number} has the same id and other content. Give each essay an id of its own.")
+    return first_number != number
+
+
+def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[str, Prompt]:
+    scores: dict[str, list[float]] = {}
+    for essay in essays:
+        own = scores.setdefault(essay.prompt_id, [])
+        own.append(essay.score)
+        own.extend(number for number in essay.numbers if not layout.asap and number is not None)
+    if layout.prompts is None:
+        ranges = {prompt_id: Prompt(prompt_id, _seen_range(own, prompt_id, name)) for prompt_id, own in scores.items()}
+        listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(ranges.values())[:20])
+        logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
+        return ranges
+    known = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
+    return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in known.items()}
+
+
+def _seen_range(scores: list[float], prompt_id: str, name: str) -> ScoreRange:
+    low, high = min(scores), max(scores)
+    if any(score != round(score) for score in scores):
+        raise DataError(f"{name}: prompt {prompt_id} has scores that are not whole. Give its range in data.prompts.")
+    if low == high:
+        raise DataError(f"{name}: all scores of prompt {prompt_id} are {low:g}. Give its range in data.prompts.")
+    if high - low > _WIDEST_SEEN:
+        seen = f"{name}: the scores of prompt {prompt_id} reach from {low:g} to {high:g}"
+        raise DataError(f"{seen}. If that is meant, give its range in data.prompts.")
+    return ScoreRange(low, high)

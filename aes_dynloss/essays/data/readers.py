@@ -1,0 +1,119 @@
+"""Essays from any source: a checked table of scored ones, or a stream of ones to score."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import Columns, DataConfig
+from aes_dynloss.essays.data.delimited import Quoting
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.gathering import build_table, gather_essays
+from aes_dynloss.essays.data.row_values import RowError, id_value, nearest, text_value
+from aes_dynloss.essays.data.rows import FaultHandler, FaultLog, RowFault, refuse
+from aes_dynloss.essays.data.sources import open_rows
+from aes_dynloss.essays.data.tables import source_name
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_COLUMNS = Columns()
+
+
+class UnscoredEssay(NamedTuple):
+    """An essay to score."""
+
+    essay_id: str
+    prompt_id: str | None
+    text: str
+
+
+def read_essays(config: DataConfig) -> EssayTable:
+    """Read and check scored essays.
+
+    Args:
+        config: Source and layout.
+
+    Returns:
+        The essays in the order of the source, with their prompts.
+
+    Raises:
+        DataError: The source cannot be read or a row cannot be used; up to 20 such rows are reported together.
+        ConfigError: A hub split is named for a local source.
+    """
+    faults = FaultLog()
+    gathering = gather_essays(config, faults)
+    faults.raise_if_any()
+    return build_table(config, gathering)
+
+
+def iterate_unscored(
+    source: str,
+    *,
+    columns: Columns = DEFAULT_COLUMNS,
+    prompt: str | None = None,
+    encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
+    hub_split: str | None = None,
+    on_fault: FaultHandler = refuse,
+    stdin: BinaryIO | None = None,
+) -> Iterator[UnscoredEssay]:
+    """Essays to score, one at a time, in the order of the source.
+
+    A table without the default id column is numbered by its rows; one without the default prompt column, and with no
+    ``prompt`` given, yields None as prompts. A column that ``columns`` names otherwise must be there. Ids may repeat:
+    every row in gives one essay out, so that the places of the output are those of the input.
+
+    Args:
+        source: As `read_essays` takes it.
+        columns: Names of the columns; those of scores are not looked at.
+        prompt: The one prompt of a table without a column of prompts.
+        encoding: Of text files.
+        quoting: Of csv and tsv.
+        hub_split: Split of a hub data set.
+        on_fault: Is given each row that cannot be used; the default raises.
+        stdin: Stands in for standard input.
+
+    Raises:
+        DataError: The source cannot be read, a column is missing, or a row cannot be used.
+        ConfigError: A hub split is named for a local source.
+    """
+    name = source_name(source)
+    wanted = [columns.essay_id, columns.prompt_id, columns.text]
+    first: dict[str, object] | None = None
+    rows = open_rows(
+        source,
+        encoding=encoding,
+        quoting=quoting,
+        wanted=wanted,
+        hub_split=hub_split,
+        on_fault=on_fault,
+        stdin=stdin,
+    )
+    for number, row in rows:
+        if first is None:
+            first = row
+            _check_unscored(row, columns, prompt, name)
+        try:
+            for column in (columns.essay_id, columns.prompt_id):
+                if (column in row) != (column in first):
+                    raise RowError(f"{column!r} stands in some rows only; give it in all or none.")
+            essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
+            prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
+            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text))
+        except RowError as error:
+            on_fault(RowFault(name, number, str(error)))
+
+
+def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None, name: str) -> None:
+    needed = [columns.text]
+    needed += [own for own in (columns.essay_id, columns.prompt_id) if own not in {"essay_id", "prompt_id"}]
+    for column in needed:
+        if column not in row:
+            raise DataError(f"{name} has no column {column!r}; {nearest(column, row)} Name the right one.")
+    if prompt is not None and columns.prompt_id in row:
+        both = f"{name} has a column {columns.prompt_id!r}, and the prompt {prompt!r} is given for all rows"
+        raise DataError(f"{both}. Give one of the two.")
+    if columns.essay_id not in row:
+        logger.warning("%s has no column %r; essays are numbered by their rows.", name, columns.essay_id)

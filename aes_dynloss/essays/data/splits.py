@@ -1,0 +1,246 @@
+"""Train, dev, test and the teacher's dev: four disjoint sets of essays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.scored_rows import SPLIT_NAMES
+
+logger = logging.getLogger(__name__)
+
+# Fractions are counted in millionths, so that the split is the same on every machine.
+_PARTS = 1_000_000
+_LARGEST_GROUP = 10
+_LISTED = 10
+
+Leak = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint parts of one table, each in the table's order.
+
+    Args:
+        train: Essays that the student learns from.
+        dev: Essays for early stopping and rescaling.
+        test: Essays for the reported figures; may have none if the fractions say so.
+        teacher_dev: Essays on which the teacher's hypergradient is taken; has none unless it was asked for.
+        leaks: Texts that stand in more than one split: for each, its pairs of split and essay id.
+    """
+
+    train: EssayTable
+    dev: EssayTable
+    test: EssayTable
+    teacher_dev: EssayTable
+    leaks: tuple[Leak, ...] = ()
+
+    def tables(self) -> dict[str, EssayTable]:
+        """The parts by name: train, dev, test, teacher_dev."""
+        return {name: getattr(self, name) for name in SPLIT_NAMES}
+
+
+def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
+    """Split a table as its configuration says.
+
+    Args:
+        table: Essays.
+        config: Id files, a column, or fractions (if neither is named).
+
+    Returns:
+        The parts. Texts that stand in two of them are logged, and kept in ``leaks``: two people can write the same.
+
+    Raises:
+        DataError: Id files are missing or do not fit the table, essays are in no split or in two, or a split that
+            must not be empty is.
+    """
+    fractions = config.fractions
+    if config.folds_dir is not None:
+        assigned = _by_files(table, Path(config.folds_dir).expanduser())
+    elif config.column is not None:
+        assigned = _by_column(table, config.column)
+    else:
+        fractions = fractions or Fractions()
+        rows = assign_fractions(table, list(range(len(table))), fractions.model_dump(), f"{config.seed}")
+        assigned = [rows[row] for row in range(len(table))]
+    _check_unassigned(table, assigned, config)
+    if config.teacher_dev_fraction > 0:
+        _set_teacher_apart(table, assigned, config)
+    places: dict[str, list[int]] = {name: [] for name in SPLIT_NAMES}
+    for row, name in enumerate(assigned):
+        if name is not None:
+            places[name].append(row)
+    _check_filled(places, may_lack_test=fractions is not None and fractions.test == 0, source=_described(config))
+    tables = {name: table.select(rows) for name, rows in places.items()}
+    leaks = find_leaks(tables)
+    if leaks:
+        listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
+        logger.warning("%d texts stand in more than one split: %s", len(leaks), listed)
+    return Splits(tables["train"], tables["dev"], tables["test"], tables["teacher_dev"], leaks)
+
+
+def assign_fractions(
+    table: EssayTable, rows: Sequence[int], fractions: Mapping[str, float], seed: str
+) -> dict[int, str]:
+    """Assign rows to parts at random, stratified by prompt and score.
+
+    It depends on ids, prompts, scores and the seed, not on the order of rows. Essays of one prompt and score are put in
+    an order that the seed and their ids give; then each goes to the part that lacks most of its fraction so far.
+    Neighbouring scores with few essays are put together first, or a score point of one essay would not be random.
+
+    Args:
+        table: Essays.
+        rows: Places in the table to assign.
+        fractions: Each part's fraction; they add up to 1.
+        seed: Any text.
+
+    Returns:
+        The part of each row.
+    """
+    ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
+    shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
+    group_size = min(_LARGEST_GROUP, -(-_PARTS // min(shares.values())))
+    order = {row: hashlib.sha256(f"{seed}:{ids[row]}".encode()).digest() for row in rows}
+    strata: dict[tuple[str, float], list[int]] = {}
+    for row in rows:
+        strata.setdefault((prompts[row], scores[row]), []).append(row)
+    groups: list[list[int]] = []
+    for _, stratum in sorted(strata.items()):
+        if groups and len(groups[-1]) < group_size:
+            groups[-1].extend(stratum)
+        else:
+            groups.append(stratum)
+    assigned: dict[int, str] = {}
+    lacking = dict.fromkeys(shares, 0)
+    for group in groups:
+        for row in sorted(group, key=order.__getitem__):
+            for name, share in shares.items():
+                lacking[name] += share
+            taker = max(lacking, key=lacking.__getitem__)
+            lacking[taker] -= sum(shares.values())
+            assigned[row] = taker
+    return assigned
+
+
+def find_leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
+    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms.
+
+    Args:
+        tables: Splits by name.
+    """
+    places: dict[bytes, list[tuple[str, str]]] = {}
+    for name, table in tables.items():
+        for essay_id, text in zip(table.essay_ids, table.values("text"), strict=True):
+            places.setdefault(text_key(text), []).append((name, essay_id))
+    return tuple(tuple(found) for found in places.values() if len({name for name, _ in found}) > 1)
+
+
+def text_key(text: str) -> bytes:
+    """A key that texts share if they differ in case, spaces or Unicode's compatible forms alone."""
+    return hashlib.sha256(" ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()).digest()
+
+
+def split_hash(splits: Splits) -> dict[str, str]:
+    """For each split the sha256 of its sorted ids, for the manifest of a run."""
+    return {name: _sha256(sorted(table.essay_ids)) for name, table in splits.tables().items()}
+
+
+def data_hash(table: EssayTable) -> str:
+    """The sha256 of all essays (every column but ``split``, sorted by id) and ranges, for the manifest of a run."""
+    columns = sorted(set(table.essays.column_names) - {"split"})
+    rows = sorted(zip(table.essay_ids, *(table.values(column) for column in columns), strict=True))
+    ranges = [[prompt.id, str(prompt.range)] for _, prompt in sorted(table.prompts.items())]
+    return _sha256([columns, rows, ranges])
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
+    known = {essay_id: row for row, essay_id in enumerate(table.essay_ids)}
+    assigned: list[str | None] = [None] * len(table)
+    unknown: list[str] = []
+    seen: dict[str, str] = {}
+    for name in SPLIT_NAMES:
+        path = folder / f"{name}_ids.txt"
+        if name == "teacher_dev" and not path.exists():
+            continue
+        for essay_id in _ids_in(path):
+            if essay_id in seen:
+                places = path.name if seen[essay_id] == name else f"{seen[essay_id]}_ids.txt and {path.name}"
+                raise DataError(f"{folder}: essay {essay_id} stands twice, in {places}. Splits must be disjoint.")
+            seen[essay_id] = name
+            if essay_id in known:
+                assigned[known[essay_id]] = name
+            elif essay_id not in table.left_out:
+                unknown.append(essay_id)
+    if unknown:
+        listed = ", ".join(unknown[:_LISTED])
+        raise DataError(
+            f"{folder} names {len(unknown)} essays that the data do not hold: {listed}. Are they of other data?"
+        )
+    return assigned
+
+
+def _ids_in(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
+        raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _by_column(table: EssayTable, column: str) -> list[str | None]:
+    if "split" not in table.essays.column_names:
+        raise DataError(f"The essays were read without the column {column!r}; name it in data.split.column.")
+    return table.values("split")
+
+
+def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
+    missing = [essay_id for essay_id, name in zip(table.essay_ids, assigned, strict=True) if name is None]
+    if not missing:
+        return
+    listed = f"{len(missing)} essays are in no split: {', '.join(missing[:_LISTED])}"
+    if not config.allow_unassigned:
+        raise DataError(f"{listed}. Assign them, or leave them out by data.split.allow_unassigned: true.")
+    logger.warning("%s", listed)
+
+
+def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
+    if "teacher_dev" in assigned:
+        raise DataError(
+            f"{_described(config)} names essays for teacher_dev, and data.split.teacher_dev_fraction asks for"
+            f" {config.teacher_dev_fraction:g} of train. Use one of the two."
+        )
+    train = [row for row, name in enumerate(assigned) if name == "train"]
+    shares = {"train": 1 - config.teacher_dev_fraction, "teacher_dev": config.teacher_dev_fraction}
+    parts = assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
+    if train and "teacher_dev" not in parts.values():
+        raise DataError(
+            f"data.split.teacher_dev_fraction {config.teacher_dev_fraction:g} of {len(train)} training essays is none."
+            " Raise it, or set it to 0."
+        )
+    for row, name in parts.items():
+        assigned[row] = name
+
+
+def _check_filled(places: Mapping[str, list[int]], *, may_lack_test: bool, source: str) -> None:
+    for name in ("train", "dev") if may_lack_test else ("train", "dev", "test"):
+        if not places[name]:
+            counts = ", ".join(f"{other} {len(rows)}" for other, rows in places.items())
+            raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
+
+
+def _described(config: SplitConfig) -> str:
+    if config.folds_dir is not None:
+        return f"data.split.folds_dir {config.folds_dir}"
+    return "data.split.fractions" if config.column is None else f"data.split.column {config.column!r}"

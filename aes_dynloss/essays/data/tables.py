@@ -1,0 +1,175 @@
+"""Rows of tables, read strictly and one at a time: csv, tsv, jsonl, parquet, a folder of .txt, standard input.
+
+No value is guessed: every csv and tsv value is text (``007`` and ``NA`` stay what they are); jsonl and parquet give
+the types that they hold. Nothing is skipped but blank lines, and nothing repaired.
+
+Rows are numbered as a user finds them. In csv and tsv the header is row 1, as in a spreadsheet (a quoted text with
+line breaks is one row, a blank line counts too). In jsonl a row is a line. In parquet and in a folder of .txt (sorted
+by name) the first is row 1, for they have no header.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.delimited import Quoting, check_header, delimited_rows
+from aes_dynloss.essays.data.json_lines import json_rows
+from aes_dynloss.essays.data.rows import FaultHandler, Row, RowFault, refuse
+from aes_dynloss.essays.data.text_lines import codec_name, describe_byte, read_lines
+
+logger = logging.getLogger(__name__)
+
+STANDARD_INPUT = "-"
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_PARQUET_BATCH = 256
+
+
+def iterate_rows(
+    source: str | Path,
+    *,
+    encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
+    wanted: Collection[str] | None = None,
+    on_fault: FaultHandler = refuse,
+    stdin: BinaryIO | None = None,
+) -> Iterator[Row]:
+    """Read a table row by row; memory holds one row, or one batch of parquet rows.
+
+    Args:
+        source: A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files (columns ``essay_id``, the file's
+            name without .txt, and ``text``), or ``-`` for standard input (jsonl if its first character that is not
+            blank is ``{``, else csv).
+        encoding: Of text files; a UTF-8 byte order mark is taken off.
+        quoting: ``minimal``: a value with delimiters, quotes or line breaks stands in double quotes, and quotes in it
+            are doubled. ``none``: quotes are plain characters. For csv and tsv.
+        wanted: The columns that are used. Parquet reads no others, provided that it has all these.
+        on_fault: Is given each row that cannot be read; the default raises. Faults after which no row can be trusted
+            (encoding, quotes, damaged parquet) are raised in any case.
+        stdin: Stands in for standard input.
+
+    Returns:
+        Pairs of row number and row.
+
+    Raises:
+        DataError: The source is missing, empty, damaged or of an unknown kind, at the call or while rows are taken.
+    """
+    if str(source) == STANDARD_INPUT:
+        return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
+    if path.is_dir():
+        return _folder_rows(path, encoding, on_fault)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        found = f"a {suffix} file" if suffix else "a file without suffix"
+        raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {found}. Convert it.")
+    if suffix == ".parquet":
+        return _parquet_rows(path, wanted)
+    return _file_rows(path, encoding, quoting, on_fault)
+
+
+def source_name(source: str | Path) -> str:
+    """How messages name a source: a path's last part, or ``standard input``."""
+    return "standard input" if str(source) == STANDARD_INPUT else Path(source).name or str(source)
+
+
+def _file_rows(path: Path, encoding: str, quoting: Quoting, on_fault: FaultHandler) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    with stream:
+        lines = read_lines(stream, encoding, path.name)
+        if suffix in DELIMITERS:
+            delimiter = DELIMITERS[suffix]
+            yield from delimited_rows(lines, path.name, delimiter=delimiter, quoting=quoting, on_fault=on_fault)
+        else:
+            yield from json_rows(lines, path.name, on_fault)
+
+
+def _standard_input_rows(stream: BinaryIO, encoding: str, quoting: Quoting, on_fault: FaultHandler) -> Iterator[Row]:
+    name = source_name(STANDARD_INPUT)
+    lines = read_lines(stream, encoding, name)
+    begun: list[str] = []
+    for line in lines:
+        begun.append(line)
+        if line.strip():
+            break
+    rest = chain(begun, lines)
+    if begun and begun[-1].lstrip().startswith("{"):
+        yield from json_rows(rest, name, on_fault)
+    else:
+        yield from delimited_rows(rest, name, delimiter=",", quoting=quoting, on_fault=on_fault)
+
+
+def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except Exception as error:  # Damage reaches Python as any of a dozen classes.
+        raise _damaged_parquet(path, error) from None
+    with file:
+        names = list(file.schema_arrow.names)
+        expected = file.metadata.num_rows
+        if not names or expected < 1:
+            raise DataError(f"{path.name} holds no rows.")
+        check_header(names, path.name)
+        # If a wanted column is missing, all are read, so that the message about it can suggest another.
+        columns = None if wanted is None or set(wanted) - set(names) else [name for name in names if name in wanted]
+        number = 0
+        for rows in _parquet_batches(file, path, columns):
+            for row in rows:
+                number += 1
+                yield number, row
+        if number != expected:
+            raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
+
+
+def _parquet_batches(file: Any, path: Path, columns: list[str] | None) -> Iterator[list[dict[str, object]]]:  # noqa: ANN401 - pyarrow is untyped
+    try:
+        for batch in file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns):
+            yield batch.to_pylist()
+    except Exception as error:  # As above.
+        raise _damaged_parquet(path, error) from None
+
+
+def _damaged_parquet(path: Path, error: Exception) -> DataError:
+    words = " ".join(str(error).split())[:300]
+    return DataError(f"{path.name} cannot be read as parquet: {words}. Save it again.")
+
+
+def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterator[Row]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from None
+    files = [path for path in entries if path.suffix.lower() == ".txt" and path.is_file()]
+    if not files:
+        raise DataError(f"The folder {folder} holds no .txt files. Give a file, or a folder of one .txt an essay.")
+    others = len(entries) - len(files)
+    if others:
+        logger.warning("%d entries of the folder %s are no .txt files and are not read.", others, folder.name)
+    for number, path in enumerate(files, start=1):
+        try:
+            text = path.read_bytes().decode(codec_name(encoding))
+        except UnicodeDecodeError as error:
+            place = f"{path.name}, byte {error.start}"
+            reason = f"{place}: {describe_byte(error, encoding, at_start=error.start == 0)}"
+        except (OSError, UnicodeError) as error:
+            reason = f"{path.name} cannot be read: {error}."
+        else:
+            if "\0" not in text:
+                yield number, {"essay_id": path.stem, "text": text}
+                continue
+            reason = f"{path.name} holds a NUL character: it is damaged, or no {encoding} text."
+        on_fault(RowFault(folder.name, number, reason))

@@ -1,0 +1,1 @@
+"""The Transformer scorer: encoder, pooling, heads, its tensors, its folder."""

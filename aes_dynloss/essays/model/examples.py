@@ -1,0 +1,142 @@
+"""Essays as tensors: the table that the training loop draws batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.model.tokenization import Chunker, TokenizedEssay
+from aes_dynloss.teaching.batch import Batch
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """Hidden states of all tokens of a table, one row a token, essays and their chunks one after the other.
+
+    Args:
+        values: (tokens, H), on disk or in memory.
+        starts: First row of each essay, (N,).
+    """
+
+    values: NDArray[np.float32]
+    starts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EssayExamples:
+    """N essays, tokenized, with what a frozen encoder made of them where that was computed.
+
+    Args:
+        essays: Chunks of each essay.
+        groups: Number of each essay's prompt, (N,) int64.
+        targets: Scores on [0, 1], (N,) float64; 0 where unknown.
+        pad_id: The tokenizer's padding token.
+        features: Pooled vectors, (N, H): then nothing else is sent through the student.
+        states: Hidden states at the top of the frozen layers: then they are sent along.
+    """
+
+    essays: Sequence[TokenizedEssay]
+    groups: NDArray[np.int64]
+    targets: NDArray[np.float64]
+    pad_id: int
+    features: Tensor | None = None
+    states: TokenStates | None = None
+
+    def __len__(self) -> int:
+        """Number of essays."""
+        return len(self.essays)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each essay's longest chunk, (N,); 1 where only pooled vectors are sent."""
+        if self.features is not None:
+            return np.ones(len(self), dtype=np.int64)
+        return np.array([max(len(chunk) for chunk in essay.chunks) for essay in self.essays], dtype=np.int64)
+
+    @cached_property
+    def sequences(self) -> NDArray[np.int64]:
+        """Chunks of each essay, (N,); 1 where only pooled vectors are sent."""
+        if self.features is not None:
+            return np.ones(len(self), dtype=np.int64)
+        return np.array([len(essay.chunks) for essay in self.essays], dtype=np.int64)
+
+    @cached_property
+    def log_lengths(self) -> NDArray[np.float64]:
+        """log(1 + tokens) of each essay, before any cap, (N,)."""
+        return np.log1p(np.array([essay.tokens for essay in self.essays], dtype=np.float64))
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EssayExamples:
+        """The essays in these rows, in this order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        states = replace(self.states, starts=self.states.starts[chosen]) if self.states is not None else None
+        return EssayExamples(
+            [self.essays[row] for row in chosen],
+            self.groups[chosen],
+            self.targets[chosen],
+            self.pad_id,
+            self.features[torch.from_numpy(chosen)] if self.features is not None else None,
+            states,
+        )
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The essays in these rows, padded to their longest chunk."""
+        index = np.asarray(rows, dtype=np.int64)
+        groups = torch.from_numpy(self.groups[index])
+        inputs = {"prompt": groups, "log_length": torch.from_numpy(self.log_lengths[index].astype(np.float32))}
+        if self.features is not None:
+            inputs["features"] = self.features[torch.from_numpy(index)]
+        else:
+            inputs |= self._tokens(rows)
+        return Batch(inputs, torch.from_numpy(self.targets[index]), groups, torch.from_numpy(index))
+
+    def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        chunks = [chunk for row in rows for chunk in self.essays[row].chunks]
+        owner = [place for place, row in enumerate(rows) for _ in self.essays[row].chunks]
+        shape = (len(chunks), max(len(chunk) for chunk in chunks))
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for line, chunk in enumerate(chunks):
+            ids[line, : len(chunk)] = chunk
+            mask[line, : len(chunk)] = 1
+        tensors = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "owner": torch.tensor(owner),
+        }
+        if self.states is not None:
+            hidden = np.zeros((*shape, self.states.values.shape[1]), dtype=np.float32)
+            line = 0
+            for row in rows:
+                start = int(self.states.starts[row])
+                for chunk in self.essays[row].chunks:
+                    hidden[line, : len(chunk)] = self.states.values[start : start + len(chunk)]
+                    start += len(chunk)
+                    line += 1
+            tensors["hidden"] = torch.from_numpy(hidden)
+        return tensors
+
+
+def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequence[str], pad_id: int) -> EssayExamples:
+    """The essays of some tables, one table after the other, as examples.
+
+    Args:
+        tables: Scored essays.
+        chunker: Cuts texts into chunks.
+        prompt_ids: All prompts of the model; a prompt's number is its place here.
+        pad_id: The tokenizer's padding token.
+    """
+    number = {prompt: place for place, prompt in enumerate(prompt_ids)}
+    texts, groups, targets = [], [], []
+    for table in tables:
+        texts += table.values("text")
+        for prompt, score in zip(table.values("prompt_id"), table.scores, strict=True):
+            groups.append(number[prompt])
+            targets.append(float(table.prompts[prompt].range.to_unit(score)))
+    return EssayExamples(chunker(texts), np.array(groups, dtype=np.int64), np.array(targets, dtype=np.float64), pad_id)

@@ -1,0 +1,230 @@
+"""Model folders: config.json, model.safetensors, the tokenizer and a model card. Data, never code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from pydantic import ValidationError
+
+from aes_dynloss.errors import AesDynlossError, CheckpointError
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.encoders import build_encoder, check_vocabulary, file_sha256, has_vocabulary
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+FORMAT = "aes_dynloss.essay_scorer"
+VERSION = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+
+def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = None) -> None:
+    """Write a scorer; the folder appears whole or not at all, in the place of an older model.
+
+    Args:
+        scorer: The scorer.
+        folder: Where to.
+        card: Text of README.md.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or holds something that is no model.
+    """
+    try:
+        folder = folder.resolve()
+        _check_replaceable(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        new, old = partial / "new", partial / "old"
+        try:
+            new.mkdir()
+            _write_files(scorer, new, card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n")
+            if folder.exists():
+                folder.replace(old)
+            new.replace(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.replace(folder)
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
+
+
+def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> EssayScorer:
+    """Open a model folder.
+
+    Args:
+        folder: The folder.
+        accelerator: Devices and precision; by default what Accelerate finds.
+
+    Raises:
+        CheckpointError: It is missing, damaged, not of this format, or its weights are not those that were written.
+    """
+    values = _read_config(folder)
+    _check_files(folder, values)
+    try:
+        config = ModelConfig.model_validate(values["model"])
+        scales = [_scale(entry) for entry in values["prompts"]]
+        postprocessing = Postprocessing.from_dict(values["postprocessing"])
+        encoder = build_encoder(dict(values["encoder"]))
+        model = ScoringModel(encoder, config, scales)
+        _load_weights(model, folder / WEIGHTS)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ValidationError, AesDynlossError) as error:
+        words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
+    tokenizer = _read_tokenizer(folder, encoder.config)
+    try:
+        check_vocabulary(encoder, tokenizer)
+        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator)
+    except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
+        raise CheckpointError(f"{folder} is damaged: {error}") from None
+
+
+def config_digest(values: dict[str, Any]) -> str:
+    """SHA-256 of what config.json says beside this digest itself, however it is laid out."""
+    digests = {name: digest for name, digest in values["sha256"].items() if name != CONFIG}
+    return hashlib.sha256(json.dumps({**values, "sha256": digests}, sort_keys=True).encode()).hexdigest()
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_config(folder)
+    except CheckpointError:
+        raise CheckpointError(
+            f"{folder} is there already and holds no model, so it is not replaced. Choose another folder."
+        ) from None
+
+
+def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: t.detach().cpu().contiguous() for name, t in scorer.model.state_dict().items()}
+    try:
+        scorer.tokenizer.save_pretrained(folder)
+        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
+        raise OSError(str(error)) from None
+    values = _config_values(scorer)
+    values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    values["sha256"][CONFIG] = config_digest(values)
+    (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+    # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
+
+
+def _config_values(scorer: EssayScorer) -> dict[str, Any]:
+    encoder = json.loads(scorer.model.encoder.config.to_json_string(use_diff=False))
+    for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"):
+        encoder.pop(name, None)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": scorer.model.config.model_dump(mode="json"),
+        "prompts": [asdict(scale) for scale in scorer.model.scales],
+        "postprocessing": scorer.postprocessing.to_dict(),
+        "encoder": encoder,
+    }
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no model folder {folder}. Give the folder model/ of a run of finetune.")
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {CONFIG}. Give the folder model/ of a run of finetune.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}. Fetch the folder again.") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / CONFIG} is not that of an essay scorer. Give the folder model/ of a run of finetune."
+        )
+    if values.get("version") != VERSION:
+        raise CheckpointError(
+            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update "
+            "aes-dynloss."
+        )
+    return values
+
+
+def _check_files(folder: Path, values: dict[str, Any]) -> None:
+    """Refuse files that are not those that were written together."""
+    expected = values.get("sha256")
+    if not isinstance(expected, dict) or not {WEIGHTS, CONFIG} <= expected.keys():
+        raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks the files' sha256. Fetch the folder again.")
+    for name, digest in expected.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise CheckpointError(f"{folder} has no {path.name}. Give the folder model/ of a run, whole.")
+        found = config_digest(values) if name == CONFIG else file_sha256(path)
+        if found != digest:
+            raise CheckpointError(
+                f"{path} is not what was written: its sha256 is {found[:12]}..., expected {str(digest)[:12]}... "
+                "It is truncated, swapped or edited; fetch the folder again."
+            )
+
+
+def _scale(entry: dict[str, Any]) -> PromptScale:
+    prompt = entry["prompt"]
+    score_range = ScoreRange(**prompt["range"])
+    scale = PromptScale(
+        Prompt(str(prompt["id"]), score_range, prompt["text"]),
+        float(entry["mean"]),
+        float(entry["sd"]),
+        tuple(float(share) for share in entry["shares"]),
+        float(entry["length_mean"]),
+        float(entry["length_sd"]),
+    )
+    if len(scale.shares) != score_range.count or scale.sd <= 0 or scale.length_sd <= 0:
+        raise CheckpointError(f"{CONFIG}: the statistics of prompt {scale.prompt.id} do not fit its range.")
+    return scale
+
+
+def _load_weights(model: ScoringModel, weights: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise CheckpointError(f"{weights.name} is damaged: {error}. Fetch the folder again.") from None
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
+    if wrong:
+        raise CheckpointError(f"{weights.name} does not fit {CONFIG}: {len(wrong)} weights differ, such as {wrong[0]}.")
+    model.load_state_dict(state)
+
+
+def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    from transformers import AutoTokenizer
+
+    try:
+        # The encoder's config is passed on: config.json here is this project's, not transformers'.
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
+        known = has_vocabulary(tokenizer) and len(tokenizer) <= encoder_config.vocab_size
+        known = known and tokenizer.pad_token_id is not None
+    except Exception as error:  # whatever transformers makes of damaged files
+        words = str(error).strip().splitlines()
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {words[0] if words else error!r}.") from None
+    if not known:
+        raise CheckpointError(f"The tokenizer in {folder} is not that of its encoder. Fetch the folder again.")
+    return tokenizer

@@ -1,0 +1,163 @@
+"""A fine-tuned scorer, ready to score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.encoders import check_window, longest_window
+from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.training.prediction import predict
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N essays, in their order.
+
+    Args:
+        raw: Continuous predictions on the original scale, (N,), neither rescaled nor trimmed.
+        score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
+        tokens: Tokens of each essay, (N,).
+        dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
+    """
+
+    raw: NDArray[np.float64]
+    score: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    dropped_tokens: NDArray[np.int64]
+
+
+class EssayScorer:
+    """Scores essays with a fine-tuned model.
+
+    Example:
+        >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")
+        >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score
+
+    Args:
+        model: The torch module.
+        tokenizer: Its encoder's tokenizer.
+        postprocessing: From raw to score.
+        accelerator: Devices and precision; by default what Accelerate finds.
+
+    Raises:
+        ConfigError: The model's window is longer than its encoder reads.
+    """
+
+    def __init__(
+        self,
+        model: ScoringModel,
+        tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+        postprocessing: Postprocessing | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.postprocessing = postprocessing or Postprocessing()
+        self.accelerator = accelerator or Accelerator()
+        window = model.config.window or longest_window(model.encoder.config, tokenizer)
+        check_window(model.encoder, window)
+        self.chunker = Chunker(tokenizer, window, model.config.max_tokens)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EssayScorer:
+        """Open a model folder that ``finetune`` wrote.
+
+        Args:
+            folder: The folder ``model/`` of a run.
+            accelerator: Devices and precision; by default what Accelerate finds.
+
+        Raises:
+            CheckpointError: The folder is missing, damaged or something else.
+        """
+        from aes_dynloss.essays.model.model_folder import read_model_folder
+
+        return read_model_folder(Path(folder), accelerator)
+
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompts that the model can score, by id."""
+        return {scale.prompt.id: scale.prompt for scale in self.model.scales}
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """Refuse prompts that the model was not trained on.
+
+        Raises:
+            DataError: Naming the first such prompt and the known ones.
+        """
+        unknown = [prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in self.prompts]
+        if unknown:
+            raise DataError(
+                f"The model was not trained on prompt {unknown[0]!r}; it knows {', '.join(self.prompts)}. Map the ids, "
+                "or name the prompt of all essays with --prompt."
+            )
+
+    def score(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+    ) -> Scores:
+        """Score essays.
+
+        Args:
+            texts: N essays.
+            prompt_ids: The prompt that each answers, N ids.
+            progress: Words beside a progress bar on standard error; None for none.
+            tokens: Padded tokens a forward pass, at most.
+
+        Raises:
+            DataError: A prompt is unknown, or the lengths differ.
+        """
+        if len(texts) != len(prompt_ids):
+            raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
+        self.check_prompts(prompt_ids)
+        number = {prompt: place for place, prompt in enumerate(self.prompts)}
+        groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
+        essays = self.chunker(texts)
+        counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
+        examples = EssayExamples(essays, groups, np.zeros(len(groups)), int(self.tokenizer.pad_token_id))
+        if len(texts) == 0:
+            return Scores(np.zeros(0), np.zeros(0), counts[:, 0], counts[:, 1])
+        self.model.to(self.accelerator.device)
+        raw = self.raw_scores(predict(self.accelerator, self.model, examples, tokens=tokens, progress=progress), groups)
+        return Scores(raw, self.score_points(raw, groups), counts[:, 0], counts[:, 1])
+
+    def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
+        import torch
+
+        with torch.no_grad():
+            unit = self.model.scores(outputs, torch.from_numpy(groups)).double().cpu().numpy()
+        raw = np.empty(len(unit))
+        for place, scale in enumerate(self.model.scales):
+            raw[groups == place] = scale.prompt.range.from_unit(unit[groups == place])
+        return raw
+
+    def score_points(self, raw: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score points, (N,), from raw predictions."""
+        points = np.empty(len(raw))
+        for place, scale in enumerate(self.model.scales):
+            mine = groups == place
+            points[mine] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[mine])
+        return points
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.
+
+        Args:
+            folder: Where to.
+            card: Text of its README.md; a short one by default.
+        """
+        from aes_dynloss.essays.model.model_folder import write_model_folder
+
+        write_model_folder(self, Path(folder), card)

@@ -1,0 +1,171 @@
+"""The scorer as a torch module: encoder, pooling, head, and each prompt's scale. It is the student that is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.model.encoders import layer_list
+from aes_dynloss.essays.model.heads import ScoreHead
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.pooling import Pooling
+from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.teaching.elements import Elements
+
+
+class ScoringModel(nn.Module):
+    """Essay scorer for one or several prompts.
+
+    Args:
+        encoder: A transformers encoder without pooler.
+        config: Pooling, head and what learns.
+        scales: The prompts with their training statistics, in the order of their numbers.
+
+    Raises:
+        ConfigError: ``frozen_layers`` is more than the encoder has.
+    """
+
+    encoder: Any  # transformers is untyped
+    feature_mean: Tensor
+    feature_sd: Tensor
+    mean: Tensor
+    sd: Tensor
+    length_mean: Tensor
+    length_sd: Tensor
+    unit_points: Tensor
+
+    def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
+        super().__init__()
+        self.config = config
+        self.scales = list(scales)
+        self.encoder = encoder
+        self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
+        width = int(self.encoder.config.hidden_size)
+        self.pooling = Pooling(config.pooling, width)
+        self.head = ScoreHead(
+            config.head,
+            width + config.log_length,
+            scales,
+            own=config.prompts == "own_head",
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
+        # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_sd", torch.ones(width))
+        for name in ("mean", "sd", "length_mean", "length_sd"):
+            self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
+        points = torch.zeros(len(scales), self.head.points)
+        for row, scale in zip(points, scales, strict=True):
+            row[: scale.prompt.range.count] = torch.linspace(0, 1, scale.prompt.range.count)
+        self.register_buffer("unit_points", points, persistent=False)
+        self._freeze()
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Outputs of the head, see :meth:`ScoreHead.forward`.
+
+        Args:
+            inputs: ``prompt`` (B,), ``log_length`` (B,), and either ``features`` (B, H), the pooled vectors; or
+                ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each chunk, and
+                with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were computed before.
+        """
+        prompt = inputs["prompt"]
+        features = inputs.get("features")
+        if features is None:
+            features = self.pooling(self.last_states(inputs), inputs["attention_mask"], inputs["owner"], len(prompt))
+        features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
+        if self.config.log_length:
+            length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
+            features = torch.cat([features, length[:, None].to(features.dtype)], dim=1)
+        # Under bf16 autocast scores would have eight bits.
+        with torch.autocast(features.device.type, enabled=False):
+            return cast(Tensor, self.head(features, prompt))
+
+    def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
+        hidden = inputs.get("hidden")
+        if hidden is not None and self.config.frozen_layers == "all":
+            return hidden
+        # Where lower layers are cut off, the encoder takes their stored states from `hidden`; see activations.py.
+        stored = {} if hidden is None else {"hidden": hidden}
+        answer = self.encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **stored)
+        return cast(Tensor, answer[0])
+
+    def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
+        """Scores on [0, 1], or the distribution and its expectation, beside the targets; see :class:`Elements`."""
+        centre, spread = self.mean[groups].to(outputs.dtype), self.sd[groups].to(outputs.dtype)
+        targets = targets.to(outputs.dtype)
+        if self.config.head != "regression":
+            last = self.head.counts[groups] - 1
+            classes = (targets * last).round().long()
+            scores = (outputs.exp() * self.unit_points[groups]).sum(1)
+            return Elements(scores, targets, groups, centre, spread, log_probs=outputs, classes=classes)
+        answer = outputs.squeeze(1)
+        if self.config.link == "identity":
+            return Elements(centre + spread * answer, targets, groups, centre, spread)
+        # The sigmoid's slope at the mean is the sd, so that both links start alike.
+        middle = centre.clamp(0.02, 0.98)
+        logits = torch.logit(middle) + spread / (middle * (1 - middle)) * answer
+        return Elements(torch.sigmoid(logits), targets, groups, centre, spread, logits=logits)
+
+    def scores(self, outputs: Tensor, groups: Tensor) -> Tensor:
+        """Scores on [0, 1], (B,), of outputs on any device."""
+        device = self.mean.device
+        outputs, groups = outputs.to(device), groups.to(device)
+        return self.elements(outputs, torch.zeros(len(groups), device=device), groups).scores
+
+    def parameter_stack(self) -> list[list[tuple[str, Parameter]]]:
+        """Trainable parameters: embeddings, encoder layers from the bottom, then pooling and head."""
+        head = [*self.pooling.named_parameters("pooling"), *self.head.named_parameters("head")]
+        layers = [list(layer.named_parameters()) for layer in (self.encoder_layers or [])]
+        taken = {id(parameter) for layer in [*layers, head] for _, parameter in layer}
+        rest = [(name, parameter) for name, parameter in self.named_parameters() if id(parameter) not in taken]
+        learning = [[(name, p) for name, p in layer if p.requires_grad] for layer in (rest, *layers, head)]
+        return [layer for layer in learning if layer]
+
+    def as_module(self) -> nn.Module:
+        """The student as the module that it is."""
+        return self
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList | None:
+        """The encoder's layers from the bottom, those that are there now; None where they cannot be told apart."""
+        return self._layers[0]
+
+    def train(self, mode: bool = True) -> ScoringModel:
+        """Training mode for what learns; frozen parts stay in evaluation mode, without dropout."""
+        super().train(mode)
+        for part in self._frozen_parts:
+            part.eval()
+        return self
+
+    def _freeze(self) -> None:
+        frozen = self.config.frozen_layers
+        # A tuple, so that torch does not register the parts a second time.
+        self._frozen_parts: tuple[nn.Module, ...] = ()
+        if frozen == "all":
+            self._frozen_parts = (self.encoder,)
+            self.encoder.requires_grad_(requires_grad=False)
+        elif frozen:
+            layers = self.encoder_layers
+            if layers is None or frozen >= len(layers):
+                has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
+                raise ConfigError(
+                    f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
+                )
+            learning = {id(parameter) for layer in layers[frozen:] for parameter in layer.parameters()}
+            for parameter in self.encoder.parameters():
+                parameter.requires_grad_(id(parameter) in learning)
+            # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
+            above = {id(module) for layer in layers[frozen:] for module in layer.modules()}
+            self._frozen_parts = tuple(
+                module
+                for module in self.encoder.modules()
+                if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+            )

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import json
+import logging
+from decimal import Decimal
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aes_dynloss.configfile import validate
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import Columns, DataConfig
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.readers import UnscoredEssay, iterate_unscored, read_essays
+from aes_dynloss.essays.data.rows import FaultLog
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+ROWS = [
+    {"essay_id": "007", "prompt_id": "1", "text": "NA", "score": "2"},
+    {"essay_id": "NA", "prompt_id": "2", "text": "null, he said", "score": "0.5"},
+    {"essay_id": "a b", "prompt_id": "1", "text": ' "two"\nlines ', "score": "4.0"},
+]
+PROMPTS = {"1": {"low": 1, "high": 6, "text": "Write."}, "2": {"low": 0, "high": 2, "step": 0.5}}
+
+
+def config(source: object, **values: object) -> DataConfig:
+    return validate(DataConfig, {"source": str(source), **values}, "test")
+
+
+def csv_file(tmp_path, rows, name="essays.csv"):
+    path = tmp_path / name
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def jsonl_file(tmp_path, rows):
+    path = tmp_path / "essays.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+class TestScoredTables:
+    def check(self, table: EssayTable) -> None:
+        assert table.essay_ids == ["007", "NA", "a b"]
+        assert table.values("prompt_id") == ["1", "2", "1"]
+        assert table.values("text") == [row["text"] for row in ROWS]
+        assert table.scores.tolist() == [2.0, 0.5, 4.0]
+        assert table.prompts == {"1": Prompt("1", ScoreRange(1, 6), "Write."), "2": Prompt("2", ScoreRange(0, 2, 0.5))}
+        assert {name: feature.dtype for name, feature in table.essays.features.items()} == {
+            "essay_id": "string", "prompt_id": "string", "text": "string", "score": "float64",
+        }  # fmt: skip
+        assert (len(table), table.left_out, table.rater_columns) == (3, frozenset(), None)
+
+    def test_csv(self, tmp_path):
+        self.check(read_essays(config(csv_file(tmp_path, ROWS), prompts=PROMPTS)))
+
+    def test_jsonl_with_numbers(self, tmp_path):
+        rows = [{**row, "prompt_id": int(row["prompt_id"]), "score": float(row["score"])} for row in ROWS]
+        self.check(read_essays(config(jsonl_file(tmp_path, rows), prompts=PROMPTS)))
+
+    def test_parquet(self, tmp_path):
+        rows = [{**row, "score": Decimal(row["score"]), "more": 1} for row in ROWS]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "essays.parquet")
+        self.check(read_essays(config(tmp_path / "essays.parquet", prompts=PROMPTS)))
+
+    def test_standard_input(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(csv_file(tmp_path, ROWS).read_bytes())))
+        self.check(read_essays(config("-", prompts=PROMPTS)))
+
+    def test_other_column_names(self, tmp_path):
+        names = {"essay_id": "ID", "prompt_id": "set", "text": "essay", "score": "grade"}
+        rows = [{names[name]: value for name, value in row.items()} for row in ROWS]
+        self.check(read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns=names)))
+
+    def test_select_keeps_order_and_prompts(self, tmp_path):
+        table = read_essays(config(csv_file(tmp_path, ROWS), prompts=PROMPTS)).select([2, 0])
+        assert table.essay_ids == ["a b", "007"]
+        assert set(table.prompts) == {"1", "2"}
+        assert len(table.select([])) == 0
+
+    def test_nothing_is_written(self, tmp_path, monkeypatch):
+        """Tables stay in memory: reading and selecting must not fill anybody's cache."""
+        path = csv_file(tmp_path, ROWS)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+        table = read_essays(config(path, prompts=PROMPTS)).select([2, 0])
+        assert not table.essays.cache_files
+        assert not (tmp_path / "cache").exists()
+
+
+class TestSecondScores:
+    def test_gaps_are_none(self, tmp_path):
+        rows = [{**row, "again": again} for row, again in zip(ROWS, ["3", "", " "], strict=True)]
+        table = read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns={"second_score": "again"}))
+        assert table.values("second_score") == [3.0, None, None]
+        assert table.rater_columns == ("score", "second_score")
+
+    def test_null_and_nan_are_gaps(self, tmp_path):
+        pq.write_table(
+            pa.Table.from_pylist(
+                [{**row, "again": again} for row, again in zip(ROWS, [float("nan"), None, 6.0], strict=True)]
+            ),
+            tmp_path / "e.parquet",
+        )
+        table = read_essays(config(tmp_path / "e.parquet", prompts=PROMPTS, columns={"second_score": "again"}))
+        assert table.values("second_score") == [None, None, 6.0]
+
+    def test_they_are_on_the_scale(self, tmp_path):
+        rows = [{**row, "again": "7"} for row in ROWS[:1]]
+        with pytest.raises(
+            DataError, match=r"^Row 2 of essays\.csv \(essay 007\): again 7 is outside prompt 1's range 1 to 6\."
+        ):
+            read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns={"second_score": "again"}))
+
+
+class TestUnscored:
+    def test_ids_and_prompts_of_the_table(self, tmp_path):
+        rows = [{"essay_id": "007", "prompt_id": 1, "text": "NA"}, {"essay_id": 8, "prompt_id": "2", "text": " x "}]
+        found = list(iterate_unscored(str(jsonl_file(tmp_path, rows))))
+        assert found == [UnscoredEssay("007", "1", "NA"), UnscoredEssay("8", "2", " x ")]
+
+    def test_ids_default_to_row_numbers_and_it_is_said(self, tmp_path, caplog):
+        path = csv_file(tmp_path, [{"text": "x"}, {"text": "y"}])
+        with caplog.at_level(logging.WARNING):
+            assert list(iterate_unscored(str(path), prompt="p")) == [("2", "p", "x"), ("3", "p", "y")]
+        assert "essays.csv has no column 'essay_id'; essays are numbered by their rows." in caplog.text
+
+    def test_repeated_ids_are_let_through(self):
+        stdin = io.BytesIO(b"essay_id,text\n1,x\n1,x\n1,y\n")
+        assert [essay.text for essay in iterate_unscored("-", stdin=stdin)] == ["x", "x", "y"]
+
+    def test_named_columns_must_be_there(self, tmp_path):
+        path = str(csv_file(tmp_path, [{"ID": "1", "text": "x"}]))
+        assert list(iterate_unscored(path, columns=Columns(essay_id="ID"))) == [("1", None, "x")]
+        for columns in (Columns(essay_id="Id"), Columns(prompt_id="Id"), Columns(text="Id")):
+            with pytest.raises(
+                DataError, match=r"essays\.csv has no column 'Id'; did you mean 'ID'\? Name the right one\."
+            ):
+                list(iterate_unscored(path, columns=columns))
+
+    def test_prompts_given_twice(self, tmp_path):
+        with pytest.raises(DataError, match="has a column 'prompt_id', and the prompt '1' is given for all rows"):
+            list(iterate_unscored(str(csv_file(tmp_path, ROWS)), prompt="1"))
+
+    def test_bad_rows(self):
+        lines = b'{"essay_id": "1", "text": ""}\n{"text": "x"}\nx\n{"essay_id": "2", "text": "y"}\n'
+        with pytest.raises(DataError, match=r"^Row 1 of standard input: text is empty"):
+            list(iterate_unscored("-", stdin=io.BytesIO(lines)))
+        log = FaultLog()
+        assert list(iterate_unscored("-", stdin=io.BytesIO(lines), on_fault=log)) == [("2", None, "y")]
+        assert [fault.row for fault in log.faults] == [1, 2, 3]
+        assert "'essay_id' stands in some rows only" in log.faults[1].reason
+
+    def test_it_streams(self):
+        rows = iterate_unscored("-", stdin=io.BytesIO(b"text\nx\n" + b"y\n" * 10_000 + b"\xff"))
+        assert next(rows) == ("2", None, "x")
+        with pytest.raises(DataError, match=r"Line 10003 of standard input \(byte 20007\)"):
+            list(rows)
+
+    def test_is_a_generator(self):
+        assert inspect.isgenerator(iterate_unscored("none.csv"))
