@@ -84,5 +84,7 @@ def check_scores(folder: Path, essays: Path, split: str, *options: str) -> None:
     assert len(predictions) >= 3
     for row in predictions:
         other = again[row["essay_id"]]
-        assert float(other["raw"]) == pytest.approx(float(row["raw"]), abs=1e-5)
+        # Stored and recomputed token states differ by float32 rounding, which the features' standardisation magnifies:
+        # 1.1e-5 was seen on a processor with other kernels.
+        assert float(other["raw"]) == pytest.approx(float(row["raw"]), abs=5e-5)
         assert {key: other[key] for key in other.keys() - {"raw"}} == {key: row[key] for key in other.keys() - {"raw"}}

@@ -1,0 +1,85 @@
+"""Finite differences of the student's gradient in place of second derivatives: any kernel, no second backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, end_of
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.teaching.unrolling.unroll import Trajectory
+from aes_dynloss.teaching.unrolling.update_rules import UpdateRule
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Products by differences: H q = (g(w + h q) - g(w - h q)) / 2 h, and M^T q from dL/dphi in the same way.
+
+    Args:
+        one_sided: Use the gradient of the forward run for the second point, which must have been kept: one pass less,
+            an error of first order.
+        size: Norm of the perturbation h q.
+
+    References:
+        Pearlmutter 1994, Fast exact multiplication by the Hessian (which this approximates); Liu et al. 2019, DARTS.
+    """
+
+    one_sided: bool = False
+    size: float = 1e-3
+
+    def __call__(
+        self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
+    ) -> Hypergradient:
+        """See :class:`Estimator`."""
+        value, ahead, coefficients = end_of(trajectory, measure)
+        for number, step, point in trajectory.backwards(objective, rule):
+            if step.gradient is None and (self.one_sided or rule.needs_gradient):
+                raise ConfigError(
+                    "Differences need the forward run's gradients here; remember them (Memory.gradients)."
+                )
+            known = step.gradient.weights if step.gradient is not None else None
+            ahead, cotangent = rule.pull_back(point, known, step.plan.factor, ahead)
+            here = (step.gradient.weights, step.gradient.coefficients) if self.one_sided and step.gradient else None
+            bent, coefficients[number] = difference_product(
+                objective, step.plan, step.coefficients, point.weights, cotangent, size=self.size, here=here
+            )
+            ahead = replace(ahead, weights=ahead.weights + bent)
+        return Hypergradient(value, coefficients)
+
+
+def difference_product(
+    objective: Objective,
+    plan: StepPlan,
+    coefficients: Tensor,
+    weights: Tensor,
+    cotangent: Tensor,
+    *,
+    size: float,
+    here: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """H q, (P,), and M^T q, (K,), by differences.
+
+    Args:
+        objective: The loss.
+        plan: The step.
+        coefficients: (K,).
+        weights: (P,).
+        cotangent: q, (P,); 0 gives 0.
+        size: Norm of the perturbation.
+        here: Gradients with respect to weights and coefficients at ``weights``, for one-sided differences.
+    """
+    norm = cotangent.norm()
+    scale = torch.where(norm > 0, size / norm, 0.0)
+    objective.live.put(weights + scale * cotangent)
+    above = objective.gradient(plan, coefficients)
+    if here is None:
+        objective.live.put(weights - scale * cotangent)
+        below = objective.gradient(plan, coefficients)
+        here = (below.weights, below.coefficients)
+        scale = 2 * scale
+    factor = torch.where(scale > 0, 1 / torch.where(scale > 0, scale, 1.0), 0.0)
+    return factor * (above.weights - here[0]), factor.to(coefficients.dtype) * (above.coefficients - here[1])

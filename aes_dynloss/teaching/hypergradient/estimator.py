@@ -1,0 +1,68 @@
+"""What all estimators share: their signature and the dev measure's gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.teaching.unrolling.unroll import Trajectory
+from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A smooth measure F of the student on the teacher's dev batch; lower is better.
+
+    Args:
+        objective: The measure as an objective without coefficients, ``measuring``.
+        plan: Its batches.
+    """
+
+    objective: Objective
+    plan: StepPlan
+
+    def gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """F and its gradient, (P,), at weights, which are in the live module afterwards."""
+        self.objective.live.put(weights)
+        found = self.objective.gradient(self.plan, weights.new_zeros(0))
+        return found.value, found.weights
+
+
+@dataclass(frozen=True)
+class Hypergradient:
+    """How the measure at the end depends on the coefficients.
+
+    Args:
+        measure: F, a scalar.
+        coefficients: dF / d phi_t for every step, (T, K).
+    """
+
+    measure: Tensor
+    coefficients: Tensor
+
+    @property
+    def norm(self) -> Tensor:
+        """Euclidean norm of all of them."""
+        norm: Tensor = torch.linalg.vector_norm(self.coefficients)
+        return norm
+
+
+class Estimator(Protocol):
+    """Walks a trajectory back. The live module is changed on the way; callers keep it ``undisturbed``."""
+
+    def __call__(
+        self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
+    ) -> Hypergradient:
+        """The hypergradient of a measure over T steps."""
+
+
+def end_of(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
+    """Where every backward walk begins: F, the cotangent of the last point, and zeros for all coefficients, (T, K)."""
+    value, slope = measure.gradient(trajectory.end.weights)
+    slots = tuple(torch.zeros_like(slot) for slot in trajectory.end.slots)
+    return value, Point(slope, slots, trajectory.end.step), torch.zeros_like(trajectory.coefficients)

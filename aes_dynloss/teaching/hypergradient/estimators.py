@@ -1,0 +1,88 @@
+"""The estimators by name, and their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.teaching.hypergradient.differences import Differences
+from aes_dynloss.teaching.hypergradient.estimator import Estimator
+from aes_dynloss.teaching.hypergradient.exact import Exact
+from aes_dynloss.teaching.hypergradient.one_step import OneStep
+from aes_dynloss.teaching.hypergradient.unrolled_graph import UnrolledGraph
+from aes_dynloss.teaching.unrolling.storage import Storage
+from aes_dynloss.teaching.unrolling.unroll import Memory
+
+_MIB = 2**20
+
+
+class HypergradientConfig(ConfigModel):
+    """How a teacher's gradient is taken through the student's training."""
+
+    estimator: Literal["exact", "truncated", "central", "one_sided", "one_step", "unrolled_graph"] = Field(
+        default="exact",
+        description="exact: reverse mode, about 4 plain steps a step. central, one_sided: finite differences, about 3 "
+        "and 2. truncated (to the last steps) and one_step are biased. unrolled_graph: the reference, memory-hungry.",
+    )
+    last: int | None = Field(default=None, ge=1, description="Steps that truncated walks back.")
+    difference_size: float = Field(
+        default=1e-3, gt=0, description="Norm of the perturbation in finite differences; 1e-2 suits bf16."
+    )
+    storage: Storage = Field(
+        default="device", description="Where the trajectory is kept: device, host (pinned memory), or bf16."
+    )
+    snapshots: bool = Field(
+        default=False, description="Keep only about sqrt(T) points of T steps and compute the others again."
+    )
+    graph_budget: int = Field(
+        default=0, ge=0, description="MiB for graphs of the last steps; exact products then cost down to 3 plain steps."
+    )
+    self_check: bool = Field(
+        default=True, description="Compare finite differences with the exact product on one step, and warn."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.last is not None) != (self.estimator == "truncated"):
+            raise ValueError("last belongs to the estimator truncated, which needs it")
+        if self.graph_budget and self.estimator not in {"exact", "truncated"}:
+            raise ValueError("graph_budget serves exact products; leave it out with this estimator")
+        if self.graph_budget and self.snapshots:
+            raise ValueError("graph_budget and snapshots exclude each other: one takes memory, the other saves it")
+        return self
+
+    def build(self) -> Estimator:
+        """The estimator."""
+        return ESTIMATORS[self.estimator](self)
+
+    def memory(self, *, needs_gradient: bool) -> Memory:
+        """What a run must remember for it.
+
+        Args:
+            needs_gradient: Whether the optimiser's adjoint reads gradients.
+        """
+        forward = self.estimator in {"central", "one_step"} and needs_gradient
+        return Memory(
+            storage=self.storage,
+            snapshots=self.snapshots,
+            gradients=forward or self.estimator == "one_sided",
+            kept_graphs=self.graph_budget * _MIB,
+        )
+
+    @property
+    def by_differences(self) -> bool:
+        """Whether second derivatives are approximated, so that a self-check makes sense."""
+        return self.estimator in {"central", "one_sided", "one_step"}
+
+
+ESTIMATORS: dict[str, Callable[[HypergradientConfig], Estimator]] = {
+    "exact": lambda config: Exact(),
+    "truncated": lambda config: Exact(last=config.last),
+    "central": lambda config: Differences(size=config.difference_size),
+    "one_sided": lambda config: Differences(one_sided=True, size=config.difference_size),
+    "one_step": lambda config: OneStep(size=config.difference_size),
+    "unrolled_graph": lambda config: UnrolledGraph(),
+}

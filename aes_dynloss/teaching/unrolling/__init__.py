@@ -1,0 +1,1 @@
+"""A student's training as a sequence of pure steps: run forwards, remembered, and walked back."""

@@ -1,0 +1,189 @@
+"""What a step minimises, as a function of the live student's weights: its gradient, and products with its Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.randomness import set_random_state
+from aes_dynloss.teaching.unrolling.coupled import CoupledLegs
+from aes_dynloss.teaching.unrolling.derivatives import pulled_back, slopes
+from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.processes import Alone, Processes
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan, squared_error
+
+
+class Objective:
+    """The loss of a student over an effective batch, at the weights that are in the live module.
+
+    Args:
+        live: The student.
+        loss: The loss.
+        processes: Who else has a part of the batch, and the precision; by default nobody, in full precision.
+        measuring: Whether it is a measure: no dropout, and no statistics of batch norm but the batch's own.
+    """
+
+    def __init__(
+        self, live: LiveStudent, loss: DynamicLoss, processes: Processes | None = None, *, measuring: bool = False
+    ) -> None:
+        self.live = live
+        self.loss = loss
+        self.processes: Processes = processes or Alone()
+        self._measuring = measuring
+        self._legs = CoupledLegs(live, loss, self.processes)
+
+    def gradient(self, plan: StepPlan, coefficients: Tensor) -> Gradient:
+        """First derivatives.
+
+        Args:
+            plan: The step.
+            coefficients: Of the loss, (K,).
+        """
+        self._prepare(plan)
+        coefficients = coefficients.detach().requires_grad_()
+        if self._is_coupled(plan):
+            return self._legs.gradient(plan, coefficients)
+        parts = []
+        for batch in plan.batches:
+            value, error = self._part(batch, coefficients, plan.count)
+            flat, to_coefficients = self._split(
+                torch.autograd.grad(
+                    value, [*self.live.parameters, coefficients], allow_unused=True, materialize_grads=True
+                )
+            )
+            parts.append(Gradient(value.detach(), flat, to_coefficients, error))
+        return self._total(parts)
+
+    def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
+        """The loss's gradient with respect to the coefficients alone, (K,): no backward pass of the student."""
+        self._prepare(plan)
+        coefficients = coefficients.detach().requires_grad_()
+        if self._is_coupled(plan):
+            return self._legs.coefficient_gradient(plan, coefficients)
+        total = torch.zeros_like(coefficients)
+        for batch in plan.batches:
+            with torch.no_grad():
+                outputs = self.live.outputs(batch, self.processes.autocast())
+            value = self._value(self._elements(outputs, [batch]), coefficients, plan.count)
+            total += pulled_back([value], [torch.ones_like(value)], [coefficients])[0]
+        return self.processes.total(total)
+
+    def is_one_graph(self, plan: StepPlan) -> bool:
+        """Whether the step is a single graph, which can be kept."""
+        return len(plan.batches) == 1 and not self._is_coupled(plan)
+
+    def product(
+        self, plan: StepPlan, coefficients: Tensor, *, weights: Tensor | None = None, gradient: bool = True
+    ) -> tuple[Gradient | None, Product]:
+        """First derivatives, with a function that answers exact products of the second derivatives, once.
+
+        Reverse over reverse: differentiating forward-mode products again is silently wrong through layer norm.
+
+        Args:
+            plan: The step.
+            coefficients: Of the loss, (K,).
+            weights: Weights, (P,), whose graph outlives the next change of the live module; None for those in it.
+                Only where the step :meth:`is_one_graph`, and not for a student that checkpoints its activations.
+            gradient: Whether first derivatives are wanted; where they cost a pass of their own, they are left out
+                otherwise.
+
+        Returns:
+            First derivatives, or None; and the product.
+        """
+        coefficients = coefficients.detach().requires_grad_()
+        if not self.is_one_graph(plan):
+            first = self.gradient(plan, coefficients) if gradient else None
+            several = self._coupled_product if self._is_coupled(plan) else self._summed_product
+            return first, lambda cotangent: several(plan, coefficients, cotangent)
+        self._prepare(plan)
+        inputs = None if weights is None else [view.detach().requires_grad_() for view in self.live.views(weights)]
+        leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
+        with twice_differentiable():
+            value, error = self._part(plan.batches[0], coefficients, plan.count, inputs)
+            found = slopes(value, leaves)
+
+        def product(cotangent: Tensor) -> tuple[Tensor, Tensor]:
+            flat, to_coefficients = self._split(pulled_back(found[:-1], self.live.views(cotangent), leaves))
+            return self.processes.total(flat), self.processes.total(to_coefficients)
+
+        if not gradient:
+            return None, product
+        flat, to_coefficients = self._split([slope.detach() for slope in found])
+        return self._total([Gradient(value.detach(), flat, to_coefficients, error)]), product
+
+    def graph(self, plan: StepPlan, coefficients: Tensor, weights: Tensor) -> Tensor:
+        """The loss as a function of weights, (P,), and coefficients, (K,), with one graph over all; one process.
+
+        Costly in memory: it is the reference that the estimators are checked against.
+        """
+        self._prepare(plan)
+        inputs = self.live.views(weights)
+        with twice_differentiable():
+            outputs = [self.live.outputs(batch, self.processes.autocast(), inputs) for batch in plan.batches]
+            return self._value(self._elements(torch.cat(outputs), plan.batches), coefficients, plan.count)
+
+    def _prepare(self, plan: StepPlan) -> None:
+        if self._measuring:
+            self.live.measure_mode()
+        else:
+            self.live.module.train()
+        if plan.random is not None:
+            set_random_state(plan.random, self.live.device)
+
+    def _is_coupled(self, plan: StepPlan) -> bool:
+        """Whether the loss couples elements of several micro-batches or processes."""
+        return self.loss.over_batch and (self.processes.number > 1 or len(plan.batches) > 1)
+
+    def _elements(self, outputs: Tensor, batches: Sequence[Batch]) -> Elements:
+        keep = torch.cat([batch.index for batch in batches]) >= 0
+        targets = torch.cat([batch.targets for batch in batches])[keep]
+        groups = torch.cat([batch.groups for batch in batches])[keep]
+        return self.live.student.elements(outputs[keep], targets, groups)
+
+    def _value(self, elements: Elements, coefficients: Tensor, count: int) -> Tensor:
+        value = self.loss(coefficients, elements)
+        return value if self.loss.over_batch else value.sum() / count
+
+    def _part(
+        self, batch: Batch, coefficients: Tensor, count: int, weights: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """This micro-batch's part of the loss, and of the error."""
+        elements = self._elements(self.live.outputs(batch, self.processes.autocast(), weights), [batch])
+        return self._value(elements, coefficients, count), squared_error(elements) / count
+
+    def _split(self, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Gradients of all weights as one vector, (P,), and of the coefficients, (K,)."""
+        return self.live.flat(found[:-1]), found[-1]
+
+    def _total(self, parts: Sequence[Gradient]) -> Gradient:
+        """The parts of all micro-batches and processes together."""
+        sums = []
+        for name in ("value", "weights", "coefficients", "error"):
+            whole = getattr(parts[0], name)
+            for part in parts[1:]:
+                whole = whole + getattr(part, name)
+            sums.append(self.processes.total(whole))
+        return Gradient(*sums)
+
+    def _coupled_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        self._prepare(plan)
+        return self._legs.product(plan, coefficients, cotangent)
+
+    def _summed_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Product over micro-batches that the loss does not couple, one graph at a time."""
+        self._prepare(plan)
+        leaves = [*self.live.parameters, coefficients]
+        flat, to_coefficients = torch.zeros_like(cotangent), torch.zeros_like(coefficients)
+        for batch in plan.batches:
+            with twice_differentiable():
+                value, _ = self._part(batch, coefficients, plan.count)
+                first = slopes(value, self.live.parameters)
+                part, more = self._split(pulled_back(first, self.live.views(cotangent), leaves))
+            flat, to_coefficients = flat + part, to_coefficients + more
+        return self.processes.total(flat), self.processes.total(to_coefficients)

@@ -1,0 +1,68 @@
+"""What a step reads, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.randomness import RandomState
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one step reads, all that is needed to take it again.
+
+    Args:
+        batches: This process's micro-batches, on the student's device; at least one, fillers have index -1.
+        count: Elements of the effective batch over all processes.
+        factor: Learning rate as a part of the peak.
+        random: State of the generators before the first forward pass, so that dropout is replayed; None to go on
+            from where they are.
+    """
+
+    batches: tuple[Batch, ...]
+    count: int
+    factor: float = 1.0
+    random: RandomState | None = None
+
+    @property
+    def index(self) -> Tensor:
+        """Rows of all micro-batches, fillers included."""
+        return torch.cat([batch.index for batch in self.batches])
+
+    def shares(self, rows: Tensor) -> list[Tensor]:
+        """A tensor with a row for each of :attr:`index`, micro-batch by micro-batch."""
+        return list(torch.split(rows, [len(batch) for batch in self.batches]))
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """First derivatives of the loss of one step, summed over processes.
+
+    Args:
+        value: The loss, a scalar.
+        weights: Its gradient with respect to the weights, (P,).
+        coefficients: And with respect to the loss's coefficients, (K,).
+        error: Mean squared error in units of each group's variance, a scalar; for the student's state.
+    """
+
+    value: Tensor
+    weights: Tensor
+    coefficients: Tensor
+    error: Tensor
+
+
+# From q, (P,), to H q, (P,), and M^T q, (K,): H the Hessian of the loss, M = d(gradient) / d(coefficients).
+Product = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def squared_error(elements: Elements) -> Tensor:
+    """Sum of squared errors in units of each group's variance, a scalar."""
+    scaled = elements.standardised()
+    return (scaled.scores - scaled.targets).square().sum()

@@ -1,0 +1,203 @@
+"""A student's training run forwards, remembered so that it can be walked back.
+
+``fit`` is the loop that trains; this one takes the same steps as pure functions, for a teacher that learns from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.teaching.randomness import random_state
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan
+from aes_dynloss.teaching.unrolling.storage import Kept, Storage, keep
+from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of a run.
+
+    Args:
+        storage: Where points are kept.
+        snapshots: Keep about sqrt(T) points of T, and compute those between again: one more pass, far less memory.
+        gradients: Keep every step's first derivatives, which one-sided differences read.
+        kept_graphs: Bytes for graphs of the last steps, so that walking them back needs no second forward pass.
+    """
+
+    storage: Storage = "device"
+    snapshots: bool = False
+    gradients: bool = False
+    kept_graphs: int = 0
+
+
+@dataclass
+class TakenStep:
+    """A step that was taken.
+
+    Args:
+        plan: What it read, with the random state before it.
+        coefficients: The loss's coefficients, (K,).
+        kept: Answers the point before it; None where it must be computed again.
+        gradient: Its first derivatives, where they were kept.
+        product: Exact products at it, where its graph was kept.
+    """
+
+    plan: StepPlan
+    coefficients: Tensor
+    kept: Kept | None = None
+    gradient: Gradient | None = None
+    product: Product | None = None
+
+
+@dataclass
+class Trajectory:
+    """A run of T steps.
+
+    Args:
+        steps: The steps in their order.
+        end: The point after the last.
+        memory: How it was remembered.
+    """
+
+    steps: list[TakenStep]
+    end: Point
+    memory: Memory = field(default_factory=Memory)
+
+    def __len__(self) -> int:
+        """Steps T."""
+        return len(self.steps)
+
+    @property
+    def coefficients(self) -> Tensor:
+        """The coefficients of all steps, (T, K)."""
+        return torch.stack([step.coefficients for step in self.steps])
+
+    def backwards(self, objective: Objective, rule: UpdateRule) -> Iterator[tuple[int, TakenStep, Point]]:
+        """The steps from the last to the first, each with its number and the point before it.
+
+        Points that were not kept are computed again, a stretch at a time; the live module's weights change then.
+        """
+        end = len(self.steps)
+        while end:
+            start = next(number for number in range(end - 1, -1, -1) if self.steps[number].kept is not None)
+            for number, point in reversed(list(self._stretch(start, end, objective, rule))):
+                yield number, self.steps[number], point
+            end = start
+
+    def _stretch(self, start: int, end: int, objective: Objective, rule: UpdateRule) -> Iterator[tuple[int, Point]]:
+        kept = self.steps[start].kept
+        if kept is None:
+            raise ValueError("A stretch begins at a step whose point was kept.")
+        point = kept()
+        for number in range(start, end):
+            yield number, point
+            if number + 1 < end:
+                step = self.steps[number]
+                objective.live.put(point.weights)
+                gradient = step.gradient or objective.gradient(step.plan, step.coefficients)
+                point = rule.advance(point, gradient.weights, step.plan.factor)
+
+
+def unroll(
+    objective: Objective,
+    rule: UpdateRule,
+    start: Point,
+    plans: Sequence[StepPlan],
+    coefficients: Callable[[], Tensor],
+    *,
+    memory: Memory | None = None,
+    taken: Callable[[int, Gradient], None] | None = None,
+) -> Trajectory:
+    """Take steps from a point; afterwards the live module holds the last point's weights.
+
+    Args:
+        objective: The loss.
+        rule: The optimiser.
+        start: Where the student is.
+        plans: T steps to take; a plan without a random state goes on from the generators' state.
+        coefficients: Asked before every step, answers the loss's coefficients, (K,); their graph is not needed.
+        memory: What is remembered.
+        taken: Told after every step its number and its gradient, when the live module holds the next point.
+
+    Returns:
+        The trajectory.
+
+    Raises:
+        ConfigError: Graphs are to be kept of a student that checkpoints its activations.
+    """
+    memory = memory or Memory()
+    if memory.kept_graphs and objective.live.checkpoints_activations:
+        raise ConfigError(
+            "Graphs cannot be kept of a student that checkpoints its activations: they would be computed again with "
+            "other weights. Set model.gradient_checkpointing=false, or teacher.hypergradient.graph_budget=0."
+        )
+    stride = math.ceil(math.sqrt(len(plans))) if memory.snapshots else 1
+    graphs = _GraphBudget(memory.kept_graphs, len(plans))
+    steps: list[TakenStep] = []
+    point = start
+    objective.live.put(point.weights)
+    for number, given in enumerate(plans):
+        asked = coefficients().detach()
+        plan = given if given.random is not None else replace(given, random=random_state(objective.live.device))
+        step = TakenStep(plan, asked, keep(point, memory.storage) if number % stride == 0 else None)
+        if graphs.has_room(number) and objective.is_one_graph(plan):
+            gradient, step.product = graphs.keep(objective, step, point)
+        else:
+            gradient = objective.gradient(plan, asked)
+        if memory.gradients:
+            step.gradient = gradient
+        steps.append(step)
+        point = rule.advance(point, gradient.weights, plan.factor)
+        objective.live.put(point.weights)
+        if taken is not None:
+            taken(number, gradient)
+    return Trajectory(steps, point, memory)
+
+
+class _GraphBudget:
+    """Which steps keep their graphs: as many of the last as fit into a number of bytes.
+
+    The first graph that is made tells what one takes; it is made of the first step and not kept.
+    """
+
+    def __init__(self, budget: int, total: int) -> None:
+        self._budget = budget
+        self._total = total
+        self._first_kept = 0 if budget else total
+        self._measured = not budget
+
+    def has_room(self, number: int) -> bool:
+        """Whether this step's graph is kept, or is to be measured."""
+        return not self._measured or number >= self._first_kept
+
+    def keep(self, objective: Objective, step: TakenStep, point: Point) -> tuple[Gradient, Product | None]:
+        """The step's gradient and, if it is kept, its graph."""
+        if self._measured:
+            first, product = objective.product(step.plan, step.coefficients, weights=point.weights)
+            return _known(first), product
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            memory = tensor.untyped_storage()
+            sizes[memory.data_ptr()] = memory.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            first, _ = objective.product(step.plan, step.coefficients, weights=point.weights)
+        self._measured = True
+        room = self._budget // max(1, sum(sizes.values()))
+        self._first_kept = max(1, self._total - room)
+        return _known(first), None
+
+
+def _known(gradient: Gradient | None) -> Gradient:
+    if gradient is None:
+        raise ValueError("A kept graph answers its gradient.")
+    return gradient
