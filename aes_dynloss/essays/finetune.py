@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ from aes_dynloss.essays.model.prompt_scales import measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.essays.taught_loss import Steering
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.evaluation.floors import measure_floors
 from aes_dynloss.evaluation.predictions import write_predictions
-from aes_dynloss.evaluation.report import build_report, write_report
+from aes_dynloss.evaluation.report import build_report, read_report, write_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.loop import CHECKPOINT, fit
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run_folder import run_folder, write_json
@@ -46,7 +48,17 @@ logger = logging.getLogger(__name__)
 
 MODEL, REPORT, MANIFEST = "model", "report.json", "manifest.json"
 PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
-PRODUCTS = (MANIFEST, MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, REPORT)
+TEACHER = "teacher"
+PRODUCTS = (
+    MANIFEST,
+    MODEL,
+    TEACHER,
+    TEACHING_LOG,
+    TEACHING_CHECKPOINT,
+    PREDICTIONS_DEV,
+    PREDICTIONS_TEST,
+    REPORT,
+)
 SELECT_BY = "qwk"
 
 
@@ -92,13 +104,28 @@ def finetune(
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
+            _check_kept(config, output_dir)
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
             _run(accelerator, config, output_dir, resume=resume)
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()
-    return FinetuneResult(output_dir, json.loads((output_dir / REPORT).read_text(encoding="utf-8")))
+    return FinetuneResult(output_dir, read_report(output_dir / REPORT))
+
+
+def _check_kept(config: FinetuneConfig, folder: Path) -> None:
+    """Refuse to call a run complete of which something was removed since."""
+    fractions = config.data.split.fractions
+    left = [MANIFEST, MODEL, PREDICTIONS_DEV]
+    if fractions is None or fractions.test > 0:
+        left.append(PREDICTIONS_TEST)
+    gone = [name for name in left if not (folder / name).exists()]
+    if gone:
+        raise ConfigError(
+            f"--resume: the run in {folder} was complete, but lacks {', '.join(gone)} now. Bring back what was "
+            "removed, or train again with --force."
+        )
 
 
 def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
@@ -118,17 +145,26 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
     with frozen_part_computed(accelerator, scorer.model, examples, rows["train"], folder) as ready:
         dev, human = ready.select(rows["dev"]), parts["dev"].scores
+        train, teacher_dev = ready.select(rows["train"]), ready.select(rows.get("teacher_dev", []))
+        measure = partial(_dev_measures, scorer, dev, human)
+        steered = Steering(
+            accelerator, config, scorer.model, train, teacher_dev, measure, SELECT_BY, folder, resume
+        ).build()
         fit(
             accelerator,
             scorer.model,
-            ready.select(rows["train"]),
-            *config.loss.build(),
+            train,
+            steered.loss,
+            steered.policy,
             config.training,
-            measure=lambda: _dev_measures(scorer, dev, human),
+            measure=measure,
             select_by=SELECT_BY,
             folder=folder,
+            teacher=steered.update,
             resume=resume,
         )
+        if accelerator.is_main_process:
+            steered.write(folder / TEACHER)
         measured = [name for name in ("dev", "test") if name in parts]
         raw = {name: _raw(scorer, ready.select(rows[name])) for name in measured}
 
@@ -233,7 +269,8 @@ def _write_products(
     for name, table in predictions.items():
         write_predictions(table, folder / f"predictions_{name}.csv")
     scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, TEACHING_CHECKPOINT):
+        (folder / name).unlink(missing_ok=True)
     write_report(report, folder / REPORT)
 
 
@@ -246,7 +283,12 @@ def _remove_scratch(folder: Path) -> None:
 def _record(manifest: dict[str, Any], folder: Path, *, resume: bool) -> None:
     """Write the manifest; a run that has begun goes on with the same essays and splits alone."""
     path = folder / MANIFEST
-    if resume and path.exists() and (folder / CHECKPOINT).exists():
+    if resume and (folder / CHECKPOINT).exists():
+        if not path.exists():
+            raise DataError(
+                f"--resume: {path} is gone, so it cannot be known whether the essays are those that the run began "
+                "with. Bring it back, or start again with --force."
+            )
         before = read_mapping(path)
         for part in ("data", "split"):
             if before.get(part) != manifest[part]:

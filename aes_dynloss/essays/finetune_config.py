@@ -12,6 +12,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.evaluation.floors import FLOORS
 from aes_dynloss.teaching.dynamic_loss import fields_needed
 from aes_dynloss.teaching.policies import LossConfig
+from aes_dynloss.teaching.teachers.config import DlnConfig, FrozenTeacherConfig, TeacherConfig
 from aes_dynloss.training.config import TrainingConfig
 
 
@@ -31,6 +32,9 @@ class FinetuneConfig(ConfigModel):
     data: DataConfig
     model: ModelConfig = Field(default=ModelConfig())
     loss: LossConfig = Field(default=LossConfig())
+    teacher: TeacherConfig | None = Field(
+        default=None, description="A teacher that steers the loss instead of schedules: kind dlf or dln, or from: DIR."
+    )
     training: TrainingConfig = Field(default=TrainingConfig())
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
 
@@ -41,4 +45,14 @@ class FinetuneConfig(ConfigModel):
             raise ValueError("the loss cross_entropy needs a distribution; set model.head to softmax or ordinal")
         if "logits" in needs and self.model.link != "sigmoid":
             raise ValueError("the loss binary_cross_entropy needs model.head regression with model.link sigmoid")
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> Self:
+        if self.teacher is None or isinstance(self.teacher, FrozenTeacherConfig):
+            return self
+        if "log_probs" in fields_needed([self.teacher.measure]) and self.model.head == "regression":
+            raise ValueError(f"teacher.measure {self.teacher.measure} needs model.head softmax or ordinal")
+        if isinstance(self.teacher, DlnConfig) and self.training.averaging is not None:
+            raise ValueError("training.averaging has no place beside a teacher of kind dln, which rewrites weights")
         return self

@@ -98,6 +98,36 @@ def cross_entropy(elements: Elements) -> Tensor:
     return -log_probs.gather(1, classes[:, None]).squeeze(1)
 
 
+def smooth_error(elements: Elements) -> Tensor:
+    """Smooth 0/1 error of each element, 2 sigmoid(k (max_j p_j - p_y)) - 1 with k = 50; 0 where the answer is right.
+
+    Args:
+        elements: E elements with ``log_probs`` and ``classes``.
+
+    Returns:
+        (E,), in [0, 1).
+
+    References:
+        Wu et al. 2018, Learning to teach with dynamic loss functions, released program: the teacher's dev measure.
+    """
+    log_probs, classes = _distribution(elements)
+    probs = log_probs.exp()
+    return 2.0 * torch.sigmoid(50.0 * (probs.amax(1) - probs.gather(1, classes[:, None]).squeeze(1))) - 1.0
+
+
+def expected_error(elements: Elements) -> Tensor:
+    """Probability of a wrong answer of each element, 1 - p_y.
+
+    Args:
+        elements: E elements with ``log_probs`` and ``classes``.
+
+    Returns:
+        (E,), in [0, 1].
+    """
+    log_probs, classes = _distribution(elements)
+    return 1.0 - log_probs.gather(1, classes[:, None]).squeeze(1).exp()
+
+
 def ranking(elements: Elements) -> Tensor:
     """Pairwise logistic ranking loss within each group.
 
@@ -209,6 +239,8 @@ COMPONENTS: dict[str, Component] = {
     "huber": Component(huber),
     "binary_cross_entropy": Component(binary_cross_entropy, needs="logits", in_units=False),
     "cross_entropy": Component(cross_entropy, needs="log_probs", in_units=False),
+    "smooth_error": Component(smooth_error, needs="log_probs", in_units=False),
+    "expected_error": Component(expected_error, needs="log_probs", in_units=False),
     "ranking": Component(ranking, over_batch=True, in_units=False),
     "one_minus_qwk": Component(one_minus_qwk, over_batch=True, in_units=False),
     "stde": Component(standard_deviation_error, over_batch=True),
@@ -222,5 +254,5 @@ def _deviation(values: Tensor) -> Tensor:
 
 def _distribution(elements: Elements) -> tuple[Tensor, Tensor]:
     if elements.log_probs is None or elements.classes is None:
-        raise ShapeError("cross_entropy needs a student with a distribution; set model.head=softmax or ordinal.")
+        raise ShapeError("This loss needs a student with a distribution; set model.head=softmax or ordinal.")
     return elements.log_probs, elements.classes

@@ -18,12 +18,11 @@ class DynamicLoss(Protocol):
     """A family of losses: coefficients phi and elements to one number. It knows no task and keeps no state."""
 
     @property
-    def coefficient_names(self) -> tuple[str, ...]:
-        """Names of the coefficients, in their order."""
-
-    @property
     def over_batch(self) -> bool:
         """Whether the loss couples elements, so that it must see the whole effective batch at once."""
+
+    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """A few numbers that tell the coefficients of a step, for the log; scalars on the device."""
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
         """The parts of the loss by name, for the log: (E,), or scalar where a part is over the batch."""
@@ -61,6 +60,10 @@ class Mixture:
         """Whether any component couples elements."""
         return any(component.over_batch for component in self._components.values())
 
+    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """The weights by name."""
+        return dict(zip(self._components, coefficients, strict=True))
+
     def terms(self, elements: Elements) -> dict[str, Tensor]:
         """Each component's loss: (E,), or scalar for a component over the batch."""
         # With one group's statistics for all, `standardised` inside a component is then the identity.
@@ -92,6 +95,36 @@ class Mixture:
         if self.over_batch:
             parts = [part.mean() for part in parts]
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
+
+
+class Weighted:
+    """A loss whose coefficients are settled, so that none is left: a teacher's dev measure, say.
+
+    Args:
+        loss: The loss.
+        coefficients: Its coefficients, (K,).
+    """
+
+    def __init__(self, loss: DynamicLoss, coefficients: Tensor) -> None:
+        self._loss = loss
+        self._coefficients = coefficients
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether the loss couples elements."""
+        return self._loss.over_batch
+
+    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
+        """Nothing."""
+        return {}
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """Those of the loss."""
+        return self._loss.terms(elements)
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:  # noqa: ARG002
+        """The loss, whatever ``coefficients``, (0,)."""
+        return self._loss(self._coefficients.to(elements.scores), elements)
 
 
 def fields_needed(names: Sequence[str]) -> set[str]:

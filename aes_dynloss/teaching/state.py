@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class StudentState:
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions: the state of the student model.
     """
+
+    SIZE: ClassVar[int] = 3
 
     progress: float
     train_error: float = 1.0

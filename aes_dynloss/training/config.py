@@ -37,7 +37,9 @@ class TrainingConfig(ConfigModel):
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="Factor on the learning rate from each encoder layer to the one below."
     )
-    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="AdamW's weight decay, on matrices only.")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="The student's optimiser.")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="Weight decay, on matrices only.")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises.")
     decay: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="How the learning rate goes to 0 afterwards."

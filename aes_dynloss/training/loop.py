@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,16 +20,18 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.policies import LossPolicy
+from aes_dynloss.teaching.randomness import random_state
 from aes_dynloss.teaching.state import StateTracker, StudentState
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.training.batching import Examples, micro_batches, share_of, steps_left, total_steps
+from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.training.batching import Examples, steps_left, total_steps
 from aes_dynloss.training.checkpoint import load_trained_state
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.effective_batch import StepRecord, backward
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
+from aes_dynloss.training.plans import step_plan
 from aes_dynloss.training.run_log import RunLog
 from aes_dynloss.training.run_state import Restorable, RunState
 
@@ -42,8 +44,40 @@ METRICS = "metrics.jsonl"
 class TeacherUpdate(Restorable, Protocol):
     """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none."""
 
-    def after_step(self, student: Student, batches: list[Batch], state: StudentState) -> None:
-        """Take in a student step; now and then, update the teacher."""
+    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """See a step whose gradients are there, before the student takes it."""
+
+    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+        """Update the teacher after a step, if it is time, and the student with it.
+
+        Args:
+            optimizer: The student's.
+            last: Whether the student is measured and saved next, so that nothing may be left half done.
+
+        Returns:
+            Numbers for the log; none where there was no update.
+        """
+
+
+class NoTeacher:
+    """The update of a run whose loss is steered by a schedule, or by a teacher that no longer learns."""
+
+    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """Nothing is remembered."""
+
+    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
+        """Nothing is learnt."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is kept."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing is put back."""
+
+
+NO_TEACHER = NoTeacher()
 
 
 @dataclass(frozen=True)
@@ -74,7 +108,7 @@ def fit(
     measure: Callable[[], Mapping[str, float]],
     select_by: str,
     folder: Path,
-    teacher: TeacherUpdate | None = None,
+    teacher: TeacherUpdate = NO_TEACHER,
     resume: bool = False,
 ) -> FitResult:
     """Train a student; afterwards it holds the weights of its best dev measure.
@@ -89,7 +123,7 @@ def fit(
         measure: Measures the student as it then is on dev; called by every process; higher is better.
         select_by: The measure that chooses the best weights and stops early.
         folder: Where metrics.jsonl and the checkpoint go.
-        teacher: Moves the teacher that is behind ``policy``, if there is one.
+        teacher: Moves the teacher that is behind ``policy``.
         resume: Go on from the folder's checkpoint, if there is one.
 
     Returns:
@@ -105,7 +139,7 @@ def fit(
     total = total_steps(train, config)
     scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
-    run = RunState(module, optimizer, scheduler, StateTracker(total), average, teacher)
+    run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, average)
     kept = run.restore(accelerator, folder / CHECKPOINT) if resume and (folder / CHECKPOINT).exists() else 0
     tracker = accelerator.log if config.trackers else None
     log = RunLog(folder / METRICS if accelerator.is_main_process else None, keep=kept, tracker=tracker)
@@ -122,10 +156,10 @@ def fit(
             coefficients = policy.coefficients(state).to(accelerator.device)
             # 2. This process's share of the batch goes forwards and backwards.
             module.train()
-            share = share_of(step.rows, train, accelerator.process_index, accelerator.num_processes)
-            packs = micro_batches(share, train, config.micro_batch_tokens, config.micro_batch_size)
-            batches = [batch.to(accelerator.device) for batch in packs]
-            record = backward(accelerator, model, student, loss, coefficients, batches, len(step.rows))
+            planned = step_plan(accelerator, train, step, run.tracker.step, total, config)
+            plan = replace(planned, random=random_state(accelerator.device))
+            record = backward(accelerator, model, student, loss, coefficients, plan.batches, plan.count)
+            teacher.watch(plan, coefficients, optimizer.optimizer)
             # 3. The student steps.
             norm = accelerator.clip_grad_norm_(learning, config.clip_norm or math.inf)
             rate = float(run.scheduler.get_last_lr()[0])
@@ -136,13 +170,13 @@ def fit(
                 average.update()
             run.tracker.step += 1
             # 4. The teacher learns from it.
-            if teacher is not None:
-                teacher.after_step(student, batches, state)
+            taught = teacher.learn(optimizer.optimizer, last=step.measured)
             # 5. Numbers leave the device, some steps at a time.
-            unread.append(Unread(run.tracker.step, step.epoch, rate, coefficients, record, norm))
+            watched = loss.watched(coefficients)
+            unread.append(Unread(run.tracker.step, step.epoch, rate, state, watched, record, norm, taught))
             bar.update()
             if len(unread) >= config.log_every or step.measured:
-                _read(unread, loss.coefficient_names, log, run.tracker)
+                _read(unread, log, run.tracker)
             # 6. At times the student is measured on dev, the best weights are kept, and the run is saved.
             if step.measured:
                 with average.in_place() if average is not None else nullcontext():
@@ -178,24 +212,30 @@ class Unread:
     step: int
     epoch: int
     rate: float
-    coefficients: Tensor
+    state: StudentState
+    watched: Mapping[str, Tensor]
     record: StepRecord
     norm: Tensor
+    taught: Mapping[str, float]
 
     def packed(self) -> Tensor:
-        """All of them as one tensor."""
+        """All that is on the device as one tensor."""
         record = self.record
-        return torch.stack([*self.coefficients, record.loss, record.error, self.norm, *record.terms.values()])
+        return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.watched.values()])
 
 
-def _read(unread: list[Unread], names: tuple[str, ...], log: RunLog, tracker: StateTracker) -> None:
+def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
     """Bring the numbers of the last steps from the device, in one go, and log them."""
     rows = torch.stack([entry.packed().double() for entry in unread]).tolist()
     for entry, numbers in zip(unread, rows, strict=True):
-        coefficients, (loss, error, norm, *terms) = numbers[: len(names)], numbers[len(names) :]
+        loss, error, norm, *rest = numbers
+        terms, coefficients = rest[: len(entry.record.terms)], rest[len(entry.record.terms) :]
         line: dict[str, Any] = {"step": entry.step, "epoch": entry.epoch, "lr": entry.rate}
-        line |= {"coefficients": dict(zip(names, coefficients, strict=True)), "loss": loss}
-        line |= {"terms": dict(zip(entry.record.terms, terms, strict=True)), "error": error, "gradient_norm": norm}
+        line |= {"state": asdict(entry.state), "coefficients": dict(zip(entry.watched, coefficients, strict=True))}
+        line |= {"loss": loss, "terms": dict(zip(entry.record.terms, terms, strict=True))}
+        line |= {"error": error, "gradient_norm": norm}
+        if entry.taught:
+            line["teacher"] = dict(entry.taught)
         log.write(line)
         _check_finite(entry.step, {"loss": loss, "gradient_norm": norm})
         tracker.take_error(error)

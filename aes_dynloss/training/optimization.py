@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -20,8 +21,23 @@ from aes_dynloss.training.config import TrainingConfig
 _REST_AND_HEAD = 2
 
 
-def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
-    """AdamW with a learning rate for each layer, and weight decay on matrices only.
+@dataclass(frozen=True)
+class RateGroup:
+    """Weights that learn alike.
+
+    Args:
+        parameters: The weights.
+        rate: Their peak learning rate.
+        decay: Their weight decay.
+    """
+
+    parameters: list[Parameter]
+    rate: float
+    decay: float
+
+
+def rate_groups(student: Student, config: TrainingConfig) -> list[RateGroup]:
+    """A learning rate for each layer, and weight decay on matrices only.
 
     The head learns at ``head_learning_rate``; the layer below at ``learning_rate``, each one further down at
     ``layer_decay`` times the one above.
@@ -46,15 +62,26 @@ def build_optimizer(student: Student, config: TrainingConfig) -> AdamW:
             f"The student's parameter_stack() leaves out {len(left_out)} weights that want to learn, such as "
             f"{left_out[0]}. Show them, or freeze them."
         )
-    groups: list[dict[str, object]] = []
+    groups = []
     for depth, layer in enumerate(reversed(stack)):
         rate = config.head_learning_rate if depth == 0 else config.learning_rate * config.layer_decay ** (depth - 1)
         for decayed in (True, False):
             parameters = [parameter for _, parameter in layer if (parameter.ndim > 1) is decayed]
             if parameters:
-                groups.append({"params": parameters, "lr": rate, "weight_decay": config.weight_decay * decayed})
-    fused = any(parameter.is_cuda for layer in stack for _, parameter in layer)
-    return AdamW(groups, fused=fused or None)
+                groups.append(RateGroup(parameters, rate, config.weight_decay * decayed))
+    return groups
+
+
+def build_optimizer(student: Student, config: TrainingConfig) -> Optimizer:
+    """AdamW or gradient descent over the student's :func:`rate_groups`."""
+    groups = [
+        {"params": group.parameters, "lr": group.rate, "weight_decay": group.decay}
+        for group in rate_groups(student, config)
+    ]
+    fused = any(parameter.is_cuda for parameter in student.as_module().parameters()) or None
+    if config.optimizer == "sgd":
+        return SGD(groups, momentum=config.momentum, fused=fused)
+    return AdamW(groups, fused=fused)
 
 
 def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:

@@ -49,8 +49,8 @@ class RunState:
         optimizer: Its optimiser.
         scheduler: Its learning rates.
         tracker: Counts steps and keeps the state that policies see.
+        teacher: The teacher's update.
         average: Averaged weights, if any.
-        teacher: The teacher's update, if any.
         best: The best so far.
         since_best: Dev measures since the best.
     """
@@ -59,8 +59,8 @@ class RunState:
     optimizer: Optimizer
     scheduler: LRScheduler
     tracker: StateTracker
+    teacher: Restorable
     average: WeightAverage | None = None
-    teacher: Restorable | None = None
     best: Best = field(default_factory=Best)
     since_best: int = 0
 
@@ -83,7 +83,7 @@ class RunState:
                 "scheduler": self.scheduler.state_dict(),
                 "tracker": asdict(self.tracker),
                 "average": (self.average.steps, self.average.weights) if self.average is not None else None,
-                "teacher": self.teacher.state_dict() if self.teacher is not None else None,
+                "teacher": self.teacher.state_dict(),
                 "best": asdict(self.best),
                 "since_best": self.since_best,
                 "random": list(states),
@@ -132,8 +132,7 @@ class RunState:
         if self.average is not None:
             self.average.steps = saved["average"][0]
             self.average.weights = [weight.to(accelerator.device) for weight in saved["average"][1]]
-        if self.teacher is not None:
-            self.teacher.load_state_dict(saved["teacher"])
+        self.teacher.load_state_dict(saved["teacher"])
         self.best = Best(**saved["best"])
         self.since_best = saved["since_best"]
         states = saved["random"]

@@ -24,7 +24,7 @@ def elements(request):
 
 
 def test_which_components_there_are():
-    elementwise = {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy"}
+    elementwise = {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "smooth_error", "expected_error"}
     assert set(COMPONENTS) == elementwise | OVER_BATCH
     assert {name for name, component in COMPONENTS.items() if component.over_batch} == OVER_BATCH
 

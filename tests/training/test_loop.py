@@ -121,6 +121,9 @@ def test_a_student_that_was_put_to_evaluation_is_trained_all_the_same(tmp_path):
 
 def test_how_often_numbers_are_read_does_not_change_a_scheduled_run(tmp_path):
     often, seldom = (toy_fit(tmp_path / str(n), log_every=n) for n in (1, 100))
+    # The state that policies see is as old as the last look; schedules read its progress alone.
+    for line in often.log + seldom.log:
+        line.pop("state", None)
     assert often.log == seldom.log
     assert_same_weights(often.weights, seldom.weights)
 
@@ -185,12 +188,19 @@ def test_averaged_weights_are_what_is_measured_and_kept(tmp_path):
 class Teacher:
     """A teacher's update that only keeps what it was shown."""
 
-    def __init__(self):
+    def __init__(self, student):
+        self.student = student
         self.seen = []
 
-    def after_step(self, student, batches, state):
-        rows = sorted(int(row) for batch in batches for row in batch.index)
-        self.seen.append([round(state.progress * 21), rows, float(student.head.bias.detach()[0])])
+    def watch(self, plan, coefficients, optimizer):
+        assert coefficients.tolist() == pytest.approx([1 - coefficients[1].item(), coefficients[1].item()])
+        bias = self.student.head.bias
+        rows = sorted(int(row) for batch in plan.batches for row in batch.index)
+        self.seen.append([rows, plan.count, plan.factor, float(bias.detach()[0]), float(bias.grad[0])])
+
+    def learn(self, optimizer, *, last):
+        self.seen[-1] += [float(self.student.head.bias.detach()[0]), last]
+        return {"steps": float(len(self.seen))}
 
     def state_dict(self):
         return {"seen": self.seen}
@@ -200,13 +210,20 @@ class Teacher:
 
 
 def test_the_teacher_learns_after_each_step(tmp_path):
-    teacher = Teacher()
-    spoken = toy_fit(tmp_path / "a", teacher=teacher, micro_batch_size=2)
+    student = ToyStudent()
+    teacher = Teacher(student)
+    spoken = toy_fit(tmp_path / "a", student=student, teacher=teacher, micro_batch_size=2)
     steps = list(steps_left(ToyExamples(37), settings(), taken=0))
-    assert [entry[0] for entry in teacher.seen] == list(range(21))
-    assert [entry[1] for entry in teacher.seen] == [sorted(step.rows.tolist()) for step in steps]
-    start = float(ToyStudent().head.bias.detach()[0])
-    assert all(entry[2] != start for entry in teacher.seen)
+    rows, counts, factors, before, gradients, after, last = zip(*teacher.seen, strict=True)
+    assert list(rows) == [sorted(step.rows.tolist()) for step in steps]
+    assert list(counts) == [len(step.rows) for step in steps]
+    assert list(factors) == [learning_rate_factor(step, 21, settings()) for step in range(21)]
+    # Each step is seen with its gradient before it is taken, and the teacher is asked after it.
+    assert before[0] == float(ToyStudent().head.bias.detach()[0])
+    assert list(before[1:]) == list(after[:-1])
+    assert all(gradient != 0 for gradient in gradients)
+    assert list(last) == [step.measured for step in steps]
+    assert [line["teacher"]["steps"] for line in spoken.log if "loss" in line] == list(range(1, 22))
     assert read_checkpoint(tmp_path / "a" / CHECKPOINT)["teacher"] == {"seen": teacher.seen}
     assert_same_weights(spoken.weights, toy_fit(tmp_path / "b", micro_batch_size=2).weights)
 

@@ -16,7 +16,7 @@ from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.checkpoint import trained_state
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import METRICS, FitResult, fit
+from aes_dynloss.training.loop import METRICS, NO_TEACHER, FitResult, fit
 from aes_dynloss.training.prediction import predict
 
 MIXTURE = {"mse": "rest", "stde": {"schedule": "linear", "start": 0.1, "end": 0.6}}
@@ -55,7 +55,7 @@ def toy_fit(
     resume: bool = False,
     before_measure: Callable[[], None] = lambda: None,
     policy: Callable[[LossPolicy], LossPolicy] = lambda policy: policy,
-    teacher: Any = None,
+    teacher: Any = NO_TEACHER,
     **changed: Any,
 ) -> Outcome:
     """Train a toy student; what is measured is 1 minus the squared error on dev."""

@@ -79,10 +79,10 @@ class HypergradientConfig(ConfigModel):
 
 
 ESTIMATORS: dict[str, Callable[[HypergradientConfig], Estimator]] = {
-    "exact": lambda config: Exact(),
+    "exact": lambda _: Exact(),
     "truncated": lambda config: Exact(last=config.last),
     "central": lambda config: Differences(size=config.difference_size),
     "one_sided": lambda config: Differences(one_sided=True, size=config.difference_size),
     "one_step": lambda config: OneStep(size=config.difference_size),
-    "unrolled_graph": lambda config: UnrolledGraph(),
+    "unrolled_graph": lambda _: UnrolledGraph(),
 }

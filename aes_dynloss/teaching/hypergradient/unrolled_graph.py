@@ -23,10 +23,12 @@ class UnrolledGraph:
         """See :class:`Estimator`."""
         if objective.processes.number > 1:
             raise ConfigError("The unrolled graph is for one process; choose the exact estimator.")
-        kept = trajectory.steps[0].kept
-        if kept is None:
-            raise ConfigError("The unrolled graph needs the trajectory's first point.")
-        start = kept()
+        if objective.live.checkpoints_activations:
+            raise ConfigError(
+                "The unrolled graph is not for a student that checkpoints its activations: they would be computed anew "
+                "with other weights. Set model.gradient_checkpointing=false, or choose the exact estimator."
+            )
+        start = trajectory.start
         point = Point(start.weights.detach().requires_grad_(), start.slots, start.step)
         coefficients = trajectory.coefficients.requires_grad_()
         for phi, step in zip(coefficients, trajectory.steps, strict=True):

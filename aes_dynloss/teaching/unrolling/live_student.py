@@ -59,6 +59,16 @@ class LiveStudent:
         """Put weights, (P,), into the module."""
         torch._foreach_copy_(list(self.parameters), self.views(weights))
 
+    def buffers(self) -> list[Tensor]:
+        """Copies of the module's buffers, such as batch norm's statistics."""
+        return [buffer.clone() for buffer in self.module.buffers()]
+
+    @torch.no_grad()
+    def put_buffers(self, values: Sequence[Tensor]) -> None:
+        """Put :meth:`buffers` back."""
+        for buffer, value in zip(self.module.buffers(), values, strict=True):
+            buffer.copy_(value)
+
     def views(self, flat: Tensor) -> list[Tensor]:
         """A flat vector, (P,), as tensors of the weights' shapes that share its memory."""
         parts = torch.split(flat, self._sizes)
@@ -101,7 +111,7 @@ class LiveStudent:
     def undisturbed(self) -> Iterator[None]:
         """Afterwards the student is as it was: weights, buffers (batch norm's statistics), mode, random state."""
         weights = self.weights()
-        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+        buffers = self.buffers()
         modes = [(module, module.training) for module in self.module.modules()]
         state = random_state(self.device)
         try:
@@ -110,7 +120,5 @@ class LiveStudent:
             set_random_state(state, self.device)
             for module, training in modes:
                 module.training = training
-            with torch.no_grad():
-                for buffer, kept in buffers:
-                    buffer.copy_(kept)
+            self.put_buffers(buffers)
             self.put(weights)

@@ -109,7 +109,8 @@ class Objective:
             found = slopes(value, leaves)
 
         def product(cotangent: Tensor) -> tuple[Tensor, Tensor]:
-            flat, to_coefficients = self._split(pulled_back(found[:-1], self.live.views(cotangent), leaves))
+            with twice_differentiable():  # a student that checkpoints its activations computes them again here
+                flat, to_coefficients = self._split(pulled_back(found[:-1], self.live.views(cotangent), leaves))
             return self.processes.total(flat), self.processes.total(to_coefficients)
 
         if not gradient:

@@ -19,9 +19,6 @@ class Processes(Protocol):
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on each of them."""
 
-    def most(self, count: int) -> int:
-        """The greatest of a number over all processes."""
-
     def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Rows of all processes in the order of their index, without fillers (index -1)."""
 
@@ -37,10 +34,6 @@ class Alone:
     def total(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
         return tensor
-
-    def most(self, count: int) -> int:
-        """The number itself."""
-        return count
 
     def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Rows in the order of their index, without fillers."""

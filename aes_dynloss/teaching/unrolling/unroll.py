@@ -45,7 +45,7 @@ class TakenStep:
         plan: What it read, with the random state before it.
         coefficients: The loss's coefficients, (K,).
         kept: Answers the point before it; None where it must be computed again.
-        gradient: Its first derivatives, where they were kept.
+        gradient: Its first derivatives, where they were kept; always beside a product.
         product: Exact products at it, where its graph was kept.
     """
 
@@ -73,6 +73,14 @@ class Trajectory:
     def __len__(self) -> int:
         """Steps T."""
         return len(self.steps)
+
+    @property
+    def start(self) -> Point:
+        """The point before the first step, which is always kept."""
+        kept = self.steps[0].kept
+        if kept is None:
+            raise ValueError("The first point of a trajectory is always kept.")
+        return kept()
 
     @property
     def coefficients(self) -> Tensor:
@@ -151,7 +159,7 @@ def unroll(
             gradient, step.product = graphs.keep(objective, step, point)
         else:
             gradient = objective.gradient(plan, asked)
-        if memory.gradients:
+        if memory.gradients or step.product is not None:
             step.gradient = gradient
         steps.append(step)
         point = rule.advance(point, gradient.weights, plan.factor)

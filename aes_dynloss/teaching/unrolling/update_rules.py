@@ -147,7 +147,9 @@ class AdamW:
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2,
     w' = (1 - eta lambda) w - eta / (1 - b1^t) m' / (sqrt(v' / (1 - b2^t)) + eps).
 
-    Where v' = 0 its root has an infinite slope; there no gradient has ever come, and the slope is taken as 0.
+    Where v' = 0 no gradient has ever come, such as to the embedding of a word not yet read. There the step is 0, and
+    so is its slope here, which would be eta / eps: harmless where the gradient stays 0 whatever the loss, but such
+    weights would fill the direction in which finite differences look, and leave the others to rounding.
 
     Args:
         rates: Learning rates eta, decay lambda, clipping.
@@ -174,8 +176,8 @@ class AdamW:
         (first, second), rate = self._moments(point, self._rates.clipped(gradient)), factor * self._rates.rate
         bias, root_bias = self._bias(point.step + 1)
         never = second == 0
-        root = torch.where(never, 0.0, torch.where(never, 1.0, second).sqrt())
-        step = rate / bias * first / (root / root_bias + self._eps)
+        root = torch.where(never, 1.0, second).sqrt()
+        step = torch.where(never, 0.0, rate / bias * first / (root / root_bias + self._eps))
         return Point(point.weights * (1 - rate * self._rates.decay) - step, (first, second), point.step + 1)
 
     def pull_back(self, point: Point, gradient: Tensor | None, factor: float, ahead: Point) -> tuple[Point, Tensor]:
@@ -186,12 +188,12 @@ class AdamW:
         taken = self._rates.clipped(gradient)
         (first, second), rate = self._moments(point, taken), factor * self._rates.rate
         bias, root_bias = self._bias(point.step + 1)
-        root = second.sqrt()
+        never = second == 0
+        root = torch.where(never, 1.0, second).sqrt()
         bottom = root / root_bias + self._eps
-        ratio = -rate / bias * ahead.weights  # cotangent of first / bottom
+        ratio = torch.where(never, 0.0, -rate / bias * ahead.weights)  # cotangent of first / bottom
         to_first = ahead.slots[0] + ratio / bottom
-        slope = torch.where(root > 0, 0.5 / (root_bias * torch.where(root > 0, root, 1.0)), 0.0)
-        to_second = ahead.slots[1] - ratio * first / bottom.square() * slope
+        to_second = ahead.slots[1] - ratio * first / bottom.square() * 0.5 / (root_bias * root)
         to_taken = (1 - beta_1) * to_first + 2 * (1 - beta_2) * taken * to_second
         weights = ahead.weights * (1 - rate * self._rates.decay)
         behind = Point(weights, (beta_1 * to_first, beta_2 * to_second), point.step)

@@ -1,0 +1,111 @@
+"""The bilinear log loss of L2T-DLF: a loss of a distribution whose coefficients say what each mistake costs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ConfigError, ShapeError
+from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.elements import Elements
+
+# A log-probability below this marks a class that an element does not have, such as a score point of another prompt.
+_ABSENT = -5e3
+_NEVER = -1e4
+
+
+class BilinearLogLoss:
+    """l_phi(p, y) = - sigmoid(1_y^T W log p + b_y), plus a floor of cross-entropy.
+
+    W = I and b = 0 is a monotone transform of cross-entropy. The sigmoid saturates on confident mistakes, where it has
+    no gradient; the floor keeps one. Scales with more points than ``bins`` are binned, each prompt's points evenly.
+
+    Args:
+        classes: Classes or score points C of the student's distribution.
+        floor: Weight of the cross-entropy that is added.
+        bins: Most rows and columns of W; None for no limit.
+
+    Raises:
+        ConfigError: Fewer than two classes or bins.
+
+    References:
+        Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+    """
+
+    over_batch = False
+
+    def __init__(self, classes: int, *, floor: float = 0.1, bins: int | None = 12) -> None:
+        self.bins = classes if bins is None else min(classes, bins)
+        if self.bins < 2:
+            raise ConfigError(f"The bilinear loss needs at least 2 classes and bins, found {classes} and {bins}.")
+        self._floor = floor
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Coefficients of W, K x K row by row, and of b, K."""
+        return self.bins**2, self.bins
+
+    def neutral(self) -> Tensor:
+        """The coefficients W = I, b = 0, (K * K + K,)."""
+        return torch.cat([torch.eye(self.bins).reshape(-1), torch.zeros(self.bins)])
+
+    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Means of W's diagonal, of the rest of W, and of b."""
+        matrix, bias = self.unpacked(coefficients)
+        own = matrix.diagonal().sum()
+        others = (matrix.sum() - own) / (self.bins * (self.bins - 1))
+        return {"diagonal": own / self.bins, "off_diagonal": others, "bias": bias.mean()}
+
+    def unpacked(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """W, (K, K), and b, (K,).
+
+        Raises:
+            ShapeError: ``coefficients`` is not (K * K + K,).
+        """
+        if coefficients.shape != (sum(self.blocks),):
+            raise ShapeError(
+                f"The bilinear loss over {self.bins} bins expects coefficients of shape ({sum(self.blocks)},), found "
+                f"{tuple(coefficients.shape)}."
+            )
+        matrix, bias = torch.split(coefficients, list(self.blocks))
+        return matrix.view(self.bins, self.bins), bias
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """Cross-entropy of each element, for the log."""
+        return {"cross_entropy": cross_entropy(elements)}
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """The loss of each element.
+
+        Args:
+            coefficients: W and b, (K * K + K,).
+            elements: E elements with ``log_probs``, (E, C), and ``classes``.
+
+        Returns:
+            (E,), in (-1, 0) plus the floor.
+
+        Raises:
+            ShapeError: The student has no distribution, or the coefficients have another shape.
+        """
+        matrix, bias = self.unpacked(coefficients)
+        plain = cross_entropy(elements)
+        log_probs, classes = self._binned(elements)
+        answers = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
+        return self._floor * plain - torch.sigmoid(answers)
+
+    def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
+        if elements.log_probs is None or elements.classes is None:
+            raise ShapeError("The bilinear loss needs a student with a distribution; set model.head=softmax.")
+        log_probs, classes = elements.log_probs, elements.classes
+        present = log_probs > _ABSENT
+        if log_probs.shape[1] > self.bins:
+            count = present.sum(1, keepdim=True)
+            places = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
+            bins = torch.where(count > self.bins, places * self.bins // count.clamp(min=1), places)
+            inside = bins[:, :, None] == torch.arange(self.bins, device=bins.device)
+            inside = inside & present[:, :, None]
+            log_probs = torch.where(inside, log_probs[:, :, None], _NEVER).logsumexp(1)
+            classes = bins.gather(1, classes[:, None]).squeeze(1)
+            present = inside.any(1)
+        return torch.where(present, log_probs, 0.0), classes

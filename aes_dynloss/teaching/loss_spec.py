@@ -1,0 +1,97 @@
+"""Which family of losses a teacher steers, in a form that can be written beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
+from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.policies import ComponentName
+
+
+class MixtureSpec(ConfigModel):
+    """A mixture of components, each with its neutral weight."""
+
+    family: Literal["mixture"] = "mixture"
+    terms: dict[ComponentName, float] = Field(min_length=1, description="Components and their neutral weights.")
+    standardise: bool = Field(default=False, description="See the loss's configuration.")
+
+    def build(self) -> Mixture:
+        """The loss."""
+        return Mixture(list(self.terms), standardise=self.standardise)
+
+    def neutral(self) -> Tensor:
+        """The neutral weights, (K,)."""
+        return torch.tensor(list(self.terms.values()))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One block."""
+        return (len(self.terms),)
+
+    @property
+    def positive(self) -> bool:
+        """Weights stay above 0."""
+        return True
+
+
+class BilinearSpec(ConfigModel):
+    """The bilinear log loss over a distribution."""
+
+    family: Literal["bilinear"] = "bilinear"
+    classes: int = Field(ge=2, description="Score points or classes.")
+    floor: float = Field(ge=0, description="Weight of the cross-entropy beside it.")
+    bins: int = Field(ge=2, description="Most rows and columns of W.")
+
+    def build(self) -> BilinearLogLoss:
+        """The loss."""
+        return BilinearLogLoss(self.classes, floor=self.floor, bins=self.bins)
+
+    def neutral(self) -> Tensor:
+        """W = I, b = 0."""
+        return self.build().neutral()
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """W and b."""
+        return self.build().blocks
+
+    @property
+    def positive(self) -> bool:
+        """W and b may have any sign."""
+        return False
+
+
+class NetworkSpec(ConfigModel):
+    """The loss network."""
+
+    family: Literal["network"] = "network"
+    form: Literal["distribution", "scores"] = Field(description="What the student answers.")
+    width: int = Field(ge=1, description="Width of the hidden layers.")
+    hidden: int = Field(ge=1, description="Number of hidden layers.")
+    plain: float = Field(ge=0, description="Weight of the plain loss beside it.")
+
+    def build(self) -> LossNetwork:
+        """The loss."""
+        return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain)
+
+
+LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]
+
+
+def settled(measure: str) -> DynamicLoss:
+    """A component as a measure without coefficients, in units of each group's spread."""
+    return Weighted(Mixture([measure], standardise=True), torch.ones(1))
+
+
+def numbers_of(terms: Mapping[str, object]) -> dict[str, float] | None:
+    """The terms' weights if all are plain numbers; None if one is a schedule or the rest."""
+    plain = {name: weight for name, weight in terms.items() if isinstance(weight, float)}
+    return plain if len(plain) == len(terms) else None

@@ -1,0 +1,84 @@
+"""The teacher of L2T-DLF: attention over learned keys, from the student's state to the loss's coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aes_dynloss.teaching.state import StudentState
+
+_SPREAD_OF_VALUES = 0.01
+_SPREAD_OF_KEYS = 0.1
+_LEAST_POSITIVE = 0.01
+
+
+class AttentionTeacher(nn.Module):
+    """phi = V softmax(P s) for each block of coefficients.
+
+    Every column of V starts at the neutral coefficients plus a little noise: from zeros the dynamic part would never
+    receive a gradient.
+
+    Args:
+        neutral: Coefficients of the plain loss, (K,).
+        blocks: Sizes of the blocks that have keys of their own, such as W and b; they add up to K.
+        positive: Whether coefficients are kept above 0 by a softplus, as weights of a mixture are.
+        keys: Learned keys N.
+        seed: Of the first values.
+
+    References:
+        Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+    """
+
+    def __init__(
+        self, neutral: Tensor, blocks: Sequence[int] | None = None, *, positive: bool, keys: int = 10, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.blocks = tuple(blocks or (len(neutral),))
+        self.positive = positive
+        generator = torch.Generator().manual_seed(seed)
+        centre = _inverse_softplus(neutral.clamp(min=_LEAST_POSITIVE)) if positive else neutral
+        noise = torch.randn(len(neutral), keys, generator=generator)
+        self.values = nn.Parameter(centre[:, None] + _SPREAD_OF_VALUES * noise)
+        shape = (len(self.blocks), keys, StudentState.SIZE)
+        self.keys = nn.Parameter(_SPREAD_OF_KEYS * torch.randn(shape, generator=generator))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Coefficients.
+
+        Args:
+            states: States as vectors, (T, S).
+
+        Returns:
+            (T, K).
+        """
+        parts = [
+            functional.softmax(states @ keys.T, dim=1) @ values.T
+            for keys, values in zip(self.keys, torch.split(self.values, list(self.blocks)), strict=True)
+        ]
+        answer = torch.cat(parts, dim=1)
+        return functional.softplus(answer) if self.positive else answer
+
+
+class TaughtPolicy:
+    """Answers what a teacher says, without a graph.
+
+    Args:
+        teacher: From states, (T, S), to coefficients, (T, K).
+    """
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher
+
+    @torch.no_grad()
+    def coefficients(self, state: StudentState) -> Tensor:
+        """Coefficients for a state, (K,)."""
+        device = next(self.teacher.parameters()).device
+        answer: Tensor = self.teacher(state.as_tensor(device)[None])[0]
+        return answer
+
+
+def _inverse_softplus(values: Tensor) -> Tensor:
+    return values + torch.log(-torch.expm1(-values))

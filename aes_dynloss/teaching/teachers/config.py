@@ -1,0 +1,91 @@
+"""Which teacher steers a run's loss, and how it learns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.policies import ComponentName
+
+
+class TeachingConfig(ConfigModel):
+    """What all teachers that learn have in common."""
+
+    measure: ComponentName = Field(
+        default="one_minus_qwk", description="Smooth measure of the student on teacher_dev that the teacher lowers."
+    )
+    hypergradient: HypergradientConfig = Field(
+        default=HypergradientConfig(), description="How the measure is differentiated through the student's training."
+    )
+
+
+class DlfConfig(TeachingConfig):
+    """L2T-DLF: an attention teacher answers the loss's coefficients from the student's state.
+
+    References:
+        Wu et al. 2018, Learning to teach with dynamic loss functions, arXiv 1810.12081.
+    """
+
+    kind: Literal["dlf"] = Field(description="A teacher that outputs the loss's coefficients.")
+    episodes: int = Field(default=20, ge=1, description="Trainings of the student from which the teacher learns.")
+    steps: int | None = Field(
+        default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
+    )
+    learning_rate: float = Field(default=0.01, gt=0, description="Adam's, for the teacher.")
+    keys: int = Field(default=10, ge=1, description="Learned keys of its attention.")
+    floor: float = Field(
+        default=0.1, ge=0, description="With a distribution: weight of the cross-entropy beside the bilinear loss."
+    )
+    bins: int = Field(default=12, ge=2, description="With a distribution: most score points or bins of the matrix W.")
+    control: Literal["none", "frozen_mean", "random"] = Field(
+        default="none",
+        description="frozen_mean: the final student learns under the teacher's mean answer. random: under answers as "
+        "far from the plain loss in random directions. Both tell what the dynamics are worth.",
+    )
+
+
+class DlnConfig(TeachingConfig):
+    """L2T-DLN: a loss network, rewritten during the training by a recurrent teacher.
+
+    References:
+        Hai et al. 2023, Learning to teach with dynamic loss network, arXiv 2310.19313.
+    """
+
+    kind: Literal["dln"] = Field(description="A loss network that a recurrent teacher rewrites.")
+    window: int = Field(default=15, ge=1, description="Steps of the student from one teacher step to the next.")
+    dev_batch: int = Field(default=100, ge=2, description="Essays of teacher_dev in one measure.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam's, for the teacher.")
+    step_size: float = Field(default=1e-3, gt=0, description="Factor on the teacher's changes of the loss network.")
+    width: int = Field(default=40, ge=1, description="Width of the loss network's hidden layers.")
+    hidden: int = Field(default=4, ge=1, description="Number of its hidden layers.")
+    plain: float = Field(
+        default=1.0, ge=0, description="Weight of the plain loss beside the loss network; 0: the published form."
+    )
+    silent_start: bool = Field(
+        default=True, description="Start with the plain loss alone; false: the published random network."
+    )
+    teacher: Literal["lstm", "memoryless_lstm", "feed_forward"] = Field(
+        default="lstm", description="memoryless_lstm and feed_forward are controls: without memory, of the same size."
+    )
+
+
+class FrozenTeacherConfig(ConfigModel):
+    """A teacher that was trained before and no longer learns."""
+
+    kind: Literal["frozen"] = Field(default="frozen", description="A teacher that no longer learns.")
+    folder: str = Field(alias="from", description="The folder teacher/ of the run that trained it.")
+
+
+def _frozen_if_from(value: Any) -> Any:  # noqa: ANN401 - whatever a configuration holds
+    """``teacher.from=DIR`` says which kind it is."""
+    if isinstance(value, dict) and "from" in value and "kind" not in value:
+        return {"kind": "frozen", **value}
+    return value
+
+
+TeacherConfig = Annotated[
+    DlfConfig | DlnConfig | FrozenTeacherConfig, Field(discriminator="kind"), BeforeValidator(_frozen_if_from)
+]

@@ -1,0 +1,236 @@
+"""L2T-DLF's episodes: the student is trained from its start, again and again, and the teacher learns from each."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from aes_dynloss.errors import TrainingError
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
+from aes_dynloss.teaching.hypergradient.self_check import check_differences
+from aes_dynloss.teaching.state import StateTracker
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.teachers.attention import AttentionTeacher
+from aes_dynloss.teaching.teachers.config import DlfConfig
+from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import Gradient
+from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
+from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
+from aes_dynloss.training.checkpoint import read_checkpoint, write_checkpoint
+from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.optimizer_points import build_rule
+from aes_dynloss.training.plans import measure_plan, step_plan
+from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.run_log import RunLog
+
+logger = logging.getLogger(__name__)
+
+TEACHING_CHECKPOINT = "teaching.pt"
+TEACHING_LOG = "teaching.jsonl"
+
+
+@dataclass
+class Taught:
+    """What the episodes have left so far.
+
+    Args:
+        teacher: The teacher's weights in the episode that was best on dev.
+        coefficients: What it answered there, (T, K).
+        states: The states that it saw, (T, S).
+        best: The dev measure at that episode's end.
+        episodes: Episodes so far.
+    """
+
+    teacher: dict[str, Tensor] = field(default_factory=dict)
+    coefficients: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    states: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    best: float = -math.inf
+    episodes: int = 0
+
+
+@dataclass
+class _Episode:
+    """One training of the student under the teacher as it is."""
+
+    trajectory: Trajectory
+    states: Tensor
+    hypergradient: Hypergradient
+    dev: Mapping[str, float]
+
+
+class Episodes:
+    """The episodes of a run under L2T-DLF.
+
+    Every episode starts from the student's first weights, with an order of examples and dropout of its own.
+
+    Args:
+        accelerator: The run's.
+        student: The student, on its device; it is left as it was.
+        loss: The loss whose coefficients the teacher answers.
+        teacher: The teacher, on the same device; it learns.
+        train: Training examples.
+        dev: Examples of teacher_dev.
+        measure: The measure on them that the teacher lowers, without coefficients.
+        config: The teacher's settings.
+        training: The student's.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        student: Student,
+        loss: DynamicLoss,
+        teacher: AttentionTeacher,
+        train: Examples,
+        dev: Examples,
+        measure: DynamicLoss,
+        config: DlfConfig,
+        training: TrainingConfig,
+    ) -> None:
+        processes = AccelerateProcesses(accelerator)
+        self._accelerator = accelerator
+        self._live = LiveStudent(student)
+        self._objective = Objective(self._live, loss, processes)
+        measured = Objective(self._live, measure, processes, measuring=True)
+        self._measure = Measure(measured, measure_plan(accelerator, dev, all_rows(dev), training))
+        self._rule = build_rule(self._live, training)
+        self._teacher = teacher
+        self._optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate)
+        self._train = train
+        self._config = config
+        self._training = training
+        self._estimator = config.hypergradient.build()
+
+    def run(
+        self, measure: Callable[[], Mapping[str, float]], *, select_by: str, folder: Path, resume: bool = False
+    ) -> Taught:
+        """Run the episodes; afterwards the teacher has the weights of its best one.
+
+        Args:
+            measure: Measures the student as it then is on dev, as ``fit`` does it.
+            select_by: The measure that chooses the best episode.
+            folder: Where the log and the checkpoint go.
+            resume: Go on from the folder's checkpoint, if there is one.
+
+        Raises:
+            TrainingError: A measure or the teacher's gradient is no longer a number.
+        """
+        path = folder / TEACHING_CHECKPOINT
+        taught, kept = self._restored(path) if resume and path.exists() else (Taught(), 0)
+        main = self._accelerator.is_main_process
+        with (
+            RunLog(folder / TEACHING_LOG if main else None, keep=kept) as log,
+            tqdm(
+                total=self._config.episodes, initial=taught.episodes, desc="teach", unit="episode", disable=not main
+            ) as bar,
+        ):
+            while taught.episodes < self._config.episodes:
+                before = copy.deepcopy(self._teacher.state_dict())
+                with self._live.undisturbed():
+                    episode = self._episode(taught.episodes, measure, select_by)
+                self._update(episode)
+                taught.episodes += 1
+                if episode.dev[select_by] > taught.best:
+                    taught.best, taught.teacher = episode.dev[select_by], before
+                    taught.coefficients, taught.states = episode.trajectory.coefficients, episode.states
+                log.write(self._line(taught.episodes, episode))
+                bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}", "best": f"{taught.best:.3f}"})
+                bar.update()
+                self._save(path, taught, log.flushed())
+        self._teacher.load_state_dict(taught.teacher)
+        logger.info("Best dev %s of the teacher's episodes: %.4f.", select_by, taught.best)
+        return taught
+
+    def _episode(self, number: int, measure: Callable[[], Mapping[str, float]], select_by: str) -> _Episode:
+        training = self._training.model_copy(update={"seed": self._training.seed + 1000 * (number + 1)})
+        total = self._config.steps or total_steps(self._train, training)
+        steps = list(islice(_repeated(self._train, training), total))
+        plans = [
+            step_plan(self._accelerator, self._train, step, place, total, training) for place, step in enumerate(steps)
+        ]
+        tracker = StateTracker(total)
+        states: list[Tensor] = []
+        errors: list[Tensor] = []
+        torch.manual_seed(training.seed + self._accelerator.process_index)
+
+        @torch.no_grad()
+        def asked() -> Tensor:
+            states.append(tracker.state().as_tensor(self._live.device))
+            answer: Tensor = self._teacher(states[-1][None])[0]
+            return answer
+
+        def taken(place: int, gradient: Gradient) -> None:
+            tracker.step += 1
+            errors.append(gradient.error)
+            measured = steps[place].measured and place + 1 < total
+            if measured or len(errors) >= training.log_every:
+                for error in torch.stack(errors).tolist():
+                    tracker.take_error(error)
+                errors.clear()
+            if measured:
+                tracker.take_measure(measure()[select_by])
+
+        memory = self._config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
+        start = self._rule.start(self._live.weights())
+        trajectory = unroll(self._objective, self._rule, start, plans, asked, memory=memory, taken=taken)
+        dev = dict(measure())
+        check = self._config.hypergradient
+        if number == 0 and check.self_check and check.by_differences:
+            check_differences(self._objective, self._rule, trajectory, self._measure, check.difference_size)
+        hypergradient = self._estimator(self._objective, self._rule, trajectory, self._measure)
+        return _Episode(trajectory, torch.stack(states), hypergradient, dev)
+
+    def _update(self, episode: _Episode) -> None:
+        """One step of the teacher: its whole run in one backward pass, batched over the steps."""
+        answers = self._teacher(episode.states)
+        self._optimizer.zero_grad()
+        answers.backward(episode.hypergradient.coefficients.to(answers.dtype))
+        numbers = {"measure": episode.hypergradient.measure, "hypergradient": episode.hypergradient.norm}
+        for name, value in numbers.items():
+            if not math.isfinite(float(value)):
+                raise TrainingError(
+                    f"In the teacher's episode the {name} is {float(value)}, expected a finite number. Lower the "
+                    "student's learning rate or training.clip_norm, or shorten the episode by teacher.steps."
+                )
+        self._optimizer.step()
+
+    def _line(self, number: int, episode: _Episode) -> dict[str, Any]:
+        mean = self._objective.loss.watched(episode.trajectory.coefficients.mean(0))
+        return {
+            "step": number,
+            "measure": float(episode.hypergradient.measure),
+            "hypergradient_norm": float(episode.hypergradient.norm),
+            "coefficients": {name: float(value) for name, value in mean.items()},
+            "dev": dict(episode.dev),
+        }
+
+    def _save(self, path: Path, taught: Taught, log_bytes: int) -> None:
+        if self._accelerator.is_main_process:
+            content = {"taught": vars(taught), "teacher": self._teacher.state_dict(), "log_bytes": log_bytes}
+            write_checkpoint(path, {**content, "optimizer": self._optimizer.state_dict()})
+        self._accelerator.wait_for_everyone()
+
+    def _restored(self, path: Path) -> tuple[Taught, int]:
+        saved = read_checkpoint(path)
+        self._teacher.load_state_dict(saved["teacher"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        return Taught(**saved["taught"]), int(saved["log_bytes"])
+
+
+def _repeated(train: Examples, training: TrainingConfig) -> Iterator[Step]:
+    """The steps of as many epochs as are asked for."""
+    endless = training.model_copy(update={"epochs": 10**9})
+    return steps_left(train, endless, taken=0)

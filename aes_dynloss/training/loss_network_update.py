@@ -1,0 +1,124 @@
+"""L2T-DLN inside ``fit``: every so many steps the loss network and its teacher learn from those steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import Optimizer
+
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.hypergradient.estimator import Measure
+from aes_dynloss.teaching.hypergradient.self_check import check_differences
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.teachers.config import DlnConfig
+from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher
+from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
+from aes_dynloss.teaching.unrolling.storage import keep
+from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory
+from aes_dynloss.training.batching import Examples
+from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.optimizer_points import build_rule, read_point, write_point
+from aes_dynloss.training.plans import measure_plan
+from aes_dynloss.training.processes import AccelerateProcesses
+
+
+class LossNetworkUpdate:
+    """The teacher update of a run under L2T-DLN.
+
+    ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
+    ``config.window`` steps, or early where the student is measured, so that none is open in a checkpoint.
+
+    Args:
+        accelerator: The run's.
+        student: The student, on its device.
+        loss: The loss network.
+        teacher: Its weights and their teacher.
+        dev: Essays of teacher_dev.
+        measure: The measure on them, without coefficients.
+        config: The teacher's settings.
+        training: The student's.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        student: Student,
+        loss: DynamicLoss,
+        teacher: LossNetworkTeacher,
+        dev: Examples,
+        measure: DynamicLoss,
+        config: DlnConfig,
+        training: TrainingConfig,
+    ) -> None:
+        processes = AccelerateProcesses(accelerator)
+        self._accelerator = accelerator
+        self._live = LiveStudent(student)
+        self._objective = Objective(self._live, loss, processes)
+        self._measured = Objective(self._live, measure, processes, measuring=True)
+        self._rule = build_rule(self._live, training)
+        self._teacher = teacher
+        self._dev = dev
+        self._config = config
+        self._training = training
+        self._estimator = config.hypergradient.build()
+        self._memory = config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
+        self._checked = not (config.hypergradient.self_check and config.hypergradient.by_differences)
+        self._taken: list[TakenStep] = []
+        self._buffers: list[Tensor] = []
+        self._windows = 0
+
+    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """Remember a step of the window's first run."""
+        if not self._taken:
+            self._buffers = self._live.buffers()
+        point = read_point(self._live, optimizer, self._training)
+        gradient = None
+        if self._memory.gradients:
+            weights = self._live.flat([parameter.grad for parameter in self._live.parameters]).clone()
+            with self._live.undisturbed():
+                to_coefficients = self._objective.coefficient_gradient(plan, coefficients)
+            gradient = Gradient(weights.new_zeros(()), weights, to_coefficients, weights.new_zeros(()))
+        self._taken.append(TakenStep(plan, coefficients, keep(point, self._memory.storage), gradient))
+
+    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+        """At the end of a window loss network and teacher learn, and the student goes on from the second run."""
+        if len(self._taken) < self._config.window and not last:
+            return {}
+        end = read_point(self._live, optimizer, self._training)
+        trajectory = Trajectory(self._taken, end, self._memory)
+        measure = self._next_measure()
+        if not self._checked:
+            with self._live.undisturbed():
+                size = self._config.hypergradient.difference_size
+                check_differences(self._objective, self._rule, trajectory, measure, size)
+            self._checked = True
+        done = self._teacher.step(self._objective, self._rule, trajectory, self._buffers, measure, self._estimator)
+        write_point(self._live, optimizer, self._training, done.end)
+        self._live.put_buffers(done.buffers)
+        self._taken = []
+        numbers = torch.stack([done.before.double(), done.after.double(), done.hypergradient_norm.double()]).tolist()
+        return dict(zip(("measure_before", "measure_after", "hypergradient_norm"), numbers, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on between two windows."""
+        return {"teacher": self._teacher.state_dict(), "windows": self._windows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put :meth:`state_dict` back."""
+        self._teacher.load_state_dict(state["teacher"])
+        self._windows = state["windows"]
+
+    def _next_measure(self) -> Measure:
+        """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""
+        generator = np.random.default_rng([self._training.seed, 1, self._windows])
+        self._windows += 1
+        size = min(self._config.dev_batch, len(self._dev))
+        rows = generator.choice(len(self._dev), size, replace=False)
+        return Measure(self._measured, measure_plan(self._accelerator, self._dev, rows, self._training))
