@@ -89,7 +89,12 @@ def _lay_over(values: dict[str, Any], options: dict[str, Any]) -> None:
     named = {key: options[f"{option}_column"] for key, option in columns if options[f"{option}_column"] is not None}
     if named:
         values["columns"] = {**_inner(values, "columns"), **named}
-    ranges = dict(_parse_range(words) for words in options["ranges"])
+    ranges: dict[str, dict[str, str]] = {}
+    for words in options["ranges"]:
+        prompt, own = _parse_range(words)
+        if prompt in ranges:
+            raise ConfigError(f"--range names prompt {prompt!r} twice. Give each prompt one range.")
+        ranges[prompt] = own
     if ranges:
         if isinstance(values.get("prompts"), str):
             raise ConfigError("Ranges are given both in a file of prompts and by --range. Use one of the two.")

@@ -57,7 +57,7 @@ def evaluate(
     # Heavy imports here keep --help fast.
     from aes_dynloss.evaluation.columns import ColumnNames
     from aes_dynloss.evaluation.predictions import read_predictions
-    from aes_dynloss.evaluation.ranges import parse_range, read_ranges
+    from aes_dynloss.evaluation.ranges import parse_ranges, read_ranges
     from aes_dynloss.evaluation.report import build_report, report_json, write_report
     from aes_dynloss.evaluation.report_text import report_table
 
@@ -66,7 +66,7 @@ def evaluate(
         raise DataError(f"{target} is there already. Choose another --output-dir, or give --force to replace it.")
     columns = ColumnNames(id_column, prompt_column, reference_column, second_column, raw_column, score_column)
     ranges = read_ranges(prompts) if prompts is not None else {}
-    ranges |= dict(parse_range(span) for span in spans)
+    ranges |= parse_ranges(spans)
     test = read_predictions(predictions, columns=columns, references=references, ranges=ranges)
     dev_table = None if dev is None else read_predictions(dev, columns=columns, ranges=ranges)
     report = build_report(test, dev=dev_table)

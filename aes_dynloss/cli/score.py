@@ -67,6 +67,8 @@ def score(
     form = output_format(form, path)
     if path is not None and path.exists() and not force:
         raise ConfigError(f"{path} is there already. Choose another --output, or replace it by --force.")
+    if path is not None and any(path.exists() and Path(own).exists() and path.samefile(own) for own in inputs):
+        raise ConfigError(f"--output {path} is an INPUT too; its essays would be lost. Choose another --output.")
     from accelerate import Accelerator
 
     from aes_dynloss.essays.data.readers import iterate_unscored

@@ -45,9 +45,12 @@ def write_scores(windows: Iterable[ScoredWindow], form: str, path: Path | None, 
         Number of essays written.
 
     Raises:
+        ConfigError: Standard output is closed.
         DataError: The file cannot be written.
     """
     if path is None:
+        if stream is None and sys.stdout is None:
+            raise ConfigError("Standard output is closed. Name a file with --output.")
         return _written(windows, form, stream or sys.stdout.buffer)
     with replacing(path) as temporary, temporary.open("wb") as file:
         return _written(windows, form, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ def parse_ids(cells: Iterable[object], column: str, source: str) -> list[str]:
         The ids.
 
     Raises:
-        DataError: An id is blank, no text and no whole number, or holds a line break.
+        DataError: An id is blank, no text and no whole number, or holds a line break or control character.
     """
     ids = []
     for row, cell in enumerate(cells):
@@ -46,6 +47,8 @@ def parse_ids(cells: Iterable[object], column: str, source: str) -> list[str]:
         if not text.strip() or "\n" in text or "\r" in text:
             fault = "holds a line break" if text.strip() else "is blank"
             raise DataError(f"Row {row + 1} of {source}: {column} {fault}. Give every essay an id on one line.")
+        if any(unicodedata.category(sign) == "Cc" and sign != "\t" for sign in text):
+            raise DataError(f"Row {row + 1} of {source}: {column} {text!r} holds a control character. Take it out.")
         ids.append(text)
     return ids
 

@@ -57,6 +57,13 @@ class ColumnNames:
         return {role: name for role, name in values.items() if name is not None}
 
 
+def _separator_advice(columns: pd.Index[str]) -> str:
+    """What to do about a header that was written with other separators, and so is one name."""
+    if len(columns) != 1 or not {";", "\t"} & set(str(columns[0])):
+        return ""
+    return " The header is one name: save the table with commas between columns."
+
+
 def take_columns(
     cells: pd.DataFrame, names: ColumnNames, roles: Collection[str], source: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
@@ -85,5 +92,6 @@ def take_columns(
             have = ", ".join(repr(column) for column in cells.columns)
             raise DataError(
                 f"{source} has no column {name!r} for {role} (columns: {have}). Name the column that holds it."
+                f"{_separator_advice(cells.columns)}"
             )
     return pd.DataFrame(found)

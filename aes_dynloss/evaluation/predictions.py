@@ -27,6 +27,7 @@ from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.table_files import read_cells, write_table
 
 ONE_PROMPT = "all"
+LARGEST_NUMBER = 1e50
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def check_predictions(
     checked = _parsed(table, source)
     if "reference" not in checked:
         checked["reference"] = np.nan
+    _refuse_huge(checked, source)
     spans, inferred = _resolve_ranges(checked, ranges or {}, source)
     notes = [] if not inferred else [_inferred_note(spans, inferred, source)]
     unused = [prompt for prompt in ranges or {} if prompt not in spans]
@@ -177,6 +179,19 @@ def _refuse_blanks(table: pd.DataFrame, column: str, source: str) -> None:
         return
     where = row_words(int(blank.argmax()), source, table["essay_id"])
     raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")
+
+
+def _refuse_huge(table: pd.DataFrame, source: str) -> None:
+    """Refuse the first number whose square, or the sum of such, may be none."""
+    for column in NUMBER_COLUMNS:
+        if column in table:
+            huge = (table[column].abs() > LARGEST_NUMBER).to_numpy()
+            if huge.any():
+                row = int(huge.argmax())
+                raise DataError(
+                    f"{row_words(row, source, table['essay_id'])}: {column} {table[column].iloc[row]:g} is beyond "
+                    f"{LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
+                )
 
 
 def _resolve_ranges(

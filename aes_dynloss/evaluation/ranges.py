@@ -41,6 +41,21 @@ def parse_range(text: str) -> tuple[str, ScoreRange]:
     return prompt_id, ScoreRange(*numbers)
 
 
+def parse_ranges(texts: Iterable[str]) -> dict[str, ScoreRange]:
+    """Ranges as :func:`parse_range` reads them, one a prompt.
+
+    Raises:
+        ConfigError: A text is no range, or a prompt has two.
+    """
+    ranges: dict[str, ScoreRange] = {}
+    for text in texts:
+        prompt_id, score_range = parse_range(text)
+        if prompt_id in ranges:
+            raise ConfigError(f"--range names prompt {prompt_id!r} twice. Give each prompt one range.")
+        ranges[prompt_id] = score_range
+    return ranges
+
+
 def read_ranges(path: str | Path) -> dict[str, ScoreRange]:
     """Ranges from a YAML or JSON file ``{ID: {low: 1, high: 6, step: 1}, ...}``; ``step`` may be left out.
 

@@ -20,6 +20,7 @@ WITHOUT_DEV = (
     "qwk_rescaled and qwk_cut_points are null: they are fitted on the same scorer's predictions of dev essays "
     "(--dev FILE)."
 )
+_PARTS = {"prompts", "mean", "floors", "notes", "settings"}
 
 
 def build_report(
@@ -86,6 +87,24 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> None:
     """
     with replacing(Path(path)) as temporary:
         temporary.write_text(report_json(report), encoding="utf-8")
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """Read what ``write_report`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It cannot be read, or is no report.
+    """
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a report: {error}. Make it again.") from error
+    if not isinstance(report, dict) or not report.keys() >= _PARTS:
+        raise DataError(f"{path} is no report: expected {', '.join(sorted(_PARTS))} in it. Make it again.")
+    return report
 
 
 def report_json(report: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):  # It may not be there, or have a name too long to be.
             temporary.unlink()
 
 
@@ -125,7 +125,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
-            header = next(reader, None)
+            header = next((row for row in reader if row), None)
             if header is None:
                 raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
             rows: list[list[str | None]] = []

@@ -190,3 +190,8 @@ def test_help_does_not_wait_for_heavy_imports():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_two_ranges_of_a_prompt(essays):
+    with pytest.raises(ConfigError, match=r"--range names prompt '1' twice. Give each prompt one range"):
+        check(essays, "--range", "1=0:4", "--range", "1=0:5")

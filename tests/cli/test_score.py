@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -180,6 +182,7 @@ class TestRefusals:
             (["essays.csv", "--format", "parquet"], "parquet cannot be written to standard output"),
             (["essays.csv", "-o", "scores.txt"], "expected a suffix out of .csv, .jsonl, .parquet"),
             (["essays.csv", "-o", "essays.csv/x.csv"], "Cannot write essays.csv/x.csv"),
+            (["essays.csv", "-o", "./essays.csv", "--force"], "--output essays.csv is an INPUT too; its essays would"),
             (["essays.csv", "-o", "letters", "--format", "csv", "--force"], "Cannot write letters"),
         ],
     )
@@ -190,6 +193,7 @@ class TestRefusals:
         assert (outcome.code, outcome.out) == (2, "")
         assert message in outcome.error
         assert sorted(place.rglob("*")) == before
+        assert len(rows_of((place / "essays.csv").read_text())) == 30
 
     def test_a_model_that_is_none(self, place):
         assert "There is no model folder" in command("score", place / "none", place / "essays.csv").error
@@ -221,3 +225,10 @@ class TestRefusals:
     def test_standard_input_for_two(self, place, monkeypatch):
         monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
         assert "Standard input reaches one process only" in command("score", place / "model", "-").error
+
+    def test_closed_standard_output(self, place):
+        words = [sys.executable, "-m", "aes_dynloss", "score", str(place / "model"), str(place / "essays.csv")]
+        done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2
+        assert "Error: Standard output is closed. Name a file with --output." in done.stderr
+        assert "Traceback" not in done.stderr

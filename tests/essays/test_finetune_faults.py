@@ -158,3 +158,37 @@ class TestResume:
         assert outcome.code == 2
         assert "training.epochs was 2, now 3" in outcome.error
         assert "model.hidden was None, now 4" in outcome.error
+
+    def test_a_manifest_that_is_gone(self, run_yaml, stopped):
+        (stopped / "manifest.json").unlink()
+        outcome = tune(run_yaml, stopped, "--resume")
+        assert outcome.code == 2
+        assert "manifest.json is gone, so it cannot be known whether the essays are those" in outcome.error
+        assert (stopped / "checkpoint.pt").exists()
+
+
+class TestACompleteRun:
+    """What becomes of it between its end and a --resume."""
+
+    @pytest.mark.parametrize("lost", ["model", "predictions_test.csv", "manifest.json"])
+    def test_that_lost_something(self, run_yaml, tmp_path, lost):
+        assert tune(run_yaml, tmp_path / "run", "training.epochs=1").code == 0
+        (tmp_path / "run" / lost).rename(tmp_path / lost)
+        outcome = tune(run_yaml, tmp_path / "run", "training.epochs=1", "--resume")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"was complete, but lacks {lost} now. Bring back what was removed, or train again" in outcome.error
+        (tmp_path / lost).rename(tmp_path / "run" / lost)
+        assert tune(run_yaml, tmp_path / "run", "training.epochs=1", "--resume").code == 0
+
+    def test_without_a_test_part(self, run_yaml, tmp_path):
+        words = ["training.epochs=1", "data.split.fractions={train: .8, dev: .2, test: 0}"]
+        assert tune(run_yaml, tmp_path / "run", *words).code == 0
+        assert not (tmp_path / "run" / "predictions_test.csv").exists()
+        assert tune(run_yaml, tmp_path / "run", *words, "--resume").code == 0
+
+    def test_with_a_damaged_report(self, run_yaml, tmp_path):
+        assert tune(run_yaml, tmp_path / "run", "training.epochs=1").code == 0
+        (tmp_path / "run" / "report.json").write_text("{")
+        outcome = tune(run_yaml, tmp_path / "run", "training.epochs=1", "--resume")
+        assert outcome.code == 2
+        assert "report.json cannot be read as a report" in outcome.error

@@ -36,6 +36,12 @@ def test_an_id_on_two_lines(cell):
         parse_ids([cell], "essay_id", "f.csv")
 
 
+@pytest.mark.parametrize("sign", ["\0", "\x1b", "\x85"])
+def test_an_id_with_a_control_character(sign):
+    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id 'a.*' holds a control character. Take it out"):
+        parse_ids(["a\tb", f"a{sign}b"], "prompt_id", "f.csv")
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
 def test_numbers_come_through_as_text_and_as_numbers(values):
     ids = [str(row) for row in range(len(values))]

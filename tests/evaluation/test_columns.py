@@ -48,3 +48,10 @@ def test_a_named_column_may_be_optional():
 def test_one_column_for_two_roles():
     with pytest.raises(ConfigError, match="Column 'x' is named for reference and for score; name it for one"):
         ColumnNames(reference="x", score="x")
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_header_with_other_separators(sign):
+    cells = pd.DataFrame({f"essay_id{sign}raw": [f"1{sign}2"]})
+    with pytest.raises(DataError, match=r"has no column 'essay_id' for .* The header is one name: save the"):
+        take_columns(cells, ColumnNames(), ["essay_id", "raw"], "p.csv")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from aes_dynloss.errors import DataError
 from aes_dynloss.evaluation.columns import ColumnNames
 from aes_dynloss.evaluation.predictions import check_predictions, read_predictions, write_predictions
+from aes_dynloss.evaluation.report import build_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
@@ -217,3 +219,18 @@ def test_what_cannot_be_written(tmp_path, change, message):
     with pytest.raises(DataError, match=message):
         write_predictions(table, tmp_path / "p.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("column", ["raw", "rater1"])
+@pytest.mark.parametrize("number", [-1e51, 1e308])
+def test_numbers_beyond_measure(column, number):
+    """Their squares, or the sums of such, are infinite, which no report can hold."""
+    columns = {"essay_id": ["a", "b"], "prompt_id": ["1", "1"], "reference": [1, 2], "score": [1, 2]}
+    numbers = {"raw": [1.0, 2.0], "rater1": [1.0, 2.0], "rater2": [1.0, 2.0], column: [1e50, number]}
+    table = pd.DataFrame({**columns, **numbers})
+    with pytest.raises(DataError, match=rf"Row 2 of p.csv \(essay 'b'\): {column} .* is beyond 1e\+50, which is no"):
+        check_predictions(table, ranges={"1": ScoreRange(1, 6)}, source="p.csv")
+    table[column] = [1e50, -1e50]
+    checked = check_predictions(table, ranges={"1": ScoreRange(1, 6)}, source="p.csv")
+    assert "Infinity" not in json.dumps(build_report(checked, resamples=0))
+    assert "NaN" not in json.dumps(build_report(checked, resamples=0))

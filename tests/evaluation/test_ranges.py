@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.ranges import infer_range, parse_range, read_ranges, widened
+from aes_dynloss.evaluation.ranges import infer_range, parse_range, parse_ranges, read_ranges, widened
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 
@@ -95,3 +95,9 @@ def test_scores_that_tell_no_range():
 def test_widened_ranges_span_both():
     found = widened({"1": ScoreRange(2, 4), "2": ScoreRange(0, 3)}, {"1": ScoreRange(1, 3), "3": ScoreRange(0, 9)})
     assert found == {"1": ScoreRange(1, 4), "2": ScoreRange(0, 3)}
+
+
+def test_one_range_a_prompt():
+    assert parse_ranges(["1=1:6", "2=0:3"]) == {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
+    with pytest.raises(ConfigError, match=r"--range names prompt '1' twice. Give each prompt one range"):
+        parse_ranges(["1=1:6", "2=0:3", "1=1:5"])

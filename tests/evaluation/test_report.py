@@ -12,7 +12,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa
 from aes_dynloss.evaluation.calibration import fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.report import build_report, report_json, write_report
+from aes_dynloss.evaluation.report import build_report, read_report, report_json, write_report
 from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -277,3 +277,13 @@ def test_a_report_is_written_as_strict_json(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_report({"qwk": math.nan}, tmp_path / "new" / "report.json")
     assert (tmp_path / "new" / "report.json").read_text(encoding="utf-8") == text
+
+
+def test_a_report_is_read_back_or_refused(tmp_path):
+    path = tmp_path / "report.json"
+    write_report(REPORT, path)
+    assert read_report(path) == REPORT
+    for text, words in (("{", "cannot be read as a report"), ("[]", "is no report: expected floors, mean, notes")):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=words):
+            read_report(path)

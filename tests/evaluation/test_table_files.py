@@ -46,6 +46,16 @@ def test_csv_as_spreadsheets_write_it(tmp_path):
     assert read_cells(path).to_dict("list") == {"essay_id": ["a,b", 'say "so"', "two\nlines"], "raw": ["1", "2", "3"]}
 
 
+def test_blank_lines_before_a_header(tmp_path):
+    path = file(tmp_path, "t.csv", "\n\nessay_id,raw\n\n1,2\n")
+    assert read_cells(path).to_dict("list") == {"essay_id": ["1"], "raw": ["2"]}
+
+
+def test_a_name_too_long_for_its_temporary_file(tmp_path):
+    with pytest.raises(DataError, match=r"Cannot write .*: File name too long"):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / f"{'x' * 248}.csv")
+
+
 def test_jsonl_keys_that_a_line_lacks_are_blank(tmp_path):
     path = file(tmp_path, "t.jsonl", '{"essay_id": "1", "raw": 1.5}\n\n{"essay_id": 2, "score": 3, "raw": " "}\n')
     found = read_cells(path)

@@ -22,6 +22,11 @@ def _word(value: object) -> object:
 Word = Annotated[str, BeforeValidator(_word), Field(min_length=1)]
 
 
+def _dash(value: object) -> object:
+    """A lone dash as a word: YAML reads ``data.source=-`` as a list of nothing."""
+    return "-" if value == [None] else value
+
+
 def text_encoding(name: str) -> str:
     """The name of a text encoding, as it is, if there is one.
 
@@ -130,8 +135,7 @@ class SplitConfig(ConfigModel):
 class DataConfig(ConfigModel):
     """Essays and how to read them."""
 
-    source: str = Field(
-        min_length=1,
+    source: Annotated[str, Field(min_length=1), BeforeValidator(_dash)] = Field(
         description=(
             "A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files, - for standard input,"
             f" the id of a data set on the Hugging Face hub, or {BUNDLED}, which come with the package."

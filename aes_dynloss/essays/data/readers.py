@@ -11,7 +11,7 @@ from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.delimited import Quoting
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.gathering import build_table, gather_essays
-from aes_dynloss.essays.data.row_values import RowError, id_value, nearest, text_value
+from aes_dynloss.essays.data.row_values import RowError, id_value, nearest, separator_advice, text_value
 from aes_dynloss.essays.data.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.essays.data.sources import open_rows
 from aes_dynloss.essays.data.tables import source_name
@@ -111,7 +111,9 @@ def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None
     needed += [own for own in (columns.essay_id, columns.prompt_id) if own not in {"essay_id", "prompt_id"}]
     for column in needed:
         if column not in row:
-            raise DataError(f"{name} has no column {column!r}; {nearest(column, row)} Name the right one.")
+            raise DataError(
+                f"{name} has no column {column!r}; {nearest(column, row)} Name the right one.{separator_advice(row)}"
+            )
     if prompt is not None and columns.prompt_id in row:
         both = f"{name} has a column {columns.prompt_id!r}, and the prompt {prompt!r} is given for all rows"
         raise DataError(f"{both}. Give one of the two.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 
@@ -21,7 +22,8 @@ def id_value(row: Mapping[str, object], column: str) -> str:
     """An id: text as it stands, or a whole number as text.
 
     Raises:
-        RowError: It is missing, empty, of another type or on several lines, as tables of predictions cannot hold it.
+        RowError: It is missing, empty, of another type, on several lines or with control characters, as tables of
+            predictions and terminals cannot hold it.
     """
     value = _present(row, column)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -32,6 +34,9 @@ def id_value(row: Mapping[str, object], column: str) -> str:
         raise RowError(f"{column} is empty. Give each row one.")
     if "\n" in value or "\r" in value:
         raise RowError(f"{column} {_shown(value)} holds a line break. Write it on one line.")
+    controls = [sign for sign in value if unicodedata.category(sign) == "Cc" and sign != "\t"]
+    if controls:
+        raise RowError(f"{column} {_shown(value)} holds the control character U+{ord(controls[0]):04X}. Take it out.")
     return _unicode(value, column)
 
 
@@ -112,6 +117,20 @@ def nearest(name: str, known: Collection[str]) -> str:
     listed = sorted(known)
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
     return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
+
+
+def separator_advice(columns: Collection[str]) -> str:
+    """What to do about a header that was written with other separators than its file's name says, and so is one name.
+
+    Args:
+        columns: The columns found.
+
+    Returns:
+        A sentence after a blank, or nothing.
+    """
+    if len(columns) != 1 or not {";", "\t", ","} & set(next(iter(columns))):
+        return ""
+    return " The header is one name: save the table with commas between columns as .csv, or with tabs as .tsv."
 
 
 def _present(row: Mapping[str, object], column: str) -> object:

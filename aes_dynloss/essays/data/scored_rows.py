@@ -15,6 +15,7 @@ from aes_dynloss.essays.data.row_values import (
     nearest,
     number_value,
     optional_number,
+    separator_advice,
     text_value,
 )
 
@@ -85,7 +86,9 @@ class Layout:
                     advice = f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
                 if self.asap and column != self.split_column:
                     advice = "If this is not the ASAP training set, set format: table."
-                raise DataError(f"{source} has no column {column!r}; {nearest(column, row)} {advice}")
+                raise DataError(
+                    f"{source} has no column {column!r}; {nearest(column, row)} {advice}{separator_advice(row)}"
+                )
         if self.prompt is not None and self.columns.prompt_id in row:
             both = (
                 f"{source} has a column {self.columns.prompt_id!r}, and data.prompt says that all are {self.prompt!r}"

@@ -61,6 +61,8 @@ def iterate_rows(
         DataError: The source is missing, empty, damaged or of an unknown kind, at the call or while rows are taken.
     """
     if str(source) == STANDARD_INPUT:
+        if stdin is None and sys.stdin is None:
+            raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
         return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
     path = Path(source).expanduser()
     if not path.exists():
@@ -105,7 +107,8 @@ def _standard_input_rows(stream: BinaryIO, encoding: str, quoting: Quoting, on_f
         if line.strip():
             break
     rest = chain(begun, lines)
-    if begun and begun[-1].lstrip().startswith("{"):
+    # An array is no table either, but json_rows can say so.
+    if begun and begun[-1].lstrip().startswith(("{", "[{")):
         yield from json_rows(rest, name, on_fault)
     else:
         yield from delimited_rows(rest, name, delimiter=",", quoting=quoting, on_fault=on_fault)

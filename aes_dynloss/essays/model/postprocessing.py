@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.score_range import ScoreRange
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def fit_postprocessing(
     for prompt_id, score_range in ranges.items():
         mine = prompt_ids == prompt_id
         if not mine.any():
+            logger.warning("Prompt %s has no dev essays to fit %s on; its scores are plainly rounded.", prompt_id, kind)
             continue
         if kind == "rescale":
             fitted[prompt_id] = fit_rescaling(raw[mine], reference[mine])

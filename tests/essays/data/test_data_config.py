@@ -102,3 +102,11 @@ def test_an_empty_source_is_refused():
 @pytest.mark.parametrize("encoding", ["utf-8", "utf8", "cp1252", "latin-1", "utf-16", "utf-32"])
 def test_encodings(encoding):
     assert parse(f"source: a.csv\nencoding: {encoding}").encoding == encoding
+
+
+def test_a_lone_dash_is_standard_input():
+    """YAML reads it as a list of nothing, as in the override data.source=-."""
+    assert parse_yaml("-", "here") == [None]
+    assert DataConfig(source=[None]).source == "-"
+    with pytest.raises(ValidationError, match="valid string"):
+        DataConfig(source=["a"])

@@ -158,6 +158,13 @@ class TestUnscored:
         assert [fault.row for fault in log.faults] == [1, 2, 3]
         assert "'essay_id' stands in some rows only" in log.faults[1].reason
 
+    def test_semicolons(self, tmp_path):
+        (tmp_path / "t.csv").write_text("essay_id;prompt_id;text;score\n1;p;x;2\n")
+        advice = "The header is one name: save the table with commas between columns as .csv"
+        for read in (lambda path: list(iterate_unscored(path)), lambda path: read_essays(DataConfig(source=path))):
+            with pytest.raises(DataError, match=f"t.csv has no column '.*'; .* {advice}"):
+                read(str(tmp_path / "t.csv"))
+
     def test_it_streams(self):
         rows = iterate_unscored("-", stdin=io.BytesIO(b"text\nx\n" + b"y\n" * 10_000 + b"\xff"))
         assert next(rows) == ("2", None, "x")

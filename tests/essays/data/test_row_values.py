@@ -4,7 +4,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aes_dynloss.essays.data.row_values import RowError, id_value, nearest, number_value, optional_number, text_value
+from aes_dynloss.essays.data.row_values import (
+    RowError,
+    id_value,
+    nearest,
+    number_value,
+    optional_number,
+    separator_advice,
+    text_value,
+)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -32,3 +40,18 @@ def test_missing_columns():
 def test_nearest():
     assert nearest("SCORE", ["essay", "score"]) == "did you mean 'score'?"
     assert nearest("zzz", [f"a{number:02}" for number in range(30)]).endswith("'a19' and 10 more.")
+
+
+@pytest.mark.parametrize("sign", ["\0", "\x1b", "\x85"])
+def test_ids_hold_no_control_characters(sign):
+    with pytest.raises(RowError, match=f"x 'a.*' holds the control character U[+]00{ord(sign):02X}. Take it out"):
+        id_value({"x": f"a{sign}b"}, "x")
+    assert id_value({"x": "a\tb"}, "x") == "a\tb"
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"), [(["a;b"], "save the table with commas"), (["a"], ""), (["a;b", "c"], "")]
+)
+def test_a_header_that_is_one_name(columns, words):
+    assert words in separator_advice(columns)
+    assert bool(separator_advice(columns)) == bool(words)

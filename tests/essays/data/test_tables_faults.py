@@ -209,3 +209,15 @@ class TestFaults:
             DataError, match=r"^1 row of t\.csv cannot be used:\n  Row 2 of t\.csv: is odd\.\n  the end$"
         ):
             log.raise_if_any()
+
+
+def test_closed_standard_input(monkeypatch):
+    """Python has no sys.stdin in a process that was started without one."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match=r"Standard input is closed\. Lead the essays into it, or name a file"):
+        read("-")
+
+
+def test_an_array_on_standard_input():
+    with pytest.raises(DataError, match=r"^Row 1 of standard input: expected a JSON object such as .*, found \[\{"):
+        read("-", stdin=io.BytesIO(b'[{"text": "a"}, {"text": "b"}]'))

@@ -57,8 +57,10 @@ def test_each_prompt_has_its_own_rule(prompt: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prompt_without_dev_essays_is_rounded(kind: str) -> None:
+def test_a_prompt_without_dev_essays_is_rounded(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     rule = fitted(kind)
+    said = f"Prompt unseen has no dev essays to fit {kind} on; its scores are plainly rounded."
+    assert caplog.messages == ([] if kind == "none" else [said])
     assert "unseen" not in rule.fitted
     np.testing.assert_array_equal(rule.score("unseen", RANGES["unseen"], np.array([0.5, 2.4])), [1, 2])
 
