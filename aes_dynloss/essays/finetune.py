@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
@@ -26,39 +24,34 @@ from aes_dynloss.essays.manifest import build_manifest
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
-from aes_dynloss.essays.model.model_card import model_card
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
 from aes_dynloss.essays.model.prompt_scales import measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.essays.run_products import (
+    PLOTS,
+    PRODUCTS,
+    REPORT,
+    TEACHER,
+    check_kept,
+    prediction_table,
+    record_manifest,
+    remove_scratch,
+    write_products,
+)
 from aes_dynloss.essays.taught_loss import Steering
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.evaluation.floors import measure_floors
-from aes_dynloss.evaluation.predictions import write_predictions
-from aes_dynloss.evaluation.report import build_report, read_report, write_report
+from aes_dynloss.evaluation.report import read_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.loop import CHECKPOINT, fit
+from aes_dynloss.training.loop import METRICS, fit
 from aes_dynloss.training.prediction import predict
-from aes_dynloss.training.run_folder import run_folder, write_json
+from aes_dynloss.training.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 
-MODEL, REPORT, MANIFEST = "model", "report.json", "manifest.json"
-PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
-TEACHER = "teacher"
-PRODUCTS = (
-    MANIFEST,
-    MODEL,
-    TEACHER,
-    TEACHING_LOG,
-    TEACHING_CHECKPOINT,
-    PREDICTIONS_DEV,
-    PREDICTIONS_TEST,
-    REPORT,
-)
 SELECT_BY = "qwk"
 
 
@@ -104,7 +97,7 @@ def finetune(
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
-            _check_kept(config, output_dir)
+            check_kept(config, output_dir)
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
             _run(accelerator, config, output_dir, resume=resume)
@@ -114,20 +107,6 @@ def finetune(
     return FinetuneResult(output_dir, read_report(output_dir / REPORT))
 
 
-def _check_kept(config: FinetuneConfig, folder: Path) -> None:
-    """Refuse to call a run complete of which something was removed since."""
-    fractions = config.data.split.fractions
-    left = [MANIFEST, MODEL, PREDICTIONS_DEV]
-    if fractions is None or fractions.test > 0:
-        left.append(PREDICTIONS_TEST)
-    gone = [name for name in left if not (folder / name).exists()]
-    if gone:
-        raise ConfigError(
-            f"--resume: the run in {folder} was complete, but lacks {', '.join(gone)} now. Bring back what was "
-            "removed, or train again with --force."
-        )
-
-
 def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
     table = read_essays(config.data)
     splits = split_essays(table, config.data.split)
@@ -135,8 +114,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     floors = None
     if accelerator.is_main_process:
-        _remove_scratch(folder)
-        _record(build_manifest(accelerator, config, table, splits), folder, resume=resume)
+        remove_scratch(folder)
+        record_manifest(build_manifest(accelerator, config, table, splits), folder, resume=resume)
         # Before training: what is wrong with them must not come to light after it.
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
 
@@ -165,6 +144,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         )
         if accelerator.is_main_process:
             steered.write(folder / TEACHER)
+            steered.plot(folder / PLOTS, folder / METRICS)
         measured = [name for name in ("dev", "test") if name in parts]
         raw = {name: _raw(scorer, ready.select(rows[name])) for name in measured}
 
@@ -175,9 +155,9 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     )
     if accelerator.is_main_process:
         predictions: dict[str, pd.DataFrame] = {
-            name: _predictions(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
+            name: prediction_table(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
         }
-        _write_products(config, scorer, floors, predictions, folder)
+        write_products(config, scorer, floors, predictions, folder)
     accelerator.wait_for_everyone()
 
 
@@ -218,85 +198,6 @@ def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.flo
             kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[mine], points[mine]))
             ratios.append(float(sd_ratio(human[mine], raw[mine])))
     return {SELECT_BY: float(np.mean(list(kappas.values()))), "sd_ratio": float(np.mean(ratios)), **kappas}
-
-
-def _predictions(
-    scorer: EssayScorer, part: EssayTable, examples: EssayExamples, raw: NDArray[np.float64]
-) -> pd.DataFrame:
-    """A part's table of predictions."""
-    columns: dict[str, Any] = {
-        "essay_id": part.essay_ids,
-        "prompt_id": part.values("prompt_id"),
-        "reference": part.scores,
-        "raw": raw,
-        "score": scorer.score_points(raw, examples.groups),
-    }
-    for rater in part.rater_columns or ():
-        if rater != "score":
-            name = "second_reference" if rater == "second_score" else rater
-            columns[name] = np.array(part.values(rater), dtype=np.float64)
-    if scorer.model.config.max_tokens is not None:
-        columns["dropped_tokens"] = [essay.dropped for essay in examples.essays]
-    return pd.DataFrame(columns)
-
-
-def _write_products(
-    config: FinetuneConfig,
-    scorer: EssayScorer,
-    floors: dict[str, dict[str, Any]] | None,
-    predictions: Mapping[str, pd.DataFrame],
-    folder: Path,
-) -> None:
-    """Everything a run leaves behind; the report last, which marks it complete."""
-    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
-    settings = config.evaluation
-    notes = []
-    if "test" in predictions:
-        judged, dev = predictions["test"], predictions["dev"]
-    else:
-        judged, dev = predictions["dev"], None
-        notes.append("There is no test split: these figures are those of dev, on which the best weights were chosen.")
-    report = build_report(
-        judged,
-        ranges=ranges,
-        dev=dev,
-        floors=floors,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=config.training.seed,
-    )
-    report["notes"] += notes
-    for name, table in predictions.items():
-        write_predictions(table, folder / f"predictions_{name}.csv")
-    scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
-    for name in (CHECKPOINT, TEACHING_CHECKPOINT):
-        (folder / name).unlink(missing_ok=True)
-    write_report(report, folder / REPORT)
-
-
-def _remove_scratch(folder: Path) -> None:
-    """Remove what a run that was killed could not: token states, a half-written model."""
-    for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _record(manifest: dict[str, Any], folder: Path, *, resume: bool) -> None:
-    """Write the manifest; a run that has begun goes on with the same essays and splits alone."""
-    path = folder / MANIFEST
-    if resume and (folder / CHECKPOINT).exists():
-        if not path.exists():
-            raise DataError(
-                f"--resume: {path} is gone, so it cannot be known whether the essays are those that the run began "
-                "with. Bring it back, or start again with --force."
-            )
-        before = read_mapping(path)
-        for part in ("data", "split"):
-            if before.get(part) != manifest[part]:
-                raise DataError(
-                    f"--resume: the {part} differ from those that the run began with: {before.get(part)} then, "
-                    f"{manifest[part]} now. Bring them back, or start again with --force."
-                )
-    write_json(path, manifest)
 
 
 def _floors(

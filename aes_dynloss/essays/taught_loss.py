@@ -21,10 +21,12 @@ from aes_dynloss.teaching.teachers.attention import AttentionTeacher, TaughtPoli
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig
 from aes_dynloss.teaching.teachers.controls import RandomPolicy, frozen_mean
 from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
-from aes_dynloss.training.batching import Examples
+from aes_dynloss.training.batching import Examples, total_steps
 from aes_dynloss.training.episodes import Episodes, Taught
 from aes_dynloss.training.loop import NO_TEACHER, TeacherUpdate
+from aes_dynloss.training.loss_history import History, answers_over, thinned
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
+from aes_dynloss.training.loss_plots import write_loss_plots
 from aes_dynloss.training.teacher_folder import PHI, read_teacher, write_teacher
 
 
@@ -37,12 +39,24 @@ class SteeredLoss:
         policy: Who answers its coefficients.
         update: Who moves the policy while the student trains.
         write: Writes the teacher into a folder; nothing where there is none that learnt.
+        remembered: What the coefficients were over the run, where they cannot be asked of the policy again.
     """
 
     loss: DynamicLoss
     policy: LossPolicy
     update: TeacherUpdate
     write: Callable[[Path], None] = lambda _: None
+    remembered: Callable[[], History] | None = None
+
+    def plot(self, folder: Path, log: Path) -> None:
+        """Draw how the loss changed over a run.
+
+        Args:
+            folder: Where the pictures go.
+            log: The run's metrics.jsonl.
+        """
+        history = answers_over(self.policy, log) if self.remembered is None else self.remembered()
+        write_loss_plots(folder, self.loss, history, log)
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,7 @@ class Steering:
             loss,
             teacher,
             self.teacher_dev,
+            total_steps(self.train, self.config.training),
             settled(config.measure),
             config,
             self.config.training,
@@ -137,7 +152,7 @@ class Steering:
             weights: dict[str, Tensor] = {f"network.{n}": t for n, t in teacher.network.state_dict().items()}
             write_teacher(folder, "dln", spec, {PHI: teacher.phi, **weights})
 
-        return SteeredLoss(loss, teacher, update, write)
+        return SteeredLoss(loss, teacher, update, write, lambda: thinned(update.history))
 
     def _dlf_spec(self, config: DlfConfig) -> MixtureSpec | BilinearSpec:
         if self.config.model.head != "regression":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,8 +34,6 @@ from aes_dynloss.training.plans import measure_plan, step_plan
 from aes_dynloss.training.processes import AccelerateProcesses
 from aes_dynloss.training.run_log import RunLog
 
-logger = logging.getLogger(__name__)
-
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"
 
@@ -47,18 +43,12 @@ class Taught:
     """What the episodes have left so far.
 
     Args:
-        teacher: The teacher's weights in the episode that was best on dev.
-        coefficients: What it answered there, (T, K).
-        states: The states that it saw, (T, S).
-        best: The dev measure at that episode's end.
         episodes: Episodes so far.
+        coefficients: What the teacher answered in the last of them, (T, K).
     """
 
-    teacher: dict[str, Tensor] = field(default_factory=dict)
-    coefficients: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    states: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    best: float = -math.inf
     episodes: int = 0
+    coefficients: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
 
 @dataclass
@@ -117,11 +107,11 @@ class Episodes:
     def run(
         self, measure: Callable[[], Mapping[str, float]], *, select_by: str, folder: Path, resume: bool = False
     ) -> Taught:
-        """Run the episodes; afterwards the teacher has the weights of its best one.
+        """Run the episodes; no episode is chosen, the teacher is what the last has made of it.
 
         Args:
-            measure: Measures the student as it then is on dev, as ``fit`` does it.
-            select_by: The measure that chooses the best episode.
+            measure: Measures the student as it then is on dev, as ``fit`` does it; the teacher sees it in the state.
+            select_by: The measure that it sees.
             folder: Where the log and the checkpoint go.
             resume: Go on from the folder's checkpoint, if there is one.
 
@@ -138,20 +128,15 @@ class Episodes:
             ) as bar,
         ):
             while taught.episodes < self._config.episodes:
-                before = copy.deepcopy(self._teacher.state_dict())
                 with self._live.undisturbed():
                     episode = self._episode(taught.episodes, measure, select_by)
                 self._update(episode)
                 taught.episodes += 1
-                if episode.dev[select_by] > taught.best:
-                    taught.best, taught.teacher = episode.dev[select_by], before
-                    taught.coefficients, taught.states = episode.trajectory.coefficients, episode.states
+                taught.coefficients = episode.trajectory.coefficients
                 log.write(self._line(taught.episodes, episode))
-                bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}", "best": f"{taught.best:.3f}"})
+                bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}"})
                 bar.update()
                 self._save(path, taught, log.flushed())
-        self._teacher.load_state_dict(taught.teacher)
-        logger.info("Best dev %s of the teacher's episodes: %.4f.", select_by, taught.best)
         return taught
 
     def _episode(self, number: int, measure: Callable[[], Mapping[str, float]], select_by: str) -> _Episode:

@@ -24,6 +24,7 @@ from aes_dynloss.teaching.unrolling.storage import keep
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.loss_history import MOST_PLACES, History, thinned
 from aes_dynloss.training.optimizer_points import build_rule, read_point, write_point
 from aes_dynloss.training.plans import measure_plan
 from aes_dynloss.training.processes import AccelerateProcesses
@@ -41,6 +42,7 @@ class LossNetworkUpdate:
         loss: The loss network.
         teacher: Its weights and their teacher.
         dev: Essays of teacher_dev.
+        total: Steps of the run, over which progress is counted.
         measure: The measure on them, without coefficients.
         config: The teacher's settings.
         training: The student's.
@@ -53,6 +55,7 @@ class LossNetworkUpdate:
         loss: DynamicLoss,
         teacher: LossNetworkTeacher,
         dev: Examples,
+        total: int,
         measure: DynamicLoss,
         config: DlnConfig,
         training: TrainingConfig,
@@ -65,6 +68,7 @@ class LossNetworkUpdate:
         self._rule = build_rule(self._live, training)
         self._teacher = teacher
         self._dev = dev
+        self._total = total
         self._config = config
         self._training = training
         self._estimator = config.hypergradient.build()
@@ -73,6 +77,7 @@ class LossNetworkUpdate:
         self._taken: list[TakenStep] = []
         self._buffers: list[Tensor] = []
         self._windows = 0
+        self.history: History = [(0.0, teacher.phi.cpu())]
 
     def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
         """Remember a step of the window's first run."""
@@ -103,17 +108,22 @@ class LossNetworkUpdate:
         write_point(self._live, optimizer, self._training, done.end)
         self._live.put_buffers(done.buffers)
         self._taken = []
+        self.history.append((end.step / self._total, self._teacher.phi.cpu()))
+        if len(self.history) > 2 * MOST_PLACES:
+            self.history = thinned(self.history)
         numbers = torch.stack([done.before.double(), done.after.double(), done.hypergradient_norm.double()]).tolist()
         return dict(zip(("measure_before", "measure_after", "hypergradient_norm"), numbers, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on between two windows."""
-        return {"teacher": self._teacher.state_dict(), "windows": self._windows}
+        history = [list(place) for place in self.history]
+        return {"teacher": self._teacher.state_dict(), "windows": self._windows, "history": history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put :meth:`state_dict` back."""
         self._teacher.load_state_dict(state["teacher"])
         self._windows = state["windows"]
+        self.history = [(progress, phi) for progress, phi in state["history"]]
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""
