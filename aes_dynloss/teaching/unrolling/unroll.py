@@ -28,7 +28,8 @@ class Memory:
         storage: Where points are kept.
         snapshots: Keep about sqrt(T) points of T, and compute those between again: one more pass, far less memory.
         gradients: Keep every step's first derivatives, which one-sided differences read.
-        kept_graphs: Bytes for graphs of the last steps, so that walking them back needs no second forward pass.
+        kept_graphs: Bytes for graphs of the last steps, so that walking them back needs no second forward pass;
+            first derivatives are then kept too where the optimiser's adjoint reads them.
     """
 
     storage: Storage = "device"
@@ -45,7 +46,7 @@ class TakenStep:
         plan: What it read, with the random state before it.
         coefficients: The loss's coefficients, (K,).
         kept: Answers the point before it; None where it must be computed again.
-        gradient: Its first derivatives, where they were kept; always beside a product.
+        gradient: Its first derivatives, where they were kept.
         product: Exact products at it, where its graph was kept.
     """
 
@@ -159,7 +160,8 @@ def unroll(
             gradient, step.product = graphs.keep(objective, step, point)
         else:
             gradient = objective.gradient(plan, asked)
-        if memory.gradients or step.product is not None:
+        # The same steps on every process, however many graphs each has kept: walking back, they talk in one order.
+        if memory.gradients or (memory.kept_graphs and rule.needs_gradient):
             step.gradient = gradient
         steps.append(step)
         point = rule.advance(point, gradient.weights, plan.factor)
