@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.finetune import finetune
     from aes_dynloss.essays.finetune_config import FinetuneConfig
     from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
+    from aes_dynloss.evaluation.calibration import fit_rescaling
     from aes_dynloss.evaluation.predictions import read_predictions
     from aes_dynloss.evaluation.report import build_report
+    from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws
     from aes_dynloss.evaluation.score_range import ScoreRange
     from aes_dynloss.training.loop import fit
 
@@ -28,12 +31,16 @@ _HOMES = {
     "DataError": "aes_dynloss.errors",
     "EssayScorer": "aes_dynloss.essays.model.scorer",
     "FinetuneConfig": "aes_dynloss.essays.finetune_config",
+    "Paired": "aes_dynloss.evaluation.resampling",
     "ScoreRange": "aes_dynloss.evaluation.score_range",
     "ShapeError": "aes_dynloss.errors",
     "TrainingError": "aes_dynloss.errors",
+    "bootstrap_draws": "aes_dynloss.evaluation.resampling",
     "build_report": "aes_dynloss.evaluation.report",
     "finetune": "aes_dynloss.essays.finetune",
     "fit": "aes_dynloss.training.loop",
+    "fit_rescaling": "aes_dynloss.evaluation.calibration",
+    "quadratic_weighted_kappa": "aes_dynloss.evaluation.agreement",
     "read_essays": "aes_dynloss.essays.data.readers",
     "read_predictions": "aes_dynloss.evaluation.predictions",
 }
@@ -46,12 +53,16 @@ __all__ = [
     "DataError",
     "EssayScorer",
     "FinetuneConfig",
+    "Paired",
     "ScoreRange",
     "ShapeError",
     "TrainingError",
+    "bootstrap_draws",
     "build_report",
     "finetune",
     "fit",
+    "fit_rescaling",
+    "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
 ]
