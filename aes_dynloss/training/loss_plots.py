@@ -30,7 +30,7 @@ Row = tuple[int, Mapping[str, float | None]]
 Snapshots = Sequence[tuple[float, Tensor]]
 
 MOST_POINTS = 400
-# A cell's value is written up to this many bins: three matrices of more would neither be legible nor small.
+# Up to this many bins a cell's value is written; more would neither be legible nor small.
 MOST_WRITTEN_BINS = 12
 # Okabe and Ito 2008, Color universal design, without the yellow, which is faint on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
@@ -61,16 +61,14 @@ def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log:
 
     Raises:
         CheckpointError: A line of the log is no record.
-        ShapeError: The coefficients are not this loss's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, plot in loss_plots(loss, snapshots, log).items():
-        paths.append(folder / f"{name}.svg")
-        with _style():
+    plots = loss_plots(loss, snapshots, log)
+    with _style():
+        for name, plot in plots.items():
             said = {"Title": plot.title, "Description": plot.description, "Date": None}
-            plot.figure.savefig(paths[-1], format="svg", metadata=said)
-    return paths
+            plot.figure.savefig(folder / f"{name}.svg", format="svg", metadata=said)
+    return [folder / f"{name}.svg" for name in plots]
 
 
 def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, Plot]:
@@ -90,14 +88,13 @@ def plots_of_loss(loss: object, snapshots: Snapshots) -> dict[str, Plot]:  # noq
 @plots_of_loss.register(Mixture)
 def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
-    figure = _figure(title, 8.0, 4.2)
-    axes = figure.add_subplot()
+    axes = (figure := _figure(title, 8.0, 4.2)).add_subplot()
     progress = _numbers(part for part, _ in snapshots)
     weights = np.stack([_numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
-    widths = np.linspace(3.5, 1.2, len(weights))
+    widths, every = np.linspace(3.5, 1.2, len(weights)), 1 + len(snapshots) // 60
     for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):
-        axes.plot(*_thinned(progress, row), label=name, marker=marker, markersize=3 + width, linewidth=width)
+        axes.plot(*_thinned(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
     axes.set(xlabel="Progress of the training (part of all steps)", ylabel="Weight (no unit)", xlim=(-0.02, 1.02))
     _explain(axes, "Component")
     return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
@@ -109,19 +106,18 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     parts = {name: loss.unpacked(coefficients) for name, coefficients in _moments(snapshots).items()}
     largest = max(1e-6, *(float(np.nan_to_num(np.abs(_numbers(matrix))).max()) for matrix, _ in parts.values()))
     figure = _figure(title, 2.2 + 4.0 * len(parts), 7.0)
-    grid = figure.add_gridspec(2, len(parts), height_ratios=[4.2, 1.7])
-    panels = [figure.add_subplot(grid[0, place]) for place in range(len(parts))]
-    below = figure.add_subplot(grid[1, :])
+    mosaic = figure.subplot_mosaic([list(parts), ["b"] * len(parts)], height_ratios=[4.2, 1.7])
+    *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
         _draw_matrix(axes, _numbers(matrix), largest)
         axes.set(title=name, xlabel="Answered score point j (bin, 0 = lowest)")
         below.plot(_numbers(bias), label=name, marker=marker, markersize=4)
     panels[0].set_ylabel("True score point y (bin, 0 = lowest)")
     figure.colorbar(panels[0].images[0], ax=panels, label="W[y, j] (no unit)")
-    below.set(xlabel="True score point y (bin, 0 = lowest)", ylabel="b[y] (no unit)", xticks=_ticks(loss.bins))
+    below.set(xlabel="True score point y (bin, 0 = lowest)", ylabel="b[y] (no unit)")
+    below.locator_params(axis="x", integer=True, nbins=12)
     figure.legend(handles=below.lines, title="b at the", loc="outside lower center", ncols=3, frameon=False)
-    words = "Heat maps of the matrix W, on one colour scale, and curves of the vector b, early to late in the training."
-    return {"loss_matrix": Plot(figure, title, words)}
+    return {"loss_matrix": Plot(figure, title, "Heat maps of W, on one colour scale, and curves of b, early to late.")}
 
 
 @plots_of_loss.register(LossNetwork)
@@ -131,8 +127,7 @@ def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
     figure = _figure(title, 1.8 + 3.4 * len(moments), 4.2)
     panels = figure.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     for axes, (name, coefficients) in zip(panels, moments.items(), strict=True):
-        with torch.no_grad():
-            draw(axes, loss, coefficients)
+        draw(axes, loss, coefficients)
         axes.set_title(name)
     panels[0].set_ylabel(up)
     _explain(panels[-1], legend)
@@ -171,18 +166,18 @@ _FORMS = {
 
 def _draw_curve(axes: Axes, places: Tensor, values: Tensor, fixed: float) -> None:
     """A curve with a dot at the place that it is about, which lies on the grid."""
-    dot = [int((places - fixed).abs().argmin())]
-    axes.plot(_numbers(places), _numbers(values), label=f"{fixed:g}", marker="o", markevery=dot)
+    dot = int((places - fixed).abs().argmin())
+    axes.plot(_numbers(places), _numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
 
 
 def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
     axes.imshow(matrix, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
-    axes.set(xticks=_ticks(len(matrix)), yticks=_ticks(len(matrix)))
+    axes.locator_params(integer=True, nbins=12)
     axes.grid(visible=False)
     if len(matrix) > MOST_WRITTEN_BINS:
         return
     for (row, column), value in np.ndenumerate(matrix):
-        colour = "white" if abs(value) > 0.6 * largest else "black"
+        colour = "white" if abs(value) > 0.7 * largest else "black"
         words = f"{value:z.{2 if largest < 10 else 0}f}" if value else "0"
         axes.text(column, row, words, ha="center", va="center", color=colour, fontsize=min(9.0, 82 / len(matrix)))
 
@@ -206,22 +201,19 @@ def _terms_plot(log: Path) -> Plot:
     thinned = f" (a point is the mean of up to {mean} steps)" if mean > 1 else ""
     below[-1].set_xlabel(f"Optimiser step{thinned}")
     below[-1].locator_params(axis="x", integer=True)
-    words = "Component losses, training error and, of a run with a teacher, its measure and hypergradient, by step."
-    return Plot(figure, title, words)
+    return Plot(figure, title, "Component losses, training error and, where a teacher learnt, its measure, by step.")
 
 
 def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) -> None:
-    curves = {name: _thinned(*points) for name, points in columns.items()}
-    for name, (steps, values) in curves.items():
-        label, style, marked = name.replace("_", " "), _LINE_STYLES.get(name), _marked(values)
-        dot = "o" if marked else ""
-        axes.plot(steps, values, label=label, ls=style, lw=1.2, marker=dot, ms=3, markevery=marked)
-    seen = np.concatenate([np.zeros(0), *[values[np.isfinite(values)] for _, values in curves.values()]])
-    if not len(seen):
+    for name, (steps, values) in columns.items():
+        style, marked = _LINE_STYLES.get(name), _marked(values)
+        axes.plot(steps, values, label=name, ls=style, lw=1.2, marker="o" if marked else "", ms=3, markevery=marked)
+    seen = [value for _, values in columns.values() for value in values if np.isfinite(value)]
+    if not seen:
         axes.text(0.5, 0.5, "no numbers in the log", ha="center", va="center", transform=axes.transAxes)
-    elif seen.min() > 0 and seen.max() > 30 * seen.min():
+    elif min(seen) > 0 and max(seen) > 30 * min(seen):
         axes.set_yscale("log")
-    if curves:
+    if columns:
         _explain(axes, "")
 
 
@@ -232,10 +224,9 @@ def _rows(log: Path) -> dict[str, list[Row]]:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                if "terms" in record:
-                    found = {**record, "error": {"error": record["error"]}}
-                    for kind in rows.keys() & found.keys():
-                        rows[kind].append((int(record["step"]), dict(found[kind])))
+                found = {**record, "error": {"error": record["error"]}} if "terms" in record else {}
+                for kind in rows.keys() & found.keys():
+                    rows[kind].append((int(found["step"]), dict(found[kind])))
             except (ValueError, TypeError, KeyError) as error:
                 raise CheckpointError(
                     f"Line {number} of {log} is no record of a run. Remove the line, or train again with --force."
@@ -244,10 +235,10 @@ def _rows(log: Path) -> dict[str, list[Row]]:
 
 
 def _columns(rows: Sequence[Row], names: Sequence[str] = ()) -> dict[str, tuple[Numbers, Numbers]]:
-    """Steps and values of each name, by default of all that occur; null becomes NaN."""
+    """Thinned steps and values of each name, by default of all that occur; null becomes NaN."""
     steps = _numbers(step for step, _ in rows)
-    names = names or list(dict.fromkeys(name for _, row in rows for name in row))
-    return {name: (steps, _numbers(row.get(name) for _, row in rows)) for name in names}
+    found = names or dict.fromkeys(name for _, row in rows for name in row)
+    return {name: _thinned(steps, _numbers(row.get(name) for _, row in rows)) for name in found}
 
 
 def _moments(snapshots: Snapshots) -> dict[str, Tensor]:
@@ -278,10 +269,6 @@ def _marked(values: Numbers) -> list[int]:
     """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
     finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
     return [int(place) for place in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
-
-
-def _ticks(count: int) -> range:
-    return range(0, count, max(1, count // MOST_WRITTEN_BINS))
 
 
 def _explain(axes: Axes, title: str) -> None:
