@@ -141,6 +141,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
+def user_path(text: str | Path, key: str) -> Path:
+    """A path from a configuration, with ``~`` as the home folder.
+
+    Args:
+        text: The path.
+        key: Where it stands, for the message.
+
+    Raises:
+        ConfigError: It starts with the home folder of a user who is not there.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{key}: there is no user for the home folder in {text}. Write the path in full.") from None
+
+
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Lay ``key.inner=value`` over a mapping; a value is read as YAML.
 

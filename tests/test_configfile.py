@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field, ValidationError
 
-from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, parse_yaml, read_mapping, validate
+from aes_dynloss.configfile import (
+    ConfigModel,
+    apply_overrides,
+    dump_yaml,
+    parse_yaml,
+    read_mapping,
+    user_path,
+    validate,
+)
 from aes_dynloss.errors import ConfigError
 
 
@@ -283,3 +292,9 @@ def test_all_faults_at_once():
         "name: this key is required",
         "table.y.steps: input should be greater than or equal to 1, found 0",
     ]
+
+
+def test_a_path_of_a_user_who_is_not_there() -> None:
+    assert user_path("~/essays.csv", "data.source") == Path.home() / "essays.csv"
+    with pytest.raises(ConfigError, match=r"data\.source: there is no user for the home folder in ~no-such-user/x\."):
+        user_path("~no-such-user/x", "data.source")

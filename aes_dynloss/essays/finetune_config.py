@@ -10,9 +10,9 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.evaluation.floors import FLOORS
-from aes_dynloss.teaching.dynamic_loss import fields_needed
+from aes_dynloss.teaching.dynamic_loss import those_that_need
 from aes_dynloss.teaching.policies import LossConfig
-from aes_dynloss.teaching.teachers.config import DlnConfig, FrozenTeacherConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
 from aes_dynloss.training.config import TrainingConfig
 
 
@@ -40,19 +40,31 @@ class FinetuneConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_loss_fits_head(self) -> Self:
-        needs = fields_needed(list(self.loss.terms))
-        if "log_probs" in needs and self.model.head == "regression":
-            raise ValueError("the loss cross_entropy needs a distribution; set model.head to softmax or ordinal")
-        if "logits" in needs and self.model.link != "sigmoid":
-            raise ValueError("the loss binary_cross_entropy needs model.head regression with model.link sigmoid")
+        self._check_fits("the loss", list(self.loss.terms))
         return self
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
-        if self.teacher is None or isinstance(self.teacher, FrozenTeacherConfig):
+        if self.teacher is None:
             return self
-        if "log_probs" in fields_needed([self.teacher.measure]) and self.model.head == "regression":
-            raise ValueError(f"teacher.measure {self.teacher.measure} needs model.head softmax or ordinal")
+        steers_terms = isinstance(self.teacher, DlfConfig) and self.model.head == "regression"
+        if not steers_terms and self.loss != LossConfig():
+            raise ValueError(
+                "this teacher brings its own loss; leave the section loss out (with kind dlf and model.head regression "
+                "the teacher steers loss.terms)"
+            )
+        if isinstance(self.teacher, FrozenTeacherConfig):
+            return self
+        self._check_fits("teacher.measure", [self.teacher.measure])
         if isinstance(self.teacher, DlnConfig) and self.training.averaging is not None:
             raise ValueError("training.averaging has no place beside a teacher of kind dln, which rewrites weights")
         return self
+
+    def _check_fits(self, what: str, names: list[str]) -> None:
+        """Refuse components that read what the head does not give."""
+        if self.model.head == "regression":
+            for name in those_that_need("log_probs", names):
+                raise ValueError(f"{what} {name} needs a distribution; set model.head to softmax or ordinal")
+        if self.model.link != "sigmoid":
+            for name in those_that_need("logits", names):
+                raise ValueError(f"{what} {name} needs model.head regression with model.link sigmoid")

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
@@ -97,7 +98,7 @@ class Steering:
             return SteeredLoss(*self.config.loss.build(), NO_TEACHER)
         self.model.to(self.accelerator.device)
         if isinstance(teacher, FrozenTeacherConfig):
-            spec, policy = read_teacher(Path(teacher.folder).expanduser(), self.accelerator.device)
+            spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), self.accelerator.device)
             self._check_fits(spec)
             return SteeredLoss(spec.build(), policy, NO_TEACHER)
         if len(self.teacher_dev) == 0:

@@ -127,9 +127,9 @@ class Weighted:
         return self._loss(self._coefficients.to(elements.scores), elements)
 
 
-def fields_needed(names: Sequence[str]) -> set[str]:
-    """Optional fields of :class:`Elements` that these components read."""
-    return {COMPONENTS[name].needs for name in names} - {""}
+def those_that_need(field: str, names: Sequence[str]) -> list[str]:
+    """The components among these that read an optional field of :class:`Elements`."""
+    return [name for name in names if COMPONENTS[name].needs == field]
 
 
 def detached(elements: Elements) -> Elements:

@@ -21,7 +21,7 @@ from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.storage import keep
-from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory
+from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.loss_history import MOST_PLACES, History, thinned
@@ -84,6 +84,8 @@ class LossNetworkUpdate:
         if not self._taken:
             self._buffers = self._live.buffers()
         point = read_point(self._live, optimizer, self._training)
+        if self._taken:  # the second run starts from the first point as a whole
+            point = as_read(point, self._rule)
         gradient = None
         if self._memory.gradients:
             weights = self._live.flat([parameter.grad for parameter in self._live.parameters]).clone()

@@ -6,14 +6,13 @@ import json
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import command
-from forked import finish, start, stop_when
+from forked import finish, finish_together, start, stop_when
 from small_run import small_essays, write_rows, write_small_run
 
 SAME = ["metrics.jsonl", "predictions_dev.csv", "predictions_test.csv", "model/model.safetensors", "model/config.json"]
@@ -178,14 +177,7 @@ def test_output_that_cannot_be_written(place, straight):
 
 def together(place: Path, *words: object) -> None:
     """Run a command on two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        start(*words, folder=place, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)
-    ]
-    codes = [finish(process) for process in processes]
+    codes = finish_together(place, *words)
     assert codes == [0, 0], (place / "err").read_text()
 
 

@@ -80,7 +80,8 @@ def test_examples_are_valid(key: str) -> None:
 def _belongs(lines: list[str], line: str, name: str) -> bool:
     """Whether the next key below a comment is this one."""
     after = lines[lines.index(line) :]
-    return next(text for text in after if text.split(":")[0] in {"prompts", "terms", "prompt", "teacher"}).split(":")[0] == name
+    keys = (text.split(":")[0] for text in after)
+    return next(key for key in keys if key in {"prompts", "terms", "prompt", "teacher"}) == name
 
 
 def test_it_is_plain_text_of_moderate_width() -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # What a run imports, at last; nothing is computed before the fork.
-_PRELOADED = [
+PRELOADED = [
     "aes_dynloss.cli.main",
     "aes_dynloss.essays.finetune",
     "aes_dynloss.essays.model.model_folder",
@@ -39,7 +40,7 @@ def start(
         env: Further variables of its environment.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(PRELOADED)
     words = [str(argument) for argument in arguments]
     process = context.Process(target=_child, args=(words, str(folder), largest_file, dict(env)))
     process.start()
@@ -51,6 +52,19 @@ def finish(process: BaseProcess) -> int:
     process.join(120)
     assert process.exitcode is not None
     return process.exitcode
+
+
+def finish_together(folder: Path, *arguments: object) -> list[int]:
+    """Run a command on two processes that work together; the exit code of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        start(*arguments, folder=folder, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    return [finish(process) for process in processes]
 
 
 def stop_when(

@@ -17,7 +17,9 @@ from aes_dynloss.essays.samples import ESSAYS
 RANGES = {"phones": {"low": 1, "high": 6}, "river": {"low": 0, "high": 4}}
 RANGE_OPTIONS = ["--range", "phones=1:6", "--range", "river=0:4"]
 # What a run leaves behind.
-ALWAYS = {"config.yaml", "manifest.json", "metrics.jsonl", "model", "predictions_dev.csv", "report.json", ".lock"}
+ALWAYS = {
+    "config.yaml", "manifest.json", "metrics.jsonl", "model", "plots", "predictions_dev.csv", "report.json", ".lock",
+}  # fmt: skip
 EVERYTHING = ALWAYS | {"predictions_test.csv"}
 
 

@@ -79,6 +79,16 @@ class TaughtRun:
             memory=Memory(**memory),
         )
 
+    def points(self) -> list[Point]:
+        """The points before each step, the optimiser's slots included."""
+        points = [self.start]
+        with self.live.undisturbed():
+            for step in self.walk().steps[:-1]:
+                self.live.put(points[-1].weights)
+                slope = self.objective.gradient(step.plan, step.coefficients).weights
+                points.append(self.rule.advance(points[-1], slope, step.plan.factor))
+        return points
+
     def estimate(self, estimator: Estimator, **memory: Any) -> Hypergradient:
         """There and back."""
         with self.live.undisturbed():

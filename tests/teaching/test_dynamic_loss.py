@@ -6,7 +6,7 @@ from toy_elements import random_elements
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import Mixture, fields_needed
+from aes_dynloss.teaching.dynamic_loss import Mixture, those_that_need
 
 ALL = list(COMPONENTS)
 
@@ -65,6 +65,7 @@ def test_coefficients_of_another_shape(shape):
         Mixture(["mse", "stde"])(torch.ones(shape), random_elements())
 
 
-def test_fields_needed():
-    assert fields_needed(["mse", "stde", "ranking"]) == set()
-    assert fields_needed(ALL) == {"logits", "log_probs"}
+def test_those_that_need():
+    assert those_that_need("logits", ALL) == ["binary_cross_entropy"]
+    assert set(those_that_need("log_probs", ALL)) == {"cross_entropy", "smooth_error", "expected_error"}
+    assert those_that_need("log_probs", ["mse", "stde", "ranking"]) == []

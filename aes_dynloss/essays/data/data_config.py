@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from aes_dynloss.configfile import ConfigModel, read_mapping
+from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.data.delimited import Quoting
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.evaluation.score_range import ScoreRange
@@ -175,7 +174,7 @@ class DataConfig(ConfigModel):
     def _read_prompts(cls, value: object) -> object:
         """Load a file of prompts; a prompt's text may be called ``prompt`` there."""
         if isinstance(value, str):
-            value = {key: _text_renamed(entry) for key, entry in read_mapping(Path(value).expanduser()).items()}
+            value = {key: _text_renamed(entry) for key, entry in read_mapping(user_path(value, "data.prompts")).items()}
         return _words_as_keys(value) if isinstance(value, Mapping) else value
 
     @field_validator("encoding")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.delimited import Quoting
 from aes_dynloss.essays.data.rows import FaultHandler, Row, refuse
@@ -31,7 +31,7 @@ def open_rows(
         DataError: The source cannot be read.
         ConfigError: A hub split is named for a local source.
     """
-    path = ESSAYS if source == BUNDLED else Path(source).expanduser()
+    path = ESSAYS if source == BUNDLED else user_path(source, "data.source")
     like_path = source.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
     if source not in {STANDARD_INPUT, BUNDLED} and not like_path and not path.exists():
         from aes_dynloss.essays.data.hub import hub_rows, is_hub_id

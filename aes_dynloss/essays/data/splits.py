@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
@@ -64,7 +65,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
     """
     fractions = config.fractions
     if config.folds_dir is not None:
-        assigned = _by_files(table, Path(config.folds_dir).expanduser())
+        assigned = _by_files(table, user_path(config.folds_dir, "data.split.folds_dir"))
     elif config.column is not None:
         assigned = _by_column(table, config.column)
     else:

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.delimited import Quoting, check_header, delimited_rows
 from aes_dynloss.essays.data.json_lines import json_rows
@@ -64,7 +65,7 @@ def iterate_rows(
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
         return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
-    path = Path(source).expanduser()
+    path = user_path(source, "data.source")
     if not path.exists():
         raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
     if path.is_dir():

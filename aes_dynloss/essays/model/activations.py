@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.examples import EssayExamples, TokenStates
+from aes_dynloss.essays.model.feature_cache import cached_features
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.training.batching import packed
@@ -40,7 +41,8 @@ def frozen_part_computed(
     The vectors that the head sees are standardised on the way, see :func:`scale_features`.
 
     Nothing frozen: the examples as they are. A wholly frozen encoder under mean or cls pooling: pooled vectors, in
-    memory. Else hidden states of every token, float32, in a temporary file in ``scratch``.
+    memory, those in ``model.features_cache`` without computing them. Else hidden states of every token, float32, in a
+    temporary file in ``scratch``.
 
     Args:
         accelerator: The run's; each process computes what it needs for itself, pooled vectors are shared out.
@@ -51,10 +53,16 @@ def frozen_part_computed(
 
     Raises:
         ConfigError: The encoder makes something else of the stored states than of the essays: it cannot be cut.
+        CheckpointError: The features cache cannot be used.
     """
     frozen = model.config.frozen_layers
     if frozen == "all" and model.config.pooling != "attention":
-        examples = replace(examples, features=pooled_features(accelerator, model, examples))
+        cache = model.config.features_cache
+        if cache is None:
+            features = pooled_features(accelerator, model, examples)
+        else:
+            features = cached_features(accelerator, model, examples, cache, pooled_features)
+        examples = replace(examples, features=features)
     scale_features(accelerator, model, examples.select(train))
     if frozen == 0 or examples.features is not None:
         yield examples

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import CheckpointError, ConfigError
 
 
@@ -49,7 +51,7 @@ def locate_encoder(name: str) -> str:
     """
     if name in ENCODER_PACKAGES:
         return str(_package_folder(name))
-    path = Path(name).expanduser()
+    path = user_path(name, "model.encoder")
     if path.is_dir():
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
@@ -122,6 +124,12 @@ def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
 def has_vocabulary(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
     """Whether a tokenizer knows words: without its files, transformers makes one that knows special tokens alone."""
     return len(tokenizer) > 2 * len(tokenizer.all_special_ids)
+
+
+def encoder_values(encoder: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
+    """The values of an encoder's configuration; none tells where it lay or which version wrote it."""
+    values = json.loads(encoder.config.to_json_string(use_diff=False))
+    return {name: value for name, value in values.items() if name not in _OF_THE_FILE}
 
 
 def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -240,6 +248,7 @@ _OFFSET_POSITIONS = {
     "xmod",
 }
 _LONGEST_WINDOW = 4096
+_OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 _DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",

@@ -48,6 +48,12 @@ class ModelConfig(ConfigModel):
         default=0,
         description="Lowest encoder layers, with the embeddings, that do not learn; they are computed once.",
     )
+    features_cache: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder that keeps the pooled vectors of a wholly frozen encoder, so that later runs need not "
+        "compute them again; null: none.",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: slower, with less memory."
     )
@@ -63,6 +69,11 @@ class ModelConfig(ConfigModel):
             raise ValueError("frozen_layers must be 0 or more, or all")
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
+        if self.features_cache is not None and (self.frozen_layers != "all" or self.pooling == "attention"):
+            raise ValueError(
+                "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "
+                "pooling to mean or cls, or leave it out"
+            )
         if self.gradient_checkpointing and self.frozen_layers == "all":
             raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:

@@ -15,7 +15,13 @@ from pydantic import ValidationError
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.encoders import build_encoder, check_vocabulary, file_sha256, has_vocabulary
+from aes_dynloss.essays.model.encoders import (
+    build_encoder,
+    check_vocabulary,
+    encoder_values,
+    file_sha256,
+    has_vocabulary,
+)
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.prompt_scales import PromptScale
@@ -131,16 +137,13 @@ def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
 
 
 def _config_values(scorer: EssayScorer) -> dict[str, Any]:
-    encoder = json.loads(scorer.model.encoder.config.to_json_string(use_diff=False))
-    for name in ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"):
-        encoder.pop(name, None)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": scorer.model.config.model_dump(mode="json"),
+        "model": scorer.model.config.model_dump(mode="json", exclude={"features_cache"}),  # a place of training
         "prompts": [asdict(scale) for scale in scorer.model.scales],
         "postprocessing": scorer.postprocessing.to_dict(),
-        "encoder": encoder,
+        "encoder": encoder_values(scorer.model.encoder),
     }
 
 

@@ -36,13 +36,13 @@ class OneStep:
         """See :class:`Estimator`."""
         coefficients = torch.zeros_like(trajectory.coefficients)
         after, last = trajectory.end, None
+        nothing = tuple(torch.zeros_like(slot) for slot in after.slots)
         for number, step, point in trajectory.backwards(objective, rule):
             if step.gradient is None and rule.needs_gradient:
                 raise ConfigError("The one-step estimator needs the run's gradients here (Memory.gradients).")
             value, slope = measure.gradient(after.weights)
             last = value if last is None else last
             known = step.gradient.weights if step.gradient is not None else None
-            nothing = tuple(torch.zeros_like(slot) for slot in after.slots)
             _, cotangent = rule.pull_back(point, known, step.plan.factor, Point(slope, nothing, after.step))
             norm = cotangent.norm()
             if norm > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_serializer
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
@@ -77,6 +77,11 @@ class FrozenTeacherConfig(ConfigModel):
 
     kind: Literal["frozen"] = Field(default="frozen", description="A teacher that no longer learns.")
     folder: str = Field(alias="from", description="The folder teacher/ of the run that trained it.")
+
+    @model_serializer
+    def _by_its_keys(self) -> dict[str, str]:
+        """As it is read, so that a written configuration repeats the run."""
+        return {"kind": self.kind, "from": self.folder}
 
 
 def _frozen_if_from(value: Any) -> Any:  # noqa: ANN401 - whatever a configuration holds

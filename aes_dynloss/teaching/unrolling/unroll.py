@@ -106,12 +106,17 @@ class Trajectory:
             raise ValueError("A stretch begins at a step whose point was kept.")
         point = kept()
         for number in range(start, end):
-            yield number, point
+            yield number, as_read(point, rule)
             if number + 1 < end:
                 step = self.steps[number]
                 objective.live.put(point.weights)
                 gradient = step.gradient or objective.gradient(step.plan, step.coefficients)
                 point = rule.advance(point, gradient.weights, step.plan.factor)
+
+
+def as_read(point: Point, rule: UpdateRule) -> Point:
+    """What is read of a point on the way back: its slots only where the rule's adjoint needs them."""
+    return point if rule.needs_slots else replace(point, slots=())
 
 
 def unroll(
@@ -155,7 +160,10 @@ def unroll(
     for number, given in enumerate(plans):
         asked = coefficients().detach()
         plan = given if given.random is not None else replace(given, random=random_state(objective.live.device))
-        step = TakenStep(plan, asked, keep(point, memory.storage) if number % stride == 0 else None)
+        kept = None
+        if number % stride == 0:
+            kept = keep(point if stride > 1 or number == 0 else as_read(point, rule), memory.storage)
+        step = TakenStep(plan, asked, kept)
         if graphs.has_room(number) and objective.is_one_graph(plan):
             gradient, step.product = graphs.keep(objective, step, point)
         else:

@@ -31,12 +31,17 @@ class Point:
 class UpdateRule(Protocol):
     """From a point and a gradient to the next point.
 
-    A rule that ``needs_gradient`` has an adjoint that depends on the gradient (and on the slots) of its step.
+    A rule that ``needs_gradient`` has an adjoint that depends on the gradient of its step, one that ``needs_slots`` on
+    the slots before it.
     """
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether :meth:`pull_back` reads gradient and slots."""
+        """Whether :meth:`pull_back` reads the gradient."""
+
+    @property
+    def needs_slots(self) -> bool:
+        """Whether :meth:`pull_back` reads the point's slots."""
 
     def start(self, weights: Tensor) -> Point:
         """The point before the first step."""
@@ -110,6 +115,8 @@ class Sgd:
         hyperparameter optimization through reversible learning (the adjoint under momentum).
     """
 
+    needs_slots = False
+
     def __init__(self, rates: Rates, momentum: float = 0.0) -> None:
         self._rates = rates
         self._momentum = momentum
@@ -161,6 +168,7 @@ class AdamW:
     """
 
     needs_gradient = True
+    needs_slots = True
 
     def __init__(self, rates: Rates, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self._rates = rates

@@ -14,10 +14,8 @@ from aes_dynloss.teaching.hypergradient.one_step import OneStep
 
 def step_by_step(run):
     """Exact hypergradients of runs of one step, from each point of the run."""
-    with run.live.undisturbed():
-        points = [step.kept() for step in run.walk().steps]
     rows = []
-    for number, point in enumerate(points):
+    for number, point in enumerate(run.points()):
         part = slice(number, number + 1)
         alone = type(run)(run.objective, run.rule, point, run.plans[part], run.phi[part], run.measure)
         rows.append(alone.estimate(Exact()).coefficients)

@@ -165,3 +165,14 @@ def test_graphs_of_recomputed_activations_are_refused():
 
 def test_nothing_is_remembered_that_was_not_asked_for():
     assert Memory() == Memory(storage="device", snapshots=False, gradients=False, kept_graphs=0)
+
+
+@pytest.mark.parametrize(("rule", "kept"), [("momentum", [1, 0, 0, 0]), ("adamw", [2, 2, 2, 2])])
+def test_slots_are_kept_only_where_the_way_back_reads_them(rule, kept):
+    """Else they would double what a trajectory takes; the first point is whole, so that a run can start again."""
+    run = taught_run(rule=rule, steps=4)
+    with run.live.undisturbed():
+        trajectory = run.walk()
+        walked = [len(point.slots) for _, _, point in trajectory.backwards(run.objective, run.rule)]
+    assert [len(step.kept().slots) for step in trajectory.steps] == kept
+    assert walked == ([0] * 4 if rule == "momentum" else [2] * 4)

@@ -1,0 +1,268 @@
+"""The rows of ``hypergradient_cost.py``: a BERT with random weights, and each way to a hypergradient of its run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.dynamic_loss import Mixture, Weighted
+from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.hypergradient.estimator import Measure
+from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.processes import Alone
+from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.teaching.unrolling.unroll import unroll
+from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd
+
+RATE, DECAY, MOMENTUM = 0.01, 1e-4, 0.9
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A student's size and a batch's, (batch, length)."""
+
+    layers: int
+    width: int
+    heads: int
+    words: int = 30522
+    length: int = 128
+    batch: int = 16
+
+
+SHAPES = {
+    "small": Shape(4, 128, 4, words=7800),
+    "minilm": Shape(6, 384, 12),
+    "bert-base": Shape(12, 768, 12, length=512),
+}
+TINY = Shape(1, 16, 2, words=50, length=8, batch=2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a row runs on; ``graph_mib`` is the size of a step's graph, where that is known."""
+
+    shape: Shape
+    steps: int
+    device: str
+    precision: str
+    attention: str
+    graph_mib: float = 1.0
+
+
+class BertStudent(nn.Module):
+    """BERT with random weights, mean pooling and one score."""
+
+    def __init__(self, shape: Shape, attention: str) -> None:
+        from transformers import BertConfig, BertModel
+
+        super().__init__()
+        config = BertConfig(
+            vocab_size=shape.words,
+            num_attention_heads=shape.heads,
+            hidden_size=shape.width,
+            intermediate_size=4 * shape.width,
+            num_hidden_layers=shape.layers,
+        )
+        config._attn_implementation = attention
+        self.encoder = BertModel(config, add_pooling_layer=False)
+        self.head = nn.Linear(shape.width, 1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Scores, (B, 1)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask[:, :, None]
+        answer: Tensor = self.head((hidden * mask).sum(1) / mask.sum(1)).float()
+        return answer
+
+    def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
+        """See :class:`aes_dynloss.teaching.student.Student`."""
+        whole = torch.zeros_like(targets), torch.ones_like(targets)
+        return Elements(outputs[:, 0], targets, groups, *whole)
+
+    def parameter_stack(self) -> list[list[tuple[str, nn.Parameter]]]:
+        """One layer is enough here."""
+        return [list(self.named_parameters())]
+
+    def as_module(self) -> nn.Module:
+        """Itself."""
+        return self
+
+
+class Precise(Alone):
+    """One process, forward passes in a given precision."""
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self._device, self._precision = device, precision
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision."""
+        if self._precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+
+class Bench:
+    """A fresh student with T steps to take; the same numbers every time."""
+
+    def __init__(self, setting: Setting) -> None:
+        torch.manual_seed(0)
+        shape, self.steps, self.graph_mib = setting.shape, setting.steps, setting.graph_mib
+        self.device = torch.device(setting.device)
+        self.student = BertStudent(shape, setting.attention).to(self.device)
+        processes = Precise(self.device, setting.precision)
+        self.loss = Mixture(("mse", "mae"))
+        self.live = LiveStudent(self.student)
+        self.objective = Objective(self.live, self.loss, processes)
+        self.plans = [self._plan(shape) for _ in range(self.steps)]
+        self.dev_error = Weighted(Mixture(("mse",)), torch.ones(1))
+        self.measure = Measure(Objective(self.live, self.dev_error, processes, measuring=True), self._plan(shape))
+        self.rule = Sgd(Rates(self._number(RATE), self._number(DECAY)), MOMENTUM)
+        self.start = self.rule.start(self.live.weights())
+        self.phi = torch.tensor([0.7, 0.3], device=self.device)
+        self.teacher = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2), nn.Softplus()).to(self.device)
+
+    def _number(self, value: float) -> Tensor:
+        return torch.tensor(value, device=self.device)
+
+    def _plan(self, shape: Shape) -> StepPlan:
+        words = torch.randint(1, shape.words, (shape.batch, shape.length))
+        index = torch.arange(shape.batch)
+        inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+        batch = Batch(inputs, torch.rand(shape.batch), torch.zeros_like(index), index)
+        return StepPlan((batch.to(self.device),), shape.batch)
+
+    def value(self, module: Callable[..., Tensor], plan: StepPlan, phi: Tensor | None) -> Tensor:
+        """The loss of a step, or the dev measure where phi is None, of a module in the libraries' hands."""
+        batch = plan.batches[0]
+        with self.objective.processes.autocast():
+            outputs = module(**batch.inputs)
+        elements = self.student.elements(outputs, batch.targets, batch.groups)
+        return (self.dev_error(self.phi, elements) if phi is None else self.loss(phi, elements)).mean()
+
+    def graph_size(self) -> float:
+        """MiB of the graph of a step that can be differentiated once more."""
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            self.objective.product(self.plans[0], self.phi, weights=self.start.weights)
+        return sum(sizes.values()) / MIB
+
+
+def plain(bench: Bench, policy: Callable[[Tensor], Tensor] | None = None) -> None:
+    """Training steps, their coefficients fixed or from a teacher that learns nothing."""
+    point, state = bench.start, torch.zeros(5, device=bench.device)
+    for plan in bench.plans:
+        with torch.no_grad():
+            phi = bench.phi if policy is None else policy(state)
+        gradient = bench.objective.gradient(plan, phi)
+        point = bench.rule.advance(point, gradient.weights, plan.factor)
+        bench.live.put(point.weights)
+        state = torch.stack([gradient.value, gradient.error, *phi, gradient.value])
+
+
+def torch_optim(bench: Bench) -> None:
+    """What torch alone takes for the same steps, as a measure of what plain steps cost here."""
+    optimizer = torch.optim.SGD(bench.student.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    for plan in bench.plans:
+        optimizer.zero_grad()
+        torch.autograd.backward(bench.value(bench.student, plan, bench.phi))
+        optimizer.step()
+
+
+def by_config(config: HypergradientConfig, *, last: float = 0.0, graphs: float = 0.0) -> Callable[[Bench], Tensor]:
+    """A row that unrolls and walks back: the last steps alone, or with graphs kept of them, both as parts of T."""
+
+    def run(bench: Bench) -> Tensor:
+        changes: dict[str, object] = {}
+        if last:
+            changes = {"estimator": "truncated", "last": max(1, int(last * bench.steps))}
+        if graphs:
+            changes = {"graph_budget": 1 + math.ceil(graphs * bench.steps * bench.graph_mib)}
+        given = HypergradientConfig.model_validate({**config.model_dump(), **changes})
+        memory = given.memory(needs_gradient=bench.rule.needs_gradient)
+        with bench.live.undisturbed():
+            trajectory = unroll(bench.objective, bench.rule, bench.start, bench.plans, lambda: bench.phi, memory=memory)
+            return given.build()(bench.objective, bench.rule, trajectory, bench.measure).coefficients
+
+    return run
+
+
+def by_torchopt(bench: Bench) -> Tensor:
+    """One graph by torchopt."""
+    torchopt = import_module("torchopt")
+    optimizer = torchopt.MetaSGD(bench.student, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    phis = [bench.phi.clone().requires_grad_() for _ in bench.plans]
+    with twice_differentiable():
+        for plan, phi in zip(bench.plans, phis, strict=True):
+            optimizer.step(bench.value(bench.student, plan, phi))
+        bench.student.eval()
+        return torch.stack(torch.autograd.grad(bench.value(bench.student, bench.measure.plan, None), phis))
+
+
+def by_higher(bench: Bench) -> Tensor:
+    """One graph by higher."""
+    higher = import_module("higher")
+    optimizer = torch.optim.SGD(bench.student.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    phis = [bench.phi.clone().requires_grad_() for _ in bench.plans]
+    with twice_differentiable(), higher.innerloop_ctx(bench.student, optimizer) as (functional, stepper):
+        for plan, phi in zip(bench.plans, phis, strict=True):
+            stepper.step(bench.value(functional, plan, phi))
+        functional.eval()
+        return torch.stack(torch.autograd.grad(bench.value(functional, bench.measure.plan, None), phis))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured.
+
+    Args:
+        run: Takes the steps; answers the hypergradient, (T, K), where there is one.
+        cost: The goal for its time on a CPU, in plain steps a step.
+        copies: The goal for its memory: 3.2 plain and so many copies of the weights, of T.
+        graphs: Graphs that it keeps, as a part of T; where they do not fit into half of free memory it is left out.
+        library: The library that it needs.
+        few: Whether a few steps show its peak.
+    """
+
+    run: Callable[[Bench], Tensor | None]
+    cost: float | None = None
+    copies: Callable[[int], float] | None = None
+    graphs: float = 0.0
+    library: str | None = None
+    few: bool = False
+
+
+def _config(**settings: object) -> HypergradientConfig:
+    return HypergradientConfig.model_validate(settings)
+
+
+ROWS = {
+    "plain": Row(plain, few=True),
+    "torch.optim": Row(torch_optim, few=True),
+    "frozen teacher": Row(lambda bench: plain(bench, bench.teacher), cost=1.05, few=True),
+    "exact": Row(by_config(_config()), cost=4.4, copies=float),
+    "exact with half the graphs": Row(by_config(_config(), graphs=0.5), cost=3.9, graphs=0.5),
+    "exact with snapshots": Row(by_config(_config(snapshots=True)), copies=lambda steps: 3 * math.sqrt(steps)),
+    "truncated to T/4": Row(by_config(_config(), last=0.25)),
+    "central": Row(by_config(_config(estimator="central")), cost=3.3),
+    "one_sided": Row(by_config(_config(estimator="one_sided")), cost=2.2),
+    "one_step": Row(by_config(_config(estimator="one_step")), cost=2.9),
+    "unrolled_graph": Row(by_config(_config(estimator="unrolled_graph")), graphs=1.0),
+    "torchopt": Row(by_torchopt, graphs=1.0, library="torchopt"),
+    "higher": Row(by_higher, graphs=1.0, library="higher"),
+}

@@ -1,0 +1,111 @@
+"""Features caches, scorers on a tiny encoder that use them, and processes that add to them."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from forked import PRELOADED
+from safetensors.numpy import load_file
+from tiny_scorer import TWO_PROMPTS
+from torch import Tensor
+
+from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
+from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.tokenization import Chunker
+
+TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 9, "phones 42", "a walk to the river " * 4]
+
+
+def model_of(encoder: Path, folder: Path | None, **config: object) -> ScoringModel:
+    cache = str(folder) if folder is not None else None
+    made = ModelConfig(encoder=str(encoder), frozen_layers="all", features_cache=cache, **config)
+    return ScoringModel(load_encoder(str(encoder)), made, TWO_PROMPTS).eval()
+
+
+def essays_of(encoder: Path, texts: list[str], *, window: int = 16, max_tokens: int | None = None) -> EssayExamples:
+    """Examples of texts, prompts in turn."""
+    tokenizer = load_tokenizer(str(encoder))
+    groups = np.arange(len(texts)) % len(TWO_PROMPTS)
+    chunks = Chunker(tokenizer, window, max_tokens)(texts)
+    return EssayExamples(chunks, groups, np.zeros(len(texts)), int(tokenizer.pad_token_id))
+
+
+@contextmanager
+def counted(model: ScoringModel) -> Iterator[list[int]]:
+    """Chunks of each call of the encoder."""
+    calls: list[int] = []
+    hook = model.encoder.register_forward_pre_hook(
+        lambda _, __, named: calls.append(len(named["input_ids"])), with_kwargs=True
+    )
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def features_of(accelerator: Accelerator, model: ScoringModel, essays: EssayExamples) -> tuple[Tensor, int]:
+    """The vectors that a run trains on, and how many chunks its encoder saw for them."""
+    every = np.arange(len(essays))
+    with counted(model) as calls, frozen_part_computed(accelerator, model, essays, every, Path("none")) as ready:
+        assert ready.features is not None
+        return ready.features, sum(calls)
+
+
+def chunks_in(essays: EssayExamples) -> int:
+    return int(essays.sequences.sum())
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.glob("*.safetensors")
+    return path
+
+
+def kept_in(path: Path) -> int:
+    return len(load_file(path)["digests"])
+
+
+def digest_of(number: int) -> bytes:
+    """A made-up essay's digest."""
+    return number.to_bytes(32, "big")
+
+
+def add_one_by_one(cache: FeatureCache, numbers: Iterable[int], begun: Event | None = None) -> None:
+    """Add a vector of each number, all of whose elements are that number; say that it begins."""
+    if begun is not None:
+        begun.set()
+    for number in numbers:
+        cache.add({digest_of(number): np.full(cache.width, number, dtype=np.float32)})
+
+
+def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProcess, Event]:
+    """Start a process that adds; the event says that it has begun."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    begun = context.Event()
+    process = context.Process(target=add_one_by_one, args=(cache, list(numbers), begun))
+    process.start()
+    return process, begun
+
+
+def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> FeatureCache:
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = FeatureCache(folder / "made.safetensors", '{"pooling": "mean"}', width)
+    add_one_by_one(cache, numbers)
+    return cache
+
+
+def flipped(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
