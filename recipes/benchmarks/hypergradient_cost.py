@@ -25,13 +25,14 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from hypergradient_rows import MIB, ROWS, SHAPES, TINY, Bench, Row, Setting, Shape, plain
+from hypergradient_rows import MIB, ROWS, SHAPES, TINY, Bench, Row, Setting, Shape, Suite, plain
 from torch import Tensor
 
 logger = logging.getLogger("hypergradient_cost")
 
 # Plain steps that are timed on either side of a row.
 PLAIN_STEPS = 5
+SUITE = Suite(__file__, Bench, ROWS)
 COLUMNS = ("T", "row", "cost", "by CPU time", "goal", "peak MiB", "x plain", "goal MiB", "off exact")
 
 
@@ -73,37 +74,42 @@ def _clocks(device: torch.device) -> Tensor:
     return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
 
 
-def time_round(setting: Setting, found: dict[str, Found]) -> None:
-    """Time every row once, between plain steps."""
-    exact: Tensor | None = None
+def time_round(setting: Setting, found: dict[str, Found], suite: Suite) -> dict[str, Tensor]:
+    """Time every row once, between plain steps; what the rows answered."""
+    answers: dict[str, Tensor] = {}
     few = replace(setting, steps=min(PLAIN_STEPS, setting.steps))
-    before, _ = timed(plain, Bench(few))
+    before, _ = timed(plain, suite.bench(few))
     for name, entry in found.items():
         if entry.failed:
             continue
         try:
-            seconds, answer = timed(ROWS[name].run, Bench(setting))
+            seconds, answer = timed(suite.rows[name].run, suite.bench(setting))
         except Exception as error:  # a library that fails on this torch must not end the table
             entry.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:100]
             continue
-        after, _ = timed(plain, Bench(few))
+        after, _ = timed(plain, suite.bench(few))
         clock, cpu = (2 * seconds / (before + after)).tolist()
         entry.costs.append(clock)
         entry.cpu_costs.append(cpu)
         before = after
-        exact = answer if name == "exact" else exact
-        if answer is not None and exact is not None:
-            entry.off = float((answer - exact).norm() / exact.norm())
+        if answer is not None:
+            answers[name] = answer
         logger.info("T = %d, %s: %.2f by the clock, %.2f by CPU time", setting.steps, name, clock, cpu)
+    return answers
 
 
-def peak_in_child(setting: Setting, name: str) -> float:
-    """Peak memory of a row in MiB, in a process of its own; it is this program that runs there.
+def distance(answer: Tensor, reference: Tensor) -> float:
+    """How far an answer lies from the reference, as a part of it."""
+    return float((answer - reference).norm() / reference.norm())
+
+
+def peak_in_child(setting: Setting, name: str, program: str) -> float:
+    """Peak memory of a row in MiB, in a process of its own, where the benchmark's program runs.
 
     Large blocks go straight back to the system there, so that the peak is not blurred by what the allocator holds back.
     """
     order = json.dumps({"setting": asdict(setting), "row": name})
-    command = [sys.executable, __file__, "--child", order]
+    command = [sys.executable, program, "--child", order]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
@@ -111,13 +117,13 @@ def peak_in_child(setting: Setting, name: str) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def peak_here(order: str) -> float:
+def peak_here(order: str, suite: Suite) -> float:
     """Peak memory of a row in MiB, in this process; a tiny student goes first, so that all is imported."""
     torch.set_num_threads(1)
     given = json.loads(order)
     setting = Setting(**{**given["setting"], "shape": Shape(**given["setting"]["shape"])})
-    run = ROWS[given["row"]].run
-    run(Bench(replace(setting, shape=TINY, steps=4)))
+    run = suite.rows[given["row"]].run
+    run(suite.bench(replace(setting, shape=TINY, steps=4)))
     gc.collect()
     cuda = setting.device.startswith("cuda")
     if cuda:
@@ -126,7 +132,7 @@ def peak_here(order: str) -> float:
     else:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
         idle = _resident("VmRSS")
-    run(Bench(setting))
+    run(suite.bench(setting))
     return ((torch.cuda.max_memory_allocated() if cuda else _resident("VmHWM")) - idle) / MIB
 
 
@@ -135,13 +141,13 @@ def _resident(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) * 1024
 
 
-def measure_memory(setting: Setting, found: dict[str, Found]) -> None:
+def measure_memory(setting: Setting, found: dict[str, Found], suite: Suite) -> None:
     """Peak memory of every row."""
 
     def peak(entry: Found) -> None:
-        few = replace(setting, steps=min(setting.steps, 10)) if ROWS[entry.row].few else setting
+        few = replace(setting, steps=min(setting.steps, 10)) if suite.rows[entry.row].few else setting
         try:
-            entry.mib = peak_in_child(few, entry.row)
+            entry.mib = peak_in_child(few, entry.row, suite.program)
         except RuntimeError as error:
             entry.failed = entry.failed or str(error)[:100]
         logger.info("T = %d, %s: peak of %s MiB", setting.steps, entry.row, entry.mib and round(entry.mib))
@@ -205,9 +211,11 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         found = {name: Found(steps, name, failed=left_out(ROWS[name], here)) for name in names}
         everything += found.values()
         for _ in range(options.rounds):
-            time_round(here, found)
+            answers = time_round(here, found, SUITE)
+            for name in answers if "exact" in answers else ():
+                found[name].off = distance(answers[name], answers["exact"])
         if options.memory:
-            measure_memory(here, found)
+            measure_memory(here, found, SUITE)
     sys.stdout.write(table(everything, copy_mib) + "\n")
     facts = {"torch": torch.__version__, "copy_mib": copy_mib, "graph_mib": setting.graph_mib, **vars(options)}
     return {**facts, "rows": [asdict(entry) for entry in everything]}
@@ -230,7 +238,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        sys.stdout.write(f"{peak_here(options.child)}\n")
+        sys.stdout.write(f"{peak_here(options.child, SUITE)}\n")
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if options.device == "auto":

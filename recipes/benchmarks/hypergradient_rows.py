@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aes_dynloss.teaching.batch import Batch
-from aes_dynloss.teaching.dynamic_loss import Mixture, Weighted
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
@@ -113,23 +113,36 @@ class Precise(Alone):
 
 
 class Bench:
-    """A fresh student with T steps to take; the same numbers every time."""
+    """A fresh student with T steps to take; the same numbers every time.
 
-    def __init__(self, setting: Setting) -> None:
+    Args:
+        setting: What it runs on.
+        loss: The student's loss; None for a mixture of two.
+        phi: Its coefficients, (K,).
+        momentum: The optimiser's.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        loss: DynamicLoss | None = None,
+        phi: Tensor | None = None,
+        momentum: float = MOMENTUM,
+    ) -> None:
         torch.manual_seed(0)
         shape, self.steps, self.graph_mib = setting.shape, setting.steps, setting.graph_mib
         self.device = torch.device(setting.device)
         self.student = BertStudent(shape, setting.attention).to(self.device)
         processes = Precise(self.device, setting.precision)
-        self.loss = Mixture(("mse", "mae"))
+        self.loss: DynamicLoss = loss or Mixture(("mse", "mae"))
         self.live = LiveStudent(self.student)
         self.objective = Objective(self.live, self.loss, processes)
         self.plans = [self._plan(shape) for _ in range(self.steps)]
         self.dev_error = Weighted(Mixture(("mse",)), torch.ones(1))
         self.measure = Measure(Objective(self.live, self.dev_error, processes, measuring=True), self._plan(shape))
-        self.rule = Sgd(Rates(self._number(RATE), self._number(DECAY)), MOMENTUM)
+        self.rule = Sgd(Rates(self._number(RATE), self._number(DECAY)), momentum)
         self.start = self.rule.start(self.live.weights())
-        self.phi = torch.tensor([0.7, 0.3], device=self.device)
+        self.phi = (torch.tensor([0.7, 0.3]) if phi is None else phi).to(self.device)
         self.teacher = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2), nn.Softplus()).to(self.device)
 
     def _number(self, value: float) -> Tensor:
@@ -172,7 +185,8 @@ def plain(bench: Bench, policy: Callable[[Tensor], Tensor] | None = None) -> Non
         gradient = bench.objective.gradient(plan, phi)
         point = bench.rule.advance(point, gradient.weights, plan.factor)
         bench.live.put(point.weights)
-        state = torch.stack([gradient.value, gradient.error, *phi, gradient.value])
+        if policy is not None:
+            state = torch.stack([gradient.value, gradient.error, *phi, gradient.value])
 
 
 def torch_optim(bench: Bench) -> None:
@@ -245,6 +259,21 @@ class Row:
     graphs: float = 0.0
     library: str | None = None
     few: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a benchmark measures.
+
+    Args:
+        program: Its file, which answers a row's peak memory when it is started with ``--child``.
+        bench: Answers a fresh student.
+        rows: By name; ``plain`` among them.
+    """
+
+    program: str
+    bench: Callable[[Setting], Bench]
+    rows: dict[str, Row]
 
 
 def _config(**settings: object) -> HypergradientConfig:
