@@ -166,12 +166,12 @@ class Episodes:
                     tracker.take_error(error)
                 errors.clear()
             if measured:
-                tracker.take_measure(measure()[select_by])
+                tracker.take_measure(self._measured(measure)[select_by])
 
         memory = self._config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
         start = self._rule.start(self._live.weights())
         trajectory = unroll(self._objective, self._rule, start, plans, asked, memory=memory, taken=taken)
-        dev = dict(measure())
+        dev = self._measured(measure)
         check = self._config.hypergradient
         if number == 0 and check.self_check and check.by_differences:
             check_differences(self._objective, self._rule, trajectory, self._measure, check.difference_size)
@@ -183,14 +183,14 @@ class Episodes:
         answers = self._teacher(episode.states)
         self._optimizer.zero_grad()
         answers.backward(episode.hypergradient.coefficients.to(answers.dtype))
-        numbers = {"measure": episode.hypergradient.measure, "hypergradient": episode.hypergradient.norm}
-        for name, value in numbers.items():
-            if not math.isfinite(float(value)):
-                raise TrainingError(
-                    f"In the teacher's episode the {name} is {float(value)}, expected a finite number. Lower the "
-                    "student's learning rate or training.clip_norm, or shorten the episode by teacher.steps."
-                )
+        _check_finite("measure", episode.hypergradient.measure)
+        _check_finite("hypergradient", episode.hypergradient.norm)
         self._optimizer.step()
+
+    def _measured(self, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+        """The dev measures now; a student that has run away is told as such, not by what it does to them."""
+        _check_finite("norm of the student's weights", self._live.weights().norm())
+        return dict(measure())
 
     def _line(self, number: int, episode: _Episode) -> dict[str, Any]:
         mean = self._objective.loss.watched(episode.trajectory.coefficients.mean(0))
@@ -213,6 +213,14 @@ class Episodes:
         self._teacher.load_state_dict(saved["teacher"])
         self._optimizer.load_state_dict(saved["optimizer"])
         return Taught(**saved["taught"]), int(saved["log_bytes"])
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    if not math.isfinite(float(value)):
+        raise TrainingError(
+            f"In the teacher's episode the {name} is {float(value)}, expected a finite number. Lower the student's "
+            "learning rate or training.clip_norm, or shorten the episode by teacher.steps."
+        )
 
 
 def _repeated(train: Examples, training: TrainingConfig) -> Iterator[Step]:

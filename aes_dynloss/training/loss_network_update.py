@@ -75,14 +75,14 @@ class LossNetworkUpdate:
         self._memory = config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
         self._checked = not (config.hypergradient.self_check and config.hypergradient.by_differences)
         self._taken: list[TakenStep] = []
-        self._buffers: list[Tensor] = []
+        # Not at a window's first step: `watch` comes after its forward pass, which has moved batch norm's statistics.
+        self._buffers = self._live.buffers()
         self._windows = 0
+        self._steps = 0
         self.history: History = [(0.0, teacher.phi.cpu())]
 
     def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
         """Remember a step of the window's first run."""
-        if not self._taken:
-            self._buffers = self._live.buffers()
         point = read_point(self._live, optimizer, self._training)
         if self._taken:  # the second run starts from the first point as a whole
             point = as_read(point, self._rule)
@@ -92,7 +92,9 @@ class LossNetworkUpdate:
             with self._live.undisturbed():
                 to_coefficients = self._objective.coefficient_gradient(plan, coefficients)
             gradient = Gradient(weights.new_zeros(()), weights, to_coefficients, weights.new_zeros(()))
-        self._taken.append(TakenStep(plan, coefficients, keep(point, self._memory.storage), gradient))
+        # The first point is kept as it is, since the student itself goes on from there.
+        kept = keep(point, self._memory.storage if self._taken else "device")
+        self._taken.append(TakenStep(plan, coefficients, kept, gradient))
 
     def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
         """At the end of a window loss network and teacher learn, and the student goes on from the second run."""
@@ -109,8 +111,10 @@ class LossNetworkUpdate:
         done = self._teacher.step(self._objective, self._rule, trajectory, self._buffers, measure, self._estimator)
         write_point(self._live, optimizer, self._training, done.end)
         self._live.put_buffers(done.buffers)
+        self._buffers = done.buffers
+        self._steps += len(self._taken)
         self._taken = []
-        self.history.append((end.step / self._total, self._teacher.phi.cpu()))
+        self.history.append((self._steps / self._total, self._teacher.phi.cpu()))
         if len(self.history) > 2 * MOST_PLACES:
             self.history = thinned(self.history)
         numbers = torch.stack([done.before.double(), done.after.double(), done.hypergradient_norm.double()]).tolist()
@@ -119,13 +123,15 @@ class LossNetworkUpdate:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on between two windows."""
         history = [list(place) for place in self.history]
-        return {"teacher": self._teacher.state_dict(), "windows": self._windows, "history": history}
+        counts = {"windows": self._windows, "steps": self._steps}
+        return {"teacher": self._teacher.state_dict(), **counts, "history": history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put :meth:`state_dict` back."""
         self._teacher.load_state_dict(state["teacher"])
-        self._windows = state["windows"]
+        self._windows, self._steps = state["windows"], state["steps"]
         self.history = [(progress, phi) for progress, phi in state["history"]]
+        self._buffers = self._live.buffers()
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""

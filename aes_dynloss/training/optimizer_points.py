@@ -39,8 +39,9 @@ def write_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig,
     live.put(point.weights)
     for name, slot in zip(_slot_names(config), point.slots, strict=True):
         for parameter, view in zip(live.parameters, live.views(slot), strict=True):
-            state: dict[str, Any] = optimizer.state[parameter]
-            state[name].copy_(view)
+            state: dict[str, Any] = optimizer.state.get(parameter, {})
+            if name in state:  # a weight that no loss has read has none yet
+                state[name].copy_(view)
 
 
 def _slot_names(config: TrainingConfig) -> tuple[str, ...]:

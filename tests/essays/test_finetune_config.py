@@ -113,6 +113,73 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
         build(evaluation=evaluation)
 
 
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (
+            {"teacher": {"kind": "dlf", "measure": "smooth_error"}},
+            r"teacher\.measure smooth_error needs a distribution",
+        ),
+        (
+            {"teacher": {"kind": "dln", "measure": "cross_entropy"}},
+            r"teacher\.measure cross_entropy needs a distribution",
+        ),
+        (
+            {"teacher": {"kind": "dlf", "measure": "binary_cross_entropy"}},
+            r"teacher\.measure binary_cross_entropy needs model\.head regression with model\.link sigmoid",
+        ),
+        (
+            {"teacher": {"kind": "dln"}, "training": {"averaging": 0.9}},
+            r"training\.averaging has no place beside a teacher of kind dln",
+        ),
+        ({"teacher": {"kind": "dln"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
+        ({"teacher": {"from": "x"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
+        (
+            {"teacher": {"kind": "dlf"}, "model": {"head": "softmax"}, "loss": {"terms": {"cross_entropy": 1}}},
+            r"this teacher brings its own loss; leave the section loss out \(with kind dlf and model\.head regression",
+        ),
+        ({"teacher": {"kind": "dlff"}}, r"teacher\.kind: there is no 'dlff'; did you mean dlf\?"),
+        ({"teacher": {"kind": "frozen"}}, r"teacher\..*from: this key is required"),
+        ({"teacher": {"kind": "dlf", "from": "x"}}, r"teacher\..*from: there is no such key"),
+        ({"teacher": {"kind": "dlf", "episodes": 0}}, "episodes: .* greater than or equal to 1, found 0"),
+        (
+            {"teacher": {"kind": "dln", "hypergradient": {"estimator": "truncated"}}},
+            "last belongs to the estimator truncated, which needs it",
+        ),
+        (
+            {"teacher": {"kind": "dlf", "hypergradient": {"estimator": "central", "graph_budget": 5}}},
+            "graph_budget serves exact products; leave it out with this estimator",
+        ),
+        (
+            {"teacher": {"kind": "dlf", "hypergradient": {"snapshots": True, "graph_budget": 5}}},
+            "graph_budget and snapshots exclude each other",
+        ),
+    ],
+)
+def test_teachers_that_cannot_learn(sections: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(**sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"teacher": {"kind": "dlf"}, "loss": {"terms": {"mse": 1.0, "stde": 0.1}}, "training": {"averaging": 0.9}},
+        {"teacher": {"kind": "dlf", "measure": "expected_error"}, "model": {"head": "ordinal"}},
+        {"teacher": {"kind": "dln", "hypergradient": {"estimator": "truncated", "last": 3}}},
+        {"teacher": {"kind": "dlf", "measure": "binary_cross_entropy"}, "model": {"link": "sigmoid"}},
+        {"teacher": {"from": "runs/a/teacher"}, "training": {"averaging": 0.9}},
+    ],
+)
+def test_teachers_survive_their_dump(sections: dict[str, Any]) -> None:
+    config = build(**sections)
+    values = config.model_dump(mode="json")
+    assert {name: values["teacher"][name] for name in sections["teacher"] if name != "hypergradient"} == {
+        name: value for name, value in sections["teacher"].items() if name != "hypergradient"
+    }
+    assert validate(FinetuneConfig, values, "again") == config
+
+
 def test_all_faults_at_once() -> None:
     with pytest.raises(ConfigError, match=r"run\.yaml has 3 faults") as caught:
         build(model={"hidden": 0, "dropout": 2}, training={"epochs": 0})

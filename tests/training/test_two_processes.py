@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 import torch
 import two_processes
+from started_together import run_together
 from toy_runs import assert_same_weights, settings
 from toy_student import ToyExamples, ToyStudent
 
@@ -19,41 +13,11 @@ from aes_dynloss.training.batching import share_of, steps_left
 from aes_dynloss.training.prediction import predict
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return str(probe.getsockname()[1])
-
-
-def ended(processes, seconds=150):
-    """Exit codes; processes that talk in different orders would wait for ever, so the wait has an end."""
-    for _ in range(seconds * 10):
-        codes = [process.poll() for process in processes]
-        if None not in codes or any(codes):
-            break
-        time.sleep(0.1)
-    return codes
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """The results of all that two processes do, in one start of both."""
     folder = tmp_path_factory.mktemp("two")
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
-    processes = []
-    for rank in ("0", "1"):
-        environment = os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}
-        arguments = [sys.executable, str(Path(two_processes.__file__)), str(folder)]
-        with (folder / f"errors{rank}").open("w") as errors:
-            processes.append(subprocess.Popen(arguments, env=environment, stderr=errors))
-    try:
-        codes = ended(processes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    words = "\n".join((folder / f"errors{rank}").read_text("utf-8")[-3000:] for rank in (0, 1))
-    assert codes == [0, 0], words
+    run_together(two_processes, folder)
     return torch.load(folder / "found.pt", weights_only=False)
 
 

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_distributions import ABSENT, as_head, drawn, drawn_classes, drawn_logits, of_distribution
+from toy_elements import make_elements, random_elements
+
+from aes_dynloss.errors import ShapeError
+from aes_dynloss.teaching.components import cross_entropy, expected_error, smooth_error, squared_error
+from aes_dynloss.teaching.loss_network import LossNetwork
+
+
+def started(network, *, silent=False, seed=0):
+    return network.start(torch.Generator().manual_seed(seed), silent=silent).double()
+
+
+def plain_network(phi, row, width, hidden):
+    """D_phi of one row, number by number."""
+    weights, signal = iter(phi.tolist()), row
+    for layer in range(hidden + 1):
+        out = 1 if layer == hidden else width
+        sums = [sum(next(weights) * x for x in signal) for _ in range(out)]
+        signal = sums if layer == hidden else [x if x > 0 else 0.01 * x for x in sums]
+    assert next(weights, None) is None
+    return signal[0]
+
+
+def plain_distribution(phi, elements, counts, width, hidden):
+    losses = []
+    for row, y, count in zip(elements.log_probs.tolist(), elements.classes.tolist(), counts, strict=True):
+        centre = sum(row[:count]) / count
+        s = [1 / (1 + math.exp(centre - logit)) for logit in row[:count]]
+        costs = [plain_network(phi, [s[y], s[j], 1.0, 0.0], width, hidden) if j != y else 0.0 for j in range(count)]
+        losses.append(sum(costs) / count)
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+SMALL = {"width": 5, "hidden": 2}
+
+
+@pytest.mark.parametrize("plain", [0.0, 0.5])
+@pytest.mark.parametrize(("counts", "points"), [([4] * 5, 4), ([3, 6, 2, 6], 6)])
+def test_a_distribution_number_by_number(counts, points, plain):
+    network = LossNetwork("distribution", **SMALL, plain=plain)
+    elements, phi = drawn(counts, points), started(network)
+    expected = plain_distribution(phi, elements, counts, **SMALL) + plain * cross_entropy(elements)
+    torch.testing.assert_close(network(phi, elements), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("plain", [0.0, 0.5])
+def test_scores_number_by_number(plain):
+    network, elements = LossNetwork("scores", **SMALL, plain=plain), random_elements()
+    phi = started(network)
+    scaled = elements.standardised()
+    rows = zip(scaled.scores.tolist(), scaled.targets.tolist(), strict=True)
+    expected = [plain_network(phi, [p, y, 1.0, 0.0], **SMALL) + plain * (p - y) ** 2 for p, y in rows]
+    torch.testing.assert_close(network(phi, elements), torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=0)
+
+
+def test_the_published_size():
+    for form in ("distribution", "scores"):
+        network = LossNetwork(form)
+        assert network.size == 5000
+        assert network.start(torch.Generator().manual_seed(0), silent=False).shape == (5000,)
+
+
+def test_the_true_class_costs_nothing():
+    """A row of zeros, through layers without biases; and the loss is blind to the order of the rivals."""
+    network = LossNetwork("distribution")
+    phi = started(network)
+    assert float(network.network(phi, torch.zeros(4, dtype=torch.float64))) == 0.0
+    sure = torch.full((1, 3), 1.0, dtype=torch.float64)
+    alone = of_distribution(as_head(sure, [1]), torch.tensor([0]))
+    assert network(phi, alone).tolist() == [0.0]
+    elements = drawn([5] * 4, 5)
+    moved = torch.tensor([3, 0, 4, 1, 2])
+    other = of_distribution(elements.log_probs[:, moved], moved.argsort()[elements.classes])
+    torch.testing.assert_close(network(phi, other), network(phi, elements), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("form", ["distribution", "scores"])
+def test_a_silent_start_is_the_plain_loss(form):
+    elements = random_elements()
+    for plain in (1.0, 0.3):
+        network = LossNetwork(form, plain=plain)
+        phi = started(network, silent=True)
+        expected = cross_entropy(elements) if form == "distribution" else squared_error(elements.standardised())
+        assert torch.equal(network(phi, elements), plain * expected)
+        (term,) = network.terms(elements).values()
+        assert torch.equal(term, expected)
+
+
+def test_a_silent_network_still_has_slopes():
+    """Only the last layer is 0, so that the teacher's first change speaks."""
+    network, elements = LossNetwork("scores"), random_elements()
+    phi = started(network, silent=True).requires_grad_()
+    (slope,) = torch.autograd.grad(network(phi, elements).sum(), phi)
+    assert float(slope[-40:].norm()) > 0
+    assert int((phi == 0).sum()) == 40
+    assert torch.equal(phi[:-40], started(network)[:-40])
+
+
+def test_kaiming_start():
+    phi = LossNetwork("scores", width=200, hidden=2).start(torch.Generator().manual_seed(0), silent=False)
+    gain = math.sqrt(2 / (1 + 0.01**2))
+    first, second = phi[:800], phi[800:40800]
+    assert float(first.std()) == pytest.approx(gain / 2, rel=0.1)
+    assert float(second.std()) == pytest.approx(gain / math.sqrt(200), rel=0.02)
+    same, other = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    wide = LossNetwork("scores", width=200, hidden=2)
+    assert torch.equal(wide.start(same, silent=False), phi)
+    assert not torch.equal(wide.start(other, silent=False), phi)
+
+
+@pytest.mark.parametrize("counts", [[4, 4, 4], [4, 2, 3]])
+def test_gradients_of_a_distribution(counts):
+    network = LossNetwork("distribution", **SMALL, plain=0.5)
+    classes = drawn_classes(counts)
+
+    def value(logits, phi):
+        return network(phi, of_distribution(as_head(logits, counts), classes))
+
+    inputs = (drawn_logits(3, 4).requires_grad_(), started(network).requires_grad_())
+    assert torch.autograd.gradcheck(value, inputs)
+
+
+def test_gradients_of_scores():
+    network, elements = LossNetwork("scores", **SMALL, plain=0.5), random_elements(5)
+
+    def value(scores, phi):
+        return network(phi, replace(elements, scores=scores))
+
+    assert torch.autograd.gradcheck(
+        value, (elements.scores.clone().requires_grad_(), started(network).requires_grad_())
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_absent_score_points_play_no_part(dtype):
+    network, counts, classes = LossNetwork("distribution"), [4, 4], torch.tensor([3, 1])
+    phi = started(network).to(dtype).requires_grad_()
+    logits = drawn_logits(2, 9).to(dtype).requires_grad_()
+    wide = network(phi, of_distribution(as_head(logits, counts), classes)).sum()
+    narrow = network(phi, of_distribution(as_head(logits[:, :4], counts), classes)).sum()
+    torch.testing.assert_close(wide, narrow)
+    found, expected = (torch.autograd.grad(value, [logits, phi], retain_graph=True) for value in (wide, narrow))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert bool(one.isfinite().all())
+    assert bool((found[0][:, 4:] == 0).all())
+
+
+def test_what_it_says_of_itself():
+    assert float(LossNetwork("scores").watched(torch.tensor([3.0, 4.0]))["network_rms"]) == pytest.approx(12.5**0.5)
+
+
+def test_what_is_refused():
+    network, elements = LossNetwork("distribution"), drawn([3] * 4, 3)
+    for wrong in (torch.zeros(4999), torch.zeros(5000, 1)):
+        with pytest.raises(ShapeError, match=r"The loss network expects coefficients of shape \(5000,\), found \("):
+            network(wrong, elements)
+    scores = make_elements([0.1], [0.2])
+    with pytest.raises(ShapeError, match=r"needs a student with a distribution; set model.head=softmax or ordinal"):
+        network(started(network), scores)
+    with pytest.raises(ShapeError, match=r"over a distribution needs one; set model.head=softmax or ordinal"):
+        network._pairs(started(network), scores)
+
+
+def test_smooth_error_number_by_number():
+    elements = drawn([5, 3, 5, 2] * 3, 5)
+    expected = []
+    for row, y in zip(elements.log_probs.exp().tolist(), elements.classes.tolist(), strict=True):
+        expected.append(2 / (1 + math.exp(-50 * (max(row) - row[y]))) - 1)
+    torch.testing.assert_close(smooth_error(elements), torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=0)
+    right = replace(elements, classes=elements.log_probs.argmax(1))
+    assert smooth_error(right).tolist() == [0.0] * 12
+
+
+def test_expected_error_number_by_number():
+    elements = drawn([5, 3, 5, 2] * 3, 5)
+    rows = zip(elements.log_probs.tolist(), elements.classes.tolist(), strict=True)
+    expected = torch.tensor([1 - math.exp(row[y]) for row, y in rows], dtype=torch.float64)
+    torch.testing.assert_close(expected_error(elements), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("measure", [smooth_error, expected_error])
+def test_slopes_of_the_errors(measure):
+    counts, classes = [4, 3, 4], torch.tensor([1, 2, 0])
+
+    def value(logits):
+        return measure(of_distribution(as_head(logits, counts), classes))
+
+    assert torch.autograd.gradcheck(value, (drawn_logits(3, 4).requires_grad_(),))
+    assert drawn([3], 4).log_probs[0, 3] == ABSENT
+    with pytest.raises(ShapeError, match=r"This loss needs a student with a distribution; set model.head=softmax"):
+        measure(make_elements([0.1], [0.2]))

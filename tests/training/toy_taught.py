@@ -1,0 +1,171 @@
+"""Toy students under teachers that learn: episodes of L2T-DLF, and whole runs under L2T-DLN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from toy_runs import Outcome, settings
+from toy_student import CLASSES, ToyExamples, ToyStudent
+
+from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, settled
+from aes_dynloss.teaching.teachers.attention import AttentionTeacher
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.batching import total_steps
+from aes_dynloss.training.checkpoint import read_checkpoint, trained_state
+from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, Taught
+from aes_dynloss.training.loop import CHECKPOINT, METRICS, fit
+from aes_dynloss.training.loss_network_update import LossNetworkUpdate
+from aes_dynloss.training.prediction import predict
+
+SPECS = {
+    "mixture": MixtureSpec(terms={"mse": 1.0, "cross_entropy": 0.2}),
+    "with stde": MixtureSpec(terms={"mse": 1.0, "stde": 0.2}),
+    "bilinear": BilinearSpec(classes=CLASSES, floor=0.1, bins=12),
+}
+# Short windows, a small loss network that speaks from the start.
+DLN = {"window": 3, "dev_batch": 9, "width": 4, "hidden": 2, "silent_start": False, "step_size": 0.05}
+
+
+class DoubleTeacher(AttentionTeacher):
+    """In float64; it remembers the states that it was asked about, or answers for states from an earlier run."""
+
+    def __init__(self, name: str, *, keys: int = 3, seed: int = 0) -> None:
+        spec = SPECS[name]
+        super().__init__(spec.neutral(), spec.blocks, positive=spec.positive, keys=keys, seed=seed)
+        self.double()
+        self.seen: list[Tensor] = []
+        self.instead: list[Tensor] = []
+
+    def forward(self, states: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            self.seen.append(states)
+            states = self.instead[len(self.seen) - 1] if self.instead else states
+        return super().forward(states.double())
+
+
+def measure_of(
+    accelerator: Accelerator, student: ToyStudent, before: Callable[[], None] = lambda: None
+) -> Callable[[], dict[str, float]]:
+    """One minus the squared error on dev."""
+    dev = ToyExamples(11, seed=1)
+    targets, groups = torch.from_numpy(dev.targets), torch.from_numpy(dev.groups)
+
+    def measure() -> dict[str, float]:
+        before()
+        scores = student.elements(predict(accelerator, student, dev), targets, groups)
+        return {"one_minus_mse": 1.0 - float((scores.scores - scores.targets).square().mean())}
+
+    return measure
+
+
+@dataclass
+class Lesson:
+    """What some episodes left."""
+
+    taught: Taught
+    teacher: DoubleTeacher
+    log: list[dict[str, Any]]
+
+    @property
+    def gradient(self) -> Tensor:
+        """Of the teacher's weights, in the last episode."""
+        return torch.cat([parameter.grad.reshape(-1) for parameter in self.teacher.parameters()])
+
+
+def teach(
+    folder: Path,
+    *,
+    loss: str = "mixture",
+    student: ToyStudent | None = None,
+    teacher: DoubleTeacher | None = None,
+    dlf: Mapping[str, Any] = {},
+    number: int = 37,
+    resume: bool = False,
+    before_measure: Callable[[], None] = lambda: None,
+    change: Callable[[Episodes], None] = lambda _: None,
+    **changed: Any,
+) -> Lesson:
+    """Some episodes of a toy student."""
+    training = settings(**changed)
+    accelerator = build_accelerator(training)
+    student = student or ToyStudent()
+    teacher = teacher or DoubleTeacher(loss)
+    config = DlfConfig.model_validate({"kind": "dlf", "episodes": 2, **dlf})
+    folder.mkdir(parents=True, exist_ok=True)
+    episodes = Episodes(
+        accelerator, student, SPECS[loss].build(), teacher, ToyExamples(number), ToyExamples(13, seed=2),
+        settled(config.measure), config, training,
+    )  # fmt: skip
+    change(episodes)
+    measure = measure_of(accelerator, student, before_measure)
+    taught = episodes.run(measure, select_by="one_minus_mse", folder=folder, resume=resume)
+    lines = (folder / TEACHING_LOG).read_text(encoding="utf-8").splitlines()
+    return Lesson(taught, teacher, [json.loads(line) for line in lines])
+
+
+@dataclass
+class NetworkRun:
+    """What a run under a loss network left."""
+
+    outcome: Outcome
+    update: LossNetworkUpdate
+    teacher: LossNetworkTeacher
+    checkpoint: dict[str, Any]
+
+    @property
+    def lines(self) -> dict[int, dict[str, float]]:
+        """The teacher's lines, by step."""
+        return {line["step"]: line["teacher"] for line in self.outcome.log if "teacher" in line}
+
+
+def network_fit(
+    folder: Path,
+    *,
+    form: Any = "scores",
+    student: ToyStudent | None = None,
+    dln: Mapping[str, Any] = {},
+    number: int = 37,
+    resume: bool = False,
+    before_measure: Callable[[], None] = lambda: None,
+    policy: Callable[[LossNetworkTeacher], Any] = lambda teacher: teacher,
+    learns: bool = True,
+    **changed: Any,
+) -> NetworkRun:
+    """Train a toy student under a loss network whose teacher learns; all in float64."""
+    training = settings(**changed)
+    accelerator = build_accelerator(training)
+    student, train = student or ToyStudent(), ToyExamples(number)
+    config = DlnConfig.model_validate({"kind": "dln", **DLN, **dln})
+    spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain)
+    loss = spec.build()
+    phi = loss.start(torch.Generator().manual_seed(0), silent=config.silent_start).double()
+    network = build_coordinate_teacher(config.teacher, 0).double()
+    teacher = LossNetworkTeacher(phi, network, step_size=config.step_size, learning_rate=config.learning_rate)
+    update = LossNetworkUpdate(
+        accelerator, student, loss, teacher, ToyExamples(13, seed=2), total_steps(train, training),
+        settled(config.measure), config, training,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    result = fit(
+        accelerator, student, train, loss, policy(teacher), training,
+        measure=measure_of(accelerator, student, before_measure), select_by="one_minus_mse", folder=folder,
+        resume=resume, **({"teacher": update} if learns else {}),
+    )  # fmt: skip
+    log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    outcome = Outcome(result, trained_state(student), log)
+    return NetworkRun(outcome, update, teacher, read_checkpoint(folder / CHECKPOINT))
+
+
+def same_teachers(one: torch.nn.Module, other: torch.nn.Module, tolerance: float = 0.0) -> None:
+    """Fail unless both have the same weights, to the bit or within an absolute tolerance."""
+    for (name, found), expected in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
