@@ -131,12 +131,16 @@ class Steering:
 
     def _dln(self, config: DlnConfig) -> SteeredLoss:
         form: Literal["scores", "distribution"] = "scores" if self.config.model.head == "regression" else "distribution"
-        spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain)
+        spec = NetworkSpec(
+            form=form, width=config.width, hidden=config.hidden, plain=config.plain, smooth=config.smooth
+        )
         loss, device = spec.build(), self.accelerator.device
         generator = torch.Generator().manual_seed(self.config.training.seed)
         phi = loss.start(generator, silent=config.silent_start).to(device)
         network = build_coordinate_teacher(config.teacher, self.config.training.seed).to(device)
-        teacher = LossNetworkTeacher(phi, network, step_size=config.step_size, learning_rate=config.learning_rate)
+        teacher = LossNetworkTeacher(
+            phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
+        )
         update = LossNetworkUpdate(
             self.accelerator,
             self.model,

@@ -33,6 +33,8 @@ class LossNetwork:
         plain: Weight of the plain loss (cross-entropy or squared error in units of variance) beside D_phi; 0 for the
             published form. A network without a bound from below can reward predictions that run away; the plain loss
             holds them.
+        smooth: Whether softplus takes the place of the kink, .01 x + .99 (softplus(x) - ln 2), which is 0 at 0 too.
+            Finite differences need it: across kinks they find curvature that is not there, at every step size.
 
     References:
         Hai et al. 2023, L2T-DLN: Learning to teach with dynamic loss network, arXiv 2310.19313.
@@ -41,10 +43,17 @@ class LossNetwork:
     over_batch = False
 
     def __init__(
-        self, form: Literal["distribution", "scores"], *, width: int = 40, hidden: int = 4, plain: float = 0.0
+        self,
+        form: Literal["distribution", "scores"],
+        *,
+        width: int = 40,
+        hidden: int = 4,
+        plain: float = 0.0,
+        smooth: bool = False,
     ) -> None:
         self.form = form
         self._plain = plain
+        self._smooth = smooth
         sizes = [_INPUTS, *[width] * hidden, 1]
         self._shapes = [(out, into) for into, out in itertools.pairwise(sizes)]
 
@@ -109,8 +118,13 @@ class LossNetwork:
         for number, (layer, shape) in enumerate(zip(layers, self._shapes, strict=True)):
             rows = functional.linear(rows, layer.view(shape))
             if number + 1 < len(sizes):
-                rows = functional.leaky_relu(rows, _SLOPE)
+                rows = self._bent(rows)
         return rows.squeeze(-1)
+
+    def _bent(self, values: Tensor) -> Tensor:
+        if not self._smooth:
+            return functional.leaky_relu(values, _SLOPE)
+        return _SLOPE * values + (1 - _SLOPE) * (functional.softplus(values) - math.log(2))
 
     def _scores(self, coefficients: Tensor, elements: Elements) -> Tensor:
         scaled = elements.standardised()

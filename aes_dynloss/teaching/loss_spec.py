@@ -77,10 +77,11 @@ class NetworkSpec(ConfigModel):
     width: int = Field(ge=1, description="Width of the hidden layers.")
     hidden: int = Field(ge=1, description="Number of hidden layers.")
     plain: float = Field(ge=0, description="Weight of the plain loss beside it.")
+    smooth: bool = Field(default=False, description="Whether softplus takes the place of the kink.")
 
     def build(self) -> LossNetwork:
         """The loss."""
-        return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain)
+        return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain, smooth=self.smooth)
 
 
 LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]

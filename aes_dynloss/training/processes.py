@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -45,11 +44,3 @@ class AccelerateProcesses:
         """The precision in which forward passes run."""
         context: AbstractContextManager[object] = self._accelerator.autocast()
         return context
-
-
-def same_everywhere(accelerator: Accelerator, tensor: Tensor) -> bool:
-    """Whether all processes hold the same numbers."""
-    if accelerator.num_processes == 1:
-        return True
-    every = accelerator.gather(tensor.double().sum()[None])
-    return bool(torch.equal(every, every[:1].expand_as(every)))

@@ -197,7 +197,6 @@ def _is_wanted(name: str, row: Row, options: argparse.Namespace) -> bool:
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """All rows for every T."""
-    torch.set_num_threads(options.threads)
     setting = Setting(SHAPES[options.shape], 1, options.device, options.precision, options.attention)
     bench = Bench(setting)
     setting = replace(setting, graph_mib=bench.graph_size())
@@ -217,35 +216,48 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         if options.memory:
             measure_memory(here, found, SUITE)
     sys.stdout.write(table(everything, copy_mib) + "\n")
-    facts = {"torch": torch.__version__, "copy_mib": copy_mib, "graph_mib": setting.graph_mib, **vars(options)}
+    facts = {"copy_mib": copy_mib, "graph_mib": setting.graph_mib}
     return {**facts, "rows": [asdict(entry) for entry in everything]}
 
 
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def common_options(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark can be told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
-    parser.add_argument("--steps", default="10", help="T, or several with commas between them")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU; more wait for one another on a shared one")
-    parser.add_argument("--rows", help="some rows alone, by name, with commas between them")
-    parser.add_argument("--libraries", action="store_true", help="torchopt and higher too, where they are installed")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="whether it is measured")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser
+
+
+def run_program(
+    options: argparse.Namespace, suite: Suite, measured: Callable[[argparse.Namespace], dict[str, object]]
+) -> None:
+    """Measure, or answer the peak memory of one row."""
     if options.child:
-        sys.stdout.write(f"{peak_here(options.child, SUITE)}\n")
+        sys.stdout.write(f"{peak_here(options.child, suite)}\n")
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    result = measure(options)
+    torch.set_num_threads(options.threads)
+    result = {"torch": torch.__version__, **vars(options), **measured(options)}
     if options.output:
         options.output.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = common_options(__doc__)
+    parser.add_argument("--steps", default="10", help="T, or several with commas between them")
+    parser.add_argument("--rows", help="some rows alone, by name, with commas between them")
+    parser.add_argument("--libraries", action="store_true", help="torchopt and higher too, where they are installed")
+    run_program(parser.parse_args(), SUITE, measure)
 
 
 if __name__ == "__main__":

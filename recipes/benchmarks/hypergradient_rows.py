@@ -22,7 +22,7 @@ from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.processes import Alone
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 from aes_dynloss.teaching.unrolling.unroll import unroll
-from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd
+from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd, UpdateRule
 
 RATE, DECAY, MOMENTUM = 0.01, 1e-4, 0.9
 MIB = 2**20
@@ -119,7 +119,7 @@ class Bench:
         setting: What it runs on.
         loss: The student's loss; None for a mixture of two.
         phi: Its coefficients, (K,).
-        momentum: The optimiser's.
+        rule: Its optimiser; None for one with momentum.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Bench:
         setting: Setting,
         loss: DynamicLoss | None = None,
         phi: Tensor | None = None,
-        momentum: float = MOMENTUM,
+        rule: UpdateRule | None = None,
     ) -> None:
         torch.manual_seed(0)
         shape, self.steps, self.graph_mib = setting.shape, setting.steps, setting.graph_mib
@@ -140,7 +140,7 @@ class Bench:
         self.plans = [self._plan(shape) for _ in range(self.steps)]
         self.dev_error = Weighted(Mixture(("mse",)), torch.ones(1))
         self.measure = Measure(Objective(self.live, self.dev_error, processes, measuring=True), self._plan(shape))
-        self.rule = Sgd(Rates(self._number(RATE), self._number(DECAY)), momentum)
+        self.rule = rule or Sgd(Rates(self._number(RATE), self._number(DECAY)), MOMENTUM)
         self.start = self.rule.start(self.live.weights())
         self.phi = (torch.tensor([0.7, 0.3]) if phi is None else phi).to(self.device)
         self.teacher = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2), nn.Softplus()).to(self.device)

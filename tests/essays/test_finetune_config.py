@@ -147,6 +147,10 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
             "last belongs to the estimator truncated, which needs it",
         ),
         (
+            {"teacher": {"kind": "dln", "hypergradient": {"estimator": "central"}}},
+            "teacher: hypergradient.estimator by differences finds curvature at the loss network's kinks",
+        ),
+        (
             {"teacher": {"kind": "dlf", "hypergradient": {"estimator": "central", "graph_budget": 5}}},
             "graph_budget serves exact products; leave it out with this estimator",
         ),

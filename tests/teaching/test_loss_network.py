@@ -197,3 +197,20 @@ def test_slopes_of_the_errors(measure):
     assert drawn([3], 4).log_probs[0, 3] == ABSENT
     with pytest.raises(ShapeError, match=r"This loss needs a student with a distribution; set model.head=softmax"):
         measure(make_elements([0.1], [0.2]))
+
+
+def test_a_smooth_network_has_no_kink_and_costs_nothing_at_zero():
+    """Across a kink a finite difference finds curvature that is not there; a smooth network has true second ones."""
+    values = torch.linspace(-3, 3, 61, dtype=torch.float64, requires_grad=True)
+    kinked, smooth = LossNetwork("scores", width=3, hidden=2), LossNetwork("scores", width=3, hidden=2, smooth=True)
+    nothing = torch.zeros_like(values)
+    rows = torch.stack([values, nothing, nothing, nothing], dim=1)
+    phi = started(smooth)
+    assert float(smooth.network(phi, rows)[30].abs()) < 1e-12
+    (slope,) = torch.autograd.grad(smooth.network(phi, rows).sum(), values, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), values)
+    by_differences = (slope[2:] - slope[:-2]).detach() / (2 * 0.1)
+    torch.testing.assert_close(bend[1:-1], by_differences, rtol=0.05, atol=1e-3)
+    assert float(bend.abs().max()) > 1e-2
+    (slope,) = torch.autograd.grad(kinked.network(phi, rows).sum(), values)
+    assert float(slope.diff().abs().max()) > 0.1 * float(slope.abs().max())

@@ -61,7 +61,8 @@ VARIANTS = {
     "accumulated": {"micro_batch_size": 2, "evaluations": 2},
     "one step a window": {"dln": {"window": 1}, "epochs": 1},
     "distribution": {"form": "distribution"},
-    "differences": {"dln": {"hypergradient": {"estimator": "one_sided", "self_check": False}}},
+    "differences": {"dln": {"smooth": True, "hypergradient": {"estimator": "one_sided", "self_check": False}}},
+    "memory span": {"dln": {"window": 1, "memory_span": 2}},
     "bf16": {"dln": {"hypergradient": {"storage": "bf16"}}},
     "snapshots": {"dln": {"hypergradient": {"snapshots": True}}},
     "graphs": {"dln": {"hypergradient": {"graph_budget": 1}}},
@@ -116,7 +117,9 @@ def test_the_history_tells_when(tmp_path, how):
 
 
 def test_a_long_history_is_thinned(tmp_path):
-    run = network_fit(tmp_path, dln={"window": 1, "hypergradient": {"estimator": "one_step"}}, epochs=20)
+    run = network_fit(
+        tmp_path, dln={"window": 1, "smooth": True, "hypergradient": {"estimator": "one_step"}}, epochs=20
+    )
     progress = [place for place, _ in run.update.history]
     assert len(run.lines) == 140
     assert 60 <= len(progress) <= 120
@@ -139,9 +142,9 @@ def test_the_teachers_lines(tmp_path):
 
 
 def test_exact_and_one_sided_nearly_agree(tmp_path):
-    exact = network_fit(tmp_path / "exact")
+    exact = network_fit(tmp_path / "exact", dln={"smooth": True})
     config = {"estimator": "one_sided", "difference_size": 1e-6, "self_check": False}
-    near = network_fit(tmp_path / "near", dln={"hypergradient": config})
+    near = network_fit(tmp_path / "near", dln={"smooth": True, "hypergradient": config})
     first, other = (next(iter(run.lines.values())) for run in (exact, near))
     assert other["measure_before"] == pytest.approx(first["measure_before"], rel=1e-12)
     assert other["hypergradient_norm"] == pytest.approx(first["hypergradient_norm"], rel=1e-3)

@@ -7,10 +7,6 @@ import torch
 import two_teachers
 from started_together import run_together
 
-from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.processes import same_everywhere
-
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
@@ -59,9 +55,3 @@ def test_runs_under_a_loss_network(found, name, tmp_path):
 def test_dropout_leaves_one_teacher(found):
     first, second = (each["dropout"] for each in found)
     near(first, second, 0.0)
-
-
-def test_whether_all_hold_the_same(found):
-    assert [each["same"] for each in found] == [[True, False]] * 2
-    alone = build_accelerator(TrainingConfig(device="cpu", precision="float32"))
-    assert same_everywhere(alone, torch.ones(3))

@@ -145,11 +145,13 @@ def network_fit(
     accelerator = build_accelerator(training)
     student, train = student or ToyStudent(), ToyExamples(number)
     config = DlnConfig.model_validate({"kind": "dln", **DLN, **dln})
-    spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain)
+    spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain, smooth=config.smooth)
     loss = spec.build()
     phi = loss.start(torch.Generator().manual_seed(0), silent=config.silent_start).double()
     network = build_coordinate_teacher(config.teacher, 0).double()
-    teacher = LossNetworkTeacher(phi, network, step_size=config.step_size, learning_rate=config.learning_rate)
+    teacher = LossNetworkTeacher(
+        phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
+    )
     update = LossNetworkUpdate(
         accelerator, student, loss, teacher, ToyExamples(13, seed=2), total_steps(train, training),
         settled(config.measure), config, training,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_serializer
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
@@ -67,9 +67,28 @@ class DlnConfig(TeachingConfig):
     silent_start: bool = Field(
         default=True, description="Start with the plain loss alone; false: the published random network."
     )
+    smooth: bool = Field(
+        default=False,
+        description="Softplus instead of LeakyReLU in the loss network; finite differences need it.",
+    )
+    memory_span: int | None = Field(
+        default=None,
+        ge=1,
+        description="Teacher steps after which its memory begins anew; null: never, as published, but over short runs "
+        "such a memory soon saturates.",
+    )
     teacher: Literal["lstm", "memoryless_lstm", "feed_forward"] = Field(
         default="lstm", description="memoryless_lstm and feed_forward are controls: without memory, of the same size."
     )
+
+    @model_validator(mode="after")
+    def _check_differences(self) -> Self:
+        if self.hypergradient.by_differences and not self.smooth:
+            raise ValueError(
+                "hypergradient.estimator by differences finds curvature at the loss network's kinks that is not there; "
+                "set smooth to true, or the estimator to exact"
+            )
+        return self
 
 
 class FrozenTeacherConfig(ConfigModel):

@@ -60,6 +60,8 @@ class LossNetworkTeacher:
         network: The teacher.
         step_size: c.
         learning_rate: Adam's, for the teacher.
+        memory_span: Steps after which its memory begins anew; None: never, as published. The last cell of an LSTM that
+            remembers for ever soon saturates, for no gradient reaches what it remembers beyond a step.
 
     References:
         Hai et al. 2023, arXiv 2310.19313, and its released program.
@@ -72,11 +74,14 @@ class LossNetworkTeacher:
         *,
         step_size: float = 1e-3,
         learning_rate: float = 1e-3,
+        memory_span: int | None = None,
     ) -> None:
         self.phi = coefficients
         self.network = network
         self.memory = network.fresh(len(coefficients))
         self._step_size = step_size
+        self._memory_span = memory_span
+        self._steps = 0
         self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
     def coefficients(self, state: StudentState) -> Tensor:  # noqa: ARG002 - the signature of all policies
@@ -92,7 +97,7 @@ class LossNetworkTeacher:
         measure: Measure,
         estimator: Estimator,
     ) -> TeacherStep:
-        """Learn from a run of N steps under phi; the live module is left as it was.
+        """Learn from a run of N steps under phi; the live module is left as it was, ``first`` is used up.
 
         Args:
             objective: The student's loss.
@@ -105,6 +110,9 @@ class LossNetworkTeacher:
         with objective.live.undisturbed():
             found = estimator(objective, rule, first, measure)
             gradient = found.coefficients.sum(0)
+            first.release()
+            if self._memory_span is not None and self._steps % self._memory_span == 0:
+                self.memory = self.network.fresh(len(self.phi))
             change, memory = self.network(gradient.to(self.phi.dtype), self.memory)
             following = self.phi - self._step_size * change
             held = following.detach()
@@ -116,6 +124,7 @@ class LossNetworkTeacher:
             self._optimizer.zero_grad()
             following.backward(judged.coefficients.sum(0).to(following.dtype))
             self._optimizer.step()
+        self._steps += 1
         self.phi = held
         self.memory = detached(memory)
         return TeacherStep(second.end, kept, found.measure, judged.measure, gradient.norm())
@@ -126,6 +135,7 @@ class LossNetworkTeacher:
             "phi": self.phi,
             "network": self.network.state_dict(),
             "memory": [list(pair) for pair in self.memory],
+            "steps": self._steps,
             "optimizer": self._optimizer.state_dict(),
         }
 
@@ -135,4 +145,5 @@ class LossNetworkTeacher:
         self.phi = state["phi"].to(device)
         self.network.load_state_dict(state["network"])
         self.memory = [(hidden.to(device), inner.to(device)) for hidden, inner in state["memory"]]
+        self._steps = state["steps"]
         self._optimizer.load_state_dict(state["optimizer"])

@@ -88,6 +88,13 @@ class Trajectory:
         """The coefficients of all steps, (T, K)."""
         return torch.stack([step.coefficients for step in self.steps])
 
+    def release(self) -> None:
+        """Forget all but what a run over the same batches needs: the plans and the first point."""
+        for step in self.steps:
+            step.gradient = step.product = None
+        for step in self.steps[1:]:
+            step.kept = None
+
     def backwards(self, objective: Objective, rule: UpdateRule) -> Iterator[tuple[int, TakenStep, Point]]:
         """The steps from the last to the first, each with its number and the point before it.
 

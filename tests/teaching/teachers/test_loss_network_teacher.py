@@ -20,7 +20,7 @@ from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeache
 from aes_dynloss.teaching.teachers.lstm import detached
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
+from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd
 
 RATE, STEP_SIZE, TEACHER_RATE, WINDOW = 0.3, 0.05, 0.01, 3
@@ -52,12 +52,12 @@ class Bench:
     measure: Measure
 
     @staticmethod
-    def built(kind: str = "lstm", form: Any = "scores") -> Bench:
+    def built(kind: str = "lstm", form: Any = "scores", span: int | None = None) -> Bench:
         live = LiveStudent(Counting())
         loss = LossNetwork(form, width=4, hidden=2, plain=0.5)
         phi = loss.start(torch.Generator().manual_seed(0), silent=False).double()
         network = build_coordinate_teacher(kind, 1).double()
-        teacher = LossNetworkTeacher(phi, network, step_size=STEP_SIZE, learning_rate=TEACHER_RATE)
+        teacher = LossNetworkTeacher(phi, network, step_size=STEP_SIZE, learning_rate=TEACHER_RATE, memory_span=span)
         objective = Objective(live, PlainError(), measuring=True)
         return Bench(live, loss, teacher, Measure(objective, micro_batches(list(range(90, 97)), 8)))
 
@@ -191,3 +191,39 @@ def test_its_state_comes_back(kind, tmp_path):
     for one, two in zip(resumed.teacher.memory, straight.teacher.memory, strict=True):
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
+
+
+def test_memory_begins_anew_after_its_span():
+    """A span of one step is the teacher without memory; one of two remembers a single step; a saved one goes on."""
+    spans = {span: Bench.built(span=span) for span in (None, 1, 2)}
+    without = Bench.built("memoryless_lstm")
+    after = {name: [] for name in (*spans, "without")}
+    for number in range(3):
+        for name, bench in {**spans, "without": without}.items():
+            bench.step(number)
+            after[name].append(bench.teacher.phi)
+    for one, two in zip(after[1], after["without"], strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-14)
+    assert torch.equal(after[2][1], after[None][1])
+    assert not torch.equal(after[2][2], after[None][2])
+    assert not torch.equal(after[2][1], after[1][1])
+    resumed = Bench.built(span=2)
+    resumed.teacher.load_state_dict(spans[2].teacher.state_dict())
+    resumed.live.put(spans[2].live.weights())
+    resumed.live.put_buffers(spans[2].live.buffers())
+    for bench in (resumed, spans[2]):
+        bench.step(3)
+    assert torch.equal(resumed.teacher.phi, spans[2].teacher.phi)
+
+
+def test_the_first_run_is_used_up():
+    """Only its first point and its plans are needed for the second; the rest would lie about while that walks back."""
+    bench = Bench.built()
+    objective, one = Objective(bench.live, bench.loss), torch.ones((), dtype=torch.float64)
+    rule = Sgd(Rates(RATE * one, 0 * one))
+    start, buffers = rule.start(bench.live.weights()), bench.live.buffers()
+    first = unroll(objective, rule, start, bench.window(0), lambda: bench.teacher.phi, memory=Memory(gradients=True))
+    bench.teacher.step(objective, rule, first, buffers, bench.measure, Exact())
+    assert [step.kept is None for step in first.steps] == [False, True, True]
+    assert all(step.gradient is None and step.product is None for step in first.steps)
+    assert torch.equal(first.start.weights, start.weights)
