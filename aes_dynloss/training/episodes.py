@@ -16,22 +16,18 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
-from aes_dynloss.teaching.hypergradient.self_check import check_differences
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient
 from aes_dynloss.teaching.state import StateTracker
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.attention import AttentionTeacher
 from aes_dynloss.teaching.teachers.config import DlfConfig
-from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
 from aes_dynloss.training.checkpoint import read_checkpoint, write_checkpoint
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.optimizer_points import build_rule
-from aes_dynloss.training.plans import measure_plan, step_plan
-from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.lesson import Lesson
+from aes_dynloss.training.plans import step_plan
 from aes_dynloss.training.run_log import RunLog
 
 TEACHING_CHECKPOINT = "teaching.pt"
@@ -90,19 +86,14 @@ class Episodes:
         config: DlfConfig,
         training: TrainingConfig,
     ) -> None:
-        processes = AccelerateProcesses(accelerator)
         self._accelerator = accelerator
-        self._live = LiveStudent(student)
-        self._objective = Objective(self._live, loss, processes)
-        measured = Objective(self._live, measure, processes, measuring=True)
-        self._measure = Measure(measured, measure_plan(accelerator, dev, all_rows(dev), training))
-        self._rule = build_rule(self._live, training)
+        self._lesson = Lesson.prepared(accelerator, student, loss, dev, measure, config.hypergradient, training)
+        self._measure = self._lesson.measure_on(all_rows(dev))
         self._teacher = teacher
         self._optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate)
         self._train = train
         self._config = config
         self._training = training
-        self._estimator = config.hypergradient.build()
 
     def run(
         self, measure: Callable[[], Mapping[str, float]], *, select_by: str, folder: Path, resume: bool = False
@@ -128,7 +119,7 @@ class Episodes:
             ) as bar,
         ):
             while taught.episodes < self._config.episodes:
-                with self._live.undisturbed():
+                with self._lesson.live.undisturbed():
                     episode = self._episode(taught.episodes, measure, select_by)
                 self._update(episode)
                 taught.episodes += 1
@@ -153,7 +144,7 @@ class Episodes:
 
         @torch.no_grad()
         def asked() -> Tensor:
-            states.append(tracker.state().as_tensor(self._live.device))
+            states.append(tracker.state().as_tensor(self._lesson.live.device))
             answer: Tensor = self._teacher(states[-1][None])[0]
             return answer
 
@@ -168,14 +159,13 @@ class Episodes:
             if measured:
                 tracker.take_measure(self._measured(measure)[select_by])
 
-        memory = self._config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
-        start = self._rule.start(self._live.weights())
-        trajectory = unroll(self._objective, self._rule, start, plans, asked, memory=memory, taken=taken)
+        lesson = self._lesson
+        start = lesson.rule.start(lesson.live.weights())
+        trajectory = unroll(lesson.objective, lesson.rule, start, plans, asked, memory=lesson.memory, taken=taken)
         dev = self._measured(measure)
-        check = self._config.hypergradient
-        if number == 0 and check.self_check and check.by_differences:
-            check_differences(self._objective, self._rule, trajectory, self._measure, check.difference_size)
-        hypergradient = self._estimator(self._objective, self._rule, trajectory, self._measure)
+        if number == 0:
+            lesson.check(trajectory, self._measure)
+        hypergradient = lesson.hypergradient(trajectory, self._measure)
         return _Episode(trajectory, torch.stack(states), hypergradient, dev)
 
     def _update(self, episode: _Episode) -> None:
@@ -189,11 +179,11 @@ class Episodes:
 
     def _measured(self, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The dev measures now; a student that has run away is told as such, not by what it does to them."""
-        _check_finite("norm of the student's weights", self._live.weights().norm())
+        _check_finite("norm of the student's weights", self._lesson.live.weights().norm())
         return dict(measure())
 
     def _line(self, number: int, episode: _Episode) -> dict[str, Any]:
-        mean = self._objective.loss.watched(episode.trajectory.coefficients.mean(0))
+        mean = self._lesson.objective.loss.watched(episode.trajectory.coefficients.mean(0))
         return {
             "step": number,
             "measure": float(episode.hypergradient.measure),

@@ -13,21 +13,17 @@ from torch.optim import Optimizer
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.estimator import Measure
-from aes_dynloss.teaching.hypergradient.self_check import check_differences
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlnConfig
 from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher
-from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.storage import keep
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.lesson import Lesson
 from aes_dynloss.training.loss_history import MOST_PLACES, History, thinned
-from aes_dynloss.training.optimizer_points import build_rule, read_point, write_point
-from aes_dynloss.training.plans import measure_plan
-from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.optimizer_points import read_point, write_point
 
 
 class LossNetworkUpdate:
@@ -60,57 +56,47 @@ class LossNetworkUpdate:
         config: DlnConfig,
         training: TrainingConfig,
     ) -> None:
-        processes = AccelerateProcesses(accelerator)
-        self._accelerator = accelerator
-        self._live = LiveStudent(student)
-        self._objective = Objective(self._live, loss, processes)
-        self._measured = Objective(self._live, measure, processes, measuring=True)
-        self._rule = build_rule(self._live, training)
+        self._lesson = Lesson.prepared(accelerator, student, loss, dev, measure, config.hypergradient, training)
         self._teacher = teacher
-        self._dev = dev
         self._total = total
         self._config = config
         self._training = training
-        self._estimator = config.hypergradient.build()
-        self._memory = config.hypergradient.memory(needs_gradient=self._rule.needs_gradient)
-        self._checked = not (config.hypergradient.self_check and config.hypergradient.by_differences)
         self._taken: list[TakenStep] = []
         # Not at a window's first step: `watch` comes after its forward pass, which has moved batch norm's statistics.
-        self._buffers = self._live.buffers()
+        self._buffers = self._lesson.live.buffers()
         self._windows = 0
         self._steps = 0
         self.history: History = [(0.0, teacher.phi.cpu())]
 
     def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
         """Remember a step of the window's first run."""
-        point = read_point(self._live, optimizer, self._training)
+        point = read_point(self._lesson.live, optimizer, self._training)
         if self._taken:  # the second run starts from the first point as a whole
-            point = as_read(point, self._rule)
+            point = as_read(point, self._lesson.rule)
         gradient = None
-        if self._memory.gradients:
-            weights = self._live.flat([parameter.grad for parameter in self._live.parameters]).clone()
-            with self._live.undisturbed():
-                to_coefficients = self._objective.coefficient_gradient(plan, coefficients)
+        if self._lesson.memory.gradients:
+            weights = self._lesson.live.flat([parameter.grad for parameter in self._lesson.live.parameters]).clone()
+            with self._lesson.live.undisturbed():
+                to_coefficients = self._lesson.objective.coefficient_gradient(plan, coefficients)
             gradient = Gradient(weights.new_zeros(()), weights, to_coefficients, weights.new_zeros(()))
         # The first point is kept as it is, since the student itself goes on from there.
-        kept = keep(point, self._memory.storage if self._taken else "device")
+        kept = keep(point, self._lesson.memory.storage if self._taken else "device")
         self._taken.append(TakenStep(plan, coefficients, kept, gradient))
 
     def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
         """At the end of a window loss network and teacher learn, and the student goes on from the second run."""
         if len(self._taken) < self._config.window and not last:
             return {}
-        end = read_point(self._live, optimizer, self._training)
-        trajectory = Trajectory(self._taken, end, self._memory)
+        end = read_point(self._lesson.live, optimizer, self._training)
+        trajectory = Trajectory(self._taken, end, self._lesson.memory)
         measure = self._next_measure()
-        if not self._checked:
-            with self._live.undisturbed():
-                size = self._config.hypergradient.difference_size
-                check_differences(self._objective, self._rule, trajectory, measure, size)
-            self._checked = True
-        done = self._teacher.step(self._objective, self._rule, trajectory, self._buffers, measure, self._estimator)
-        write_point(self._live, optimizer, self._training, done.end)
-        self._live.put_buffers(done.buffers)
+        if self._windows == 1:
+            self._lesson.check(trajectory, measure)
+        done = self._teacher.step(
+            self._lesson.objective, self._lesson.rule, trajectory, self._buffers, measure, self._lesson.estimator
+        )
+        write_point(self._lesson.live, optimizer, self._training, done.end)
+        self._lesson.live.put_buffers(done.buffers)
         self._buffers = done.buffers
         self._steps += len(self._taken)
         self._taken = []
@@ -131,12 +117,11 @@ class LossNetworkUpdate:
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
         self.history = [(progress, phi) for progress, phi in state["history"]]
-        self._buffers = self._live.buffers()
+        self._buffers = self._lesson.live.buffers()
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""
         generator = np.random.default_rng([self._training.seed, 1, self._windows])
         self._windows += 1
-        size = min(self._config.dev_batch, len(self._dev))
-        rows = generator.choice(len(self._dev), size, replace=False)
-        return Measure(self._measured, measure_plan(self._accelerator, self._dev, rows, self._training))
+        size = min(self._config.dev_batch, len(self._lesson.dev))
+        return self._lesson.measure_on(generator.choice(len(self._lesson.dev), size, replace=False))

@@ -1,0 +1,104 @@
+"""What a teacher of either kind learns from: the student as the teaching core sees it, and a measure of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.hypergradient.estimator import Estimator, Hypergradient, Measure
+from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.hypergradient.self_check import check_differences
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory
+from aes_dynloss.teaching.unrolling.update_rules import UpdateRule
+from aes_dynloss.training.batching import Examples, Rows
+from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.optimizer_points import build_rule
+from aes_dynloss.training.plans import measure_plan
+from aes_dynloss.training.processes import AccelerateProcesses
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A student, its loss, its optimiser, a measure on teacher_dev, and how the measure is differentiated.
+
+    Args:
+        accelerator: The run's.
+        training: The student's settings.
+        dev: Examples of teacher_dev.
+        objective: The student's loss.
+        measured: The measure on teacher_dev.
+        rule: The student's optimiser as a pure function.
+        estimator: How hypergradients are taken.
+        memory: What a run must remember for that.
+        config: The settings of both.
+    """
+
+    accelerator: Accelerator
+    training: TrainingConfig
+    dev: Examples
+    objective: Objective
+    measured: Objective
+    rule: UpdateRule
+    estimator: Estimator
+    memory: Memory
+    config: HypergradientConfig
+
+    @classmethod
+    def prepared(
+        cls,
+        accelerator: Accelerator,
+        student: Student,
+        loss: DynamicLoss,
+        dev: Examples,
+        measure: DynamicLoss,
+        config: HypergradientConfig,
+        training: TrainingConfig,
+    ) -> Lesson:
+        """A lesson with a student that is on its device.
+
+        Args:
+            accelerator: The run's.
+            student: The student.
+            loss: The loss whose coefficients change.
+            dev: Examples of teacher_dev.
+            measure: The measure on them, without coefficients.
+            config: How it is differentiated.
+            training: The student's settings.
+        """
+        processes, live = AccelerateProcesses(accelerator), LiveStudent(student)
+        rule = build_rule(live, training)
+        return cls(
+            accelerator,
+            training,
+            dev,
+            Objective(live, loss, processes),
+            Objective(live, measure, processes, measuring=True),
+            rule,
+            config.build(),
+            config.memory(needs_gradient=rule.needs_gradient),
+            config,
+        )
+
+    @property
+    def live(self) -> LiveStudent:
+        """The student."""
+        return self.objective.live
+
+    def measure_on(self, rows: Rows) -> Measure:
+        """The measure on some rows of teacher_dev."""
+        return Measure(self.measured, measure_plan(self.accelerator, self.dev, rows, self.training))
+
+    def hypergradient(self, trajectory: Trajectory, measure: Measure) -> Hypergradient:
+        """The hypergradient of a measure over a run; the live module is changed on the way."""
+        return self.estimator(self.objective, self.rule, trajectory, measure)
+
+    def check(self, trajectory: Trajectory, measure: Measure) -> None:
+        """Warn if finite differences are far from the exact product on a run's last step, if they are in use."""
+        if self.config.self_check and self.config.by_differences:
+            with self.live.undisturbed():
+                check_differences(self.objective, self.rule, trajectory, measure, self.config.difference_size)
