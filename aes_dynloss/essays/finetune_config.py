@@ -53,6 +53,13 @@ class FinetuneConfig(ConfigModel):
                 "this teacher brings its own loss; leave the section loss out (with kind dlf and model.head regression "
                 "the teacher steers loss.terms)"
             )
+        if steers_terms:
+            for name, weight in self.loss.terms.items():
+                if isinstance(weight, float) and weight <= 0:
+                    raise ValueError(
+                        f"loss.terms.{name} is {weight:g}, but a teacher starts from weights above 0; write a small "
+                        "one, such as 0.1"
+                    )
         if isinstance(self.teacher, FrozenTeacherConfig):
             return self
         self._check_fits("teacher.measure", [self.teacher.measure])

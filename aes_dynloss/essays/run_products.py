@@ -20,6 +20,7 @@ from aes_dynloss.essays.model.model_card import model_card
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.evaluation.predictions import write_predictions
 from aes_dynloss.evaluation.report import build_report, write_report
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.loop import CHECKPOINT
 from aes_dynloss.training.run_folder import write_json
@@ -43,7 +44,9 @@ PRODUCTS = (
 def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
     fractions = config.data.split.fractions
-    left = [MANIFEST, MODEL, PREDICTIONS_DEV]
+    left = [MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV]
+    if isinstance(config.teacher, DlfConfig | DlnConfig):
+        left.append(TEACHER)
     if fractions is None or fractions.test > 0:
         left.append(PREDICTIONS_TEST)
     gone = [name for name in left if not (folder / name).exists()]

@@ -10,6 +10,7 @@ from small_run import EVERYTHING, check_scores, records, small_essays, tune, wri
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays import finetune as module
+from aes_dynloss.essays import run_products
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 
 
@@ -97,7 +98,7 @@ class TestResume:
             def interrupt(*_):
                 raise KeyboardInterrupt
 
-            patch.setattr(module, "write_predictions", interrupt)
+            patch.setattr(run_products, "write_predictions", interrupt)
             outcome = tune(run_yaml, tmp_path / "run")
         assert outcome.code == 130
         assert "A run of finetune goes on with --resume" in outcome.err
@@ -140,7 +141,7 @@ class TestResume:
             (tmp_path / f"{name}_ids.txt").write_text("\n".join(part))
         split = f"data.split.folds_dir={tmp_path}"
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_predictions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(run_products, "write_predictions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             assert tune(run_yaml, tmp_path / "run", split).code == 130
         (tmp_path / "dev_ids.txt").write_text("\n".join(ids[3::4]))
         (tmp_path / "test_ids.txt").write_text("\n".join(ids[1::4]))
@@ -170,7 +171,7 @@ class TestResume:
 class TestACompleteRun:
     """What becomes of it between its end and a --resume."""
 
-    @pytest.mark.parametrize("lost", ["model", "predictions_test.csv", "manifest.json"])
+    @pytest.mark.parametrize("lost", ["model", "plots", "predictions_test.csv", "manifest.json"])
     def test_that_lost_something(self, run_yaml, tmp_path, lost):
         assert tune(run_yaml, tmp_path / "run", "training.epochs=1").code == 0
         (tmp_path / "run" / lost).rename(tmp_path / lost)

@@ -92,8 +92,10 @@ class Rates:
 
     def clipped_adjoint(self, gradient: Tensor | None, ahead: Tensor) -> Tensor:
         """Cotangent of the gradient from that of the clipped gradient; the norm is part of the map."""
-        if self.clip is None or gradient is None:
+        if self.clip is None:
             return ahead
+        if gradient is None:
+            raise ValueError("The adjoint of clipping needs the gradient of its step.")
         norm = gradient.norm()
         scale = self.clip / (norm + _CLIP_EPS)
         slope = torch.dot(ahead, gradient) / (norm * (norm + _CLIP_EPS))

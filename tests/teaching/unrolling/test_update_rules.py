@@ -153,3 +153,9 @@ def test_a_weight_that_was_never_read_has_no_slope():
     _, cotangent = rule.pull_back(start, gradient, 1.0, ahead)
     assert float(cotangent[4]) == 0.0
     assert float(cotangent.abs().max()) < 1.0
+
+
+def test_clipping_is_never_forgotten_on_the_way_back():
+    point = Point(torch.ones(12, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"The adjoint of clipping needs the gradient of its step\."):
+        Sgd(rates(clip=1.0)).pull_back(point, None, 1.0, point)
