@@ -246,7 +246,8 @@ def run_program(
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(options.threads)
-    result = {"torch": torch.__version__, **vars(options), **measured(options)}
+    settings = {name: value for name, value in vars(options).items() if name not in {"output", "child"}}
+    result = {"torch": torch.__version__, **settings, **measured(options)}
     if options.output:
         options.output.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
 
