@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import singledispatch
+from io import StringIO
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +20,8 @@ from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.training.plot_style import empty_figure, explain, plot_style
+from aes_dynloss.training.run_folder import write_text
 
 if TYPE_CHECKING:  # matplotlib takes half a second, and most who import this module draw nothing
     from matplotlib.axes import Axes
@@ -32,8 +34,6 @@ Snapshots = Sequence[tuple[float, Tensor]]
 MOST_POINTS = 400
 # Up to this many bins a cell's value is written; more would neither be legible nor small.
 MOST_WRITTEN_BINS = 12
-# Okabe and Ito 2008, Color universal design, without the yellow, which is faint on white.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
 _MARKERS = "os^DvPX"
 # Before and after differ little: the one stays visible between the other's dashes.
 _LINE_STYLES = {"measure_after": "--"}
@@ -61,19 +61,21 @@ def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log:
 
     Raises:
         CheckpointError: A line of the log is no record.
+        ConfigError: A file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots = loss_plots(loss, snapshots, log)
-    with _style():
-        for name, plot in plots.items():
-            said = {"Title": plot.title, "Description": plot.description, "Date": None}
-            plot.figure.savefig(folder / f"{name}.svg", format="svg", metadata=said)
-    return [folder / f"{name}.svg" for name in plots]
+    plots = {folder / f"{name}.svg": plot for name, plot in loss_plots(loss, snapshots, log).items()}
+    for path, plot in plots.items():
+        said, drawn = {"Title": plot.title, "Description": plot.description, "Date": None}, StringIO()
+        with plot_style():
+            plot.figure.savefig(drawn, format="svg", metadata=said)
+        write_text(path, drawn.getvalue())
+    return list(plots)
 
 
 def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, Plot]:
     """The plots that :func:`write_loss_plots` writes, by the stem of their file."""
-    with _style():
+    with plot_style():
         known = [(progress, coefficients.detach().cpu().double()) for progress, coefficients in snapshots]
         own = plots_of_loss(loss, known) if known else {}
         return {**own, "loss_terms": _terms_plot(log)}
@@ -88,7 +90,7 @@ def plots_of_loss(loss: object, snapshots: Snapshots) -> dict[str, Plot]:  # noq
 @plots_of_loss.register(Mixture)
 def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
-    axes = (figure := _figure(title, 8.0, 4.2)).add_subplot()
+    axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
     progress = _numbers(part for part, _ in snapshots)
     weights = np.stack([_numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
@@ -96,7 +98,7 @@ def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):
         axes.plot(*_thinned(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
     axes.set(xlabel="Progress of the training (part of all steps)", ylabel="Weight (no unit)", xlim=(-0.02, 1.02))
-    _explain(axes, "Component")
+    explain(axes, "Component")
     return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
 
 
@@ -105,7 +107,7 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Bilinear log loss: -sigmoid(W[y] · log p + b[y])"
     parts = {name: loss.unpacked(coefficients) for name, coefficients in _moments(snapshots).items()}
     largest = max(1e-6, *(float(np.nan_to_num(np.abs(_numbers(matrix))).max()) for matrix, _ in parts.values()))
-    figure = _figure(title, 2.2 + 4.0 * len(parts), 7.0)
+    figure = empty_figure(title, 2.2 + 4.0 * len(parts), 7.0)
     mosaic = figure.subplot_mosaic([list(parts), ["b"] * len(parts)], height_ratios=[4.2, 1.7])
     *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
@@ -124,13 +126,13 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
 def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
     draw, title, up, legend = _FORMS[loss.form]
     moments = _moments(snapshots)
-    figure = _figure(title, 1.8 + 3.4 * len(moments), 4.2)
+    figure = empty_figure(title, 1.8 + 3.4 * len(moments), 4.2)
     panels = figure.subplots(1, len(moments), sharey=True, squeeze=False)[0]
     for axes, (name, coefficients) in zip(panels, moments.items(), strict=True):
         draw(axes, loss, coefficients)
         axes.set_title(name)
     panels[0].set_ylabel(up)
-    _explain(panels[-1], legend)
+    explain(panels[-1], legend)
     return {"loss_network": Plot(figure, title, f"Curves of {title}, early to late in the training.")}
 
 
@@ -192,7 +194,7 @@ def _terms_plot(log: Path) -> Plot:
         panels["Teacher's measure\n(lower is better)"] = _columns(rows["teacher"], ["measure_before", "measure_after"])
         panels["Hypergradient\n(norm, no unit)"] = _columns(rows["teacher"], ["hypergradient_norm"])
     title = "Losses over the training"
-    figure = _figure(title, 8.0, 0.9 + 2.1 * len(panels))
+    figure = empty_figure(title, 8.0, 0.9 + 2.1 * len(panels))
     below = figure.subplots(len(panels), 1, sharex=True)
     for axes, (label, columns) in zip(below, panels.items(), strict=True):
         _draw_columns(axes, columns)
@@ -214,7 +216,7 @@ def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) ->
     elif min(seen) > 0 and max(seen) > 30 * min(seen):
         axes.set_yscale("log")
     if columns:
-        _explain(axes, "")
+        explain(axes, "")
 
 
 def _rows(log: Path) -> dict[str, list[Row]]:
@@ -269,32 +271,3 @@ def _marked(values: Numbers) -> list[int]:
     """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
     finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
     return [int(place) for place in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
-
-
-def _explain(axes: Axes, title: str) -> None:
-    """A legend beside the axes, where it hides no curve."""
-    axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, frameon=False)
-
-
-def _figure(title: str, width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title)
-    return figure
-
-
-def _style() -> AbstractContextManager[None]:
-    """Settings of our own, whatever the user's are: text stays text, and no identifier is drawn by chance."""
-    from matplotlib import style
-    from matplotlib.rcsetup import cycler
-
-    own = {
-        "svg.hashsalt": "aes_dynloss",
-        "svg.fonttype": "none",
-        "font.sans-serif": ["DejaVu Sans"],
-        "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS),
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-    }
-    return style.context(["default", own])

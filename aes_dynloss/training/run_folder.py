@@ -100,6 +100,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
