@@ -10,6 +10,7 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.evaluation.floors import FLOORS
+from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import those_that_need
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
@@ -47,25 +48,32 @@ class FinetuneConfig(ConfigModel):
     def _check_teacher(self) -> Self:
         if self.teacher is None:
             return self
-        steers_terms = isinstance(self.teacher, DlfConfig) and self.model.head == "regression"
-        if not steers_terms and self.loss != LossConfig():
+        if isinstance(self.teacher, DlfConfig) and self.model.head == "regression":
+            self._check_terms_can_be_steered(self.teacher)
+        elif self.loss != LossConfig():
             raise ValueError(
                 "this teacher brings its own loss; leave the section loss out (with kind dlf and model.head regression "
                 "the teacher steers loss.terms)"
             )
-        if steers_terms:
-            for name, weight in self.loss.terms.items():
-                if isinstance(weight, float) and weight <= 0:
-                    raise ValueError(
-                        f"loss.terms.{name} is {weight:g}, but a teacher starts from weights above 0; write a small "
-                        "one, such as 0.1"
-                    )
         if isinstance(self.teacher, FrozenTeacherConfig):
             return self
         self._check_fits("teacher.measure", [self.teacher.measure])
         if isinstance(self.teacher, DlnConfig) and self.training.averaging is not None:
             raise ValueError("training.averaging has no place beside a teacher of kind dln, which rewrites weights")
         return self
+
+    def _check_terms_can_be_steered(self, teacher: DlfConfig) -> None:
+        for name, weight in self.loss.terms.items():
+            if isinstance(weight, float) and weight <= 0:
+                raise ValueError(
+                    f"loss.terms.{name} is {weight:g}, but a teacher starts from weights above 0; write a small one, "
+                    "such as 0.1"
+                )
+            if COMPONENTS[name].kinked and teacher.hypergradient.by_differences:
+                raise ValueError(
+                    f"teacher.hypergradient.estimator by differences finds curvature at the kink of {name} that is not "
+                    "there; take huber in its place, or the estimator exact"
+                )
 
     def _check_fits(self, what: str, names: list[str]) -> None:
         """Refuse components that read what the head does not give."""

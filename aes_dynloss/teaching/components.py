@@ -225,17 +225,20 @@ class Component:
         over_batch: Whether it couples the elements, so that it needs the whole effective batch at once.
         needs: Name of an optional field of :class:`Elements` that it reads, or "".
         in_units: Whether it measures in the units of the scores, so that standardising changes its value.
+        kinked: Whether it has a kink at each element's target, across which finite differences find curvature that is
+            not there.
     """
 
     function: Callable[[Elements], Tensor]
     over_batch: bool = False
     needs: str = ""
     in_units: bool = True
+    kinked: bool = False
 
 
 COMPONENTS: dict[str, Component] = {
     "mse": Component(squared_error),
-    "mae": Component(absolute_error),
+    "mae": Component(absolute_error, kinked=True),
     "huber": Component(huber),
     "binary_cross_entropy": Component(binary_cross_entropy, needs="logits", in_units=False),
     "cross_entropy": Component(cross_entropy, needs="log_probs", in_units=False),

@@ -151,6 +151,13 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
             "loss.terms.stde is 0, but a teacher starts from weights above 0; write a small one, such as 0.1",
         ),
         (
+            {
+                "teacher": {"kind": "dlf", "hypergradient": {"estimator": "one_sided"}},
+                "loss": {"terms": {"mse": 1.0, "mae": 0.1}},
+            },
+            "by differences finds curvature at the kink of mae that is not there; take huber in its place",
+        ),
+        (
             {"teacher": {"kind": "dln", "hypergradient": {"estimator": "central"}}},
             r"teacher.*: hypergradient\.estimator by differences finds curvature at the loss network's kinks",
         ),
