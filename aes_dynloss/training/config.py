@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 
@@ -61,3 +61,9 @@ class TrainingConfig(ConfigModel):
     )
     trackers: list[str] = Field(default=[], description="Accelerate's trackers, such as tensorboard; off by default.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of initial weights, order and dropout.")
+
+    @model_validator(mode="after")
+    def _check_momentum(self) -> Self:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError("momentum belongs to the optimizer sgd; leave it out with adamw, which has its own")
+        return self

@@ -204,3 +204,9 @@ def test_all_faults_at_once() -> None:
 def test_configurations_survive_their_dump() -> None:
     config = build(model={"frozen_layers": "all"}, loss={"terms": {"mse": "rest", "stde": 0.1}})
     assert validate(FinetuneConfig, config.model_dump(mode="json"), "again") == config
+
+
+def test_momentum_is_not_silently_dropped() -> None:
+    assert build(training={"optimizer": "sgd", "momentum": 0.9}).training.momentum == 0.9
+    with pytest.raises(ConfigError, match="training: momentum belongs to the optimizer sgd; leave it out with adamw"):
+        build(training={"momentum": 0.9})
