@@ -6,15 +6,15 @@ reported together, and a key that does not exist is answered with the nearest on
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from aes_dynloss.config_faults import fault_lines, value_words
 from aes_dynloss.errors import ConfigError
 
 Model = TypeVar("Model", bound="ConfigModel")
@@ -137,7 +137,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values, found {_kind(values)}.")
+        raise ConfigError(f"{path}: expected a mapping of keys to values, found {value_words(values)}.")
     return values
 
 
@@ -167,22 +167,35 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     Raises:
         ConfigError: An override has no ``=``, no key, or reaches into something that is no mapping.
     """
-    result = _copied(values)
     for override in overrides:
-        path, equals, text = override.partition("=")
-        keys = path.split(".")
-        if not equals or not all(keys):
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
             raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
-        inner = result
-        for key in keys[:-1]:
-            if not isinstance(inner.get(key), dict):
-                if inner.get(key) is not None:
-                    raise ConfigError(
-                        f"Override {override!r}: {key} holds {_kind(inner[key])}, so nothing in it can be set."
-                    )
-                inner[key] = {}
-            inner = inner[key]
-        inner[keys[-1]] = parse_yaml(text, f"override {override!r}")
+        values = with_value(values, key, parse_yaml(text, f"override {override!r}"), f"Override {override!r}")
+    return _copied(values)
+
+
+def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -> dict[str, Any]:
+    """A mapping with one value set, whatever stood in its place.
+
+    Args:
+        values: The mapping, left as it is.
+        key: Such as ``training.epochs``.
+        value: The value.
+        where: What sets it, for messages.
+
+    Raises:
+        ConfigError: The key reaches into something that is no mapping.
+    """
+    result = inner = _copied(values)
+    *outer, last = key.split(".")
+    for part in outer:
+        if not isinstance(inner.get(part), dict):
+            if inner.get(part) is not None:
+                raise ConfigError(f"{where}: {part} holds {value_words(inner[part])}, so nothing in it can be set.")
+            inner[part] = {}
+        inner = inner[part]
+    inner[last] = value
     return result
 
 
@@ -200,100 +213,11 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = dict.fromkeys(_fault_words(model, fault) for fault in _meant(error.errors()))
+        faults = fault_lines(model, error)
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None
 
 
-def _meant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
-
-    def is_beside(fault: Mapping[str, Any]) -> bool:
-        value, place = fault["loc"][:-1], _place(fault)
-        if not isinstance(fault["input"], Mapping) or len(place) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
-            return False
-        fellows = [other for other in faults if other["loc"][: len(value)] == value]
-        return any(len(_place(other)) > len(place) or other["type"] in _TAG_FAULTS for other in fellows)
-
-    return [fault for fault in faults if not is_beside(fault)]
-
-
-def _place(fault: Mapping[str, Any]) -> list[object]:
-    """Where a fault lies, as its user would say it."""
-    location = fault["loc"]
-    return [part for part, before in zip(location, (None, *location), strict=False) if not _is_branch(part, before)]
-
-
-def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
-    location = _place(fault)
-    name = ".".join(str(part) for part in location) or "the file"
-    if fault["type"] == "extra_forbidden":
-        known = _names_beside(model, fault["loc"])
-        return f"{name}: there is no such key; {_advice(str(location[-1]), known)}"
-    if fault["type"] in _TAG_FAULTS:
-        return _tag_words(name, fault["ctx"])
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
-    if fault["type"] in {"missing", "value_error"}:
-        return f"{name}: {message.replace('field required', 'this key is required')}"
-    return f"{name}: {message}, found {_kind(fault['input'])}"
-
-
-# A mapping whose key `schedule`, say, must choose one of several kinds.
-_TAG_FAULTS = {"union_tag_invalid", "union_tag_not_found"}
-
-
-def _tag_words(name: str, context: Mapping[str, Any]) -> str:
-    key = f"{name}.{context['discriminator'].strip(chr(39))}"
-    if "tag" not in context:
-        return f"{key}: this key is required"
-    known = re.findall(r"'([^']+)'", context["expected_tags"])
-    return f"{key}: there is no {context['tag']!r}; {_advice(context['tag'], known)}"
-
-
-def _advice(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
-
-
-def _is_branch(part: object, before: object) -> bool:
-    """Whether pydantic added this part of a location, which follows ``before``, to name a member of a union."""
-    if isinstance(before, str) and before.startswith("tagged-union["):
-        return True
-    return isinstance(part, str) and ("[" in part or part in {"float", "int", "str"} or part.endswith("Config"))
-
-
-def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[str]:
-    """Names of the keys that may stand where ``location`` points to one that may not."""
-    models: list[type[BaseModel]] = [model]
-    for part in location[:-1]:
-        inner: list[type[BaseModel]] = []
-        for candidate in models:
-            field = candidate.model_fields.get(str(part))
-            inner += _models_in(field.annotation) if field is not None else []
-        # The part may be a class's name, or the tag that chose it out of a union.
-        named = [candidate for candidate in models if candidate.__name__.lower() == str(part).lower()]
-        models = named or inner or models
-    return sorted({name for candidate in models for name in candidate.model_fields})
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]
-
-
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
