@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,16 @@ def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers
 
 
 def trimmed(encoder: Any) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The encoder without a pooler, which scoring never uses and which would hold weights that never learn."""
+    """The encoder without a pooler, whose weights would never learn; MPNet with one attention bias for the batch."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     if getattr(encoder.config, "is_encoder_decoder", False):
         raise ConfigError("model.encoder is an encoder-decoder model; choose an encoder model, such as BERT.")
+    if getattr(encoder.config, "model_type", None) == "mpnet":
+        with suppress(ImportError):  # parts of transformers that move from version to version
+            from aes_dynloss.essays.model.shared_bias_attention import share_bias
+
+            share_bias(encoder)
     return encoder
 
 
@@ -237,15 +243,8 @@ def set_dropout(config: Any, dropout: float | None) -> None:  # noqa: ANN401 - t
 
 # Positions of these start behind the padding index, so that two rows of the table are never used.
 _OFFSET_POSITIONS = {
-    "camembert",
-    "data2vec-text",
-    "longformer",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
+    *("camembert", "data2vec-text", "longformer", "mpnet", "roberta", "roberta-prelayernorm"),
+    *("xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 _LONGEST_WINDOW = 4096
 _OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}

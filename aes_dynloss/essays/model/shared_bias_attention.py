@@ -1,0 +1,154 @@
+"""MPNet's attention with one bias of relative positions for the whole batch.
+
+MPNet's own attention in transformers writes that bias out for every row of a batch, and all scores beside it: that is
+what fills a GPU. Here attention runs through torch's fused kernels, to which the one bias is shown as if every row had
+its own. So that padding needs no mask of its own for every row, it goes into the dot product: a query gets one more
+feature, 1, and a key one that is far below 0 at padding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.mpnet.modeling_mpnet import MPNetModel, MPNetSelfAttention
+
+# Fused kernels want head sizes, and rows of the bias, that are multiples of this.
+_ALIGNMENT = 8
+# Far below any score of a token, after scaling too, and well within bf16 and float16.
+_FAR_BELOW = -3e4
+# Of the last states by the two ways in float32, relative to the greatest.
+_LARGEST_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class SharedBias:
+    """What all layers of one forward pass share.
+
+    Args:
+        bias: Bias of each key at each query, (heads, L, L'), L' being L filled up to a multiple of the alignment.
+        padding: The keys' further features, (B, L, 1, features): the first far below 0 at padding, all others 0; None
+            where it is known that nothing is padding.
+    """
+
+    bias: Tensor
+    padding: Tensor | None
+
+
+class SharedBiasSelfAttention(MPNetSelfAttention):
+    """MPNet's attention; a bias that is no :class:`SharedBias` is left to transformers."""
+
+    def forward(self, hidden_states: Tensor, *others: Any, **named: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
+        """Attend, as the class above does; the bias may stand at any place, as it does from version to version."""
+        shared = next((each for each in (*others, *named.values()) if isinstance(each, SharedBias)), None)
+        if shared is None:
+            answer: tuple[Tensor, ...] = super().forward(hidden_states, *others, **named)  # type: ignore[no-untyped-call]
+            return answer
+        shape = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
+        query, key, value = (part(hidden_states).view(shape) for part in (self.q, self.k, self.v))
+        if shared.padding is not None:
+            further = shared.padding.to(query.dtype).expand(*shape[:-1], -1)
+            nothing = torch.zeros_like(further[:1, :1, :1])
+            first = torch.eye(1, further.shape[-1], dtype=query.dtype, device=query.device)
+            query = torch.cat([query, first.expand_as(further)], dim=-1)
+            key = torch.cat([key, further], dim=-1)
+            value = torch.cat([value, nothing.expand_as(further)], dim=-1)
+        # Cast while it is one: autocast would write it out for every row. Cut last: kernels want aligned rows.
+        bias = shared.bias.to(query.dtype)[..., : shape[1]].expand(shape[0], -1, -1, -1)
+        context = functional.scaled_dot_product_attention(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=bias,
+            dropout_p=self.dropout.p if self.dropout.training else 0.0,
+            scale=1.0 / math.sqrt(self.attention_head_size),
+        )
+        context = context[..., : self.attention_head_size].transpose(1, 2)
+        return (self.o(context.reshape((*hidden_states.shape[:-1], self.all_head_size))),)
+
+
+class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
+    """MPNet whose layers get a :class:`SharedBias`; questions out of the ordinary are left to transformers."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *others: Any,  # noqa: ANN401
+        output_hidden_states: bool | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Hidden states, as the class above answers them."""
+        unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
+        if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
+            named["output_hidden_states"] = output_hidden_states
+            return super().forward(input_ids, attention_mask, *others, **named)
+        hidden = self.embeddings(input_ids=input_ids)
+        head_size = self.config.hidden_size // self.config.num_attention_heads
+        padding = _padding(attention_mask, head_size, hidden.dtype)
+        shared = SharedBias(_bias(self.encoder, hidden), padding)
+        states = [hidden]
+        for layer in self.encoder.layer:
+            states.append(layer(states[-1], position_bias=shared)[0])
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return BaseModelOutputWithPooling(last_hidden_state=states[-1], hidden_states=tuple(states) if wanted else None)
+
+
+def share_bias(encoder: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Let an MPNet without pooler attend with one bias for the whole batch; its weights keep their names.
+
+    Any other encoder is left as it is, and so is one that would answer something else than before, as may be with a
+    version of transformers that was not seen yet.
+    """
+    if type(encoder) is not MPNetModel or encoder.pooler is not None:
+        return
+    attentions = [module for module in encoder.modules() if type(module) is MPNetSelfAttention]
+    was_training = encoder.training
+    encoder.eval()  # type: ignore[no-untyped-call]
+    before = _trial(encoder)
+    encoder.__class__ = SharedBiasModel
+    for attention in attentions:
+        attention.__class__ = SharedBiasSelfAttention
+    try:
+        after = _trial(encoder)
+        agrees = bool((after - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
+    except Exception:  # whatever another version of transformers makes of these calls
+        agrees = False
+    if not agrees:
+        encoder.__class__ = MPNetModel
+        for attention in attentions:
+            attention.__class__ = MPNetSelfAttention
+    encoder.train(was_training)
+
+
+@torch.no_grad()
+def _trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
+    """Last states of the tokens of two short rows, one with padding."""
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    ids = torch.where(mask == 1, torch.arange(5) % encoder.config.vocab_size, encoder.config.pad_token_id)
+    states: Tensor = encoder(input_ids=ids, attention_mask=mask)[0][mask == 1]
+    return states
+
+
+def _bias(encoder: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - transformers is untyped
+    """Bias of each key at each query by their distance alone, (heads, L, L')."""
+    length = hidden.shape[1]
+    width = length + -length % _ALIGNMENT
+    distance = torch.arange(1 - length, width, device=hidden.device)
+    by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distance)).T
+    # A window of them for each query, the last query first; written out once, so that rows are aligned.
+    return by_distance.unfold(1, width, 1).flip(1).contiguous()
+
+
+def _padding(mask: Tensor | None, head_size: int, dtype: torch.dtype) -> Tensor | None:
+    # Only on a CPU is it free to ask whether there is any padding.
+    if mask is None or (mask.device.type == "cpu" and bool(mask.all())):
+        return None
+    features = _ALIGNMENT - head_size % _ALIGNMENT
+    first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(dtype)
+    return functional.pad(first[:, :, None, None], (0, features - 1))
