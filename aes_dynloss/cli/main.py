@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "aes_dynloss.cli.finetune:finetune",
     "score": "aes_dynloss.cli.score:score",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
+    "compare": "aes_dynloss.cli.compare:compare",
     "data": "aes_dynloss.cli.data:data",
     "init": "aes_dynloss.cli.init:init",
     "quickstart": "aes_dynloss.cli.quickstart:quickstart",

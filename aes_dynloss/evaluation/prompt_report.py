@@ -96,7 +96,7 @@ def measure_prompt(
         DataError: A score is no score point.
     """
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
-    calibrated, notes = _calibrated_scores(prompt, raw, dev, score_range)
+    calibrated, notes = calibrated_scores(prompt, raw, dev, score_range)
     pairs = {"qwk": Paired(quadratic_weighted_kappa, reference, score), "pearson": Paired(pearson, reference, raw)}
     pairs |= {name: Paired(quadratic_weighted_kappa, reference, points) for name, points in calibrated.items()}
     draws = {}
@@ -151,6 +151,35 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
     return mean, notes
 
 
+def calibrated_scores(
+    prompt: str, raw: NDArray[np.float64], dev: pd.DataFrame | None, score_range: ScoreRange
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """One prompt's score points after the calibrations that are fitted on dev.
+
+    Args:
+        prompt: The prompt's id, for notes.
+        raw: Predictions before rounding, shape (n,).
+        dev: The same scorer's checked predictions of the prompt's dev essays, maybe none, or None where there is no dev
+            at all.
+        score_range: The prompt's score points.
+
+    Returns:
+        Score points, shape (n,), by ``qwk_rescaled`` and ``qwk_cut_points``, empty without dev essays; and notes.
+
+    Raises:
+        DataError: A human score of dev is no score point.
+    """
+    if dev is None:
+        return {}, []
+    if dev.empty:
+        return {}, [f"Prompt {prompt} has no dev essays: its qwk_rescaled and qwk_cut_points are null."]
+    dev_raw, dev_reference = (dev[column].to_numpy(dtype=np.float64) for column in ("raw", "reference"))
+    line = fit_rescaling(dev_raw, dev_reference)
+    cuts = fit_cut_points(dev_raw, dev_reference, score_range)
+    scores = {"qwk_rescaled": score_range.to_point(line.apply(raw)), "qwk_cut_points": cuts.apply(raw)}
+    return scores, [f"Prompt {prompt}: {fitted.note}." for fitted in (line, cuts) if fitted.note]
+
+
 def _constant_notes(
     prompt: str, reference: NDArray[np.float64], raw: NDArray[np.float64], draws: Mapping[str, NDArray[np.float64]]
 ) -> list[str]:
@@ -163,21 +192,6 @@ def _constant_notes(
     if undefined:
         return [f"Prompt {prompt}: r is undefined on {undefined} of {len(draws['pearson'])} resamples, left out."]
     return []
-
-
-def _calibrated_scores(
-    prompt: str, raw: NDArray[np.float64], dev: pd.DataFrame | None, score_range: ScoreRange
-) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Score points after the calibrations fitted on dev, none without dev essays, and notes on them."""
-    if dev is None:
-        return {}, []
-    if dev.empty:
-        return {}, [f"Prompt {prompt} has no dev essays: its qwk_rescaled and qwk_cut_points are null."]
-    dev_raw, dev_reference = (dev[column].to_numpy(dtype=np.float64) for column in ("raw", "reference"))
-    line = fit_rescaling(dev_raw, dev_reference)
-    cuts = fit_cut_points(dev_raw, dev_reference, score_range)
-    scores = {"qwk_rescaled": score_range.to_point(line.apply(raw)), "qwk_cut_points": cuts.apply(raw)}
-    return scores, [f"Prompt {prompt}: {fitted.note}." for fitted in (line, cuts) if fitted.note]
 
 
 # Where the reference was resolved from two raters it is no rater's, and they may use another scale.

@@ -22,17 +22,17 @@ def report_table(report: Mapping[str, Any]) -> str:
     columns: dict[str, Callable[[Entry], str]] = {
         "n": lambda entry: str(entry.get("n", "")),
         "range": _range_words,
-        "QWK": lambda entry: _figure(entry["qwk"]),
-        confidence: lambda entry: _interval_words(entry["qwk_interval"]),
-        "rescaled": lambda entry: _figure(entry["qwk_rescaled"]),
-        "cut points": lambda entry: _figure(entry["qwk_cut_points"]),
-        "exact": lambda entry: _figure(entry["exact_agreement"]),
-        "adjacent": lambda entry: _figure(entry["adjacent_agreement"]),
-        "r": lambda entry: _figure(entry["pearson"]),
-        "SMD": lambda entry: _figure(entry["smd"]) if "smd" in entry else "",
-        "sd ratio": lambda entry: _figure(entry["sd_ratio"]) if "sd_ratio" in entry else "",
-        "human-human": lambda entry: _figure(entry.get("human_human", {}).get("qwk")),
-        "degradation": lambda entry: _figure(entry.get("human_human", {}).get("degradation")),
+        "QWK": lambda entry: figure_words(entry["qwk"]),
+        confidence: lambda entry: interval_words(entry["qwk_interval"]),
+        "rescaled": lambda entry: figure_words(entry["qwk_rescaled"]),
+        "cut points": lambda entry: figure_words(entry["qwk_cut_points"]),
+        "exact": lambda entry: figure_words(entry["exact_agreement"]),
+        "adjacent": lambda entry: figure_words(entry["adjacent_agreement"]),
+        "r": lambda entry: figure_words(entry["pearson"]),
+        "SMD": lambda entry: figure_words(entry["smd"]) if "smd" in entry else "",
+        "sd ratio": lambda entry: figure_words(entry["sd_ratio"]) if "sd_ratio" in entry else "",
+        "human-human": lambda entry: figure_words(entry.get("human_human", {}).get("qwk")),
+        "degradation": lambda entry: figure_words(entry.get("human_human", {}).get("degradation")),
     }
     rows = {**report["prompts"], "mean": report["mean"]}
     cells = [["prompt", *rows]]
@@ -40,16 +40,16 @@ def report_table(report: Mapping[str, Any]) -> str:
         column = [words(entry) for entry in rows.values()]
         if any(word not in {"-", ""} for word in column):
             cells.append([title, *column])
-    lines = _aligned(cells)
-    lines.append(f"QWK, Fisher mean: {_figure(report['mean']['qwk_fisher'])}")
+    lines = aligned(cells)
+    lines.append(f"QWK, Fisher mean: {figure_words(report['mean']['qwk_fisher'])}")
     if report["floors"]:
-        floors = ", ".join(f"{name} {_figure(floor['mean'])}" for name, floor in report["floors"].items())
+        floors = ", ".join(f"{name} {figure_words(floor['mean'])}" for name, floor in report["floors"].items())
         lines.append(f"Floors, mean QWK: {floors}")
     lines += [f"Note: {note}" for note in report["notes"]]
     return "\n".join(lines)
 
 
-def _figure(value: float | None) -> str:
+def figure_words(value: float | None) -> str:
     """Three decimals, no minus before a zero, and "-" for what is undefined."""
     if value is None:
         return "-"
@@ -57,9 +57,9 @@ def _figure(value: float | None) -> str:
     return "0.000" if text == "-0.000" else text
 
 
-def _interval_words(interval: list[float] | None) -> str:
+def interval_words(interval: list[float] | None) -> str:
     """Both ends of an interval."""
-    return "-" if interval is None else f"{_figure(interval[0])} to {_figure(interval[1])}"
+    return "-" if interval is None else f"{figure_words(interval[0])} to {figure_words(interval[1])}"
 
 
 def _range_words(entry: Entry) -> str:
@@ -71,7 +71,7 @@ def _range_words(entry: Entry) -> str:
     return f"{span['low']:g}-{span['high']:g}{step}"
 
 
-def _aligned(columns: list[list[str]]) -> list[str]:
+def aligned(columns: list[list[str]]) -> list[str]:
     """Lines of columns, the first flush left and the others flush right."""
     widths = [max(len(cell) for cell in column) for column in columns]
     lines = []

@@ -1,0 +1,55 @@
+"""``aes-dynloss compare``: hold runs against a control on the same essays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aes_dynloss.errors import DataError
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.option("--control", metavar="NAME", help="Run that the others are held against.  [default: the first]")
+@click.option("--resamples", type=int, default=1000, show_default=True, help="Bootstrap resamples.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Write comparison.json into this folder."
+)
+@click.option("--force", is_flag=True, help="Replace a comparison.json that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print comparison.json instead of the tables.")
+def compare(
+    *,
+    runs: tuple[Path, ...],
+    control: str | None,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    output_dir: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compare RUNs on the same test essays: a paired bootstrap of their QWK, corrected for the number of comparisons.
+
+    A RUN is a folder that finetune wrote, a file of predictions (csv, jsonl or parquet), or a folder with such folders
+    beneath it, told apart by their paths: seed_* are repetitions, anything else, such as fold_*, are other essays. Its
+    name is the last part of its path.
+    """
+    # Heavy imports here keep --help fast.
+    from aes_dynloss.evaluation.comparison import compare_arms
+    from aes_dynloss.evaluation.comparison_text import comparison_table
+    from aes_dynloss.evaluation.report import report_json, write_report
+    from aes_dynloss.evaluation.run_folders import read_arms
+
+    target = None if output_dir is None else output_dir / "comparison.json"
+    if target is not None and target.exists() and not force:
+        raise DataError(f"{target} is there already. Choose another --output-dir, or give --force to replace it.")
+    arms = read_arms(runs)
+    chosen = next(iter(arms)) if control is None else control
+    comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
+    if target is not None:
+        write_report(comparison, target)
+        click.echo(f"Wrote {target}", err=True)
+    click.echo(report_json(comparison) if as_json else comparison_table(comparison), nl=not as_json)
