@@ -20,6 +20,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.data.tables import STANDARD_INPUT
 from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.held_out import contamination_notes
 from aes_dynloss.essays.manifest import build_manifest
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
@@ -29,6 +30,7 @@ from aes_dynloss.essays.model.prompt_scales import measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.essays.model.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.run_products import (
     PLOTS,
     PRODUCTS,
@@ -108,18 +110,23 @@ def finetune(
 
 
 def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
+    start = read_warm_start(config.model)
     table = read_essays(config.data)
     splits = split_essays(table, config.data.split)
     parts = {name: part for name, part in splits.tables().items() if len(part)}
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
+    notes = contamination_notes(start, parts)
+    for note in notes:
+        logger.warning("%s", note)
     floors = None
     if accelerator.is_main_process:
         remove_scratch(folder)
-        record_manifest(build_manifest(accelerator, config, table, splits), folder, resume=resume)
+        manifest = build_manifest(accelerator, config, table, splits, started_from=start.sha256 if start else None)
+        record_manifest(manifest, folder, resume=resume)
         # Before training: what is wrong with them must not come to light after it.
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
 
-    scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts)
+    scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts, start)
     ends = np.cumsum([len(part) for part in parts.values()])
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
     with frozen_part_computed(accelerator, scorer.model, examples, rows["train"], folder) as ready:
@@ -157,16 +164,21 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         predictions: dict[str, pd.DataFrame] = {
             name: prediction_table(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
         }
-        write_products(config, scorer, floors, predictions, folder)
+        write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
 
 
 def _build(
-    accelerator: Accelerator, config: FinetuneConfig, prompts: list[Prompt], parts: Mapping[str, EssayTable]
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    prompts: list[Prompt],
+    parts: Mapping[str, EssayTable],
+    start: WarmStart | None,
 ) -> tuple[EssayScorer, EssayExamples]:
-    """The untrained scorer, and all parts' essays as examples, one part after the other."""
-    tokenizer = load_tokenizer(config.model.encoder)
-    encoder = load_encoder(config.model.encoder, config.model.encoder_dropout)
+    """The scorer as training finds it, and all parts' essays as examples, one part after the other."""
+    tokenizer = load_tokenizer(config.model.encoder) if start is None else start.tokenizer
+    dropout = config.model.encoder_dropout
+    encoder = load_encoder(config.model.encoder, dropout) if start is None else start.encoder(dropout)
     check_vocabulary(encoder, tokenizer)
     if config.model.gradient_checkpointing:
         new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
@@ -177,8 +189,12 @@ def _build(
     names = [prompt.id for prompt in prompts]
     examples = tokenized(list(parts.values()), chunker, names, int(tokenizer.pad_token_id))
     train = examples.select(np.arange(len(parts["train"])))
-    scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths)
-    return EssayScorer(ScoringModel(encoder, config.model, scales), tokenizer, accelerator=accelerator), examples
+    shared = config.model.prompts == "shared"
+    scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
+    model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))
+    if start is not None:
+        start.hand_on(model)
+    return EssayScorer(model, tokenizer, accelerator=accelerator), examples
 
 
 def _raw(scorer: EssayScorer, examples: EssayExamples) -> NDArray[np.float64]:

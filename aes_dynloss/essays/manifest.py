@@ -29,7 +29,11 @@ _PACKAGES = (
 
 
 def build_manifest(
-    accelerator: Accelerator, config: FinetuneConfig, table: EssayTable, splits: Splits
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    table: EssayTable,
+    splits: Splits,
+    started_from: str | None = None,
 ) -> dict[str, Any]:
     """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
 
@@ -38,6 +42,7 @@ def build_manifest(
         config: Its configuration.
         table: All essays.
         splits: Their parts.
+        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -45,6 +50,7 @@ def build_manifest(
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
         "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "started_from": started_from,
         "machine": {
             "system": platform.system(),
             "processor": platform.machine(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.held_out import PREDICTIONS_DEV, PREDICTIONS_TEST
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_card import model_card
 from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.warm_start import MODEL
 from aes_dynloss.evaluation.predictions import write_predictions
 from aes_dynloss.evaluation.report import build_report, write_report
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
@@ -25,8 +27,7 @@ from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.loop import CHECKPOINT
 from aes_dynloss.training.run_folder import write_json
 
-MODEL, REPORT, MANIFEST = "model", "report.json", "manifest.json"
-PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
+REPORT, MANIFEST = "report.json", "manifest.json"
 TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (
     MANIFEST,
@@ -73,10 +74,10 @@ def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> 
                 "with. Bring it back, or start again with --force."
             )
         before = read_mapping(path)
-        for part in ("data", "split"):
+        for part, words in (("data", "data"), ("split", "split"), ("started_from", "weights to start from")):
             if before.get(part) != manifest[part]:
                 raise DataError(
-                    f"--resume: the {part} differ from those that the run began with: {before.get(part)} then, "
+                    f"--resume: the {words} differ from those that the run began with: {before.get(part)} then, "
                     f"{manifest[part]} now. Bring them back, or start again with --force."
                 )
     write_json(path, manifest)
@@ -108,11 +109,12 @@ def write_products(
     floors: dict[str, dict[str, Any]] | None,
     predictions: Mapping[str, pd.DataFrame],
     folder: Path,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Everything a run leaves behind; the report last, which marks it complete."""
+    """Everything a run leaves behind; the report last, with notes of the run's own, which marks it complete."""
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     settings = config.evaluation
-    notes = []
+    notes = list(notes)
     if "test" in predictions:
         judged, dev = predictions["test"], predictions["dev"]
     else:

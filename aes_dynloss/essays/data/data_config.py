@@ -96,7 +96,7 @@ class Fractions(ConfigModel):
 
 
 class SplitConfig(ConfigModel):
-    """Train, dev and test in one of three ways: id files, a column, or seeded fractions (if neither is named)."""
+    """Train, dev and test: by id files, a column, a prompt left out, or, where none is named, seeded fractions."""
 
     folds_dir: str | None = Field(
         default=None,
@@ -106,6 +106,14 @@ class SplitConfig(ConfigModel):
     )
     column: str | None = Field(
         default=None, description="Column that says train, dev, test or teacher_dev for each essay."
+    )
+    target_prompt: Word | None = Field(
+        default=None,
+        description="Leave one prompt out: all essays of this prompt are test; none is train (see model.prompts).",
+    )
+    target_dev_ids: str | None = Field(
+        default=None,
+        description="With target_prompt: file of the other prompts' dev ids, one a line; null: a fifth of them.",
     )
     fractions: Fractions | None = Field(
         default=None,
@@ -124,10 +132,17 @@ class SplitConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
-        ways = {"folds_dir": self.folds_dir, "column": self.column, "fractions": self.fractions}
+        ways = {
+            "folds_dir": self.folds_dir,
+            "column": self.column,
+            "target_prompt": self.target_prompt,
+            "fractions": self.fractions,
+        }
         named = [name for name, value in ways.items() if value is not None]
         if len(named) > 1:
             raise ValueError(f"name one way to split, found {' and '.join(named)}")
+        if self.target_dev_ids is not None and self.target_prompt is None:
+            raise ValueError("target_dev_ids belongs to target_prompt; name the prompt that is left out")
         return self
 
 

@@ -54,7 +54,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
 
     Args:
         table: Essays.
-        config: Id files, a column, or fractions (if neither is named).
+        config: Id files, a column, a prompt left out, or fractions (if none is named).
 
     Returns:
         The parts. Texts that stand in two of them are logged, and kept in ``leaks``: two people can write the same.
@@ -68,6 +68,8 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         assigned = _by_files(table, user_path(config.folds_dir, "data.split.folds_dir"))
     elif config.column is not None:
         assigned = _by_column(table, config.column)
+    elif config.target_prompt is not None:
+        assigned = _by_prompt(table, config.target_prompt, config)
     else:
         fractions = fractions or Fractions()
         rows = assign_fractions(table, list(range(len(table))), fractions.model_dump(), f"{config.seed}")
@@ -206,6 +208,30 @@ def _by_column(table: EssayTable, column: str) -> list[str | None]:
     return table.values("split")
 
 
+def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str | None]:
+    """One prompt's essays are test; of the others, those that a file names are dev."""
+    prompts = table.values("prompt_id")
+    if target not in table.prompts:
+        raise DataError(
+            f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(table.prompts)}."
+        )
+    others = [row for row, prompt in enumerate(prompts) if prompt != target]
+    if config.target_dev_ids is None:
+        parts = assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
+    else:
+        path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
+        dev = set(_ids_in(path))
+        ids = table.essay_ids
+        unknown = sorted(dev - {ids[row] for row in others} - table.left_out)
+        if unknown:
+            raise DataError(
+                f"{path} names {len(unknown)} essays that are none of the other prompts': "
+                f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
+            )
+        parts = {row: "dev" if ids[row] in dev else "train" for row in others}
+    return [parts.get(row, "test") for row in range(len(table))]
+
+
 def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
     missing = [essay_id for essay_id, name in zip(table.essay_ids, assigned, strict=True) if name is None]
     if not missing:
@@ -244,4 +270,6 @@ def _check_filled(places: Mapping[str, list[int]], *, may_lack_test: bool, sourc
 def _described(config: SplitConfig) -> str:
     if config.folds_dir is not None:
         return f"data.split.folds_dir {config.folds_dir}"
+    if config.target_prompt is not None:
+        return f"data.split.target_prompt {config.target_prompt}"
     return "data.split.fractions" if config.column is None else f"data.split.column {config.column!r}"

@@ -38,7 +38,8 @@ def frozen_part_computed(
 ) -> Iterator[EssayExamples]:
     """Run what is frozen of the encoder once over all essays; within the block the model starts where that ended.
 
-    The vectors that the head sees are standardised on the way, see :func:`scale_features`.
+    The vectors that the head sees are standardised on the way, see :func:`scale_features`, but for a head that was
+    learnt before and keeps its units, see :mod:`aes_dynloss.essays.model.warm_start`.
 
     Nothing frozen: the examples as they are. A wholly frozen encoder under mean or cls pooling: pooled vectors, in
     memory, those in ``model.features_cache`` without computing them. Else hidden states of every token, float32, in a
@@ -63,7 +64,8 @@ def frozen_part_computed(
         else:
             features = cached_features(accelerator, model, examples, cache, pooled_features)
         examples = replace(examples, features=features)
-    scale_features(accelerator, model, examples.select(train))
+    if model.config.start_from is None:
+        scale_features(accelerator, model, examples.select(train))
     if frozen == 0 or examples.features is not None:
         yield examples
     else:
@@ -101,8 +103,8 @@ def pooled_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
     packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
     mine = packs[accelerator.process_index :: accelerator.num_processes] or packs[:1]
     vectors, indices = [], []
-    for batch, hidden in _encoded(accelerator, model, examples, mine, None):
-        vectors.append(model.pooling(hidden, batch.inputs["attention_mask"], batch.inputs["owner"], len(batch)))
+    for batch in _encoding(accelerator, model, examples, mine):
+        vectors.append(model.pooled(batch.inputs))
         indices.append(batch.index)
     index, (rows,) = gather_rows(accelerator, torch.cat(indices), [torch.cat(vectors)])
     # A pack may have been computed twice, so that every process had one: the first of equal rows is taken.
@@ -110,35 +112,30 @@ def pooled_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
     return rows[first].cpu()
 
 
-def _encoded(
-    accelerator: Accelerator,
-    model: ScoringModel,
-    examples: EssayExamples,
-    packs: list[NDArray[np.int64]],
-    layer: int | None,
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches beside the states above so many layers, or beside the last states, (C, L, H)."""
+def _encoding(
+    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, packs: list[NDArray[np.int64]]
+) -> Iterator[Batch]:
+    """Batches on the device; while one is looked at, the model is in evaluation mode and precision is the run's."""
     model.to(accelerator.device)
     hidden = not accelerator.is_main_process
     with evaluating(model), accelerator.autocast():
         for pack in tqdm(packs, desc="encode essays", unit="batch", disable=hidden):
-            batch = examples.batch(pack.tolist()).to(accelerator.device)
-            tokens = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
-            output = model.encoder(**tokens, output_hidden_states=layer is not None)
-            yield batch, output[0] if layer is None else output.hidden_states[layer]
+            yield examples.batch(pack.tolist()).to(accelerator.device)
 
 
 def _token_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path) -> TokenStates:
     counts = np.array([sum(len(chunk) for chunk in essay.chunks) for essay in examples.essays], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     frozen = model.config.frozen_layers
-    layer = None if frozen == "all" else frozen
     width = int(model.feature_mean.shape[0])
     values = np.lib.format.open_memmap(
         folder / "states.npy", mode="w+", dtype=np.float32, shape=(int(counts.sum()), width)
     )
     packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
-    for batch, hidden in _encoded(accelerator, model, examples, packs, layer):
+    for batch in _encoding(accelerator, model, examples, packs):
+        tokens = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
+        output = model.encoder(**tokens, output_hidden_states=frozen != "all")
+        hidden = output[0] if frozen == "all" else output.hidden_states[frozen]
         mask = batch.inputs["attention_mask"].bool()
         rows = batch.index.tolist()
         place = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])

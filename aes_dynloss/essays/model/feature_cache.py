@@ -142,6 +142,7 @@ class FeatureCache:
             "config": hashlib.sha256(config.encode()).hexdigest(),
             "weights": weights_digest(model.encoder),
             "pooling": model.config.pooling,
+            "layers": model.pooled_count,
             "precision": precision,
             "transformers": transformers.__version__,  # whose code is the encoder's
         }

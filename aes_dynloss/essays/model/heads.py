@@ -23,7 +23,7 @@ class ScoreHead(nn.Module):
         kind: regression, softmax or ordinal.
         width: Size of the vectors.
         scales: The prompts with their training statistics.
-        own: Whether each prompt has a head of its own; else one head sees the prompt's embedding.
+        prompts: A head for each prompt, one that sees the prompt's embedding, or one that is not told the prompt.
         hidden: Width of a hidden layer, or None.
         dropout: Dropout before each linear layer.
 
@@ -39,24 +39,24 @@ class ScoreHead(nn.Module):
         width: int,
         scales: Sequence[PromptScale],
         *,
-        own: bool,
+        prompts: Literal["own_head", "embedding", "shared"],
         hidden: int | None,
         dropout: float,
     ) -> None:
         super().__init__()
         self.kind = kind
-        self.own = own
-        prompts, points = len(scales), max(scale.prompt.range.count for scale in scales)
+        self.own, self.embedded = prompts == "own_head", prompts == "embedding"
+        points = max(scale.prompt.range.count for scale in scales)
         self.points = points
         answers = points if kind == "softmax" else 1
-        if not own:
-            self.embedding = nn.Embedding(prompts, _EMBEDDING)
+        if self.embedded:
+            self.embedding = nn.Embedding(len(scales), _EMBEDDING)
             width += _EMBEDDING
         layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden is not None:
             layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         self.body = nn.Sequential(*layers)
-        self.answer = nn.Linear(hidden or width, answers * (prompts if own else 1))
+        self.answer = nn.Linear(hidden or width, answers * (len(scales) if self.own else 1))
         nn.init.zeros_(self.answer.weight)  # the first answer is each prompt's mean, or its distribution
         nn.init.zeros_(self.answer.bias)
         shares = torch.tensor([[*scale.shares, *[0.0] * (points - len(scale.shares))] for scale in scales])
@@ -86,7 +86,7 @@ class ScoreHead(nn.Module):
             regression: (B, 1), in standard deviations of the prompt's training scores; else log-probabilities of the
             score points, (B, points), :data:`ABSENT` where the prompt has fewer.
         """
-        if not self.own:
+        if self.embedded:
             features = torch.cat([features, self.embedding(prompt).to(features.dtype)], dim=1)
         answers: Tensor = self.answer(self.body(features))
         if self.own:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,11 @@ class ModelConfig(ConfigModel):
     pooling: Literal["mean", "cls", "attention"] = Field(
         default="mean", description="How the tokens of all of an essay's chunks become one vector."
     )
+    pooled_layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        default=1,
+        description="Encoder layers whose pooled vectors, side by side, are the essay's vector: so many from the top, "
+        "or all with the embeddings. More help a frozen encoder, whose top has forgotten what is not meaning.",
+    )
     log_length: bool = Field(default=True, description="Whether the head also sees the logarithm of the token count.")
     head: Literal["regression", "softmax", "ordinal"] = Field(
         default="regression",
@@ -36,9 +41,10 @@ class ModelConfig(ConfigModel):
     hidden: int | None = Field(
         default=None, ge=1, le=65536, description="Width of a hidden layer in the head; null: none."
     )
-    prompts: Literal["own_head", "embedding"] = Field(
+    prompts: Literal["own_head", "embedding", "shared"] = Field(
         default="own_head",
-        description="With several prompts: a head for each, or one head that sees the prompt's embedding.",
+        description="With several prompts: a head for each, one head that sees the prompt's embedding, or one that is "
+        "not told the prompt, so that it can score a prompt without training essays.",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the head.")
     encoder_dropout: float | None = Field(
@@ -53,6 +59,12 @@ class ModelConfig(ConfigModel):
         min_length=1,
         description="Folder that keeps the pooled vectors of a wholly frozen encoder, so that later runs need not "
         "compute them again; null: none.",
+    )
+    start_from: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Model folder, or run with one, whose weights this run starts with: encoder, pooling, and the "
+        "heads of prompts that both know on one score range; null: the pretrained encoder.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: slower, with less memory."
@@ -69,6 +81,13 @@ class ModelConfig(ConfigModel):
             raise ValueError("frozen_layers must be 0 or more, or all")
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
+        if self.prompts == "shared" and self.head != "regression":
+            raise ValueError("prompts: shared needs head regression, since prompts differ in their score points")
+        if self.pooled_layers != 1 and (self.pooling == "attention" or self.frozen_layers not in (0, "all")):
+            raise ValueError(
+                "pooled_layers other than 1 needs pooling mean or cls, and an encoder that learns or is frozen as a "
+                "whole (frozen_layers 0 or all)"
+            )
         if self.features_cache is not None and (self.frozen_layers != "all" or self.pooling == "attention"):
             raise ValueError(
                 "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "

@@ -34,6 +34,7 @@ VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+_OF_TRAINING = {"features_cache", "start_from"}  # places on the machine that trained
 
 
 def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = None) -> None:
@@ -140,7 +141,7 @@ def _config_values(scorer: EssayScorer) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": scorer.model.config.model_dump(mode="json", exclude={"features_cache"}),  # a place of training
+        "model": scorer.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
         "prompts": [asdict(scale) for scale in scorer.model.scales],
         "postprocessing": scorer.postprocessing.to_dict(),
         "encoder": encoder_values(scorer.model.encoder),

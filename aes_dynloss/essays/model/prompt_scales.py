@@ -34,7 +34,12 @@ class PromptScale:
 
 
 def measure_scales(
-    prompts: Sequence[Prompt], groups: NDArray[np.int64], scores: NDArray[np.float64], log_lengths: NDArray[np.float64]
+    prompts: Sequence[Prompt],
+    groups: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    log_lengths: NDArray[np.float64],
+    *,
+    shared: bool = False,
 ) -> list[PromptScale]:
     """Statistics of the training essays, prompt by prompt.
 
@@ -43,10 +48,14 @@ def measure_scales(
         groups: Prompt of each essay, (N,).
         scores: Scores on the original scale, (N,).
         log_lengths: log(1 + tokens) of each essay, (N,).
+        shared: Whether all prompts get the mean and deviation that scores on [0, 1] and lengths have over the essays
+            of all, so that a prompt may have no essay.
 
     Raises:
-        DataError: A prompt has fewer than two different training scores.
+        DataError: A prompt has fewer than two different training scores; with ``shared``, all together have.
     """
+    if shared:
+        return _shared_scales(prompts, groups, scores, log_lengths)
     scales = []
     for number, prompt in enumerate(prompts):
         mine = scores[groups == number]
@@ -64,3 +73,24 @@ def measure_scales(
         spread = spread if spread > 1e-9 else 1.0  # equal lengths leave float noise, not always 0
         scales.append(PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, float(lengths.mean()), spread))
     return scales
+
+
+def _shared_scales(
+    prompts: Sequence[Prompt], groups: NDArray[np.int64], scores: NDArray[np.float64], log_lengths: NDArray[np.float64]
+) -> list[PromptScale]:
+    unit = np.empty(len(scores))
+    for number, prompt in enumerate(prompts):
+        unit[groups == number] = prompt.range.to_unit(scores[groups == number])
+    if len(np.unique(unit)) < 2:
+        raise DataError(
+            "The training essays hold fewer than two different scores; at least two are needed to learn from. Add "
+            "essays, or change data.split."
+        )
+    spread = float(log_lengths.std())
+    spread = spread if spread > 1e-9 else 1.0
+    even = [tuple([1 / prompt.range.count] * prompt.range.count) for prompt in prompts]
+    length = float(log_lengths.mean())
+    return [
+        PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, length, spread)
+        for prompt, shares in zip(prompts, even, strict=True)
+    ]

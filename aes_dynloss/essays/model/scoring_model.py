@@ -46,13 +46,13 @@ class ScoringModel(nn.Module):
         self.scales = list(scales)
         self.encoder = encoder
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
-        width = int(self.encoder.config.hidden_size)
-        self.pooling = Pooling(config.pooling, width)
+        self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
+        width = int(self.encoder.config.hidden_size) * self.pooled_count
         self.head = ScoreHead(
             config.head,
             width + config.log_length,
             scales,
-            own=config.prompts == "own_head",
+            prompts=config.prompts,
             hidden=config.hidden,
             dropout=config.dropout,
         )
@@ -78,7 +78,7 @@ class ScoringModel(nn.Module):
         prompt = inputs["prompt"]
         features = inputs.get("features")
         if features is None:
-            features = self.pooling(self.last_states(inputs), inputs["attention_mask"], inputs["owner"], len(prompt))
+            features = self.pooled(inputs)
         features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
@@ -86,6 +86,24 @@ class ScoringModel(nn.Module):
         # Under bf16 autocast scores would have eight bits.
         with torch.autocast(features.device.type, enabled=False):
             return cast(Tensor, self.head(features, prompt))
+
+    def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The essays' vectors, (B, H): of one layer, or those of ``pooled_layers`` side by side, the lowest first.
+
+        References:
+            Devlin et al. 2019, BERT, section 5.3 (features of several layers, concatenated).
+        """
+        count = self.pooled_count
+        if count == 1:
+            states = (self.last_states(inputs),)
+        else:
+            tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            answer = self.encoder(**tokens, output_hidden_states=True)
+            # The last states proper: some encoders still normalise what hidden_states ends with.
+            states = (*answer.hidden_states[-count:-1], answer[0])
+        essays = len(inputs["prompt"])
+        vectors = [self.pooling(state, inputs["attention_mask"], inputs["owner"], essays) for state in states]
+        return torch.cat(vectors, dim=1)
 
     def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
@@ -144,6 +162,18 @@ class ScoringModel(nn.Module):
         for part in self._frozen_parts:
             part.eval()
         return self
+
+    @property
+    def pooled_count(self) -> int:
+        """Layers that are pooled, the embeddings counted as one."""
+        wanted = self.config.pooled_layers
+        if wanted == 1:
+            return 1
+        layers = self.encoder_layers
+        if layers is None or (wanted != "all" and wanted > len(layers) + 1):
+            has = "no layers that can be told apart" if layers is None else f"{len(layers)} and the embeddings"
+            raise ConfigError(f"model.pooled_layers is {wanted}, but the encoder has {has}. Lower it.")
+        return len(layers) + 1 if wanted == "all" else wanted
 
     def _freeze(self) -> None:
         frozen = self.config.frozen_layers

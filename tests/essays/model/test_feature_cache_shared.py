@@ -132,7 +132,7 @@ class TestRuns:
 
     def test_seeds_folds_losses_and_prompts_share(self, run_yaml: Path, tmp_path: Path) -> None:
         cache = f"model.features_cache={tmp_path / 'cache'}"
-        with mock.patch.object(activations, "_encoded", wraps=activations._encoded) as encoded:
+        with mock.patch.object(activations, "_encoding", wraps=activations._encoding) as encoded:
             assert tune(run_yaml, tmp_path / "one", *self.FROZEN, cache).code == 0
             assert encoded.call_count == 1
             other = ("training.seed=5", "data.split.seed=5", "data.keep_prompts=[river]", "loss.terms={mae: 1.0}")

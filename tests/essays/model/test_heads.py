@@ -29,7 +29,7 @@ def build(
     kind: str, *, own: bool = True, hidden: int | None = None, stirred: float = 0.0, dropout: float = 0.0
 ) -> ScoreHead:
     torch.manual_seed(0)
-    head = ScoreHead(kind, WIDTH, SCALES, own=own, hidden=hidden, dropout=dropout)
+    head = ScoreHead(kind, WIDTH, SCALES, prompts="own_head" if own else "embedding", hidden=hidden, dropout=dropout)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter) * stirred)

@@ -1,0 +1,181 @@
+"""Warm starts: a run that begins with the weights of an earlier one, such as one on all prompts before the target's.
+
+Where both know a prompt on the same score range, the new run's first predictions are the earlier model's, exactly. So
+what the earlier head stands on is kept with it: how the encoder's vectors are standardised, and the prompt's scale
+(the mean and sd of the earlier training scores and lengths). The first matters because the head's weights are in those
+units; the second because its answers are.
+
+References:
+    Song et al. (2020), Multi-stage pre-training for automated Chinese essay scoring (all prompts, then the target's).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.configfile import user_path
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, file_sha256, set_dropout
+from aes_dynloss.essays.model.heads import ScoreHead
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
+from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+# What may change between the stages; all else shapes the weights that are handed on, or says what they mean.
+_FREE = {
+    "window",
+    "max_tokens",
+    "dropout",
+    "encoder_dropout",
+    "frozen_layers",
+    "features_cache",
+    "start_from",
+    "gradient_checkpointing",
+    "postprocessing",
+}
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An earlier model that a run starts from.
+
+    Args:
+        model: The earlier scorer's module.
+        tokenizer: Its tokenizer.
+        sha256: Digest of its config.json, which holds those of its other files.
+        folder: Its folder.
+    """
+
+    model: ScoringModel
+    tokenizer: Any  # transformers is untyped
+    sha256: str
+    folder: Path
+
+    def encoder(self, dropout: float | None) -> Any:  # noqa: ANN401 - transformers is untyped
+        """A copy of the earlier encoder.
+
+        Args:
+            dropout: Dropout within it, or None to leave it as it was in the earlier run.
+        """
+        earlier = self.model.encoder
+        values = encoder_values(earlier)
+        if dropout is not None:
+            set_dropout(earlier.config, dropout)
+            values = encoder_values(earlier)
+        encoder = build_encoder(values)
+        encoder.load_state_dict(earlier.state_dict())
+        return encoder
+
+    def scales(self, measured: Sequence[PromptScale]) -> list[PromptScale]:
+        """The scales of a run's prompts: those of the earlier model where it knows the prompt on the same range."""
+        scales = list(measured)
+        if self.model.config.prompts == "shared":  # one scale for all prompts, unknown ones too
+            names = ("mean", "sd", "length_mean", "length_sd")
+            common = {name: getattr(self.model.scales[0], name) for name in names}
+            return [replace(scale, **common) for scale in scales]
+        for mine, theirs in _shared(measured, self.model.scales):
+            scales[mine] = replace(self.model.scales[theirs], prompt=measured[mine].prompt)
+        return scales
+
+    def hand_on(self, model: ScoringModel) -> None:
+        """Copy pooling, standardisation, and the head: the rows of shared prompts, and whatever all prompts share.
+
+        Args:
+            model: The run's, on a copy of the earlier encoder and with :meth:`scales`; its other rows stay.
+        """
+        with torch.no_grad():
+            model.pooling.load_state_dict(self.model.pooling.state_dict())
+            model.feature_mean.copy_(self.model.feature_mean)
+            model.feature_sd.copy_(self.model.feature_sd)
+            model.head.body.load_state_dict(self.model.head.body.state_dict())
+            if not model.head.own:
+                _lay_over(model.head.answer.weight, self.model.head.answer.weight)
+                _lay_over(model.head.answer.bias, self.model.head.answer.bias)
+            ours, theirs = _rows_by_prompt(model.head), _rows_by_prompt(self.model.head)
+            shared = _shared(model.scales, self.model.scales)
+            for new, old in shared:
+                for name, rows in ours.items():
+                    _lay_over(rows[new], theirs[name][old])
+        names = [model.scales[new].prompt.id for new, _ in shared]
+        logger.info("Starting from an earlier model, which knows %s.", _prompt_words(names))
+
+
+def read_warm_start(config: ModelConfig) -> WarmStart | None:
+    """Open the model that a run starts from.
+
+    Args:
+        config: The run's; ``start_from`` is a model folder, or the folder of a run with one in it.
+
+    Returns:
+        The start, or None where the run starts from a pretrained encoder.
+
+    Raises:
+        CheckpointError: There is no such model, or it is damaged.
+        ConfigError: The run's scorer is built otherwise than the earlier one.
+    """
+    if config.start_from is None:
+        return None
+    folder = user_path(config.start_from, "model.start_from")
+    if not (folder / CONFIG).exists() and (folder / MODEL).is_dir():
+        folder = folder / MODEL
+    scorer = read_model_folder(folder)
+    _check_fits(config, scorer.model.config, folder)
+    return WarmStart(scorer.model, scorer.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
+
+
+def _check_fits(config: ModelConfig, earlier: ModelConfig, folder: Path) -> None:
+    then = earlier.model_dump(exclude=_FREE)
+    changed = {name: now for name, now in config.model_dump(exclude=_FREE).items() if now != then[name]}
+    differing = [f"model.{name} is {now!r}, there {then[name]!r}" for name, now in changed.items()]
+    if differing:
+        raise ConfigError(
+            f"model.start_from: the scorer in {folder} is built otherwise than this run's: {'; '.join(differing)}. Set "
+            "these keys as they are there (the encoder is read from there, so its name need not lead anywhere), or "
+            "leave start_from out."
+        )
+
+
+def _shared(new: Sequence[PromptScale], old: Sequence[PromptScale]) -> list[tuple[int, int]]:
+    """Places, in both models, of the prompts that both know on the same score range."""
+    places = {scale.prompt.id: place for place, scale in enumerate(old)}
+    found = [(place, places.get(scale.prompt.id)) for place, scale in enumerate(new)]
+    return [
+        (mine, theirs)
+        for mine, theirs in found
+        if theirs is not None and new[mine].prompt.range == old[theirs].prompt.range
+    ]
+
+
+def _prompt_words(names: Sequence[str]) -> str:
+    if not names:
+        return "none of this run's prompts: what belongs to a prompt starts anew"
+    return f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"
+
+
+def _rows_by_prompt(head: ScoreHead) -> dict[str, Tensor]:
+    """Views of a head's weights that have one row a prompt."""
+    prompts = len(head.counts)
+    rows = {name: getattr(head, name) for name in ("prior", "first_border", "border_steps") if hasattr(head, name)}
+    if head.own:
+        rows["answer.weight"] = head.answer.weight.view(prompts, -1, head.answer.in_features)
+        rows["answer.bias"] = head.answer.bias.view(prompts, -1)
+    elif head.embedded:
+        rows["embedding"] = head.embedding.weight
+    return rows
+
+
+def _lay_over(new: Tensor, old: Tensor) -> None:
+    """Copy what both have: one model may have more score points than the other, for other prompts' sake."""
+    part = tuple(slice(min(size, other)) for size, other in zip(new.shape, old.shape, strict=True))
+    new[part] = old[part]
