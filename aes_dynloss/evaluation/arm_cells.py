@@ -52,23 +52,27 @@ Parts = dict[Place, dict[str, _Part]]  # by place and then by seed
 Notes = Counter[tuple[str, str]]  # how often there was cause for a note, by arm and note
 
 
-def build_cells(arms: Mapping[str, Sequence[ScoredRun]], control: str) -> tuple[dict[str, list[Cell]], list[str]]:
+def build_cells(
+    arms: Mapping[str, Sequence[ScoredRun]], control: str, *, fewest: int = 2
+) -> tuple[dict[str, list[Cell]], list[str]]:
     """All arms' scores, prompt by prompt and stratum by stratum, as they are and after the calibrations on dev.
 
     Args:
         arms: Runs by the arm's name.
         control: The arm whose essays the others are held against.
+        fewest: Fewest arms that may be given: 1 where an arm's own figures are wanted, with or without others.
 
     Returns:
         Cells by prompt, and notes.
 
     Raises:
-        ConfigError: There are fewer than two arms, the control is none of them, or an arm has no run.
+        ConfigError: There are fewer arms than that, the control is none of them, or an arm has no run.
         DataError: Arms, or runs of one arm, differ in strata, prompts, essays, human scores or score ranges; or a run
             is there twice, has no human scores, or shares essays between dev and test.
     """
-    if len(arms) < 2 or not all(arms.values()):
-        raise ConfigError(f"A comparison needs two arms or more, each with a run; found {', '.join(arms) or 'none'}.")
+    if len(arms) < fewest or not all(arms.values()):
+        number = "two arms or more" if fewest > 1 else "an arm or more"
+        raise ConfigError(f"A comparison needs {number}, each with a run; found {', '.join(arms) or 'none'}.")
     if control not in arms:
         raise ConfigError(f"The control {control!r} is none of the arms: {', '.join(arms)}. Name one of them.")
     notes: Notes = Counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aes_dynloss.errors import ConfigError
@@ -29,6 +29,8 @@ def compare_arms(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    fewest: int = 2,
+    ensembles: Collection[str] = (),
 ) -> dict[str, Any]:
     """Hold arms against a control on the same essays, prompt by prompt and in the mean over prompts.
 
@@ -43,14 +45,17 @@ def compare_arms(
         resamples: Bootstrap resamples, >= 1.
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
+        fewest: Fewest arms that may be given: 1 where an arm's own figures are wanted, with or without others.
+        ensembles: Arms that are made of other arms' seeds; that they have no such seeds themselves is not noted.
 
     Returns:
         Strict JSON: ``control``; ``arms`` by name (``runs``, ``seeds``, ``prompts`` by id and ``mean``, each with the
-        versions of VERSIONS and their intervals, or None where dev is missing); ``differences`` by the kinds of
+        versions of VERSIONS, their intervals and their values by seed, or None where dev is missing, and by seed also
+        where seeds differ between the strata or prompts); ``differences`` by the kinds of
         QUESTIONS, as ``answer`` gives them; ``strata``; ``essays`` by prompt; ``notes``; ``settings``.
 
     Raises:
-        ConfigError: A setting is out of its bounds, there are fewer than two arms, or the control is none of them.
+        ConfigError: A setting is out of its bounds, there are too few arms, or the control is none of them.
         DataError: The arms have not scored the same essays, or a run cannot be measured.
 
     References:
@@ -60,7 +65,7 @@ def compare_arms(
     settings = IntervalSettings(resamples, confidence, seed)
     if resamples < 1:
         raise ConfigError(f"A comparison needs at least 1 resample, found {resamples}.")
-    cells, notes = build_cells(arms, control)
+    cells, notes = build_cells(arms, control, fewest=fewest)
     prompts = {prompt: prompt_figures(strata, resamples, seed) for prompt, strata in cells.items()}
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
     mean = {side: mean_figure([figures[side] for figures in prompts.values()]) for side in common}
@@ -73,7 +78,7 @@ def compare_arms(
         "essays": {prompt: sum(len(cell.human) for cell in strata) for prompt, strata in cells.items()},
         "notes": [
             *notes,
-            *_seed_notes(arms, cells),
+            *_seed_notes({arm: runs for arm, runs in arms.items() if arm not in ensembles}, cells),
             *_missing_notes(arms, mean),
             *_coarse_notes(differences, settings),
         ],
@@ -104,6 +109,8 @@ def _arm_entry(
             figure = figures.get((arm, version))
             values[version] = None if figure is None else figure.value
             values[f"{version}_interval"] = None if figure is None else percentile_interval(figure.draws, confidence)
+            by_seed = None if figure is None else figure.by_seed
+            values[f"{version}_by_seed"] = None if by_seed is None else dict(by_seed)
         return values
 
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from aes_dynloss.evaluation.report_text import aligned, figure_words, interval_words
 
 Entry = Mapping[str, Any]
+TITLES = {"qwk": "QWK", "qwk_rescaled": "rescaled", "qwk_cut_points": "cut points"}
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
@@ -28,7 +29,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
         if part == "prompts" and count == 1:
             continue  # The mean has said it.
         for kind in comparison["differences"].values():
-            rows = _differences(kind, part)
+            rows = difference_rows(kind, part)
             if any(entry is not None for entry in rows.values()):
                 family = f"{words}; comparisons that Holm p corrects for: {kind['comparisons'][part]}"
                 blocks.append([f"{kind['difference']} ({family})", *_difference_lines(rows, confidence)])
@@ -41,9 +42,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 def _kappas(comparison: Mapping[str, Any], confidence: str, mean: str) -> list[str]:
     """The arms' own kappas."""
     arms: Mapping[str, Entry] = comparison["arms"]
-    titles = {"qwk": "QWK", "qwk_rescaled": "rescaled", "qwk_cut_points": "cut points"}
     columns = [["arm", *arms], ["runs", *(str(arm["runs"]) for arm in arms.values())]]
-    for version, title in titles.items():
+    for version, title in TITLES.items():
         if any(arm["mean"][version] is not None for arm in arms.values()):
             columns.append([title, *(figure_words(arm["mean"][version]) for arm in arms.values())])
             columns.append([confidence, *(interval_words(arm["mean"][f"{version}_interval"]) for arm in arms.values())])
@@ -51,8 +51,13 @@ def _kappas(comparison: Mapping[str, Any], confidence: str, mean: str) -> list[s
     return [f"Test essays: {essays}, {mean}. Control: {comparison['control']}", *aligned(columns)]
 
 
-def _differences(kind: Entry, part: str) -> dict[str, Entry | None]:
-    """The entries of one family by their row's name."""
+def difference_rows(kind: Entry, part: str) -> dict[str, Entry | None]:
+    """The entries of one family of differences by their row's name.
+
+    Args:
+        kind: One kind of difference, as ``answer`` gives it.
+        part: The family: ``mean`` or ``prompts``.
+    """
     if part == "mean":
         return {arm: entries["mean"] for arm, entries in kind["arms"].items()}
     prompts = dict.fromkeys(prompt for entries in kind["arms"].values() for prompt in entries["prompts"])
@@ -67,25 +72,25 @@ def _difference_lines(rows: Mapping[str, Entry | None], confidence: str) -> list
     """One family of differences, an entry a line."""
     columns = [
         ["", *rows],
-        ["difference", *("-" if entry is None else _signed(entry["difference"]) for entry in rows.values())],
-        [confidence, *("-" if entry is None else _signed_interval(entry["interval"]) for entry in rows.values())],
-        ["p", *("-" if entry is None else _p_words(entry["p"]) for entry in rows.values())],
-        ["Holm p", *("-" if entry is None else _p_words(entry["p_holm"]) for entry in rows.values())],
+        ["difference", *("-" if entry is None else signed_words(entry["difference"]) for entry in rows.values())],
+        [confidence, *("-" if entry is None else signed_interval_words(entry["interval"]) for entry in rows.values())],
+        ["p", *("-" if entry is None else p_words(entry["p"]) for entry in rows.values())],
+        ["Holm p", *("-" if entry is None else p_words(entry["p_holm"]) for entry in rows.values())],
     ]
     return aligned(columns)
 
 
-def _signed(value: float) -> str:
+def signed_words(value: float) -> str:
     """Three decimals with a sign, but for a zero."""
     text = f"{value:+.3f}"
     return "0.000" if float(text) == 0 else text
 
 
-def _signed_interval(interval: list[float]) -> str:
+def signed_interval_words(interval: list[float]) -> str:
     """Both ends of a difference's interval."""
-    return f"{_signed(interval[0])} to {_signed(interval[1])}"
+    return f"{signed_words(interval[0])} to {signed_words(interval[1])}"
 
 
-def _p_words(p: float) -> str:
+def p_words(p: float) -> str:
     """Four decimals, and never a zero, which no bootstrap can show."""
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"

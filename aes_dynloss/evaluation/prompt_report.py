@@ -113,9 +113,9 @@ def measure_prompt(
         if name in INTERVAL_MEASURES:
             entry[f"{name}_interval"] = percentile_interval(draws[name], settings.confidence) if name in draws else None
     entry |= {"mean_reference": float(reference.mean()), "mean_raw": float(raw.mean())}
-    raters = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
-    if raters is not None:
-        entry["human_human"] = _human_entry(essays, *raters)
+    human = human_entry(essays)
+    if human is not None:
+        entry["human_human"] = human
     return PromptReport(entry, draws, [*notes, *_constant_notes(prompt, reference, raw, draws)])
 
 
@@ -198,13 +198,24 @@ def _constant_notes(
 _RATER_PAIRS = (("rater1", "rater2"), ("reference", "second_reference"))
 
 
-def _human_entry(essays: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
+def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
     """Human-human kappa, and what the machine loses against it, on the essays that were scored twice.
 
-    Human-human kappa is that of the columns ``first`` and ``second``; human-machine that of reference and score.
-    Degradation = human-human QWK - human-machine QWK (Williamson, Xi and Breyer, 2012, flag more than .10), both on the
-    same essays, lest it measure which essays were scored twice.
+    Human-human kappa is that of two single raters where both are there, or of reference and second_reference;
+    human-machine that of reference and score. Degradation = human-human QWK - human-machine QWK (Williamson, Xi and
+    Breyer, 2012, flag more than .10), both on the same essays, lest it measure which essays were scored twice.
+
+    Args:
+        essays: Checked predictions of one prompt.
+
+    Returns:
+        ``n`` essays that were scored twice, ``qwk``, ``human_machine_qwk`` and ``degradation``, None where n is 0; or
+        None where the table holds no two humans' scores.
     """
+    raters = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
+    if raters is None:
+        return None
+    first, second = raters
     twice = essays[essays[first].notna() & essays[second].notna()]
     if twice.empty:
         return {"n": 0, "qwk": None, "human_machine_qwk": None, "degradation": None}

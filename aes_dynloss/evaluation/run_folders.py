@@ -41,7 +41,7 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
     for name, (stratum, seed, path) in tqdm(
         places, desc="Reading runs", unit="run", delay=3, disable=None, leave=False
     ):
-        arms[name].append(_read_run(stratum, seed, path))
+        arms[name].append(read_run(stratum, seed, path))
     return arms
 
 
@@ -61,7 +61,7 @@ def read_runs(path: str | Path) -> list[ScoredRun]:
     Raises:
         DataError: There is no run, or one that is incomplete or cannot be read.
     """
-    return [_read_run(*place) for place in _run_places(Path(path))]
+    return [read_run(*place) for place in _run_places(Path(path))]
 
 
 def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
@@ -124,8 +124,17 @@ def _beneath(folder: Path) -> Iterator[Path]:
         yield from found or ([inner] if inner.name.startswith(SEED_PART) else [])
 
 
-def _read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
-    """One run from its folder, or from a file that holds its test predictions alone."""
+def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
+    """One run from its folder, or from a file that holds its test predictions alone.
+
+    Args:
+        stratum: Such as its fold.
+        seed: Its seed, in words.
+        path: Its folder or file.
+
+    Raises:
+        DataError: It is incomplete, has no test predictions, or is damaged.
+    """
     if path.is_file():
         return ScoredRun(stratum, seed, read_predictions(path), None)
     if not (path / REPORT).is_file():

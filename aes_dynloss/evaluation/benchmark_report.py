@@ -1,0 +1,263 @@
+"""The report of a grid of runs (arms x strata x seeds): figures, differences, and what to read beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.evaluation.agreement import none_if_nan, pearson, sd_ratio
+from aes_dynloss.evaluation.benchmark_costs import RunCost, cost_entry, cost_notes
+from aes_dynloss.evaluation.comparison import VERSIONS, ScoredRun, compare_arms
+from aes_dynloss.evaluation.dev_halves import HALVES, are_dev_halves
+from aes_dynloss.evaluation.prompt_report import IntervalSettings, human_entry
+from aes_dynloss.evaluation.published_systems import PublishedSystem, published_rows
+from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds
+
+__all__ = ["RunCost", "ScoredRun", "build_benchmark_report"]
+
+Entry = dict[str, Any]
+# Measures of raw predictions, whose mean over prompts, strata and seeds is given without an interval.
+RAW_MEASURES = {"pearson": pearson, "sd_ratio": sd_ratio}
+DEV_NOTE = (
+    "Measured on dev, for tuning: each half of the dev essays with calibrations fitted on the other. Dev has also "
+    "chosen each run's epoch, so that these figures flatter; test was not looked at."
+)
+
+
+def build_benchmark_report(
+    arms: Mapping[str, Sequence[ScoredRun]],
+    control: str,
+    *,
+    settings: IntervalSettings,
+    protocol: str,
+    measured_on: Literal["test", "dev"] = "test",
+    ensembles: bool = True,
+    costs: Mapping[str, Sequence[RunCost]] | None = None,
+    floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    published: Sequence[PublishedSystem] = (),
+) -> dict[str, Any]:
+    """Measure all arms of a grid on the same essays and resamples, and put beside them what they are to be read with.
+
+    An arm's QWK on a prompt is the mean over strata of the mean over seeds, its mean that over prompts. r and sd ratio
+    are those of raw predictions, averaged in the same way. The sd over seeds is that (divisor n - 1) of a seed's mean
+    over strata (and prompts).
+
+    Args:
+        arms: Runs by the arm's name, one arm or more, as ``compare_arms`` takes them.
+        control: The arm that the others are held against.
+        settings: How intervals are drawn, with one resample or more.
+        protocol: What was trained on what, in words.
+        measured_on: ``test``; or ``dev``, where the runs are those that ``dev_halves`` makes.
+        ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
+            the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
+        costs: The cost of each of an arm's runs, by arm.
+        floors: QWK by stratum, floor and prompt. A floor that some stratum and prompt lacks is left out.
+        published: Systems whose published figures are to stand beside the arms'.
+
+    Returns:
+        Strict JSON without texts and ids: ``measured_on``, ``protocol``, ``control``, ``strata``, ``essays`` (by
+        prompt, summed over strata), ``distinct_essays``; ``arms`` by name: ``ensemble_of`` (an arm or None),
+        ``members`` (models behind a score), ``seeds``, ``prompts`` by id and ``mean`` (each with the versions of
+        VERSIONS, their intervals, ``pearson``, ``sd_ratio``, and ``over_seeds`` by version: ``n``, ``mean``, ``sd``,
+        ``by_seed``) and ``cost`` (that of all its members' runs, as ``cost_entry`` gives it); ``differences`` as
+        ``compare_arms`` gives them; ``human_human`` (``prompts`` by id: ``n`` and ``qwk``; ``mean``); ``floors`` by
+        name (``prompts`` and ``mean``); ``published`` as ``published_rows`` gives it; ``notes``; ``settings``.
+
+    Raises:
+        ConfigError: A setting is out of its bounds, an arm has no run, the control or an arm with costs is none of the
+            arms, an arm has an ensemble's name, or ``measured_on`` does not fit the runs.
+        DataError: The arms have not scored the same essays, or a run cannot be measured.
+    """
+    _refuse_other_than_measured_on(measured_on, arms)
+    made, ensemble_notes = _ensembles(arms) if ensembles else ({}, [])
+    measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
+    comparison = compare_arms(
+        measured,
+        control,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        fewest=1,
+        ensembles=made.keys(),
+    )
+    own_costs = _costs(arms, costs or {})
+    entries = {}
+    for arm, runs in measured.items():
+        source = made[arm][0] if arm in made else arm
+        seeds = sorted({run.seed for run in arms[source]})
+        entries[arm] = {
+            "ensemble_of": source if arm in made else None,
+            "members": len(seeds) if arm in made else 1,
+            "seeds": seeds,
+            **_figures(comparison["arms"][arm], _raw_measures(runs)),
+            "cost": own_costs[source],
+        }
+    essays = _essays(arms[control])
+    places = {(stratum, prompt) for stratum, found in essays.items() for prompt, _ in found}
+    floor_entries, floor_notes = _floors(floors or {}, places, list(comparison["essays"]))
+    notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries)]
+    return {
+        "measured_on": measured_on,
+        "protocol": protocol,
+        **{key: comparison[key] for key in ("control", "strata", "essays")},
+        "distinct_essays": len(set().union(*essays.values())),
+        "arms": entries,
+        "differences": comparison["differences"],
+        "human_human": _human_human(arms[control], list(comparison["essays"])),
+        "floors": floor_entries,
+        "published": published_rows(published, essays),
+        "notes": [*notes, *floor_notes, *cost_notes(own_costs), *comparison["notes"]],
+        "settings": comparison["settings"],
+    }
+
+
+def _costs(arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]) -> dict[str, Entry | None]:
+    """The cost of every arm's runs."""
+    unknown = [arm for arm in costs if arm not in arms]
+    if unknown:
+        raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
+    return {arm: cost_entry(costs.get(arm, ())) for arm in arms}
+
+
+def _refuse_other_than_measured_on(measured_on: str, arms: Mapping[str, Sequence[ScoredRun]]) -> None:
+    """Refuse figures of test under the name of dev, and an unknown name."""
+    if measured_on not in {"test", "dev"}:
+        raise ConfigError(f"A benchmark is measured on test or on dev, found {measured_on!r}.")
+    strata = sorted({run.stratum for runs in arms.values() for run in runs})
+    if measured_on == "dev" and not are_dev_halves(strata):
+        raise ConfigError(
+            f"A benchmark that is measured on dev needs runs as dev_halves makes them, of strata that end in "
+            f"{' and '.join(f'/{half}' for half in HALVES)}; found {', '.join(map(repr, strata))}."
+        )
+
+
+def _ensembles(
+    arms: Mapping[str, Sequence[ScoredRun]],
+) -> tuple[dict[str, tuple[str, list[ScoredRun]]], list[str]]:
+    """The mean over seeds of each arm that has several: by name, its arm and its runs; and notes on arms without."""
+    made: dict[str, tuple[str, list[ScoredRun]]] = {}
+    notes = []
+    for arm, runs in arms.items():
+        seeds = shared_seeds(runs)
+        if len(seeds) > 1:
+            name = f"{arm}, mean of {len(seeds)} seeds"
+            if name in arms:
+                raise ConfigError(f"An arm has the name of an ensemble, {name!r}. Rename it, or leave ensembles out.")
+            made[name] = (arm, seed_ensemble(runs))
+        elif len({run.seed for run in runs}) > 1:
+            notes.append(f"{arm}: no mean over seeds is scored, as not every stratum and prompt has the same seeds.")
+    return made, notes
+
+
+def _figures(compared: Mapping[str, Any], raw: Mapping[str, Entry]) -> dict[str, Any]:
+    """An arm's figures on each prompt and in the mean."""
+
+    def figures(entry: Mapping[str, Any], measures: Entry) -> Entry:
+        kappas = {key: entry[key] for version in VERSIONS for key in (version, f"{version}_interval")}
+        over_seeds = {version: _over_seeds(entry[f"{version}_by_seed"]) for version in VERSIONS}
+        return {**kappas, **measures, "over_seeds": over_seeds}
+
+    means = {}
+    for measure in RAW_MEASURES:
+        values = [entry[measure] for entry in raw.values()]
+        means[measure] = None if None in values else float(np.mean(values))
+    return {
+        "prompts": {prompt: figures(entry, raw[prompt]) for prompt, entry in compared["prompts"].items()},
+        "mean": figures(compared["mean"], means),
+    }
+
+
+def _over_seeds(by_seed: Mapping[str, float] | None) -> Entry | None:
+    """Mean and sd over seeds; None where there is no value for every seed."""
+    if by_seed is None:
+        return None
+    values = list(by_seed.values())
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "by_seed": dict(by_seed)}
+
+
+def _raw_measures(runs: Sequence[ScoredRun]) -> dict[str, Entry]:
+    """Measures of raw predictions by prompt: the mean over strata of the mean over seeds, None if one is undefined."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for run in runs:
+        for prompt, essays in run.test.table.groupby("prompt_id", sort=False):
+            pair = essays["reference"].to_numpy(dtype=np.float64), essays["raw"].to_numpy(dtype=np.float64)
+            values = [float(measure(*pair)) for measure in RAW_MEASURES.values()]
+            found.setdefault(str(prompt), {}).setdefault(run.stratum, []).append(values)
+    means = {
+        prompt: np.mean([np.mean(seeds, axis=0) for seeds in strata.values()], axis=0)
+        for prompt, strata in found.items()
+    }
+    return {prompt: dict(zip(RAW_MEASURES, map(none_if_nan, values), strict=True)) for prompt, values in means.items()}
+
+
+def _undefined_notes(entries: Mapping[str, Entry]) -> list[str]:
+    """Arms without r or sd ratio."""
+    notes = []
+    for arm, entry in entries.items():
+        for measure in RAW_MEASURES:
+            prompts = [prompt for prompt, figures in entry["prompts"].items() if figures[measure] is None]
+            if prompts:
+                notes.append(
+                    f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: some run's predictions "
+                    "or the human scores there are all equal, or there is a single essay."
+                )
+    return notes
+
+
+def _essays(runs: Sequence[ScoredRun]) -> dict[str, set[tuple[str, str]]]:
+    """Prompt and id of the essays that are measured, by stratum."""
+    essays: dict[str, set[tuple[str, str]]] = {}
+    for run in runs:
+        columns = (run.test.table[column] for column in ("prompt_id", "essay_id"))
+        essays.setdefault(run.stratum, set()).update(zip(*columns, strict=True))
+    return essays
+
+
+def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> dict[str, Any]:
+    """Agreement of two humans on the essays that are measured, each of them once."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for run in runs:
+        for prompt, essays in run.test.table.groupby("prompt_id", sort=False):
+            tables.setdefault(str(prompt), []).append(essays)
+    entries = {}
+    for prompt in prompts:
+        human = human_entry(pd.concat(tables[prompt]).drop_duplicates("essay_id"))
+        if human is not None:
+            entries[prompt] = {key: human[key] for key in ("n", "qwk")}
+    known = [entry["qwk"] for entry in entries.values() if entry["n"]]
+    return {"prompts": entries, "mean": float(np.mean(known)) if len(known) == len(prompts) else None}
+
+
+def _floors(
+    floors: Mapping[str, Mapping[str, Mapping[str, float]]],
+    places: Collection[tuple[str, str]],
+    prompts: Sequence[str],
+) -> tuple[dict[str, Entry], list[str]]:
+    """Each floor's QWK by prompt, the mean over strata, and its mean over prompts; and notes on what is left out.
+
+    Args:
+        floors: QWK by stratum, floor and prompt.
+        places: Stratum and prompt of all that is measured.
+        prompts: The prompts in order.
+    """
+    entries, notes = {}, []
+    for name in dict.fromkeys(name for found in floors.values() for name in found):
+        lacking = sorted(place for place in places if place[1] not in floors.get(place[0], {}).get(name, {}))
+        if lacking:
+            stratum, prompt = lacking[0]
+            notes.append(
+                f"The floor {name} is left out: it has no figure for prompt {prompt} of stratum {stratum!r} "
+                f"({len(lacking)} such in all)."
+            )
+            continue
+        means = {
+            prompt: float(np.mean([floors[stratum][name][prompt] for stratum, one in sorted(places) if one == prompt]))
+            for prompt in prompts
+        }
+        entries[name] = {"prompts": means, "mean": float(np.mean(list(means.values())))}
+    return entries, notes
