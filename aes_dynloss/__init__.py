@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.finetune import finetune
     from aes_dynloss.essays.finetune_config import FinetuneConfig
+    from aes_dynloss.essays.model.ensemble import EssayEnsemble, open_scorer
     from aes_dynloss.essays.model.scorer import EssayScorer
     from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
     from aes_dynloss.evaluation.calibration import fit_rescaling
@@ -29,6 +30,7 @@ _HOMES = {
     "ConfigError": "aes_dynloss.errors",
     "DataConfig": "aes_dynloss.essays.data.data_config",
     "DataError": "aes_dynloss.errors",
+    "EssayEnsemble": "aes_dynloss.essays.model.ensemble",
     "EssayScorer": "aes_dynloss.essays.model.scorer",
     "FinetuneConfig": "aes_dynloss.essays.finetune_config",
     "Paired": "aes_dynloss.evaluation.resampling",
@@ -40,6 +42,7 @@ _HOMES = {
     "finetune": "aes_dynloss.essays.finetune",
     "fit": "aes_dynloss.training.loop",
     "fit_rescaling": "aes_dynloss.evaluation.calibration",
+    "open_scorer": "aes_dynloss.essays.model.ensemble",
     "quadratic_weighted_kappa": "aes_dynloss.evaluation.agreement",
     "read_essays": "aes_dynloss.essays.data.readers",
     "read_predictions": "aes_dynloss.evaluation.predictions",
@@ -51,6 +54,7 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "DataError",
+    "EssayEnsemble",
     "EssayScorer",
     "FinetuneConfig",
     "Paired",
@@ -62,6 +66,7 @@ __all__ = [
     "finetune",
     "fit",
     "fit_rescaling",
+    "open_scorer",
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",

@@ -16,8 +16,10 @@ from aes_dynloss.errors import AesDynlossError
 COMMANDS = {
     "finetune": "aes_dynloss.cli.finetune:finetune",
     "score": "aes_dynloss.cli.score:score",
+    "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "compare": "aes_dynloss.cli.compare:compare",
+    "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
     "init": "aes_dynloss.cli.init:init",
     "quickstart": "aes_dynloss.cli.quickstart:quickstart",

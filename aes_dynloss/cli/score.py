@@ -56,7 +56,7 @@ def score(
     id_column: str | None,
     prompt_column: str | None,
 ) -> None:
-    """Score the essays of INPUT with the model folder MODEL.
+    """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
 
     INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
     an essay, in the same order: essay_id, prompt_id, raw (continuous) and score (a score point).
@@ -72,7 +72,7 @@ def score(
     from accelerate import Accelerator
 
     from aes_dynloss.essays.data.readers import iterate_unscored
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.ensemble import open_scorer
     from aes_dynloss.essays.score import score_essays
 
     _check_encoding(encoding)
@@ -80,14 +80,14 @@ def score(
     if "-" in inputs and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     columns = _columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
-    scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
+    scorer = open_scorer(model, accelerator)
     essays = (
         essay
         for source in inputs
         for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
     )
     windows = score_essays(scorer, essays)
-    if not scorer.accelerator.is_main_process:
+    if not accelerator.is_main_process:
         for _ in windows:  # other processes only help to score
             pass
         return

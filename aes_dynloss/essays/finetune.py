@@ -20,6 +20,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.data.tables import STANDARD_INPUT
 from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.floor_scores import essay_floors
 from aes_dynloss.essays.held_out import contamination_notes
 from aes_dynloss.essays.manifest import build_manifest
 from aes_dynloss.essays.model.activations import frozen_part_computed
@@ -44,7 +45,6 @@ from aes_dynloss.essays.run_products import (
 )
 from aes_dynloss.essays.taught_loss import Steering
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
-from aes_dynloss.evaluation.floors import measure_floors
 from aes_dynloss.evaluation.report import read_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
@@ -96,6 +96,7 @@ def finetune(
     accelerator = accelerator or build_accelerator(config.training, output_dir)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
         raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
+    _check_target(config)
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -115,9 +116,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     splits = split_essays(table, config.data.split)
     parts = {name: part for name, part in splits.tables().items() if len(part)}
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
-    notes = contamination_notes(start, parts)
-    for note in notes:
-        logger.warning("%s", note)
+    notes = _notes(config, start, parts)
     floors = None
     if accelerator.is_main_process:
         remove_scratch(folder)
@@ -168,6 +167,26 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     accelerator.wait_for_everyone()
 
 
+def _check_target(config: FinetuneConfig) -> None:
+    """Refuse a head that learns from the essays of each prompt where one prompt has none."""
+    target, prompts = config.data.split.target_prompt, config.model.prompts
+    if target is not None and prompts != "shared":
+        raise ConfigError(
+            f"data.split.target_prompt leaves prompt {target} without training essays, but model.prompts is {prompts}, "
+            "which learns from every prompt's own. Set model.prompts to shared (with model.head regression)."
+        )
+
+
+def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
+    """What a reader of the report must know; doubts about the split are logged too."""
+    notes = contamination_notes(start, parts)
+    for note in notes:
+        logger.warning("%s", note)
+    if config.data.split.target_prompt is not None and config.evaluation.floors:
+        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    return notes
+
+
 def _build(
     accelerator: Accelerator,
     config: FinetuneConfig,
@@ -182,7 +201,14 @@ def _build(
     check_vocabulary(encoder, tokenizer)
     if config.model.gradient_checkpointing:
         new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
-        getattr(encoder, new_name if hasattr(encoder, new_name) else old_name)({"use_reentrant": False})
+        try:
+            getattr(encoder, new_name if hasattr(encoder, new_name) else old_name)({"use_reentrant": False})
+        except ValueError:  # transformers knows for which encoders it can
+            kind = encoder.config.model_type
+            raise ConfigError(
+                f"model.gradient_checkpointing: an encoder of the kind {kind} cannot recompute its activations. Set it "
+                "to false, and training.micro_batch_size lower if memory is short."
+            ) from None
     chunker = Chunker(
         tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
     )
@@ -219,14 +245,10 @@ def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.flo
 def _floors(
     config: FinetuneConfig, parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]
 ) -> dict[str, dict[str, Any]] | None:
-    if not config.evaluation.floors or "test" not in parts:
+    unseen = config.data.split.target_prompt is not None  # no floor can be fitted on its own essays
+    if not config.evaluation.floors or "test" not in parts or unseen:
         return None
-    train, dev, test = (_floor_table(parts[name]) for name in ("train", "dev", "test"))
     try:
-        return measure_floors(train, dev, test, ranges)
+        return essay_floors(parts, ranges)
     except DataError as error:
         raise DataError(f"{error} Change data.split, or leave floors out by evaluation.floors: false.") from None
-
-
-def _floor_table(part: EssayTable) -> pd.DataFrame:
-    return pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})

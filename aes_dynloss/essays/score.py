@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ class ScoredWindow:
         return len(self.columns["essay_id"])
 
 
-def score_essays(
-    scorer: EssayScorer, essays: Iterable[UnscoredEssay], *, window: int = WINDOW
-) -> Iterator[ScoredWindow]:
+def score_essays(scorer: Scorer, essays: Iterable[UnscoredEssay], *, window: int = WINDOW) -> Iterator[ScoredWindow]:
     """Score a stream of essays.
 
     Args:
@@ -58,12 +56,12 @@ def score_essays(
             "raw": scores.raw.tolist(),
             "score": scores.score.tolist(),
         }
-        if scorer.model.config.max_tokens is not None:
+        if scorer.capped:
             columns["dropped_tokens"] = scores.dropped_tokens.tolist()
         yield ScoredWindow(columns)
 
 
-def _prompts_of(scorer: EssayScorer, essays: Sequence[UnscoredEssay]) -> list[str]:
+def _prompts_of(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> list[str]:
     known = list(scorer.prompts)
     prompt_ids = []
     for essay in essays:

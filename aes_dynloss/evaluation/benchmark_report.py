@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ def build_benchmark_report(
     protocol: str,
     measured_on: Literal["test", "dev"] = "test",
     ensembles: bool = True,
+    mixtures: Mapping[str, Sequence[str]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     published: Sequence[PublishedSystem] = (),
@@ -54,13 +56,14 @@ def build_benchmark_report(
         measured_on: ``test``; or ``dev``, where the runs are those that ``dev_halves`` makes.
         ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
+        mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
         costs: The cost of each of an arm's runs, by arm.
         floors: QWK by stratum, floor and prompt. A floor that some stratum and prompt lacks is left out.
         published: Systems whose published figures are to stand beside the arms'.
 
     Returns:
         Strict JSON without texts and ids: ``measured_on``, ``protocol``, ``control``, ``strata``, ``essays`` (by
-        prompt, summed over strata), ``distinct_essays``; ``arms`` by name: ``ensemble_of`` (an arm or None),
+        prompt, summed over strata), ``distinct_essays``; ``arms`` by name: ``ensemble_of`` (its arms, or None),
         ``members`` (models behind a score), ``seeds``, ``prompts`` by id and ``mean`` (each with the versions of
         VERSIONS, their intervals, ``pearson``, ``sd_ratio``, and ``over_seeds`` by version: ``n``, ``mean``, ``sd``,
         ``by_seed``) and ``cost`` (that of all its members' runs, as ``cost_entry`` gives it); ``differences`` as
@@ -73,7 +76,8 @@ def build_benchmark_report(
         DataError: The arms have not scored the same essays, or a run cannot be measured.
     """
     _refuse_other_than_measured_on(measured_on, arms)
-    made, ensemble_notes = _ensembles(arms) if ensembles else ({}, [])
+    made, ensemble_notes = _seed_ensembles(arms) if ensembles else ({}, [])
+    made |= _mixtures(arms, mixtures or {})
     measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
     comparison = compare_arms(
         measured,
@@ -84,17 +88,18 @@ def build_benchmark_report(
         fewest=1,
         ensembles=made.keys(),
     )
-    own_costs = _costs(arms, costs or {})
+    _refuse_other_costs(arms, costs or {})
+    spent = {arm: cost_entry((costs or {}).get(arm, ())) for arm in arms}
     entries = {}
     for arm, runs in measured.items():
-        source = made[arm][0] if arm in made else arm
-        seeds = sorted({run.seed for run in arms[source]})
+        sources = made[arm][0] if arm in made else [arm]
+        seeds = {source: {run.seed for run in arms[source]} for source in sources}
         entries[arm] = {
-            "ensemble_of": source if arm in made else None,
-            "members": len(seeds) if arm in made else 1,
-            "seeds": seeds,
+            "ensemble_of": sources if arm in made else None,
+            "members": sum(map(len, seeds.values())) if arm in made else 1,
+            "seeds": sorted(set().union(*seeds.values())),
             **_figures(comparison["arms"][arm], _raw_measures(runs)),
-            "cost": own_costs[source],
+            "cost": cost_entry([cost for source in sources for cost in (costs or {}).get(source, ())]),
         }
     essays = _essays(arms[control])
     places = {(stratum, prompt) for stratum, found in essays.items() for prompt, _ in found}
@@ -110,17 +115,16 @@ def build_benchmark_report(
         "human_human": _human_human(arms[control], list(comparison["essays"])),
         "floors": floor_entries,
         "published": published_rows(published, essays),
-        "notes": [*notes, *floor_notes, *cost_notes(own_costs), *comparison["notes"]],
+        "notes": [*notes, *floor_notes, *cost_notes(spent), *comparison["notes"]],
         "settings": comparison["settings"],
     }
 
 
-def _costs(arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]) -> dict[str, Entry | None]:
-    """The cost of every arm's runs."""
+def _refuse_other_costs(arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]) -> None:
+    """Refuse costs of an arm that is not there."""
     unknown = [arm for arm in costs if arm not in arms]
     if unknown:
         raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
-    return {arm: cost_entry(costs.get(arm, ())) for arm in arms}
 
 
 def _refuse_other_than_measured_on(measured_on: str, arms: Mapping[str, Sequence[ScoredRun]]) -> None:
@@ -135,11 +139,12 @@ def _refuse_other_than_measured_on(measured_on: str, arms: Mapping[str, Sequence
         )
 
 
-def _ensembles(
-    arms: Mapping[str, Sequence[ScoredRun]],
-) -> tuple[dict[str, tuple[str, list[ScoredRun]]], list[str]]:
-    """The mean over seeds of each arm that has several: by name, its arm and its runs; and notes on arms without."""
-    made: dict[str, tuple[str, list[ScoredRun]]] = {}
+Ensembles = dict[str, tuple[list[str], list[ScoredRun]]]  # by name: its arms, and its runs
+
+
+def _seed_ensembles(arms: Mapping[str, Sequence[ScoredRun]]) -> tuple[Ensembles, list[str]]:
+    """The mean over seeds of each arm that has several; and notes on arms without."""
+    made: Ensembles = {}
     notes = []
     for arm, runs in arms.items():
         seeds = shared_seeds(runs)
@@ -147,10 +152,22 @@ def _ensembles(
             name = f"{arm}, mean of {len(seeds)} seeds"
             if name in arms:
                 raise ConfigError(f"An arm has the name of an ensemble, {name!r}. Rename it, or leave ensembles out.")
-            made[name] = (arm, seed_ensemble(runs))
+            made[name] = ([arm], seed_ensemble(runs))
         elif len({run.seed for run in runs}) > 1:
             notes.append(f"{arm}: no mean over seeds is scored, as not every stratum and prompt has the same seeds.")
     return made, notes
+
+
+def _mixtures(arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]]) -> Ensembles:
+    """The mean over several arms' runs."""
+    made: Ensembles = {}
+    for name, members in wanted.items():
+        unknown = [arm for arm in members if arm not in arms]
+        if unknown or name in arms:
+            raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, and none itself.")
+        runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
+        made[name] = (list(members), seed_ensemble(runs))
+    return made
 
 
 def _figures(compared: Mapping[str, Any], raw: Mapping[str, Entry]) -> dict[str, Any]:

@@ -109,15 +109,24 @@ def write_json(path: Path, values: object) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The keys in which two configurations differ, each with words on both values.
+
+    Args:
+        then: As a file holds it.
+        now: Plain values, which are written as YAML and read again: what is compared is what a file can hold.
+    """
+    before, after = _flat(then), _flat(parse_yaml(dump_yaml(now), CONFIG))
+    differing = [key for key in sorted(after.keys() | before.keys()) if after.get(key) != before.get(key)]
+    return {key: f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in differing}
+
+
 def _check_same(config: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> None:
-    # Through YAML and back: what is compared is what the file can hold.
-    now, then = _flat(parse_yaml(dump_yaml(config), CONFIG)), _flat(before)
-    differing = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
+    differing = list(changed_keys(before, config).values())
     if differing:
-        words = "; ".join(f"{key} was {then.get(key)!r}, now {now.get(key)!r}" for key in differing[:5])
         raise ConfigError(
-            f"--resume: {folder / CONFIG} differs from this configuration: {words}. Resume with the same "
-            "configuration, or start again with --force."
+            f"--resume: {folder / CONFIG} differs from this configuration: {'; '.join(differing[:5])}. Resume with the "
+            "same configuration, or start again with --force."
         )
 
 

@@ -54,7 +54,7 @@ def test_an_ensemble_is_the_mean_of_the_seeds_predictions(arm):
     assert entry["mean"]["qwk_interval"][0] < entry["mean"]["qwk"] < entry["mean"]["qwk_interval"][1]
     assert entry["mean"]["qwk_rescaled"] > REPORT["arms"][arm]["mean"]["qwk_rescaled"]
     assert entry["mean"]["over_seeds"]["qwk"]["sd"] is None
-    assert (entry["ensemble_of"], entry["members"], entry["seeds"]) == (arm, 2, ["1", "2"])
+    assert (entry["ensemble_of"], entry["members"], entry["seeds"]) == ([arm], 2, ["1", "2"])
     own = REPORT["arms"][arm]
     assert (own["ensemble_of"], own["members"], own["seeds"]) == (None, 1, ["1", "2"])
 
@@ -240,3 +240,22 @@ def test_arms_may_differ_in_their_seeds():
     assert list(report["arms"])[2:] == ["mse, mean of 2 seeds", "stde, mean of 3 seeds"]
     (note,) = report["notes"]
     assert note.startswith("Arms differ in their seeds (mse: '1', '2'; stde: '1', '2', '3')")
+
+
+def test_a_mixture_is_the_mean_of_several_arms():
+    report = build(ARMS, mixtures={"both": ["mse", "stde"]})
+    entry = report["arms"]["both"]
+    assert (entry["ensemble_of"], entry["members"]) == (["mse", "stde"], 4)
+    for prompt in RANGES:
+        kappas = []
+        for stratum in ("fold_0", "fold_1"):
+            runs = [of_prompt(run.test, prompt) for arm in ARMS for run in ARMS[arm] if run.stratum == stratum]
+            raw = np.mean([run["raw"].to_numpy() for run in runs], axis=0)
+            kappas.append(sklearn_kappa(prompt, runs[0]["reference"], half_up(prompt, raw)))
+        assert entry["prompts"][prompt]["qwk"] == pytest.approx(np.mean(kappas), abs=1e-12)
+
+
+@pytest.mark.parametrize("wanted", [{"both": ["mse", "huber"]}, {"mse": ["mse", "stde"]}])
+def test_a_mixture_of_what_is_not_there_is_refused(wanted):
+    with pytest.raises(ConfigError, match="mixture"):
+        build(ARMS, mixtures=wanted)

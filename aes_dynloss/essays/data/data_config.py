@@ -109,11 +109,12 @@ class SplitConfig(ConfigModel):
     )
     target_prompt: Word | None = Field(
         default=None,
-        description="Leave one prompt out: all essays of this prompt are test; none is train (see model.prompts).",
+        description="Leave one prompt out: all of its essays are test, none train or dev. Needs model.prompts shared.",
     )
     target_dev_ids: str | None = Field(
         default=None,
-        description="With target_prompt: file of the other prompts' dev ids, one a line; null: a fifth of them.",
+        description="With target_prompt: file of the other prompts' dev ids, one a line; the rest is train. null: a "
+        "seeded fifth is dev.",
     )
     fractions: Fractions | None = Field(
         default=None,
@@ -204,6 +205,16 @@ class DataConfig(ConfigModel):
         if isinstance(values, Mapping) and values.get("source") == BUNDLED and values.get("prompts") is None:
             return {**values, "prompts": str(PROMPTS)}
         return values
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        """Refuse to tell the range of a prompt that is left out from its human scores."""
+        if self.split.target_prompt is not None and self.format == "table" and self.prompts is None:
+            raise ValueError(
+                "split.target_prompt needs the score ranges in prompts; without them they are taken from the scores "
+                "seen, those of the prompt that is left out too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_asap(self) -> Self:

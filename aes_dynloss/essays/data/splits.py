@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,27 +210,36 @@ def _by_column(table: EssayTable, column: str) -> list[str | None]:
 
 
 def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str | None]:
-    """One prompt's essays are test; of the others, those that a file names are dev."""
-    prompts = table.values("prompt_id")
-    if target not in table.prompts:
+    """One prompt's essays are test, whatever their scores; of the others, those that a file names are dev."""
+    if target not in table.prompts or len(table.prompts) == 1:
         raise DataError(
-            f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(table.prompts)}."
+            f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(table.prompts)}. Name one "
+            "of several, or widen data.keep_prompts: the others are what is learned from."
         )
-    others = [row for row, prompt in enumerate(prompts) if prompt != target]
+    others = [row for row, prompt in enumerate(table.values("prompt_id")) if prompt != target]
     if config.target_dev_ids is None:
         parts = assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
     else:
-        path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
-        dev = set(_ids_in(path))
         ids = table.essay_ids
-        unknown = sorted(dev - {ids[row] for row in others} - table.left_out)
-        if unknown:
-            raise DataError(
-                f"{path} names {len(unknown)} essays that are none of the other prompts': "
-                f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
-            )
+        path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
+        dev = _dev_ids(path, {ids[row] for row in others} | table.left_out)
         parts = {row: "dev" if ids[row] in dev else "train" for row in others}
     return [parts.get(row, "test") for row in range(len(table))]
+
+
+def _dev_ids(path: Path, known: Set[str]) -> set[str]:
+    """The ids of a file, each once, all of them of other prompts than the one that is left out."""
+    named = Counter(_ids_in(path))
+    twice = [essay_id for essay_id, count in named.items() if count > 1]
+    if twice:
+        raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")
+    unknown = [essay_id for essay_id in named if essay_id not in known]
+    if unknown:
+        raise DataError(
+            f"{path} names {len(unknown)} essays that are none of the other prompts': "
+            f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
+        )
+    return set(named)
 
 
 def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
@@ -271,5 +281,6 @@ def _described(config: SplitConfig) -> str:
     if config.folds_dir is not None:
         return f"data.split.folds_dir {config.folds_dir}"
     if config.target_prompt is not None:
-        return f"data.split.target_prompt {config.target_prompt}"
+        named = "" if config.target_dev_ids is None else f" with target_dev_ids {config.target_dev_ids}"
+        return f"data.split.target_prompt {config.target_prompt}{named}"
     return "data.split.fractions" if config.column is None else f"data.split.column {config.column!r}"

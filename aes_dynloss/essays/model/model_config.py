@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,7 @@ class ModelConfig(ConfigModel):
     pooling: Literal["mean", "cls", "attention"] = Field(
         default="mean", description="How the tokens of all of an essay's chunks become one vector."
     )
-    pooled_layers: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+    pooled_layers: int | Literal["all"] = Field(
         default=1,
         description="Encoder layers whose pooled vectors, side by side, are the essay's vector: so many from the top, "
         "or all with the embeddings. More help a frozen encoder, whose top has forgotten what is not meaning.",
@@ -43,8 +43,8 @@ class ModelConfig(ConfigModel):
     )
     prompts: Literal["own_head", "embedding", "shared"] = Field(
         default="own_head",
-        description="With several prompts: a head for each, one head that sees the prompt's embedding, or one that is "
-        "not told the prompt, so that it can score a prompt without training essays.",
+        description="own_head: a head for each prompt; embedding: one head that sees the prompt's embedding; shared: "
+        "one regression head that is not told the prompt, so that it can score a prompt without training essays.",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the head.")
     encoder_dropout: float | None = Field(
@@ -79,6 +79,8 @@ class ModelConfig(ConfigModel):
     def _check(self) -> Self:
         if isinstance(self.frozen_layers, int) and self.frozen_layers < 0:
             raise ValueError("frozen_layers must be 0 or more, or all")
+        if isinstance(self.pooled_layers, int) and self.pooled_layers < 1:
+            raise ValueError("pooled_layers must be 1 or more, or all")
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
         if self.prompts == "shared" and self.head != "regression":

@@ -6,6 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,13 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 FORMAT = "aes_dynloss.essay_scorer"
-VERSION = 1
+ENSEMBLE_FORMAT = "aes_dynloss.essay_ensemble"
+VERSION = 1  # of both
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
+_KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _OF_TRAINING = {"features_cache", "start_from"}  # places on the machine that trained
 
 
@@ -48,6 +53,23 @@ def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = Non
     Raises:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
+    with appearing_whole(folder) as new:
+        _write_files(scorer, new, card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n")
+
+
+@contextmanager
+def appearing_whole(folder: Path) -> Iterator[Path]:
+    """A new folder for a model, which takes its place as a whole when the block ends without an error.
+
+    Args:
+        folder: Where the model is to be, in the place of an older one.
+
+    Yields:
+        An empty folder to write into.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or holds something that is no model.
+    """
     try:
         folder = folder.resolve()
         _check_replaceable(folder)
@@ -56,7 +78,7 @@ def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = Non
         new, old = partial / "new", partial / "old"
         try:
             new.mkdir()
-            _write_files(scorer, new, card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n")
+            yield new
             if folder.exists():
                 folder.replace(old)
             new.replace(folder)
@@ -78,7 +100,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
     Raises:
         CheckpointError: It is missing, damaged, not of this format, or its weights are not those that were written.
     """
-    values = _read_config(folder)
+    values = read_config(folder, FORMAT)
     _check_files(folder, values)
     try:
         config = ModelConfig.model_validate(values["model"])
@@ -100,6 +122,43 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         raise CheckpointError(f"{folder} is damaged: {error}") from None
 
 
+def read_config(folder: Path, *formats: str) -> dict[str, Any]:
+    """What config.json of a model folder says.
+
+    Args:
+        folder: The folder.
+        formats: What the folder may hold: FORMAT, ENSEMBLE_FORMAT.
+
+    Raises:
+        CheckpointError: The folder or the file is missing, damaged, or of another format or version.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no model folder {folder}. Give the folder model/ of a run of finetune.")
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no {CONFIG}. Give the folder model/ of a run of finetune.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}. Fetch the folder again.") from None
+    found = values.get("format") if isinstance(values, dict) else None
+    if found == ENSEMBLE_FORMAT and found not in formats:
+        raise CheckpointError(
+            f"{folder} holds an ensemble, where a single scorer is expected. Give one of its members, such as "
+            f"{folder / MEMBERS / '0'}, or open it by open_scorer."
+        )
+    if found not in formats:
+        expected = " or ".join(_KINDS[name] for name in formats)
+        raise CheckpointError(
+            f"{folder / CONFIG} is not that of {expected}. Give the folder model/ of a run of finetune."
+        )
+    if values.get("version") != VERSION:
+        raise CheckpointError(
+            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update "
+            "aes-dynloss."
+        )
+    return dict(values)
+
+
 def config_digest(values: dict[str, Any]) -> str:
     """SHA-256 of what config.json says beside this digest itself, however it is laid out."""
     digests = {name: digest for name, digest in values["sha256"].items() if name != CONFIG}
@@ -110,7 +169,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        _read_config(folder)
+        read_config(folder, *_KINDS)
     except CheckpointError:
         raise CheckpointError(
             f"{folder} is there already and holds no model, so it is not replaced. Choose another folder."
@@ -146,27 +205,6 @@ def _config_values(scorer: EssayScorer) -> dict[str, Any]:
         "postprocessing": scorer.postprocessing.to_dict(),
         "encoder": encoder_values(scorer.model.encoder),
     }
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise CheckpointError(f"There is no model folder {folder}. Give the folder model/ of a run of finetune.")
-    try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {CONFIG}. Give the folder model/ of a run of finetune.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}. Fetch the folder again.") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder / CONFIG} is not that of an essay scorer. Give the folder model/ of a run of finetune."
-        )
-    if values.get("version") != VERSION:
-        raise CheckpointError(
-            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update "
-            "aes-dynloss."
-        )
-    return values
 
 
 def _check_files(folder: Path, values: dict[str, Any]) -> None:

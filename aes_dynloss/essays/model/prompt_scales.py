@@ -63,7 +63,8 @@ def measure_scales(
             found = f"only the score {mine[0]:g}" if len(mine) else "no essay"
             raise DataError(
                 f"Prompt {prompt.id}: its training essays hold {found}; at least two different scores are needed to "
-                "learn from. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
+                "learn from. Add essays, change data.split, leave the prompt out with data.keep_prompts, or learn one "
+                "head for all prompts with model.prompts: shared."
             )
         unit = prompt.range.to_unit(mine)
         lengths = log_lengths[groups == number]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from accelerate import Accelerator
@@ -37,6 +37,26 @@ class Scores:
     score: NDArray[np.float64]
     tokens: NDArray[np.int64]
     dropped_tokens: NDArray[np.int64]
+
+
+class Scorer(Protocol):
+    """Whatever scores essays: one model, or an ensemble."""
+
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompts that can be scored, by id."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether a cap on tokens may cut off an essay's end."""
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """Refuse unknown prompts by a DataError."""
+
+    def score(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+    ) -> Scores:
+        """Score essays, see :meth:`EssayScorer.score`."""
 
 
 class EssayScorer:
@@ -90,6 +110,11 @@ class EssayScorer:
     def prompts(self) -> dict[str, Prompt]:
         """The prompts that the model can score, by id."""
         return {scale.prompt.id: scale.prompt for scale in self.model.scales}
+
+    @property
+    def capped(self) -> bool:
+        """Whether the model reads only so many tokens of an essay."""
+        return self.model.config.max_tokens is not None
 
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse prompts that the model was not trained on.

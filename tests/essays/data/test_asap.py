@@ -161,3 +161,24 @@ class TestRealSet:
         splits = split_essays(table, SplitConfig(folds_dir=str(ASAP / "folds" / "fold_0"), teacher_dev_fraction=0.1))
         assert sum(len(part) for part in splits.tables().values()) == 1726
         assert set(splits.test.values("prompt_id")) == {"3"}
+
+    @pytest.mark.parametrize("target", RANGES)
+    def test_published_lists_of_unseen_prompts(self, table, target):
+        path = ASAP / "cross_prompt_folds" / f"target_{target}_dev_ids.txt"
+        splits = split_essays(table, SplitConfig(target_prompt=target, target_dev_ids=str(path)))
+        assert set(splits.test.values("prompt_id")) == {target}
+        assert len(splits.test) == table.values("prompt_id").count(target)
+        others = set(RANGES) - {target}
+        assert set(splits.train.values("prompt_id")) == set(splits.dev.values("prompt_id")) == others
+        assert splits.dev.essay_ids == sorted(path.read_text().split(), key=int)
+        assert len(splits.train) + len(splits.dev) + len(splits.test) == 12_978
+        with pytest.raises(DataError, match="are none of the other prompts'"):
+            split_essays(table, SplitConfig(target_prompt=min(others), target_dev_ids=str(path)))
+
+    def test_an_unseen_prompt_beside_few_others(self):
+        config = DataConfig(source=str(ASAP / "asap_aes.parquet"), format="asap", keep_prompts=["3", "4"])
+        path = ASAP / "cross_prompt_folds" / "target_3_dev_ids.txt"
+        splits = split_essays(read_essays(config), SplitConfig(target_prompt="3", target_dev_ids=str(path)))
+        assert [len(splits.train), len(splits.dev), len(splits.test)] == [1772 - 266, 266, 1726]
+        with pytest.raises(DataError, match=r"target_prompt is 5, but the data hold the prompts 3, 4\. Name one of"):
+            split_essays(read_essays(config), SplitConfig(target_prompt="5"))

@@ -26,10 +26,17 @@ DISTRIBUTIONS = ("softmax", "ordinal")
 
 
 def build(
-    kind: str, *, own: bool = True, hidden: int | None = None, stirred: float = 0.0, dropout: float = 0.0
+    kind: str,
+    *,
+    own: bool = True,
+    prompts: str | None = None,
+    hidden: int | None = None,
+    stirred: float = 0.0,
+    dropout: float = 0.0,
 ) -> ScoreHead:
     torch.manual_seed(0)
-    head = ScoreHead(kind, WIDTH, SCALES, prompts="own_head" if own else "embedding", hidden=hidden, dropout=dropout)
+    prompts = prompts or ("own_head" if own else "embedding")
+    head = ScoreHead(kind, WIDTH, SCALES, prompts=prompts, hidden=hidden, dropout=dropout)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter) * stirred)
@@ -130,10 +137,16 @@ def test_extreme_answers_stay_finite(kind: str) -> None:
     assert inputs.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["regression", *DISTRIBUTIONS])
-@pytest.mark.parametrize(("own", "hidden"), [(True, None), (False, 4)])
-def test_gradients_of_first_and_second_order(kind: str, own: bool, hidden: int | None) -> None:
-    head = build(kind, own=own, hidden=hidden, stirred=0.5).double()
+@pytest.mark.parametrize(
+    ("kind", "prompts", "hidden"),
+    [
+        *((kind, "own_head", None) for kind in ("regression", *DISTRIBUTIONS)),
+        *((kind, "embedding", 4) for kind in ("regression", *DISTRIBUTIONS)),
+        ("regression", "shared", 4),
+    ],
+)
+def test_gradients_of_first_and_second_order(kind: str, prompts: str, hidden: int | None) -> None:
+    head = build(kind, prompts=prompts, hidden=hidden, stirred=0.5).double()
     inputs = features().double().requires_grad_()
     names, values = zip(*head.named_parameters(), strict=True)
     points = [list(range(len(SHARES[prompt]))) for prompt in PROMPT]
@@ -177,6 +190,46 @@ class TestHeadsOfPrompts:
         head = build(kind, stirred=0.7)
         order = torch.tensor([3, 5, 0, 1, 4, 2])
         torch.testing.assert_close(head(features()[order], PROMPT[order]), head(features(), PROMPT)[order])
+
+
+@pytest.mark.parametrize("hidden", [None, 4])
+class TestOneHeadForAllPrompts:
+    """`shared`: it is not told the prompt, so that it can answer for one that it never saw."""
+
+    def test_it_first_answers_the_mean(self, hidden: int | None) -> None:
+        answers = build("regression", prompts="shared", hidden=hidden)(features(), PROMPT)
+        assert answers.shape == (len(PROMPT), 1)
+        assert not answers.any()
+
+    def test_it_does_not_look_at_the_prompt(self, hidden: int | None) -> None:
+        head = build("regression", prompts="shared", hidden=hidden, stirred=0.7)
+        answers = head(features(), PROMPT)
+        assert answers.std() > 0.1
+        for other in (PROMPT.flip(0), torch.full_like(PROMPT, 2)):
+            torch.testing.assert_close(head(features(), other), answers, rtol=0, atol=0)
+        assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"answer"} | (
+            {"body"} if hidden else set()
+        )
+        assert head.answer.weight.shape == (1, hidden or WIDTH)
+
+    def test_it_is_the_own_head_of_a_single_prompt(self, hidden: int | None) -> None:
+        arguments = ("regression", WIDTH, SCALES[:1])
+        own, shared = (
+            ScoreHead(*arguments, prompts=prompts, hidden=hidden, dropout=0.0) for prompts in ("own_head", "shared")
+        )
+        with torch.no_grad():
+            for parameter in own.parameters():
+                parameter.normal_()
+        shared.load_state_dict(own.state_dict())
+        prompt = torch.zeros(4, dtype=torch.int64)
+        torch.testing.assert_close(shared(features(4), prompt), own(features(4), prompt), rtol=0, atol=0)
+
+    def test_it_learns_from_the_essays_of_every_prompt(self, hidden: int | None) -> None:
+        head = build("regression", prompts="shared", hidden=hidden, stirred=0.7)
+        answers = head(features(), PROMPT)[:, 0]
+        for row in range(len(PROMPT)):
+            (gradient,) = torch.autograd.grad(answers[row], [head.answer.weight], retain_graph=True)
+            assert gradient.all()
 
 
 def test_hidden_layer_and_dropout() -> None:

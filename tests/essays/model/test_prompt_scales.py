@@ -1,4 +1,4 @@
-"""Statistics of the training essays, prompt by prompt."""
+"""Statistics of the training essays, prompt by prompt or of all prompts together."""
 
 from __future__ import annotations
 
@@ -47,3 +47,57 @@ def test_nothing_to_learn_from(of_b: list[float], found: str) -> None:
     groups = np.array([0, 0] + [1] * len(of_b))
     with pytest.raises(DataError, match=rf"Prompt b: its training essays hold {found}; at least two different scores"):
         measure_scales(prompts, groups, np.array([2.0, 3.0, *of_b]), np.ones(len(groups)))
+
+
+def test_advice_where_a_prompt_has_no_essay() -> None:
+    with pytest.raises(DataError, match=r"or learn one head for all prompts with model\.prompts: shared"):
+        measure_scales(PROMPTS, np.zeros(2, dtype=int), np.array([2.0, 3.0]), np.ones(2))
+
+
+class TestShared:
+    """One scale for all prompts, in units of each prompt's own range."""
+
+    UNITS = np.array([0, 0.5, 0.6, 0, 0.5, 0.6])
+
+    def test_against_numpy(self) -> None:
+        scales = measure_scales(PROMPTS, GROUPS, SCORES, LENGTHS, shared=True)
+        assert [scale.prompt for scale in scales] == PROMPTS
+        for scale in scales:
+            assert scale.mean == pytest.approx(self.UNITS.mean())
+            assert scale.sd == pytest.approx(np.sqrt(np.mean((self.UNITS - self.UNITS.mean()) ** 2)))
+            assert scale.length_mean == pytest.approx(LENGTHS.mean())
+            assert scale.length_sd == pytest.approx(LENGTHS.std())
+            assert scale.shares == pytest.approx([1 / scale.prompt.range.count] * scale.prompt.range.count)
+
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_a_prompt_without_essays_has_the_scale_of_the_others(self, place: int) -> None:
+        """Wherever it stands among them: the groups are numbered by places."""
+        unseen = Prompt("unseen", ScoreRange(10, 60, 10))
+        prompts = [*PROMPTS[:place], unseen, *PROMPTS[place:]]
+        groups = np.where(np.greater_equal(GROUPS, place), GROUPS + 1, GROUPS)
+        scales = measure_scales(prompts, groups, SCORES, LENGTHS, shared=True)
+        expected = measure_scales(PROMPTS, GROUPS, SCORES, LENGTHS, shared=True)
+        assert [scale.prompt for scale in scales] == prompts
+        assert scales[:place] + scales[place + 1 :] == expected
+        assert len(scales[place].shares) == 6
+        names = ("mean", "sd", "length_mean", "length_sd")
+        assert [getattr(scales[place], name) for name in names] == [getattr(expected[0], name) for name in names]
+
+    def test_of_one_prompt_it_is_its_own(self) -> None:
+        mine = np.equal(GROUPS, 0)
+        own, shared = (
+            measure_scales(PROMPTS[:1], GROUPS[mine], SCORES[mine], LENGTHS[mine], shared=shared)[0]
+            for shared in (False, True)
+        )
+        for name in ("mean", "sd", "length_mean", "length_sd"):
+            assert getattr(shared, name) == pytest.approx(getattr(own, name))
+
+    def test_a_prompt_all_of_whose_scores_are_equal(self) -> None:
+        scales = measure_scales(PROMPTS, np.array([0, 0, 1]), np.array([2.0, 2.0, 1.0]), np.ones(3), shared=True)
+        assert [scale.mean for scale in scales] == pytest.approx([1 / 3] * 2)
+        assert scales[0].length_sd == 1.0
+
+    def test_nothing_to_learn_from(self) -> None:
+        """7 of 2 to 12 and half a point of 0 to 1 are the same on [0, 1]."""
+        with pytest.raises(DataError, match="The training essays hold fewer than two different scores; at least two"):
+            measure_scales(PROMPTS, np.array([0, 1]), np.array([7.0, 0.5]), np.ones(2), shared=True)

@@ -1,0 +1,73 @@
+"""``aes-dynloss benchmark``: a grid of fine-tuning runs, and its report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--output-dir", "-o", type=click.Path(path_type=Path), help="Folder of the grid: its runs and its report."
+)
+@click.option("--folds", metavar="K,K,...", help="Only these folds, such as 0,1.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds, counted from 0.")
+@click.option(
+    "--engine",
+    type=click.Choice(["in-turn", "ray"]),
+    default="in-turn",
+    show_default=True,
+    help="in-turn: the runs one after the other. ray: on the Ray cluster that RAY_ADDRESS names, or on this machine.",
+)
+@click.option("--gpus-per-run", type=click.FloatRange(min=0), help="With ray: cards for a run, such as 0.25.")
+@click.option(
+    "--cpus-per-run",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="With ray: cores for a run.",
+)
+@click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+def benchmark(
+    config: Path,
+    overrides: tuple[str, ...],
+    output_dir: Path | None,
+    folds: str | None,
+    seeds: int | None,
+    engine: str,
+    gpus_per_run: float | None,
+    cpus_per_run: float,
+    print_config: bool,
+) -> None:
+    """Run the grid of CONFIG (arms x folds x seeds), and report it so that arms can be compared.
+
+    Given again, a grid that was stopped goes on where it was; more arms, folds and seeds are added. Given several times
+    at once on one folder, the processes share the runs. KEY=VALUE changes the configuration, such as
+    finetune.training.epochs=3. Paths in it are relative to the current folder.
+    """
+    from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
+    from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+
+    if engine != "ray" and gpus_per_run is not None:
+        raise click.UsageError("--gpus-per-run belongs to --engine ray.")
+    words = [*overrides, *([f"folds=[{folds}]"] if folds else []), *([f"seeds={seeds}"] if seeds else [])]
+    resolved = validate(BenchmarkConfig, apply_overrides(read_mapping(config), words), str(config))
+    if print_config:
+        click.echo(dump_yaml(resolved.model_dump(mode="json", by_alias=True)), nl=False)
+        return
+    if output_dir is None:
+        raise click.UsageError("--output-dir is missing: name a folder for the runs and the report.")
+    from aes_dynloss.essays.benchmark.grid import benchmark as run
+    from aes_dynloss.essays.benchmark.in_turn import run_in_turn
+    from aes_dynloss.essays.benchmark.ray_cluster import run_on_ray
+    from aes_dynloss.essays.benchmark.results import MARKDOWN
+    from aes_dynloss.evaluation.benchmark_text import benchmark_markdown
+
+    on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
+    report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn)
+    click.echo(benchmark_markdown(report), nl=False)
+    click.echo(f"Report: {output_dir / MARKDOWN}, and .json and .csv beside it", err=True)

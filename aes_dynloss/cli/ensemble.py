@@ -1,0 +1,60 @@
+"""``aes-dynloss ensemble``: several runs' models as one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aes_dynloss.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.option(
+    "--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble, for `score`."
+)
+@click.option(
+    "--postprocessing",
+    type=click.Choice(["none", "rescale", "cut_points"]),
+    default="none",
+    show_default=True,
+    help="From the mean to a score: rounded; rescaled or cut as fitted on essays that are dev in every RUN.",
+)
+@click.option("--force", is_flag=True, help="Replace a model that is there.")
+def ensemble(
+    runs: tuple[Path, ...],
+    output_dir: Path,
+    postprocessing: Any,  # noqa: ANN401 - a choice, checked by click
+    force: bool,
+) -> None:
+    """Make one model of the models of several RUNs, such as seeds or folds: it scores by the mean of their raw scores.
+
+    A RUN is a folder that finetune wrote, or its model/. The models are copied, and `aes-dynloss score` takes the new
+    folder like any model. It scores the prompts that all of them know.
+    """
+    if not force and output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+        raise ConfigError(f"{output_dir} is there already. Choose another --output-dir, or replace it by --force.")
+    for run in runs:
+        if run.resolve().is_relative_to(output_dir.resolve()) or run.resolve() / "model" == output_dir.resolve():
+            raise ConfigError(
+                f"--output-dir {output_dir} holds the RUN {run}, which would be lost. Choose another --output-dir."
+            )
+    from accelerate import Accelerator
+
+    from aes_dynloss.essays.ensembling import ensemble_runs
+
+    accelerator = Accelerator(cpu=True)  # nothing is computed here
+    if not accelerator.is_main_process:
+        return
+    made = ensemble_runs(runs, postprocessing, accelerator=accelerator)
+    made.save_pretrained(output_dir)
+    logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), _prompt_words(list(made.prompts)))
+
+
+def _prompt_words(names: list[str]) -> str:
+    return f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,0 +1,156 @@
+"""The configuration of a grid: the file that ``aes-dynloss benchmark`` reads."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.data.data_config import Word
+
+# What the grid itself sets for each cell.
+OWN_KEYS = ("data.split", "training.seed", "evaluation.floors", "model.start_from")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+Models = Literal["all_prompts", "one_per_prompt"]
+
+
+class ArmConfig(ConfigModel):
+    """What one arm of the comparison changes."""
+
+    changes: dict[str, Any] = Field(
+        default={},
+        alias="set",
+        description="Keys of the fine-tuning configuration and their values here, such as {loss.terms: {mse: 1.0}}.",
+    )
+    after: str | None = Field(
+        default=None,
+        description="Arm whose model of the same fold and seed this one starts from: the second of two stages.",
+    )
+    teacher_of: str | None = Field(
+        default=None,
+        description="Arm whose teacher of the same fold and seed steers this one, frozen: taught there, used here.",
+    )
+    models: Models | None = Field(default=None, description="One model for all prompts or one each; null: as the grid.")
+
+
+class BenchmarkConfig(ConfigModel):
+    """Arms x parts (folds or unseen prompts) x seeds."""
+
+    finetune: dict[str, Any] = Field(description="The fine-tuning configuration that all arms share.")
+    arms: dict[str, ArmConfig] = Field(min_length=1, description="The arms by name, each with what it changes.")
+    control: str | None = Field(default=None, description="Arm with which the others are compared; null: the first.")
+    protocol: Literal["folds", "leave_one_prompt_out"] = Field(
+        default="folds",
+        description="folds: fold_0, fold_1, ... in splits_dir, each with train_ids.txt, dev_ids.txt, test_ids.txt. "
+        "leave_one_prompt_out: all essays of one prompt are test, target_P_dev_ids.txt in splits_dir are dev, the rest "
+        "of the other prompts train.",
+    )
+    splits_dir: str = Field(min_length=1, description="Folder of the folds, or of the lists of dev ids.")
+    folds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1, description="Folds to run.")
+    prompts: list[Word] | None = Field(
+        default=None, min_length=1, description="Prompts to use, or to leave out in turn; null: all of the data."
+    )
+    models: Models = Field(default="all_prompts", description="One model for all prompts, or one for each.")
+    seeds: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=0)]] = Field(
+        default=1, description="Number of seeds, counted from 0, or the seeds."
+    )
+    ensembles: bool = Field(
+        default=True, description="With several seeds: also report the mean of the seeds' predictions as one scorer."
+    )
+    mixtures: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
+        default={},
+        description="Further ensembles by name: arms whose predictions, of all seeds, are averaged as one scorer.",
+    )
+    floors: bool = Field(default=True, description="Whether simple scorers' figures stand beside the arms'.")
+    measured_on: Literal["test", "dev"] = Field(
+        default="test", description="dev: for tuning; the report then has no figure of test."
+    )
+    resamples: int = Field(default=4000, ge=100, le=1_000_000, description="Bootstrap resamples behind each interval.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
+    published: Literal["asap"] | None = Field(
+        default=None, description="asap: published systems' figures stand below the arms', with their sources."
+    )
+    keep_models: bool = Field(
+        default=False, description="Keep every cell's model folder; otherwise only those that another arm starts from."
+    )
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    @property
+    def control_arm(self) -> str:
+        """Name of the arm with which the others are compared."""
+        return self.control or next(iter(self.arms))
+
+    def models_of(self, arm: str) -> Models:
+        """Whether an arm has one model for all prompts or one for each."""
+        return self.arms[arm].models or self.models
+
+    @field_validator("seeds", "folds", "prompts")
+    @classmethod
+    def _check_once(cls, value: object) -> object:
+        if isinstance(value, list) and (len(set(value)) < len(value) or not value):
+            raise ValueError("expected each once, and at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for name, arm in self.arms.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"arms.{name}: a name is made of letters, digits, _, - and ., as it names a folder")
+            for key in arm.changes:
+                _check_free(f"arms.{name}.set", key)
+        if self.control is not None and self.control not in self.arms:
+            raise ValueError(f"control is {self.control!r}, expected one of the arms: {', '.join(self.arms)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mixtures(self) -> Self:
+        for name, members in self.mixtures.items():
+            unknown = [arm for arm in members if arm not in self.arms]
+            if unknown or name in self.arms or len(set(members)) < len(members):
+                raise ValueError(f"mixtures.{name}: expected arms, each once: {', '.join(self.arms)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        for name, arm in self.arms.items():
+            for key, other in (("after", arm.after), ("teacher_of", arm.teacher_of)):
+                if other is None:
+                    continue
+                if other not in self.arms or other == name:
+                    raise ValueError(f"arms.{name}.{key} is {other!r}, expected another of the arms")
+                if self.models_of(name) == "all_prompts" and self.models_of(other) == "one_per_prompt":
+                    raise ValueError(f"arms.{name}.{key}: {other} has a model for each prompt, {name} one for all")
+            self._check_no_circle(name)
+        return self
+
+    @model_validator(mode="after")
+    def _check_unseen_prompts(self) -> Self:
+        models = {self.models_of(name) for name in self.arms}
+        if self.protocol == "leave_one_prompt_out" and models != {"all_prompts"}:
+            raise ValueError("an unseen prompt can have no model of its own; leave models out")
+        return self
+
+    def _check_no_circle(self, name: str) -> None:
+        seen, ahead = set(), [name]
+        while ahead:
+            arm = self.arms.get(ahead.pop())
+            for other in (arm.after, arm.teacher_of) if arm is not None else ():
+                if other == name:
+                    raise ValueError(f"arms.{name} starts from itself, by way of after and teacher_of")
+                if other is not None and other not in seen:
+                    seen.add(other)
+                    ahead.append(other)
+
+
+def _check_free(where: str, key: str) -> None:
+    for own in OWN_KEYS:
+        inside = key == own or own.startswith(f"{key}.") or key.startswith(f"{own}.")
+        if inside and key != "data.split.teacher_dev_fraction":
+            raise ValueError(f"{where}: {key} is the grid's to set, by its own keys for folds, seeds and stages")

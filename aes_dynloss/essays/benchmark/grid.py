@@ -1,0 +1,71 @@
+"""A grid from its configuration to its report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from aes_dynloss.configfile import dump_yaml, validate
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.benchmark.cell_run import check_cells
+from aes_dynloss.essays.benchmark.cells import Cell, grid_cells, part_names, part_split
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.results import write_results
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.training.run_folder import write_text
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "benchmark.yaml"
+Engine = Callable[[Sequence[Cell], Path], None]
+
+
+def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any]:
+    """Run all cells of a grid that are not done, and report the grid.
+
+    Args:
+        config: The grid.
+        root: Its folder; what is done there is not done again.
+        run: Runs cells, such as :func:`aes_dynloss.essays.benchmark.in_turn.run_in_turn`.
+
+    Returns:
+        The content of benchmark.json.
+
+    Raises:
+        AesDynlossError: One of its kinds; the message says what to mend.
+    """
+    table = read_essays(_data(config))
+    prompts = _prompts(config, table)
+    cells = grid_cells(config, prompts, root)
+    check_cells(cells, root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The output folder {root} cannot be used: {error.strerror}.") from None
+    write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
+    run(cells, root)
+    return write_results(config, cells, table, root)
+
+
+def _data(config: BenchmarkConfig) -> DataConfig:
+    """Where the essays are: the shared configuration's, since arms share their essays."""
+    values = config.finetune.get("data")
+    if not isinstance(values, dict):
+        raise ConfigError("finetune.data is missing: name the essays there, as in a configuration of finetune.")
+    return validate(DataConfig, values | {"split": part_split(config, part_names(config, ["1"])[0])}, "finetune.data")
+
+
+def _prompts(config: BenchmarkConfig, table: EssayTable) -> list[str]:
+    """The prompts that the grid uses, in the order of the data."""
+    known = list(table.prompts)
+    unknown = [prompt for prompt in config.prompts or () if prompt not in known]
+    if unknown:
+        raise DataError(f"prompts: there is no essay of prompt {unknown[0]!r}; the data have {', '.join(known)}.")
+    prompts = [prompt for prompt in known if config.prompts is None or prompt in config.prompts]
+    if config.protocol == "leave_one_prompt_out" and len(known) < 2:
+        raise DataError("protocol leave_one_prompt_out: the data have one prompt, so that none is left to train on.")
+    return prompts

@@ -1,0 +1,112 @@
+"""A grid's cells on a Ray cluster (extra ``ray``), local or remote: many cards and machines share one grid.
+
+All workers must see the grid's folder and the data, as on a shared disk. Ray starts a run again whose worker has died,
+and the run goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.essays.benchmark.cell_run import is_complete, run_cell
+from aes_dynloss.essays.benchmark.cells import Cell
+
+logger = logging.getLogger(__name__)
+
+# Starts again of one run whose worker or machine has died.
+_RESTARTS = 5
+
+
+def run_on_ray(cells: Sequence[Cell], root: Path, *, gpus: float | None = None, cpus: float = 1.0) -> None:
+    """Run all cells that are not done on the cluster that RAY_ADDRESS names, or on one that is started here.
+
+    Args:
+        cells: Those that others need before these.
+        root: Folder of the grid.
+        gpus: Cards for each run, such as 0.25 for four runs on one; None: 1 where the cluster has any, else 0.
+        cpus: Cores for each run.
+
+    Raises:
+        ConfigError: Ray is not installed, the cluster cannot be reached or has too little for one run, or a worker
+            does not see the current folder.
+        AesDynlossError: What a cell's run raised; runs that have not begun are cancelled.
+    """
+    ray = _ray()
+    _connect(ray)
+    try:
+        gpus = (1.0 if ray.cluster_resources().get("GPU") else 0.0) if gpus is None else gpus
+        _check_room(ray.cluster_resources(), gpus, cpus)
+        _run_all(ray, [cell for cell in cells if not is_complete(cell, root)], root, gpus, cpus)
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:  # noqa: ANN401 - ray is optional
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "--engine ray: Ray is not installed. Install it by `pip install 'aes-dynloss[ray]'`, or leave --engine out."
+        ) from None
+    return ray
+
+
+def _connect(ray: Any) -> None:  # noqa: ANN401 - ray is optional
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        address = os.environ.get("RAY_ADDRESS", "none, so that one is started here")
+        raise ConfigError(f"--engine ray: no cluster can be reached (RAY_ADDRESS: {address}): {error}.") from None
+
+
+def _check_room(resources: dict[str, float], gpus: float, cpus: float) -> None:
+    for name, wanted in (("GPU", gpus), ("CPU", cpus)):
+        if wanted > resources.get(name, 0.0):
+            raise ConfigError(
+                f"--engine ray: each run wants {wanted:g} {name}, and the cluster has {resources.get(name, 0.0):g}. "
+                f"Lower --{name.lower()}s-per-run, or add machines."
+            )
+
+
+def _run_all(ray: Any, cells: Sequence[Cell], root: Path, gpus: float, cpus: float) -> None:  # noqa: ANN401
+    task = ray.remote(_run_there).options(num_gpus=gpus, num_cpus=cpus, max_retries=_RESTARTS)
+    place = str(Path.cwd())
+    begun: dict[Path, Any] = {}
+    for cell in cells:
+        # Ray holds a task back until the answers that it is given are there.
+        begun[cell.name] = task.remote(cell, root, place, *(begun[need] for need in cell.needs if need in begun))
+    names = {answer: name for name, answer in begun.items()}
+    logger.info("Runs handed to the cluster: %d.", len(names))
+    waiting = list(names)
+    while waiting:
+        (answer,), waiting = ray.wait(waiting, num_returns=1)
+        try:
+            ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            for other in waiting:
+                ray.cancel(other)
+            if isinstance(error.cause, AesDynlossError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.RayError as error:
+            raise ConfigError(
+                f"--engine ray: {names[answer]} failed {_RESTARTS + 1} times: {error}. Done runs are kept; start again."
+            ) from None
+        logger.info("Run %d of %d is done: %s.", len(names) - len(waiting), len(names), names[answer])
+
+
+def _run_there(cell: Cell, root: Path, place: str, *_needs: object) -> None:
+    """On a worker: the cell, from the folder in which the command was given."""
+    try:
+        os.chdir(place)
+    except OSError as error:
+        raise ConfigError(
+            f"a worker on {os.uname().nodename} does not see {place} ({error.strerror}). Start the benchmark from a "
+            "folder that all machines share."
+        ) from None
+    run_cell(cell, root, wait=True)

@@ -1,0 +1,211 @@
+"""Ensembles of fine-tuned scorers, over seeds or folds: the mean of what their members say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.encoders import file_sha256
+from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config, read_model_folder
+from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores
+
+
+@dataclass(frozen=True)
+class Member:
+    """One scorer of an ensemble, as it was opened.
+
+    Args:
+        scorer: The scorer; its own postprocessing plays no part in the ensemble.
+        folder: Its model folder.
+        sha256: Digest of its config.json, which holds those of its other files.
+    """
+
+    scorer: EssayScorer
+    folder: Path
+    sha256: str
+
+
+class EssayEnsemble:
+    """Scores essays with several models: raw is the mean of the members' raw scores.
+
+        raw = (1 / M) * sum_m raw_m, on the original scale; score is raw after the ensemble's own postprocessing
+
+    It knows the prompts that all members know on one score range.
+
+    Example:
+        >>> ensemble = EssayEnsemble.from_members(["runs/seed_1/model", "runs/seed_2/model"])
+        >>> ensemble.save_pretrained("runs/both")
+        >>> ensemble.score(["Dear editor, ..."], prompt_ids=["1"]).score
+
+    Args:
+        members: M scorers, two or more; their order does not matter.
+        postprocessing: From raw to score; by default rounding.
+
+    Raises:
+        ConfigError: There are fewer than two members, or no prompt that all know on one range.
+
+    References:
+        Perrone and Cooper (1993), When networks disagree: ensemble methods for hybrid neural networks (basic ensemble).
+    """
+
+    def __init__(self, members: Sequence[Member], postprocessing: Postprocessing | None = None) -> None:
+        if len(members) < 2:
+            raise ConfigError(
+                f"An ensemble needs two members or more, found {len(members)}. Name another run, or score with the "
+                "one model itself."
+            )
+        self.members = list(members)
+        self.postprocessing = postprocessing or Postprocessing()
+        self.prompts, self.notes = _common_prompts(self.members)
+
+    @classmethod
+    def from_members(cls, folders: Sequence[str | Path], *, accelerator: Accelerator | None = None) -> EssayEnsemble:
+        """Open model folders as one ensemble, whose scores are rounded until it is given another postprocessing.
+
+        Args:
+            folders: The folders ``model/`` of two runs or more.
+            accelerator: Devices and precision; by default what Accelerate finds.
+
+        Raises:
+            CheckpointError: A folder is missing, damaged or something else.
+            ConfigError: They make no ensemble.
+        """
+        accelerator = accelerator or Accelerator()
+        members = []
+        for folder in map(Path, folders):
+            scorer = read_model_folder(folder, accelerator)
+            members.append(Member(scorer, folder.resolve(), file_sha256(folder / CONFIG)))
+        return cls(members)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EssayEnsemble:
+        """Open an ensemble that :meth:`save_pretrained` or ``aes-dynloss ensemble`` wrote.
+
+        Args:
+            folder: Its folder.
+            accelerator: Devices and precision; by default what Accelerate finds.
+
+        Raises:
+            CheckpointError: It is missing, damaged or something else, or a member is not the one that was stored.
+        """
+        from aes_dynloss.essays.model.ensemble_folder import read_ensemble_folder
+
+        return read_ensemble_folder(Path(folder), accelerator)
+
+    @property
+    def capped(self) -> bool:
+        """Whether any member reads only so many tokens of an essay."""
+        return any(member.scorer.capped for member in self.members)
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """Refuse prompts that not all members know on one range.
+
+        Raises:
+            DataError: Naming the first such prompt and the known ones.
+        """
+        unknown = [prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in self.prompts]
+        if unknown:
+            raise DataError(
+                f"Not all members of the ensemble were trained on prompt {unknown[0]!r}; all know "
+                f"{', '.join(self.prompts)}. Map the ids, or name the prompt of all essays with --prompt."
+            )
+
+    def score(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+    ) -> Scores:
+        """Score essays with every member.
+
+        Args:
+            texts: N essays.
+            prompt_ids: The prompt that each answers, N ids.
+            progress: Words beside a progress bar a member on standard error; None for none.
+            tokens: Padded tokens a forward pass, at most.
+
+        Returns:
+            Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ.
+
+        Raises:
+            DataError: A prompt is unknown, or the lengths differ.
+        """
+        self.check_prompts(prompt_ids)
+        answers = []
+        for number, member in enumerate(self.members, start=1):
+            words = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
+            answers.append(member.scorer.score(texts, prompt_ids, progress=words, tokens=tokens))
+        raw = np.mean([answer.raw for answer in answers], axis=0)
+        counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
+        return Scores(raw, self._points(raw, prompt_ids), counts[0], counts[1])
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write an ensemble's folder with copies of the members; an existing model there is replaced as a whole.
+
+        Args:
+            folder: Where to.
+            card: Text of its README.md; a short one by default.
+
+        Raises:
+            CheckpointError: It cannot be written, or a member's folder has changed since it was opened.
+        """
+        from aes_dynloss.essays.model.ensemble_folder import write_ensemble_folder
+
+        write_ensemble_folder(self, Path(folder), card)
+
+    def _points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
+        points = np.empty(len(raw))
+        answered = np.array(prompt_ids, dtype=object)
+        for prompt in self.prompts.values():
+            mine = answered == prompt.id
+            points[mine] = self.postprocessing.score(prompt.id, prompt.range, raw[mine])
+        return points
+
+
+def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> Scorer:
+    """Open what scores essays, one model or an ensemble, as the folder's config.json says.
+
+    Args:
+        folder: The folder ``model/`` of a run, or one that ``aes-dynloss ensemble`` wrote.
+        accelerator: Devices and precision; by default what Accelerate finds.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged or something else.
+    """
+    values = read_config(Path(folder), FORMAT, ENSEMBLE_FORMAT)
+    if values["format"] == ENSEMBLE_FORMAT:
+        return EssayEnsemble.from_pretrained(folder, accelerator=accelerator)
+    return EssayScorer.from_pretrained(folder, accelerator=accelerator)
+
+
+def _common_prompts(members: Sequence[Member]) -> tuple[dict[str, Prompt], list[str]]:
+    """The prompts that all members know on one range, in the first one's order, and notes on the others."""
+    known: dict[str, list[Prompt]] = {}
+    for member in members:
+        for prompt in member.scorer.prompts.values():
+            known.setdefault(prompt.id, []).append(prompt)
+    common, left_out, notes = {}, [], []
+    for name, prompts in known.items():
+        ranges = dict.fromkeys(prompt.range for prompt in prompts)
+        texts = dict.fromkeys(prompt.text for prompt in prompts if prompt.text is not None)
+        if len(prompts) < len(members):
+            left_out.append(f"{name} (known to {len(prompts)} of {len(members)} members)")
+        elif len(ranges) > 1:
+            left_out.append(f"{name} (its range is {' and '.join(map(str, ranges))})")
+        else:
+            common[name] = replace(prompts[0], text=next(iter(texts), None))
+            if len(texts) > 1:
+                notes.append(f"The members hold different texts of prompt {name}. Look whether it is the same prompt.")
+    if not common:
+        raise ConfigError(
+            f"No prompt is known to all members on one score range: {', '.join(left_out)}. Name runs that were "
+            "trained on the same prompts."
+        )
+    if left_out:
+        notes.insert(0, f"The ensemble cannot score prompts that not all members know alike: {', '.join(left_out)}.")
+    return common, notes

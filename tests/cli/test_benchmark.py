@@ -1,0 +1,160 @@
+"""``aes-dynloss benchmark``: what it leaves, goes on with, shares and refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command_line import command
+from forked import finish, start, stop_when
+from small_grid import write_small_grid
+
+FILES = {"benchmark.csv", "benchmark.json", "benchmark.md", "benchmark.yaml", "cells", "floors", "locks", "work"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    write_small_grid(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(place) -> Path:
+    """A grid that nobody stops."""
+    assert finish(start("benchmark", "grid.yaml", "-o", "whole", folder=place)) == 0, (place / "err").read_text()
+    return place / "whole"
+
+
+def cells_in(folder: Path) -> set[str]:
+    return {path.parent.relative_to(folder).as_posix() for path in folder.rglob("cell.json")}
+
+
+def figures(folder: Path) -> dict:
+    return json.loads((folder / "benchmark.json").read_text())["arms"]
+
+
+def without_cost(arms: dict) -> dict:
+    return {name: {key: value for key, value in arm.items() if key != "cost"} for name, arm in arms.items()}
+
+
+def test_what_it_leaves_behind(whole):
+    assert {path.name for path in whole.iterdir()} == FILES
+    assert cells_in(whole / "cells") == {f"{arm}/fold_{fold}/seed_0" for arm in ("mse", "mae") for fold in (0, 1)}
+    assert not list((whole / "work").rglob("*.*"))
+    report = json.loads((whole / "benchmark.json").read_text())
+    assert report["control"] == "mse"
+    assert set(report["arms"]) == {"mse", "mae"}
+    assert len(report["runs"]) == 4
+    assert report["manifests"]["fold_1"]["split"]["essays"]["test"] == 12
+
+
+def test_its_kappa_is_the_mean_of_the_runs(whole):
+    """By the runs' own reports: the mean over prompts of the mean over folds."""
+    reports = [
+        json.loads((whole / "cells" / "mae" / f"fold_{k}" / "seed_0" / "report.json").read_text()) for k in (0, 1)
+    ]
+    for prompt, entry in figures(whole)["mae"]["prompts"].items():
+        assert entry["qwk"] == pytest.approx(sum(report["prompts"][prompt]["qwk"] for report in reports) / 2, abs=1e-9)
+    mean = sum(report["mean"]["qwk"] for report in reports) / 2
+    assert figures(whole)["mae"]["mean"]["qwk"] == pytest.approx(mean, abs=1e-9)
+
+
+def test_all_three_files_say_the_same(whole):
+    value = figures(whole)["mse"]["mean"]["qwk"]
+    with (whole / "benchmark.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "mse" and row["measure"] == "qwk"]
+    (mean,) = (row for row in rows if row["prompt"] == "mean")
+    assert float(mean["value"]) == pytest.approx(value)
+    assert f"{value:.3f}" in (whole / "benchmark.md").read_text(encoding="utf-8")
+
+
+def test_no_essay_text_is_in_the_report(place, whole):
+    essays = [json.loads(line)["text"][:40] for line in (place / "essays.jsonl").read_text().splitlines()]
+    for name in ("benchmark.json", "benchmark.md", "benchmark.csv"):
+        text = (whole / name).read_text(encoding="utf-8")
+        assert not [essay for essay in essays if essay in text]
+
+
+def test_killed_again_and_again_it_goes_on(place, whole):
+    """What it reports in the end is what a grid that nobody stopped reports."""
+    folder = place / "killed"
+    for count in range(3):
+        process = start("benchmark", "grid.yaml", "-o", "killed", folder=place)
+        stop_when(process, lambda count=count: len(cells_in(folder / "cells")) > count)
+        assert not (folder / "benchmark.json").exists()
+        for cell in (folder / "cells").rglob("seed_*"):
+            assert (cell / "report.json").exists()
+            assert (cell / "cell.json").exists()
+    done = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("report.json")}
+    assert finish(start("benchmark", "grid.yaml", "-o", "killed", folder=place)) == 0
+    assert without_cost(figures(folder)) == without_cost(figures(whole))
+    assert len(done) >= 3
+    assert all(path.stat().st_mtime_ns == then for path, then in done.items())
+
+
+def test_two_processes_share_a_grid(place, whole):
+    together = [start("benchmark", "grid.yaml", "-o", "shared", folder=place) for _ in range(2)]
+    assert [finish(process) for process in together] == [0, 0], (place / "err").read_text()
+    assert without_cost(figures(place / "shared")) == without_cost(figures(whole))
+    assert not list((place / "shared" / "work").rglob("*.*"))
+
+
+def test_more_seeds_are_added_to_what_is_done(place, whole):
+    done = {path: path.stat().st_mtime_ns for path in (whole / "cells").rglob("report.json")}
+    words = ["benchmark", "grid.yaml", "arms={mse: {}}", "--folds", "0", "--seeds", "2", "-o", "whole"]
+    assert finish(start(*words, folder=place)) == 0
+    assert all(path.stat().st_mtime_ns == then for path, then in done.items())
+    assert set(figures(whole)) == {"mse", "mse, mean of 2 seeds"}
+    assert len(json.loads((whole / "benchmark.json").read_text())["runs"]) == 2
+
+
+def test_measured_on_dev_test_is_not_told(place):
+    assert finish(start("benchmark", "grid.yaml", "measured_on=dev", "-o", "dev", folder=place)) == 0
+    report = json.loads((place / "dev" / "benchmark.json").read_text())
+    assert report["strata"] == ["fold_0/a", "fold_0/b", "fold_1/a", "fold_1/b"]
+    assert sum(report["essays"].values()) == 24
+    assert not (place / "dev" / "floors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.yaml", "-o", "x"], "There is no file nothing.yaml"),
+        (["grid.yaml", "arms={a: {set: {training.epochs: 0}}}", "-o", "x"], "arms.a"),
+        (["grid.yaml", "prompts=[sea]", "-o", "x"], "no essay of prompt 'sea'"),
+        (["grid.yaml", "splits_dir=elsewhere", "-o", "x"], "elsewhere/fold_0"),
+        (["grid.yaml", "finetune.data.source=none.csv", "-o", "x"], "none.csv"),
+        (["grid.yaml", "finetune={}", "-o", "x"], "finetune.data is missing"),
+        (["grid.yaml", "folds=[7]", "-o", "x"], "fold_7"),
+        (["grid.yaml", "-o", "essays.jsonl/grid"], "cannot be used"),
+        (
+            ["grid.yaml", "arms={a: {}, b: {set: {training.precision: bf16}}}", "-o", "x"],
+            "one process can have only one",
+        ),
+    ],
+)
+def test_faults_are_told_before_any_run(place, monkeypatch, words, message):
+    monkeypatch.chdir(place)
+    outcome = command("benchmark", *words)
+    assert outcome.code == 2
+    assert message in outcome.error
+    assert not (place / "x" / "cells").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["grid.yaml"], ["grid.yaml", "-o", "x", "--gpus-per-run", "1"], ["grid.yaml", "-o", "x", "--seeds", "0"]]
+)
+def test_wrong_use(place, monkeypatch, words):
+    monkeypatch.chdir(place)
+    assert command("benchmark", *words).code == 2
+
+
+def test_several_processes_of_one_run_are_refused(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    outcome = command("benchmark", "grid.yaml", "-o", "y")
+    assert outcome.code == 2
+    assert "--engine ray" in outcome.error

@@ -1,0 +1,117 @@
+"""What a grid's configuration takes, and what it refuses in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_grid import small_grid
+
+from aes_dynloss.configfile import validate
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+
+PROMPTS = ["phones", "river"]
+
+
+def config(**changes: object) -> BenchmarkConfig:
+    return validate(BenchmarkConfig, small_grid(**changes), "grid.yaml")
+
+
+def names(grid: BenchmarkConfig) -> list[str]:
+    return [cell.name.as_posix() for cell in grid_cells(grid, PROMPTS, Path("grid"))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arms": {}}, "arms"),
+        ({"arms": {"a/b": {}}}, "names a folder"),
+        ({"arms": {"..": {}}}, "names a folder"),
+        ({"control": "huber"}, "expected one of the arms: mse, mae"),
+        ({"arms": {"a": {"set": {"data.split.folds_dir": "x"}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"data": {"split": {}}}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"training.seed": 3}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"model.start_from": "x"}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"after": "b"}}}, "expected another of the arms"),
+        ({"arms": {"a": {"after": "a"}}}, "expected another of the arms"),
+        ({"arms": {"a": {"after": "b"}, "b": {"teacher_of": "c"}, "c": {"after": "a"}}}, "starts from itself"),
+        ({"arms": {"a": {"after": "b"}, "b": {"models": "one_per_prompt"}}}, "a model for each prompt"),
+        ({"protocol": "leave_one_prompt_out", "models": "one_per_prompt"}, "no model of its own"),
+        ({"folds": [0, 0]}, "each once"),
+        ({"folds": []}, "folds"),
+        ({"folds": [-1]}, "folds"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"splits_dir": ""}, "splits_dir"),
+        ({"mixtures": {"both": ["mse"]}}, "mixtures"),
+        ({"mixtures": {"both": ["mse", "huber"]}}, "expected arms, each once"),
+        ({"mixtures": {"both": ["mse", "mse"]}}, "expected arms, each once"),
+        ({"mixtures": {"mae": ["mse", "mae"]}}, "expected arms, each once"),
+    ],
+)
+def test_faults_are_named(changes, words):
+    with pytest.raises(ConfigError, match="fault") as error:
+        config(**changes)
+    assert words in str(error.value)
+
+
+def test_every_cell_is_there_once():
+    cells = names(config(seeds=3, folds=[1, 4]))
+    assert cells == [f"{arm}/fold_{fold}/seed_{seed}" for arm in ("mse", "mae") for fold in (1, 4) for seed in range(3)]
+
+
+def test_one_model_for_each_prompt():
+    cells = grid_cells(config(models="one_per_prompt", folds=[0]), PROMPTS, Path("grid"))
+    assert [cell.name.as_posix() for cell in cells][:2] == [
+        "mse/fold_0/prompt_phones/seed_0",
+        "mse/fold_0/prompt_river/seed_0",
+    ]
+    assert [cell.config.data.keep_prompts for cell in cells] == [["phones"], ["river"]] * 2
+
+
+def test_left_out_prompts():
+    cells = grid_cells(
+        config(protocol="leave_one_prompt_out", arms={"a": {"set": {"model.prompts": "shared"}}}), PROMPTS, Path("grid")
+    )
+    assert [cell.name.as_posix() for cell in cells] == ["a/target_phones/seed_0", "a/target_river/seed_0"]
+    split = cells[1].config.data.split
+    assert (split.target_prompt, split.target_dev_ids) == ("river", "folds/target_river_dev_ids.txt")
+    assert cells[1].config.data.keep_prompts == PROMPTS
+
+
+def test_an_arm_changes_what_it_names_and_nothing_else():
+    mse, mae = (cell for cell in grid_cells(config(folds=[0]), PROMPTS, Path("grid")))
+    assert mae.config.loss.terms == {"mae": 1.0}
+    assert mae.config.model_copy(update={"loss": mse.config.loss}) == mse.config
+
+
+def test_seeds_reach_training_and_the_choice_of_the_teachers_essays():
+    cells = grid_cells(config(seeds=[7, 9], folds=[0]), PROMPTS, Path("grid"))
+    assert [(cell.config.training.seed, cell.config.data.split.seed) for cell in cells[:2]] == [(7, 7), (9, 9)]
+
+
+def test_stages_come_in_order_and_know_their_places():
+    arms = {
+        "target": {"after": "all", "models": "one_per_prompt"},
+        "all": {},
+        "taught": {"set": {"teacher": {"kind": "dlf"}, "data.split.teacher_dev_fraction": 0.2}},
+        "steered": {"teacher_of": "taught"},
+    }
+    cells = {cell.name.as_posix(): cell for cell in grid_cells(config(arms=arms, folds=[1]), PROMPTS, Path("grid"))}
+    order = list(cells)
+    assert order.index("all/fold_1/seed_0") < order.index("target/fold_1/prompt_river/seed_0")
+    assert order.index("taught/fold_1/seed_0") < order.index("steered/fold_1/seed_0")
+    target = cells["target/fold_1/prompt_river/seed_0"]
+    assert [need.as_posix() for need in target.needs] == ["all/fold_1/seed_0"]
+    assert target.config.model.start_from == "grid/cells/all/fold_1/seed_0/model"
+    steered = cells["steered/fold_1/seed_0"]
+    assert steered.config.teacher is not None
+    assert steered.config.teacher.model_dump(by_alias=True)["from"] == "grid/cells/taught/fold_1/seed_0/teacher"
+    assert {name for name, cell in cells.items() if cell.keeps_model} == {"all/fold_1/seed_0"}
+
+
+def test_a_fault_of_an_arm_is_named_with_it():
+    with pytest.raises(ConfigError, match=r"arms\.mse"):
+        grid_cells(config(arms={"mse": {"set": {"training.epochs": 0}}}), PROMPTS, Path("grid"))

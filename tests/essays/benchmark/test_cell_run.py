@@ -1,0 +1,136 @@
+"""A cell's folder is complete or absent, whatever stops its run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from small_grid import small_grid, write_small_grid
+
+from aes_dynloss.configfile import validate
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.benchmark import cell_run
+from aes_dynloss.essays.benchmark.cell_run import check_cells, is_complete, run_cell
+from aes_dynloss.essays.benchmark.cells import Cell, grid_cells
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+
+ROOT = Path("grid")
+
+
+def cells_of(**changes: object) -> list[Cell]:
+    grid = validate(BenchmarkConfig, small_grid(folds=[0], **changes), "grid.yaml")
+    return grid_cells(grid, ["phones", "river"], ROOT)
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch) -> Cell:
+    monkeypatch.chdir(tmp_path)
+    write_small_grid(tmp_path)
+    return cells_of()[0]
+
+
+def files(cell: Cell) -> set[str]:
+    return {path.name for path in (ROOT / "cells" / cell.name).iterdir()}
+
+
+def test_a_cell_that_is_done(cell):
+    assert not is_complete(cell, ROOT)
+    assert run_cell(cell, ROOT, wait=False)
+    assert is_complete(cell, ROOT)
+    assert files(cell) >= {"config.yaml", "manifest.json", "predictions_dev.csv", "predictions_test.csv", "report.json"}
+    assert "model" not in files(cell)
+    assert not (ROOT / "work" / cell.name).exists()
+    cost = json.loads((ROOT / "cells" / cell.name / "cell.json").read_text())
+    assert cost["seconds"] > 0
+    assert cost["device"].startswith("CPU, ")
+    assert cost["resumed"] is False
+
+
+def test_it_is_not_done_twice(cell, monkeypatch):
+    run_cell(cell, ROOT, wait=False)
+    monkeypatch.setattr(cell_run, "finetune", lambda *_, **__: pytest.fail("run again"))
+    assert run_cell(cell, ROOT, wait=False)
+
+
+def test_a_model_that_is_wanted_stays(cell):
+    (kept, _) = cells_of(keep_models=True)
+    run_cell(kept, ROOT, wait=False)
+    assert "model" in files(kept)
+
+
+def test_what_was_stopped_goes_on(cell, monkeypatch):
+    whole = cell_run.finetune
+
+    def stopped(*arguments, **options):
+        whole(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cell_run, "finetune", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, ROOT, wait=False)
+    assert not (ROOT / "cells").exists()
+    asked = []
+    monkeypatch.setattr(
+        cell_run, "finetune", lambda *a, resume, **k: (asked.append(resume), whole(*a, resume=resume, **k))
+    )
+    assert run_cell(cell, ROOT, wait=False)
+    assert asked == [True]
+    assert json.loads((ROOT / "cells" / cell.name / "cell.json").read_text())["resumed"] is True
+
+
+def test_another_process_has_it(cell):
+    (ROOT / "locks").mkdir(parents=True)
+    with FileLock(ROOT / "locks" / "mse__fold_0__seed_0.lock"):
+        assert not run_cell(cell, ROOT, wait=False)
+    assert run_cell(cell, ROOT, wait=False)
+
+
+def test_a_run_that_fails_is_named(cell):
+    Path("essays.jsonl").unlink()
+    with pytest.raises(DataError, match=r"^mse/fold_0/seed_0: .*essays\.jsonl"):
+        run_cell(cell, ROOT, wait=False)
+
+
+def test_another_configuration_is_refused(cell):
+    run_cell(cell, ROOT, wait=False)
+    check_cells([cell], ROOT)
+    changed = cells_of(arms={"mse": {"set": {"training.epochs": 3}}, "mae": {}})
+    with pytest.raises(ConfigError, match=r"training.epochs was 1, now 3"):
+        check_cells(changed, ROOT)
+
+
+def test_another_configuration_of_a_begun_run_is_refused(cell):
+    run_cell(cell, ROOT, wait=False)
+    (ROOT / "work" / cell.name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(ROOT / "cells" / cell.name, ROOT / "work" / cell.name)
+    with pytest.raises(ConfigError, match=r"training.epochs was 1, now 3"):
+        check_cells(cells_of(arms={"mse": {"set": {"training.epochs": 3}}}), ROOT)
+
+
+def test_a_model_that_is_gone_is_missed(cell):
+    run_cell(cell, ROOT, wait=False)
+    with pytest.raises(ConfigError, match="without keeping its model"):
+        check_cells(cells_of(keep_models=True), ROOT)
+
+
+def test_something_else_in_its_place_is_refused(cell):
+    (ROOT / "cells" / cell.name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds no run of this grid"):
+        check_cells([cell], ROOT)
+    shutil.rmtree(ROOT)
+    check_cells([cell], ROOT)
+
+
+def test_a_grid_may_be_moved(cell):
+    """Stages find each other in the folder that is given now."""
+    arms = {"all": {}, "target": {"after": "all", "set": {"training.learning_rate": 1e-5}}}
+    for each in cells_of(arms=arms):
+        run_cell(each, ROOT, wait=False)
+    ROOT.rename("moved")
+    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=arms), "grid.yaml")
+    moved = grid_cells(grid, ["phones", "river"], Path("moved"))
+    check_cells(moved, Path("moved"))
+    assert all(is_complete(each, Path("moved")) for each in moved)
