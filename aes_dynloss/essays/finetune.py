@@ -96,7 +96,6 @@ def finetune(
     accelerator = accelerator or build_accelerator(config.training, output_dir)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
         raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
-    _check_target(config)
     values = config.model_dump(mode="json")
     with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -165,16 +164,6 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
-
-
-def _check_target(config: FinetuneConfig) -> None:
-    """Refuse a head that learns from the essays of each prompt where one prompt has none."""
-    target, prompts = config.data.split.target_prompt, config.model.prompts
-    if target is not None and prompts != "shared":
-        raise ConfigError(
-            f"data.split.target_prompt leaves prompt {target} without training essays, but model.prompts is {prompts}, "
-            "which learns from every prompt's own. Set model.prompts to shared (with model.head regression)."
-        )
 
 
 def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:

@@ -40,6 +40,17 @@ class FinetuneConfig(ConfigModel):
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
 
     @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        target, prompts = self.data.split.target_prompt, self.model.prompts
+        if target is not None and prompts != "shared":
+            raise ValueError(
+                f"data.split.target_prompt leaves prompt {target} without training essays, but model.prompts is "
+                f"{prompts}, which learns from every prompt's own. Set model.prompts to shared (with model.head "
+                "regression)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_loss_fits_head(self) -> Self:
         self._check_fits("the loss", list(self.loss.terms))
         return self

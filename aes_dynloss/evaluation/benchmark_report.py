@@ -16,7 +16,7 @@ from aes_dynloss.evaluation.comparison import VERSIONS, ScoredRun, compare_arms
 from aes_dynloss.evaluation.dev_halves import HALVES, are_dev_halves
 from aes_dynloss.evaluation.prompt_report import IntervalSettings, human_entry
 from aes_dynloss.evaluation.published_systems import PublishedSystem, published_rows
-from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds
+from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds, split_by_prompt
 
 __all__ = ["RunCost", "ScoredRun", "build_benchmark_report"]
 
@@ -25,7 +25,7 @@ Entry = dict[str, Any]
 RAW_MEASURES = {"pearson": pearson, "sd_ratio": sd_ratio}
 DEV_NOTE = (
     "Measured on dev, for tuning: each half of the dev essays with calibrations fitted on the other. Dev has also "
-    "chosen each run's epoch, so that these figures flatter; test was not looked at."
+    "chosen each run's epoch, so that these figures flatter; this report holds no figure of test."
 )
 
 
@@ -77,7 +77,7 @@ def build_benchmark_report(
     """
     _refuse_other_than_measured_on(measured_on, arms)
     made, ensemble_notes = _seed_ensembles(arms) if ensembles else ({}, [])
-    made |= _mixtures(arms, mixtures or {})
+    made |= _mixtures(arms, mixtures or {}, made.keys())
     measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
     comparison = compare_arms(
         measured,
@@ -158,15 +158,17 @@ def _seed_ensembles(arms: Mapping[str, Sequence[ScoredRun]]) -> tuple[Ensembles,
     return made, notes
 
 
-def _mixtures(arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]]) -> Ensembles:
+def _mixtures(
+    arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
+) -> Ensembles:
     """The mean over several arms' runs."""
     made: Ensembles = {}
     for name, members in wanted.items():
         unknown = [arm for arm in members if arm not in arms]
-        if unknown or name in arms:
-            raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, and none itself.")
+        if unknown or name in arms or name in taken:
+            raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, with a name of its own.")
         runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
-        made[name] = (list(members), seed_ensemble(runs))
+        made[name] = (list(members), seed_ensemble([part for run in runs for part in split_by_prompt(run)]))
     return made
 
 

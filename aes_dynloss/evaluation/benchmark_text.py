@@ -188,7 +188,10 @@ def _arm_words(report: Entry) -> str:
     ]
     devices = {device for entry in report["arms"].values() for device in (entry["cost"] or {}).get("devices", ())}
     if devices:
-        words.append(f"seconds: mean of a run's wall time times its processes, on {'; '.join(sorted(devices))}.")
+        words.append(
+            f"seconds: mean of a run's wall time times its processes, on {'; '.join(sorted(devices))}; runs that "
+            "share a device count it in full."
+        )
     return " ".join(words)
 
 
@@ -198,7 +201,8 @@ def _beside(report: Entry) -> str:
     human = report["human_human"]
     if human["prompts"]:
         twice = f"{_scored_twice(report):,}"
-        rows.append((HUMAN, human["mean"], f"two raters, on the {twice} of these essays that both scored"))
+        words = f"two raters with each other, not with the resolved score, on {twice} essays"
+        rows.append((HUMAN, human["mean"], words))
     rows += [(one["system"], one["qwk"], f"{one['protocol']}: {one['source']}") for one in report["published"]]
     if not rows:
         return ""

@@ -63,6 +63,21 @@ def seed_ensemble(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
     return [_mean_run(stratum, {seed: found[seed] for seed in seeds}) for (stratum, _), found in parts.items()]
 
 
+def split_by_prompt(run: ScoredRun) -> list[ScoredRun]:
+    """A run as one for each of its prompts, so that it meets runs that scored one prompt each."""
+
+    def part(table: PredictionTable, prompt: str) -> PredictionTable:
+        rows = table.table[table.table["prompt_id"] == prompt].reset_index(drop=True)
+        ranges = {name: span for name, span in table.ranges.items() if name == prompt}
+        return replace(table, table=rows, ranges=ranges, inferred=table.inferred & ranges.keys())
+
+    prompts = run.test.table["prompt_id"].unique()
+    return [
+        replace(run, test=part(run.test, prompt), dev=None if run.dev is None else part(run.dev, prompt))
+        for prompt in prompts
+    ]
+
+
 def _parts(runs: Sequence[ScoredRun]) -> dict[Part, dict[str, ScoredRun]]:
     """Runs by what they scored, and then by seed."""
     parts: dict[Part, dict[str, ScoredRun]] = {}

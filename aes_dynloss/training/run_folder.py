@@ -55,6 +55,8 @@ def run_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
             lock.acquire(timeout=0)
+            for partial in folder.glob("*.partial"):  # of a process that was killed as it wrote
+                partial.unlink(missing_ok=True)
     except Timeout:
         raise ConfigError(
             f"Another process is working in {folder}. Wait for it, or choose another --output-dir."
@@ -92,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write at once
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,47 @@ def test_more_seeds_are_added_to_what_is_done(place, whole):
     assert finish(start(*words, folder=place)) == 0
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
     assert set(figures(whole)) == {"mse", "mse, mean of 2 seeds"}
+    assert "held against single runs of mse" in (whole / "benchmark.md").read_text(encoding="utf-8")
     assert len(json.loads((whole / "benchmark.json").read_text())["runs"]) == 2
+
+
+def test_what_a_run_cost_that_was_stopped_is_not_told(place, whole):
+    folder = place / "cells_of_a_stopped_run"
+    shutil.copytree(whole, folder)
+    cost = folder / "cells" / "mse" / "fold_0" / "seed_0" / "cell.json"
+    cost.write_text(json.dumps(json.loads(cost.read_text()) | {"resumed": True, "seconds": 1e6}))
+    assert finish(start("benchmark", "grid.yaml", "-o", folder.name, folder=place)) == 0
+    entry = figures(folder)["mse"]["cost"]
+    assert entry["runs"] == 1
+    assert entry["total_seconds"] < 1e5
+    assert "1 of 4 runs were stopped" in (folder / "benchmark.md").read_text(encoding="utf-8")
+
+
+def test_runs_on_another_split_are_refused(place, whole):
+    folder = place / "another_split"
+    shutil.copytree(whole, folder)
+    path = folder / "cells" / "mae" / "fold_0" / "seed_0" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["split"]["sha256"]["dev"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    assert finish(start("benchmark", "grid.yaml", "-o", folder.name, folder=place)) == 2
+    assert "mae/fold_0/seed_0 was run on other essays" in (place / "err").read_text()
+
+
+def test_floors_of_a_grid_on_some_prompts_alone(place):
+    """Fold files may name these prompts' essays alone."""
+    kept = {
+        row["essay_id"]
+        for row in map(json.loads, (place / "essays.jsonl").read_text().splitlines())
+        if row["prompt_id"] == "river"
+    }
+    for path in (place / "folds" / "fold_0").iterdir():
+        (place / "some" / "fold_0").mkdir(parents=True, exist_ok=True)
+        mine = [word for word in path.read_text().split() if word in kept]
+        (place / "some" / "fold_0" / path.name).write_text("\n".join(mine) + "\n")
+    words = ["arms={mse: {}}", "prompts=[river]", "splits_dir=some", "folds=[0]", "-o", "some_prompts"]
+    assert finish(start("benchmark", "grid.yaml", *words, folder=place)) == 0, (place / "err").read_text()
+    assert json.loads((place / "some_prompts" / "benchmark.json").read_text())["floors"]
 
 
 def test_measured_on_dev_test_is_not_told(place):
@@ -129,6 +170,8 @@ def test_measured_on_dev_test_is_not_told(place):
         (["grid.yaml", "finetune.data.source=none.csv", "-o", "x"], "none.csv"),
         (["grid.yaml", "finetune={}", "-o", "x"], "finetune.data is missing"),
         (["grid.yaml", "folds=[7]", "-o", "x"], "fold_7"),
+        (["grid.yaml", "folds=[0,7]", "-o", "x"], "fold_7"),
+        (["grid.yaml", "finetune.data.source=-", "-o", "x"], "standard input can be read once"),
         (["grid.yaml", "-o", "essays.jsonl/grid"], "cannot be used"),
         (
             ["grid.yaml", "arms={a: {}, b: {set: {training.precision: bf16}}}", "-o", "x"],

@@ -15,6 +15,7 @@ from aes_dynloss.evaluation.comparison import VERSIONS, compare_arms
 from aes_dynloss.evaluation.predictions import check_predictions
 from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.evaluation.seed_ensembles import split_by_prompt
 
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1)}
 REPORT = build(ARMS)
@@ -253,6 +254,14 @@ def test_a_mixture_is_the_mean_of_several_arms():
             raw = np.mean([run["raw"].to_numpy() for run in runs], axis=0)
             kappas.append(sklearn_kappa(prompt, runs[0]["reference"], half_up(prompt, raw)))
         assert entry["prompts"][prompt]["qwk"] == pytest.approx(np.mean(kappas), abs=1e-12)
+
+
+def test_a_mixture_of_a_model_for_all_prompts_and_one_for_each():
+    apart = [part for run in ARMS["stde"] for part in split_by_prompt(run)]
+    assert len(apart) == len(RANGES) * len(ARMS["stde"])
+    report = build({**ARMS, "stde": apart}, mixtures={"both": ["mse", "stde"]})
+    expected = build(ARMS, mixtures={"both": ["mse", "stde"]})
+    assert report["arms"]["both"]["mean"] == expected["arms"]["both"]["mean"]
 
 
 @pytest.mark.parametrize("wanted", [{"both": ["mse", "huber"]}, {"mse": ["mse", "stde"]}])

@@ -102,7 +102,7 @@ def test_markdown_to_the_letter():
         "",
         "Means over strata. rescaled: given the human scores' mean and sd on dev; cut points: tuned on dev; r and sd "
         "ratio: of raw predictions; sd over seeds: of the QWK. seconds: mean of a run's wall time times its processes, "
-        "on CPU, 2 threads.",
+        "on CPU, 2 threads; runs that share a device count it in full.",
         "",
         "## Differences from mse",
         "",
@@ -134,7 +134,7 @@ def test_the_arms_table_is_that_of_the_report():
         assert (row["sd over seeds"] == "-") == ("mean of" in arm)
     seconds = [row["seconds (GPU-seconds)"] for row in ARM_TABLE]
     assert seconds == ["1,251", "8.0", "2 x 1,251", "2 x 8.0"]
-    assert f"on {H100}." in MARKDOWN
+    assert f"on {H100}; runs that share" in MARKDOWN
     assert "160 essays, 2 prompts, 2 strata (fold_0, fold_1), 2 seeds. Control: mse." in MARKDOWN
 
 
@@ -146,7 +146,7 @@ def test_seconds_of_several_units_are_named():
     text = benchmark_markdown(build(ARMS, costs=costs))
     found = [row["seconds"] for row in next(iter(tables(text).values()))]
     assert found == ["20 GPU-seconds", "30 CPU-seconds", "2 x 20 GPU-seconds", "2 x 30 CPU-seconds"]
-    assert "on CPU, 2 threads; NVIDIA H100 80GB HBM3." in text
+    assert "on CPU, 2 threads; NVIDIA H100 80GB HBM3; runs that share" in text
     assert "- Arms ran on different devices" in text
     assert "seconds" not in next(iter(tables(benchmark_markdown(build(ARMS))).values()))[0]
 
@@ -158,7 +158,7 @@ def test_what_stands_beside_the_arms():
     assert found["human-human"] == {
         "system": "human-human",
         "QWK": rounded(human),
-        "measured": "two raters, on the 160 of these essays that both scored",
+        "measured": "two raters with each other, not with the resolved score, on 160 essays",
     }
     assert list(found)[2:] == [one.system for one in ASAP_SYSTEMS]
     for one in ASAP_SYSTEMS:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import dump_yaml, read_mapping
 from aes_dynloss.errors import AesDynlossError, ConfigError
 from aes_dynloss.essays.benchmark.cells import CELLS, Cell
 from aes_dynloss.essays.finetune import finetune
 from aes_dynloss.essays.model.warm_start import MODEL
-from aes_dynloss.training.run_folder import CONFIG, changed_keys, write_json
+from aes_dynloss.training.run_folder import CONFIG, changed_keys, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +48,14 @@ def check_cells(cells: Sequence[Cell], root: Path) -> None:
         ConfigError: Naming the first such cell, and what differs.
     """
     for cell in cells:
-        for folder in (root / CELLS / cell.name, root / WORK / cell.name):
+        for folder in (root / WORK / cell.name, root / CELLS / cell.name):
             if (folder / CONFIG).exists():
-                _check_same(cell, folder)
-            elif folder.exists() and (folder.parts[-len(cell.name.parts) - 1] == CELLS):
-                raise ConfigError(f"{folder} holds no run of this grid. Remove it, or choose another --output-dir.")
+                _check_begun(cell, folder, root)
+        if (root / CELLS / cell.name).exists() and not is_complete(cell, root):
+            raise ConfigError(
+                f"{root / CELLS / cell.name} holds no run of this grid, or not all of one. Remove it, or choose "
+                "another --output-dir."
+            )
         if cell.keeps_model and is_complete(cell, root) and not (root / CELLS / cell.name / MODEL).exists():
             raise ConfigError(
                 f"{root / CELLS / cell.name} was done without keeping its model, which is wanted now (keep_models, or "
@@ -93,13 +96,20 @@ def run_cell(cell: Cell, root: Path, *, wait: bool) -> bool:
 
 def _run(cell: Cell, root: Path) -> None:
     work, target = root / WORK / cell.name, root / CELLS / cell.name
-    begun = (work / CONFIG).exists()
-    start = time.perf_counter()
-    finetune(cell.config, work, resume=begun)
-    seconds = time.perf_counter() - start
+    if not (work / COST).exists():
+        begun = (work / CONFIG).exists()
+        logger.info("%s %s.", "Going on with" if begun else "Beginning", cell.name)
+        if begun:
+            _check_same(cell, work)
+            # A grid that was moved, or is named by another path now, finds the arms before this one elsewhere.
+            write_text(work / CONFIG, dump_yaml(cell.config.model_dump(mode="json")))
+        start = time.perf_counter()
+        finetune(cell.config, work, resume=begun)
+        seconds = time.perf_counter() - start
+        write_json(work / COST, {"seconds": round(seconds, 3), "device": _device(cell), "resumed": begun})
+    # Only now: without its model, a run that was stopped here could not be taken for complete.
     if not cell.keeps_model:
         shutil.rmtree(work / MODEL, ignore_errors=True)
-    write_json(work / COST, {"seconds": round(seconds, 3), "device": _device(cell), "resumed": begun})
     target.parent.mkdir(parents=True, exist_ok=True)
     work.replace(target)
 
@@ -108,6 +118,22 @@ def _device(cell: Cell) -> str:
     if cell.config.training.device != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _check_begun(cell: Cell, folder: Path, root: Path) -> None:
+    """Refuse a run, done or begun, of another configuration, or one that started from what is not there any more."""
+    try:
+        _check_same(cell, folder)
+    except ConfigError:
+        if (folder / CONFIG).exists():
+            raise
+        return  # another process has just moved it to where it is complete
+    gone = [need for need in cell.needs if not (root / CELLS / need).exists()]
+    if gone:
+        raise ConfigError(
+            f"{folder} started from {gone[0]}, which is not there any more; done again, that would be another start. "
+            f"Bring back {root / CELLS / gone[0]}, or remove {folder} too."
+        )
 
 
 def _check_same(cell: Cell, folder: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aes_dynloss.configfile import validate, with_value
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 from aes_dynloss.essays.model.warm_start import MODEL
 from aes_dynloss.essays.run_products import TEACHER
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 
 CELLS, TARGET = "cells", "target_"
 
@@ -46,13 +49,15 @@ class Cell:
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:
     """Folder of a cell: ARM/fold_2/seed_0, or ARM/fold_2/prompt_3/seed_0."""
-    return Path(arm, part, *([] if prompt is None else [f"prompt_{prompt}"]), f"seed_{seed}")
+    parts = [arm, part, *([] if prompt is None else [f"prompt_{prompt}"]), f"seed_{seed}"]
+    # A prompt's id may hold what would lead to another folder, even out of the grid's.
+    return Path(*(name.replace("%", "%25").replace("/", "%2F") for name in parts))
 
 
 def part_names(config: BenchmarkConfig, prompts: Sequence[str]) -> list[str]:
     """The parts of the data that are test in turn: fold_0, ..., or target_1, ... for prompts that are left out."""
     if config.protocol == "leave_one_prompt_out":
-        return [f"{TARGET}{prompt}" for prompt in prompts]
+        return [f"{TARGET}{prompt}" for prompt in prompts if config.prompts is None or prompt in config.prompts]
     return [f"fold_{fold}" for fold in config.folds]
 
 
@@ -64,16 +69,22 @@ def part_split(config: BenchmarkConfig, part: str) -> dict[str, str]:
     return {"folds_dir": f"{config.splits_dir}/{part}"}
 
 
+def part_split_config(config: BenchmarkConfig, part: str) -> SplitConfig:
+    """How a part's essays are split, as the runs split them but for the teacher's, which are an arm's own."""
+    shared = (config.finetune["data"].get("split") or {}).get("allow_unassigned", False)
+    return SplitConfig.model_validate({**part_split(config, part), "allow_unassigned": shared})
+
+
 def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> list[Cell]:
     """All cells, those that others start from first.
 
     Args:
         config: The grid.
-        prompts: The prompts of the data that it uses.
+        prompts: The prompts of the data that its models see, in training or in test.
         root: Folder of the grid, where stages find each other.
 
     Raises:
-        ConfigError: A cell's configuration has faults, named with its arm.
+        ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not.
     """
     cells = []
     for arm in _in_order(config):
@@ -81,6 +92,10 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         for part in part_names(config, prompts):
             for seed in config.seed_list:
                 cells += [_cell(config, arm, part, prompt, seed, prompts, root) for prompt in own]
+    learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, DlfConfig | DlnConfig)}
+    for arm, settings in config.arms.items():
+        if settings.teacher_of is not None and settings.teacher_of not in learning:
+            raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")
     return cells
 
 

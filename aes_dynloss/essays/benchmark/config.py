@@ -11,7 +11,7 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import Word
 
 # What the grid itself sets for each cell.
-OWN_KEYS = ("data.split", "training.seed", "evaluation.floors", "model.start_from")
+OWN_KEYS = ("data", "training.seed", "evaluation.floors", "model.start_from")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Models = Literal["all_prompts", "one_per_prompt"]
@@ -105,6 +105,9 @@ class BenchmarkConfig(ConfigModel):
                 raise ValueError(f"arms.{name}: a name is made of letters, digits, _, - and ., as it names a folder")
             for key in arm.changes:
                 _check_free(f"arms.{name}.set", key)
+                inside = [other for other in arm.changes if other.startswith(f"{key}.")]
+                if inside or (key.split(".")[0] == "teacher" and arm.teacher_of is not None):
+                    raise ValueError(f"arms.{name}: {inside[0] if inside else 'teacher_of'} and {key} set the same")
         if self.control is not None and self.control not in self.arms:
             raise ValueError(f"control is {self.control!r}, expected one of the arms: {', '.join(self.arms)}")
         return self
@@ -153,4 +156,7 @@ def _check_free(where: str, key: str) -> None:
     for own in OWN_KEYS:
         inside = key == own or own.startswith(f"{key}.") or key.startswith(f"{own}.")
         if inside and key != "data.split.teacher_dev_fraction":
-            raise ValueError(f"{where}: {key} is the grid's to set, by its own keys for folds, seeds and stages")
+            raise ValueError(
+                f"{where}: {own} is the grid's to set, by its own keys for folds, seeds and stages, and by "
+                f"finetune.data for all arms; found {key}. Name other keys in full, such as {{training.epochs: 3}}"
+            )

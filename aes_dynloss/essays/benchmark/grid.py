@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from aes_dynloss.configfile import dump_yaml, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.benchmark.cell_run import check_cells
-from aes_dynloss.essays.benchmark.cells import Cell, grid_cells, part_names, part_split
+from aes_dynloss.essays.benchmark.cell_run import LOCKS, check_cells
+from aes_dynloss.essays.benchmark.cells import Cell, grid_cells, part_names, part_split, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import write_results
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.data.tables import STANDARD_INPUT
 from aes_dynloss.training.run_folder import write_text
 
 logger = logging.getLogger(__name__)
@@ -38,17 +42,26 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
     """
-    table = read_essays(_data(config))
+    data = _data(config)
+    table = read_essays(data)
     prompts = _prompts(config, table)
+    if len(prompts) < len(table.prompts):
+        table = read_essays(data.model_copy(update={"keep_prompts": prompts}))
     cells = grid_cells(config, prompts, root)
     check_cells(cells, root)
+    for part in part_names(config, prompts):  # what is wrong with a fold must not come to light after other folds' runs
+        split_essays(table, part_split_config(config, part))
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        (root / LOCKS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"The output folder {root} cannot be used: {error.strerror}.") from None
-    write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
+    # Processes that share a grid begin and end at about the same time, and write the same files.
+    alone = FileLock(root / LOCKS / "grid.lock")
+    with alone:
+        write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
     run(cells, root)
-    return write_results(config, cells, table, root)
+    with alone:
+        return write_results(config, cells, table, root)
 
 
 def _data(config: BenchmarkConfig) -> DataConfig:
@@ -56,16 +69,21 @@ def _data(config: BenchmarkConfig) -> DataConfig:
     values = config.finetune.get("data")
     if not isinstance(values, dict):
         raise ConfigError("finetune.data is missing: name the essays there, as in a configuration of finetune.")
-    return validate(DataConfig, values | {"split": part_split(config, part_names(config, ["1"])[0])}, "finetune.data")
+    part = part_names(config, config.prompts or ["1"])[0]
+    data = validate(DataConfig, values | {"split": part_split(config, part)}, "finetune.data")
+    if data.source == STANDARD_INPUT:
+        raise ConfigError("finetune.data.source: standard input can be read once, and each run reads. Name a file.")
+    return data
 
 
 def _prompts(config: BenchmarkConfig, table: EssayTable) -> list[str]:
-    """The prompts that the grid uses, in the order of the data."""
+    """The prompts that the grid's models see, in the order of the data."""
     known = list(table.prompts)
     unknown = [prompt for prompt in config.prompts or () if prompt not in known]
     if unknown:
         raise DataError(f"prompts: there is no essay of prompt {unknown[0]!r}; the data have {', '.join(known)}.")
-    prompts = [prompt for prompt in known if config.prompts is None or prompt in config.prompts]
-    if config.protocol == "leave_one_prompt_out" and len(known) < 2:
+    if config.protocol == "folds":
+        return [prompt for prompt in known if config.prompts is None or prompt in config.prompts]
+    if len(known) < 2:
         raise DataError("protocol leave_one_prompt_out: the data have one prompt, so that none is left to train on.")
-    return prompts
+    return known  # config.prompts are left out in turn; all others are trained on

@@ -37,10 +37,9 @@ def run_in_turn(cells: Sequence[Cell], root: Path) -> None:
         left = []
         for cell in waiting:
             ready = all((root / CELLS / need).exists() for need in cell.needs)
-            if ready:
-                logger.info("Run %d of %d: %s.", done + 1, len(cells), cell.name)
             if ready and run_cell(cell, root, wait=False):
                 done += 1
+                logger.info("Run %d of %d is done: %s.", done, len(cells), cell.name)
             else:
                 left.append(cell)
         if len(left) == len(waiting):

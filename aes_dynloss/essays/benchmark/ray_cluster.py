@@ -74,7 +74,8 @@ def _check_room(resources: dict[str, float], gpus: float, cpus: float) -> None:
 
 
 def _run_all(ray: Any, cells: Sequence[Cell], root: Path, gpus: float, cpus: float) -> None:  # noqa: ANN401
-    task = ray.remote(_run_there).options(num_gpus=gpus, num_cpus=cpus, max_retries=_RESTARTS)
+    # A worker for each run: one that is kept keeps its memory on the card, and one device and precision for all runs.
+    task = ray.remote(max_calls=1)(_run_there).options(num_gpus=gpus, num_cpus=cpus, max_retries=_RESTARTS)
     place = str(Path.cwd())
     begun: dict[Path, Any] = {}
     for cell in cells:

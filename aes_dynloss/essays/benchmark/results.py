@@ -13,11 +13,10 @@ from typing import Any
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.benchmark.cell_run import COST
-from aes_dynloss.essays.benchmark.cells import CELLS, Cell, part_split
+from aes_dynloss.essays.benchmark.cells import CELLS, Cell, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.splits import data_hash, split_essays
+from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
 from aes_dynloss.essays.floor_scores import essay_floors
 from aes_dynloss.essays.run_products import MANIFEST
 from aes_dynloss.evaluation.benchmark_report import RunCost, ScoredRun, build_benchmark_report
@@ -53,17 +52,21 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
     costs: dict[str, list[RunCost]] = {arm: [] for arm in config.arms}
     runs: list[dict[str, Any]] = []
     manifests: dict[str, dict[str, Any]] = {}
-    essays: dict[str | None, Any] = {}
+    essays: dict[str | None, Any] = {None: {"sha256": data_hash(table), "essays": len(table)}}
+    splits: dict[tuple[str, str | None], Any] = {}
     for cell in cells:
         folder = root / CELLS / cell.name
         run = read_run(cell.part, str(cell.seed), folder)
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
         cost = read_mapping(folder / COST)
         manifest = read_mapping(folder / MANIFEST)
-        costs[cell.arm].append(RunCost(cost["seconds"], cost["device"], manifest["machine"]["processes"]))
+        if not cost["resumed"]:
+            costs[cell.arm].append(RunCost(cost["seconds"], cost["device"], manifest["machine"]["processes"]))
         runs.append({"run": cell.name.as_posix(), **cost})
         manifests.setdefault(cell.part, manifest)
         _check_same_essays(cell, manifest["data"], essays.setdefault(cell.prompt, manifest["data"]))
+        held_out = {name: manifest["split"]["sha256"][name] for name in ("dev", "test")}
+        _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
     report = build_benchmark_report(
         arms,
         config.control_arm,
@@ -76,6 +79,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
+    report["notes"] += [*_figure_notes(config, report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
     report |= {"config": config.model_dump(mode="json", by_alias=True), "manifests": manifests, "runs": runs}
     write_json(root / REPORT, report)
     write_text(root / MARKDOWN, benchmark_markdown(report))
@@ -85,6 +89,8 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
 
 def _protocol(config: BenchmarkConfig) -> str:
     if config.protocol == "leave_one_prompt_out":
+        if config.measured_on == "dev":
+            return "leave one prompt out, measured on dev essays of the prompts that are seen in training"
         return "leave one prompt out: no essay of the tested prompt is seen in training"
     folds = ", ".join(str(fold) for fold in config.folds)
     models = {config.models_of(arm) for arm in config.arms}
@@ -96,9 +102,47 @@ def _check_same_essays(cell: Cell, data: Mapping[str, Any], first: Mapping[str, 
     """Refuse runs on other essays than their neighbours': the data may have changed while the grid was stopped."""
     if data != first:
         raise DataError(
-            f"{cell.name} was run on other essays ({data}) than runs before it ({first}). Remove what was run on the "
-            "wrong ones, and it is done again."
+            f"{cell.name} was run on other essays ({data}) than are there now, or than runs before it ({first}). "
+            "Remove what was run on the wrong ones, and it is done again."
         )
+
+
+def _figure_notes(config: BenchmarkConfig, report: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of what is held against what."""
+    notes = []
+    if report["distinct_essays"] < sum(report["essays"].values()):
+        notes.append(
+            "Some essays are in several strata, whose draws take them for different ones: intervals are narrow."
+        )
+    if any(entry["ensemble_of"] is not None for entry in report["arms"].values()):
+        notes.append(
+            f"Ensembles are held against single runs of {config.control_arm}: their differences hold what averaging "
+            "gains, whatever the loss. Hold them against the ensemble of its seeds."
+        )
+    return notes
+
+
+def _run_notes(config: BenchmarkConfig, cells: Sequence[Cell], resumed: int) -> list[str]:
+    """What a reader must know of how the runs came about."""
+    notes = []
+    for arm, settings in config.arms.items():
+        before = [other for other in (settings.after, settings.teacher_of) if other is not None]
+        if before:
+            notes.append(f"{arm}: its seconds do not hold those of {' and '.join(before)}, from which it starts.")
+    if any(cell.config.model.features_cache is not None for cell in cells):
+        notes.append("Runs share model.features_cache: who computes a feature first spends its seconds for all others.")
+    if resumed:
+        notes.append(
+            f"{resumed} of {len(cells)} runs were stopped and gone on with. What they cost is left out, as only the "
+            "seconds since are known."
+        )
+    own = {cell.config.model.start_from for cell in cells if config.arms[cell.arm].after is None} - {None}
+    if own:
+        notes.append(
+            f"Runs start with the weights of {', '.join(sorted(map(str, own)))}. Whether essays here were held out of "
+            "its training is said in each run's report.json."
+        )
+    return notes
 
 
 def _floors(
@@ -108,15 +152,16 @@ def _floors(
     if not config.floors or config.measured_on == "dev" or config.protocol == "leave_one_prompt_out":
         return {}
     ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
-    found, data = {}, data_hash(table)
+    found = {}
     for part in parts:
         path = root / FLOORS / f"{part}.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if kept.get("data") != data:
+        splits = split_essays(table, part_split_config(config, part))
+        made_of = {"data": data_hash(table), "split": split_hash(splits)}
+        if {name: kept.get(name) for name in made_of} != made_of:
             logger.info("Floors of %s.", part)
-            splits = split_essays(table, SplitConfig.model_validate(part_split(config, part)))
             try:
-                kept = {"data": data, "floors": essay_floors(splits.tables(), ranges)}
+                kept = {**made_of, "floors": essay_floors(splits.tables(), ranges)}
             except DataError as error:
                 raise DataError(f"{error} Or leave floors out by floors=false.") from None
             path.parent.mkdir(exist_ok=True)

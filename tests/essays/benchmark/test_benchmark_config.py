@@ -34,6 +34,14 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"arms": {"a": {"set": {"data": {"split": {}}}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"training.seed": 3}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"model.start_from": "x"}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"data.keep_prompts": ["river"]}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"data.source": "other.csv"}}}}, "finetune.data for all arms; found data.source"),
+        ({"arms": {"a": {"set": {"training": {"epochs": 3}}}}}, "such as {training.epochs: 3}"),
+        (
+            {"arms": {"a": {"set": {"loss.terms": {"mae": 1}, "loss": {"standardise": True}}}}},
+            "loss.terms and loss set",
+        ),
+        ({"arms": {"a": {}, "b": {"teacher_of": "a", "set": {"teacher.kind": "dlf"}}}}, "teacher_of and teacher.kind"),
         ({"arms": {"a": {"after": "b"}}}, "expected another of the arms"),
         ({"arms": {"a": {"after": "a"}}}, "expected another of the arms"),
         ({"arms": {"a": {"after": "b"}, "b": {"teacher_of": "c"}, "c": {"after": "a"}}}, "starts from itself"),
@@ -81,6 +89,21 @@ def test_left_out_prompts():
     assert cells[1].config.data.keep_prompts == PROMPTS
 
 
+def test_one_prompt_left_out_is_learned_from_all_others():
+    arms = {"a": {"set": {"model.prompts": "shared"}}}
+    grid = config(protocol="leave_one_prompt_out", prompts=["river"], arms=arms)
+    (cell,) = grid_cells(grid, PROMPTS, Path("grid"))
+    assert cell.part == "target_river"
+    assert cell.config.data.keep_prompts == PROMPTS
+
+
+@pytest.mark.parametrize("prompt", ["a/b", "../../x", "/x"])
+def test_a_prompts_name_leads_nowhere_else(prompt):
+    cell = grid_cells(config(models="one_per_prompt"), [prompt], Path("grid"))[0]
+    assert len(cell.name.parts) == 4
+    assert cell.config.data.keep_prompts == [prompt]
+
+
 def test_an_arm_changes_what_it_names_and_nothing_else():
     mse, mae = (cell for cell in grid_cells(config(folds=[0]), PROMPTS, Path("grid")))
     assert mae.config.loss.terms == {"mae": 1.0}
@@ -110,6 +133,11 @@ def test_stages_come_in_order_and_know_their_places():
     assert steered.config.teacher is not None
     assert steered.config.teacher.model_dump(by_alias=True)["from"] == "grid/cells/taught/fold_1/seed_0/teacher"
     assert {name for name, cell in cells.items() if cell.keeps_model} == {"all/fold_1/seed_0"}
+
+
+def test_who_teaches_nothing_cannot_be_asked_to():
+    with pytest.raises(ConfigError, match=r"arms\.b\.teacher_of: a has no teacher that learns"):
+        grid_cells(config(arms={"a": {}, "b": {"teacher_of": "a"}}), PROMPTS, Path("grid"))
 
 
 def test_a_fault_of_an_arm_is_named_with_it():

@@ -18,6 +18,7 @@ from aes_dynloss.essays.benchmark.cells import Cell, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 
 ROOT = Path("grid")
+STAGES = {"all": {}, "target": {"after": "all", "set": {"training.learning_rate": 1e-5}}}
 
 
 def cells_of(**changes: object) -> list[Cell]:
@@ -81,6 +82,23 @@ def test_what_was_stopped_goes_on(cell, monkeypatch):
     assert json.loads((ROOT / "cells" / cell.name / "cell.json").read_text())["resumed"] is True
 
 
+def test_stopped_when_its_model_was_removed_it_is_done(cell, monkeypatch):
+    remove = shutil.rmtree
+
+    def stopped(path, **options):
+        remove(path, **options)
+        if Path(path) == ROOT / "work" / cell.name / "model":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_run.shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(cell, ROOT, wait=False)
+    check_cells([cell], ROOT)
+    assert run_cell(cell, ROOT, wait=False)
+    assert is_complete(cell, ROOT)
+
+
 def test_another_process_has_it(cell):
     (ROOT / "locks").mkdir(parents=True)
     with FileLock(ROOT / "locks" / "mse__fold_0__seed_0.lock"):
@@ -124,13 +142,48 @@ def test_something_else_in_its_place_is_refused(cell):
     check_cells([cell], ROOT)
 
 
+def test_a_run_without_its_cost_is_refused(cell):
+    run_cell(cell, ROOT, wait=False)
+    (ROOT / "cells" / cell.name / "cell.json").unlink()
+    with pytest.raises(ConfigError, match="not all of one"):
+        check_cells([cell], ROOT)
+
+
+def test_a_run_whose_start_was_removed_is_refused(cell):
+    cells = cells_of(arms=STAGES)
+    for each in cells:
+        run_cell(each, ROOT, wait=False)
+    shutil.rmtree(ROOT / "cells" / cells[0].name)
+    with pytest.raises(ConfigError, match=r"target/fold_0/seed_0 started from all/fold_0/seed_0, which is not there"):
+        check_cells(cells, ROOT)
+
+
+def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
+    first, second = cells_of(arms=STAGES)
+    run_cell(first, ROOT, wait=False)
+    whole = cell_run.finetune
+
+    def stopped(*arguments, **options):
+        whole(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_run, "finetune", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(second, ROOT, wait=False)
+    ROOT.rename("moved")
+    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
+    moved = grid_cells(grid, ["phones", "river"], Path("moved"))
+    check_cells(moved, Path("moved"))
+    assert run_cell(moved[1], Path("moved"), wait=False)
+
+
 def test_a_grid_may_be_moved(cell):
     """Stages find each other in the folder that is given now."""
-    arms = {"all": {}, "target": {"after": "all", "set": {"training.learning_rate": 1e-5}}}
-    for each in cells_of(arms=arms):
+    for each in cells_of(arms=STAGES):
         run_cell(each, ROOT, wait=False)
     ROOT.rename("moved")
-    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=arms), "grid.yaml")
+    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
     moved = grid_cells(grid, ["phones", "river"], Path("moved"))
     check_cells(moved, Path("moved"))
     assert all(is_complete(each, Path("moved")) for each in moved)
