@@ -201,8 +201,8 @@ def _beside(report: Entry) -> str:
     human = report["human_human"]
     if human["prompts"]:
         twice = f"{_scored_twice(report):,}"
-        words = f"two raters with each other, not with the resolved score, on {twice} essays"
-        rows.append((HUMAN, human["mean"], words))
+        pair = f"two raters with each other, not with the resolved score, on {twice} essays"
+        rows.append((HUMAN, human["mean"], pair))
     rows += [(one["system"], one["qwk"], f"{one['protocol']}: {one['source']}") for one in report["published"]]
     if not rows:
         return ""

@@ -30,7 +30,14 @@ class Batch:
         return self.index.shape[0]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device; copies from pinned memory do not wait."""
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        targets, groups, index = (t.to(device, non_blocking=True) for t in (self.targets, self.groups, self.index))
+        """The same batch on a device; nothing waits until it is there."""
+        inputs = {name: _sent(tensor, device) for name, tensor in self.inputs.items()}
+        targets, groups, index = (_sent(tensor, device) for tensor in (self.targets, self.groups, self.index))
         return Batch(inputs, targets, groups, index)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    # From memory that may be swapped out, a copy would first wait for all that the device has to do.
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

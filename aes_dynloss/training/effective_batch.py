@@ -69,7 +69,7 @@ def backward(
         last = number == len(together) - 1
         outputs += _pull_back(accelerator, model, student, loss, coefficients, part, count, sync_last=last)
     with torch.no_grad():
-        _, everything = _gathered(accelerator, outputs, batches)
+        _, everything = _gathered(accelerator, outputs, batches, count)
         elements = student.elements(*everything)
         terms = {name: term.mean() for name, term in loss.terms(elements).items()}
         value = loss(coefficients, elements).mean()
@@ -136,27 +136,27 @@ def _cotangents(
     count: int,
 ) -> list[Tensor]:
     """Gradient of the loss with respect to each micro-batch's outputs; 0 for fillers."""
+    # Fillers are masked, not left out: to count them would wait for the device.
     local_index = torch.cat([batch.index for batch in batches])
     keep = local_index >= 0
     if loss.over_batch:
-        index, (leaf, targets, groups) = _gathered(accelerator, outputs, batches)
-        place = torch.searchsorted(index, local_index[keep])
+        index, (leaf, targets, groups) = _gathered(accelerator, outputs, batches, count)
+        place = torch.searchsorted(index, local_index)
     else:
-        leaf = torch.cat([output.detach() for output in outputs])[keep]
-        targets = torch.cat([batch.targets for batch in batches])[keep]
-        groups = torch.cat([batch.groups for batch in batches])[keep]
+        leaf = torch.cat([output.detach() for output in outputs])
+        targets = torch.cat([batch.targets for batch in batches])
+        groups = torch.cat([batch.groups for batch in batches])
         place = torch.arange(len(leaf), device=leaf.device)
     leaf = leaf.requires_grad_()
     value = loss(coefficients.detach(), student.elements(leaf, targets, groups))
-    value = value if loss.over_batch else value.sum() / count
+    value = value if loss.over_batch else torch.where(keep, value, 0.0).sum() / count
     (gradient,) = torch.autograd.grad(value, leaf)
-    mine = torch.cat([torch.zeros_like(output) for output in outputs])
-    mine[keep] = gradient[place]
+    mine = torch.where(keep[:, None], gradient[place], 0.0)
     return list(torch.split(mine, [len(batch) for batch in batches]))
 
 
 def _gathered(
-    accelerator: Accelerator, outputs: Sequence[Tensor], batches: Sequence[Batch]
+    accelerator: Accelerator, outputs: Sequence[Tensor], batches: Sequence[Batch], count: int
 ) -> tuple[Tensor, list[Tensor]]:
     index = torch.cat([batch.index for batch in batches])
     columns = [
@@ -164,4 +164,4 @@ def _gathered(
         torch.cat([batch.targets for batch in batches]),
         torch.cat([batch.groups for batch in batches]),
     ]
-    return gather_rows(accelerator, index, columns)
+    return gather_rows(accelerator, index, columns, count)

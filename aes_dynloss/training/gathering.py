@@ -9,7 +9,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 
-def gather_rows(accelerator: Accelerator, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def gather_rows(
+    accelerator: Accelerator, index: Tensor, tensors: Sequence[Tensor], count: int | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """Rows of all processes, in the order of their index, without fillers.
 
     The order makes sums over a batch the same whichever process held which row.
@@ -18,6 +20,7 @@ def gather_rows(accelerator: Accelerator, index: Tensor, tensors: Sequence[Tenso
         accelerator: The run's.
         index: Row of each entry in its table, (B,) int64; -1 marks a filler. B may differ between processes.
         tensors: Tensors of B rows.
+        count: Rows of all processes that are no fillers, where that is known: then nothing waits for the device here.
 
     Returns:
         The index of all rows, ascending, and the tensors with their rows in that order.
@@ -27,5 +30,5 @@ def gather_rows(accelerator: Accelerator, index: Tensor, tensors: Sequence[Tenso
         marks = accelerator.pad_across_processes(index, dim=0, pad_index=-1)
         index, *tensors = accelerator.gather([marks, *(tensor.contiguous() for tensor in padded[1:])])
     order = torch.argsort(index, stable=True)
-    order = order[int((index < 0).sum()) :]
+    order = order[int((index < 0).sum()) if count is None else len(order) - count :]
     return index[order], [tensor[order] for tensor in tensors]

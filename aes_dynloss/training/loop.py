@@ -153,7 +153,7 @@ def fit(
                 break
             # 1. The policy looks at the student and answers the loss's coefficients.
             state = run.tracker.state()
-            coefficients = policy.coefficients(state).to(accelerator.device)
+            coefficients = policy.coefficients(state).to(accelerator.device, non_blocking=True)
             # 2. This process's share of the batch goes forwards and backwards.
             module.train()
             planned = step_plan(accelerator, train, step, run.tracker.step, total, config)

@@ -19,6 +19,8 @@ from aes_dynloss.teaching.student import Student
 from aes_dynloss.training.config import TrainingConfig
 
 _REST_AND_HEAD = 2
+# Devices for which torch has the step of all weights as one kernel.
+_FUSED = {"cpu", "cuda"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def build_optimizer(student: Student, config: TrainingConfig) -> Optimizer:
         {"params": group.parameters, "lr": group.rate, "weight_decay": group.decay}
         for group in rate_groups(student, config)
     ]
-    fused = any(parameter.is_cuda for parameter in student.as_module().parameters()) or None
+    fused = all(parameter.device.type in _FUSED for parameter in student.as_module().parameters()) or None
     if config.optimizer == "sgd":
         return SGD(groups, momentum=config.momentum, fused=fused)
     return AdamW(groups, fused=fused)

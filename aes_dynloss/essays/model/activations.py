@@ -94,7 +94,9 @@ def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayEx
         sample = np.linspace(0, len(train) - 1, min(len(train), _FEATURE_SAMPLE)).round().astype(np.int64)
         features = pooled_features(accelerator, model, train.select(sample))
     model.feature_mean.copy_(features.mean(0))
-    model.feature_sd.copy_(features.std(0, unbiased=False).clamp(min=_SMALLEST_SD))
+    spread = features.std(0, unbiased=False)
+    # What hardly differs between essays stays in its own unit: a small one would magnify what a learning encoder does.
+    model.feature_sd.copy_(torch.where(spread < _SMALLEST_SD, 1.0, spread))
 
 
 def pooled_features(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples) -> Tensor:

@@ -153,16 +153,17 @@ def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers
 
 
 def trimmed(encoder: Any) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The encoder without a pooler, whose weights would never learn; MPNet with one attention bias for the batch."""
+    """The encoder without a pooler, whose weights would never learn; attending without waste where it can."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     if getattr(encoder.config, "is_encoder_decoder", False):
         raise ConfigError("model.encoder is an encoder-decoder model; choose an encoder model, such as BERT.")
-    if getattr(encoder.config, "model_type", None) == "mpnet":
-        with suppress(ImportError):  # parts of transformers that move from version to version
-            from aes_dynloss.essays.model.shared_bias_attention import share_bias
+    with suppress(ImportError):  # parts of transformers that move from version to version
+        from aes_dynloss.essays.model.block_attention import allow_blocks
+        from aes_dynloss.essays.model.shared_bias_attention import share_bias
 
-            share_bias(encoder)
+        share_bias(encoder)
+        allow_blocks(encoder, _unused_positions(encoder.config))
     return encoder
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.model.token_blocks import block_inputs
 from aes_dynloss.essays.model.tokenization import Chunker, TokenizedEssay
 from aes_dynloss.teaching.batch import Batch
 
@@ -86,7 +87,7 @@ class EssayExamples:
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The essays in these rows, padded to their longest chunk."""
+        """The essays in these rows, padded to their longest chunk, with blocks that need hardly any of that padding."""
         index = np.asarray(rows, dtype=np.int64)
         groups = torch.from_numpy(self.groups[index])
         inputs = {"prompt": groups, "log_length": torch.from_numpy(self.log_lengths[index].astype(np.float32))}
@@ -110,7 +111,9 @@ class EssayExamples:
             "attention_mask": torch.from_numpy(mask),
             "owner": torch.tensor(owner),
         }
-        if self.states is not None:
+        if self.states is None:
+            tensors |= block_inputs([len(chunk) for chunk in chunks])
+        else:
             hidden = np.zeros((*shape, self.states.values.shape[1]), dtype=np.float32)
             line = 0
             for row in rows:

@@ -16,6 +16,7 @@ from aes_dynloss.essays.model.heads import ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.pooling import Pooling
 from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.token_blocks import read_chunks
 from aes_dynloss.teaching.elements import Elements
 
 
@@ -97,8 +98,7 @@ class ScoringModel(nn.Module):
         if count == 1:
             states = (self.last_states(inputs),)
         else:
-            tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            answer = self.encoder(**tokens, output_hidden_states=True)
+            answer = read_chunks(self.encoder, inputs, all_layers=True)
             # The last states proper: some encoders still normalise what hidden_states ends with.
             states = (*answer.hidden_states[-count:-1], answer[0])
         essays = len(inputs["prompt"])
@@ -108,11 +108,12 @@ class ScoringModel(nn.Module):
     def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
         hidden = inputs.get("hidden")
-        if hidden is not None and self.config.frozen_layers == "all":
+        if hidden is None:
+            return cast(Tensor, read_chunks(self.encoder, inputs)[0])
+        if self.config.frozen_layers == "all":
             return hidden
         # Where lower layers are cut off, the encoder takes their stored states from `hidden`; see activations.py.
-        stored = {} if hidden is None else {"hidden": hidden}
-        answer = self.encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **stored)
+        answer = self.encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], hidden=hidden)
         return cast(Tensor, answer[0])
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
@@ -172,7 +173,8 @@ class ScoringModel(nn.Module):
         layers = self.encoder_layers
         if layers is None or (wanted != "all" and wanted > len(layers) + 1):
             has = "no layers that can be told apart" if layers is None else f"{len(layers)} and the embeddings"
-            raise ConfigError(f"model.pooled_layers is {wanted}, but the encoder has {has}. Lower it.")
+            most = 1 if layers is None else len(layers) + 1
+            raise ConfigError(f"model.pooled_layers is {wanted}, but the encoder has {has}. Set it to {most} at most.")
         return len(layers) + 1 if wanted == "all" else wanted
 
     def _freeze(self) -> None:

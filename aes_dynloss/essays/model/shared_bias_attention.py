@@ -18,6 +18,8 @@ from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.mpnet.modeling_mpnet import MPNetModel, MPNetSelfAttention
 
+from aes_dynloss.essays.model.token_blocks import TokenBlocks
+
 # Fused kernels want head sizes, and rows of the bias, that are multiples of this.
 _ALIGNMENT = 8
 # Far below any score of a token, after scaling too, and well within bf16 and float16.
@@ -33,11 +35,13 @@ class SharedBias:
     Args:
         bias: Bias of each key at each query, (heads, L, L'), L' being L filled up to a multiple of the alignment.
         padding: The keys' further features, (B, L, 1, features): the first far below 0 at padding, all others 0; None
-            where it is known that nothing is padding.
+            without a mask.
+        blocks: How a single row falls into blocks, the longest of length L; None for rows of one length.
     """
 
     bias: Tensor
     padding: Tensor | None
+    blocks: TokenBlocks | None = None
 
 
 class SharedBiasSelfAttention(MPNetSelfAttention):
@@ -59,21 +63,33 @@ class SharedBiasSelfAttention(MPNetSelfAttention):
             key = torch.cat([key, further], dim=-1)
             value = torch.cat([value, nothing.expand_as(further)], dim=-1)
         # Cast while it is one: autocast would write it out for every row. Cut last: kernels want aligned rows.
-        bias = shared.bias.to(query.dtype)[..., : shape[1]].expand(shape[0], -1, -1, -1)
-        context = functional.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=bias,
+        bias = shared.bias.to(query.dtype)
+        parts = [each.transpose(1, 2) for each in (query, key, value)]
+        if shared.blocks is None:
+            context = self._attended(bias, *parts).transpose(1, 2)
+        else:
+            blocks = zip(*(shared.blocks.split(each) for each in parts), strict=True)
+            context = shared.blocks.join([self._attended(bias, *block) for block in blocks])
+        context = context[..., : self.attention_head_size]
+        return (self.o(context.reshape((*hidden_states.shape[:-1], self.all_head_size))),)
+
+    def _attended(self, bias: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Contexts, (B, heads, L, D), of rows of one length."""
+        length = query.shape[2]
+        return functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=bias[:, :length, :length].expand(len(query), -1, -1, -1),
             dropout_p=self.dropout.p if self.dropout.training else 0.0,
             scale=1.0 / math.sqrt(self.attention_head_size),
         )
-        context = context[..., : self.attention_head_size].transpose(1, 2)
-        return (self.o(context.reshape((*hidden_states.shape[:-1], self.all_head_size))),)
 
 
 class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
     """MPNet whose layers get a :class:`SharedBias`; questions out of the ordinary are left to transformers."""
+
+    shares_bias = True
 
     def forward(
         self,
@@ -81,17 +97,27 @@ class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
         attention_mask: Tensor | None = None,
         *others: Any,  # noqa: ANN401
         output_hidden_states: bool | None = None,
+        token_blocks: TokenBlocks | None = None,
         **named: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Hidden states, as the class above answers them."""
+        """Hidden states, as the class above answers them; with blocks, of one row (1, P) and its ``position_ids``."""
+        if input_ids is not None and token_blocks is not None:
+            attention_mask = torch.cat([mask.flatten() for mask in token_blocks.masks])[None]
+            hidden = self.embeddings(input_ids=input_ids, position_ids=named["position_ids"])
+            return self._answer(hidden, attention_mask, token_blocks, output_hidden_states=output_hidden_states)
         unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
         if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
             named["output_hidden_states"] = output_hidden_states
             return super().forward(input_ids, attention_mask, *others, **named)
         hidden = self.embeddings(input_ids=input_ids)
+        return self._answer(hidden, attention_mask, None, output_hidden_states=output_hidden_states)
+
+    def _answer(
+        self, hidden: Tensor, mask: Tensor | None, blocks: TokenBlocks | None, *, output_hidden_states: bool | None
+    ) -> BaseModelOutputWithPooling:
         head_size = self.config.hidden_size // self.config.num_attention_heads
-        padding = _padding(attention_mask, head_size, hidden.dtype)
-        shared = SharedBias(_bias(self.encoder, hidden), padding)
+        length = hidden.shape[1] if blocks is None else blocks.longest
+        shared = SharedBias(_bias(self.encoder, length, hidden.device), _padding(mask, head_size, hidden.dtype), blocks)
         states = [hidden]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], position_bias=shared)[0])
@@ -135,19 +161,17 @@ def _trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
     return states
 
 
-def _bias(encoder: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401 - transformers is untyped
+def _bias(encoder: Any, length: int, device: torch.device) -> Tensor:  # noqa: ANN401 - transformers is untyped
     """Bias of each key at each query by their distance alone, (heads, L, L')."""
-    length = hidden.shape[1]
     width = length + -length % _ALIGNMENT
-    distance = torch.arange(1 - length, width, device=hidden.device)
+    distance = torch.arange(1 - length, width, device=device)
     by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distance)).T
     # A window of them for each query, the last query first; written out once, so that rows are aligned.
     return by_distance.unfold(1, width, 1).flip(1).contiguous()
 
 
 def _padding(mask: Tensor | None, head_size: int, dtype: torch.dtype) -> Tensor | None:
-    # Only on a CPU is it free to ask whether there is any padding.
-    if mask is None or (mask.device.type == "cpu" and bool(mask.all())):
+    if mask is None:  # whether a mask is needed is not asked: it would wait for the device
         return None
     features = _ALIGNMENT - head_size % _ALIGNMENT
     first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(dtype)

@@ -103,6 +103,7 @@ HEADS = [
     {"link": "sigmoid", "prompts": "embedding", "log_length": False},
     {"head": "softmax", "hidden": 5},
     {"head": "ordinal", "prompts": "embedding"},
+    {"prompts": "shared", "hidden": 5},
 ]
 
 
@@ -262,34 +263,3 @@ def test_a_module_like_others() -> None:
     other.load_state_dict(model.state_dict())
     batch = random_essays(LENGTHS).batch(range(len(LENGTHS)))
     torch.testing.assert_close(other.eval()(**batch.inputs), model.eval()(**batch.inputs), rtol=0, atol=0)
-
-
-class TestPooledLayers:
-    def test_vectors_of_several_layers_stand_side_by_side_the_lowest_first(self) -> None:
-        model = scoring_model(pooled_layers="all", log_length=False)
-        inputs = random_essays(LENGTHS).batch(range(len(LENGTHS))).inputs
-        tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        with torch.no_grad():
-            states = model.encoder(**tokens, output_hidden_states=True).hidden_states
-            found = model.pooled(inputs)
-            each = [model.pooling(state, inputs["attention_mask"], inputs["owner"], len(LENGTHS)) for state in states]
-        assert len(states) == len(model.encoder_layers) + 1
-        torch.testing.assert_close(found, torch.cat(each, dim=1))
-        assert model(**inputs).shape == (len(LENGTHS), 1)
-
-    def test_so_many_from_the_top(self) -> None:
-        model, one = scoring_model(pooled_layers=2), scoring_model()
-        model.encoder = one.encoder
-        inputs = random_essays(LENGTHS).batch(range(len(LENGTHS))).inputs
-        with torch.no_grad():
-            torch.testing.assert_close(model.pooled(inputs)[:, 16:], one.pooled(inputs))
-            assert not torch.allclose(model.pooled(inputs)[:, :16], one.pooled(inputs))
-
-    def test_more_than_there_are(self) -> None:
-        with pytest.raises(ConfigError, match=r"pooled_layers is 9, but the encoder has \d and the embeddings"):
-            scoring_model(pooled_layers=9)
-
-    @pytest.mark.parametrize("other", [{"pooling": "attention"}, {"frozen_layers": 1}])
-    def test_what_it_does_not_go_with(self, other: dict[str, object]) -> None:
-        with pytest.raises(ValueError, match="pooled_layers other than 1 needs"):
-            ModelConfig(pooled_layers="all", **other)

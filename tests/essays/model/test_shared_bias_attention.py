@@ -133,8 +133,9 @@ class TestKernel:
 
     def test_head_sizes_stay_aligned_and_bare_rows_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         _, ours = both()
-        for lengths, size in ((LENGTHS, 16), ((13, 13), 8)):
-            for query, key, values, _ in seen_by_kernel(monkeypatch, ours, chunks(lengths)):
+        bare = {"input_ids": chunks((13, 13))["input_ids"]}
+        for inputs, size in ((chunks(LENGTHS), 16), (bare, 8)):
+            for query, key, values, _ in seen_by_kernel(monkeypatch, ours, inputs):
                 assert query.shape[-1] == key.shape[-1] == values.shape[-1] == size
 
     def test_padding_is_never_looked_at(self) -> None:

@@ -1,0 +1,150 @@
+"""Chunks of unlike lengths side by side with hardly any padding.
+
+The chunks of a batch are sorted by length and cut into blocks, each padded to its own longest chunk. All blocks go
+through an encoder together, as one row of tokens, so that its linear layers see one large product and little padding;
+attention alone goes block by block.
+
+References:
+    Krell et al. 2021, Efficient sequence packing without cross-contamination (the aim; blocks need no mask of pairs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+# Part of the tokens that may be padding. Each block more is one more call of attention a layer.
+MOST_PADDING = 0.05
+# Attribute of an encoder that reads blocks: the row of its table of positions that a chunk's first token gets.
+FIRST_POSITION = "first_position_in_blocks"
+_NAME = "block_{}"
+
+
+def cut_into_blocks(lengths: Sequence[int], most_padding: float = MOST_PADDING) -> list[NDArray[np.int64]]:
+    """The fewest blocks of chunks that keep padding low, and among as few those with the least.
+
+    Args:
+        lengths: Tokens of each of C chunks, at least 1.
+        most_padding: Padding as a part of all that is sent through the encoder, at most; in [0, 1).
+
+    Returns:
+        Rows of each block, the longest chunks first; every chunk is in one.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    sizes, counts = np.unique(np.asarray(lengths, dtype=np.int64), return_counts=True)
+    sizes, counts = sizes[::-1], counts[::-1]  # chunks of one length stay together
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    # What a block from the i-th length to before the j-th takes: its chunks, all as long as the first.
+    area = np.append(sizes, 0)[:, None] * (ends[None, :] - ends[:, None]).astype(np.float64)
+    area[np.tril_indices(len(ends))] = np.inf
+    limit = float(sizes @ counts) / (1.0 - most_padding) * (1.0 + 1e-12)
+    least, starts = area[0], []
+    while least[-1] > limit:  # one block more
+        grown = least[:, None] + area
+        starts.append(grown.argmin(0))
+        least = grown.min(0)
+    borders = [len(sizes)]
+    for start in reversed(starts):
+        borders.append(int(start[borders[-1]]))
+    return np.split(order, ends[borders[:0:-1]])
+
+
+def block_inputs(lengths: Sequence[int]) -> dict[str, Tensor]:
+    """The blocks of C chunks as further inputs of a student: for each the places of its tokens, (chunks, length).
+
+    A place is counted in the padded table of the chunks, (C, L), row by row.
+    """
+    width = max(lengths)
+    places = {}
+    for number, rows in enumerate(cut_into_blocks(lengths)):
+        columns = np.arange(lengths[rows[0]], dtype=np.int64)
+        places[_NAME.format(number)] = torch.from_numpy(rows[:, None] * width + columns)
+    return places
+
+
+@dataclass(frozen=True)
+class TokenBlocks:
+    """How one row of P tokens falls into blocks.
+
+    Args:
+        masks: True at tokens, False at padding, of each block, (chunks, length).
+    """
+
+    masks: list[Tensor]
+    _biases: dict[torch.dtype, list[Tensor]] = field(default_factory=dict)
+
+    def biases(self, dtype: torch.dtype) -> list[Tensor]:
+        """What is added to the scores of each block's keys, (chunks, 1, 1, length): nothing, or -inf at padding."""
+        if dtype not in self._biases:  # once for all layers
+            self._biases[dtype] = [_bias(mask, dtype) for mask in self.masks]
+        return self._biases[dtype]
+
+    def split(self, row: Tensor) -> list[Tensor]:
+        """From a row's queries, keys or values, (1, heads, P, D), to each block's, (chunks, heads, length, D)."""
+        shapes = [mask.shape for mask in self.masks]
+        parts = torch.split(row[0], [shape.numel() for shape in shapes], dim=1)
+        return [part.reshape(len(part), *shape, -1).transpose(0, 1) for part, shape in zip(parts, shapes, strict=True)]
+
+    def join(self, contexts: Sequence[Tensor]) -> Tensor:
+        """From each block's contexts, (chunks, heads, length, D), to the row's, (1, P, heads, D)."""
+        return torch.cat([context.transpose(1, 2).flatten(0, 1) for context in contexts])[None]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest chunk."""
+        return max(mask.shape[1] for mask in self.masks)
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    # Fused kernels would copy rows that do not start at a multiple of eight.
+    length = mask.shape[1]
+    whole = functional.pad(mask, (0, -length % 8))
+    zeros = torch.zeros(whole.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(~whole, -torch.inf)[:, None, None, :length]
+
+
+class EncoderStates(NamedTuple):
+    """Last hidden states, (C, L, H), and those of all layers, the embeddings first, where they were asked for."""
+
+    last_hidden_state: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+
+
+def read_chunks(encoder: Any, inputs: Mapping[str, Tensor], *, all_layers: bool = False) -> Any:  # noqa: ANN401
+    """Hidden states of the chunks as the encoder answers them: block by block where it can and blocks are named.
+
+    Args:
+        encoder: An encoder of transformers; it can where
+            :func:`aes_dynloss.essays.model.block_attention.allow_blocks` has found so.
+        inputs: ``input_ids`` (C, L), ``attention_mask`` (C, L), and what :func:`block_inputs` names.
+        all_layers: Whether the states of all layers are wanted.
+
+    Returns:
+        What the encoder answers, or :class:`EncoderStates`; states at padding mean nothing.
+    """
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    options = {"output_hidden_states": True} if all_layers else {}
+    first = getattr(encoder, FIRST_POSITION, None)
+    blocks = [inputs[name] for number in range(len(inputs)) if (name := _NAME.format(number)) in inputs]
+    if first is None or not blocks:
+        return encoder(input_ids=ids, attention_mask=mask, **options)
+    places = torch.cat([block.flatten() for block in blocks])
+    row = {"input_ids": ids.flatten()[places][None], "position_ids": (places % ids.shape[1] + first)[None]}
+    if hasattr(encoder.config, "type_vocab_size"):  # some would count positions to find the type that all have
+        row["token_type_ids"] = torch.zeros_like(row["input_ids"])
+    masks = [mask.flatten()[block].bool() for block in blocks]
+    answer = encoder(**row, token_blocks=TokenBlocks(masks), **options)
+
+    def table(states: Tensor) -> Tensor:
+        empty = states.new_zeros(ids.numel(), states.shape[-1])
+        return empty.index_copy(0, places, states[0]).view(*ids.shape, -1)
+
+    layers = tuple(table(states) for states in answer.hidden_states) if all_layers else None
+    return EncoderStates(table(answer[0]), layers)
