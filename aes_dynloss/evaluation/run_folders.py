@@ -149,6 +149,8 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
         dev_table = read_predictions(dev, ranges=ranges) if dev.is_file() else None
+        if dev_table is not None and not ranges.keys() & {*dev_table.table["prompt_id"]}:
+            dev_table = None  # of other prompts alone, as where a prompt was left out
     except DataError as error:
         raise DataError(f"The run in {path} cannot be read: {error}") from error
     return ScoredRun(stratum, seed, test_table, dev_table)

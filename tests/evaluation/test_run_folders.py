@@ -130,3 +130,16 @@ def test_names_are_as_short_as_they_can_be(tmp_path, monkeypatch):
     for twice in ("./runs/mse", tmp_path / "runs/mse", "runs/x/../mse"):
         with pytest.raises(ConfigError, match="runs/mse is given twice"):
             arm_names([*paths, twice])
+
+
+def test_dev_essays_of_other_prompts_alone_are_none(tmp_path):
+    """As where a prompt was left out: nothing can be fitted on them, and their ranges are not asked for."""
+    (run,) = read_runs(write_run(tmp_path / "run", scored_run("mse")))
+    assert run.dev is not None
+    dev = tmp_path / "run" / "predictions_dev.csv"
+    table = pd.read_csv(dev, dtype={"prompt_id": str})
+    table["prompt_id"] = "another"
+    table.to_csv(dev, index=False)
+    (run,) = read_runs(tmp_path / "run")
+    assert run.dev is None
+    assert not run.test.notes
