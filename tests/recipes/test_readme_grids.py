@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from aes_dynloss.configfile import validate
+from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.evaluation.benchmark_text import benchmark_markdown
@@ -43,7 +42,7 @@ def test_every_line_of_a_table_is_one_of_its_results(name, table):
 def test_results_were_made_by_the_recipe_of_their_name(path):
     """But for where the encoder lay, which has no other name without a hub."""
     found = report(path.stem)["config"]
-    recipe = yaml.safe_load((ROOT / f"recipes/essays/grids/{path.stem}.yaml").read_text(encoding="utf-8"))
+    recipe = read_mapping(ROOT / f"recipes/essays/grids/{path.stem}.yaml")
     expected = validate(BenchmarkConfig, recipe, path.name).model_dump(mode="json", by_alias=True)
     for config in (found, expected):
         if "mpnet" in config["finetune"]["model"]["encoder"]:
@@ -58,5 +57,5 @@ def test_results_hold_no_path_of_a_machine(path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_grid_is_valid_with_all_its_arms(path):
-    grid = validate(BenchmarkConfig, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+    grid = validate(BenchmarkConfig, read_mapping(path), path.name)
     assert grid_cells(grid, [str(number) for number in range(1, 9)], Path("grid"))
