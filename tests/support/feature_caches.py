@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -45,9 +46,12 @@ def essays_of(encoder: Path, texts: list[str], *, window: int = 16, max_tokens: 
 def counted(model: ScoringModel) -> Iterator[list[int]]:
     """Chunks of each call of the encoder."""
     calls: list[int] = []
-    hook = model.encoder.register_forward_pre_hook(
-        lambda _, __, named: calls.append(len(named["input_ids"])), with_kwargs=True
-    )
+
+    def count(_: object, __: object, named: dict[str, Any]) -> None:
+        blocks = named.get("token_blocks")  # chunks of a batch may come as one row of blocks
+        calls.append(len(named["input_ids"]) if blocks is None else sum(map(len, blocks.masks)))
+
+    hook = model.encoder.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield calls
     finally:
