@@ -100,6 +100,7 @@ def main(folder: Path) -> None:
     found["errors"] = gather_object([(nan, entered)])
     if accelerator.is_main_process:
         torch.save(found, folder / "found.pt")
+    accelerator.wait_for_everyone()  # a process that ends first may tear the other's connection
     accelerator.end_training()
 
 

@@ -78,6 +78,7 @@ def main(folder: Path) -> None:
     found["networks"] = {name: network(folder / f"network {name}", name) for name in NETWORKS}
     found["dropout"] = with_dropout(folder / "dropout")
     torch.save(found, folder / f"found{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()  # a process that ends first may tear the other's connection
     accelerator.end_training()
 
 
