@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import SequentialSampler
 
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
@@ -211,8 +213,16 @@ def train_ours(setting: Setting, material: Material, rows: NDArray[np.int64], **
 
 
 def train_trainer(setting: Setting, material: Material, rows: NDArray[np.int64], *, grouped: bool = False) -> Segment:
-    """A segment by ``transformers.Trainer`` with dynamic padding, its settings its own."""
-    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+    """A segment by ``transformers.Trainer`` with dynamic padding, its settings its own.
+
+    Args:
+        setting: What is measured.
+        material: The essays.
+        rows: Those of the segment.
+        grouped: Whether they come sorted by length, as its ``group_by_length`` sorts 50 batches of a long epoch; of a
+            short one it would sort fewer.
+    """
+    from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     segment = material.segment(rows)
 
@@ -224,6 +234,12 @@ def train_trainer(setting: Setting, material: Material, rows: NDArray[np.int64],
             if state.global_step == state.max_steps:
                 segment.stop()
 
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: object) -> SequentialSampler:
+            return SequentialSampler(self.train_dataset)
+
+    if grouped:
+        rows = rows[np.argsort(-material.examples.lengths[rows], kind="stable")]
     model = load_classifier(setting)
     segment.watch(model.base_model)
     with tempfile.TemporaryDirectory() as folder:
@@ -239,33 +255,26 @@ def train_trainer(setting: Setting, material: Material, rows: NDArray[np.int64],
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
-            **(by_length() if grouped else {}),
         )
-        Trainer(
+        trainer = (InOrder if grouped else Trainer)(
             model,
             arguments,
             data_collator=DataCollatorWithPadding(material.tokenizer),
             train_dataset=[dict(material.rows[row]) for row in rows],
             processing_class=material.tokenizer,
             callbacks=[Clock()],
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     return segment
-
-
-def by_length() -> dict[str, Any]:
-    """The argument by which Trainer groups essays by length; it was another before transformers 5."""
-    from transformers import TrainingArguments
-
-    if "train_sampling_strategy" in {field.name for field in dataclasses.fields(TrainingArguments)}:
-        return {"train_sampling_strategy": "group_by_length"}
-    return {"group_by_length": True}
 
 
 Side = Callable[[Setting, Material, NDArray[np.int64]], Segment]
 
 
-def free_memory() -> None:
-    """Give back what a segment has left."""
+def start_afresh() -> None:
+    """Give back what a segment has left, Accelerate's precision with it, which is one for a whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

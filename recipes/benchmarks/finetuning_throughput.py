@@ -26,13 +26,13 @@ from statistics import median
 import numpy as np
 import torch
 import transformers
-from finetuning_sides import Material, Segment, Setting, Side, free_memory, read_material, train_ours, train_trainer
+from finetuning_sides import Material, Segment, Setting, Side, read_material, start_afresh, train_ours, train_trainer
 
 logger = logging.getLogger("finetuning_throughput")
 
 REFERENCE = "Trainer"
 GROUPED = "Trainer, group_by_length"
-# As many batches are sorted by length together as Trainer's sampler sorts.
+# With as many batches sorted by length together as by Trainer's group_by_length, or all, if they are fewer.
 SIDES: dict[str, Side] = {
     "ours": train_ours,
     "ours, length_window 50": partial(train_ours, length_window=50),
@@ -65,13 +65,14 @@ def measure_precision(setting: Setting, material: Material, rounds: int, report:
     report += rows
     few = np.arange(min(WARM_UP_STEPS * setting.batch, len(material.examples)))
     for row in rows:
+        start_afresh()
         SIDES[row.side](setting, material, few)
     for number in range(rounds):
         order = np.random.default_rng(number).permutation(len(material.examples))
         essays = order[: setting.steps * setting.batch]
         first = number % len(rows)
         for row in [*rows[first:], *rows[:first]]:
-            free_memory()
+            start_afresh()
             segment = SIDES[row.side](setting, material, essays)
             row.segments.append(segment)
             logger.info(
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default: results/finetuning_throughput_<device>.json beside this")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     output = options.output or Path(__file__).parent / f"results/finetuning_throughput_{device}.json"
     facts = {"torch": torch.__version__, "transformers": transformers.__version__, "device": describe_device(device)}
