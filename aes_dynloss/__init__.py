@@ -22,20 +22,30 @@ if TYPE_CHECKING:
     from aes_dynloss.evaluation.report import build_report
     from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws
     from aes_dynloss.evaluation.score_range import ScoreRange
+    from aes_dynloss.teaching.batch import Batch
+    from aes_dynloss.teaching.elements import Elements
+    from aes_dynloss.teaching.policies import LossConfig
+    from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import fit
+    from aes_dynloss.training.prediction import predict
+    from aes_dynloss.training.steering import teach
 
 _HOMES = {
     "AesDynlossError": "aes_dynloss.errors",
+    "Batch": "aes_dynloss.teaching.batch",
     "CheckpointError": "aes_dynloss.errors",
     "ConfigError": "aes_dynloss.errors",
     "DataConfig": "aes_dynloss.essays.data.data_config",
     "DataError": "aes_dynloss.errors",
+    "Elements": "aes_dynloss.teaching.elements",
     "EssayEnsemble": "aes_dynloss.essays.model.ensemble",
     "EssayScorer": "aes_dynloss.essays.model.scorer",
     "FinetuneConfig": "aes_dynloss.essays.finetune_config",
+    "LossConfig": "aes_dynloss.teaching.policies",
     "Paired": "aes_dynloss.evaluation.resampling",
     "ScoreRange": "aes_dynloss.evaluation.score_range",
     "ShapeError": "aes_dynloss.errors",
+    "TrainingConfig": "aes_dynloss.training.config",
     "TrainingError": "aes_dynloss.errors",
     "bootstrap_draws": "aes_dynloss.evaluation.resampling",
     "build_report": "aes_dynloss.evaluation.report",
@@ -43,23 +53,29 @@ _HOMES = {
     "fit": "aes_dynloss.training.loop",
     "fit_rescaling": "aes_dynloss.evaluation.calibration",
     "open_scorer": "aes_dynloss.essays.model.ensemble",
+    "predict": "aes_dynloss.training.prediction",
     "quadratic_weighted_kappa": "aes_dynloss.evaluation.agreement",
     "read_essays": "aes_dynloss.essays.data.readers",
     "read_predictions": "aes_dynloss.evaluation.predictions",
+    "teach": "aes_dynloss.training.steering",
 }
 
 __all__ = [
     "AesDynlossError",
+    "Batch",
     "CheckpointError",
     "ConfigError",
     "DataConfig",
     "DataError",
+    "Elements",
     "EssayEnsemble",
     "EssayScorer",
     "FinetuneConfig",
+    "LossConfig",
     "Paired",
     "ScoreRange",
     "ShapeError",
+    "TrainingConfig",
     "TrainingError",
     "bootstrap_draws",
     "build_report",
@@ -67,9 +83,11 @@ __all__ = [
     "fit",
     "fit_rescaling",
     "open_scorer",
+    "predict",
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "teach",
 ]
 
 

@@ -16,16 +16,20 @@ import aes_dynloss
 
 PUBLIC = [
     "AesDynlossError",
+    "Batch",
     "CheckpointError",
     "ConfigError",
     "DataConfig",
     "DataError",
+    "Elements",
     "EssayEnsemble",
     "EssayScorer",
     "FinetuneConfig",
+    "LossConfig",
     "Paired",
     "ScoreRange",
     "ShapeError",
+    "TrainingConfig",
     "TrainingError",
     "bootstrap_draws",
     "build_report",
@@ -33,9 +37,11 @@ PUBLIC = [
     "fit",
     "fit_rescaling",
     "open_scorer",
+    "predict",
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "teach",
 ]
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "pandas", "sklearn", "scipy"}
 ROOT = Path(aes_dynloss.__file__).parents[1]

@@ -73,7 +73,11 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings, errors and progress bars on standard error.")
 def group(quiet: bool) -> None:
     """Fine-tune Transformer essay scorers under dynamic losses, score essays, measure agreement."""
-    level = logging.WARNING if quiet else logging.INFO
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+
+
+def log_to_stderr(level: int) -> None:
+    """Let our own words of a level go to standard error, of the first process alone, and warnings of others."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("aes_dynloss").setLevel(level if _is_first_process() else logging.ERROR)
 
@@ -85,10 +89,24 @@ def run(arguments: list[str] | None = None) -> int:
         arguments: Words after the program's name; None: those of the process.
 
     Returns:
+        See :func:`run_command`.
+    """
+    return run_command(group, "aes-dynloss", arguments)
+
+
+def run_command(command: click.Command, name: str, arguments: list[str] | None = None) -> int:
+    """Run a command of ours or of a recipe, and make an exit code of how it ended.
+
+    Args:
+        command: The command.
+        name: The program's name.
+        arguments: Words after it; None: those of the process.
+
+    Returns:
         Exit code: 0, or 2 for an error that the user can mend, 130 after an interrupt. A bug is raised.
     """
     try:
-        result = group.main(args=arguments, prog_name="aes-dynloss", standalone_mode=False)
+        result = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except AesDynlossError as error:
         if _is_first_process():
             click.echo(f"Error: {_readable(str(error))}", err=True)

@@ -43,14 +43,15 @@ from aes_dynloss.essays.run_products import (
     remove_scratch,
     write_products,
 )
-from aes_dynloss.essays.taught_loss import Steering
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.evaluation.report import read_report
 from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.loop import METRICS, fit
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run_folder import run_folder
+from aes_dynloss.training.steering import teach
 
 logger = logging.getLogger(__name__)
 
@@ -131,9 +132,20 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         dev, human = ready.select(rows["dev"]), parts["dev"].scores
         train, teacher_dev = ready.select(rows["train"]), ready.select(rows.get("teacher_dev", []))
         measure = partial(_dev_measures, scorer, dev, human)
-        steered = Steering(
-            accelerator, config, scorer.model, train, teacher_dev, measure, SELECT_BY, folder, resume
-        ).build()
+        steered = teach(
+            accelerator,
+            scorer.model,
+            train,
+            _apart(config, teacher_dev),
+            config.loss,
+            config.teacher,
+            config.training,
+            classes=None if config.model.head == "regression" else scorer.model.head.points,
+            measure=measure,
+            select_by=SELECT_BY,
+            folder=folder,
+            resume=resume,
+        )
         fit(
             accelerator,
             scorer.model,
@@ -210,6 +222,16 @@ def _build(
     if start is not None:
         start.hand_on(model)
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
+
+
+def _apart(config: FinetuneConfig, teacher_dev: EssayExamples) -> EssayExamples:
+    """A learning teacher's essays."""
+    if isinstance(config.teacher, DlfConfig | DlnConfig) and len(teacher_dev) == 0:
+        raise DataError(
+            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
+            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
+        )
+    return teacher_dev
 
 
 def _raw(scorer: EssayScorer, examples: EssayExamples) -> NDArray[np.float64]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.training.provenance import describe_run
 
 _PACKAGES = (
     "aes-dynloss",
@@ -45,25 +41,9 @@ def build_manifest(
         started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
     """
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
         "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
         "started_from": started_from,
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "device": torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "cpu",
-            "processes": accelerator.num_processes,
-            "precision": accelerator.mixed_precision,
-        },
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

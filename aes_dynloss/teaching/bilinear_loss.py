@@ -6,11 +6,9 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import cross_entropy
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.class_components import cross_entropy
+from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
 
-# A log-probability below this marks a class that an element does not have, such as a score point of another prompt.
-_ABSENT = -5e3
 _NEVER = -1e4
 
 
@@ -98,7 +96,7 @@ class BilinearLogLoss:
         if elements.log_probs is None or elements.classes is None:
             raise ShapeError("The bilinear loss needs a student with a distribution; set model.head=softmax.")
         log_probs, classes = elements.log_probs, elements.classes
-        present = log_probs > _ABSENT
+        present = log_probs > ABSENT_BELOW
         if log_probs.shape[1] > self.bins:
             count = present.sum(1, keepdim=True)
             places = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]

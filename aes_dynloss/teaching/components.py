@@ -2,7 +2,7 @@
 
 A component over elements answers one number an element; one over the batch answers a single number, a statistic of
 all elements together, and is right only when it sees the whole effective batch. A new component is one function here
-plus one entry in :data:`COMPONENTS`.
+plus one entry in :data:`COMPONENTS`; those of classes and score points stand in their own file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
+from aes_dynloss.teaching.class_components import OF_CLASSES
 from aes_dynloss.teaching.elements import Elements
 
 # Where every prediction is the same the root has an infinite slope; this keeps 0 / 0 out of the gradient. A target
@@ -80,52 +81,6 @@ def binary_cross_entropy(elements: Elements) -> Tensor:
     if elements.logits is None:
         raise ShapeError("binary_cross_entropy needs a student with a sigmoid link; set model.link=sigmoid.")
     return functional.binary_cross_entropy_with_logits(elements.logits, elements.targets, reduction="none")
-
-
-def cross_entropy(elements: Elements) -> Tensor:
-    """Cross-entropy of the true score point or class, -log p_y.
-
-    Args:
-        elements: E elements with ``log_probs`` and ``classes``.
-
-    Returns:
-        (E,), at least 0.
-
-    Raises:
-        ShapeError: The student has no distribution.
-    """
-    log_probs, classes = _distribution(elements)
-    return -log_probs.gather(1, classes[:, None]).squeeze(1)
-
-
-def smooth_error(elements: Elements) -> Tensor:
-    """Smooth 0/1 error of each element, 2 sigmoid(k (max_j p_j - p_y)) - 1 with k = 50; 0 where the answer is right.
-
-    Args:
-        elements: E elements with ``log_probs`` and ``classes``.
-
-    Returns:
-        (E,), in [0, 1).
-
-    References:
-        Wu et al. 2018, Learning to teach with dynamic loss functions, released program: the teacher's dev measure.
-    """
-    log_probs, classes = _distribution(elements)
-    probs = log_probs.exp()
-    return 2.0 * torch.sigmoid(50.0 * (probs.amax(1) - probs.gather(1, classes[:, None]).squeeze(1))) - 1.0
-
-
-def expected_error(elements: Elements) -> Tensor:
-    """Probability of a wrong answer of each element, 1 - p_y.
-
-    Args:
-        elements: E elements with ``log_probs`` and ``classes``.
-
-    Returns:
-        (E,), in [0, 1].
-    """
-    log_probs, classes = _distribution(elements)
-    return 1.0 - log_probs.gather(1, classes[:, None]).squeeze(1).exp()
 
 
 def ranking(elements: Elements) -> Tensor:
@@ -241,9 +196,7 @@ COMPONENTS: dict[str, Component] = {
     "mae": Component(absolute_error, kinked=True),
     "huber": Component(huber),
     "binary_cross_entropy": Component(binary_cross_entropy, needs="logits", in_units=False),
-    "cross_entropy": Component(cross_entropy, needs="log_probs", in_units=False),
-    "smooth_error": Component(smooth_error, needs="log_probs", in_units=False),
-    "expected_error": Component(expected_error, needs="log_probs", in_units=False),
+    **{name: Component(loss, needs="log_probs", in_units=False) for name, loss in OF_CLASSES.items()},
     "ranking": Component(ranking, over_batch=True, in_units=False),
     "one_minus_qwk": Component(one_minus_qwk, over_batch=True, in_units=False),
     "stde": Component(standard_deviation_error, over_batch=True),
@@ -253,9 +206,3 @@ COMPONENTS: dict[str, Component] = {
 
 def _deviation(values: Tensor) -> Tensor:
     return (values.var(unbiased=False) + TINY_VARIANCE).sqrt()
-
-
-def _distribution(elements: Elements) -> tuple[Tensor, Tensor]:
-    if elements.log_probs is None or elements.classes is None:
-        raise ShapeError("This loss needs a student with a distribution; set model.head=softmax or ordinal.")
-    return elements.log_probs, elements.classes

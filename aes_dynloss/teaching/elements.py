@@ -9,6 +9,9 @@ from torch import Tensor
 
 from aes_dynloss.errors import ShapeError
 
+# A log-probability below this marks a class that an element does not have, such as a score point of another prompt.
+ABSENT_BELOW = -5e3
+
 
 @dataclass(frozen=True)
 class Elements:
@@ -23,6 +26,10 @@ class Elements:
         logits: Scores before their sigmoid, (E,), where the student has a sigmoid link.
         log_probs: Log-probabilities of the score points or classes, (E, C), where the student has a distribution.
         classes: The true score point or class, (E,) int64, with ``log_probs``.
+        weights: What each element counts in its example's loss, (B, E / B), where an example has several elements,
+            such as pixels, one example after the other; 0 for an element without a truth. None: each is one of its own.
+        other: What each example's loss has beside that of its elements, (B,), such as a box's regression.
+        kinds: 0 or 1, (E,), where a student shows elements of two kinds, such as classes and objectness.
 
     Raises:
         ShapeError: Two of them differ in length. (Broadcasting (E, 1) against (E,) would average over all pairs.)
@@ -36,11 +43,14 @@ class Elements:
     logits: Tensor | None = None
     log_probs: Tensor | None = None
     classes: Tensor | None = None
+    weights: Tensor | None = None
+    other: Tensor | None = None
+    kinds: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
         expected = self.scores.shape[:1]
-        for name in ("scores", "targets", "groups", "centre", "spread", "logits", "classes"):
+        for name in ("scores", "targets", "groups", "centre", "spread", "logits", "classes", "kinds"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != expected:
                 raise ShapeError(
@@ -51,10 +61,70 @@ class Elements:
             raise ShapeError(
                 f"Elements.log_probs has shape {tuple(self.log_probs.shape)}, expected ({expected[0]}, classes)."
             )
+        if self.weights is not None and (self.weights.ndim != 2 or self.weights.numel() != expected[0]):
+            raise ShapeError(
+                f"Elements.weights has shape {tuple(self.weights.shape)}, expected (examples, elements of each) with "
+                f"{expected[0]} numbers in all."
+            )
+        examples = expected if self.weights is None else self.weights.shape[:1]
+        if self.other is not None and self.other.shape != examples:
+            raise ShapeError(
+                f"Elements.other has shape {tuple(self.other.shape)}, expected {tuple(examples)}: a number an example."
+            )
 
     def __len__(self) -> int:
         """Number of elements."""
         return self.scores.shape[0]
+
+    @classmethod
+    def of_classes(
+        cls,
+        log_probs: Tensor,
+        classes: Tensor,
+        chance_error: Tensor,
+        *,
+        weights: Tensor | None = None,
+        other: Tensor | None = None,
+        kinds: Tensor | None = None,
+    ) -> Elements:
+        """Elements that are each of one class. Their scores are 1 where the likeliest class is the true one, else 0.
+
+        Args:
+            log_probs: Log-probabilities, (E, C).
+            classes: True classes, (E,) int64.
+            chance_error: Part of the training elements that always answering their commonest class gets wrong, a
+                scalar above 0: the unit of the training error that a teacher sees.
+            weights: See the class.
+            other: See the class.
+            kinds: See the class.
+        """
+        right = (log_probs.detach().argmax(1) == classes).to(log_probs.dtype)
+        ones = torch.ones_like(right)
+        spread = chance_error.to(log_probs.dtype).sqrt().expand_as(ones)
+        return cls(
+            right, ones, torch.zeros_like(classes), ones, spread, None, log_probs, classes, weights, other, kinds
+        )
+
+    def by_example(self, losses: Tensor) -> Tensor:
+        """Each example's loss: the weighted sum of its elements' losses and what it has beside them.
+
+        Args:
+            losses: (E,).
+
+        Returns:
+            (B,); without weights B = E.
+        """
+        whole = losses if self.weights is None else (losses.view(self.weights.shape) * self.weights).sum(1)
+        return whole if self.other is None else whole + self.other
+
+    def errors(self) -> Tensor:
+        """Each example's mean squared error in units of its group's variance, (B,): 1 if the mean is answered."""
+        scaled = self.standardised()
+        squares = (scaled.scores - scaled.targets).square()
+        if self.weights is None:
+            return squares
+        parts = self.weights / self.weights.sum(1, keepdim=True).clamp(min=torch.finfo(self.weights.dtype).tiny)
+        return (squares.view(parts.shape) * parts).sum(1)
 
     def standardised(self) -> Elements:
         """The same with scores and targets in units of their group's standard deviation, 0 at its mean."""

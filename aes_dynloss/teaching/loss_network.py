@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import cross_entropy, squared_error
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.class_components import cross_entropy
+from aes_dynloss.teaching.components import squared_error
+from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
 
 _INPUTS = 4
 _SLOPE = 0.01
-_ABSENT = -5e3
 
 
 class LossNetwork:
@@ -24,7 +24,7 @@ class LossNetwork:
 
     For a distribution (1-vs-1): s = sigmoid of the centred logits; for the true class y and every rival j a row
     [s_y, s_j, 1, 0], and a row of zeros, which costs exactly 0, for j = y; an element's loss is the mean over its
-    classes. For scores: one row [p, y, 1, 0] an element, both in units of the group's standard deviation.
+    classes. Elements of two kinds have their kind in place of the 0. For scores: one row [p, y, 1, 0] an element, both in units of the group's standard deviation.
 
     Args:
         form: What the student answers: ``distribution`` or ``scores``.
@@ -134,12 +134,13 @@ class LossNetwork:
     def _pairs(self, coefficients: Tensor, elements: Elements) -> Tensor:
         if elements.log_probs is None or elements.classes is None:
             raise ShapeError("The loss network over a distribution needs one; set model.head=softmax or ordinal.")
-        present = elements.log_probs > _ABSENT
+        present = elements.log_probs > ABSENT_BELOW
         count = present.sum(1, keepdim=True)
         logits = torch.where(present, elements.log_probs, 0.0)
         signals = torch.sigmoid(logits - logits.sum(1, keepdim=True) / count)
         true = signals.gather(1, elements.classes[:, None]).expand_as(signals)
         rival = present & (torch.arange(signals.shape[1], device=signals.device) != elements.classes[:, None])
         ones = torch.ones_like(signals)
-        rows = torch.stack([true, signals, ones, 0 * ones], dim=-1) * rival[:, :, None]
+        kinds = 0 * ones if elements.kinds is None else elements.kinds.to(ones)[:, None].expand_as(ones)
+        rows = torch.stack([true, signals, ones, kinds], dim=-1) * rival[:, :, None]
         return self.network(coefficients, rows).sum(1) / count.squeeze(1)

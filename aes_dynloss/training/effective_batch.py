@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.buffers import kept_buffers
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.randomness import RandomState, random_state, replayed
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.training.gathering import gather_rows
@@ -71,11 +73,15 @@ def backward(
     with torch.no_grad():
         _, everything = _gathered(accelerator, outputs, batches, count)
         elements = student.elements(*everything)
-        terms = {name: term.mean() for name, term in loss.terms(elements).items()}
-        value = loss(coefficients, elements).mean()
-        scaled = elements.standardised()
-        error = (scaled.scores - scaled.targets).square().mean()
+        terms = {name: _mean(elements, term) for name, term in loss.terms(elements).items()}
+        value = _mean(elements, loss(coefficients, elements))
+        error = elements.errors().mean()
     return StepRecord(value, terms, error)
+
+
+def _mean(elements: Elements, losses: Tensor) -> Tensor:
+    """Mean over all examples; a loss over the batch is one already."""
+    return losses if losses.ndim == 0 else elements.by_example(losses).mean()
 
 
 def _pull_back(
@@ -98,6 +104,7 @@ def _pull_back(
         with (
             nullcontext() if sync_last and not again else accelerator.no_sync(model),
             torch.set_grad_enabled(not again),
+            kept_buffers(student.as_module()) if again else nullcontext(),
         ):
             outputs.append(model(**batch.inputs))
     cotangents = _cotangents(accelerator, student, loss, coefficients, outputs, batches, count)
@@ -148,8 +155,9 @@ def _cotangents(
         groups = torch.cat([batch.groups for batch in batches])
         place = torch.arange(len(leaf), device=leaf.device)
     leaf = leaf.requires_grad_()
-    value = loss(coefficients.detach(), student.elements(leaf, targets, groups))
-    value = value if loss.over_batch else torch.where(keep, value, 0.0).sum() / count
+    elements = student.elements(leaf, targets, groups)
+    value = loss(coefficients.detach(), elements)
+    value = value if loss.over_batch else torch.where(keep, elements.by_example(value), 0.0).sum() / count
     (gradient,) = torch.autograd.grad(value, leaf)
     mine = torch.where(keep[:, None], gradient[place], 0.0)
     return list(torch.split(mine, [len(batch) for batch in batches]))

@@ -134,13 +134,13 @@ class Episodes:
         training = self._training.model_copy(update={"seed": self._training.seed + 1000 * (number + 1)})
         total = self._config.steps or total_steps(self._train, training)
         steps = list(islice(_repeated(self._train, training), total))
+        torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
         plans = [
             step_plan(self._accelerator, self._train, step, place, total, training) for place, step in enumerate(steps)
         ]
         tracker = StateTracker(total)
         states: list[Tensor] = []
         errors: list[Tensor] = []
-        torch.manual_seed(training.seed + self._accelerator.process_index)
 
         @torch.no_grad()
         def asked() -> Tensor:

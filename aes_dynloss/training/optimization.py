@@ -64,14 +64,15 @@ def rate_groups(student: Student, config: TrainingConfig) -> list[RateGroup]:
             f"The student's parameter_stack() leaves out {len(left_out)} weights that want to learn, such as "
             f"{left_out[0]}. Show them, or freeze them."
         )
-    groups = []
+    # Layers that learn alike are one group: each takes some calls of its own a step.
+    groups: dict[tuple[float, float], list[Parameter]] = {}
     for depth, layer in enumerate(reversed(stack)):
         rate = config.head_learning_rate if depth == 0 else config.learning_rate * config.layer_decay ** (depth - 1)
         for decayed in (True, False):
             parameters = [parameter for _, parameter in layer if (parameter.ndim > 1) is decayed]
             if parameters:
-                groups.append(RateGroup(parameters, rate, config.weight_decay * decayed))
-    return groups
+                groups.setdefault((rate, config.weight_decay * decayed), []).extend(parameters)
+    return [RateGroup(parameters, *alike) for alike, parameters in groups.items()]
 
 
 def build_optimizer(student: Student, config: TrainingConfig) -> Optimizer:

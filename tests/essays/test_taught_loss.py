@@ -11,9 +11,8 @@ from command_line import command
 from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_small_run
 
 from aes_dynloss.configfile import read_mapping
-from aes_dynloss.essays import taught_loss
 from aes_dynloss.teaching.state import StudentState
-from aes_dynloss.training import episodes, run_state
+from aes_dynloss.training import episodes, run_state, steering
 from aes_dynloss.training.teacher_folder import read_teacher
 
 APART = "data.split.teacher_dev_fraction=0.25"
@@ -257,14 +256,14 @@ def test_essays_of_the_teacher_that_are_in_another_part_too(run_yaml, tmp_path, 
 def test_the_teacher_sees_its_own_essays_and_the_student_the_others(run_yaml, tmp_path, monkeypatch, kind):
     seen, names = {}, ["train", "teacher_dev"] if kind == "Episodes" else ["teacher_dev"]
 
-    class Seen(getattr(taught_loss, kind)):
+    class Seen(getattr(steering, kind)):
         def __init__(self, accelerator, student, loss, teacher, *rest):
             for name, examples in zip(names, rest, strict=False):
                 batch = examples.batch(range(len(examples)))
                 seen[name] = list(zip(batch.groups.tolist(), batch.targets.tolist(), strict=True))
             super().__init__(accelerator, student, loss, teacher, *rest)
 
-    monkeypatch.setattr(taught_loss, kind, Seen)
+    monkeypatch.setattr(steering, kind, Seen)
     ids = write_folds(tmp_path / "folds")
     words = [DLF, TERMS] if kind == "Episodes" else [DLN]
     given = [*words, FROZEN, f"data.split.folds_dir={tmp_path / 'folds'}", "training.epochs=1"]

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score, log_loss, mean_absolute_error, mean_squared_error
+from torch.nn import functional
 from toy_elements import SPREADS, make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import COMPONENTS, binary_cross_entropy, cross_entropy
+from aes_dynloss.teaching.class_components import OF_CLASSES, cross_entropy
+from aes_dynloss.teaching.components import COMPONENTS, binary_cross_entropy
 
 OVER_BATCH = {"ranking", "one_minus_qwk", "stde", "all_pairs_error"}
 
@@ -24,8 +26,9 @@ def elements(request):
 
 
 def test_which_components_there_are():
-    elementwise = {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy", "smooth_error", "expected_error"}
-    assert set(COMPONENTS) == elementwise | OVER_BATCH
+    of_classes = {"cross_entropy", "label_smoothing", "focal", "large_margin", "smooth_error", "expected_error"}
+    assert set(OF_CLASSES) == of_classes
+    assert set(COMPONENTS) == {"mse", "mae", "huber", "binary_cross_entropy"} | of_classes | OVER_BATCH
     assert {name for name, component in COMPONENTS.items() if component.over_batch} == OVER_BATCH
 
 
@@ -65,6 +68,38 @@ def test_binary_cross_entropy_far_out():
 def test_cross_entropy(elements):
     expected = log_loss(elements.classes.numpy(), elements.log_probs.exp().numpy(), labels=[0, 1, 2])
     assert value("cross_entropy", elements) == pytest.approx(expected, rel=1e-12)
+
+
+def test_label_smoothing_is_torch_s(elements):
+    """Log-probabilities are logits too."""
+    expected = functional.cross_entropy(elements.log_probs, elements.classes, label_smoothing=0.1)
+    assert value("label_smoothing", elements) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_focal_is_torchvision_s_for_two_classes():
+    """sigmoid_focal_loss without alpha, from its formula, since torchvision is an extra: (1 - p_t)^2 ce."""
+    logits = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    both = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    elements = make_elements(logits, logits, log_probs=both.log_softmax(1), classes=torch.arange(9) % 2)
+    truth = (torch.arange(9) % 2).double()
+    plain = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    sure = torch.sigmoid(logits) * truth + (1 - torch.sigmoid(logits)) * (1 - truth)
+    torch.testing.assert_close(COMPONENTS["focal"].function(elements), (1 - sure) ** 2 * plain)
+
+
+def test_large_margin_lowers_the_true_logit(elements):
+    lowered = elements.log_probs.clone()
+    lowered[torch.arange(len(elements)), elements.classes] -= 1.0
+    expected = functional.cross_entropy(lowered, elements.classes)
+    assert value("large_margin", elements) == pytest.approx(float(expected), rel=1e-12)
+    assert value("large_margin", elements) > value("cross_entropy", elements)
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_classes_that_an_element_does_not_have_change_nothing(name, elements):
+    wider = torch.cat([elements.log_probs, torch.full((len(elements), 2), -1e4, dtype=torch.float64)], dim=1)
+    found = COMPONENTS[name].function(replace(elements, log_probs=wider))
+    torch.testing.assert_close(found, COMPONENTS[name].function(elements))
 
 
 def test_ranking_by_loops(elements):
@@ -161,6 +196,9 @@ CONSTANTS = {
     "huber": 0.0,
     "binary_cross_entropy": np.log(2.0),
     "cross_entropy": np.log(3.0),
+    "label_smoothing": np.log(3.0),
+    "focal": (2 / 3) ** 2 * np.log(3.0),
+    "large_margin": np.log(1 + 2 * np.e),
     "ranking": 0.0,
     "one_minus_qwk": 0.0,
     "stde": 0.0,

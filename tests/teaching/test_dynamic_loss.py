@@ -5,6 +5,7 @@ import torch
 from toy_elements import random_elements
 
 from aes_dynloss.errors import ConfigError, ShapeError
+from aes_dynloss.teaching.class_components import OF_CLASSES
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture, those_that_need
 
@@ -67,5 +68,5 @@ def test_coefficients_of_another_shape(shape):
 
 def test_those_that_need():
     assert those_that_need("logits", ALL) == ["binary_cross_entropy"]
-    assert set(those_that_need("log_probs", ALL)) == {"cross_entropy", "smooth_error", "expected_error"}
+    assert set(those_that_need("log_probs", ALL)) == set(OF_CLASSES)
     assert those_that_need("log_probs", ["mse", "stde", "ranking"]) == []

@@ -39,6 +39,17 @@ def test_every_parameter_stands_in_one_group():
     assert sum(len(group["params"]) for group in groups) == len(list(student.parameters()))
 
 
+@pytest.mark.parametrize(
+    ("changed", "number"), [({}, 4), ({"layer_decay": 0.5}, 6), ({"weight_decay": 0.0}, 2), ({"optimizer": "sgd"}, 4)]
+)
+def test_one_kernel_for_all_that_learn_alike(changed, number):
+    """Each group, and without fusion each weight, would take calls of its own in every step."""
+    optimizer = build_optimizer(ToyStudent(), settings(**changed))
+    alike = {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert len(optimizer.param_groups) == len(alike) == number
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
 def test_one_step_is_adamw_as_torch_has_it():
     """Loshchilov and Hutter's step by hand: decay beside, not through, the adaptive rate."""
     student = ToyStudent()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.buffers import kept_buffers
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.randomness import RandomState, random_state, set_random_state
@@ -20,7 +21,7 @@ from aes_dynloss.teaching.unrolling.derivatives import pulled_back, slopes
 from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.processes import Processes
-from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan, squared_error
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CoupledLegs:
         flat = torch.zeros_like(self.live.weights())
         for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
             flat += self.live.flat(pulled_back([self._answer(batch, state)], [part], self.live.parameters))
-        error = squared_error(whole.elements) / plan.count
+        error = whole.elements.errors().detach().sum() / plan.count
         return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
 
     def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class CoupledLegs:
         states, outputs = [], []
         for batch in plan.batches:
             states.append(random_state(self.live.device))
-            with torch.no_grad():
+            with torch.no_grad(), kept_buffers(self.live.module):
                 outputs.append(self.live.outputs(batch, self.processes.autocast()))
         columns = [torch.cat([getattr(batch, name) for batch in plan.batches]) for name in ("targets", "groups")]
         index, (leaf, targets, groups) = self.processes.rows(plan.index, [torch.cat(outputs), *columns])

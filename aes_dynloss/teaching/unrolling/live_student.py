@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.buffers import buffers_of, kept_buffers, put_buffers
 from aes_dynloss.teaching.randomness import random_state, set_random_state
 from aes_dynloss.teaching.student import Student
 
@@ -61,13 +62,11 @@ class LiveStudent:
 
     def buffers(self) -> list[Tensor]:
         """Copies of the module's buffers, such as batch norm's statistics."""
-        return [buffer.clone() for buffer in self.module.buffers()]
+        return buffers_of(self.module)
 
-    @torch.no_grad()
     def put_buffers(self, values: Sequence[Tensor]) -> None:
         """Put :meth:`buffers` back."""
-        for buffer, value in zip(self.module.buffers(), values, strict=True):
-            buffer.copy_(value)
+        put_buffers(self.module, values)
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """A flat vector, (P,), as tensors of the weights' shapes that share its memory."""
@@ -111,14 +110,13 @@ class LiveStudent:
     def undisturbed(self) -> Iterator[None]:
         """Afterwards the student is as it was: weights, buffers (batch norm's statistics), mode, random state."""
         weights = self.weights()
-        buffers = self.buffers()
         modes = [(module, module.training) for module in self.module.modules()]
         state = random_state(self.device)
         try:
-            yield
+            with kept_buffers(self.module):
+                yield
         finally:
             set_random_state(state, self.device)
             for module, training in modes:
                 module.training = training
-            self.put_buffers(buffers)
             self.put(weights)

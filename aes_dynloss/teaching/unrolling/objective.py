@@ -16,7 +16,7 @@ from aes_dynloss.teaching.unrolling.derivatives import pulled_back, slopes
 from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.processes import Alone, Processes
-from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan, squared_error
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan
 
 
 class Objective:
@@ -149,14 +149,14 @@ class Objective:
 
     def _value(self, elements: Elements, coefficients: Tensor, count: int) -> Tensor:
         value = self.loss(coefficients, elements)
-        return value if self.loss.over_batch else value.sum() / count
+        return value if self.loss.over_batch else elements.by_example(value).sum() / count
 
     def _part(
         self, batch: Batch, coefficients: Tensor, count: int, weights: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """This micro-batch's part of the loss, and of the error."""
         elements = self._elements(self.live.outputs(batch, self.processes.autocast(), weights), [batch])
-        return self._value(elements, coefficients, count), squared_error(elements) / count
+        return self._value(elements, coefficients, count), elements.errors().detach().sum() / count
 
     def _split(self, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Gradients of all weights as one vector, (P,), and of the coefficients, (K,)."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.teaching.batch import Batch
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.randomness import RandomState
 
 
@@ -59,10 +58,3 @@ class Gradient:
 
 # From q, (P,), to H q, (P,), and M^T q, (K,): H the Hessian of the loss, M = d(gradient) / d(coefficients).
 Product = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-@torch.no_grad()
-def squared_error(elements: Elements) -> Tensor:
-    """Sum of squared errors in units of each group's variance, a scalar."""
-    scaled = elements.standardised()
-    return (scaled.scores - scaled.targets).square().sum()

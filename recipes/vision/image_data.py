@@ -1,0 +1,158 @@
+"""Images of one class each: scikit-learn's digits, torchvision's folders, or a parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow import parquet
+from pydantic import Field
+from splits import apart
+from torch import Tensor
+from torch.nn import functional
+
+from aes_dynloss import Batch, DataError
+from aes_dynloss.configfile import ConfigModel, user_path
+
+DIGITS = "digits"
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+class ImageDataConfig(ConfigModel):
+    """Which images, how they are divided, and how training images are varied."""
+
+    source: str = Field(
+        default=DIGITS,
+        description="digits (8 x 8, of scikit-learn); a folder that torchvision.datasets.CIFAR10 reads; or one with "
+        "*train*.parquet and *test*.parquet (columns image, label).",
+    )
+    dev_fraction: float = Field(default=0.1, gt=0, lt=1, description="Part of train on which epochs are chosen.")
+    teacher_dev_fraction: float = Field(default=0.0, ge=0, lt=1, description="Part of train that a teacher learns on.")
+    most: int | None = Field(default=None, ge=10, description="Training images, at most, with those set apart.")
+    seed: int = Field(default=0, ge=0, description="Of the division.")
+    padding: int = Field(default=0, ge=0, description="Training images are shifted by up to so many pixels.")
+    flip: bool = Field(default=False, description="And mirrored, one in two.")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A table of images, see :class:`aes_dynloss.training.batching.Examples`.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+        padding: Pixels by which a batch's images are shifted at most.
+        flip: Whether they are mirrored at times.
+    """
+
+    images: Tensor
+    labels: Tensor
+    padding: int = 0
+    flip: bool = False
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """All alike."""
+        return np.ones(len(self), dtype=np.int64)
+
+    @property
+    def sequences(self) -> NDArray[np.int64]:
+        """One each."""
+        return np.ones(len(self), dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The images in these rows, varied anew: what is drawn stays in the batch, so that a step can be replayed."""
+        index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        here = index.to(self.labels.device)
+        images, labels = self._shifted(self.images[here]), self.labels[here]
+        if self.flip:
+            mirrored = (torch.rand(len(index)) < 0.5).to(images.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return Batch({"images": images}, labels, torch.zeros_like(labels), index)
+
+    def _shifted(self, images: Tensor) -> Tensor:
+        if not self.padding:
+            return images
+        count, _, height, width = images.shape
+        wide = functional.pad(images, (self.padding,) * 4)
+        start = torch.randint(2 * self.padding + 1, (2, count, 1)).to(images.device)
+        rows = start[0] + torch.arange(height, device=images.device)
+        columns = start[1] + torch.arange(width, device=images.device)
+        number = torch.arange(count, device=images.device)[:, None, None]
+        return wide[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence[str], dict[str, Images]]:
+    """Names of the classes, and train, teacher_dev, dev and test.
+
+    Raises:
+        DataError: The source holds no such images.
+    """
+    names, train, test = _read(config.source)
+    parts = apart(
+        train.labels.numpy(),
+        {"teacher_dev": config.teacher_dev_fraction, "dev": config.dev_fraction},
+        most=config.most,
+        seed=config.seed,
+    )
+    images, labels = train.images.to(device), train.labels.to(device)
+    found = {name: Images(images[rows], labels[rows]) for name, rows in parts.items()}
+    found["train"] = replace(found["train"], padding=config.padding, flip=config.flip)
+    return names, {**found, "test": Images(test.images.to(device), test.labels.to(device))}
+
+
+def _read(source: str) -> tuple[Sequence[str], Images, Images]:
+    if source == DIGITS:
+        return _digits()
+    folder = user_path(source, "data.source")
+    if (folder / "cifar-10-batches-py").is_dir():
+        import torchvision.datasets
+
+        parts = [torchvision.datasets.CIFAR10(folder, train=train) for train in (True, False)]
+        tables = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts]
+        return parts[0].classes, *tables
+    files = [sorted(folder.glob(f"*{part}*.parquet")) for part in ("train", "test")]
+    if [len(found) for found in files] != [1, 1]:
+        raise DataError(
+            f"data.source: {folder} holds neither cifar-10-batches-py nor one *train*.parquet and one *test*.parquet. "
+            "Name the folder that torchvision.datasets.CIFAR10 downloads to, or one with such files."
+        )
+    train, test = (_read_parquet(found[0]) for found in files)
+    count = int(max(train.labels.max(), test.labels.max())) + 1
+    return CIFAR10 if count == len(CIFAR10) else [str(number) for number in range(count)], train, test
+
+
+def _digits() -> tuple[Sequence[str], Images, Images]:
+    """scikit-learn's 1,797 digits of 8 x 8 pixels; the last third, of other writers, is test."""
+    from sklearn.datasets import load_digits
+
+    known = load_digits()
+    images = torch.from_numpy((known.images * (255 / 16)).round().astype(np.uint8))[:, None]
+    labels = torch.from_numpy(known.target.astype(np.int64))
+    first = 2 * len(labels) // 3
+    names = [str(name) for name in known.target_names]
+    return names, Images(images[:first], labels[:first]), Images(images[first:], labels[first:])
+
+
+def _read_parquet(path: Path) -> Images:
+    table = parquet.read_table(path, columns=["image", "label"])
+    images = np.stack(list(_decoded(table["image"].to_pylist(), path)))
+    return Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"].to_pylist()))
+
+
+def _decoded(values: Sequence[bytes], path: Path) -> Iterator[NDArray[np.uint8]]:
+    for number, value in enumerate(values, start=1):
+        try:
+            yield np.asarray(Image.open(BytesIO(value)).convert("RGB"))
+        except (OSError, TypeError) as error:
+            raise DataError(f"Image {number} of {path} cannot be read: {error}. Mend or remove it.") from None

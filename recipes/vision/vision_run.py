@@ -1,0 +1,256 @@
+"""A run of a vision recipe: configuration, folder, teaching, training, test, report. The tasks fill it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import click
+import torch
+from accelerate import Accelerator
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import Module
+
+from aes_dynloss import ConfigError, LossConfig, TrainingConfig, fit, predict, teach
+from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, user_path, validate
+from aes_dynloss.teaching.class_components import OF_CLASSES
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherConfig
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.batching import Examples
+from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
+from aes_dynloss.training.loop import CHECKPOINT, METRICS
+from aes_dynloss.training.provenance import describe_run
+from aes_dynloss.training.run_folder import run_folder, write_json
+
+logger = logging.getLogger("aes_dynloss.vision")
+
+WEIGHTS, PICTURE, REPORT, MANIFEST = "student.safetensors", "predictions.png", "report.json", "manifest.json"
+TEACHER, PLOTS = "teacher", "plots"
+PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, WEIGHTS, PICTURE, REPORT)
+PACKAGES = ("aes-dynloss", "torch", "torchvision", "torchmetrics", "accelerate", "numpy")
+
+
+class VisionConfig(ConfigModel):
+    """What all vision recipes have in common; a task adds its ``data`` and ``model``."""
+
+    loss: LossConfig = Field(
+        default=LossConfig(terms={"cross_entropy": 1.0}),
+        description=f"The loss without a teacher, of {', '.join(OF_CLASSES)}.",
+    )
+    teacher: TeacherConfig | None = Field(
+        default=None, description="A teacher that brings a loss of its own: kind dlf or dln, or from: DIR."
+    )
+    training: TrainingConfig = Field(default=TrainingConfig())
+    measure_size: int = Field(default=256, ge=1, description="Images in one forward pass where nothing is learnt.")
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> Self:
+        learns = isinstance(self.teacher, DlfConfig | DlnConfig)
+        asked = {"loss": list(self.loss.terms), "teacher.measure": [self.teacher.measure] if learns else []}
+        for what, names in asked.items():
+            wrong = [name for name in names if name not in OF_CLASSES]
+            if wrong:
+                raise ValueError(
+                    f"{what}: {wrong[0]} is for scores, and these students answer classes; take one of "
+                    f"{', '.join(OF_CLASSES)}"
+                )
+        if self.teacher is not None and "loss" in self.model_fields_set and self.loss != _DEFAULT_LOSS:
+            raise ValueError("a teacher brings its own loss; leave the section loss out")
+        return self
+
+
+_DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
+
+
+class Task(Protocol):
+    """A student and its data."""
+
+    student: Student
+    classes: int
+    select_by: str
+    train: Examples
+    teacher_dev: Examples
+    dev: Examples
+    test: Examples
+
+    def measures(self, outputs: Tensor, examples: Examples) -> dict[str, float]:
+        """Measures of a student's outputs, (N, D), for a whole table; ``select_by`` is among them; higher is better."""
+
+    def draw(self, outputs: Tensor, examples: Examples) -> Figure:
+        """Predictions beside labels for the first few examples."""
+
+
+Build = Callable[[Any, Accelerator], Task]
+
+
+def run(build: Build, config: Any, folder: Path, *, resume: bool = False, force: bool = False) -> dict[str, Any]:  # noqa: ANN401
+    """Train a task's student as a configuration says; test is read once, at the end.
+
+    Args:
+        build: Builds the task.
+        config: A :class:`VisionConfig` with the task's sections.
+        folder: For everything the run leaves behind.
+        resume: Go on with a run that was stopped.
+        force: Replace an earlier run.
+
+    Returns:
+        The content of report.json.
+    """
+    accelerator = build_accelerator(config.training, folder)
+    values = config.model_dump(mode="json")
+    with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
+        if complete:
+            logger.info("The run in %s is complete; nothing is left to do.", folder)
+        else:
+            _train_and_test(accelerator, build(config, accelerator), config, folder, resume=resume)
+    accelerator.end_training()
+    return read_mapping(folder / REPORT)
+
+
+def _train_and_test(
+    accelerator: Accelerator,
+    task: Task,
+    config: Any,  # noqa: ANN401
+    folder: Path,
+    *,
+    resume: bool,
+) -> None:
+    started = time.monotonic()
+    measure = partial(_measured, accelerator, task, config.measure_size)
+    common = {"measure": measure, "select_by": task.select_by, "folder": folder, "resume": resume}
+    steered = teach(
+        accelerator,
+        task.student,
+        task.train,
+        task.teacher_dev,
+        config.loss,
+        config.teacher,
+        config.training,
+        classes=task.classes,
+        **common,
+    )
+    result = fit(
+        accelerator,
+        task.student,
+        task.train,
+        steered.loss,
+        steered.policy,
+        config.training,
+        teacher=steered.update,
+        **common,
+    )
+    outputs = _outputs(accelerator, task, task.test, config.measure_size)
+    if accelerator.is_main_process:
+        steered.write(folder / TEACHER)
+        steered.plot(folder / PLOTS, folder / METRICS)
+        task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
+        state = task.student.as_module().state_dict()
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)
+        parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
+        manifest = describe_run(accelerator, PACKAGES)
+        manifest |= {"seed": config.training.seed, "images": {name: len(part) for name, part in parts.items()}}
+        write_json(folder / MANIFEST, manifest)
+        report = {
+            "test": task.measures(outputs, task.test),
+            "dev": {task.select_by: result.best_measure},
+            "best_step": result.best_step,
+            "steps": result.steps,
+            "weights": sum(parameter.numel() for parameter in task.student.as_module().parameters()),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        for name in (CHECKPOINT, TEACHING_CHECKPOINT):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / REPORT, report)
+    accelerator.wait_for_everyone()
+
+
+def _outputs(accelerator: Accelerator, task: Task, examples: Examples, size: int) -> Tensor:
+    return predict(accelerator, task.student.as_module(), examples, tokens=None, size=size)
+
+
+def _measured(accelerator: Accelerator, task: Task, size: int) -> Mapping[str, float]:
+    return task.measures(_outputs(accelerator, task, task.dev, size), task.dev)
+
+
+def start_from(module: Module, path: str | None) -> None:
+    """Put weights of a local file into a module as far as their names and shapes fit, such as a backbone's.
+
+    Args:
+        module: The module.
+        path: A .safetensors file, or None for none.
+
+    Raises:
+        ConfigError: The file cannot be read, or nothing in it fits.
+    """
+    if path is None:
+        return
+    file = user_path(path, "model.weights")
+    try:
+        saved = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"model.weights: {file} cannot be read: {error}. Name a .safetensors file.") from None
+    own = module.state_dict()
+    fitting = {name: tensor for name, tensor in saved.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise ConfigError(
+            f"model.weights: nothing in {file} fits this student, which has {', '.join(list(own)[:3])}, ...; the file "
+            f"has {', '.join(list(saved)[:3])}, ... Name weights of the same kind."
+        )
+    module.load_state_dict(fitting, strict=False)
+    logger.info("Weights from %s: %d of %d.", file, len(fitting), len(own))
+
+
+def digest(*tensors: Tensor) -> str:
+    """SHA-256 of some tensors, by which data can be told apart."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(tensor.cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
+
+
+def command(name: str, config: type[VisionConfig], build: Build) -> None:
+    """The command line of a recipe: CONFIG [KEY=VALUE ...] --output-dir DIR [--resume | --force] [--print-config].
+
+    Args:
+        name: The script's name.
+        config: The class of its configuration.
+        build: Builds its task.
+    """
+
+    @click.command(help=f"Train as CONFIG says, a YAML file; KEY=VALUE changes it. See the README beside {name}.")
+    @click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
+    @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+    @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for all that the run leaves.")
+    @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+    @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
+    @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+    def recipe(
+        file: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool, force: bool, print_config: bool
+    ) -> None:
+        resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
+        if print_config:
+            click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
+            return
+        if resume and force:
+            raise click.UsageError("--resume and --force exclude each other.")
+        if output_dir is None:
+            raise click.UsageError("--output-dir is missing: name a folder for all that the run leaves.")
+        report = run(build, resolved, output_dir, resume=resume, force=force)
+        for measure, value in report["test"].items():
+            click.echo(f"{measure} {value:.4f}")
+
+    log_to_stderr(logging.INFO)
+    torch.set_float32_matmul_precision("high")
+    sys.exit(run_command(recipe, name))
