@@ -24,7 +24,8 @@ class LossNetwork:
 
     For a distribution (1-vs-1): s = sigmoid of the centred logits; for the true class y and every rival j a row
     [s_y, s_j, 1, 0], and a row of zeros, which costs exactly 0, for j = y; an element's loss is the mean over its
-    classes. Elements of two kinds have their kind in place of the 0. For scores: one row [p, y, 1, 0] an element, both in units of the group's standard deviation.
+    classes. Elements of two kinds have their kind in place of the 0. For scores: one row [p, y, 1, 0] an element,
+    both in units of the group's standard deviation.
 
     Args:
         form: What the student answers: ``distribution`` or ``scores``.
