@@ -112,11 +112,11 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
         _draw_matrix(axes, _numbers(matrix), largest)
-        axes.set(title=name, xlabel="Answered score point j (bin, 0 = lowest)")
+        axes.set(title=name, xlabel="Answered class or score point j (bin)")
         below.plot(_numbers(bias), label=name, marker=marker, markersize=4)
-    panels[0].set_ylabel("True score point y (bin, 0 = lowest)")
+    panels[0].set_ylabel("True class or score point y (bin)")
     figure.colorbar(panels[0].images[0], ax=panels, label="W[y, j] (no unit)")
-    below.set(xlabel="True score point y (bin, 0 = lowest)", ylabel="b[y] (no unit)")
+    below.set(xlabel="True class or score point y (bin)", ylabel="b[y] (no unit)")
     below.locator_params(axis="x", integer=True, nbins=12)
     figure.legend(handles=below.lines, title="b at the", loc="outside lower center", ncols=3, frameon=False)
     return {"loss_matrix": Plot(figure, title, "Heat maps of W, on one colour scale, and curves of b, early to late.")}

@@ -21,6 +21,10 @@ CONFIG = "config.yaml"
 LOCK = ".lock"
 
 
+class BusyFolderError(ConfigError):
+    """Another process is working in a run's folder."""
+
+
 @contextmanager
 def run_folder(
     accelerator: Accelerator,
@@ -46,8 +50,8 @@ def run_folder(
         Whether the run that is there is complete, so that nothing is left to do.
 
     Raises:
-        ConfigError: There is a run already, or it had another configuration, or another process works on it, or the
-            folder cannot be written.
+        ConfigError: There is a run already, or it had another configuration, or the folder cannot be written.
+        BusyFolderError: Another process works on it.
     """
     known = [CONFIG, METRICS, CHECKPOINT, *products]
     lock = FileLock(folder / LOCK)
@@ -58,7 +62,7 @@ def run_folder(
             for partial in folder.glob("*.partial"):  # of a process that was killed as it wrote
                 partial.unlink(missing_ok=True)
     except Timeout:
-        raise ConfigError(
+        raise BusyFolderError(
             f"Another process is working in {folder}. Wait for it, or choose another --output-dir."
         ) from None
     except OSError as error:

@@ -39,7 +39,12 @@ logger = logging.getLogger("aes_dynloss.vision")
 WEIGHTS, PICTURE, REPORT, MANIFEST = "student.safetensors", "predictions.png", "report.json", "manifest.json"
 TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, WEIGHTS, PICTURE, REPORT)
-PACKAGES = ("aes-dynloss", "torch", "torchvision", "torchmetrics", "accelerate", "numpy")
+CONFIG_NAMES = {
+    "classification": "ClassificationConfig",
+    "detection": "DetectionConfig",
+    "segmentation": "SegmentationConfig",
+}
+PACKAGES = ("aes-dynloss", "torch", "torchvision", "pycocotools", "accelerate", "numpy")
 
 
 class VisionConfig(ConfigModel):

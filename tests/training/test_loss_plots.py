@@ -115,7 +115,7 @@ def test_a_long_run_gives_small_files(tmp_path, loss):
     snapshots = snapshots_of(loss, np.linspace(0, 1, 1000).tolist())
     snapshots = [(part, -torch.rand(numbers.shape, generator=noise)) for part, numbers in snapshots]
     for path in write_loss_plots(tmp_path, loss, snapshots, log):
-        assert path.stat().st_size < 200_000
+        assert path.stat().st_size < 20_000 * len(COMPONENTS)  # at most a curve each
         words(path)
 
 

@@ -1,0 +1,175 @@
+"""Run a grid of losses and seeds of a vision recipe, and put its table together.
+
+    python recipes/vision/grid.py recipes/vision/grids/cifar10.yaml --output-dir runs/vision_cifar10
+
+Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
+given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
+mean and sd over seeds of the measures on test, and the difference from the first arm with its standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+import click
+from pydantic import Field
+from vision_run import CONFIG_NAMES, MANIFEST, REPORT, TEACHER, run
+
+from aes_dynloss import ConfigError
+from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
+from aes_dynloss.training.run_folder import BusyFolderError, write_json
+
+logger = logging.getLogger("aes_dynloss.vision")
+
+HERE = Path(__file__).parent
+
+
+class Arm(ConfigModel):
+    """One loss, on one student."""
+
+    sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid.")
+    teacher_of: str | None = Field(default=None, description="An arm before it whose teacher steers it, seed by seed.")
+
+
+class GridConfig(ConfigModel):
+    """Arms by seeds of one recipe."""
+
+    task: Literal["classification", "detection", "segmentation"]
+    recipe: str = Field(description="A recipe beside the task's script, such as cifar10.yaml.")
+    sets: list[str] = Field(default=[], description="KEY=VALUE for all arms.")
+    seeds: int = Field(default=3, ge=1, description="Seeds 0, 1, ... of weights, order and variation.")
+    measure: str = Field(description="The measure of test that is compared.")
+    arms: dict[str, Arm] = Field(min_length=1, description="The first is the control.")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid."""
+
+    arm: str
+    seed: int
+    folder: Path
+    overrides: list[str]
+
+
+def cells_of(grid: GridConfig, folder: Path) -> list[Cell]:
+    """All runs, seed by seed, a teacher before those that it steers.
+
+    Raises:
+        ConfigError: A teacher's arm does not stand before its own.
+    """
+    cells, known = [], list(grid.arms)
+    for seed in range(grid.seeds):
+        for number, (name, arm) in enumerate(grid.arms.items()):
+            given = [*grid.sets, *arm.sets, f"training.seed={seed}"]
+            if arm.teacher_of is not None:
+                if arm.teacher_of not in known[:number]:
+                    raise ConfigError(
+                        f"arms.{name}.teacher_of: expected an arm before it ({', '.join(known[:number]) or 'none'}), "
+                        f"found {arm.teacher_of}."
+                    )
+                given.append(f"teacher={{from: '{folder / arm.teacher_of / f'seed_{seed}' / TEACHER}'}}")
+            cells.append(Cell(name, seed, folder / name / f"seed_{seed}", given))
+    return cells
+
+
+def run_cells(grid: GridConfig, cells: list[Cell]) -> bool:
+    """Make what is not there yet; whether all runs are complete then."""
+    task = importlib.import_module(grid.task)
+    config_class, build = getattr(task, CONFIG_NAMES[grid.task]), task.build
+    base = read_mapping(HERE / grid.recipe)
+    for cell in cells:
+        if (cell.folder / REPORT).exists():
+            continue
+        config = validate(config_class, apply_overrides(base, cell.overrides), f"{cell.arm}, seed {cell.seed}")
+        logger.info("%s, seed %d", cell.arm, cell.seed)
+        try:
+            run(build, config, cell.folder, resume=(cell.folder / "config.yaml").exists())
+        except BusyFolderError:
+            logger.info("Another process makes it.")
+    return all((cell.folder / REPORT).exists() for cell in cells)
+
+
+def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
+    """The figures of a complete grid, without a path of this machine."""
+    reports = {(cell.arm, cell.seed): read_mapping(cell.folder / REPORT) for cell in cells}
+    control, seeds = next(iter(grid.arms)), range(grid.seeds)
+    found: dict[str, Any] = {}
+    for arm, settings in grid.arms.items():
+        mine = [reports[arm, seed] for seed in seeds]
+        values = [report["test"][grid.measure] for report in mine]
+        beside = [
+            value - reports[control, seed]["test"][grid.measure] for value, seed in zip(values, seeds, strict=True)
+        ]
+        found[arm] = {
+            "sets": settings.sets,
+            "teacher_of": settings.teacher_of,
+            "test": [report["test"] for report in mine],
+            "dev": [report["dev"] for report in mine],
+            "seconds": [report["seconds"] for report in mine],
+            grid.measure: summary(values),
+            "beside_control": summary(beside) if arm != control else None,
+        }
+    return {
+        "grid": grid.model_dump(mode="json", exclude={"arms"}),
+        "manifest": read_mapping(cells[0].folder / MANIFEST),
+        "arms": found,
+    }
+
+
+def summary(values: list[float]) -> dict[str, float | None]:
+    """Mean, sd and the mean's standard error."""
+    spread = stdev(values) if len(values) > 1 else None
+    return {"mean": mean(values), "sd": spread, "se": None if spread is None else spread / len(values) ** 0.5}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The results as the README shows them."""
+    measure = found["grid"]["measure"]
+    lines = [
+        f"| loss | {measure}, mean (sd) | beside {next(iter(found['arms']))} (se) | minutes |",
+        "|---|---:|---:|---:|",
+    ]
+    for arm, values in found["arms"].items():
+        beside = values["beside_control"]
+        difference = _words(beside, "se", "+") if beside else ""
+        minutes = mean(values["seconds"]) / 60
+        lines.append(f"| {arm} | {_words(values[measure], 'sd')} | {difference} | {minutes:.1f} |")
+    return "\n".join(lines)
+
+
+def _words(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:
+    beside = "" if values[spread] is None else f" ({values[spread]:.4f})"
+    return f"{values['mean']:{sign}.4f}{beside}"
+
+
+@click.command(help="Run the grid that CONFIG describes, and write its results.")
+@click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the runs.")
+@click.option("--results", "output", type=click.Path(path_type=Path), help="Where the results go; by default there.")
+def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None) -> None:
+    """From the command line."""
+    grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
+    cells = cells_of(grid, output_dir)
+    if not run_cells(grid, cells):
+        click.echo(
+            "Other processes have not finished yet; the same command writes the results when they have.", err=True
+        )
+        return
+    found = results(grid, cells)
+    write_json(output or output_dir / "results.json", found)
+    click.echo(table(found))
+
+
+if __name__ == "__main__":
+    log_to_stderr(logging.INFO)
+    sys.exit(run_command(main, "grid.py"))
