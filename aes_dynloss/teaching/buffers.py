@@ -19,7 +19,7 @@ def buffers_of(module: Module) -> list[Tensor]:
 def put_buffers(module: Module, values: Sequence[Tensor]) -> None:
     """Put :func:`buffers_of` back."""
     for buffer, value in zip(module.buffers(), values, strict=True):
-        buffer.copy_(value)
+        buffer.data.copy_(value)  # graphs that batch norm's backward pass still needs do not see it
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 
 Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
 given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
-mean and sd over seeds of the measures on test, and the difference from the first arm with its standard error.
+mean and sd over seeds of a measure on test, and the difference from the first arm with its standard error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class GridConfig(ConfigModel):
     recipe: str = Field(description="A recipe beside the task's script, such as cifar10.yaml.")
     sets: list[str] = Field(default=[], description="KEY=VALUE for all arms.")
     seeds: int = Field(default=3, ge=1, description="Seeds 0, 1, ... of weights, order and variation.")
-    measure: str = Field(description="The measure of test that is compared.")
+    measure: str = Field(description="The measure that is compared.")
+    measured_on: Literal["test", "dev"] = Field(default="test", description="dev is for tuning: test is then left out.")
     arms: dict[str, Arm] = Field(min_length=1, description="The first is the control.")
 
 
@@ -102,18 +103,15 @@ def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
     """The figures of a complete grid, without a path of this machine."""
     reports = {(cell.arm, cell.seed): read_mapping(cell.folder / REPORT) for cell in cells}
     control, seeds = next(iter(grid.arms)), range(grid.seeds)
-    found: dict[str, Any] = {}
+    part, found = grid.measured_on, dict[str, Any]()
     for arm, settings in grid.arms.items():
         mine = [reports[arm, seed] for seed in seeds]
-        values = [report["test"][grid.measure] for report in mine]
-        beside = [
-            value - reports[control, seed]["test"][grid.measure] for value, seed in zip(values, seeds, strict=True)
-        ]
+        values = [report[part][grid.measure] for report in mine]
+        beside = [value - reports[control, seed][part][grid.measure] for value, seed in zip(values, seeds, strict=True)]
         found[arm] = {
             "sets": settings.sets,
             "teacher_of": settings.teacher_of,
-            "test": [report["test"] for report in mine],
-            "dev": [report["dev"] for report in mine],
+            **{name: [report[name] for report in mine] for name in dict.fromkeys(("dev", part))},
             "seconds": [report["seconds"] for report in mine],
             grid.measure: summary(values),
             "beside_control": summary(beside) if arm != control else None,

@@ -17,12 +17,12 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 
 RANGES = {scale.prompt.id: scale.prompt.range for scale in TWO_PROMPTS}
 FITS = {
     "rescale": lambda raw, reference, prompt: fit_rescaling(raw, reference),
-    "cut_points": lambda raw, reference, prompt: fit_cut_points(raw, reference, RANGES[prompt]),
+    "cut_points": lambda raw, reference, prompt: fit_cut_points(raw, reference, RANGES[prompt], resamples=RESAMPLES),
 }
 
 

@@ -104,13 +104,30 @@ def test_no_single_move_improves_the_tuned_cuts(score_range, seed):
                 assert other <= best + 1e-8
 
 
-def test_tuning_is_deterministic_and_blind_to_the_essays_order():
+@pytest.mark.parametrize("resamples", [0, 5])
+def test_tuning_is_deterministic_and_blind_to_the_essays_order(resamples):
     raw, human = shrunk_predictions()
     order = np.random.default_rng(1).permutation(len(raw))
-    assert fit_cut_points(raw, human, RANGE) == fit_cut_points(raw, human, RANGE)
-    np.testing.assert_allclose(
-        fit_cut_points(raw[order], human[order], RANGE).cuts, fit_cut_points(raw, human, RANGE).cuts
-    )
+    cuts = fit_cut_points(raw, human, RANGE, resamples=resamples)
+    assert cuts == fit_cut_points(raw, human, RANGE, resamples=resamples)
+    np.testing.assert_allclose(fit_cut_points(raw[order], human[order], RANGE, resamples=resamples).cuts, cuts.cuts)
+
+
+def test_cut_points_averaged_over_resamples_vary_less_from_dev_to_dev():
+    """Bagging takes variance away, not bias; with few essays there is much of it."""
+    wide = ScoreRange(0, 12)
+    devs = [shrunk_predictions(80, seed, wide) for seed in range(40)]
+    found = {
+        resamples: np.array(
+            [
+                fit_rescaling(raw, human).apply(fit_cut_points(raw, human, wide, resamples=resamples).cuts)
+                for raw, human in devs
+            ]
+        )
+        for resamples in (1, 30)
+    }
+    assert (np.diff(found[30]) > 0).all()
+    assert found[30].std(0).mean() < found[1].std(0).mean()
 
 
 def test_both_calibrations_mend_shrunk_predictions_of_other_essays():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
@@ -83,5 +83,5 @@ def fit_postprocessing(
         if kind == "rescale":
             fitted[prompt_id] = fit_rescaling(raw[mine], reference[mine])
         else:
-            fitted[prompt_id] = fit_cut_points(raw[mine], reference[mine], score_range)
+            fitted[prompt_id] = fit_cut_points(raw[mine], reference[mine], score_range, resamples=RESAMPLES)
     return Postprocessing(kind, fitted)

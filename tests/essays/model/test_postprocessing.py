@@ -9,7 +9,7 @@ import pytest
 
 from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.model.postprocessing import Postprocessing, fit_postprocessing
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 2, 0.5), "unseen": ScoreRange(0, 3)}
@@ -47,7 +47,7 @@ def test_each_prompt_has_its_own_rule(prompt: str) -> None:
     np.testing.assert_array_equal(
         rescale.score(prompt, RANGES[prompt], raw[mine]), RANGES[prompt].to_point(line.apply(raw[mine]))
     )
-    expected = fit_cut_points(raw[mine], human[mine], RANGES[prompt])
+    expected = fit_cut_points(raw[mine], human[mine], RANGES[prompt], resamples=RESAMPLES)
     np.testing.assert_array_equal(cuts.score(prompt, RANGES[prompt], raw[mine]), expected.apply(raw[mine]))
     plain = RANGES[prompt].to_point(raw[mine])
     for rule in (rescale, cuts):
