@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from hypergradient_rows import MIB, ROWS, SHAPES, TINY, Bench, Row, Setting, Shape, Suite, plain
+from hypergradient_rows import MIB, ROWS, Bench, Row, Setting, Suite, plain
+from hypergradient_students import SHAPES, TINY, TINY_IMAGES, Shape
 from torch import Tensor
 
 logger = logging.getLogger("hypergradient_cost")
@@ -123,7 +124,8 @@ def peak_here(order: str, suite: Suite) -> float:
     given = json.loads(order)
     setting = Setting(**{**given["setting"], "shape": Shape(**given["setting"]["shape"])})
     run = suite.rows[given["row"]].run
-    run(suite.bench(replace(setting, shape=TINY, steps=4)))
+    tiny = TINY_IMAGES if setting.shape.kind == "residual" else TINY
+    run(suite.bench(replace(setting, shape=tiny, steps=4)))
     gc.collect()
     cuda = setting.device.startswith("cuda")
     if cuda:

@@ -1,4 +1,4 @@
-"""The rows of ``hypergradient_cost.py``: a BERT with random weights, and each way to a hypergradient of its run."""
+"""The rows of ``hypergradient_cost.py``: a student with random weights, and each way to a hypergradient of its run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import torch
+from hypergradient_students import CLASSES, BertStudent, Shape, random_batch, residual_student
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
@@ -29,26 +30,6 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A student's size and a batch's, (batch, length)."""
-
-    layers: int
-    width: int
-    heads: int
-    words: int = 30522
-    length: int = 128
-    batch: int = 16
-
-
-SHAPES = {
-    "small": Shape(4, 128, 4, words=7800),
-    "minilm": Shape(6, 384, 12),
-    "bert-base": Shape(12, 768, 12, length=512),
-}
-TINY = Shape(1, 16, 2, words=50, length=8, batch=2)
-
-
-@dataclass(frozen=True)
 class Setting:
     """What a row runs on; ``graph_mib`` is the size of a step's graph, where that is known."""
 
@@ -58,45 +39,6 @@ class Setting:
     precision: str
     attention: str
     graph_mib: float = 1.0
-
-
-class BertStudent(nn.Module):
-    """BERT with random weights, mean pooling and one score."""
-
-    def __init__(self, shape: Shape, attention: str) -> None:
-        from transformers import BertConfig, BertModel
-
-        super().__init__()
-        config = BertConfig(
-            vocab_size=shape.words,
-            num_attention_heads=shape.heads,
-            hidden_size=shape.width,
-            intermediate_size=4 * shape.width,
-            num_hidden_layers=shape.layers,
-        )
-        config._attn_implementation = attention
-        self.encoder = BertModel(config, add_pooling_layer=False)
-        self.head = nn.Linear(shape.width, 1)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scores, (B, 1)."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask[:, :, None]
-        answer: Tensor = self.head((hidden * mask).sum(1) / mask.sum(1)).float()
-        return answer
-
-    def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
-        """See :class:`aes_dynloss.teaching.student.Student`."""
-        whole = torch.zeros_like(targets), torch.ones_like(targets)
-        return Elements(outputs[:, 0], targets, groups, *whole)
-
-    def parameter_stack(self) -> list[list[tuple[str, nn.Parameter]]]:
-        """One layer is enough here."""
-        return [list(self.named_parameters())]
-
-    def as_module(self) -> nn.Module:
-        """Itself."""
-        return self
 
 
 class Precise(Alone):
@@ -117,7 +59,7 @@ class Bench:
 
     Args:
         setting: What it runs on.
-        loss: The student's loss; None for a mixture of two.
+        loss: The student's loss; None for a mixture of two, or for pictures the bilinear log loss.
         phi: Its coefficients, (K,).
         rule: Its optimiser; None for one with momentum.
     """
@@ -132,28 +74,29 @@ class Bench:
         torch.manual_seed(0)
         shape, self.steps, self.graph_mib = setting.shape, setting.steps, setting.graph_mib
         self.device = torch.device(setting.device)
-        self.student = BertStudent(shape, setting.attention).to(self.device)
+        pictures = shape.kind == "residual"
+        self.student: Student = residual_student(shape) if pictures else BertStudent(shape, setting.attention)
+        self.student.as_module().to(self.device)
         processes = Precise(self.device, setting.precision)
-        self.loss: DynamicLoss = loss or Mixture(("mse", "mae"))
+        bilinear = BilinearLogLoss(CLASSES)
+        self.loss: DynamicLoss = loss or (bilinear if pictures else Mixture(("mse", "mae")))
         self.live = LiveStudent(self.student)
         self.objective = Objective(self.live, self.loss, processes)
         self.plans = [self._plan(shape) for _ in range(self.steps)]
-        self.dev_error = Weighted(Mixture(("mse",)), torch.ones(1))
+        self.dev_error = Weighted(Mixture(("expected_error" if pictures else "mse",)), torch.ones(1))
         self.measure = Measure(Objective(self.live, self.dev_error, processes, measuring=True), self._plan(shape))
         self.rule = rule or Sgd(Rates(self._number(RATE), self._number(DECAY)), MOMENTUM)
         self.start = self.rule.start(self.live.weights())
-        self.phi = (torch.tensor([0.7, 0.3]) if phi is None else phi).to(self.device)
-        self.teacher = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2), nn.Softplus()).to(self.device)
+        usual = bilinear.neutral() if pictures else torch.tensor([0.7, 0.3])
+        self.phi = (usual if phi is None else phi).to(self.device)
+        self.teacher = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, len(self.phi)), nn.Softplus())
+        self.teacher.to(self.device)
 
     def _number(self, value: float) -> Tensor:
         return torch.tensor(value, device=self.device)
 
     def _plan(self, shape: Shape) -> StepPlan:
-        words = torch.randint(1, shape.words, (shape.batch, shape.length))
-        index = torch.arange(shape.batch)
-        inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
-        batch = Batch(inputs, torch.rand(shape.batch), torch.zeros_like(index), index)
-        return StepPlan((batch.to(self.device),), shape.batch)
+        return StepPlan((random_batch(shape).to(self.device),), shape.batch)
 
     def value(self, module: Callable[..., Tensor], plan: StepPlan, phi: Tensor | None) -> Tensor:
         """The loss of a step, or the dev measure where phi is None, of a module in the libraries' hands."""
@@ -178,7 +121,7 @@ class Bench:
 
 def plain(bench: Bench, policy: Callable[[Tensor], Tensor] | None = None) -> None:
     """Training steps, their coefficients fixed or from a teacher that learns nothing."""
-    point, state = bench.start, torch.zeros(5, device=bench.device)
+    point, state = bench.start, torch.zeros(2, device=bench.device)
     for plan in bench.plans:
         with torch.no_grad():
             phi = bench.phi if policy is None else policy(state)
@@ -186,15 +129,16 @@ def plain(bench: Bench, policy: Callable[[Tensor], Tensor] | None = None) -> Non
         point = bench.rule.advance(point, gradient.weights, plan.factor)
         bench.live.put(point.weights)
         if policy is not None:
-            state = torch.stack([gradient.value, gradient.error, *phi, gradient.value])
+            state = torch.stack([gradient.value, gradient.error])
 
 
 def torch_optim(bench: Bench) -> None:
     """What torch alone takes for the same steps, as a measure of what plain steps cost here."""
-    optimizer = torch.optim.SGD(bench.student.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    module = bench.student.as_module()
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     for plan in bench.plans:
         optimizer.zero_grad()
-        torch.autograd.backward(bench.value(bench.student, plan, bench.phi))
+        torch.autograd.backward(bench.value(module, plan, bench.phi))
         optimizer.step()
 
 
@@ -219,21 +163,23 @@ def by_config(config: HypergradientConfig, *, last: float = 0.0, graphs: float =
 def by_torchopt(bench: Bench) -> Tensor:
     """One graph by torchopt."""
     torchopt = import_module("torchopt")
-    optimizer = torchopt.MetaSGD(bench.student, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    module = bench.student.as_module()
+    optimizer = torchopt.MetaSGD(module, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     phis = [bench.phi.clone().requires_grad_() for _ in bench.plans]
     with twice_differentiable():
         for plan, phi in zip(bench.plans, phis, strict=True):
-            optimizer.step(bench.value(bench.student, plan, phi))
-        bench.student.eval()
-        return torch.stack(torch.autograd.grad(bench.value(bench.student, bench.measure.plan, None), phis))
+            optimizer.step(bench.value(module, plan, phi))
+        bench.live.measure_mode()
+        return torch.stack(torch.autograd.grad(bench.value(module, bench.measure.plan, None), phis))
 
 
 def by_higher(bench: Bench) -> Tensor:
     """One graph by higher."""
     higher = import_module("higher")
-    optimizer = torch.optim.SGD(bench.student.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    module = bench.student.as_module()
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     phis = [bench.phi.clone().requires_grad_() for _ in bench.plans]
-    with twice_differentiable(), higher.innerloop_ctx(bench.student, optimizer) as (functional, stepper):
+    with twice_differentiable(), higher.innerloop_ctx(module, optimizer) as (functional, stepper):
         for plan, phi in zip(bench.plans, phis, strict=True):
             stepper.step(bench.value(functional, plan, phi))
         functional.eval()

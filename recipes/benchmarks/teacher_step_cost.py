@@ -20,7 +20,8 @@ from statistics import median
 
 import torch
 from hypergradient_cost import Found, common_options, distance, left_out, measure_memory, run_program, time_round
-from hypergradient_rows import RATE, SHAPES, TINY, Bench, Row, Setting, Suite, plain
+from hypergradient_rows import RATE, Bench, Row, Setting, Suite, plain
+from hypergradient_students import SHAPES, TINY
 from torch import Tensor
 from torch.func import functional_call
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from batch_norm import BatchNorm
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
@@ -37,9 +38,9 @@ class Block(nn.Module):
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.first_norm = nn.BatchNorm2d(out)
+        self.first_norm = BatchNorm(out)
         self.second = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.second_norm = nn.BatchNorm2d(out)
+        self.second_norm = BatchNorm(out)
         self._stride = stride
         self._more = out - into
 
@@ -74,7 +75,7 @@ class ResidualNetwork(nn.Module):
     def __init__(self, config: ResidualNetworkConfig, images: Tensor, labels: Tensor, classes: int) -> None:
         super().__init__()
         channels, width = images.shape[1], config.width
-        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), BatchNorm(width), nn.ReLU())
         stages, into = [], width
         for number in range(3):
             out = width * 2**number
