@@ -46,7 +46,7 @@ def apart(
     for name, rows in parts.items():
         if len(rows) == 0 and fractions.get(name, 1.0) > 0:
             raise ConfigError(
-                f"Of {len(order)} images none is left for {name}. Set data.dev_fraction and data.teacher_dev_fraction "
-                "so that each part has some."
+                f"Of {len(order)} images, or stretches of them, none is left for {name}. Set "
+                f"{' and '.join(f'data.{part}_fraction' for part in fractions)} so that each part has some."
             )
     return parts

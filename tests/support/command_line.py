@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
@@ -30,6 +30,11 @@ class Outcome:
 
 def command(*arguments: object, stdin: bytes = b"") -> Outcome:
     """Run ``aes-dynloss`` with these words, as a process would but without starting one; a bug raises."""
+    return outcome_of(lambda: run([str(argument) for argument in arguments]), stdin)
+
+
+def outcome_of(call: Callable[[], int], stdin: bytes = b"") -> Outcome:
+    """What a call that answers an exit code says."""
     out, err = io.BytesIO(), io.BytesIO()
     streams = {
         # Strict as a terminal's and a file's output is; words on errors may hold anything.
@@ -38,7 +43,7 @@ def command(*arguments: object, stdin: bytes = b"") -> Outcome:
         "stdin": io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"),
     }
     with mock.patch.multiple(sys, **streams), _logging_as_before():
-        code = run([str(argument) for argument in arguments])
+        code = call()
     return Outcome(code, out.getvalue().decode(), err.getvalue().decode(errors="replace"))
 
 

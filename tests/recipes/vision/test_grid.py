@@ -1,0 +1,144 @@
+"""Grids of vision recipes, short and on digits; the README holds the tables of the results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from recipe_line import VISION, recipe
+
+from aes_dynloss.configfile import dump_yaml, read_mapping, validate
+
+RESULTS = sorted((VISION / "results").glob("*.json"))
+SHORT = ["training.epochs=1", "data.most=300", "training.batch_size=64"]
+TEACHER = "teacher={kind: dlf, episodes: 1, steps: 2, measure: expected_error}"
+GRID = {
+    "task": "classification",
+    "recipe": "digits.yaml",
+    "measure": "accuracy",
+    "seeds": 2,
+    "sets": SHORT,
+    "arms": {
+        "cross_entropy": {},
+        "taught": {"sets": [TEACHER]},
+        "deeper": {"sets": ["model.depth=20"], "teacher_of": "taught"},
+    },
+}
+
+
+@pytest.fixture
+def grid_module(monkeypatch):
+    monkeypatch.syspath_prepend(str(VISION))
+    import grid
+
+    return grid
+
+
+def write_grid(folder: Path, **changes: object) -> Path:
+    path = folder / "grid.yaml"
+    path.write_text(dump_yaml({**GRID, **changes}), encoding="utf-8")
+    return path
+
+
+def test_a_grid_from_start_to_table(tmp_path, grid_module):
+    path = write_grid(tmp_path)
+    outcome = recipe("grid.py", path, "-o", tmp_path / "runs")
+    assert outcome.code == 0, outcome.err
+    found = read_mapping(tmp_path / "runs" / "results.json")
+    assert outcome.out == grid_module.table(found) + "\n"
+    assert str(tmp_path) not in json.dumps(found)
+    reports = {
+        (arm, seed): read_mapping(tmp_path / "runs" / arm / f"seed_{seed}" / "report.json")
+        for arm in GRID["arms"]
+        for seed in range(2)
+    }
+    for arm, values in found["arms"].items():
+        mine = [reports[arm, seed]["test"]["accuracy"] for seed in range(2)]
+        beside = [value - reports["cross_entropy", seed]["test"]["accuracy"] for seed, value in enumerate(mine)]
+        assert values["accuracy"]["mean"] == pytest.approx(mean(mine))
+        assert values["accuracy"]["sd"] == pytest.approx(stdev(mine))
+        if arm == "cross_entropy":
+            assert values["beside_control"] is None
+        else:
+            assert values["beside_control"]["mean"] == pytest.approx(mean(beside))
+            assert values["beside_control"]["se"] == pytest.approx(stdev(beside) / 2**0.5)
+    seeds = [read_mapping(tmp_path / "runs" / "deeper" / f"seed_{seed}" / "config.yaml") for seed in range(2)]
+    assert [config["training"]["seed"] for config in seeds] == [0, 1]
+    assert [Path(config["teacher"]["from"]).parts[-3:] for config in seeds] == [
+        ("taught", f"seed_{seed}", "teacher") for seed in range(2)
+    ]
+
+
+def test_what_is_complete_is_not_made_again(tmp_path):
+    path = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=1)
+    for _ in range(2):
+        assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
+        report = tmp_path / "runs/cross_entropy/seed_0/report.json"
+        made = report.stat().st_mtime_ns
+    assert report.stat().st_mtime_ns == made
+    outcome = recipe("grid.py", path, "seeds=2", "-o", tmp_path / "runs")
+    assert outcome.code == 0
+    assert report.stat().st_mtime_ns == made
+    assert (tmp_path / "runs/cross_entropy/seed_1/report.json").exists()
+
+
+def test_on_dev_nothing_of_test_is_told(tmp_path):
+    path = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=1, measured_on="dev")
+    assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
+    arm = read_mapping(tmp_path / "runs" / "results.json")["arms"]["cross_entropy"]
+    assert "test" not in arm
+    report = read_mapping(tmp_path / "runs/cross_entropy/seed_0/report.json")
+    assert arm["accuracy"]["mean"] == report["dev"]["accuracy"]
+
+
+def test_a_folder_in_which_another_process_works_is_left_to_it(tmp_path):
+    from filelock import FileLock
+
+    path = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=2)
+    busy = tmp_path / "runs/cross_entropy/seed_0"
+    busy.mkdir(parents=True)
+    with FileLock(busy / ".lock"):
+        outcome = recipe("grid.py", path, "-o", tmp_path / "runs")
+    assert outcome.code == 0
+    assert "Other processes have not finished yet" in outcome.err
+    assert (tmp_path / "runs/cross_entropy/seed_1/report.json").exists()
+    assert not (tmp_path / "runs/results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"b": {"teacher_of": "a"}, "a": {}}}, "arms.b.teacher_of: expected an arm before it"),
+        ({"seeds": 0}, "seeds"),
+        ({"task": "reading"}, "task"),
+        ({"sets": ["training.epoch=1"]}, "epochs"),
+    ],
+)
+def test_faults(tmp_path, changes, message):
+    outcome = recipe("grid.py", write_grid(tmp_path, **changes), "-o", tmp_path / "runs")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_the_readme_holds_the_tables_of_the_results(path, grid_module):
+    text = path.read_text(encoding="utf-8")
+    found = json.loads(text)
+    readme = (VISION / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- results/{path.name} -->\n{grid_module.table(found)}\n" in readme
+    assert not any(word in text for word in ("/home/", "/tmp/", "/work/", "/root/"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_the_results_are_those_of_a_grid_that_is_there(path, grid_module):
+    """As it is now: the same arms with the same settings."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    values = read_mapping(VISION / "grids" / f"{path.stem}.yaml")
+    grid = validate(grid_module.GridConfig, values, path.stem)
+    assert found["grid"] == grid.model_dump(mode="json", exclude={"arms"})
+    assert {name: (arm["sets"], arm["teacher_of"]) for name, arm in found["arms"].items()} == {
+        name: (arm.sets, arm.teacher_of) for name, arm in grid.arms.items()
+    }
