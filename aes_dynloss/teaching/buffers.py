@@ -19,7 +19,8 @@ def buffers_of(module: Module) -> list[Tensor]:
 def put_buffers(module: Module, values: Sequence[Tensor]) -> None:
     """Put :func:`buffers_of` back."""
     for buffer, value in zip(module.buffers(), values, strict=True):
-        buffer.data.copy_(value)  # graphs that batch norm's backward pass still needs do not see it
+        # By `data`, so that graphs which are kept stay valid: they hold batch norm's statistics, but do not read them.
+        buffer.data.copy_(value)
 
 
 @contextmanager

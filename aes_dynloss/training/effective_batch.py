@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -73,7 +73,8 @@ def backward(
     with torch.no_grad():
         _, everything = _gathered(accelerator, outputs, batches, count)
         elements = student.elements(*everything)
-        terms = {name: _mean(elements, term) for name, term in loss.terms(elements).items()}
+        alone = replace(elements, other=None)  # what stands beside the elements is no part of any term
+        terms = {name: _mean(alone, term) for name, term in loss.terms(elements).items()}
         value = _mean(elements, loss(coefficients, elements))
         error = elements.errors().mean()
     return StepRecord(value, terms, error)

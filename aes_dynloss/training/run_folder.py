@@ -37,6 +37,8 @@ def run_folder(
 ) -> Iterator[bool]:
     """Hold a folder while a run works in it; its config.yaml is there from the first moment.
 
+    A run that fails before it has made anything takes its config.yaml along.
+
     Args:
         accelerator: The run's.
         folder: The folder, made if it is not there.
@@ -68,28 +70,47 @@ def run_folder(
     except OSError as error:
         raise ConfigError(f"The output folder {folder} cannot be used: {error.strerror or error}.") from None
     try:
-        found = [name for name in known if (folder / name).exists()]
+        _begin(accelerator, folder, config, known, resume=resume, force=force)
         accelerator.wait_for_everyone()
-        if resume and (folder / CONFIG).exists():
-            _check_same(config, read_mapping(folder / CONFIG), folder)
-        elif found and resume:
-            raise ConfigError(
-                f"--resume: {folder} holds {', '.join(found)} but no {CONFIG}, so it cannot be known which run that "
-                "is. Replace it by --force, or choose another --output-dir."
-            )
-        elif found and not force:
-            raise ConfigError(
-                f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, "
-                "or choose another --output-dir."
-            )
-        elif accelerator.is_main_process:
-            for name in found:
-                _remove(folder / name)
-            write_text(folder / CONFIG, dump_yaml(config))
-        accelerator.wait_for_everyone()
-        yield (folder / products[-1]).exists()
+        try:
+            yield (folder / products[-1]).exists()
+        except BaseException:
+            # What ended before it made anything, such as by a wrong path, is no run that would have to be resumed.
+            if accelerator.is_main_process and not any((folder / name).exists() for name in known if name != CONFIG):
+                (folder / CONFIG).unlink(missing_ok=True)
+            raise
     finally:
         lock.release()
+
+
+def _begin(
+    accelerator: Accelerator,
+    folder: Path,
+    config: Mapping[str, Any],
+    known: Sequence[str],
+    *,
+    resume: bool,
+    force: bool,
+) -> None:
+    """Make a locked folder the run's: see that it may be, and write its configuration."""
+    found = [name for name in known if (folder / name).exists()]
+    accelerator.wait_for_everyone()
+    if resume and (folder / CONFIG).exists():
+        _check_same(config, read_mapping(folder / CONFIG), folder)
+    elif found and resume:
+        raise ConfigError(
+            f"--resume: {folder} holds {', '.join(found)} but no {CONFIG}, so it cannot be known which run that "
+            "is. Replace it by --force, or choose another --output-dir."
+        )
+    elif found and not force:
+        raise ConfigError(
+            f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, "
+            "or choose another --output-dir."
+        )
+    elif accelerator.is_main_process:
+        for name in found:
+            _remove(folder / name)
+        write_text(folder / CONFIG, dump_yaml(config))
 
 
 def write_text(path: Path, text: str) -> None:

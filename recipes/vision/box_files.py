@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from picture_files import opened, read_columns
 from PIL import Image
-from pyarrow import ArrowException, parquet
 
 from aes_dynloss import DataError
 
@@ -48,10 +48,7 @@ class BoxedImage:
         Raises:
             DataError: It cannot be read.
         """
-        try:
-            return Image.open(io.BytesIO(self.image) if isinstance(self.image, bytes) else self.image).convert("RGB")
-        except (OSError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{self.where}: the image cannot be read: {error}. Mend or remove it.") from None
+        return opened(self.image, "image", self.where).convert("RGB")
 
 
 def read_parquet(path: Path) -> dict[str, list[BoxedImage]]:
@@ -63,18 +60,7 @@ def read_parquet(path: Path) -> dict[str, list[BoxedImage]]:
     Raises:
         DataError: The file cannot be read, lacks a column, or a row is not as expected.
     """
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ArrowException) as error:
-        raise DataError(
-            f"data.source: {path} cannot be read as parquet: {error}. Name such a file, or a folder of images with "
-            "data.annotations."
-        ) from None
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise DataError(
-            f"{path} has no column {missing[0]}; expected {', '.join(COLUMNS)}, found {', '.join(table.column_names)}."
-        )
+    table = read_columns(path, COLUMNS, optional=["id"])
     parts: dict[str, list[BoxedImage]] = {name: [] for name in SPLITS}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"Row {number} of {path}" + (f" ({row['id']})" if "id" in row else "")

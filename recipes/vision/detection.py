@@ -13,15 +13,13 @@ import torch
 from accelerate import Accelerator
 from box_data import BoxDataConfig, BoxTable, Variation, read_boxes
 from box_measures import AnswerConfig, answered_boxes, average_precision, true_boxes
+from extras import needs
 from matplotlib.figure import Figure
 from pictures import draw_boxes
 from pydantic import Field, model_validator
 from single_stage_network import SingleStageConfig, SingleStageNetwork
 from torch import Tensor
 from vision_run import VisionConfig, command, start_from
-
-from aes_dynloss import ConfigError
-from aes_dynloss.teaching.teachers.config import DlfConfig
 
 DRAWN = 4
 
@@ -78,19 +76,9 @@ class Detection:
 
 
 def build(config: Any, accelerator: Accelerator) -> Detection:  # noqa: ANN401
-    """The task that a configuration describes.
-
-    Raises:
-        ConfigError: A teacher would take classes of objects and objectness for each other.
-    """
+    """The task that a configuration describes."""
+    needs("torchvision", "pycocotools")
     names, parts = read_boxes(config.data, accelerator.device)
-    columns = len(names) + 2
-    if isinstance(config.teacher, DlfConfig) and config.teacher.bins < columns:
-        raise ConfigError(
-            f"teacher.bins is {config.teacher.bins}, expected at least {columns}: {len(names)} classes, none and "
-            "object. With fewer the teacher would take some of them for each other, such as a class for an object. Set "
-            f"teacher.bins={columns}."
-        )
     torch.manual_seed(config.training.seed)
     student = SingleStageNetwork(config.model, parts["train"], len(names))
     start_from(student, config.model.weights)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from extras import needs
 from numpy.typing import NDArray
-from PIL import Image
-from pyarrow import parquet
+from picture_files import opened, read_columns
 from pydantic import Field
 from splits import apart
 from torch import Tensor
@@ -96,9 +95,11 @@ def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence
     """Names of the classes, and train, teacher_dev, dev and test.
 
     Raises:
-        DataError: The source holds no such images.
+        DataError: The source holds no such images, or only those of one class.
     """
     names, train, test = _read(config.source)
+    if len(train.labels.unique()) < 2:
+        raise DataError(f"All training images of {config.source} are of one class, expected two or more.")
     parts = apart(
         train.labels.numpy(),
         {"teacher_dev": config.teacher_dev_fraction, "dev": config.dev_fraction},
@@ -116,9 +117,13 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
         return _digits()
     folder = user_path(source, "data.source")
     if (folder / "cifar-10-batches-py").is_dir():
+        needs("torchvision")
         import torchvision.datasets
 
-        parts = [torchvision.datasets.CIFAR10(folder, train=train) for train in (True, False)]
+        try:
+            parts = [torchvision.datasets.CIFAR10(folder, train=train) for train in (True, False)]
+        except RuntimeError as error:  # incomplete, or not as it was downloaded
+            raise DataError(f"data.source: {folder}: {error} Download it again, whole.") from None
         tables = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts]
         return parts[0].classes, *tables
     files = [sorted(folder.glob(f"*{part}*.parquet")) for part in ("train", "test")]
@@ -145,14 +150,23 @@ def _digits() -> tuple[Sequence[str], Images, Images]:
 
 
 def _read_parquet(path: Path) -> Images:
-    table = parquet.read_table(path, columns=["image", "label"])
+    table = read_columns(path, ("image", "label"))
+    labels = table["label"].to_pylist()
+    for number, label in enumerate(labels, start=1):
+        if not isinstance(label, int) or label < 0:
+            raise DataError(f"Row {number} of {path}: the label is {label!r}, expected a class's number, 0 or more.")
     images = np.stack(list(_decoded(table["image"].to_pylist(), path)))
-    return Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"].to_pylist()))
+    return Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
 
 
-def _decoded(values: Sequence[bytes], path: Path) -> Iterator[NDArray[np.uint8]]:
+def _decoded(values: Sequence[object], path: Path) -> Iterator[NDArray[np.uint8]]:
+    size = None
     for number, value in enumerate(values, start=1):
-        try:
-            yield np.asarray(Image.open(BytesIO(value)).convert("RGB"))
-        except (OSError, TypeError) as error:
-            raise DataError(f"Image {number} of {path} cannot be read: {error}. Mend or remove it.") from None
+        image = opened(value, "image", f"Row {number} of {path}").convert("RGB")
+        size = size or image.size
+        if image.size != size:
+            raise DataError(
+                f"Row {number} of {path}: the image is {image.width} x {image.height}, those before it "
+                f"{size[0]} x {size[1]}. Make all alike."
+            )
+        yield np.asarray(image)

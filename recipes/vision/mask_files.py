@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
+from picture_files import opened, read_columns
 from PIL import Image
-from pyarrow import ArrowException, parquet
 
 from aes_dynloss import DataError
 
@@ -45,7 +44,7 @@ def open_pair(pair: Pair) -> tuple[Image.Image, Image.Image]:
     Raises:
         DataError: They are not such, or cannot be read.
     """
-    image, mask = _opened(pair.image, "image", pair.where).convert("RGB"), _opened(pair.mask, "mask", pair.where)
+    image, mask = opened(pair.image, "image", pair.where).convert("RGB"), opened(pair.mask, "mask", pair.where)
     if mask.mode not in ("L", "P"):
         raise DataError(
             f"{pair.where}: the mask is of the mode {mask.mode}, expected one number of 8 bits a pixel, its class. "
@@ -60,17 +59,7 @@ def open_pair(pair: Pair) -> tuple[Image.Image, Image.Image]:
 
 
 def _of_parquet(path: Path) -> dict[str, list[Pair]]:
-    try:
-        known = parquet.read_schema(path).names
-        missing = [name for name in COLUMNS if name not in known]
-        if missing:
-            raise DataError(
-                f"{path} has the columns {', '.join(known)}, and {', '.join(missing)} is not among them. Name them "
-                f"{', '.join(COLUMNS)}."
-            )
-        table = parquet.read_table(path, columns=list(COLUMNS))
-    except (OSError, ArrowException) as error:
-        raise DataError(f"data.source: {path} cannot be read as parquet: {error}. Name another file.") from None
+    table = read_columns(path, COLUMNS)
     found: dict[str, list[Pair]] = {split: [] for split in SPLITS}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"Row {number} of {path} ({row['id']})"
@@ -95,12 +84,3 @@ def _of_folder(folder: Path) -> dict[str, list[Pair]]:
             raise DataError(f"{folder / has / alone} has no fellow in {folder / lacks}. Add it or take this one away.")
         found[split] = [Pair(Path(n).stem, str(images[n]), images[n], masks[n]) for n in sorted(images)]
     return found
-
-
-def _opened(content: bytes | Path, what: str, where: str) -> Image.Image:
-    try:
-        image = Image.open(content if isinstance(content, Path) else BytesIO(content))
-        image.load()
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: the {what} cannot be read: {error}. Mend or remove it.") from None
-    return image

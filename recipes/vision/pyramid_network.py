@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
+from extras import needs
 from pydantic import Field, model_validator
 from residual_network import Block
 from torch import Tensor, nn
@@ -112,7 +113,8 @@ class PyramidNetwork(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         counts = torch.bincount(masks[masks >= 0], minlength=classes)
-        self.register_buffer("chance_error", 1.0 - counts.max() / counts.sum())
+        # Not persistent: weights of other data must not bring their own.
+        self.register_buffer("chance_error", 1.0 - counts.max() / counts.sum(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, 3, H, W) uint8, to logits, (B, classes * h * w) float32, with h = H / 8 and w = W / 8."""
@@ -174,6 +176,7 @@ def _light(width: int) -> tuple[nn.Sequential, int]:
 def _resnet18(pretrained: bool) -> tuple[nn.Sequential, int]:
     """ResNet-18 without its classifier; its last two stages are dilated by 2 and 4 in place of their strides."""
     try:
+        needs("torchvision")
         from torchvision.models import ResNet18_Weights, resnet18
     except ImportError as error:
         raise ConfigError(f"model.backbone: resnet18 is torchvision's: {error}. Install torchvision.") from None

@@ -93,7 +93,8 @@ class ResidualNetwork(nn.Module):
         self.register_buffer("mean", known.mean((0, 2, 3))[:, None, None])
         self.register_buffer("deviation", known.std((0, 2, 3))[:, None, None].clamp(min=1e-3))
         shares = torch.bincount(labels, minlength=classes) / len(labels)
-        self.register_buffer("chance_error", 1.0 - shares.max())
+        # Not persistent: weights of other data must not bring their own.
+        self.register_buffer("chance_error", 1.0 - shares.max(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, C, H, W) uint8, to logits, (B, classes) float32."""

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from mask_data import MaskDataConfig, Masks, read_masks
 from matplotlib.figure import Figure
 from pictures import draw_masks
-from pydantic import Field, model_validator
+from pydantic import Field
 from pyramid_network import PyramidNetwork, PyramidNetworkConfig
 from torch import Tensor
 from vision_run import VisionConfig, command, start_from
-
-from aes_dynloss.teaching.teachers.config import DlfConfig
 
 DRAWN = 4
 
@@ -30,16 +28,6 @@ class SegmentationConfig(VisionConfig):
     data: MaskDataConfig
     model: PyramidNetworkConfig = Field(default=PyramidNetworkConfig())
     measure_size: int = Field(default=16, ge=1, description="Images in one forward pass where nothing is learnt.")
-
-    @model_validator(mode="after")
-    def _check_bins(self) -> Self:
-        count = len(self.data.classes)
-        if isinstance(self.teacher, DlfConfig) and self.teacher.bins < count:
-            raise ValueError(
-                f"teacher.bins is {self.teacher.bins}, expected at least {count}, as many as data.classes: with fewer "
-                "the teacher would take some classes for each other"
-            )
-        return self
 
 
 @dataclass

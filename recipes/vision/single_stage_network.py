@@ -8,6 +8,7 @@ from typing import Literal, Self
 import torch
 from anchors import AnchorGrid, Matched, anchor_sizes, decode, generalised_iou
 from box_data import BoxedImages
+from extras import needs
 from pydantic import Field, model_validator
 from residual_network import Block
 from torch import Tensor, nn
@@ -190,6 +191,7 @@ def _light(config: SingleStageConfig) -> tuple[dict[str, Module], int]:
 
 
 def _resnet18(config: SingleStageConfig) -> tuple[dict[str, Module], int]:
+    needs("torchvision")
     from torchvision.models import ResNet18_Weights, resnet18
 
     try:

@@ -60,6 +60,16 @@ class VisionConfig(ConfigModel):
     training: TrainingConfig = Field(default=TrainingConfig())
     measure_size: int = Field(default=256, ge=1, description="Images in one forward pass where nothing is learnt.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_measure(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a configuration holds
+        """A teacher of classes lowers what its paper lowers; the core's own default is for scores."""
+        teacher = values.get("teacher") if isinstance(values, dict) else None
+        usual = _USUAL_MEASURES.get(teacher.get("kind")) if isinstance(teacher, dict) else None
+        if usual is None or "measure" in teacher:
+            return values
+        return {**values, "teacher": {**teacher, "measure": usual}}
+
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
         learns = isinstance(self.teacher, DlfConfig | DlnConfig)
@@ -76,6 +86,7 @@ class VisionConfig(ConfigModel):
         return self
 
 
+_USUAL_MEASURES = {"dlf": "expected_error", "dln": "cross_entropy"}
 _DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
 
 
@@ -133,6 +144,7 @@ def _train_and_test(
     resume: bool,
 ) -> None:
     started = time.monotonic()
+    check_bins(config.teacher, task.classes)
     measure = partial(_measured, accelerator, task, config.measure_size)
     common = {"measure": measure, "select_by": task.select_by, "folder": folder, "resume": resume}
     steered = teach(
@@ -179,6 +191,19 @@ def _train_and_test(
             (folder / name).unlink(missing_ok=True)
         write_json(folder / REPORT, report)
     accelerator.wait_for_everyone()
+
+
+def check_bins(teacher: TeacherConfig | None, classes: int) -> None:
+    """Refuse a bilinear loss that would take classes for each other, as it does with neighbouring score points.
+
+    Raises:
+        ConfigError: It has fewer rows than there are classes.
+    """
+    if isinstance(teacher, DlfConfig) and teacher.bins < classes:
+        raise ConfigError(
+            f"teacher.bins is {teacher.bins}, expected at least {classes}, one for each class: with fewer the teacher "
+            f"would take some for each other. Set teacher.bins={classes}."
+        )
 
 
 def _outputs(accelerator: Accelerator, task: Task, examples: Examples, size: int) -> Tensor:

@@ -31,10 +31,12 @@ def plain_network(phi, row, width, hidden):
 
 def plain_distribution(phi, elements, counts, width, hidden):
     losses = []
-    for row, y, count in zip(elements.log_probs.tolist(), elements.classes.tolist(), counts, strict=True):
+    kinds = [0] * len(counts) if elements.kinds is None else elements.kinds.tolist()
+    for row, y, count, kind in zip(elements.log_probs.tolist(), elements.classes.tolist(), counts, kinds, strict=True):
         centre = sum(row[:count]) / count
         s = [1 / (1 + math.exp(centre - logit)) for logit in row[:count]]
-        costs = [plain_network(phi, [s[y], s[j], 1.0, 0.0], width, hidden) if j != y else 0.0 for j in range(count)]
+        rows = [[s[y], s[j], 1.0, float(kind)] for j in range(count) if j != y]
+        costs = [plain_network(phi, one, width, hidden) for one in rows]
         losses.append(sum(costs) / count)
     return torch.tensor(losses, dtype=torch.float64)
 
@@ -49,6 +51,35 @@ def test_a_distribution_number_by_number(counts, points, plain):
     elements, phi = drawn(counts, points), started(network)
     expected = plain_distribution(phi, elements, counts, **SMALL) + plain * cross_entropy(elements)
     torch.testing.assert_close(network(phi, elements), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_elements_of_two_kinds(smooth, dtype):
+    """The kind stands in the fourth place: none is zeros, ones are another loss, and each element has its own."""
+    network = LossNetwork("distribution", **SMALL, smooth=smooth)
+    counts, phi = [3, 6, 2, 6], started(network)
+    elements = drawn(counts, 6)
+    plain, zeros, ones, mixed = (
+        network(phi, replace(elements, kinds=kinds if kinds is None else torch.tensor(kinds).to(dtype)))
+        for kinds in (None, [0] * 4, [1] * 4, [0, 1, 1, 0])
+    )
+    assert torch.equal(zeros, plain)
+    assert bool(((ones - zeros).abs() > 1e-4).all())
+    assert torch.equal(mixed, torch.where(torch.tensor([True, False, False, True]), zeros, ones))
+    if not smooth:
+        expected = plain_distribution(phi, replace(elements, kinds=torch.tensor([0, 1, 1, 0])), counts, **SMALL)
+        torch.testing.assert_close(mixed, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_true_class_of_either_kind_costs_nothing(smooth):
+    """An element with one class has no rival, so that what is left is the true class's row."""
+    network = LossNetwork("distribution", smooth=smooth)
+    alone = of_distribution(as_head(torch.ones(2, 3, dtype=torch.float64), [1, 1]), torch.tensor([0, 0]))
+    found = network(started(network), replace(alone, kinds=torch.tensor([0, 1])))
+    assert found.abs().max().item() < 1e-12
+    assert smooth or found.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("plain", [0.0, 0.5])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_runs import assert_same_weights
 from toy_student import ToyStudent
-from toy_taught import network_fit, same_teachers
+from toy_taught import network_fit, replaying, same_teachers
 
 from aes_dynloss.training.loop import CHECKPOINT, METRICS
 
@@ -35,20 +35,6 @@ class Counting(ToyStudent):
             self.passes += 1
             self.running.mul_(0.9).add_(0.1 * self.lower.weight.detach().sum())
         return super().forward(x)
-
-
-def replaying(history, total):
-    """A policy that answers in every step what its window's second run had."""
-
-    class Replaying:
-        def __init__(self, teacher):
-            pass
-
-        def coefficients(self, state):
-            step = round(state.progress * total)
-            return next(phi for progress, phi in history if round(progress * total) > step)
-
-    return Replaying
 
 
 VARIANTS = {

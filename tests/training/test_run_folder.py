@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from aes_dynloss.configfile import read_mapping
-from aes_dynloss.errors import ConfigError
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.training.run_folder import run_folder, write_json, write_text
 
 CONFIG = {"data": {"path": "essays.csv", "ids": ["007", "1e5", "no"]}, "training": {"epochs": 3, "rate": 1e-5}}
@@ -196,3 +196,16 @@ def test_texts_for_which_there_is_no_folder(tmp_path):
 def test_json_holds_finite_numbers(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "report.json", {"a": float("nan")})
+
+
+@pytest.mark.parametrize("made", [None, "metrics.jsonl", "model"])
+def test_what_fails_before_it_has_made_anything_is_no_run(accelerator, tmp_path, made):
+    def fail() -> None:
+        with run_folder(accelerator, tmp_path / "run", CONFIG, PRODUCTS):
+            if made is not None:
+                (tmp_path / "run" / made).write_text("begun")
+            raise DataError("There is no such file.")
+
+    with pytest.raises(DataError):
+        fail()
+    assert (tmp_path / "run" / "config.yaml").exists() == (made is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -85,3 +87,33 @@ class ToyExamples:
             groups=torch.from_numpy(self.groups[rows]),
             index=torch.from_numpy(rows),
         )
+
+
+class NormedStudent(ToyStudent):
+    """With batch norm between its layers."""
+
+    def __init__(self, **how) -> None:
+        super().__init__(**how)
+        self.norm = nn.BatchNorm1d(self.lower.out_features, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(self.norm(torch.tanh(self.lower(x))))
+        return self.head(self.dropout(torch.tanh(self.upper(hidden))))
+
+    def parameter_stack(self) -> list[list[tuple[str, nn.Parameter]]]:
+        lower, *others = super().parameter_stack()
+        return [lower + list(self.norm.named_parameters("norm")), *others]
+
+    @property
+    def statistics(self) -> tuple[int, list[float]]:
+        """How often batch norm's statistics were moved, and the means."""
+        return int(self.norm.num_batches_tracked), self.norm.running_mean.tolist()
+
+
+class VariedExamples(ToyExamples):
+    """A table that varies its vectors anew in every batch, out of torch's generator."""
+
+    def batch(self, rows) -> Batch:
+        plain = super().batch(rows)
+        x = plain.inputs["x"]
+        return replace(plain, inputs={"x": x + 0.3 * torch.randn(x.shape, dtype=torch.float64)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from toy_runs import Outcome, settings
 from toy_student import CLASSES, ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, settled
+from aes_dynloss.teaching.state import StudentState
 from aes_dynloss.teaching.teachers.attention import AttentionTeacher
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
@@ -88,7 +89,7 @@ def teach(
     student: ToyStudent | None = None,
     teacher: DoubleTeacher | None = None,
     dlf: Mapping[str, Any] = {},
-    number: int = 37,
+    train: ToyExamples | None = None,
     resume: bool = False,
     before_measure: Callable[[], None] = lambda: None,
     change: Callable[[Episodes], None] = lambda _: None,
@@ -102,7 +103,7 @@ def teach(
     config = DlfConfig.model_validate({"kind": "dlf", "episodes": 2, **dlf})
     folder.mkdir(parents=True, exist_ok=True)
     episodes = Episodes(
-        accelerator, student, SPECS[loss].build(), teacher, ToyExamples(number), ToyExamples(13, seed=2),
+        accelerator, student, SPECS[loss].build(), teacher, train or ToyExamples(37), ToyExamples(13, seed=2),
         settled(config.measure), config, training,
     )  # fmt: skip
     change(episodes)
@@ -133,7 +134,7 @@ def network_fit(
     form: Any = "scores",
     student: ToyStudent | None = None,
     dln: Mapping[str, Any] = {},
-    number: int = 37,
+    train: ToyExamples | None = None,
     resume: bool = False,
     before_measure: Callable[[], None] = lambda: None,
     policy: Callable[[LossNetworkTeacher], Any] = lambda teacher: teacher,
@@ -143,7 +144,7 @@ def network_fit(
     """Train a toy student under a loss network whose teacher learns; all in float64."""
     training = settings(**changed)
     accelerator = build_accelerator(training)
-    student, train = student or ToyStudent(), ToyExamples(number)
+    student, train = student or ToyStudent(), train or ToyExamples(37)
     config = DlnConfig.model_validate({"kind": "dln", **DLN, **dln})
     spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain, smooth=config.smooth)
     loss = spec.build()
@@ -171,3 +172,22 @@ def same_teachers(one: torch.nn.Module, other: torch.nn.Module, tolerance: float
     """Fail unless both have the same weights, to the bit or within an absolute tolerance."""
     for (name, found), expected in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def replaying(history: Sequence[tuple[float, Tensor]], total: int) -> Callable[[Any], Any]:
+    """A policy that answers in every step what its window's second run had.
+
+    Args:
+        history: Of the update, without its start.
+        total: Steps of the run.
+    """
+
+    class Replaying:
+        def __init__(self, teacher: Any) -> None:
+            pass
+
+        def coefficients(self, state: StudentState) -> Tensor:
+            step = round(state.progress * total)
+            return next(phi for progress, phi in history if round(progress * total) > step)
+
+    return Replaying

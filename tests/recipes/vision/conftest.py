@@ -13,6 +13,8 @@ from small_boxes import FOLDER, MODULES, small_rows, write_rows
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The detection recipe's modules by name; one thread, so that sums are always in the same order."""
+    for extra in ("torchvision", "pycocotools"):
+        pytest.importorskip(extra)
     monkeypatch.syspath_prepend(str(FOLDER))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

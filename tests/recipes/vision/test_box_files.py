@@ -91,7 +91,7 @@ def _without(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
 
 
 FAULTS = {
-    "column": (lambda rows: _without(rows, "boxes"), r"bad\.parquet has no column boxes; expected image, split"),
+    "column": (lambda rows: _without(rows, "boxes"), r"bad\.parquet has the columns .*, and boxes is not among them"),
     "split": (changed(2, split="dev"), r"Row 3 of .*bad\.parquet \(i2\): split is 'dev', expected one of train, val"),
     "count": (changed(1, labels=["dark"]), r"Row 2 of .*: 2 boxes and 1 labels, expected as many"),
     "outside": (changed(0, boxes=[[70, 0, 90, 9]]), r"Row 1 .* box \[70\.0, .*\] lies outside the image of 64 x 48"),

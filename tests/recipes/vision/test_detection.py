@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_boxes import FOLDER, SHORT, built, configured, small_rows, write_rows
+from small_boxes import FOLDER, SHORT, configured, small_rows, write_rows
 
 from aes_dynloss import ConfigError
 from aes_dynloss.configfile import read_mapping, validate
@@ -65,10 +65,10 @@ def test_recipes_are_configurations(recipe: Any, name: str) -> None:
     assert config.teacher is None
 
 
-def test_a_teacher_with_fewer_bins_than_columns(recipe: Any, source: Path) -> None:
+def test_a_teacher_with_fewer_bins_than_columns(recipe: Any, source: Path, tmp_path: Path) -> None:
     teacher = {"kind": "dlf", "bins": 3, "measure": "expected_error"}
-    with pytest.raises(ConfigError, match=r"teacher\.bins is 3, expected at least 4: 2 classes, none and object\."):
-        built(recipe, configured(recipe, source, teacher=teacher))
+    with pytest.raises(ConfigError, match=r"teacher\.bins is 3, expected at least 4, one for each class"):
+        recipe.vision_run.run(recipe.detection.build, configured(recipe, source, teacher=teacher), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

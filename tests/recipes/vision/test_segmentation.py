@@ -28,6 +28,8 @@ from small_masks import (
 )
 from torch.nn import functional
 
+from aes_dynloss import ConfigError
+
 LOSSES = [1.122011, 1.087070]
 
 
@@ -147,12 +149,17 @@ def test_pictures_show_void_as_it_is() -> None:
         ({"data": {"classes": ["sea", "sea"]}}, "classes: 'sea' stands twice"),
         ({"model": {"pretrained": True}}, "pretrained is for the backbone resnet18"),
         ({"model": {"pretrained": True, "backbone": "resnet18", "weights": "a"}}, "pretrained and weights exclude"),
-        ({"teacher": {"kind": "dlf", "bins": 2, "measure": "cross_entropy"}}, "teacher.bins is 2, expected at least 3"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(source: Path, sections: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         configured(source, **sections)
+
+
+def test_a_teacher_with_fewer_bins_than_classes_is_refused(source: Path, tmp_path: Path) -> None:
+    teacher = {"kind": "dlf", "bins": 2, "measure": "cross_entropy"}
+    with pytest.raises(ConfigError, match=r"teacher\.bins is 2, expected at least 3, one for each class"):
+        done(source, tmp_path / "run", teacher=teacher)
 
 
 def test_the_command_answers_bad_input_with_one_message(tmp_path: Path) -> None:
