@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from toy_student import ToyStudent
+from toy_student import ToyExamples, ToyStudent
 from toy_taught import network_fit, teach
 
 from aes_dynloss.training.processes import AccelerateProcesses
@@ -23,7 +23,7 @@ EPISODES: dict[str, dict[str, Any]] = {
     "with stde": {"loss": "with stde", "evaluations": 2, "log_every": 3},
     "with stde, accumulated": {"loss": "with stde", "micro_batch_size": 2, "dlf": {"episodes": 2, "steps": 5}},
     "bilinear": {"loss": "bilinear", "optimizer": "sgd", "momentum": 0.8, "dlf": {"episodes": 2, "steps": 6}},
-    "with a filler": {"loss": "with stde", "batch_size": 2, "number": 5},
+    "with a filler": {"loss": "with stde", "batch_size": 2, "train": ToyExamples(5)},
     "an elementwise measure": {"loss": "mixture", "dlf": {"episodes": 2, "steps": 5, "measure": "mse"}},
     "graphs": {"loss": "mixture", "dlf": {"episodes": 2, "steps": 5, "hypergradient": {"graph_budget": 1}}},
 }
@@ -32,7 +32,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "distribution": {"form": "distribution", "epochs": 1},
     "accumulated": {"micro_batch_size": 2, "epochs": 1, "evaluations": 2},
     "momentum": {"optimizer": "sgd", "momentum": 0.5, "epochs": 1},
-    "with a filler": {"batch_size": 2, "number": 5},
+    "with a filler": {"batch_size": 2, "train": ToyExamples(5)},
     "kept gradients": {"epochs": 1, "dln": {"smooth": True, "hypergradient": CENTRAL}},
 }
 
