@@ -144,4 +144,9 @@ class LossNetwork:
         ones = torch.ones_like(signals)
         kinds = 0 * ones if elements.kinds is None else elements.kinds.to(ones)[:, None].expand_as(ones)
         rows = torch.stack([true, signals, ones, kinds], dim=-1) * rival[:, :, None]
-        return self.network(coefficients, rows).sum(1) / count.squeeze(1)
+        if elements.weights is None:
+            costs = self.network(coefficients, rows)
+        else:  # Elements are many then, and of most pairs it is known that they cost nothing.
+            places = torch.nonzero(rival & (elements.weights.reshape(-1) > 0)[:, None], as_tuple=True)
+            costs = torch.zeros_like(signals).index_put(places, self.network(coefficients, rows[places]))
+        return costs.sum(1) / count.squeeze(1)

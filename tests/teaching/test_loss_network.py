@@ -246,3 +246,28 @@ def test_a_smooth_network_has_no_kink_and_costs_nothing_at_zero():
     assert bend.abs().max().item() > 1e-2
     (slope,) = torch.autograd.grad(kinked.network(phi, rows).sum(), values)
     assert slope.diff().abs().max().item() > 0.1 * slope.abs().max().item()
+
+
+def test_pairs_that_count_nothing_are_left_out():
+    """With weights an element's loss is what it is without, but 0 where its weight is: D_phi does not see those."""
+    network = LossNetwork("distribution", **SMALL)
+    phi = started(network)
+    elements = replace(random_elements(6), kinds=torch.tensor([0, 1, 0, 1, 0, 1]))
+    logits = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    weights = torch.tensor([[0.5, 0.0, 1.0], [2.0, 0.0, 0.25]])
+    seen = []
+
+    def spied(coefficients, rows):
+        seen.append(rows.shape[0])
+        return LossNetwork.network(network, coefficients, rows)
+
+    whole = network(phi, replace(elements, log_probs=logits.log_softmax(1)))
+    network.network = spied
+    part = network(phi, replace(elements, log_probs=logits.log_softmax(1), weights=weights))
+    assert seen == [4 * 2]  # four elements count, each with two rivals
+    counts = weights.reshape(-1) > 0
+    torch.testing.assert_close(part, torch.where(counts, whole, 0.0))
+    slopes = [torch.autograd.grad(loss[counts].square().sum(), logits, create_graph=True)[0] for loss in (whole, part)]
+    torch.testing.assert_close(*slopes)
+    bends = [torch.autograd.grad(slope.square().sum(), logits)[0] for slope in slopes]
+    torch.testing.assert_close(*bends)
