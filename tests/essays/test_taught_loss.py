@@ -189,14 +189,30 @@ def refused(run_yaml, folder, *words):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("dlf, regression", ["model.head=softmax"], "steers scorers with model.head regression, here it is softmax"),
-        ("dlf, softmax", [], "steers scorers with model.head softmax or ordinal, here it is regression"),
-        ("dln, regression", ["model.head=ordinal"], "steers scorers with model.head regression, here it is ordinal"),
-        ("dln, softmax", [], "steers scorers with model.head softmax or ordinal, here it is regression"),
+        (
+            "dlf, regression",
+            ["model.head=softmax"],
+            "answer scores (model.head regression), this one answers a distribution (model.head softmax or ordinal)",
+        ),
+        (
+            "dlf, softmax",
+            [],
+            "answer a distribution (model.head softmax or ordinal), this one answers scores (model.head regression)",
+        ),
+        (
+            "dln, regression",
+            ["model.head=ordinal"],
+            "answer scores (model.head regression), this one answers a distribution (model.head softmax or ordinal)",
+        ),
+        (
+            "dln, softmax",
+            [],
+            "answer a distribution (model.head softmax or ordinal), this one answers scores (model.head regression)",
+        ),
         (
             "dlf, softmax",
             ["model.head=ordinal", "data.keep_prompts=[river]"],
-            "that teacher knows 6 score points, this scorer has 5. Use it with prompts of the same range.",
+            "that teacher knows 6 score points or classes, this student has 5. Use it with students of the same.",
         ),
     ],
 )
