@@ -35,7 +35,8 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     cpu = config.device == "cpu"
     has_bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
-    # Buffers are constants or local statistics here; sending them with every forward pass would only cost.
+    # Buffers are constants, or local statistics on which `fit` makes processes agree where it measures; sending them
+    # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
         cpu=cpu,

@@ -26,6 +26,7 @@ from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
 from aes_dynloss.training.checkpoint import read_checkpoint, write_checkpoint
 from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.gathering import agree_on_buffers
 from aes_dynloss.training.lesson import Lesson
 from aes_dynloss.training.plans import step_plan
 from aes_dynloss.training.run_log import RunLog
@@ -180,6 +181,7 @@ class Episodes:
     def _measured(self, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The dev measures now; a student that has run away is told as such, not by what it does to them."""
         _check_finite("norm of the student's weights", self._lesson.live.weights().norm())
+        agree_on_buffers(self._accelerator, self._lesson.live.module)
         return dict(measure())
 
     def _line(self, number: int, episode: _Episode) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Bringing rows together from all processes."""
+"""Bringing rows, and buffers, together from all processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn import Module
+
+
+@torch.no_grad()
+def agree_on_buffers(accelerator: Accelerator, module: Module) -> None:
+    """Make a module's buffers, such as batch norm's statistics, their mean over processes, which each has of its own.
+
+    Before the student is measured and saved: else each process would measure another one.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                buffer.data.copy_(accelerator.reduce(buffer.data.clone(), "mean"))
 
 
 def gather_rows(

@@ -30,6 +30,7 @@ from aes_dynloss.training.batching import Examples, steps_left, total_steps
 from aes_dynloss.training.checkpoint import load_trained_state
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.effective_batch import StepRecord, backward
+from aes_dynloss.training.gathering import agree_on_buffers
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
 from aes_dynloss.training.plans import step_plan
 from aes_dynloss.training.run_log import RunLog
@@ -143,13 +144,11 @@ def fit(
     kept = run.restore(accelerator, folder / CHECKPOINT) if resume and (folder / CHECKPOINT).exists() else 0
     tracker = accelerator.log if config.trackers else None
     log = RunLog(folder / METRICS if accelerator.is_main_process else None, keep=kept, tracker=tracker)
-    patience = config.patience or math.inf
     unread: list[Unread] = []
-
     hidden = not accelerator.is_main_process
     with log, tqdm(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
         for step in steps_left(train, config, taken=run.tracker.step):
-            if run.since_best >= patience:
+            if run.since_best >= (config.patience or math.inf):
                 break
             # 1. The policy looks at the student and answers the loss's coefficients.
             state = run.tracker.state()
@@ -179,6 +178,7 @@ def fit(
                 _read(unread, log, run.tracker)
             # 6. At times the student is measured on dev, the best weights are kept, and the run is saved.
             if step.measured:
+                agree_on_buffers(accelerator, module)
                 with average.in_place() if average is not None else nullcontext():
                     measured = dict(measure())
                     _check_finite(run.tracker.step, {select_by: measured[select_by]})

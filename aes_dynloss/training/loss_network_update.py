@@ -21,6 +21,7 @@ from aes_dynloss.teaching.unrolling.storage import keep
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.gathering import agree_on_buffers
 from aes_dynloss.training.lesson import Lesson
 from aes_dynloss.training.loss_history import MOST_PLACES, History, thinned
 from aes_dynloss.training.optimizer_points import read_point, write_point
@@ -97,7 +98,9 @@ class LossNetworkUpdate:
         )
         write_point(self._lesson.live, optimizer, self._training, done.end)
         self._lesson.live.put_buffers(done.buffers)
-        self._buffers = done.buffers
+        if last:  # as `fit` does before it measures, and the next window starts from there
+            agree_on_buffers(self._lesson.accelerator, self._lesson.live.module)
+        self._buffers = self._lesson.live.buffers()
         self._steps += len(self._taken)
         self._taken = []
         self.history.append((self._steps / self._total, self._teacher.phi.cpu()))

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from aes_dynloss import ShapeError
+
 
 class BatchNorm(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d``, with second derivatives written out.
@@ -21,9 +23,18 @@ class BatchNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same; in evaluation the running statistics are used."""
+        """(B, C, H, W) to the same; in evaluation the running statistics are used.
+
+        Raises:
+            ShapeError: There is a single number a channel to learn from.
+        """
         if not self.training or self.momentum is None or self.running_mean is None or self.running_var is None:
             return super().forward(x)
+        if x.numel() == x.shape[1]:
+            raise ShapeError(
+                f"Batch norm learns from more than one number a channel, found {tuple(x.shape)}. Take more images in a "
+                "forward pass, or larger ones."
+            )
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         running = self.running_mean, self.running_var

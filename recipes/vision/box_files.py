@@ -64,7 +64,7 @@ def read_parquet(path: Path) -> dict[str, list[BoxedImage]]:
     parts: dict[str, list[BoxedImage]] = {name: [] for name in SPLITS}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"Row {number} of {path}" + (f" ({row['id']})" if "id" in row else "")
-        if row["split"] not in parts:
+        if not isinstance(row["split"], str) or row["split"] not in parts:
             raise DataError(f"{where}: split is {row['split']!r}, expected one of {', '.join(SPLITS)}. Mend the row.")
         parts[row["split"]].append(_checked(where, row["image"], row))
     return parts
@@ -125,10 +125,10 @@ def _checked(where: str, image: bytes | Path, values: Mapping[str, Any]) -> Boxe
         raise DataError(f"{where}: labels should be words or whole numbers, found {labels}. Mend the row.")
     if len(boxes) != len(labels):
         raise DataError(f"{where}: {len(boxes)} boxes and {len(labels)} labels, expected as many. Mend the row.")
-    if image is None or not (width > 0 and height > 0):
+    if image is None or not (0 < width < np.inf and 0 < height < np.inf):
         raise DataError(f"{where}: expected an image with width and height above 0, found {width} x {height}.")
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    inside = (low <= [width, height]).all(1) & (high >= 0).all(1)
+    inside = (low <= [width, height]).all(1) & (high >= 0).all(1) & np.isfinite(boxes).all(1)
     if not inside.all():
         raise DataError(
             f"{where}: the box {boxes[~inside][0].tolist()} lies outside the image of {width:g} x {height:g}. Expected "

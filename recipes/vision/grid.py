@@ -10,7 +10,9 @@ mean and sd over seeds of a measure on test, and the difference from the first a
 from __future__ import annotations
 
 import importlib
+import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from vision_run import CONFIG_NAMES, MANIFEST, REPORT, TEACHER, run
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
-from aes_dynloss.training.run_folder import BusyFolderError, write_json
+from aes_dynloss.training.run_folder import CONFIG, BusyFolderError, changed_keys, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 
@@ -59,26 +61,31 @@ class Cell:
     seed: int
     folder: Path
     overrides: list[str]
+    teacher: Path | None = None
 
 
 def cells_of(grid: GridConfig, folder: Path) -> list[Cell]:
     """All runs, seed by seed, a teacher before those that it steers.
 
     Raises:
-        ConfigError: A teacher's arm does not stand before its own.
+        ConfigError: A teacher's arm does not stand before its own, or an arm's name cannot be a folder's.
     """
+    odd = [name for name in grid.arms if not re.fullmatch(r"[\w.-]+", name) or name.startswith(".")]
+    if odd:
+        raise ConfigError(f"arms: {odd[0]!r} cannot be a folder; use letters, numbers, _, - and dots inside.")
     cells, known = [], list(grid.arms)
     for seed in range(grid.seeds):
         for number, (name, arm) in enumerate(grid.arms.items()):
-            given = [*grid.sets, *arm.sets, f"training.seed={seed}"]
+            given, teacher = [*grid.sets, *arm.sets, f"training.seed={seed}"], None
             if arm.teacher_of is not None:
                 if arm.teacher_of not in known[:number]:
                     raise ConfigError(
                         f"arms.{name}.teacher_of: expected an arm before it ({', '.join(known[:number]) or 'none'}), "
                         f"found {arm.teacher_of}."
                     )
-                given.append(f"teacher={{from: '{folder / arm.teacher_of / f'seed_{seed}' / TEACHER}'}}")
-            cells.append(Cell(name, seed, folder / name / f"seed_{seed}", given))
+                teacher = folder / arm.teacher_of / f"seed_{seed}"
+                given.append("teacher=" + json.dumps({"from": str(teacher / TEACHER)}))
+            cells.append(Cell(name, seed, folder / name / f"seed_{seed}", given, teacher))
     return cells
 
 
@@ -87,16 +94,56 @@ def run_cells(grid: GridConfig, cells: list[Cell]) -> bool:
     task = importlib.import_module(grid.task)
     config_class, build = getattr(task, CONFIG_NAMES[grid.task]), task.build
     base = read_mapping(HERE / grid.recipe)
+    configs = {
+        cell.folder: validate(config_class, apply_overrides(base, cell.overrides), f"{cell.arm}, seed {cell.seed}")
+        for cell in cells
+    }
+    for folder, config in configs.items():
+        check_settings(folder, config)
     for cell in cells:
         if (cell.folder / REPORT).exists():
             continue
-        config = validate(config_class, apply_overrides(base, cell.overrides), f"{cell.arm}, seed {cell.seed}")
+        if cell.teacher is not None and not (cell.teacher / REPORT).exists():
+            logger.info("%s, seed %d waits for its teacher, which another process makes.", cell.arm, cell.seed)
+            continue
+        config = configs[cell.folder]
         logger.info("%s, seed %d", cell.arm, cell.seed)
         try:
-            run(build, config, cell.folder, resume=(cell.folder / "config.yaml").exists())
+            run(build, config, cell.folder, resume=(cell.folder / CONFIG).exists())
         except BusyFolderError:
             logger.info("Another process makes it.")
+        else:
+            check_measure(grid, read_mapping(cell.folder / REPORT))
     return all((cell.folder / REPORT).exists() for cell in cells)
+
+
+def check_settings(folder: Path, config: ConfigModel) -> None:
+    """Refuse to take a run with other settings for one of this grid.
+
+    Raises:
+        ConfigError: There is such a run.
+    """
+    if (folder / CONFIG).exists():
+        differing = list(changed_keys(read_mapping(folder / CONFIG), config.model_dump(mode="json")).values())
+        if differing:
+            raise ConfigError(
+                f"{folder} was made with other settings: {'; '.join(differing[:5])}. Choose another --output-dir, or "
+                "remove that folder."
+            )
+
+
+def check_measure(grid: GridConfig, report: Mapping[str, Any]) -> None:
+    """See after the first run, not after the last, whether there is what is to be compared.
+
+    Raises:
+        ConfigError: The runs do not measure that.
+    """
+    known = report[grid.measured_on]
+    if grid.measure not in known:
+        raise ConfigError(
+            f"measure: on {grid.measured_on} these runs measure {', '.join(known)}, and not {grid.measure}. Take one "
+            "of those; the runs that are there are kept."
+        )
 
 
 def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
@@ -139,8 +186,9 @@ def table(found: Mapping[str, Any]) -> str:
     for arm, values in found["arms"].items():
         beside = values["beside_control"]
         difference = _words(beside, "se", "+") if beside else ""
-        minutes = mean(values["seconds"]) / 60
-        lines.append(f"| {arm} | {_words(values[measure], 'sd')} | {difference} | {minutes:.1f} |")
+        known = [seconds for seconds in values["seconds"] if seconds is not None]
+        minutes = f"{mean(known) / 60:.1f}" if known else ""
+        lines.append(f"| {arm} | {_words(values[measure], 'sd')} | {difference} | {minutes} |")
     return "\n".join(lines)
 
 

@@ -171,12 +171,15 @@ def read_masks(config: MaskDataConfig, device: torch.device) -> dict[str, Masks]
         images = torch.from_numpy(np.stack([image for image, _ in read])).permute(0, 3, 1, 2).contiguous()
         masks = torch.from_numpy(np.stack([mask for _, mask in read]))
         tables[split] = Masks(images.to(device), masks.to(device), config.pixels)
-        _check_labelled(masks, 2 if split == "train" else 1, f"{source}, {split}")
+        _check_labelled(masks, 1, f"{source}, {split}")
     train = tables["train"]
     parts = {
         name: replace(train, images=train.images[rows], masks=train.masks[rows], drawn=True)
         for name, rows in _divided([pair.name for pair in found["train"]], config).items()
     }
+    for name, part in parts.items():
+        if len(part):
+            _check_labelled(part.masks, 2 if name == "train" else 1, f"{source}, {name}")
     parts["train"] = replace(parts["train"], flip=config.flip, zoom=config.zoom)
     return {**parts, "dev": tables["val"], "test": tables["test"]}
 

@@ -63,7 +63,7 @@ def _of_parquet(path: Path) -> dict[str, list[Pair]]:
     found: dict[str, list[Pair]] = {split: [] for split in SPLITS}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"Row {number} of {path} ({row['id']})"
-        if row["split"] not in found:
+        if not isinstance(row["split"], str) or row["split"] not in found:
             raise DataError(f"{where}: split is {row['split']!r}, expected {', '.join(SPLITS)}. Mend the row.")
         found[row["split"]].append(Pair(str(row["id"]), where, row["image"], row["mask"]))
     empty = [split for split, pairs in found.items() if not pairs]

@@ -12,6 +12,9 @@ from pyarrow import parquet
 
 from aes_dynloss import DataError
 
+# Damaged files make PIL raise all of these.
+_FAULTS = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
+
 
 def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pyarrow.Table:
     """Columns of a parquet file.
@@ -56,6 +59,6 @@ def opened(content: object, what: str, where: str) -> Image.Image:
         image.load()
     except UnidentifiedImageError:
         raise DataError(f"{where}: the {what} cannot be read: its format is not known. Mend or remove it.") from None
-    except (OSError, SyntaxError, TypeError, ValueError) as error:  # damaged files make PIL raise all of these
+    except _FAULTS as error:
         raise DataError(f"{where}: the {what} cannot be read: {error}. Mend or remove it.") from None
     return image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 import time
@@ -65,7 +64,8 @@ class VisionConfig(ConfigModel):
     def _usual_measure(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a configuration holds
         """A teacher of classes lowers what its paper lowers; the core's own default is for scores."""
         teacher = values.get("teacher") if isinstance(values, dict) else None
-        usual = _USUAL_MEASURES.get(teacher.get("kind")) if isinstance(teacher, dict) else None
+        kind = teacher.get("kind") if isinstance(teacher, dict) else None
+        usual = _USUAL_MEASURES.get(kind) if isinstance(kind, str) else None
         if usual is None or "measure" in teacher:
             return values
         return {**values, "teacher": {**teacher, "measure": usual}}
@@ -81,6 +81,10 @@ class VisionConfig(ConfigModel):
                     f"{what}: {wrong[0]} is for scores, and these students answer classes; take one of "
                     f"{', '.join(OF_CLASSES)}"
                 )
+        if self.training.averaging is not None:
+            raise ValueError(
+                "training.averaging averages weights, not the statistics of batch norm that go with them; leave it out"
+            )
         if self.teacher is not None and "loss" in self.model_fields_set and self.loss != _DEFAULT_LOSS:
             raise ValueError("a teacher brings its own loss; leave the section loss out")
         return self
@@ -144,6 +148,7 @@ def _train_and_test(
     resume: bool,
 ) -> None:
     started = time.monotonic()
+    again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
     check_bins(config.teacher, task.classes)
     measure = partial(_measured, accelerator, task, config.measure_size)
     common = {"measure": measure, "select_by": task.select_by, "folder": folder, "resume": resume}
@@ -185,11 +190,12 @@ def _train_and_test(
             "best_step": result.best_step,
             "steps": result.steps,
             "weights": sum(parameter.numel() for parameter in task.student.as_module().parameters()),
-            "seconds": round(time.monotonic() - started, 1),
+            # Of a run that was stopped in between it is not known.
+            "seconds": None if again else round(time.monotonic() - started, 1),
         }
+        write_json(folder / REPORT, report)
         for name in (CHECKPOINT, TEACHING_CHECKPOINT):
             (folder / name).unlink(missing_ok=True)
-        write_json(folder / REPORT, report)
     accelerator.wait_for_everyone()
 
 
@@ -240,14 +246,6 @@ def start_from(module: Module, path: str | None) -> None:
         )
     module.load_state_dict(fitting, strict=False)
     logger.info("Weights from %s: %d of %d.", file, len(fitting), len(own))
-
-
-def digest(*tensors: Tensor) -> str:
-    """SHA-256 of some tensors, by which data can be told apart."""
-    whole = hashlib.sha256()
-    for tensor in tensors:
-        whole.update(tensor.cpu().contiguous().numpy().tobytes())
-    return whole.hexdigest()
 
 
 def command(name: str, config: type[VisionConfig], build: Build) -> None:

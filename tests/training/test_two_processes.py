@@ -71,3 +71,10 @@ def test_errors_reach_both(found):
         assert "After step 3 the loss is nan" in nan or "After step 1 the loss is nan" in nan
         assert (new, resumed, forced) == ("none", "none", "none")
         assert "already holds a run (config.yaml)" in again
+
+
+def test_processes_end_with_the_same_statistics_of_batch_norm(found):
+    """Each has statistics of its own share; measured and saved is one network."""
+    mine, others = found["normed"]
+    assert any("running_var" in name for name in mine)
+    assert_same_weights(mine, others)

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from toy_runs import EVERYTHING, MIXTURE, Outcome, toy_fit
-from toy_student import ToyExamples, ToyStudent
+from toy_student import NormedStudent, ToyExamples, ToyStudent
 
 from aes_dynloss.errors import AesDynlossError
 from aes_dynloss.training.prediction import predict
@@ -97,6 +97,7 @@ def main(folder: Path) -> None:
     entered = [
         error_of(lambda h=how: enter(accelerator, inner, **h)) for how in ({}, {}, {"resume": True}, {"force": True})
     ]
+    found["normed"] = gather_object([toy_fit(folder / "normed", student=NormedStudent()).weights])
     found["errors"] = gather_object([(nan, entered)])
     if accelerator.is_main_process:
         torch.save(found, folder / "found.pt")

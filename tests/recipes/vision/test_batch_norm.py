@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from aes_dynloss import ShapeError
+
 VISION = Path(__file__).parents[3] / "recipes/vision"
 
 
@@ -64,3 +66,8 @@ def test_second_derivatives_are_torch_s_in_other_precisions(layers, precision):
     for mine, other in zip(*found, strict=True):
         assert mine.dtype == other.dtype
         torch.testing.assert_close(mine, other, **near)
+
+
+def test_a_single_number_a_channel_is_refused(layers):
+    with pytest.raises(ShapeError, match=r"more than one number a channel, found \(1, 3, 1, 1\)"):
+        layers[0](torch.zeros(1, 3, 1, 1, dtype=torch.float64))

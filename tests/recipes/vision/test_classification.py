@@ -195,6 +195,8 @@ REFUSED = {
         ["teacher.kind=dlf", "teacher.measure=one_minus_qwk"],
         "teacher.measure: one_minus_qwk is for scores",
     ),
+    "kind is no word": (["teacher={kind: [dlf]}"], "teacher"),
+    "averaging": (["training.averaging=0.9"], "training.averaging averages weights, not the statistics of batch norm"),
     "teacher and loss": ([*TEACHERS["dlf"], "loss.terms={focal: 1.0}"], "a teacher brings its own loss"),
     "no teacher_dev": (
         [*SHORT, *TEACHERS["dln"], "data.teacher_dev_fraction=0"],

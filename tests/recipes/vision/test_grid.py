@@ -107,9 +107,41 @@ def test_a_folder_in_which_another_process_works_is_left_to_it(tmp_path):
     assert not (tmp_path / "runs/results.json").exists()
 
 
+def test_an_arm_waits_for_its_teacher(tmp_path):
+    from filelock import FileLock
+
+    arms = {"taught": {"sets": [TEACHER]}, "deeper": {"teacher_of": "taught"}}
+    path = write_grid(tmp_path, arms=arms, seeds=1)
+    busy = tmp_path / "runs/taught/seed_0"
+    busy.mkdir(parents=True)
+    with FileLock(busy / ".lock"):
+        outcome = recipe("grid.py", path, "-o", tmp_path / "runs")
+    assert outcome.code == 0, outcome.err
+    assert not (tmp_path / "runs/deeper").exists()
+    assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
+    assert (tmp_path / "runs/results.json").exists()
+
+
+def test_runs_with_other_settings_are_not_taken_for_the_grid_s(tmp_path):
+    path = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=1)
+    assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
+    outcome = recipe("grid.py", path, "sets=[training.epochs=2]", "-o", tmp_path / "runs")
+    assert outcome.code == 2
+    assert "was made with other settings: " in outcome.error
+    assert "training.epochs was 1, now 2" in outcome.error
+
+
+def test_a_measure_that_there_is_not_is_told_after_the_first_run(tmp_path):
+    outcome = recipe("grid.py", write_grid(tmp_path, measure="acuracy"), "-o", tmp_path / "runs")
+    assert outcome.code == 2
+    assert "these runs measure accuracy, log_likelihood, and not acuracy" in outcome.error
+    assert len(list((tmp_path / "runs").glob("*/*/report.json"))) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"arms": {"../up": {}}}, "'../up' cannot be a folder"),
         ({"arms": {"b": {"teacher_of": "a"}, "a": {}}}, "arms.b.teacher_of: expected an arm before it"),
         ({"seeds": 0}, "seeds"),
         ({"task": "reading"}, "task"),
