@@ -142,10 +142,9 @@ def fit(
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
     run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, average)
     kept = run.restore(accelerator, folder / CHECKPOINT) if resume and (folder / CHECKPOINT).exists() else 0
-    tracker = accelerator.log if config.trackers else None
-    log = RunLog(folder / METRICS if accelerator.is_main_process else None, keep=kept, tracker=tracker)
-    unread: list[Unread] = []
     hidden = not accelerator.is_main_process
+    path, tracker = (None if hidden else folder / METRICS), (accelerator.log if config.trackers else None)
+    log, unread = RunLog(path, keep=kept, tracker=tracker), list[Unread]()
     with log, tqdm(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
         for step in steps_left(train, config, taken=run.tracker.step):
             if run.since_best >= (config.patience or math.inf):
