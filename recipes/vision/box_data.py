@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from anchors import AnchorGrid, match
 from box_files import BoxedImage, class_names, read_coco, read_parquet, without_empty_boxes
+from image_table import ImageTable
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
@@ -102,7 +103,7 @@ class BoxedImages:
 
 
 @dataclass(frozen=True)
-class BoxTable:
+class BoxTable(ImageTable):
     """A table of images, see :class:`aes_dynloss.training.batching.Examples`.
 
     Args:
@@ -114,16 +115,6 @@ class BoxTable:
     known: BoxedImages
     grid: AnchorGrid
     vary: Variation
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """All alike."""
-        return np.ones(len(self), dtype=np.int64)
-
-    @property
-    def sequences(self) -> NDArray[np.int64]:
-        """One each."""
-        return np.ones(len(self), dtype=np.int64)
 
     def __len__(self) -> int:
         """Number of images."""

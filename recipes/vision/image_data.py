@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from extras import needs
+from image_table import ImageTable
 from numpy.typing import NDArray
 from picture_files import opened, read_columns
 from pydantic import Field
@@ -40,7 +41,7 @@ class ImageDataConfig(ConfigModel):
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(ImageTable):
     """A table of images, see :class:`aes_dynloss.training.batching.Examples`.
 
     Args:
@@ -54,16 +55,6 @@ class Images:
     labels: Tensor
     padding: int = 0
     flip: bool = False
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """All alike."""
-        return np.ones(len(self), dtype=np.int64)
-
-    @property
-    def sequences(self) -> NDArray[np.int64]:
-        """One each."""
-        return np.ones(len(self), dtype=np.int64)
 
     def __len__(self) -> int:
         """Number of images."""

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from image_table import ImageTable
 from mask_files import Pair, find_pairs, open_pair
 from numpy.typing import NDArray
 from PIL import Image
@@ -77,7 +78,7 @@ class MaskDataConfig(ConfigModel):
 
 
 @dataclass(frozen=True)
-class Masks:
+class Masks(ImageTable):
     """A table of images and masks, see :class:`aes_dynloss.training.batching.Examples`.
 
     Args:
@@ -95,16 +96,6 @@ class Masks:
     drawn: bool = False
     flip: bool = False
     zoom: float = 1.0
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """All alike."""
-        return np.ones(len(self), dtype=np.int64)
-
-    @property
-    def sequences(self) -> NDArray[np.int64]:
-        """One each."""
-        return np.ones(len(self), dtype=np.int64)
 
     def __len__(self) -> int:
         """Number of images."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from extras import needs
+from backbones import light_layers, resnet18_layers
+from batch_norm import BatchNorm
+from image_table import pixel_moments
 from pydantic import Field, model_validator
-from residual_network import Block
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
 
-from aes_dynloss import ConfigError, Elements
+from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
 
 BINS = (1, 2, 3, 6)
@@ -98,18 +99,23 @@ class PyramidNetwork(nn.Module):
         super().__init__()
         self._classes = classes
         self._size = (images.shape[2], images.shape[3])
-        self.backbone, into = _light(config.width) if config.backbone == "light" else _resnet18(config.pretrained)
+        if config.backbone == "light":  # of 1/2, 1/4, 1/8 and 1/8 of the size
+            stages, into = [(config.width, 2), (2 * config.width, 2), (4 * config.width, 1)], 4 * config.width
+            layers = OrderedDict(light_layers(config.width, stages, blocks=2))
+        else:
+            layers, into = _dilated_resnet18(config.pretrained), 512
+        self.backbone = nn.Sequential(layers)
         pooling, hidden = PyramidPooling(into), into // 2
         self.head = nn.Sequential(
             pooling,
             nn.Conv2d(pooling.out, hidden, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(hidden),
+            BatchNorm(hidden),
             nn.ReLU(),
             nn.Dropout2d(config.dropout),
             nn.Conv2d(hidden, classes, 1),
         )
         nn.init.kaiming_normal_(self.head[1].weight, nonlinearity="relu")
-        mean, deviation = _moments(images)
+        mean, deviation = pixel_moments(images)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         counts = torch.bincount(masks[masks >= 0], minlength=classes)
@@ -157,51 +163,13 @@ class PyramidNetwork(nn.Module):
         return self
 
 
-def _light(width: int) -> tuple[nn.Sequential, int]:
-    """A stem and three stages of two residual blocks, at 1/2, 1/4, 1/8 and 1/8 of the size."""
-    stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    parts: OrderedDict[str, Module] = OrderedDict(stem=stem)
-    into = width
-    for number, stride in enumerate((2, 2, 1)):
-        out = width * 2**number
-        parts[f"stage{number + 1}"] = nn.Sequential(Block(into, out, stride), Block(out, out, 1))
-        into = out
-    backbone = nn.Sequential(parts)
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return backbone, into
-
-
-def _resnet18(pretrained: bool) -> tuple[nn.Sequential, int]:
-    """ResNet-18 without its classifier; its last two stages are dilated by 2 and 4 in place of their strides."""
-    try:
-        needs("torchvision")
-        from torchvision.models import ResNet18_Weights, resnet18
-    except ImportError as error:
-        raise ConfigError(f"model.backbone: resnet18 is torchvision's: {error}. Install torchvision.") from None
-    try:
-        network = resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"model.pretrained: torchvision cannot download ResNet-18's weights: {error}. Set model.weights to a file, "
-            "or model.pretrained=false."
-        ) from None
-    for stage, dilation in ((network.layer3, 2), (network.layer4, 4)):
-        for module in stage.modules():
+def _dilated_resnet18(pretrained: bool) -> OrderedDict[str, Module]:
+    """ResNet-18 whose last two stages are dilated by 2 and 4 in place of their strides."""
+    layers = OrderedDict(resnet18_layers(pretrained=pretrained))
+    for name, dilation in (("layer3", 2), ("layer4", 4)):
+        for module in layers[name].modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
                 if module.kernel_size == (3, 3):
                     module.dilation = module.padding = (dilation, dilation)
-    parts = OrderedDict((name, part) for name, part in network.named_children() if name not in ("avgpool", "fc"))
-    return nn.Sequential(parts), 512
-
-
-def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, (3, 1, 1), on [0, 1], by the counts of its 256 shades."""
-    counts = torch.stack([torch.bincount(shades.flatten(), minlength=256) for shades in images.unbind(1)])
-    shares = counts.double() / counts.sum(1, keepdim=True)
-    shades = torch.arange(256, device=images.device, dtype=torch.float64) / 255
-    mean = shares @ shades
-    deviation = (shares @ shades.square() - mean.square()).clamp(min=1e-6).sqrt()
-    return mean.float()[:, None, None], deviation.float()[:, None, None]
+    return layers

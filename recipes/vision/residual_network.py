@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from batch_norm import BatchNorm
+from image_table import pixel_moments
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
@@ -89,9 +90,9 @@ class ResidualNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        known = images.float().div(255)
-        self.register_buffer("mean", known.mean((0, 2, 3))[:, None, None])
-        self.register_buffer("deviation", known.std((0, 2, 3))[:, None, None].clamp(min=1e-3))
+        mean, deviation = pixel_moments(images)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
         shares = torch.bincount(labels, minlength=classes) / len(labels)
         # Not persistent: weights of other data must not bring their own.
         self.register_buffer("chance_error", 1.0 - shares.max(), persistent=False)

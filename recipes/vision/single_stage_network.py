@@ -7,14 +7,15 @@ from typing import Literal, Self
 
 import torch
 from anchors import AnchorGrid, Matched, anchor_sizes, decode, generalised_iou
+from backbones import light_layers, resnet18_layers
+from batch_norm import BatchNorm
 from box_data import BoxedImages
-from extras import needs
+from image_table import pixel_moments
 from pydantic import Field, model_validator
-from residual_network import Block
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
 
-from aes_dynloss import ConfigError, Elements
+from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
 
 # Log-probability of what an element cannot be: an anchor's class element an object, its objectness a class.
@@ -77,14 +78,14 @@ class SingleStageNetwork(nn.Module):
         self.classes = classes
         self._config = config
         self._size: tuple[int, int] = (known.images.shape[2], known.images.shape[3])
-        trunk, into = _light(config) if config.backbone == "light" else _resnet18(config)
+        trunk, into = _trunk(config)
         # Under their own names, so that a file of the trunk's weights fits as it is.
         for name, layer in trunk.items():
             self.add_module(name, layer)
         self._trunk = list(trunk)
         self.head = nn.Sequential(
             nn.Conv2d(into, into, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(into),
+            BatchNorm(into),
             nn.ReLU(),
             nn.Conv2d(into, config.anchors * (CLASSES + classes), 1),
         )
@@ -93,9 +94,10 @@ class SingleStageNetwork(nn.Module):
         boxes = known.boxes[real]
         self.register_buffer("sizes", anchor_sizes(boxes[:, 2:] - boxes[:, :2], config.anchors))
         self.register_buffer("priors", self.grid.priors(), persistent=False)
-        mean, deviation = _pixels(known.images) if config.backbone == "light" else map(torch.tensor, IMAGENET)
-        self.register_buffer("mean", mean[:, None, None])
-        self.register_buffer("deviation", deviation[:, None, None])
+        imagenet = (torch.tensor(moment)[:, None, None] for moment in IMAGENET)
+        mean, deviation = pixel_moments(known.images) if config.backbone == "light" else imagenet
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
         self.register_buffer("chance_error", self._chance(known.labels[real], len(known)), persistent=False)
 
     @property
@@ -173,45 +175,11 @@ class SingleStageNetwork(nn.Module):
         return (rare + 1) / (self._config.class_weight + 1 + background)
 
 
-def _light(config: SingleStageConfig) -> tuple[dict[str, Module], int]:
-    """A stem and stages, each of half the side and twice the channels, and how many channels come out."""
-    into = config.width
-    layers: dict[str, Module] = {
-        "stem": nn.Sequential(nn.Conv2d(3, into, 3, 2, 1, bias=False), nn.BatchNorm2d(into), nn.ReLU())
-    }
-    for number in range(1, config.stride.bit_length() - 1):
-        blocks = [Block(into, 2 * into, 2)] + [Block(2 * into, 2 * into, 1) for _ in range(config.blocks - 1)]
-        into *= 2
-        layers[f"stage{number}"] = nn.Sequential(*blocks)
-    for layer in layers.values():
-        for module in layer.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return layers, into
-
-
-def _resnet18(config: SingleStageConfig) -> tuple[dict[str, Module], int]:
-    needs("torchvision")
-    from torchvision.models import ResNet18_Weights, resnet18
-
-    try:
-        whole = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if config.pretrained else None)
-    except OSError as error:  # urllib's errors are such
-        raise ConfigError(
-            f"model.pretrained: torchvision cannot fetch resnet18's weights: {error}. Connect to the network, or name "
-            "a local .safetensors file in model.weights."
-        ) from None
-    names = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", *(["layer3"] if config.stride == 16 else [])]
-    return {name: getattr(whole, name) for name in names}, {8: 128, 16: 256}[config.stride]
-
-
-def _pixels(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel on [0, 1], (3,) each; by image, since all at once would need much memory."""
-    moments = torch.stack([_moments(image) for image in images]).mean(0)
-    mean = moments[0]
-    return mean, (moments[1] - mean.square()).clamp(min=1e-6).sqrt()
-
-
-def _moments(image: Tensor) -> Tensor:
-    values = image.double().div(255).flatten(1)
-    return torch.stack([values.mean(1), values.square().mean(1)]).float()
+def _trunk(config: SingleStageConfig) -> tuple[dict[str, Module], int]:
+    """Layers that halve the size down to the grid's, and how many channels come out."""
+    if config.backbone == "light":
+        stages = [(config.width * 2**number, 2) for number in range(1, config.stride.bit_length() - 1)]
+        return light_layers(config.width, stages, config.blocks), stages[-1][0]
+    layers = resnet18_layers(pretrained=config.pretrained)
+    above = ["layer3", "layer4"] if config.stride == 8 else ["layer4"]
+    return {name: layer for name, layer in layers.items() if name not in above}, {8: 128, 16: 256}[config.stride]

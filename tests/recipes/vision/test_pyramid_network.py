@@ -138,7 +138,7 @@ def test_weights_that_cannot_be_had_are_refused(source: Path, monkeypatch: pytes
         raise URLError("no route")
 
     monkeypatch.setattr(models, "resnet18", unreachable)
-    with pytest.raises(ConfigError, match=r"model.pretrained: torchvision cannot download .*no route"):
+    with pytest.raises(ConfigError, match=r"model.pretrained: torchvision cannot fetch .*no route"):
         student_of(source, {"backbone": "resnet18", "pretrained": True})
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ConfigError, match=r"model.backbone: resnet18 is torchvision's.*Install torchvision"):
