@@ -27,6 +27,8 @@ from vision_run import CONFIG_NAMES, MANIFEST, REPORT, TEACHER, run
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
+from aes_dynloss.training.episodes import TEACHING_LOG
+from aes_dynloss.training.loop import METRICS
 from aes_dynloss.training.run_folder import CONFIG, BusyFolderError, changed_keys, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
@@ -160,6 +162,7 @@ def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
             "teacher_of": settings.teacher_of,
             **{name: [report[name] for report in mine] for name in dict.fromkeys(("dev", part))},
             "seconds": [report["seconds"] for report in mine],
+            "teaching": [teaching(cell.folder) for cell in cells if cell.arm == arm],
             grid.measure: summary(values),
             "beside_control": summary(beside) if arm != control else None,
         }
@@ -168,6 +171,27 @@ def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
         "manifest": read_mapping(cells[0].folder / MANIFEST),
         "arms": found,
     }
+
+
+def teaching(folder: Path) -> dict[str, Any] | None:
+    """How a run's teacher learnt; None without one.
+
+    Returns:
+        L2T-DLF: the measure and the hypergradient's norm in every episode. L2T-DLN: the number of windows, and in what
+        part of them the measure was lower under the rewritten loss than under the one before.
+    """
+    if (folder / TEACHING_LOG).exists():
+        episodes = _lines(folder / TEACHING_LOG)
+        return {name: [episode[name] for episode in episodes] for name in ("measure", "hypergradient_norm")}
+    windows = [line["teacher"] for line in _lines(folder / METRICS) if "teacher" in line]
+    if not windows:
+        return None
+    lower = mean(window["measure_after"] < window["measure_before"] for window in windows)
+    return {"windows": len(windows), "lower_after": lower}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def summary(values: list[float]) -> dict[str, float | None]:

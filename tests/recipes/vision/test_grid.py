@@ -49,6 +49,9 @@ def test_a_grid_from_start_to_table(tmp_path, grid_module):
     found = read_mapping(tmp_path / "runs" / "results.json")
     assert outcome.out == grid_module.table(found) + "\n"
     assert str(tmp_path) not in json.dumps(found)
+    (episodes, windows) = found["arms"]["taught"]["teaching"][0], found["arms"]["cross_entropy"]["teaching"][0]
+    assert [len(values) for values in episodes.values()] == [1, 1]
+    assert windows is None
     reports = {
         (arm, seed): read_mapping(tmp_path / "runs" / arm / f"seed_{seed}" / "report.json")
         for arm in GRID["arms"]
@@ -175,3 +178,19 @@ def test_the_results_are_those_of_a_grid_that_is_there(path, grid_module):
     assert {name: (arm["sets"], arm["teacher_of"]) for name, arm in found["arms"].items()} == {
         name: (arm.sets, arm.teacher_of) for name, arm in grid.arms.items()
     }
+
+
+def test_the_readme_s_words_on_how_the_teachers_learnt():
+    arms = read_mapping(VISION / "results/cifar10.json")["arms"]
+    readme = " ".join((VISION / "README.md").read_text(encoding="utf-8").split())
+    pairs = [
+        " and ".join(f"{mean(half):.3f}".lstrip("0") for half in (run["measure"][:8], run["measure"][8:]))
+        for run in arms["l2t_dlf"]["teaching"]
+    ]
+    assert f"({', '.join(pairs)} for the three seeds)" in readme
+    shares = [f"{100 * run['lower_after']:.0f}" for run in arms["l2t_dln"]["teaching"]]
+    assert f"({shares[0]}, {shares[1]} and {shares[2]} %)" in readme
+    assert (
+        max(max(run["hypergradient_norm"]) / min(run["hypergradient_norm"]) for run in arms["l2t_dlf"]["teaching"])
+        < 1e3
+    )
