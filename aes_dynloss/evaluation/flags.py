@@ -1,0 +1,206 @@
+"""Criteria that a machine's scores should meet before they are used, each judged: pass, flag or unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.evaluation.checked_scores import score_point_numbers
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+Direction = Literal["at least", "at most", "within"]
+Verdict = Literal["pass", "flag", "unknown"]
+
+# .8 - .7 is .10000000000000009, and is no more than .1.
+FLOAT_NOISE = 1e-9
+WILLIAMSON = "Williamson, Xi and Breyer (2012)"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A threshold and the side of it on which a value should lie.
+
+    Args:
+        title: What is judged, in words.
+        direction: "at least" or "at most" the threshold, or "within" it on both sides of 0; the threshold passes.
+        threshold: The threshold.
+        source: Whose criterion it is.
+        percent: Whether the value is a share, to be told in percentage points.
+    """
+
+    title: str
+    direction: Direction
+    threshold: float
+    source: str = WILLIAMSON
+    percent: bool = False
+
+    def met_by(self, value: float) -> bool:
+        """Whether a value meets the criterion."""
+        if self.direction == "at least":
+            return value >= self.threshold - FLOAT_NOISE
+        return (abs(value) if self.direction == "within" else value) <= self.threshold + FLOAT_NOISE
+
+    def __str__(self) -> str:
+        """Words for a reader: ``at least 0.70``, ``from -0.15 to 0.15``, ``within 5 percentage points``."""
+        if self.percent:
+            return f"{self.direction} {100 * self.threshold:g} percentage points"
+        if self.direction == "within":
+            return f"from -{self.threshold:.2f} to {self.threshold:.2f}"
+        return f"{self.direction} {self.threshold:.2f}"
+
+
+# The share criterion is a convention of assessment programmes beside those of Williamson et al.; the DSM's threshold is
+# the one from which RSMTool's report by group marks a value.
+CRITERIA: Mapping[str, Criterion] = {
+    "qwk": Criterion("QWK", "at least", 0.70),
+    "pearson": Criterion("r", "at least", 0.70),
+    "qwk_degradation": Criterion("QWK lost against human-human agreement", "at most", 0.10),
+    "pearson_degradation": Criterion("r lost against human-human agreement", "at most", 0.10),
+    "smd": Criterion("SMD", "within", 0.15),
+    "subgroup_smd": Criterion("SMD of a subgroup", "within", 0.10),
+    "subgroup_dsm": Criterion("DSM of a subgroup", "within", 0.10, source="RSMTool"),
+    "score_share": Criterion("Largest gap of a score point's share", "within", 0.05, "programmes' convention", True),
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One criterion, judged.
+
+    Args:
+        criterion: Its name in ``CRITERIA``.
+        where: What was judged, such as a prompt or a subgroup; empty for all essays.
+        value: The value, or None where it is unknown.
+        threshold: The criterion's threshold.
+        direction: On which side of the threshold the value should lie.
+        verdict: pass, flag or unknown.
+        words: The verdict in a sentence.
+        source: Whose criterion it is.
+    """
+
+    criterion: str
+    where: str
+    value: float | None
+    threshold: float
+    direction: Direction
+    verdict: Verdict
+    words: str
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def judge(name: str, value: float | None, where: str = "") -> Flag:
+    """Hold a value against a criterion.
+
+    Args:
+        name: The criterion, a name of ``CRITERIA``.
+        value: The value; None or NaN where it is unknown, such as a degradation without a second human score.
+        where: What was judged, such as "prompt 3" or "gender f"; empty for all essays.
+
+    Returns:
+        The verdict. A value equal to the threshold passes.
+
+    Raises:
+        DataError: There is no such criterion, or the value is infinite.
+
+    References:
+        Williamson, Xi and Breyer (2012), A framework for evaluation and use of automated scoring, Educational
+        Measurement: Issues and Practice 31(1), 2-13.
+    """
+    if name not in CRITERIA:
+        raise DataError(f"There is no criterion {name!r}. Choose from {', '.join(CRITERIA)}.")
+    criterion = CRITERIA[name]
+    known = None if value is None or np.isnan(value) else float(value)
+    if known is not None and np.isinf(known):
+        raise DataError(f"The criterion {name} needs a finite value or None, found {known}. Look for its cause.")
+    title = f"{criterion.title} ({where})" if where else criterion.title
+    if known is None:
+        verdict: Verdict = "unknown"
+        words = f"{title} is unknown (criterion: {criterion})."
+    else:
+        verdict = "pass" if criterion.met_by(known) else "flag"
+        verb = "meets" if verdict == "pass" else "misses"
+        words = f"{title} is {_figure(known, criterion)} and {verb} the criterion ({criterion})."
+    return Flag(name, where, known, criterion.threshold, criterion.direction, verdict, words, criterion.source)
+
+
+def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]:
+    """Hold several values against their criteria.
+
+    Args:
+        values: Values by name of criterion; None or NaN where unknown.
+        where: What was judged.
+
+    Returns:
+        A verdict for each value, in the order of ``CRITERIA``.
+
+    Raises:
+        DataError: There is no such criterion, or a value is infinite.
+    """
+    unknown = [name for name in values if name not in CRITERIA]
+    if unknown:
+        raise DataError(f"There is no criterion {unknown[0]!r}. Choose from {', '.join(CRITERIA)}.")
+    return [judge(name, values[name], where) for name in CRITERIA if name in values]
+
+
+def score_share_gaps(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) -> NDArray[np.float64]:
+    """How much larger the machine's share of each score point is than the humans'.
+
+        gap_k = share(m = k) - share(h = k)
+
+    Args:
+        reference: Human scores, shape (..., n), n >= 1, score points of ``score_range``.
+        score: Machine scores, same shape, score points of ``score_range``.
+        score_range: The prompt's score points.
+
+    Returns:
+        Gaps, shape (..., score_range.count), ascending by score point, each from -1 to 1, of sum 0.
+
+    Raises:
+        DataError: The shapes differ, there is no score, or a score is no score point.
+    """
+    human, machine = score_point_numbers(score_range, reference=reference, score=score)
+    gaps = [
+        np.asarray((machine == point).mean(axis=-1) - (human == point).mean(axis=-1))
+        for point in range(score_range.count)
+    ]
+    return np.stack(gaps, axis=-1)
+
+
+def largest_gap(gaps: ArrayLike) -> float:
+    """The gap that is farthest from 0, with its sign: the value of the criterion ``score_share``.
+
+    Args:
+        gaps: Gaps of one prompt's score points, shape (points,), >= 1 of them.
+
+    Returns:
+        The gap; the lowest score point's where two are as far.
+
+    Raises:
+        DataError: There is no gap, or more than one row of them.
+    """
+    values = np.asarray(gaps, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise DataError(f"The largest gap needs gaps of shape (points,), found {values.shape}. Give one prompt's.")
+    return float(values[np.abs(values).argmax()])
+
+
+def _figure(value: float, criterion: Criterion) -> str:
+    """A value with as many decimals as show on which side of the threshold it is: three, or more close to it."""
+    scale = 100 if criterion.percent else 1
+    text = ""
+    for digits in range(1 if criterion.percent else 3, 12):
+        text = f"{scale * value:.{digits}f}"
+        if criterion.met_by(float(text) / scale) == criterion.met_by(value):
+            break
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return f"{text} percentage points" if criterion.percent else text
