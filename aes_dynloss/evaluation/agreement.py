@@ -25,8 +25,8 @@ def quadratic_weighted_kappa(reference: ArrayLike, score: ArrayLike) -> NDArray[
     was given takes no part. ``sklearn.metrics.cohen_kappa_score`` agrees when it is given ``labels=`` all the points,
     and is wrong without them, because it then numbers only the points that it saw.
 
-    Identical constants (every score of both equal to one value) give 0/0. The value is then 1.0, as in SKLL and
-    RSMTool: no score disagrees. ``build_report`` notes such a prompt, for it says nothing about a scorer.
+    Identical constants (every score of both equal to one value) give 0/0. The value is then 1.0: no score disagrees.
+    ``build_report`` notes such a prompt, for it says nothing about a scorer.
 
     Args:
         reference: Human scores, shape (..., n), n >= 1, finite, all on one prompt's scale.
