@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,8 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
             raise DataError(f"data.source: {folder}: {error} Download it again, whole.") from None
         tables = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts]
         return parts[0].classes, *tables
-    files = [sorted(folder.glob(f"*{part}*.parquet")) for part in ("train", "test")]
+    known = sorted(folder.glob("*.parquet"))
+    files = [[path for path in known if re.search(rf"(?<![a-z]){part}", path.name)] for part in ("train", "test")]
     if [len(found) for found in files] != [1, 1]:
         raise DataError(
             f"data.source: {folder} holds neither cifar-10-batches-py nor one *train*.parquet and one *test*.parquet. "
@@ -125,7 +127,8 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
         )
     train, test = (_read_parquet(found[0]) for found in files)
     count = int(max(train.labels.max(), test.labels.max())) + 1
-    return CIFAR10 if count == len(CIFAR10) else [str(number) for number in range(count)], train, test
+    is_cifar = count == len(CIFAR10) and "cifar10" in files[0][0].name
+    return CIFAR10 if is_cifar else [str(number) for number in range(count)], train, test
 
 
 def _digits() -> tuple[Sequence[str], Images, Images]:

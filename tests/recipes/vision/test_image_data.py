@@ -103,6 +103,20 @@ def test_parquet(tmp_path: Path) -> None:
     assert not known
 
 
+def test_names_of_files_and_of_classes(tmp_path: Path) -> None:
+    """`latest` is no test; ten classes are CIFAR-10's only where the files say so."""
+    write_parquet(tmp_path)
+    (tmp_path / "latest.parquet").write_text("of something else")
+    assert read(tmp_path)[0] == ["0", "1", "2"]
+    table = pyarrow.table({"image": [encoded(pixels_of(1)[0])] * 40, "label": [place % 10 for place in range(40)]})
+    for folder, start in (("plain", ""), ("cifar", "cifar10_")):
+        (tmp_path / folder).mkdir()
+        for part in ("train", "test"):
+            parquet.write_table(table, tmp_path / folder / f"{start}{part}.parquet")
+    assert read(tmp_path / "plain")[0] == [str(number) for number in range(10)]
+    assert read(tmp_path / "cifar")[0][:2] == ("airplane", "automobile")
+
+
 def _all_train() -> torch.Tensor:
     pixels = torch.from_numpy(pixels_of(40)).permute(0, 3, 1, 2).clone()
     pixels[::3] = pixels[::3, :1]
