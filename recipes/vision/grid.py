@@ -211,7 +211,7 @@ def table(found: Mapping[str, Any]) -> str:
         beside = values["beside_control"]
         difference = _words(beside, "se", "+") if beside else ""
         known = [seconds for seconds in values["seconds"] if seconds is not None]
-        minutes = f"{mean(known) / 60:.1f}" if known else ""
+        minutes = f"{mean(known) / 60:.2g}" if known else ""
         lines.append(f"| {arm} | {_words(values[measure], 'sd')} | {difference} | {minutes} |")
     return "\n".join(lines)
 

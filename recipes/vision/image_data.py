@@ -132,7 +132,7 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
 
 
 def _digits() -> tuple[Sequence[str], Images, Images]:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels; the last third, of other writers, is test."""
+    """scikit-learn's 1,797 digits of 8 x 8 pixels; the last third is test."""
     from sklearn.datasets import load_digits
 
     known = load_digits()
