@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import click
-import torch
 from accelerate import Accelerator
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
@@ -44,13 +43,15 @@ CONFIG_NAMES = {
     "segmentation": "SegmentationConfig",
 }
 PACKAGES = ("aes-dynloss", "torch", "torchvision", "pycocotools", "accelerate", "numpy")
+_DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
+_USUAL_MEASURES = {"dlf": "expected_error", "dln": "cross_entropy"}
 
 
 class VisionConfig(ConfigModel):
     """What all vision recipes have in common; a task adds its ``data`` and ``model``."""
 
     loss: LossConfig = Field(
-        default=LossConfig(terms={"cross_entropy": 1.0}),
+        default=_DEFAULT_LOSS,
         description=f"The loss without a teacher, of {', '.join(OF_CLASSES)}.",
     )
     teacher: TeacherConfig | None = Field(
@@ -88,10 +89,6 @@ class VisionConfig(ConfigModel):
         if self.teacher is not None and "loss" in self.model_fields_set and self.loss != _DEFAULT_LOSS:
             raise ValueError("a teacher brings its own loss; leave the section loss out")
         return self
-
-
-_USUAL_MEASURES = {"dlf": "expected_error", "dln": "cross_entropy"}
-_DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
 
 
 class Task(Protocol):
@@ -280,5 +277,4 @@ def command(name: str, config: type[VisionConfig], build: Build) -> None:
             click.echo(f"{measure} {value:.4f}")
 
     log_to_stderr(logging.INFO)
-    torch.set_float32_matmul_precision("high")
     sys.exit(run_command(recipe, name))

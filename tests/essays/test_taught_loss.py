@@ -186,29 +186,17 @@ def refused(run_yaml, folder, *words):
     return outcome.error
 
 
+OF_SCORES = "answer scores (model.head regression), this one answers a distribution (model.head softmax or ordinal)"
+OF_POINTS = "answer a distribution (model.head softmax or ordinal), this one answers scores (model.head regression)"
+
+
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        (
-            "dlf, regression",
-            ["model.head=softmax"],
-            "answer scores (model.head regression), this one answers a distribution (model.head softmax or ordinal)",
-        ),
-        (
-            "dlf, softmax",
-            [],
-            "answer a distribution (model.head softmax or ordinal), this one answers scores (model.head regression)",
-        ),
-        (
-            "dln, regression",
-            ["model.head=ordinal"],
-            "answer scores (model.head regression), this one answers a distribution (model.head softmax or ordinal)",
-        ),
-        (
-            "dln, softmax",
-            [],
-            "answer a distribution (model.head softmax or ordinal), this one answers scores (model.head regression)",
-        ),
+        ("dlf, regression", ["model.head=softmax"], OF_SCORES),
+        ("dlf, softmax", [], OF_POINTS),
+        ("dln, regression", ["model.head=ordinal"], OF_SCORES),
+        ("dln, softmax", [], OF_POINTS),
         (
             "dlf, softmax",
             ["model.head=ordinal", "data.keep_prompts=[river]"],
