@@ -197,8 +197,9 @@ def measures(
         DataError: The shapes differ, there is no score, a value is not finite, or a score is no score point.
     """
     for name, column in (("reference", reference), ("score", score)):
-        outside = [value for value in np.ravel(np.asarray(column, dtype=np.float64)) if not score_range.holds(value)]
-        if outside:
+        values = np.ravel(np.asarray(column, dtype=np.float64))
+        outside = values[~score_range.hold(values)]
+        if len(outside):
             raise DataError(
                 f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or mend the range."
             )

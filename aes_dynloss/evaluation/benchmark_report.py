@@ -14,7 +14,8 @@ from aes_dynloss.evaluation.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.evaluation.benchmark_costs import RunCost, cost_entry, cost_notes
 from aes_dynloss.evaluation.comparison import VERSIONS, ScoredRun, compare_arms
 from aes_dynloss.evaluation.dev_halves import HALVES, are_dev_halves
-from aes_dynloss.evaluation.prompt_report import IntervalSettings, human_entry
+from aes_dynloss.evaluation.human_agreement import human_entry
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.published_systems import PublishedSystem, published_rows
 from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds, split_by_prompt
 

@@ -36,6 +36,9 @@ def parse_ids(cells: Iterable[object], column: str, source: str) -> list[str]:
     for row, cell in enumerate(cells):
         if isinstance(cell, str):
             text = cell
+            if cell.isprintable() and cell.strip():  # what follows is for the few that may be none
+                ids.append(cell)
+                continue
         elif isinstance(cell, int | np.integer) and not isinstance(cell, bool):
             text = str(cell)
         elif cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
@@ -70,6 +73,10 @@ def parse_numbers(
     Raises:
         DataError: A cell is no number, or it is infinite or the word nan.
     """
+    if isinstance(cells, pd.Series) and cells.dtype.kind in "fi":
+        known = cells.to_numpy(dtype=np.float64)
+        if not np.isinf(known).any():
+            return known
     numbers = []
     for row, cell in enumerate(cells):
         number = _number(cell)

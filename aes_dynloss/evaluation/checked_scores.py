@@ -52,8 +52,7 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
     numbers = []
     for name, scores in zip(columns, checked_columns(**columns), strict=True):
         number = score_range.to_index(scores)
-        # The tolerance of ScoreRange.holds, for a million scores at a time.
-        outside = np.abs(score_range.low + score_range.step * number - scores) >= 1e-6 * score_range.step
+        outside = ~score_range.hold(scores)
         if outside.any():
             raise DataError(
                 f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or mend "

@@ -14,7 +14,11 @@ REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
 # Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.
 RATER_COLUMNS = ("rater1", "rater2")
-NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS)
+# Length of the essay, for what a machine owes to it.
+LENGTH_COLUMN = "words"
+NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN)
+# The essay itself is read where its column is named, and never otherwise.
+TEXT_COLUMN = "text"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class ColumnNames:
         second_reference: A second human's scores; may be blank for essays that were not scored twice.
         raw: Predictions before rounding.
         score: Predicted score points.
+        words: Essays' lengths in words.
+        text: The essays themselves; None means: not read, whatever the file has.
 
     Raises:
         ConfigError: Two fields name one column.
@@ -42,6 +48,8 @@ class ColumnNames:
     second_reference: str | None = None
     raw: str | None = None
     score: str | None = None
+    words: str | None = None
+    text: str | None = None
 
     def __post_init__(self) -> None:
         """Check at construction that no column serves twice."""
@@ -55,6 +63,33 @@ class ColumnNames:
         """The columns that were named, by role."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {role: name for role, name in values.items() if name is not None}
+
+
+def take_kept(
+    table: pd.DataFrame, cells: pd.DataFrame, kept: Collection[str], names: ColumnNames, order: Collection[int] | None
+) -> pd.DataFrame:
+    """Put columns without a role, such as groups of writers, beside those with one.
+
+    Args:
+        table: Columns under their roles' names, to which those are added that ``cells`` has and the table lacks.
+        cells: A file's cells.
+        kept: Their names in the file, which they keep.
+        names: The file's names of columns with a role.
+        order: The file's row for each row of the table; None where they are the same.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: A column to keep has a role, or a role's name.
+    """
+    for name in kept:
+        if name in {*ID_COLUMNS, *NUMBER_COLUMNS, TEXT_COLUMN, *names.named().values()}:
+            raise ConfigError(f"Column {name!r} holds ids, scores or text, and no groups. Name a column of groups.")
+        if name in cells and name not in table:
+            values = cells[name].to_numpy(dtype=object)
+            table[name] = values if order is None else values[list(order)]
+    return table
 
 
 def _separator_advice(columns: pd.Index[str]) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.evaluation.arm_cells import ScoredRun, build_cells
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.paired_bootstrap import Cell, Figure, Side, mean_figure, prompt_figures
 from aes_dynloss.evaluation.paired_differences import QUESTIONS, answer, smallest_p
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.resampling import percentile_interval
 
 __all__ = ["VERSIONS", "ScoredRun", "compare_arms"]

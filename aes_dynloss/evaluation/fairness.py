@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.evaluation.agreement import none_if_nan, pearson, quadratic_weighted_kappa
+from aes_dynloss.evaluation.agreement_draws import agreement_draws
 from aes_dynloss.evaluation.checked_scores import checked_columns, score_point_numbers
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.paired_differences import holm_adjusted
-from aes_dynloss.evaluation.resampled_kappa import kappa_on_resamples, resample_counts
 from aes_dynloss.evaluation.resampling import percentile_interval, prompt_generator
 from aes_dynloss.evaluation.score_differences import score_differences
 from aes_dynloss.evaluation.score_range import ScoreRange
-
-if TYPE_CHECKING:
-    from aes_dynloss.evaluation.prompt_report import IntervalSettings
 
 Entry = dict[str, Any]
 
@@ -30,8 +28,6 @@ MOST_GROUPS = 100
 # The group of essays whose group is not known, as in RSMTool: leaving them out might hide how they are scored.
 NO_GROUP = "No info"
 INTERVAL_MEASURES = ("dsm", "smd", "qwk", "pearson")
-# A resample's variance below this share of the group's is that of a constant, up to float noise.
-SMALLEST_VARIANCE_RATIO = 1e-12
 
 
 def subgroup_fairness(
@@ -161,7 +157,8 @@ def group_entries(
         draws = {}
         if settings.resamples:
             generator = prompt_generator(settings.seed, str(name))
-            draws = _draws(gaps, human[own], raw[own], points[:, own], settings.resamples, generator)
+            kappa, r = {"qwk": points[1][own]}, {"pearson": (human[own], raw[own])}
+            draws = agreement_draws(points[0][own], kappa, r, settings.resamples, generator, averaged=gaps)
         entry: Entry = {"n": len(own), "small": len(own) < small}
         entry |= {"mean_reference": float(human[own].mean()), "mean_raw": float(raw[own].mean())}
         for measure in INTERVAL_MEASURES:
@@ -170,40 +167,6 @@ def group_entries(
             entry[f"{measure}_interval"] = interval
         entries[str(name)] = entry
     return entries
-
-
-def _draws(
-    gaps: dict[str, NDArray[np.float64]],
-    human: NDArray[np.float64],
-    raw: NDArray[np.float64],
-    points: NDArray[np.int64],
-    resamples: int,
-    generator: np.random.Generator,
-) -> dict[str, NDArray[np.float64]]:
-    """Measures of one group on the same resamples of its essays; all are functions of sums, hence of one product."""
-    essays = len(human)
-    one, other = _standardised(human), _standardised(raw)
-    columns = np.column_stack([*gaps.values(), one, other, one**2, other**2, one * other])
-    means, kappas = [], []
-    for counts in resample_counts(essays, resamples, generator):
-        means.append(counts @ columns / essays)
-        kappas.append(kappa_on_resamples(counts, points[0], points[1][:, None])[:, 0])
-    drawn = np.concatenate(means).T
-    mean_one, mean_other, square_one, square_other, product = drawn[len(gaps) :]
-    variances = np.stack([square_one - mean_one**2, square_other - mean_other**2])
-    varied = (variances > SMALLEST_VARIANCE_RATIO).all(axis=0)
-    covariance = product - mean_one * mean_other
-    scale = np.sqrt(np.where(varied, variances.prod(axis=0), np.nan))
-    found = dict(zip(gaps, drawn[: len(gaps)], strict=True))
-    return {**found, "qwk": np.concatenate(kappas), "pearson": np.clip(covariance / scale, -1, 1)}
-
-
-def _standardised(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Deviations from the mean in sds; 0 for a constant column."""
-    if np.ptp(column) == 0:
-        return np.zeros_like(column)
-    deviation = column - column.mean()
-    return np.asarray(deviation / deviation.std())
 
 
 def _sample_sd(column: NDArray[np.float64]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from aes_dynloss.evaluation.columns import (
     PREDICTION_COLUMNS,
     RATER_COLUMNS,
     REFERENCE_COLUMNS,
+    TEXT_COLUMN,
     ColumnNames,
     take_columns,
+    take_kept,
 )
 from aes_dynloss.evaluation.ranges import infer_range
 from aes_dynloss.evaluation.references import join_references, refuse_repeats
@@ -36,7 +38,8 @@ class PredictionTable:
 
     Args:
         table: Columns essay_id, prompt_id (text), reference (NaN throughout where unknown), second_reference (only if
-            there; NaN where blank), raw, score, rater1 and rater2 (only if there), float64, in the file's order.
+            there; NaN where blank), raw, score, rater1, rater2 and words (only if there), float64; text and the columns
+            that were to be kept, as they were; in the file's order.
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
@@ -54,12 +57,13 @@ def read_predictions(
     columns: ColumnNames | None = None,
     references: str | Path | None = None,
     ranges: Mapping[str, ScoreRange] | None = None,
+    kept: Collection[str] = (),
 ) -> PredictionTable:
     """Read and check predictions from a csv, jsonl or parquet file.
 
     At least one of ``raw`` and ``score`` must be there. A missing score is raw, trimmed to the range and rounded half
     up; a missing raw is the score. rater1 and rater2 are single raters' scores, from which the reference was resolved.
-    Columns without a role are left aside.
+    Columns without a role are left aside, but for those to be kept.
 
     Args:
         path: File of predictions.
@@ -68,6 +72,7 @@ def read_predictions(
         references: File with essay_id, reference and, if they are known, prompt_id and second_reference, for exactly
             the essays of ``path``; for predictions that hold no human scores themselves.
         ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
+        kept: Names of further columns, such as groups of writers, of ``path`` or of ``references``.
 
     Returns:
         The checked table; its references are NaN throughout if all are blank.
@@ -78,25 +83,31 @@ def read_predictions(
     names = columns or ColumnNames()
     path = Path(path)
     source = path.name
-    roles = (*ID_COLUMNS, *NUMBER_COLUMNS)
+    roles = (*ID_COLUMNS, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
+    cells = read_cells(path)
     if references is None:
-        table = take_columns(read_cells(path), names, roles, source)
+        table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
     else:
         own_names = replace(names, reference=None, second_reference=None)
-        table = take_columns(read_cells(path), own_names, roles, source, optional={"prompt_id"})
-        table = join_references(table, names, source, Path(references))
+        table = take_columns(cells, own_names, roles, source, optional={"prompt_id"})
+        table = take_kept(table, cells, kept, names, None)
+        table = join_references(table, names, source, Path(references), kept)
     notes: list[str] = []
     if "prompt_id" not in table:
         if names.prompt_id is not None:
             raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")
         table["prompt_id"] = ONE_PROMPT
         notes.append(f"No prompt column in {source}: all essays count as one prompt, {ONE_PROMPT!r}.")
-    checked = check_predictions(table, ranges=ranges, source=source)
+    checked = check_predictions(table, ranges=ranges, source=source, kept=kept)
     return replace(checked, notes=(*notes, *checked.notes))
 
 
 def check_predictions(
-    table: pd.DataFrame, *, ranges: Mapping[str, ScoreRange] | None = None, source: str = "the predictions"
+    table: pd.DataFrame,
+    *,
+    ranges: Mapping[str, ScoreRange] | None = None,
+    source: str = "the predictions",
+    kept: Collection[str] = (),
 ) -> PredictionTable:
     """Check a table of predictions, such as a scorer has just made.
 
@@ -104,9 +115,10 @@ def check_predictions(
         table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known.
         ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
         source: Words for the table in messages.
+        kept: Further columns that must be there, such as groups of writers.
 
     Returns:
-        A checked copy; columns without a role are left aside.
+        A checked copy; other columns without a role are left aside.
 
     Raises:
         DataError: A column or a row cannot be used.
@@ -128,6 +140,12 @@ def check_predictions(
         checked["raw"] = checked["score"]
     _refuse_outside(checked, spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
+    for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *kept):
+        if column not in table:
+            have = ", ".join(repr(str(name)) for name in table.columns)
+            raise DataError(f"No column {column!r} in {source} (columns: {have}). Name the column of groups.")
+        checked[column] = table[column].to_numpy(dtype=object)
+        ordered.append(column)
     return PredictionTable(checked[ordered], spans, frozenset(inferred), tuple(notes))
 
 
@@ -238,9 +256,15 @@ def _refuse_outside(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], sourc
     for column in (*REFERENCE_COLUMNS, "score"):
         if column not in table:
             continue
-        for row, (prompt, value) in enumerate(zip(table["prompt_id"], table[column], strict=True)):
-            if not np.isnan(value) and not ranges[prompt].holds(value):
-                raise DataError(
-                    f"{row_words(row, source, table['essay_id'])}: {column} {value:g} is no score point of prompt "
-                    f"{prompt}'s range {ranges[prompt]}. Fix the row or the range."
-                )
+        outside = np.zeros(len(table), dtype=bool)
+        for prompt, score_range in ranges.items():
+            own = (table["prompt_id"] == prompt).to_numpy()
+            outside[own] = ~score_range.hold(table.loc[own, column].to_numpy(dtype=np.float64))
+        outside &= table[column].notna().to_numpy()
+        if outside.any():
+            row = int(outside.argmax())
+            prompt, value = table["prompt_id"].iloc[row], table[column].iloc[row]
+            raise DataError(
+                f"{row_words(row, source, table['essay_id'])}: {column} {value:g} is no score point of prompt "
+                f"{prompt}'s range {ranges[prompt]}. Fix the row or the range."
+            )

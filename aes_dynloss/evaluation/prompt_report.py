@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,13 +10,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import ConfigError
-from aes_dynloss.evaluation.agreement import measures, pearson, quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.agreement import measures, none_if_nan, quadratic_weighted_kappa
+from aes_dynloss.evaluation.agreement_draws import agreement_draws
+from aes_dynloss.evaluation.breakdowns import (
+    confusion_cells,
+    reliability_rows,
+    residuals_by_length,
+    residuals_by_score,
+    score_point_rows,
+    version_entries,
+)
+from aes_dynloss.evaluation.calibration import RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
+from aes_dynloss.evaluation.fairness import subgroup_fairness
+from aes_dynloss.evaluation.human_agreement import LIMITS, human_entry, limit_entries
+from aes_dynloss.evaluation.intervals import IntervalSettings
+from aes_dynloss.evaluation.measurement import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.evaluation.pooling import fisher_mean
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
+from aes_dynloss.evaluation.resampling import percentile_interval, prompt_generator
 from aes_dynloss.evaluation.score_range import ScoreRange
 
+# Kappas beyond QWK, and agreement without what level, spread and length make of it.
+BEYOND_AGREEMENT = ("kappa", "gwet_ac1", "gwet_ac2", "qwk_variance_matched", "pearson_without_length")
 # Measures whose mean over prompts means something; an error in score points, for one, does not.
 MEAN_MEASURES = (
     "qwk",
@@ -26,36 +41,10 @@ MEAN_MEASURES = (
     "adjacent_agreement",
     "pearson",
     "spearman",
+    *BEYOND_AGREEMENT,
+    *LIMITS,
 )
 INTERVAL_MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson")
-
-
-@dataclass(frozen=True)
-class IntervalSettings:
-    """How intervals are drawn.
-
-    Args:
-        resamples: Bootstrap resamples; 0 for no intervals.
-        confidence: Share of resamples inside an interval, between 0 and 1.
-        seed: Seed of the resamples, >= 0.
-
-    Raises:
-        ConfigError: A value is out of its bounds.
-    """
-
-    resamples: int
-    confidence: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        """Check the settings at construction."""
-        if self.resamples < 0 or not 0 < self.confidence < 1 or self.seed < 0:
-            raise ConfigError(f"Intervals need resamples >= 0, 0 < confidence < 1 and seed >= 0, found {self}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the report."""
-        kind = "percentile bootstrap over essays within prompts"
-        return {"interval": kind, **asdict(self), "qwk_of_identical_constants": 1.0}
 
 
 @dataclass(frozen=True)
@@ -79,6 +68,7 @@ def measure_prompt(
     dev: pd.DataFrame | None,
     score_range: ScoreRange,
     settings: IntervalSettings,
+    subgroups: Sequence[str] = (),
 ) -> PromptReport:
     """All that the report says about one prompt.
 
@@ -88,24 +78,26 @@ def measure_prompt(
         dev: Its checked predictions on dev, maybe none, or None where there is no dev at all.
         score_range: Its score points.
         settings: How intervals are drawn.
+        subgroups: Columns of ``essays`` that say which group of writers an essay comes from.
 
     Returns:
         The entry with its draws and notes.
 
     Raises:
-        DataError: A score is no score point.
+        DataError: A score is no score point, or a column holds no groups.
     """
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     calibrated, notes = calibrated_scores(prompt, raw, dev, score_range)
-    pairs = {"qwk": Paired(quadratic_weighted_kappa, reference, score), "pearson": Paired(pearson, reference, raw)}
-    pairs |= {name: Paired(quadratic_weighted_kappa, reference, points) for name, points in calibrated.items()}
-    draws = {}
+    draws: dict[str, NDArray[np.float64]] = {}
     if settings.resamples:
-        draws = bootstrap_draws(pairs, settings.resamples, prompt_generator(settings.seed, prompt))
+        points = {name: score_range.to_index(scores) for name, scores in {"qwk": score, **calibrated}.items()}
+        generator = prompt_generator(settings.seed, prompt)
+        pairs = {"pearson": (reference, raw)}
+        draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
     values = {
         **dict.fromkeys(("qwk", "qwk_rescaled", "qwk_cut_points")),
         **measures(reference, raw, score, score_range),
-        **{name: float(quadratic_weighted_kappa(reference, points)) for name, points in calibrated.items()},
+        **{name: float(quadratic_weighted_kappa(reference, scores)) for name, scores in calibrated.items()},
     }
     entry: dict[str, Any] = {"n": len(essays), "range": asdict(score_range)}
     for name, value in values.items():
@@ -113,10 +105,50 @@ def measure_prompt(
         if name in INTERVAL_MEASURES:
             entry[f"{name}_interval"] = percentile_interval(draws[name], settings.confidence) if name in draws else None
     entry |= {"mean_reference": float(reference.mean()), "mean_raw": float(raw.mean())}
+    limits, limit_notes = limit_entries(prompt, essays, score_range)
+    entry |= _beyond_agreement(essays, score_range) | limits
     human = human_entry(essays)
     if human is not None:
         entry["human_human"] = human
-    return PromptReport(entry, draws, [*notes, *_constant_notes(prompt, reference, raw, draws)])
+    entry |= _taken_apart(essays, dev, score_range)
+    notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
+    if subgroups:
+        entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings)
+        notes += [f"Prompt {prompt}: {note}" for note in entry["fairness"]["notes"]]
+    return PromptReport(entry, draws, notes)
+
+
+def _beyond_agreement(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str, Any]:
+    """The measures of BEYOND_AGREEMENT."""
+    reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
+    by_length = None
+    if "words" in essays:
+        by_length = none_if_nan(length_partialled_pearson(reference, raw, essays["words"]))
+    values = (
+        float(unweighted_kappa(reference, score, score_range)),
+        float(gwet_ac1(reference, score, score_range)),
+        float(gwet_ac2(reference, score, score_range)),
+        none_if_nan(variance_matched_qwk(reference, raw, score_range)),
+        by_length,
+    )
+    return dict(zip(BEYOND_AGREEMENT, values, strict=True))
+
+
+def _taken_apart(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
+    """What tables and pictures show of the scores."""
+    reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
+    line: RescalingLine | None = None
+    if dev is not None and len(dev):
+        line = fit_rescaling(dev["raw"], dev["reference"])
+    words = essays["words"].to_numpy(dtype=np.float64) if "words" in essays else None
+    return {
+        "score_points": score_point_rows(reference, score, score_range),
+        "confusion": confusion_cells(reference, score, score_range),
+        "score_versions": version_entries(reference, raw, score_range, line),
+        "residuals_by_score": residuals_by_score(reference, raw),
+        "residuals_by_length": None if words is None else residuals_by_length(reference, raw, words),
+        "reliability": reliability_rows(reference, raw),
+    }
 
 
 def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[dict[str, Any], list[str]]:
@@ -147,7 +179,11 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
             mean["qwk_fisher"] = fisher_mean(list(values.values()))
     humans = [part.entry.get("human_human", {}) for part in parts.values()]
     if all(human.get("n") for human in humans):
-        mean["human_human"] = {key: float(np.mean([human[key] for human in humans])) for key in ("qwk", "degradation")}
+        mean["human_human"] = {
+            key: None if None in found else float(np.mean(found))
+            for key in ("qwk", "degradation", "pearson", "pearson_degradation")
+            for found in ([human[key] for human in humans],)
+        }
     return mean, notes
 
 
@@ -192,33 +228,3 @@ def _constant_notes(
     if undefined:
         return [f"Prompt {prompt}: r is undefined on {undefined} of {len(draws['pearson'])} resamples, left out."]
     return []
-
-
-# Where the reference was resolved from two raters it is no rater's, and they may use another scale.
-_RATER_PAIRS = (("rater1", "rater2"), ("reference", "second_reference"))
-
-
-def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
-    """Human-human kappa, and what the machine loses against it, on the essays that were scored twice.
-
-    Human-human kappa is that of two single raters where both are there, or of reference and second_reference;
-    human-machine that of reference and score. Degradation = human-human QWK - human-machine QWK (Williamson, Xi and
-    Breyer, 2012, flag more than .10), both on the same essays, lest it measure which essays were scored twice.
-
-    Args:
-        essays: Checked predictions of one prompt.
-
-    Returns:
-        ``n`` essays that were scored twice, ``qwk``, ``human_machine_qwk`` and ``degradation``, None where n is 0; or
-        None where the table holds no two humans' scores.
-    """
-    raters = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
-    if raters is None:
-        return None
-    first, second = raters
-    twice = essays[essays[first].notna() & essays[second].notna()]
-    if twice.empty:
-        return {"n": 0, "qwk": None, "human_machine_qwk": None, "degradation": None}
-    human = float(quadratic_weighted_kappa(twice[first], twice[second]))
-    machine = float(quadratic_weighted_kappa(twice["reference"], twice["score"]))
-    return {"n": len(twice), "qwk": human, "human_machine_qwk": machine, "degradation": human - machine}

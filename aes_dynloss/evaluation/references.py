@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.evaluation.cells import parse_ids, parse_numbers
-from aes_dynloss.evaluation.columns import ID_COLUMNS, REFERENCE_COLUMNS, ColumnNames, take_columns
+from aes_dynloss.evaluation.columns import ID_COLUMNS, REFERENCE_COLUMNS, ColumnNames, take_columns, take_kept
 from aes_dynloss.evaluation.table_files import read_cells
 
 
-def join_references(table: pd.DataFrame, names: ColumnNames, source: str, path: Path) -> pd.DataFrame:
+def join_references(
+    table: pd.DataFrame, names: ColumnNames, source: str, path: Path, kept: Collection[str] = ()
+) -> pd.DataFrame:
     """The predictions with the human scores of another file, essay by essay.
 
     Essays meet by essay id, and by prompt too where both files know it. A prompt that only the references know is taken
@@ -23,6 +26,7 @@ def join_references(table: pd.DataFrame, names: ColumnNames, source: str, path: 
         names: Names of the references' columns.
         source: The predictions' name for messages.
         path: File with essay_id, reference and, if they are known, prompt_id and second_reference.
+        kept: Further columns to take from it, unless the predictions have them.
 
     Returns:
         The predictions, in their order, with the human scores.
@@ -34,7 +38,8 @@ def join_references(table: pd.DataFrame, names: ColumnNames, source: str, path: 
         if column in table and table[column].notna().any():
             raise DataError(f"{source} holds {column} itself. Leave out {path.name}, or drop that column.")
     roles = (*ID_COLUMNS, *REFERENCE_COLUMNS)
-    human = take_columns(read_cells(path), names, roles, path.name, optional={"prompt_id"})
+    cells = read_cells(path)
+    human = take_columns(cells, names, roles, path.name, optional={"prompt_id"})
     if "reference" not in human:
         raise DataError(f"{path.name} has no column 'reference'. Name the column that holds the human scores.")
     order = _matching_rows(table, human, source, path.name)
@@ -46,7 +51,7 @@ def join_references(table: pd.DataFrame, names: ColumnNames, source: str, path: 
             joined[column] = parse_numbers(human[column], column, ids, path.name)[order]
     if "prompt_id" not in joined and "prompt_id" in human:
         joined["prompt_id"] = human["prompt_id"].to_numpy()[order]
-    return joined
+    return take_kept(joined, cells, kept, names, order)
 
 
 def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.predictions import PredictionTable, check_predictions
-from aes_dynloss.evaluation.prompt_report import IntervalSettings, PromptReport, mean_entry, measure_prompt
+from aes_dynloss.evaluation.prompt_report import PromptReport, mean_entry, measure_prompt
 from aes_dynloss.evaluation.ranges import widened
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.table_files import replacing
+from aes_dynloss.evaluation.verdicts import report_flags, worst_disagreements
 
 WITHOUT_DEV = (
     "qwk_rescaled and qwk_cut_points are null: they are fitted on the same scorer's predictions of dev essays "
@@ -29,6 +31,7 @@ def build_report(
     ranges: Mapping[str, ScoreRange] | None = None,
     dev: PredictionTable | pd.DataFrame | None = None,
     floors: Mapping[str, Mapping[str, Any]] | None = None,
+    subgroups: Sequence[str] = (),
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -44,32 +47,38 @@ def build_report(
         ranges: Score range by prompt id, for a table; inferred from the whole scores seen where none is given.
         dev: Predictions of the same scorer on dev essays, in the same form, none of the essays of ``predictions``.
         floors: Kappas of floors, as ``measure_floors`` gives them.
+        subgroups: Columns of the predictions that say which group of writers an essay comes from; of what was read,
+            those that ``read_predictions`` kept.
         resamples: Bootstrap resamples for the intervals; 0 for none.
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
 
     Returns:
-        Strict JSON: ``prompts`` by id, ``mean``, ``floors``, ``notes``, ``settings``; None where undefined, by a note.
+        Strict JSON: ``prompts`` by id, ``mean``, ``floors``, ``flags`` (criteria, judged), ``worst`` (the largest
+        disagreements), ``notes``, ``settings``; None where undefined, by a note.
 
     Raises:
         ConfigError: A setting is out of its bounds.
         DataError: The predictions cannot be measured: a fault in a row, no human scores, essays shared with dev.
     """
     settings = IntervalSettings(resamples, confidence, seed)
-    test = _checked(predictions, ranges, "the predictions")
+    test = _checked(predictions, ranges, "the predictions", subgroups)
     dev_table = None if dev is None else _checked(dev, ranges, "the dev predictions")
     notes = [*test.notes, *([WITHOUT_DEV] if dev_table is None else _dev_notes(test, dev_table))]
     spans = dict(test.ranges) if dev_table is None else _spanning_both(test, dev_table)
     measured: dict[str, PromptReport] = {}
     for prompt in sorted(spans, key=_natural):
         essays, dev_essays = _essays(test, prompt), None if dev_table is None else _essays(dev_table, prompt)
-        measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings)
+        measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups)
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
+    entries = {prompt: part.entry for prompt, part in measured.items()}
     return {
-        "prompts": {prompt: part.entry for prompt, part in measured.items()},
+        "prompts": entries,
         "mean": mean,
         "floors": {name: dict(floor) for name, floor in (floors or {}).items()},
+        "flags": report_flags(entries, mean),
+        "worst": worst_disagreements(test.table, spans),
         "notes": [*notes, *mean_notes],
         "settings": settings.to_dict(),
     }
@@ -113,11 +122,14 @@ def report_json(report: Mapping[str, Any]) -> str:
 
 
 def _checked(
-    predictions: PredictionTable | pd.DataFrame, ranges: Mapping[str, ScoreRange] | None, source: str
+    predictions: PredictionTable | pd.DataFrame,
+    ranges: Mapping[str, ScoreRange] | None,
+    source: str,
+    kept: Sequence[str] = (),
 ) -> PredictionTable:
     """A checked table with human scores."""
     if isinstance(predictions, pd.DataFrame):
-        checked = check_predictions(predictions, ranges=ranges, source=source)
+        checked = check_predictions(predictions, ranges=ranges, source=source, kept=kept)
     elif ranges is not None:
         raise ConfigError("Predictions that were read have their ranges: give ranges= to read_predictions instead.")
     else:

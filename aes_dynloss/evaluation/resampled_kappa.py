@@ -79,7 +79,30 @@ def kappa_on_resamples(
     sums = counts @ np.hstack(columns)
     essays, human_sum, human_square = sums[:, 0:1], sums[:, 1:2], sums[:, 2:3]
     machine_sum, machine_square, product = np.split(sums[:, 3:], 3, axis=1)
-    observed = essays * (human_square - 2 * product + machine_square)
-    expected = essays * (human_square + machine_square) - 2 * human_sum * machine_sum
+    # N times every mean of a square or product, and so whole numbers.
+    return kappa_from_means(human_sum, essays * human_square, machine_sum, essays * machine_square, essays * product)
+
+
+def kappa_from_means(
+    human: NDArray[np.float64],
+    human_square: NDArray[np.float64],
+    machine: NDArray[np.float64],
+    machine_square: NDArray[np.float64],
+    product: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Quadratic weighted kappa from the means of h, h^2, m, m^2 and h m.
+
+    Args:
+        human: Means of the human scores, of any shape; or N times them, and then the means below N^2 times.
+        human_square: Means of their squares, same shape.
+        machine: Means of the machine scores, of a shape that broadcasts.
+        machine_square: Means of their squares.
+        product: Means of the products.
+
+    Returns:
+        Kappa, of the broadcast shape; 1.0 where it is 0/0, of identical constants.
+    """
+    observed = human_square - 2 * product + machine_square
+    expected = human_square + machine_square - 2 * human * machine
     ratio = np.divide(observed, expected, out=np.zeros_like(expected), where=expected > 0)
     return np.asarray(1 - ratio, dtype=np.float64)

@@ -63,12 +63,15 @@ class ScoreRange:
 
     def holds(self, score: float) -> bool:
         """Whether ``score`` is one of the score points."""
-        if not math.isfinite(score):
-            return False
-        position = (score - self.low) / self.step
-        if not -0.5 < position < self.count:  # round() has no answer to infinity
-            return False
-        return bool(abs(position - round(position)) < 1e-6 and 0 <= round(position) < self.count)
+        return bool(self.hold(score))
+
+    def hold(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Which of many scores are score points, same shape; none that is not finite."""
+        values = np.asarray(scores, dtype=np.float64)
+        position = (np.where(np.isfinite(values), values, np.inf) - self.low) / self.step
+        inside = (position > -0.5) & (position < self.count - 0.5)
+        position = np.where(inside, position, 0.5)
+        return np.asarray(inside & (np.abs(position - np.rint(position)) < 1e-6))
 
     def to_unit(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Scores on the original scale to [0, 1]: (score - low) / (high - low)."""

@@ -12,8 +12,8 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.evaluation import published_systems
 from aes_dynloss.evaluation.benchmark_report import DEV_NOTE, RunCost
 from aes_dynloss.evaluation.dev_halves import dev_halves
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
 
 H100, CPU = "NVIDIA H100 80GB HBM3", "CPU, 2 threads"

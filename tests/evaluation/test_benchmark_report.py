@@ -12,8 +12,8 @@ from scored_runs import RANGES, grid
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.evaluation.benchmark_report import ScoredRun
 from aes_dynloss.evaluation.comparison import VERSIONS, compare_arms
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.seed_ensembles import split_by_prompt
 

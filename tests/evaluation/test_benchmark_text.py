@@ -13,8 +13,8 @@ from scored_runs import RANGES, grid
 from aes_dynloss.evaluation.benchmark_report import RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.evaluation.benchmark_text import benchmark_markdown, benchmark_rows
 from aes_dynloss.evaluation.comparison import COVERS, VERSIONS
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
 from aes_dynloss.evaluation.score_range import ScoreRange
 

@@ -14,8 +14,8 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.evaluation import fairness
 from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa, standardized_mean_difference
 from aes_dynloss.evaluation.fairness import NO_GROUP, group_entries, group_labels, subgroup_fairness
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.paired_differences import holm_adjusted
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
 from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
 from aes_dynloss.evaluation.score_range import ScoreRange
 

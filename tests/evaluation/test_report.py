@@ -45,7 +45,7 @@ def sklearn_kappa(human, score, score_range):
 
 def test_prompts_come_in_natural_order():
     assert list(REPORT["prompts"]) == ["2", "10", "b"]
-    assert list(REPORT) == ["prompts", "mean", "floors", "notes", "settings"]
+    assert list(REPORT) == ["prompts", "mean", "floors", "flags", "worst", "notes", "settings"]
 
 
 @pytest.mark.parametrize("prompt", RANGES)
@@ -83,7 +83,7 @@ def test_intervals_are_those_of_the_bootstrap():
     }
     draws = bootstrap_draws(pairs, 200, prompt_generator(0, "2"))
     for name, values in draws.items():
-        assert REPORT["prompts"]["2"][f"{name}_interval"] == percentile_interval(values, 0.95)
+        assert REPORT["prompts"]["2"][f"{name}_interval"] == pytest.approx(percentile_interval(values, 0.95), abs=1e-12)
 
 
 def test_means_count_every_prompt_the_same():
@@ -186,7 +186,11 @@ def test_human_human_kappa_and_degradation():
     assert entry["human_machine_qwk"] != report["prompts"]["10"]["qwk"]
     assert entry["degradation"] == pytest.approx(entry["qwk"] - entry["human_machine_qwk"])
     assert entry["degradation"] > 0
-    assert report["mean"]["human_human"] == {"qwk": entry["qwk"], "degradation": entry["degradation"]}
+    r = np.corrcoef(twice["reference"], twice["second_reference"])[0, 1]
+    assert entry["pearson"] == pytest.approx(r)
+    assert entry["pearson_degradation"] == pytest.approx(r - np.corrcoef(twice["reference"], twice["raw"])[0, 1])
+    names = ("qwk", "degradation", "pearson", "pearson_degradation")
+    assert report["mean"]["human_human"] == {name: entry[name] for name in names}
 
 
 def test_a_prompt_that_nobody_scored_twice():
@@ -195,6 +199,7 @@ def test_a_prompt_that_nobody_scored_twice():
     assert report["prompts"]["2"]["human_human"]["qwk"] == 1
     assert report["prompts"]["b"]["human_human"] == {
         "n": 0, "qwk": None, "human_machine_qwk": None, "degradation": None,
+        "pearson": None, "human_machine_pearson": None, "pearson_degradation": None,
     }  # fmt: skip
     assert "human_human" not in report["mean"]
 
@@ -235,7 +240,7 @@ def test_read_predictions_bring_their_ranges_and_notes():
 
 def test_settings_are_told():
     assert REPORT["settings"] == {
-        "interval": "percentile bootstrap over essays within prompts",
+        "interval": "percentile bootstrap over essays within prompts (more than 20,000: its normal limit)",
         "resamples": 200,
         "confidence": 0.95,
         "seed": 0,

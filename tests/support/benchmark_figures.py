@@ -7,7 +7,7 @@ from scored_runs import RANGES
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.evaluation.benchmark_report import build_benchmark_report
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
+from aes_dynloss.evaluation.intervals import IntervalSettings
 
 SETTINGS = IntervalSettings(480, 0.95, 0)
 

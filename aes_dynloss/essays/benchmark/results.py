@@ -22,7 +22,7 @@ from aes_dynloss.essays.run_products import MANIFEST
 from aes_dynloss.evaluation.benchmark_report import RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.evaluation.benchmark_text import benchmark_markdown, benchmark_rows
 from aes_dynloss.evaluation.dev_halves import dev_halves
-from aes_dynloss.evaluation.prompt_report import IntervalSettings
+from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
 from aes_dynloss.evaluation.run_folders import read_run
 from aes_dynloss.training.run_folder import write_json, write_text

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_boxes import built, changed, configured, small_rows, write_rows
 
 from aes_dynloss import DataError
@@ -36,6 +39,25 @@ def test_boxes_without_an_area_are_left_out_with_a_warning(
     assert "left out: 2, the first is [5.0, 5.0, 5.0, 9.0] in Row 1 of" in record.getMessage()
     assert torch.equal(task.train.known.labels, plain.train.known.labels)
     assert torch.equal(task.dev.known.boxes, plain.dev.known.boxes)
+
+
+@pytest.mark.parametrize(("original", "image"), [((64, 48), (64, 48)), ((427, 640), (214, 320)), ((1000, 7), (320, 2))])
+def test_an_image_may_be_a_smaller_copy(recipe: Any, original: tuple[int, int], image: tuple[int, int]) -> None:
+    """Its sides are rounded, by whoever made it, up or down."""
+    Image.new("RGB", image).save(memory := io.BytesIO(), format="png")
+    known = recipe.box_files.BoxedImage("here", memory.getvalue(), original, np.zeros((0, 4)), [])
+    assert known.decoded().size == image
+    with pytest.raises(DataError, match=r"Exchange the two\."):
+        replace(known, size=original[::-1]).decoded()
+
+
+def test_numbers_may_leave_few_gaps(recipe: Any) -> None:
+    image = recipe.box_files.BoxedImage("here", b"", (4, 4), np.zeros((2, 4)), [1, 3])
+    assert recipe.box_files.class_names({"train": [image]}, None) == ["0", "1", "2", "3"]
+    sparse = replace(image, labels=[1, 4])
+    with pytest.raises(DataError, match=r"here: the label 4 makes 5 classes, and only 2 of them occur"):
+        recipe.box_files.class_names({"train": [sparse]}, None)
+    assert len(recipe.box_files.class_names({"train": [sparse]}, list("abcde"))) == 5
 
 
 def test_cocos_folders_are_read_as_parquet_is(recipe: Any, tmp_path: Path) -> None:
@@ -95,6 +117,34 @@ FAULTS = {
     "split": (changed(2, split="dev"), r"Row 3 of .*bad\.parquet \(i2\): split is 'dev', expected one of train, val"),
     "count": (changed(1, labels=["dark"]), r"Row 2 of .*: 2 boxes and 1 labels, expected as many"),
     "outside": (changed(0, boxes=[[70, 0, 90, 9]]), r"Row 1 .* box \[70\.0, .*\] lies outside the image of 64 x 48"),
+    "exchanged, seen by a box": (
+        changed(0, width=48, height=64, boxes=[[50, 0, 60, 9]]),
+        r"Row 1 of .*: width and height are 48 and 64, expected the image's own 64 and 48, .*\. Exchange the two\.",
+    ),
+    "exchanged, no box outside": (
+        changed(0, width=48, height=64, boxes=[[1, 2, 9, 9]]),
+        r"Row 1 of .*: width and height are 48 and 64, .*\. Exchange the two\.",
+    ),
+    "exchanged, of an original": (changed(0, width=480, height=640), r"are 480 and 640, .* Exchange the two\."),
+    "out of proportion": (
+        changed(0, width=640, height=500),
+        r"Row 1 of .*: width and height are 640 and 500, expected .* 64 and 48, or those of an .* Mend the row\.",
+    ),
+    "turned": (
+        changed(4, boxes=[[1, 2, 9, 9], [30, 5, 20, 9]], labels=["dark", "light"]),
+        r"Row 5 of .*: box 2, \[30\.0, 5\.0, 20\.0, 9\.0\], ends before it begins\. Expected corners .* mend the row",
+    ),
+    "turned downwards": (changed(0, boxes=[[1, 9, 9, 2]]), r"Row 1 of .*: box 1, .* ends before it begins"),
+    "huge number": (
+        lambda rows: [
+            {**row, "labels": [(place == 9) * 10**9 for _ in row["labels"]]} for place, row in enumerate(rows)
+        ],
+        r"Row 10 of .*: the label 1000000000 makes 1000000001 classes, and only 2 of them occur\. .* data\.classes\.",
+    ),
+    "negative": (
+        lambda rows: [{**row, "labels": [-3 for _ in row["labels"]]} for row in rows],
+        r"Row 1 of .*: the label is -3, expected a class's number, 0 or more\. Mend them",
+    ),
     "numbers": (
         changed(0, boxes=[[1, 2, 3]]),
         r"Row 1 .* boxes of four numbers each and one of labels, found 64, 48, \[\[1, 2, 3\]\]",

@@ -35,6 +35,9 @@ def encoded(pixels: np.ndarray) -> bytes:
     return content.getvalue()
 
 
+SMALL, LARGE = encoded(pixels_of(1)[0]), encoded(pixels_of(1, 8)[0])
+
+
 def write_parquet(folder: Path, *, train: int = 40, test: int = 9, broken: int | None = None) -> Path:
     """Files as data sets on a hub have them; every third image is grey, labels 0, 1, 2 in turn."""
     folder.mkdir(exist_ok=True)
@@ -136,6 +139,14 @@ def test_no_such_source(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_classes_may_be_seen_in_one_part_alone(tmp_path: Path) -> None:
+    """A test of few images need not hold every class, nor does a gap hurt."""
+    for part, labels in (("train", [0, 1, 2, 4] * 10), ("test", [4])):
+        table = pyarrow.table({"image": [SMALL] * len(labels), "label": labels})
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    assert read(tmp_path)[0] == ["0", "1", "2", "3", "4"]
+
+
 @pytest.mark.parametrize("value", [b"", b"no image", None])
 def test_an_image_that_cannot_be_read(tmp_path: Path, value: bytes | None) -> None:
     table = pyarrow.table({"image": [encoded(pixels_of(1)[0]), value], "label": [0, 1]})
@@ -145,9 +156,6 @@ def test_an_image_that_cannot_be_read(tmp_path: Path, value: bytes | None) -> No
         read(tmp_path)
 
 
-SMALL, LARGE = encoded(pixels_of(1)[0]), encoded(pixels_of(1, 8)[0])
-
-
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -155,6 +163,16 @@ SMALL, LARGE = encoded(pixels_of(1)[0]), encoded(pixels_of(1, 8)[0])
         ({"image": [SMALL, SMALL], "label": [0, -1]}, r"Row 2 of .*: the label is -1, expected a class's number"),
         ({"image": [SMALL, SMALL], "label": [0, None]}, r"Row 2 of .*: the label is None, expected a class's number"),
         ({"image": [SMALL, SMALL], "label": ["a", "b"]}, r"Row 1 of .*: the label is 'a', expected a class's number"),
+        (
+            {"image": [SMALL, SMALL, SMALL], "label": [0, 1, 10**9]},
+            r"Row 3 of .*train.parquet: the label 1000000000 makes 1000000001 classes, and only 3 of them occur\. "
+            r"Expected numbers from 0 on without large gaps\. Number the classes anew\.",
+        ),
+        (
+            {"image": [SMALL, SMALL], "label": pyarrow.array([0, 2**63], pyarrow.uint64())},
+            r"Row 2 of .*: the label 9223372036854775808 makes",
+        ),
+        ({"image": [SMALL, SMALL], "label": [1, 4]}, r"Row 2 of .*: the label 4 makes 5 classes, and only 2 of them"),
         ({"image": [SMALL, SMALL], "label": [1, 1]}, r"All training images of .* are of one class"),
         ({"image": [], "label": []}, r"train\.parquet has no rows"),
         ({"picture": [SMALL], "label": [0]}, r"has the columns picture, label, and image is not among them"),

@@ -25,6 +25,8 @@ from small_masks import (
     written,
 )
 
+from aes_dynloss import ConfigError
+
 
 @pytest.fixture(autouse=True)
 def _recipes() -> Iterator[None]:
@@ -77,6 +79,29 @@ def test_stretches_of_a_film_stay_together(tmp_path: Path) -> None:
         assert stretch <= parts["train"] or stretch <= parts["teacher_dev"]
     for film in "ab":
         assert sum(stretch <= parts["teacher_dev"] for (name, _), stretch in marks.items() if name == film) == 1
+
+
+def test_dev_may_be_stretches_of_train(source: Path) -> None:
+    """In place of val; by default val is dev and train is whole."""
+    usual, other = tables(source), tables(source, dev_fraction=0.25, teacher_dev_fraction=0.25, flip=True)
+    assert {name: len(table) for name, table in other.items()} == {"train": 4, "teacher_dev": 2, "dev": 2, "test": 3}
+    assert torch.equal(usual["test"].images, other["test"].images)
+    parts = [other[name].images for name in ("train", "teacher_dev", "dev")]
+    images = sorted(image.numpy().tobytes() for part in parts for image in part)
+    assert images == sorted(image.numpy().tobytes() for image in usual["train"].images)
+    assert not other["dev"].drawn
+    assert not other["dev"].flip
+    # Whole films, of which there are two.
+    whole = tables(source, dev_fraction=0.5, stretch=1000, seed=1)
+    films = [
+        {int(np.flatnonzero([torch.equal(i, p) for p in usual["train"].images])[0]) % 2 for i in whole[name].images}
+        for name in ("train", "dev")
+    ]
+    assert sorted(map(sorted, films)) == [[0], [1]]
+    with pytest.raises(
+        ConfigError, match=r"none is left for train\. Set data\.teacher_dev_fraction and data\.dev_fraction"
+    ):
+        tables(source, dev_fraction=0.99, stretch=1000)
 
 
 def test_a_batch_tells_each_place_and_its_class(source: Path) -> None:

@@ -1,0 +1,176 @@
+"""One prompt's scores, taken apart for tables and pictures: score points, residuals, reliability and more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.evaluation.agreement import (
+    agreement_within,
+    none_if_nan,
+    pearson,
+    quadratic_weighted_kappa,
+    rmse,
+    sd_ratio,
+    standardized_mean_difference,
+)
+from aes_dynloss.evaluation.calibration import RescalingLine
+from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.evaluation.score_versions import score_versions
+
+Column = NDArray[np.float64]
+Rows = list[dict[str, Any]]
+
+BINS = 10
+
+
+def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) -> Rows:
+    """How often humans and machine gave each score point.
+
+    Args:
+        reference: Human scores, shape (n,), score points of ``score_range``.
+        score: Machine scores, shape (n,), score points of ``score_range``.
+        score_range: The prompt's score points.
+
+    Returns:
+        A row a score point, ascending: ``point``, ``human`` and ``machine`` (essays), ``gap`` (machine's share less the
+        humans').
+    """
+    counts = [np.bincount(score_range.to_index(scores), minlength=score_range.count) for scores in (reference, score)]
+    gaps = (counts[1] - counts[0]) / len(reference)
+    return [
+        {"point": float(point), "human": int(human), "machine": int(machine), "gap": float(gap)}
+        for point, human, machine, gap in zip(score_range.points, *counts, gaps, strict=True)
+    ]
+
+
+def confusion_cells(reference: Column, score: Column, score_range: ScoreRange) -> list[list[float | int]]:
+    """Essays by human and machine score.
+
+    Args:
+        reference: Human scores, shape (n,), score points of ``score_range``.
+        score: Machine scores, shape (n,), score points of ``score_range``.
+        score_range: The prompt's score points.
+
+    Returns:
+        Human score, machine score and number of essays of each cell that has some, ascending.
+    """
+    points, count = score_range.points, score_range.count
+    cells = np.bincount(
+        score_range.to_index(reference) * count + score_range.to_index(score), minlength=count * count
+    ).reshape(count, count)
+    return [
+        [float(points[human]), float(points[machine]), int(cells[human, machine])]
+        for human, machine in np.argwhere(cells)
+    ]
+
+
+def residuals_by_score(reference: Column, raw: Column) -> Rows:
+    """Residuals raw - reference of the essays of each human score.
+
+    Args:
+        reference: Human scores, shape (n,).
+        raw: Machine scores before rounding, shape (n,).
+
+    Returns:
+        A row a human score that occurs, ascending: ``reference``, ``n``, ``mean`` and ``sd`` (divisor n - 1, None for
+        one essay) of the residuals.
+    """
+    residuals = raw - reference
+    return [{"reference": float(point), **_moments(residuals[reference == point])} for point in np.unique(reference)]
+
+
+def residuals_by_length(reference: Column, raw: Column, words: Column) -> Rows:
+    """Residuals raw - reference of the essays of each length.
+
+    Args:
+        reference: Human scores, shape (n,).
+        raw: Machine scores before rounding, shape (n,).
+        words: Essays' lengths in words, shape (n,).
+
+    Returns:
+        A row a bin of about n / BINS essays, ascending: ``words_from`` and ``words_to``, the shortest and longest essay
+        in it; ``n``, ``mean`` and ``sd`` of the residuals. Essays of one length are in one bin, so there may be fewer.
+    """
+    residuals = raw - reference
+    return [
+        {"words_from": float(words[mine].min()), "words_to": float(words[mine].max()), **_moments(residuals[mine])}
+        for mine in _bins(words)
+    ]
+
+
+def reliability_rows(reference: Column, raw: Column) -> Rows:
+    """Human scores of the essays for which the machine predicted about the same: is a 4 a 4 in the mean?
+
+    Args:
+        reference: Human scores, shape (n,).
+        raw: Machine scores before rounding, shape (n,).
+
+    Returns:
+        A row a bin of about n / BINS essays, ascending: ``raw_from``, ``raw_to``, ``n``, ``mean_raw``,
+        ``mean_reference``, ``sd_reference``.
+
+    References:
+        Murphy and Winkler (1977), Journal of the Royal Statistical Society C 26(1): reliability diagrams.
+    """
+    rows = []
+    for mine in _bins(raw):
+        human = _moments(reference[mine])
+        rows.append(
+            {
+                "raw_from": float(raw[mine].min()),
+                "raw_to": float(raw[mine].max()),
+                "n": human["n"],
+                "mean_raw": float(raw[mine].mean()),
+                "mean_reference": human["mean"],
+                "sd_reference": human["sd"],
+            }
+        )
+    return rows
+
+
+def version_entries(
+    reference: Column, raw: Column, score_range: ScoreRange, line: RescalingLine | None
+) -> dict[str, dict[str, float | None]]:
+    """Agreement of each version of the machine's scores with the human ones.
+
+    Args:
+        reference: Human scores, shape (n,), score points of ``score_range``.
+        raw: Machine scores before rounding, shape (n,).
+        score_range: The prompt's score points.
+        line: Rescaling fitted on dev, or None.
+
+    Returns:
+        By version (``score_versions``): ``mean``, ``sd``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``, and of rounded
+        ones ``qwk`` and ``exact_agreement``, which are None for the others; None where undefined.
+    """
+    entries = {}
+    for name, scores in score_versions(raw, score_range, line).items():
+        rounded = name.endswith("_round")
+        entries[name] = {
+            "mean": float(scores.mean()),
+            "sd": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+            "qwk": none_if_nan(quadratic_weighted_kappa(reference, scores)) if rounded else None,
+            "exact_agreement": none_if_nan(agreement_within(reference, scores, 0)) if rounded else None,
+            "pearson": none_if_nan(pearson(reference, scores)),
+            "rmse": none_if_nan(rmse(reference, scores)),
+            "smd": none_if_nan(standardized_mean_difference(reference, scores)),
+            "sd_ratio": none_if_nan(sd_ratio(reference, scores)),
+        }
+    return entries
+
+
+def _moments(values: Column) -> dict[str, Any]:
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "mean": float(values.mean()), "sd": sd}
+
+
+def _bins(values: Column) -> list[NDArray[np.intp]]:
+    """Places of the values, in up to BINS ascending bins; equal values are in one."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    numbers = np.searchsorted(edges, values, side="left")
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order])) + 1
+    return np.split(order, starts)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
+
+from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
+from aes_dynloss.evaluation.breakdowns import (
+    confusion_cells,
+    reliability_rows,
+    residuals_by_length,
+    residuals_by_score,
+    score_point_rows,
+    version_entries,
+)
+from aes_dynloss.evaluation.calibration import RescalingLine
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+SPAN = ScoreRange(1, 4, 0.5)
+
+
+def scores(n=200, seed=0):
+    random = np.random.default_rng(seed)
+    human = random.choice(SPAN.points, n)
+    raw = human + random.normal(0, 0.6, n)
+    return human, raw, SPAN.to_point(raw)
+
+
+def test_score_points():
+    human, _, score = scores()
+    rows = score_point_rows(human, score, SPAN)
+    assert [row["point"] for row in rows] == list(SPAN.points)
+    for row in rows:
+        assert row["human"] == (human == row["point"]).sum()
+        assert row["machine"] == (score == row["point"]).sum()
+        assert row["gap"] == pytest.approx((score == row["point"]).mean() - (human == row["point"]).mean())
+
+
+def test_a_point_that_nobody_was_given_has_a_row():
+    rows = score_point_rows(np.array([1.0, 1.0]), np.array([2.0, 1.0]), SPAN)
+    assert [(row["human"], row["machine"]) for row in rows] == [(2, 1), (0, 0), (0, 1), (0, 0), (0, 0), (0, 0), (0, 0)]
+
+
+def test_confusion_is_that_of_scikit_learn():
+    human, _, score = scores()
+    matrix = confusion_matrix(SPAN.to_index(human), SPAN.to_index(score), labels=range(7))
+    cells = confusion_cells(human, score, SPAN)
+    assert len(cells) == (matrix > 0).sum()
+    for reference, machine, n in cells:
+        assert n == matrix[SPAN.to_index(reference), SPAN.to_index(machine)]
+
+
+def test_residuals_by_score():
+    human, raw, _ = scores()
+    rows = residuals_by_score(human, raw)
+    assert [row["reference"] for row in rows] == sorted(set(human))
+    for row in rows:
+        own = (raw - human)[human == row["reference"]]
+        assert (row["n"], row["mean"], row["sd"]) == (
+            len(own),
+            pytest.approx(own.mean()),
+            pytest.approx(own.std(ddof=1)),
+        )
+    assert residuals_by_score(np.array([2.0]), np.array([3.0])) == [{"reference": 2, "n": 1, "mean": 1, "sd": None}]
+
+
+def test_residuals_by_length():
+    human, raw, _ = scores()
+    words = np.arange(200.0)
+    rows = residuals_by_length(human, raw, words)
+    assert [row["n"] for row in rows] == [20] * 10
+    assert (rows[0]["words_from"], rows[0]["words_to"], rows[-1]["words_to"]) == (0, 19, 199)
+    assert rows[3]["mean"] == pytest.approx((raw - human)[60:80].mean())
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60))
+def test_bins_hold_each_essay_once_and_equal_values_together(values):
+    words = np.array(values, dtype=float)
+    rows = residuals_by_length(np.zeros(len(words)), words, words)
+    assert sum(row["n"] for row in rows) == len(words)
+    for before, after in pairwise(rows):
+        assert before["words_to"] < after["words_from"]
+
+
+def test_reliability():
+    human, raw, _ = scores()
+    rows = reliability_rows(human, raw)
+    order = np.argsort(raw)
+    assert rows[0]["mean_raw"] == pytest.approx(raw[order[:20]].mean())
+    assert rows[0]["mean_reference"] == pytest.approx(human[order[:20]].mean())
+    assert rows[0]["sd_reference"] == pytest.approx(human[order[:20]].std(ddof=1))
+    assert rows[-1]["raw_to"] == raw.max()
+    perfect = reliability_rows(human, human)
+    assert [row["mean_raw"] for row in perfect] == [row["mean_reference"] for row in perfect]
+
+
+def test_versions():
+    human, raw, score = scores()
+    entries = version_entries(human, raw, SPAN, RescalingLine(0.8, 0.5))
+    assert list(entries) == ["raw", "raw_trim", "raw_trim_round", "scale", "scale_trim", "scale_trim_round"]
+    assert entries["raw_trim_round"]["qwk"] == pytest.approx(float(quadratic_weighted_kappa(human, score)))
+    assert entries["raw"]["qwk"] is None
+    assert entries["scale"]["mean"] == pytest.approx((0.8 * raw + 0.5).mean())
+    assert entries["scale"]["pearson"] == pytest.approx(entries["raw"]["pearson"])
+    assert entries["raw_trim"]["sd"] < entries["raw"]["sd"]
+    assert list(version_entries(human, raw, SPAN, None)) == ["raw", "raw_trim", "raw_trim_round"]
