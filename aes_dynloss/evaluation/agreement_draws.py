@@ -86,7 +86,7 @@ def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator:
     spread = vectors * np.sqrt(np.maximum(values, 0) / essays)
     drawn = centre + generator.standard_normal((resamples, len(centre))) @ spread.T
     # A constant's mean does not vary, which the eigenvectors know but for float noise.
-    return np.where(np.ptp(columns, axis=0) == 0, columns[0], drawn)
+    return np.asarray(np.where(np.ptp(columns, axis=0) == 0, columns[0], drawn))
 
 
 def _pearson(mean: Column, other: Column, square: Column, other_square: Column, product: Column) -> Column:

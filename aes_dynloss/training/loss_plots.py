@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import singledispatch
 from io import StringIO
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from aes_dynloss.errors import CheckpointError
 from aes_dynloss.plot_style import empty_figure, explain, plot_style
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.training.log_plots import Numbers, Plot, log_plots, numbers, thinned_points
 from aes_dynloss.training.run_folder import write_text
 
 if TYPE_CHECKING:  # matplotlib takes half a second, and most who import this module draw nothing
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-Numbers = NDArray[np.float64]
-Row = tuple[int, Mapping[str, float | None]]
 Snapshots = Sequence[tuple[float, Tensor]]
 
-MOST_POINTS = 400
 # Up to this many bins a cell's value is written; more would neither be legible nor small.
 MOST_WRITTEN_BINS = 12
 _MARKERS = "os^DvPX"
-# Before and after differ little: the one stays visible between the other's dashes.
-_LINE_STYLES = {"measure_after": "--"}
-
-
-class Plot(NamedTuple):
-    """A figure, with its title and what it shows, for those who do not see it."""
-
-    figure: Figure
-    title: str
-    description: str
 
 
 def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log: Path) -> list[Path]:
@@ -78,7 +62,7 @@ def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, 
     with plot_style():
         known = [(progress, coefficients.detach().cpu().double()) for progress, coefficients in snapshots]
         own = plots_of_loss(loss, known) if known else {}
-        return {**own, "loss_terms": _terms_plot(log)}
+        return {**own, **log_plots(log)}
 
 
 @singledispatch
@@ -91,12 +75,12 @@ def plots_of_loss(loss: object, snapshots: Snapshots) -> dict[str, Plot]:  # noq
 def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
     axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
-    progress = _numbers(part for part, _ in snapshots)
-    weights = np.stack([_numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
+    progress = numbers(part for part, _ in snapshots)
+    weights = np.stack([numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
     widths, every = np.linspace(3.5, 1.2, len(weights)), 1 + len(snapshots) // 60
     for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):
-        axes.plot(*_thinned(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
+        axes.plot(*thinned_points(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
     axes.set(xlabel="Progress of the training (part of all steps)", ylabel="Weight (no unit)", xlim=(-0.02, 1.02))
     explain(axes, "Component")
     return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
@@ -106,14 +90,14 @@ def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
 def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Bilinear log loss: -sigmoid(W[y] · log p + b[y])"
     parts = {name: loss.unpacked(coefficients) for name, coefficients in _moments(snapshots).items()}
-    largest = max(1e-6, *(float(np.nan_to_num(np.abs(_numbers(matrix))).max()) for matrix, _ in parts.values()))
+    largest = max(1e-6, *(float(np.nan_to_num(np.abs(numbers(matrix))).max()) for matrix, _ in parts.values()))
     figure = empty_figure(title, 2.2 + 4.0 * len(parts), 7.0)
     mosaic = figure.subplot_mosaic([list(parts), ["b"] * len(parts)], height_ratios=[4.2, 1.7])
     *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
-        _draw_matrix(axes, _numbers(matrix), largest)
+        _draw_matrix(axes, numbers(matrix), largest)
         axes.set(title=name, xlabel="Answered class or score point j (bin)")
-        below.plot(_numbers(bias), label=name, marker=marker, markersize=4)
+        below.plot(numbers(bias), label=name, marker=marker, markersize=4)
     panels[0].set_ylabel("True class or score point y (bin)")
     figure.colorbar(panels[0].images[0], ax=panels, label="W[y, j] (no unit)")
     below.set(xlabel="True class or score point y (bin)", ylabel="b[y] (no unit)")
@@ -169,7 +153,7 @@ _FORMS = {
 def _draw_curve(axes: Axes, places: Tensor, values: Tensor, fixed: float) -> None:
     """A curve with a dot at the place that it is about, which lies on the grid."""
     dot = int((places - fixed).abs().argmin())
-    axes.plot(_numbers(places), _numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
+    axes.plot(numbers(places), numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
 
 
 def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
@@ -184,90 +168,10 @@ def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
         axes.text(column, row, words, ha="center", va="center", color=colour, fontsize=min(9.0, 82 / len(matrix)))
 
 
-def _terms_plot(log: Path) -> Plot:
-    rows = _rows(log)
-    panels = {
-        "Component loss\n(each in its unit)": _columns(rows["terms"]),
-        "Error (1 = always\nanswering the mean)": _columns(rows["error"]),
-    }
-    if rows["teacher"]:
-        panels["Teacher's measure\n(lower is better)"] = _columns(rows["teacher"], ["measure_before", "measure_after"])
-        panels["Hypergradient\n(norm, no unit)"] = _columns(rows["teacher"], ["hypergradient_norm"])
-    title = "Losses over the training"
-    figure = empty_figure(title, 8.0, 0.9 + 2.1 * len(panels))
-    below = figure.subplots(len(panels), 1, sharex=True)
-    for axes, (label, columns) in zip(below, panels.items(), strict=True):
-        _draw_columns(axes, columns)
-        axes.set_ylabel(label)
-    mean = -(-len(rows["terms"]) // MOST_POINTS)
-    thinned = f" (a point is the mean of up to {mean} steps)" if mean > 1 else ""
-    below[-1].set_xlabel(f"Optimiser step{thinned}")
-    below[-1].locator_params(axis="x", integer=True)
-    return Plot(figure, title, "Component losses, training error and, where a teacher learnt, its measure, by step.")
-
-
-def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) -> None:
-    for name, (steps, values) in columns.items():
-        style, marked = _LINE_STYLES.get(name), _marked(values)
-        axes.plot(steps, values, label=name, ls=style, lw=1.2, marker="o" if marked else "", ms=3, markevery=marked)
-    seen = [value for _, values in columns.values() for value in values if np.isfinite(value)]
-    if not seen:
-        axes.text(0.5, 0.5, "no numbers in the log", ha="center", va="center", transform=axes.transAxes)
-    elif min(seen) > 0 and max(seen) > 30 * min(seen):
-        axes.set_yscale("log")
-    if columns:
-        explain(axes, "")
-
-
-def _rows(log: Path) -> dict[str, list[Row]]:
-    """Terms, error and teacher's numbers of the log's steps; null is a number that was not finite."""
-    rows: dict[str, list[Row]] = {"terms": [], "error": [], "teacher": []}
-    with log.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-                found = {**record, "error": {"error": record["error"]}} if "terms" in record else {}
-                for kind in rows.keys() & found.keys():
-                    rows[kind].append((int(found["step"]), dict(found[kind])))
-            except (ValueError, TypeError, KeyError) as error:
-                raise CheckpointError(
-                    f"Line {number} of {log} is no record of a run. Remove the line, or train again with --force."
-                ) from error
-    return rows
-
-
-def _columns(rows: Sequence[Row], names: Sequence[str] = ()) -> dict[str, tuple[Numbers, Numbers]]:
-    """Thinned steps and values of each name, by default of all that occur; null becomes NaN."""
-    steps = _numbers(step for step, _ in rows)
-    found = names or dict.fromkeys(name for _, row in rows for name in row)
-    return {name: _thinned(steps, _numbers(row.get(name) for _, row in rows)) for name in found}
-
-
 def _moments(snapshots: Snapshots) -> dict[str, Tensor]:
     """Coefficients at the start, nearest to the middle, and at the end; fewer where there are fewer snapshots."""
-    progress = _numbers(part for part, _ in snapshots)
+    progress = numbers(part for part, _ in snapshots)
     middle = int(np.abs(progress - (progress[0] + progress[-1]) / 2).argmin())
     last = len(snapshots) - 1
     names = {middle: "middle", last: "end", 0: "start" if last else "only snapshot"}
     return {f"{names[place]} (progress {progress[place]:.2f})": snapshots[place][1] for place in sorted(names)}
-
-
-def _numbers(values: Tensor | Iterable[float | Tensor | None]) -> Numbers:
-    """As float64, with NaN for all that is no finite number."""
-    found = np.array(values.numpy() if isinstance(values, Tensor) else list(values), dtype=np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
-
-
-def _thinned(places: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
-    """At most MOST_POINTS points, each the mean of the finite ones of its neighbours; NaN where none is."""
-    if len(values) <= MOST_POINTS:
-        return places, values
-    parts = (part[np.isfinite(part)] for part in np.array_split(values, MOST_POINTS))
-    means = _numbers(part.mean() if len(part) else None for part in parts)
-    return _numbers(part.mean() for part in np.array_split(places, MOST_POINTS)), means
-
-
-def _marked(values: Numbers) -> list[int]:
-    """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
-    finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
-    return [int(place) for place in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]

@@ -16,7 +16,8 @@ from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture, Weighted
 from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.training.loss_plots import MOST_POINTS, loss_plots, write_loss_plots
+from aes_dynloss.training.log_plots import MOST_CURVES, MOST_POINTS
+from aes_dynloss.training.loss_plots import loss_plots, write_loss_plots
 from aes_dynloss.training.run_log import RunLog
 
 MIXTURE = Mixture(["mse", "one_minus_qwk"])
@@ -24,6 +25,7 @@ BILINEAR = BilinearLogLoss(4)
 SCORES = LossNetwork("scores", width=6, hidden=2, plain=1.0)
 RIVALS = LossNetwork("distribution", width=6, hidden=2)
 PROGRESS = [0.0, 0.2, 0.4, 0.7, 1.0]
+LOG = ["learning_curves", "loss_terms"]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -84,13 +86,13 @@ def lines(axes):
 def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, title, expected):
     folder = tmp_path / "new" / "plots"
     paths = write_loss_plots(folder, loss, snapshots_of(loss), log)
-    assert paths == [folder / f"{stem}.svg", folder / "loss_terms.svg"]
-    assert sorted(folder.iterdir()) == paths
+    assert paths == [folder / f"{name}.svg" for name in (stem, *LOG)]
+    assert sorted(folder.iterdir()) == sorted(paths)
     found_title, found = words(paths[0])
     assert found_title.startswith(title)
     assert set(expected) <= set(found)
     assert "<dc:description>" in paths[0].read_text(encoding="utf-8")
-    found_title, found = words(paths[1])
+    found_title, found = words(paths[-1])
     assert found_title == "Losses over the training"
     assert {"mse", "one_minus_qwk", "error", "Optimiser step"} <= set(found)
     assert "measure_before" not in found
@@ -155,11 +157,11 @@ def test_costs_of_rivals_are_the_network_s(log):
 
 @pytest.mark.parametrize("loss", [Weighted(MIXTURE, torch.ones(2)), object()])
 def test_of_another_loss_only_the_log_is_drawn(tmp_path, log, loss):
-    assert write_loss_plots(tmp_path, loss, [(0.0, torch.zeros(0))], log) == [tmp_path / "loss_terms.svg"]
+    assert write_loss_plots(tmp_path, loss, [(0.0, torch.zeros(0))], log) == [tmp_path / f"{name}.svg" for name in LOG]
 
 
 def test_without_snapshots_only_the_log_is_drawn(log):
-    assert list(loss_plots(MIXTURE, [], log)) == ["loss_terms"]
+    assert list(loss_plots(MIXTURE, [], log)) == LOG
 
 
 @pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES, RIVALS])
@@ -173,7 +175,7 @@ def test_one_snapshot_and_an_empty_log(tmp_path, loss):
 @pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES, RIVALS])
 def test_coefficients_that_are_no_numbers_leave_gaps(tmp_path, log, loss):
     (start, first), *_ = snapshots_of(loss)
-    assert len(write_loss_plots(tmp_path, loss, [(start, first), (1.0, first * math.nan)], log)) == 2
+    assert len(write_loss_plots(tmp_path, loss, [(start, first), (1.0, first * math.nan)], log)) == 3
 
 
 def test_the_teacher_s_numbers_get_panels_of_their_own(tmp_path):
@@ -186,8 +188,27 @@ def test_the_teacher_s_numbers_get_panels_of_their_own(tmp_path):
     )
     assert norm.get_yscale() == "log"
     assert {"measure_before", "measure_after", "hypergradient_norm"} <= set(
-        words(write_loss_plots(tmp_path, MIXTURE, [], log)[0])[1]
+        words(write_loss_plots(tmp_path, MIXTURE, [], log)[1])[1]
     )
+
+
+def test_learning_curves_have_a_panel_a_measure_and_its_parts_within(tmp_path):
+    prompts = {f"qwk_{prompt}": prompt / 20 for prompt in range(20)}
+    log = write_log(tmp_path / "metrics.jsonl", 9)
+    plain = log.read_text(encoding="utf-8")
+    more = [{"step": step, "epoch": 0, "dev": {"qwk": step / 100, "sd_ratio": 0.7, **prompts}} for step in (10, 20)]
+    log.write_text(plain + "".join(json.dumps(record) + "\n" for record in more), encoding="utf-8")
+    kappa, spread = loss_plots(MIXTURE, [], log)["learning_curves"].figure.axes
+    assert lines(kappa)["mean"].get_xydata().tolist() == [[10, 0.1], [20, 0.2]]
+    assert list(lines(kappa)) == [*(str(prompt) for prompt in range(MOST_CURVES)), "mean"]
+    assert lines(kappa)["3"].get_ydata().tolist() == [0.15, 0.15]
+    assert lines(spread)["sd_ratio"].get_ydata().tolist() == [0.7, 0.7]
+    assert [line.get_ydata()[0] for line in spread.get_lines()] == [0.7, 1.0], "a line where spreads are equal"
+
+
+def test_a_student_that_was_never_measured_has_no_learning_curves(tmp_path):
+    log = write_log(tmp_path / "metrics.jsonl", 9)
+    assert list(loss_plots(MIXTURE, [], log)) == ["loss_terms"]
 
 
 def test_nulls_leave_gaps_and_a_step_between_two_gaps_a_dot(tmp_path):
