@@ -6,12 +6,13 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from image_table import check_numbering
 from numpy.typing import NDArray
 from picture_files import opened, read_columns
 from PIL import Image
@@ -46,9 +47,18 @@ class BoxedImage:
         """The image in RGB.
 
         Raises:
-            DataError: It cannot be read.
+            DataError: It cannot be read, or is not in proportion to the size that its boxes are counted in.
         """
-        return opened(self.image, "image", self.where).convert("RGB")
+        image = opened(self.image, "image", self.where).convert("RGB")
+        exchanged = self.size == image.size[::-1] != image.size
+        if exchanged or not _in_proportion(self.size, image.size):
+            exchanged = exchanged or _in_proportion(self.size[::-1], image.size)
+            raise DataError(
+                f"{self.where}: width and height are {self.size[0]:g} and {self.size[1]:g}, expected the image's own "
+                f"{image.width} and {image.height}, or those of an original in proportion to it. "
+                + ("Exchange the two." if exchanged else "Mend the row.")
+            )
+        return image
 
 
 def read_parquet(path: Path) -> dict[str, list[BoxedImage]]:
@@ -127,14 +137,33 @@ def _checked(where: str, image: bytes | Path, values: Mapping[str, Any]) -> Boxe
         raise DataError(f"{where}: {len(boxes)} boxes and {len(labels)} labels, expected as many. Mend the row.")
     if image is None or not (0 < width < np.inf and 0 < height < np.inf):
         raise DataError(f"{where}: expected an image with width and height above 0, found {width} x {height}.")
-    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    inside = (low <= [width, height]).all(1) & (high >= 0).all(1) & np.isfinite(boxes).all(1)
-    if not inside.all():
+    found = BoxedImage(where, image, (width, height), boxes, labels)
+    _check_places(found)
+    return replace(found, boxes=boxes.clip(0, [width, height, width, height]))
+
+
+def _check_places(image: BoxedImage) -> None:
+    """Refuse boxes whose corners are exchanged, or that lie outside their image."""
+    boxes, size = image.boxes, image.size
+    turned = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(1))
+    if turned.size:
         raise DataError(
-            f"{where}: the box {boxes[~inside][0].tolist()} lies outside the image of {width:g} x {height:g}. Expected "
-            "corners x1, y1, x2, y2 in pixels of width and height; mend the box or the size."
+            f"{image.where}: box {turned[0] + 1}, {boxes[turned[0]].tolist()}, ends before it begins. Expected corners "
+            "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, not a corner and two sides; mend the row."
         )
-    return BoxedImage(where, image, (width, height), boxes.clip(0, [width, height, width, height]), labels)
+    inside = (boxes[:, :2] <= size).all(1) & (boxes[:, 2:] >= 0).all(1) & np.isfinite(boxes).all(1)
+    if not inside.all():
+        image.decoded()  # which says so where it is the size that is wrong
+        raise DataError(
+            f"{image.where}: the box {boxes[~inside][0].tolist()} lies outside the image of {size[0]:g} x {size[1]:g}. "
+            "Expected corners x1, y1, x2, y2 in pixels of width and height; mend the box or the size."
+        )
+
+
+def _in_proportion(original: tuple[float, float], image: tuple[int, int]) -> bool:
+    """Whether an image may be a copy of an original in another size, each side rounded by less than a pixel."""
+    factors = [((pixels - 1) / side, (pixels + 1) / side) for pixels, side in zip(image, original, strict=True)]
+    return max(low for low, _ in factors) <= min(high for _, high in factors)
 
 
 def without_empty_boxes(parts: Mapping[str, Sequence[BoxedImage]]) -> dict[str, list[BoxedImage]]:
@@ -169,15 +198,18 @@ def class_names(parts: Mapping[str, Sequence[BoxedImage]], names: Sequence[str] 
     if not seen or (words and numbers):
         found = ", ".join(repr(label) for label in list(seen)[:5]) or "none"
         raise DataError(f"The labels of boxes should be all words or all whole numbers; found {found}. Mend them.")
+    if names is None and numbers:
+        check_numbering(numbers, lambda label: _where(parts, label), "Mend them, or name all classes in data.classes.")
     known = list(names) if names is not None else words or [str(number) for number in range(numbers[-1] + 1)]
     wrong = [word for word in words if word not in known] or [n for n in numbers if not 0 <= n < len(known)]
     if wrong:
-        where = next(image.where for image in _all(parts) if wrong[0] in image.labels)
         expected = f"one of {', '.join(known[:8])}" if words else f"0 to {len(known) - 1}"
-        raise DataError(f"{where}: the label {wrong[0]!r} is not {expected}. Mend it, or data.classes.")
+        raise DataError(
+            f"{_where(parts, wrong[0])}: the label {wrong[0]!r} is not {expected}. Mend it, or data.classes."
+        )
     return known
 
 
-def _all(parts: Mapping[str, Sequence[BoxedImage]]) -> Iterator[BoxedImage]:
-    for images in parts.values():
-        yield from images
+def _where(parts: Mapping[str, Sequence[BoxedImage]], label: str | int) -> str:
+    """The first image with a label."""
+    return next(image.where for images in parts.values() for image in images if label in image.labels)

@@ -40,12 +40,15 @@ class Arm(ConfigModel):
     """One loss, on one student."""
 
     sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid.")
+    student: str | None = Field(default=None, description="Its student in words, where it is another than the grid's.")
     teacher_of: str | None = Field(default=None, description="An arm before it whose teacher steers it, seed by seed.")
 
 
 class GridConfig(ConfigModel):
     """Arms by seeds of one recipe."""
 
+    title: str = Field(default="", description="The task in words, for the table of all grids.")
+    student: str = Field(default="", description="The student in words, for the table of all grids.")
     task: Literal["classification", "detection", "segmentation"]
     recipe: str = Field(description="A recipe beside the task's script, such as cifar10.yaml.")
     sets: list[str] = Field(default=[], description="KEY=VALUE for all arms.")
@@ -209,14 +212,15 @@ def table(found: Mapping[str, Any]) -> str:
     ]
     for arm, values in found["arms"].items():
         beside = values["beside_control"]
-        difference = _words(beside, "se", "+") if beside else ""
+        difference = words_of(beside, "se", "+") if beside else ""
         known = [seconds for seconds in values["seconds"] if seconds is not None]
         minutes = f"{mean(known) / 60:.2g}" if known else ""
-        lines.append(f"| {arm} | {_words(values[measure], 'sd')} | {difference} | {minutes} |")
+        lines.append(f"| {arm} | {words_of(values[measure], 'sd')} | {difference} | {minutes} |")
     return "\n".join(lines)
 
 
-def _words(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:
+def words_of(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:
+    """A figure with its spread in brackets, where it has one."""
     beside = "" if values[spread] is None else f" ({values[spread]:.4f})"
     return f"{values['mean']:{sign}.4f}{beside}"
 

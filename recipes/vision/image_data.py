@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from extras import needs
-from image_table import ImageTable
+from image_table import ImageTable, check_numbering
 from numpy.typing import NDArray
 from picture_files import opened, read_columns
+from pyarrow import Table
 from pydantic import Field
 from splits import apart
 from torch import Tensor
@@ -125,8 +126,12 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
             f"data.source: {folder} holds neither cifar-10-batches-py nor one *train*.parquet and one *test*.parquet. "
             "Name the folder that torchvision.datasets.CIFAR10 downloads to, or one with such files."
         )
-    train, test = (_read_parquet(found[0]) for found in files)
-    count = int(max(train.labels.max(), test.labels.max())) + 1
+    tables = {path: read_columns(path, ("image", "label")) for (path,) in files}
+    labels = {path: _labels(table, path) for path, table in tables.items()}
+    seen = set[int]().union(*labels.values())
+    check_numbering(seen, lambda label: _where(labels, label), "Number the classes anew.")
+    train, test = (_images(table, labels[path], path) for path, table in tables.items())
+    count = max(seen) + 1
     is_cifar = count == len(CIFAR10) and "cifar10" in files[0][0].name
     return CIFAR10 if is_cifar else [str(number) for number in range(count)], train, test
 
@@ -143,12 +148,20 @@ def _digits() -> tuple[Sequence[str], Images, Images]:
     return names, Images(images[:first], labels[:first]), Images(images[first:], labels[first:])
 
 
-def _read_parquet(path: Path) -> Images:
-    table = read_columns(path, ("image", "label"))
-    labels = table["label"].to_pylist()
+def _labels(table: Table, path: Path) -> list[int]:
+    labels: list[int] = table["label"].to_pylist()
     for number, label in enumerate(labels, start=1):
         if not isinstance(label, int) or label < 0:
             raise DataError(f"Row {number} of {path}: the label is {label!r}, expected a class's number, 0 or more.")
+    return labels
+
+
+def _where(labels: Mapping[Path, Sequence[int]], label: int) -> str:
+    """The first row with a label."""
+    return next(f"Row {known.index(label) + 1} of {path}" for path, known in labels.items() if label in known)
+
+
+def _images(table: Table, labels: Sequence[int], path: Path) -> Images:
     images = np.stack(list(_decoded(table["image"].to_pylist(), path)))
     return Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Collection, Sized
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from aes_dynloss import DataError
 
 
 class ImageTable(Sized):
@@ -22,6 +24,27 @@ class ImageTable(Sized):
     def sequences(self) -> NDArray[np.int64]:
         """One each."""
         return np.ones(len(self), dtype=np.int64)
+
+
+def check_numbering(numbers: Collection[int], where: Callable[[int], str], remedy: str) -> None:
+    """Refuse numbers that would make many classes of few: a student has an output for each up to the highest.
+
+    Args:
+        numbers: Those that occur as labels, at least one.
+        where: Tells where a number stands, for messages.
+        remedy: What to do, for messages.
+
+    Raises:
+        DataError: One is negative, or more than half of those from 0 to the highest do not occur.
+    """
+    lowest, highest, used = min(numbers), max(numbers), len(set(numbers))
+    if lowest < 0:
+        raise DataError(f"{where(lowest)}: the label is {lowest}, expected a class's number, 0 or more. {remedy}")
+    if highest + 1 > 2 * used:
+        raise DataError(
+            f"{where(highest)}: the label {highest} makes {highest + 1} classes, and only {used} of them occur. "
+            f"Expected numbers from 0 on without large gaps. {remedy}"
+        )
 
 
 def pixel_moments(images: Tensor) -> tuple[Tensor, Tensor]:

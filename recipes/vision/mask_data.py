@@ -50,12 +50,19 @@ class MaskDataConfig(ConfigModel):
     size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="[height, width] that images are brought to; null: as they are, all alike."
     )
+    dev_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Part of train on which epochs are chosen, in place of val, which is then not used; 0: on val. "
+        "CamVid's val is 7 seconds of one film, train is three films.",
+    )
     teacher_dev_fraction: float = Field(default=0.0, ge=0, lt=1, description="Part of train that a teacher learns on.")
     stretch: int = Field(
         default=10,
         ge=1,
         description="Images of a sequence (the id up to its last _) that stay together when train is divided, since a "
-        "film's neighbours are alike; 1 where images have nothing to do with each other.",
+        "film's neighbours are alike; 1 where images have nothing to do with each other, 1000 for whole sequences.",
     )
     seed: int = Field(default=0, ge=0, description="Of the division.")
     flip: bool = Field(default=False, description="Training images are mirrored, one in two.")
@@ -172,11 +179,12 @@ def read_masks(config: MaskDataConfig, device: torch.device) -> dict[str, Masks]
         if len(part):
             _check_labelled(part.masks, 2 if name == "train" else 1, f"{source}, {name}")
     parts["train"] = replace(parts["train"], flip=config.flip, zoom=config.zoom)
-    return {**parts, "dev": tables["val"], "test": tables["test"]}
+    dev = replace(parts["dev"], drawn=False) if config.dev_fraction else tables["val"]
+    return {**parts, "dev": dev, "test": tables["test"]}
 
 
 def _divided(names: Sequence[str], config: MaskDataConfig) -> Mapping[str, NDArray[np.int64]]:
-    """Rows of train and teacher_dev: whole stretches of a sequence, each sequence in the same proportions."""
+    """Rows of train, teacher_dev and dev: whole stretches of a sequence, each sequence in the same proportions."""
     sequences = np.asarray([name.rpartition("_")[0] for name in names])
     stretches = np.empty(len(names), dtype=np.int64)
     kinds: list[int] = []
@@ -185,7 +193,8 @@ def _divided(names: Sequence[str], config: MaskDataConfig) -> Mapping[str, NDArr
         mine = mine[np.argsort(np.asarray(names)[mine], kind="stable")]
         stretches[mine] = len(kinds) + np.arange(len(mine)) // config.stretch
         kinds += [kind] * -(-len(mine) // config.stretch)
-    parts = apart(kinds, {"teacher_dev": config.teacher_dev_fraction}, seed=config.seed)
+    fractions = {"teacher_dev": config.teacher_dev_fraction, "dev": config.dev_fraction}
+    parts = apart(kinds, fractions, seed=config.seed)
     return {name: np.flatnonzero(np.isin(stretches, chosen)) for name, chosen in parts.items()}
 
 

@@ -35,8 +35,8 @@ class PyramidNetworkConfig(ConfigModel):
     )
     weights: str | None = Field(
         default=None,
-        description="A .safetensors file to start from: for light of the whole network, for resnet18 of the backbone, "
-        "with torchvision's names.",
+        description="A .safetensors file to start from, as far as it fits: an earlier student's, or that of a bare "
+        "backbone, such as torchvision's resnet18.",
     )
 
     @model_validator(mode="after")

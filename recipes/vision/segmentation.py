@@ -104,7 +104,7 @@ def build(config: Any, accelerator: Accelerator) -> Segmentation:  # noqa: ANN40
     names, parts = config.data.classes, read_masks(config.data, accelerator.device)
     torch.manual_seed(config.training.seed)
     student = PyramidNetwork(config.model, parts["train"].images, parts["train"].masks, len(names))
-    start_from(student if config.model.backbone == "light" else student.backbone, config.model.weights)
+    start_from(student, config.model.weights)
     return Segmentation(student, names, **parts)
 
 

@@ -38,7 +38,9 @@ class SingleStageConfig(ConfigModel):
     anchors: int = Field(default=5, ge=1, le=32, description="Anchors a cell, of sizes found by k-means.")
     pretrained: bool = Field(default=False, description="Fetch resnet18's ImageNet weights by torchvision's hub.")
     weights: str | None = Field(
-        default=None, description="A .safetensors file to start from: an earlier student's, or torchvision's resnet18."
+        default=None,
+        description="A .safetensors file to start from, as far as it fits: an earlier student's, or that of a bare "
+        "backbone, such as torchvision's resnet18.",
     )
     background_weight: float = Field(default=0.5, ge=0, description="What a background anchor counts beside an object.")
     class_weight: float = Field(default=1.0, gt=0, description="What a box's class counts.")

@@ -42,6 +42,7 @@ CONFIG_NAMES = {
     "detection": "DetectionConfig",
     "segmentation": "SegmentationConfig",
 }
+BACKBONE = "backbone."
 PACKAGES = ("aes-dynloss", "torch", "torchvision", "pycocotools", "accelerate", "numpy")
 _DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
 _USUAL_MEASURES = {"dlf": "expected_error", "dln": "cross_entropy"}
@@ -217,15 +218,16 @@ def _measured(accelerator: Accelerator, task: Task, size: int) -> Mapping[str, f
     return task.measures(_outputs(accelerator, task, task.dev, size), task.dev)
 
 
-def start_from(module: Module, path: str | None) -> None:
-    """Put weights of a local file into a module as far as their names and shapes fit, such as a backbone's.
+def start_from(student: Module, path: str | None) -> None:
+    """Put weights of a local file into a student as far as their names and shapes fit.
 
     Args:
-        module: The module.
+        student: The student; what is called ``backbone.NAME`` in it or in the file is NAME in both, so that the file
+            may be an earlier student's or that of a bare backbone.
         path: A .safetensors file, or None for none.
 
     Raises:
-        ConfigError: The file cannot be read, or nothing in it fits.
+        ConfigError: The file cannot be read, or nothing in it that learns fits.
     """
     if path is None:
         return
@@ -234,15 +236,20 @@ def start_from(module: Module, path: str | None) -> None:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"model.weights: {file} cannot be read: {error}. Name a .safetensors file.") from None
-    own = module.state_dict()
-    fitting = {name: tensor for name, tensor in saved.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
+    own = student.state_dict()
+    places = {name.removeprefix(BACKBONE): name for name in own}
+    offered = {name.removeprefix(BACKBONE): tensor for name, tensor in saved.items()}
+    fitting = [name for name in places if name in offered and offered[name].shape == own[places[name]].shape]
+    learns = {name for name, _ in student.named_parameters()}
+    if not any(places[name] in learns for name in fitting):
         raise ConfigError(
             f"model.weights: nothing in {file} fits this student, which has {', '.join(list(own)[:3])}, ...; the file "
             f"has {', '.join(list(saved)[:3])}, ... Name weights of the same kind."
         )
-    module.load_state_dict(fitting, strict=False)
-    logger.info("Weights from %s: %d of %d.", file, len(fitting), len(own))
+    student.load_state_dict({places[name]: offered[name] for name in fitting}, strict=False)
+    layers = ", ".join(dict.fromkeys(name.partition(".")[0] for name in fitting))
+    counts = len(fitting), len(own), layers, len(offered) - len(fitting), len(offered)
+    logger.info("Weights from %s: %d of the student's %d fitted (%s), %d of the file's %d were left.", file, *counts)
 
 
 def command(name: str, config: type[VisionConfig], build: Build) -> None:

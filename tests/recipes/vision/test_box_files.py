@@ -41,7 +41,10 @@ def test_boxes_without_an_area_are_left_out_with_a_warning(
     assert torch.equal(task.dev.known.boxes, plain.dev.known.boxes)
 
 
-@pytest.mark.parametrize(("original", "image"), [((64, 48), (64, 48)), ((427, 640), (214, 320)), ((1000, 7), (320, 2))])
+@pytest.mark.parametrize(
+    ("original", "image"),
+    [((64, 48), (64, 48)), ((101, 100), (101, 100)), ((427, 640), (214, 320)), ((1000, 7), (320, 2))],
+)
 def test_an_image_may_be_a_smaller_copy(recipe: Any, original: tuple[int, int], image: tuple[int, int]) -> None:
     """Its sides are rounded, by whoever made it, up or down."""
     Image.new("RGB", image).save(memory := io.BytesIO(), format="png")

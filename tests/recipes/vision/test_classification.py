@@ -27,6 +27,7 @@ TEACHERS = {
 }
 LEFT = {
     ".lock", "config.yaml", "manifest.json", "metrics.jsonl", "predictions.png", "report.json", "student.safetensors",
+    "plots/learning_curves.svg",
     "plots/loss_terms.svg",
 }  # fmt: skip
 TAUGHT = {"teacher/teacher.json", "teacher/teacher.safetensors"}

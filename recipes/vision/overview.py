@@ -1,0 +1,48 @@
+"""The table of all grids that were measured on test, as the README shows it.
+
+Run it by ``python recipes/vision/overview.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from grid import GridConfig, words_of
+
+from aes_dynloss.configfile import read_mapping, validate
+
+HERE = Path(__file__).parent
+# In the order of the README's sections; the others behind them.
+FIRST = ("digits", "digits_transfer", "cifar10", "bccd", "camvid")
+
+
+def overview() -> str:
+    """Task, student, loss, metric, minutes and command of every arm of every grid in ``results/``."""
+    lines = ["| task | student | loss | metric, mean (sd) | minutes | command |", "|---|---|---|---:|---:|---|"]
+    stems = {path.stem for path in (HERE / "results").glob("*.json")}
+    for stem in sorted(stems, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
+        found = read_mapping(HERE / "results" / f"{stem}.json")
+        grid = validate(GridConfig, read_mapping(HERE / "grids" / f"{stem}.yaml"), stem)
+        if grid.measured_on == "test":
+            lines += [_line(stem, grid, arm, values) for arm, values in found["arms"].items()]
+    return "\n".join(lines)
+
+
+def _line(stem: str, grid: GridConfig, arm: str, values: dict[str, Any]) -> str:
+    known = [seconds for seconds in values["seconds"] if seconds is not None]
+    cells = (
+        grid.title,
+        grid.arms[arm].student or grid.student,
+        arm,
+        f"{grid.measure} {words_of(values[grid.measure], 'sd')}",
+        f"{mean(known) / 60:.2g}" if known else "",
+        f"`grid.py grids/{stem}.yaml`",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(overview() + "\n")

@@ -1,0 +1,104 @@
+"""Weights to start from mean the same to detector and segmenter: an earlier student's, or a bare backbone's."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_boxes
+import small_masks
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aes_dynloss import ConfigError
+
+TASKS = ("detection", "segmentation")
+# Layers of ResNet-18 that each of them has.
+BACKBONES = {
+    "detection": "conv1, bn1, layer1, layer2, layer3",
+    "segmentation": "conv1, bn1, layer1, layer2, layer3, layer4",
+}
+
+
+def student_of(recipe: Any, task: str, folder: Path, **model: Any) -> Any:
+    """The student that a task begins with."""
+    if task == "detection":
+        source = small_boxes.write_rows(folder / "boxes.parquet", small_boxes.small_rows())
+        return small_boxes.built(recipe, small_boxes.configured(recipe, source, model=model)).student
+    from segmentation import build
+
+    source = small_masks.written(folder / "masks.parquet", small_masks.rows())
+    return build(small_masks.configured(source, model=model), Accelerator(cpu=True)).student
+
+
+def other(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same names and shapes with other values, so that it shows what was taken; sizes of anchors stay above 0."""
+    return {name: tensor + (0.5 if tensor.is_floating_point() else 3) for name, tensor in tensors.items()}
+
+
+def backbone_of(student: Any) -> dict[str, Tensor]:
+    """A student's weights beneath its head, by the names that a bare backbone has."""
+    plain = {name.removeprefix("backbone."): tensor for name, tensor in student.state_dict().items()}
+    return {
+        name: tensor
+        for name, tensor in plain.items()
+        if name.partition(".")[0] not in ("head", "mean", "deviation", "sizes")
+    }
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet18"])
+@pytest.mark.parametrize("task", TASKS)
+def test_an_earlier_students(recipe: Any, tmp_path: Path, caplog: Any, task: str, backbone: str) -> None:
+    known = other(student_of(recipe, task, tmp_path, backbone=backbone).state_dict())
+    save_file(known, file := tmp_path / "student.safetensors")
+    with caplog.at_level(logging.INFO, "aes_dynloss.vision"):
+        found = student_of(recipe, task, tmp_path, backbone=backbone, weights=str(file)).state_dict()
+    assert found.keys() == known.keys()
+    assert [name for name in known if not torch.equal(found[name], known[name])] == []
+    (line,) = [record.getMessage() for record in caplog.records if "Weights from" in record.getMessage()]
+    assert f"{len(known)} of the student's {len(known)} fitted (" in line
+    assert line.endswith(f"), 0 of the file's {len(known)} were left.")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_bare_backbones(recipe: Any, tmp_path: Path, caplog: Any, task: str) -> None:
+    from torchvision.models import resnet18
+
+    known = other(resnet18().state_dict())
+    save_file(known, file := tmp_path / "resnet18.safetensors")
+    with caplog.at_level(logging.INFO, "aes_dynloss.vision"):
+        student = student_of(recipe, task, tmp_path, backbone="resnet18", weights=str(file))
+    found, rest = backbone_of(student), student_of(recipe, task, tmp_path, backbone="resnet18").state_dict()
+    assert [name for name in found if not torch.equal(found[name], known[name])] == []
+    assert torch.equal(student.state_dict()["head.1.weight"], rest["head.1.weight"])
+    (line,) = [record.getMessage() for record in caplog.records if "Weights from" in record.getMessage()]
+    fitted = f"{len(found)} of the student's {len(rest)} fitted ({BACKBONES[task]})"
+    assert line.endswith(f"{fitted}, {len(known) - len(found)} of the file's {len(known)} were left.")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_other_tasks_students(recipe: Any, tmp_path: Path, task: str) -> None:
+    """A backbone goes from task to task, by whatever name it was saved."""
+    (giver,) = set(TASKS) - {task}
+    known = other(student_of(recipe, giver, tmp_path, backbone="resnet18").state_dict())
+    save_file(known, file := tmp_path / "student.safetensors")
+    plain = {name.removeprefix("backbone."): tensor for name, tensor in load_file(file).items()}
+    found = backbone_of(student_of(recipe, task, tmp_path, backbone="resnet18", weights=str(file)))
+    layers = ("conv1", "bn1", "layer1", "layer2", "layer3")
+    shared = [name for name in found if name.startswith(layers)]
+    assert len(shared) > 60
+    assert [name for name in shared if not torch.equal(found[name], plain[name])] == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_of_another_width(recipe: Any, tmp_path: Path, task: str) -> None:
+    """Means of pixels fit any student; alone they are no weights."""
+    known = student_of(recipe, task, tmp_path, width=5 if task == "detection" else 12).state_dict()
+    names = ("mean", "deviation", "backbone.stem.0.weight", "stem.0.weight")
+    save_file({name: known[name] for name in names if name in known}, file := tmp_path / "student.safetensors")
+    with pytest.raises(ConfigError, match=r"model\.weights: nothing in .* fits this student, which has "):
+        student_of(recipe, task, tmp_path, weights=str(file))
