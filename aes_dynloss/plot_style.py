@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito 2008, Color universal design, without the yellow, which is faint on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
+# Text, axes and ticks, and nothing else: a page on a dark ground can tell them from the data and draw them light.
+INK = "#1a1a1a"
 
 
 def explain(axes: Axes, title: str) -> None:
@@ -37,6 +39,11 @@ def plot_style() -> AbstractContextManager[None]:
         "svg.fonttype": "none",
         "font.sans-serif": ["DejaVu Sans"],
         "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS),
+        "text.color": INK,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "axes.grid": True,
         "grid.alpha": 0.3,
     }

@@ -1,9 +1,29 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import settings
+from rsmtool_process import rsmtool_calls
 
 # A shared or slow machine is no fault of the code: no test is judged by the clock.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def rsmtool_python():
+    """The interpreter of an environment that has RSMTool, which needs numpy < 2; without it, the test is skipped."""
+    python = os.environ.get("AES_DYNLOSS_RSMTOOL")
+    if not python:
+        pytest.skip("AES_DYNLOSS_RSMTOOL does not name the Python of an environment with RSMTool")
+    return python
+
+
+@pytest.fixture(scope="session")
+def rsmtool(rsmtool_python):
+    """RSMTool's functions, called by their names."""
+    with rsmtool_calls(rsmtool_python) as calls:
+        yield calls

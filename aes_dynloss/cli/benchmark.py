@@ -64,10 +64,10 @@ def benchmark(
     from aes_dynloss.essays.benchmark.grid import benchmark as run
     from aes_dynloss.essays.benchmark.in_turn import run_in_turn
     from aes_dynloss.essays.benchmark.ray_cluster import run_on_ray
-    from aes_dynloss.essays.benchmark.results import MARKDOWN
+    from aes_dynloss.essays.benchmark.results import MARKDOWN, PAGE
     from aes_dynloss.evaluation.benchmark_text import benchmark_markdown
 
     on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
     report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn)
     click.echo(benchmark_markdown(report), nl=False)
-    click.echo(f"Report: {output_dir / MARKDOWN}, and .json and .csv beside it", err=True)
+    click.echo(f"Report: {output_dir / PAGE}, and {MARKDOWN}, .json and .csv beside it", err=True)

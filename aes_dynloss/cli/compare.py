@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.errors import DataError
+COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 
 
 @click.command()
@@ -16,9 +16,11 @@ from aes_dynloss.errors import DataError
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
 @click.option(
-    "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Write comparison.json into this folder."
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write comparison.html and comparison.json into this folder.",
 )
-@click.option("--force", is_flag=True, help="Replace a comparison.json that is there.")
+@click.option("--force", is_flag=True, help="Replace a comparison that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print comparison.json instead of the tables.")
 def compare(
     *,
@@ -42,14 +44,18 @@ def compare(
     from aes_dynloss.evaluation.comparison_text import comparison_table
     from aes_dynloss.evaluation.report import report_json, write_report
     from aes_dynloss.evaluation.run_folders import read_arms
+    from aes_dynloss.reporting.comparison_page import comparison_page
+    from aes_dynloss.reporting.page import write_page
+    from aes_dynloss.reporting.report_files import refuse_existing
 
-    target = None if output_dir is None else output_dir / "comparison.json"
-    if target is not None and target.exists() and not force:
-        raise DataError(f"{target} is there already. Choose another --output-dir, or give --force to replace it.")
+    if output_dir is not None and not force:
+        refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
     arms = read_arms(runs)
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
-    if target is not None:
-        write_report(comparison, target)
-        click.echo(f"Wrote {target}", err=True)
+    if output_dir is not None:
+        page = comparison_page(comparison, title=f"{', '.join(arms)}: a comparison")
+        write_page(page, output_dir / COMPARISON_PAGE)
+        write_report(comparison, output_dir / COMPARISON)
+        click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
     click.echo(report_json(comparison) if as_json else comparison_table(comparison), nl=not as_json)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
-
-from aes_dynloss.errors import DataError
 
 FILE = click.Path(path_type=Path)
 
@@ -27,10 +26,23 @@ FILE = click.Path(path_type=Path)
 @click.option("--second-column", help="Column of a second human's scores.  [default: second_reference, if there]")
 @click.option("--raw-column", help="Column of unrounded predictions.  [default: raw, if there]")
 @click.option("--score-column", help="Column of predicted score points.  [default: score, if there]")
+@click.option("--words-column", help="Column of the essays' lengths in words.  [default: words, if there]")
+@click.option("--text-column", help="Column of the essays; the report then shows the text of the worst disagreements.")
 @click.option(
-    "--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Write report.json into this folder."
+    "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
-@click.option("--force", is_flag=True, help="Replace a report.json that is there.")
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write report.html, report.json and report.csv into this folder.",
+)
+@click.option(
+    "--export",
+    type=(click.Choice(["rsmeval"]), click.Path(path_type=Path, file_okay=False)),
+    metavar="rsmeval DIR",
+    help="Write what RSMTool's rsmeval takes into this folder.",
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
 def evaluate(
     *,
@@ -45,7 +57,11 @@ def evaluate(
     second_column: str | None,
     raw_column: str | None,
     score_column: str | None,
+    words_column: str | None,
+    text_column: str | None,
+    subgroups: tuple[str, ...],
     output_dir: Path | None,
+    export: tuple[str, Path] | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -58,19 +74,26 @@ def evaluate(
     from aes_dynloss.evaluation.columns import ColumnNames
     from aes_dynloss.evaluation.predictions import read_predictions
     from aes_dynloss.evaluation.ranges import parse_ranges, read_ranges
-    from aes_dynloss.evaluation.report import build_report, report_json, write_report
+    from aes_dynloss.evaluation.report import build_report, report_json
     from aes_dynloss.evaluation.report_text import report_table
+    from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
+    from aes_dynloss.reporting.rsmeval_export import export_rsmeval
 
-    target = None if output_dir is None else output_dir / "report.json"
-    if target is not None and target.exists() and not force:
-        raise DataError(f"{target} is there already. Choose another --output-dir, or give --force to replace it.")
-    columns = ColumnNames(id_column, prompt_column, reference_column, second_column, raw_column, score_column)
+    if output_dir is not None and not force:
+        refuse_existing(output_dir, (REPORT, TABLE, PAGE))
+    columns = ColumnNames(
+        id_column, prompt_column, reference_column, second_column, raw_column, score_column, words_column, text_column
+    )
     ranges = read_ranges(prompts) if prompts is not None else {}
     ranges |= parse_ranges(spans)
-    test = read_predictions(predictions, columns=columns, references=references, ranges=ranges)
-    dev_table = None if dev is None else read_predictions(dev, columns=columns, ranges=ranges)
-    report = build_report(test, dev=dev_table)
-    if target is not None:
-        write_report(report, target)
-        click.echo(f"Wrote {target}", err=True)
+    test = read_predictions(predictions, columns=columns, references=references, ranges=ranges, kept=subgroups)
+    dev_columns = replace(columns, text=None, words=None)
+    dev_table = None if dev is None else read_predictions(dev, columns=dev_columns, ranges=ranges)
+    report = build_report(test, dev=dev_table, subgroups=subgroups)
+    if export is not None:
+        for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
+            click.echo(f"Wrote {path}", err=True)
+    if output_dir is not None:
+        write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
+        click.echo(f"Wrote {output_dir / REPORT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
     click.echo(report_json(report) if as_json else report_table(report), nl=not as_json)

@@ -39,9 +39,11 @@ def finetune(
 
     from aes_dynloss.essays.finetune import finetune as run
     from aes_dynloss.evaluation.report_text import report_table
+    from aes_dynloss.reporting.report_files import PAGE, REPORT
 
     result = run(resolved, output_dir, resume=resume, force=force)
     if not PartialState().is_main_process:
         return
     click.echo(report_table(result.report))
-    click.echo(f"Model: {output_dir / 'model'}\nReport: {output_dir / 'report.json'}", err=True)
+    report = output_dir / (PAGE if resolved.evaluation.page else REPORT)
+    click.echo(f"Model: {output_dir / 'model'}\nReport: {report}", err=True)

@@ -19,6 +19,7 @@ COMMANDS = {
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "compare": "aes_dynloss.cli.compare:compare",
+    "robustness": "aes_dynloss.cli.robustness:robustness",
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
     "init": "aes_dynloss.cli.init:init",

@@ -27,6 +27,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.essays.score import score_essays
     from aes_dynloss.essays.score_output import write_scores
     from aes_dynloss.evaluation.report_text import report_table
+    from aes_dynloss.reporting.report_files import PAGE, REPORT
     from aes_dynloss.training.accelerator import build_accelerator
 
     if resume and force:
@@ -50,7 +51,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
         f"""
 Model:        {model}
 Predictions:  {output_dir / "predictions_test.csv"} (test), {scores} (all bundled essays, scored anew)
-Report:       {output_dir / "report.json"}
+Report:       {output_dir / PAGE} (open it in a browser), {output_dir / REPORT} (the same for programs)
 
 Score your own essays, in a csv with the columns essay_id and text, as answers to the prompt `phones`:
 

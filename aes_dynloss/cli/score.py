@@ -40,6 +40,13 @@ logger = logging.getLogger(__name__)
     type=click.Choice(["csv", "jsonl", "parquet"]),
     help="Of the output.  [default: as --output ends, else csv]",
 )
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Part of essays whose human score lies from low to high.",
+)
 @click.option("--force", is_flag=True, help="Replace an --output that is there.")
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
 def score(
@@ -50,6 +57,7 @@ def score(
     quoting: Any,  # noqa: ANN401 - a choice, checked by click
     output: Path,
     form: str | None,
+    coverage: float,
     force: bool,
     cpu: bool,
     text_column: str | None,
@@ -59,7 +67,8 @@ def score(
     """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
 
     INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
-    an essay, in the same order: essay_id, prompt_id, raw (continuous) and score (a score point).
+    an essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), and low and high, between
+    which the human score lies for --coverage of essays like those of dev (blank where dev was too small to tell).
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.score_output import output_format, write_scores
@@ -86,7 +95,7 @@ def score(
         for source in inputs
         for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
     )
-    windows = score_essays(scorer, essays)
+    windows = score_essays(scorer, essays, coverage=coverage)
     if not accelerator.is_main_process:
         for _ in windows:  # other processes only help to score
             pass

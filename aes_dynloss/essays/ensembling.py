@@ -18,6 +18,7 @@ from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
 from aes_dynloss.essays.model.warm_start import MODEL
 from aes_dynloss.evaluation.columns import ColumnNames
+from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.predictions import read_predictions
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -52,9 +53,11 @@ def ensemble_runs(
     repeated = len(folders) - len({member.sha256 for member in ensemble.members})
     if repeated:
         notes.append(f"{repeated} of the {len(folders)} members repeat another one, which counts the more for it.")
-    if postprocessing != "none":
+    dev = _dev_if_there(ensemble.members, needed=postprocessing != "none")
+    if dev is not None:
+        ensemble.intervals = fit_intervals(dev["prompt_id"].tolist(), dev["raw"], dev["reference"])
+    if dev is not None and postprocessing != "none":
         ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
-        dev = mean_dev_predictions(ensemble.members)
         _check_enough(dev, ranges, postprocessing)
         columns = dev["prompt_id"].to_numpy(), dev["raw"].to_numpy(), dev["reference"].to_numpy()
         ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
@@ -62,6 +65,20 @@ def ensemble_runs(
     for note in notes:
         logger.warning("%s", note)
     return ensemble
+
+
+def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:
+    """Mean dev predictions, of the prompts that all members know; None where runs hold none and none are needed."""
+    try:
+        dev = mean_dev_predictions(members)
+    except DataError as error:
+        if needed:
+            raise
+        logger.warning("The ensemble has no prediction intervals: %s", error)
+        return None
+    if dev.empty and not needed:
+        logger.warning("The ensemble has no prediction intervals: no essay is a dev essay in the run of every member.")
+    return dev
 
 
 def mean_dev_predictions(members: Sequence[Member]) -> pd.DataFrame:

@@ -35,7 +35,6 @@ from aes_dynloss.essays.model.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.run_products import (
     PLOTS,
     PRODUCTS,
-    REPORT,
     TEACHER,
     check_kept,
     prediction_table,
@@ -44,8 +43,10 @@ from aes_dynloss.essays.run_products import (
     write_products,
 )
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
+from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.report import read_report
 from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reporting.report_files import REPORT
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.loop import METRICS, fit
@@ -170,9 +171,11 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     scorer.postprocessing = fit_postprocessing(
         config.model.postprocessing, ranges, prompt_ids, raw["dev"], parts["dev"].scores
     )
+    scorer.intervals = fit_intervals(prompt_ids.tolist(), raw["dev"], parts["dev"].scores)
     if accelerator.is_main_process:
         predictions: dict[str, pd.DataFrame] = {
-            name: prediction_table(scorer, parts[name], examples.select(rows[name]), raw[name]) for name in measured
+            name: prediction_table(scorer, parts[name], examples.select(rows[name]), raw[name], config.data.subgroups)
+            for name in measured
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()

@@ -25,6 +25,9 @@ class EvaluationConfig(ConfigModel):
     floors: bool = Field(
         default=True, description=f"Whether simple scorers stand beside the figures: {', '.join(FLOORS)}."
     )
+    page: bool = Field(
+        default=True, description="Whether report.html is written beside report.json; drawing it takes seconds."
+    )
 
 
 class FinetuneConfig(ConfigModel):

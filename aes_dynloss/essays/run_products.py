@@ -21,13 +21,15 @@ from aes_dynloss.essays.model.model_card import model_card
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.warm_start import MODEL
 from aes_dynloss.evaluation.predictions import write_predictions
-from aes_dynloss.evaluation.report import build_report, write_report
+from aes_dynloss.evaluation.report import build_report
+from aes_dynloss.reporting.pictures import picture_from_svg
+from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.loop import CHECKPOINT
 from aes_dynloss.training.run_folder import write_json
 
-REPORT, MANIFEST = "report.json", "manifest.json"
+MANIFEST = "manifest.json"
 TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (
     MANIFEST,
@@ -38,6 +40,8 @@ PRODUCTS = (
     TEACHING_CHECKPOINT,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
+    TABLE,
+    PAGE,
     REPORT,
 )
 
@@ -48,6 +52,8 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
     left = [MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV]
     if isinstance(config.teacher, DlfConfig | DlnConfig):
         left.append(TEACHER)
+    if config.evaluation.page:
+        left.append(PAGE)
     if fractions is None or fractions.test > 0:
         left.append(PREDICTIONS_TEST)
     gone = [name for name in left if not (folder / name).exists()]
@@ -84,9 +90,13 @@ def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> 
 
 
 def prediction_table(
-    scorer: EssayScorer, part: EssayTable, examples: EssayExamples, raw: NDArray[np.float64]
+    scorer: EssayScorer,
+    part: EssayTable,
+    examples: EssayExamples,
+    raw: NDArray[np.float64],
+    subgroups: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """A part's table of predictions."""
+    """A part's table of predictions, with what the report is to be broken down by."""
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
         "prompt_id": part.values("prompt_id"),
@@ -98,6 +108,8 @@ def prediction_table(
         if rater != "score":
             name = "second_reference" if rater == "second_score" else rater
             columns[name] = np.array(part.values(rater), dtype=np.float64)
+    columns["words"] = [len(text.split()) for text in part.values("text")]
+    columns |= {name: part.values(name) for name in subgroups}
     if scorer.model.config.max_tokens is not None:
         columns["dropped_tokens"] = [essay.dropped for essay in examples.essays]
     return pd.DataFrame(columns)
@@ -125,6 +137,7 @@ def write_products(
         ranges=ranges,
         dev=dev,
         floors=floors,
+        subgroups=config.data.subgroups,
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=config.training.seed,
@@ -135,4 +148,29 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    write_report(report, folder / REPORT)
+    pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
+    write_report_files(
+        report,
+        folder,
+        title=f"Agreement of {folder.absolute().name} with human scores",
+        pictures=pictures,
+        about=_about(config, folder),
+        page=settings.page,
+    )
+
+
+def _about(config: FinetuneConfig, folder: Path) -> dict[str, str]:
+    """What made the figures, for the foot of the page."""
+    manifest = read_mapping(folder / MANIFEST)
+    if config.teacher is None:
+        loss = ", ".join(config.loss.terms)
+    else:
+        loss = f"steered by a teacher of kind {config.teacher.kind}"
+    return {
+        "Encoder": config.model.encoder,
+        "Head": config.model.head,
+        "Loss": loss,
+        "Seed": str(config.training.seed),
+        "Started": manifest["started"],
+        "Version": manifest["versions"]["aes-dynloss"],
+    }

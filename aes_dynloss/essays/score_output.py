@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.score import ScoredWindow
+from aes_dynloss.essays.score import COLUMN_KINDS, ScoredWindow
 from aes_dynloss.evaluation.table_files import replacing
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -89,7 +89,9 @@ def _write_parquet(windows: Iterable[ScoredWindow], stream: BinaryIO) -> int:
     total, writer = 0, None
     try:
         for window in windows:
-            table = pa.table(window.columns)
+            kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+            fields = [(name, kinds[COLUMN_KINDS[name]]) for name in window.columns]
+            table = pa.table(window.columns, schema=pa.schema(fields))
             writer = writer or pq.ParquetWriter(stream, table.schema)
             writer.write_table(table)
             total += len(window)

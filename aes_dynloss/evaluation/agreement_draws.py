@@ -12,7 +12,7 @@ from aes_dynloss.evaluation.resampled_kappa import kappa_from_means, resample_co
 
 # Above it a resample's means are as good as normal: what is left of their skewness is a 1/sqrt(n)th of an interval's
 # width, and a resample costs no longer as many draws as there are essays.
-MOST_DRAWN_ESSAYS = 20_000
+MOST_DRAWN_ESSAYS = 10_000
 # A resample's variance below this share of the essays' is that of a constant, up to float noise.
 SMALLEST_VARIANCE_RATIO = 1e-12
 

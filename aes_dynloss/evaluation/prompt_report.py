@@ -22,6 +22,7 @@ from aes_dynloss.evaluation.breakdowns import (
 )
 from aes_dynloss.evaluation.calibration import RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.evaluation.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
+from aes_dynloss.evaluation.conformal import coverage_entry, fit_intervals
 from aes_dynloss.evaluation.fairness import subgroup_fairness
 from aes_dynloss.evaluation.human_agreement import LIMITS, human_entry, limit_entries
 from aes_dynloss.evaluation.intervals import IntervalSettings
@@ -138,8 +139,10 @@ def _taken_apart(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: Sc
     """What tables and pictures show of the scores."""
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     line: RescalingLine | None = None
+    bounds = None
     if dev is not None and len(dev):
         line = fit_rescaling(dev["raw"], dev["reference"])
+        bounds = fit_intervals([""] * len(dev), dev["raw"], dev["reference"]).bounds("", raw, score_range)
     words = essays["words"].to_numpy(dtype=np.float64) if "words" in essays else None
     return {
         "score_points": score_point_rows(reference, score, score_range),
@@ -148,6 +151,7 @@ def _taken_apart(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: Sc
         "residuals_by_score": residuals_by_score(reference, raw),
         "residuals_by_length": None if words is None else residuals_by_length(reference, raw, words),
         "reliability": reliability_rows(reference, raw),
+        "prediction_interval": coverage_entry(reference, bounds),
     }
 
 

@@ -12,7 +12,17 @@ from command_line import command
 from forked import finish, start, stop_when
 from small_grid import write_small_grid
 
-FILES = {"benchmark.csv", "benchmark.json", "benchmark.md", "benchmark.yaml", "cells", "floors", "locks", "work"}
+FILES = {
+    "benchmark.csv",
+    "report.html",
+    "benchmark.json",
+    "benchmark.md",
+    "benchmark.yaml",
+    "cells",
+    "floors",
+    "locks",
+    "work",
+}
 
 
 @pytest.fixture(scope="module")

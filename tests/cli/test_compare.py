@@ -64,7 +64,8 @@ def test_the_comparison_is_written_and_not_replaced_without_force(runs):
     words = ["one", "two.csv", "--output-dir", "out/here", "--resamples"]
     outcome = command("compare", *words, 50)
     path = runs / "out/here/comparison.json"
-    assert (outcome.code, outcome.err) == (0, "Wrote out/here/comparison.json\n")
+    assert (outcome.code, outcome.err) == (0, "Wrote out/here/comparison.json and out/here/comparison.html\n")
+    assert path.with_suffix(".html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert json.loads(path.read_text())["settings"]["resamples"] == 50
     assert "comparison.json is there already. Choose another --output-dir, or give --force" in refused(*words, 60)
     assert json.loads(path.read_text())["settings"]["resamples"] == 50

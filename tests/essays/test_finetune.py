@@ -101,8 +101,9 @@ def test_predictions_hold_the_split(run_yaml, tmp_path):
     ids: dict[str, list[str]] = {}
     for split in ("dev", "test"):
         rows = read_rows(tmp_path / "run" / f"predictions_{split}.csv")
-        assert list(rows[0]) == ["essay_id", "prompt_id", "reference", "raw", "score"]
+        assert list(rows[0]) == ["essay_id", "prompt_id", "reference", "raw", "score", "words"]
         for row in rows:
+            assert float(row["words"]) == len(given[row["essay_id"]]["text"].split())
             assert float(row["reference"]) == given[row["essay_id"]]["score"]
             assert row["prompt_id"] == given[row["essay_id"]]["prompt_id"]
         ids[split] = [row["essay_id"] for row in rows]
@@ -183,6 +184,42 @@ def test_second_scores_are_measured(run_yaml, tmp_path):
     assert entry["qwk"] == 1
     assert 0 < entry["n"] < report_of(tmp_path / "run")["prompts"]["river"]["n"]
     check_report(tmp_path / "run")
+
+
+def test_groups_of_writers_are_measured(run_yaml, tmp_path):
+    rows = [row | {"l1": ["en", "xy", None][place % 3]} for place, row in enumerate(small_essays())]
+    words = [f"data.source={write_rows(tmp_path / 'essays.csv', rows)}", "data.subgroups=[l1]"]
+    assert tune(run_yaml, tmp_path / "run", *words).code == 0
+    predictions = read_rows(tmp_path / "run" / "predictions_test.csv")
+    given = {row["essay_id"]: row["l1"] or "" for row in rows}
+    assert [row["l1"] for row in predictions] == [given[row["essay_id"]] for row in predictions]
+    groups = report_of(tmp_path / "run")["prompts"]["river"]["fairness"]["columns"]["l1"]["groups"]
+    assert set(groups) == {"en", "xy", "No info"}
+    assert sum(group["n"] for group in groups.values()) == report_of(tmp_path / "run")["prompts"]["river"]["n"]
+    refused = tune(run_yaml, tmp_path / "other", words[0], "data.subgroups=[l2]")
+    assert refused.code == 2
+    assert "no column 'l2'; did you mean 'l1'?" in refused.error
+
+
+def test_the_page_shows_report_and_training(run_yaml, tmp_path):
+    assert tune(run_yaml, tmp_path / "run", "evaluation.page=true").code == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    for words in ("Learning curves", "Weights of the component losses", "Losses over the training", "Encoder", "Seed"):
+        assert words in page
+    for entry in report_of(tmp_path / "run")["prompts"].values():
+        assert f"{entry['qwk']:.3f}" in page.replace("\N{MINUS SIGN}", "-")
+    (tmp_path / "run" / "report.html").unlink()
+    refused = tune(run_yaml, tmp_path / "run", "evaluation.page=true", "--resume")
+    assert refused.code == 2
+    assert "lacks report.html" in refused.error
+
+
+def test_the_csv_holds_the_report_s_numbers(run_yaml, tmp_path):
+    tune(run_yaml, tmp_path / "run")
+    rows = read_rows(tmp_path / "run" / "report.csv")
+    for prompt, entry in report_of(tmp_path / "run")["prompts"].items():
+        (row,) = [row for row in rows if (row["prompt"], row["table"], row["measure"]) == (prompt, "agreement", "qwk")]
+        assert float(row["value"]) == entry["qwk"]
 
 
 def test_manifest(run_yaml, tmp_path):

@@ -64,7 +64,11 @@ def test_what_a_run_leaves(run_yaml, taught, name):
     assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher"} | ({"teaching.jsonl"} if dlf else set())
     assert {path.name for path in (folder / "teacher").iterdir()} == {"teacher.json", "teacher.safetensors"}
     own = "loss_network" if not dlf else "loss_coefficients" if "loss.terms" in str(VARIANTS[name]) else "loss_matrix"
-    assert {path.name for path in (folder / "plots").iterdir()} == {f"{own}.svg", "loss_terms.svg"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        f"{own}.svg",
+        "learning_curves.svg",
+        "loss_terms.svg",
+    }
     if dlf:
         lines = [json.loads(line) for line in (folder / "teaching.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [1, 2]

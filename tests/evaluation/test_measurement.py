@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from rated_essays import rsmtool, sample
+from rated_essays import sample
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
@@ -96,10 +96,10 @@ def test_disattenuated_r_of_rsmtool():
     assert float(found) == pytest.approx(0.7723089104234462, abs=1e-6)
 
 
-def test_disattenuated_r_is_that_of_rsmtool():
-    analyzer = rsmtool("analyzer").Analyzer
+def test_disattenuated_r_is_that_of_rsmtool(rsmtool):
+    compute = "analyzer.Analyzer.compute_disattenuated_correlations"
     machine, human = np.array([0.5, -0.3, 0.9]), np.array([0.7, 0.9, 0.6])
-    theirs = analyzer.compute_disattenuated_correlations(pd.Series(machine), pd.Series(human))["corr_disattenuated"]
+    theirs = rsmtool(compute, pd.Series(machine), pd.Series(human))["corr_disattenuated"]
     np.testing.assert_allclose(disattenuated_correlation(machine, human), theirs, atol=1e-12)
 
 
@@ -188,12 +188,12 @@ def test_length_partialled_r_of_rsmtool_and_statsmodels():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_length_partialled_r_is_that_of_rsmtool(seed):
-    theirs = rsmtool("utils.metrics").partial_correlations
+def test_length_partialled_r_is_that_of_rsmtool(rsmtool, seed):
     ratings, raw, words, _ = sample(80, seed)
     table = pd.DataFrame({"raw": raw, "sc1": ratings[:, 0], "length": words})
     found = float(length_partialled_pearson(ratings[:, 0], raw, words))
-    assert found == pytest.approx(theirs(table).loc["raw", "sc1"], abs=1e-9)
+    theirs = rsmtool("utils.metrics.partial_correlations", table)
+    assert found == pytest.approx(theirs.loc["raw", "sc1"], abs=1e-9)
 
 
 @given(

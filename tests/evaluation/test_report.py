@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa
 from aes_dynloss.evaluation.calibration import fit_cut_points, fit_rescaling
+from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.predictions import check_predictions
 from aes_dynloss.evaluation.report import build_report, read_report, report_json, write_report
 from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
@@ -84,6 +85,16 @@ def test_intervals_are_those_of_the_bootstrap():
     draws = bootstrap_draws(pairs, 200, prompt_generator(0, "2"))
     for name, values in draws.items():
         assert REPORT["prompts"]["2"][f"{name}_interval"] == pytest.approx(percentile_interval(values, 0.95), abs=1e-12)
+
+
+def test_prediction_intervals_are_those_fitted_on_dev():
+    test, dev = TEST[TEST["prompt_id"] == "2"], DEV[DEV["prompt_id"] == "2"]
+    low, high = fit_intervals(["2"] * 60, dev["raw"], dev["reference"]).bounds("2", test["raw"], RANGES["2"])
+    inside = ((low <= test["reference"]) & (test["reference"] <= high)).mean()
+    found = REPORT["prompts"]["2"]["prediction_interval"]
+    assert found == {"stated": 0.9, "measured": pytest.approx(inside), "mean_width": pytest.approx((high - low).mean())}
+    without = build_report(TEST, ranges=RANGES, resamples=0)["prompts"]["2"]["prediction_interval"]
+    assert without == {"stated": 0.9, "measured": None, "mean_width": None}
 
 
 def test_means_count_every_prompt_the_same():
@@ -240,7 +251,7 @@ def test_read_predictions_bring_their_ranges_and_notes():
 
 def test_settings_are_told():
     assert REPORT["settings"] == {
-        "interval": "percentile bootstrap over essays within prompts (more than 20,000: its normal limit)",
+        "interval": "percentile bootstrap over essays within prompts (more than 10,000: its normal limit)",
         "resamples": 200,
         "confidence": 0.95,
         "seed": 0,

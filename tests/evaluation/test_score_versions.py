@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rated_essays import rsmtool, sample
+from rated_essays import sample
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.evaluation.calibration import RescalingLine, fit_rescaling
@@ -49,12 +49,12 @@ def test_values_of_rsmtool():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("tolerance", [0, 0.25, TRIM_TOLERANCE])
-def test_they_are_those_of_rsmtool(seed, tolerance):
-    preprocessor = rsmtool("preprocessor").FeaturePreprocessor()
+def test_they_are_those_of_rsmtool(rsmtool, seed, tolerance):
+    process = "preprocessor.FeaturePreprocessor.process_predictions"
     raw = stretched(seed=seed)[1]
     dev_human, dev_raw = stretched(80, seed + 10)
     moments = dev_raw.mean(), dev_raw.std(ddof=1), dev_human.mean(), dev_human.std(ddof=1)
-    theirs = preprocessor.process_predictions(pd.DataFrame({"raw": raw}), *moments, 1, 6, tolerance)
+    theirs = rsmtool(process, pd.DataFrame({"raw": raw}), *moments, 1, 6, tolerance)
     ours = score_versions(raw, RANGE, fit_rescaling(dev_raw, dev_human), tolerance)
     for name in NAMES:
         np.testing.assert_allclose(ours[name], theirs[name], atol=1e-9, err_msg=name)

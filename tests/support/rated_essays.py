@@ -1,15 +1,8 @@
-"""Seeded scores of essays, on which the reference values of the measurement tests were computed elsewhere.
-
-``rsmtool()`` is RSMTool where it is installed: it needs numpy < 2 and scikit-learn < 1.5, so an environment of its own.
-"""
+"""Seeded scores of essays, on which the reference values of the measurement tests were computed elsewhere."""
 
 from __future__ import annotations
 
-import importlib
-import warnings
-
 import numpy as np
-import pytest
 
 
 def sample(essays=240, seed=6):
@@ -29,11 +22,3 @@ def with_gaps(ratings):
     gaps[::2, 1] = np.nan
     gaps[::3, 2] = np.nan
     return gaps
-
-
-def rsmtool(module):
-    """A module of RSMTool, or a skipped test; importing it warns of what its own dependencies deprecate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip("rsmtool")
-        return importlib.import_module(f"rsmtool.{module}")

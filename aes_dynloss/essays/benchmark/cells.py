@@ -140,6 +140,7 @@ def _values(
     changes = dict(config.arms[arm].changes)
     changes |= {f"data.split.{key}": value for key, value in part_split(config, part).items()}
     changes |= {"data.split.seed": seed, "training.seed": seed, "evaluation.floors": False}
+    changes["evaluation.page"] = False  # the grid has one of its own
     needs = []
     for key, other, product in (
         ("model.start_from", config.arms[arm].after, MODEL),

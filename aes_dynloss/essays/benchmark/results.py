@@ -25,16 +25,19 @@ from aes_dynloss.evaluation.dev_halves import dev_halves
 from aes_dynloss.evaluation.intervals import IntervalSettings
 from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
 from aes_dynloss.evaluation.run_folders import read_run
+from aes_dynloss.reporting.comparison_page import benchmark_page
+from aes_dynloss.reporting.page import write_page
 from aes_dynloss.training.run_folder import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
 REPORT, MARKDOWN, TABLE = "benchmark.json", "benchmark.md", "benchmark.csv"
+PAGE = "report.html"
 FLOORS = "floors"
 
 
 def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTable, root: Path) -> dict[str, Any]:
-    """Measure all arms on the same essays, and write benchmark.json, benchmark.md and benchmark.csv.
+    """Measure all arms on the same essays, and write benchmark.json, .md and .csv, and report.html.
 
     Args:
         config: The grid.
@@ -84,6 +87,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
     write_json(root / REPORT, report)
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_text(root / TABLE, _csv(benchmark_rows(report)))
+    write_page(benchmark_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
     return report
 
 

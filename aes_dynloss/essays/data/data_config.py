@@ -10,7 +10,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.data.delimited import Quoting
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
+from aes_dynloss.evaluation.columns import NUMBER_COLUMNS
 from aes_dynloss.evaluation.score_range import ScoreRange
+
+# Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
+TABLE_COLUMNS = ("essay_id", "prompt_id", "text", "score", "second_score", "split", "dropped_tokens")
 
 
 def _word(value: object) -> object:
@@ -171,6 +175,11 @@ class DataConfig(ConfigModel):
         ),
     )
     columns: Columns = Field(default=Columns(), description="Names of the table's columns.")
+    subgroups: list[str] = Field(
+        default=[],
+        description="Columns that say which group of writers an essay comes from, such as [gender, first_language]; "
+        "the report then tells how each group is scored.",
+    )
     prompts: dict[Word, PromptConfig] | None = Field(
         default=None,
         description=(
@@ -205,6 +214,18 @@ class DataConfig(ConfigModel):
         if isinstance(values, Mapping) and values.get("source") == BUNDLED and values.get("prompts") is None:
             return {**values, "prompts": str(PROMPTS)}
         return values
+
+    @model_validator(mode="after")
+    def _check_subgroups(self) -> Self:
+        """Refuse columns that are something else, here or in the table of predictions."""
+        taken = {*self.columns.model_dump().values(), self.split.column, *TABLE_COLUMNS, *NUMBER_COLUMNS}
+        for name in self.subgroups:
+            if name in taken or self.subgroups.count(name) > 1:
+                raise ValueError(
+                    f"subgroups names {name!r}, which is no column of groups of its own; name each column once, and "
+                    "none that holds ids, texts or scores, or has such a column's name"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_target(self) -> Self:

@@ -35,7 +35,7 @@ class EssayTable:
     Args:
         essays: In memory, with the text columns ``essay_id``, ``prompt_id``, ``text`` and the float64 column ``score``;
             and where the source has them ``second_score`` (with gaps), ``rater1`` and ``rater2`` (ASAP, with gaps),
-            ``split`` (train, dev, test, teacher_dev or None).
+            ``split`` (train, dev, test, teacher_dev or None), and columns of groups of writers under their own names.
         prompts: Every prompt of these essays by its id.
         left_out: Ids of essays that the source holds but ``keep_prompts`` does not name.
     """

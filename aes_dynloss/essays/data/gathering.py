@@ -138,6 +138,9 @@ def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
     for place, column in enumerate(layout.numbers.values()):
         values[column] = [essay.numbers[place] for essay in essays]
         types[column] = "float64"
+    for place, column in enumerate(layout.subgroups):
+        values[column] = [essay.groups[place] for essay in essays]
+        types[column] = "string"
     if layout.split_column is not None:
         values["split"] = [essay.split for essay in essays]
         types["split"] = "string"

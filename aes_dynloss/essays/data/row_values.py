@@ -91,6 +91,24 @@ def optional_number(row: Mapping[str, object], column: str) -> float | None:
     return number_value(row, column)
 
 
+def group_value(row: Mapping[str, object], column: str) -> str | None:
+    """A group of writers as text; an empty value, null or NaN is None.
+
+    Raises:
+        RowError: There is no such column, or its value is neither text nor a number.
+    """
+    if column not in row:
+        raise RowError(f"there is no {column!r}; {nearest(column, row)}")
+    value = row[column]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float | Decimal) and value == int(value):
+        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
+    if not isinstance(value, str | int | float | Decimal):
+        raise RowError(f"{column} is {_shown(value)}; expected the name of a group.")
+    return _unicode(str(value).strip(), column) or None
+
+
 def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRange) -> None:
     """Refuse a score that is none of its prompt's score points.
 

@@ -11,6 +11,7 @@ from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfi
 from aes_dynloss.essays.data.row_values import (
     RowError,
     check_score,
+    group_value,
     id_value,
     nearest,
     number_value,
@@ -24,7 +25,7 @@ SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 
 @dataclass(frozen=True, slots=True)
 class ScoredEssay:
-    """One checked row; `numbers` are the raters' scores that the layout names, in its order."""
+    """One checked row; `numbers` are the raters' scores, `groups` the writer's, that the layout names, in its order."""
 
     essay_id: str
     prompt_id: str
@@ -32,6 +33,7 @@ class ScoredEssay:
     score: float
     numbers: tuple[float | None, ...]
     split: str | None
+    groups: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Layout:
         prompts: Ranges of the prompts that may occur; None: any may, and ranges come from the scores.
         prompt: The one prompt of a table without a column of prompts.
         split_column: Column of the splits.
+        subgroups: Columns of groups of writers.
     """
 
     columns: Columns
@@ -53,17 +56,18 @@ class Layout:
     prompts: dict[str, PromptConfig] | None
     prompt: str | None
     split_column: str | None
+    subgroups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: DataConfig) -> Layout:
         """The layout that a configuration describes."""
-        split_column = config.split.column
+        split_column, groups = config.split.column, tuple(config.subgroups)
         if config.format == "asap":
             prompts = {**ASAP_PROMPTS, **(config.prompts or {})}
-            return cls(ASAP_COLUMNS, ASAP_RATERS, True, prompts, None, split_column)
+            return cls(ASAP_COLUMNS, ASAP_RATERS, True, prompts, None, split_column, groups)
         second = config.columns.second_score
         numbers = {} if second is None else {second: "second_score"}
-        return cls(config.columns, numbers, False, config.prompts, config.prompt, split_column)
+        return cls(config.columns, numbers, False, config.prompts, config.prompt, split_column, groups)
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -71,6 +75,7 @@ class Layout:
         fields = ["essay_id", "text", "score"] + (["prompt_id"] if self.prompt is None else [])
         wanted = {getattr(self.columns, field): f"data.columns.{field}" for field in fields}
         wanted |= dict.fromkeys(self.numbers, "data.columns.second_score")
+        wanted |= dict.fromkeys(self.subgroups, "data.subgroups")
         return wanted if self.split_column is None else {**wanted, self.split_column: "data.split.column"}
 
     def check_columns(self, row: Mapping[str, object], source: str) -> None:
@@ -84,7 +89,7 @@ class Layout:
                 advice = f"Name the right one in {key}."
                 if key == "data.columns.prompt_id":
                     advice = f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
-                if self.asap and column != self.split_column:
+                if self.asap and column not in {self.split_column, *self.subgroups}:
                     advice = "If this is not the ASAP training set, set format: table."
                 raise DataError(
                     f"{source} has no column {column!r}; {nearest(column, row)} {advice}{separator_advice(row)}"
@@ -112,7 +117,8 @@ class Layout:
         numbers = tuple(optional_number(row, column) for column in self.numbers)
         if self.prompts is not None:
             self._check_range(prompt_id, score, numbers)
-        return ScoredEssay(essay_id, prompt_id, text, score, numbers, self._split_of(row))
+        groups = tuple(group_value(row, column) for column in self.subgroups)
+        return ScoredEssay(essay_id, prompt_id, text, score, numbers, self._split_of(row), groups)
 
     def _check_range(self, prompt_id: str, score: float, numbers: tuple[float | None, ...]) -> None:
         prompts = self.prompts or {}

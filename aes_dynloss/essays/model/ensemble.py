@@ -16,6 +16,7 @@ from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config, read_model_folder
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores
+from aes_dynloss.evaluation.conformal import Intervals
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class EssayEnsemble:
     Args:
         members: M scorers, two or more; their order does not matter.
         postprocessing: From raw to score; by default rounding.
+        intervals: Prediction intervals around the mean, fitted on essays that are new to all members; by default none.
 
     Raises:
         ConfigError: There are fewer than two members, or no prompt that all know on one range.
@@ -56,7 +58,12 @@ class EssayEnsemble:
         Perrone and Cooper (1993), When networks disagree: ensemble methods for hybrid neural networks (basic ensemble).
     """
 
-    def __init__(self, members: Sequence[Member], postprocessing: Postprocessing | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        postprocessing: Postprocessing | None = None,
+        intervals: Intervals | None = None,
+    ) -> None:
         if len(members) < 2:
             raise ConfigError(
                 f"An ensemble needs two members or more, found {len(members)}. Name another run, or score with the "
@@ -64,6 +71,7 @@ class EssayEnsemble:
             )
         self.members = list(members)
         self.postprocessing = postprocessing or Postprocessing()
+        self.intervals = intervals or Intervals({})
         self.prompts, self.notes = _common_prompts(self.members)
 
     @classmethod

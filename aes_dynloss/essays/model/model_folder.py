@@ -29,6 +29,7 @@ from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 FORMAT = "aes_dynloss.essay_scorer"
@@ -106,6 +107,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         config = ModelConfig.model_validate(values["model"])
         scales = [_scale(entry) for entry in values["prompts"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
+        intervals = Intervals.from_dict(values.get("intervals", {}))  # absent in folders of earlier versions
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
         _load_weights(model, folder / WEIGHTS)
@@ -117,7 +119,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
-        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator)
+        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator, intervals)
     except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
 
@@ -203,6 +205,7 @@ def _config_values(scorer: EssayScorer) -> dict[str, Any]:
         "model": scorer.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
         "prompts": [asdict(scale) for scale in scorer.model.scales],
         "postprocessing": scorer.postprocessing.to_dict(),
+        "intervals": scorer.intervals.to_dict(),
         "encoder": encoder_values(scorer.model.encoder),
     }
 

@@ -19,6 +19,7 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.training.prediction import predict
 
 
@@ -50,6 +51,10 @@ class Scorer(Protocol):
     def capped(self) -> bool:
         """Whether a cap on tokens may cut off an essay's end."""
 
+    @property
+    def intervals(self) -> Intervals:
+        """Prediction intervals; of no prompt, where none were fitted."""
+
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse unknown prompts by a DataError."""
 
@@ -71,6 +76,7 @@ class EssayScorer:
         tokenizer: Its encoder's tokenizer.
         postprocessing: From raw to score.
         accelerator: Devices and precision; by default what Accelerate finds.
+        intervals: Prediction intervals fitted on dev; by default of no prompt.
 
     Raises:
         ConfigError: The model's window is longer than its encoder reads.
@@ -82,10 +88,12 @@ class EssayScorer:
         tokenizer: Any,  # noqa: ANN401 - transformers is untyped
         postprocessing: Postprocessing | None = None,
         accelerator: Accelerator | None = None,
+        intervals: Intervals | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.postprocessing = postprocessing or Postprocessing()
+        self.intervals = intervals or Intervals({})
         self.accelerator = accelerator or Accelerator()
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
         check_window(model.encoder, window)

@@ -36,6 +36,12 @@ def test_a_saved_configuration_reads_the_same():
     assert DataConfig.model_validate(json.loads(config.model_dump_json())) == config
 
 
+@pytest.mark.parametrize("names", ["[score]", "[essay]", "[l1, l1]", "[raw]", "[fold]", "[words]"])
+def test_columns_that_are_no_groups(names):
+    with pytest.raises(ConfigError, match=r"subgroups names .*, which is no column of groups of its own"):
+        parse(f"source: a.csv\ncolumns: {{essay_id: essay}}\nsplit: {{column: fold}}\nsubgroups: {names}")
+
+
 def test_prompts_from_a_file(tmp_path):
     path = tmp_path / "prompts.json"
     path.write_text(

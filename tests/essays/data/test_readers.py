@@ -120,6 +120,32 @@ class TestSecondScores:
             read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns={"second_score": "again"}))
 
 
+class TestSubgroups:
+    def test_they_are_kept_as_words_and_gaps_are_none(self, tmp_path):
+        rows = [
+            {**row, "l1": group, "grade": grade}
+            for row, group, grade in zip(ROWS, ["en", " xy ", ""], [8, 9, None], strict=True)
+        ]
+        table = read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, subgroups=["l1", "grade"]))
+        assert table.values("l1") == ["en", "xy", None]
+        assert table.values("grade") == ["8", "9", None]
+
+    def test_whole_numbers_that_became_floats_are_whole_again(self, tmp_path):
+        rows = [{**row, "grade": grade} for row, grade in zip(ROWS, [8.0, float("nan"), 9.5], strict=True)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+        table = read_essays(config(tmp_path / "e.parquet", prompts=PROMPTS, subgroups=["grade"]))
+        assert table.values("grade") == ["8", None, "9.5"]
+
+    def test_a_column_must_be_there(self, tmp_path):
+        with pytest.raises(DataError, match=r"^essays\.csv has no column 'l1'; .* one in data\.subgroups"):
+            read_essays(config(csv_file(tmp_path, ROWS), prompts=PROMPTS, subgroups=["l1"]))
+
+    def test_a_group_is_a_word(self, tmp_path):
+        rows = [{**row, "l1": ["en"]} for row in ROWS]
+        with pytest.raises(DataError, match=r"l1 is \['en'\]; expected the name of a group"):
+            read_essays(config(jsonl_file(tmp_path, rows), prompts=PROMPTS, subgroups=["l1"]))
+
+
 class TestUnscored:
     def test_ids_and_prompts_of_the_table(self, tmp_path):
         rows = [{"essay_id": "007", "prompt_id": 1, "text": "NA"}, {"essay_id": 8, "prompt_id": "2", "text": " x "}]

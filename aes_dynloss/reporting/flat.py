@@ -1,0 +1,123 @@
+"""A report as rows of one long table, so that its csv holds every number that its json holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Entry = Mapping[str, Any]
+Row = dict[str, Any]
+
+COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "low", "high")
+# Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
+_LISTS = {
+    "score_points": ("point",),
+    "residuals_by_score": ("reference",),
+    "residuals_by_length": ("words_from", "words_to"),
+    "reliability": ("raw_from", "raw_to"),
+}
+_MAPPINGS = ("range", "human_human", "prediction_interval")
+_APART = {"score_versions", "confusion", "fairness", *_LISTS, *_MAPPINGS}
+
+
+def report_rows(report: Mapping[str, Any]) -> list[Row]:
+    """Every number of a report, one a row.
+
+    Args:
+        report: What ``build_report`` returned.
+
+    Returns:
+        Rows of COLUMNS: ``prompt`` (None: the mean, or the whole report), ``column`` and ``group`` of a subgroup,
+        ``table`` (where in the report: ``agreement``, ``score_points``, ``confusion``, ...), ``item`` (the row there,
+        as text: a score point, ``human x machine`` of a cell, a bin, a score version, a criterion, an essay),
+        ``measure``, ``value``, and ``low`` and ``high``, the interval; None where there is none or the value is
+        undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
+    """
+    rows: list[Row] = []
+    for prompt, entry in report["prompts"].items():
+        rows += _entry_rows(prompt, entry)
+    rows += _entry_rows(None, report["mean"])
+    for name, floor in report["floors"].items():
+        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor["prompts"].items()]
+        rows.append(_row("floors", "qwk", floor["mean"], item=name))
+    rows += _flag_rows(report.get("flags", ()))
+    rows += _worst_rows(report.get("worst", ()))
+    rows += _measure_rows(report["settings"], "settings")
+    return rows
+
+
+def _entry_rows(prompt: str | None, entry: Entry) -> Iterator[Row]:
+    """One prompt's entry, or the mean's."""
+    yield from _measure_rows({name: value for name, value in entry.items() if name not in _APART}, "agreement", prompt)
+    for name in _MAPPINGS:
+        yield from _measure_rows(entry.get(name) or {}, name, prompt)
+    for version, found in entry.get("score_versions", {}).items():
+        yield from _measure_rows(found, "score_versions", prompt, version)
+    for human, machine, essays in entry.get("confusion", ()):
+        yield _row("confusion", "n", essays, prompt=prompt, item=f"{human:g} x {machine:g}")
+    for name, keys in _LISTS.items():
+        for found in entry.get(name) or ():
+            item = " to ".join(f"{found[key]:.12g}" for key in keys)
+            yield from _measure_rows(found, name, prompt, item)
+    fairness = entry.get("fairness")
+    if fairness:
+        yield from _fairness_rows(prompt, fairness)
+
+
+def _fairness_rows(prompt: str | None, fairness: Entry) -> Iterator[Row]:
+    """Groups of each column, and the tests on them."""
+    for column, part in fairness["columns"].items():
+        for group, found in part["groups"].items():
+            yield from _measure_rows(found, "fairness", prompt, column=column, group=group)
+        for test, found in part.items():
+            if test != "groups":
+                yield from _measure_rows(found, "fairness", prompt, test, column=column)
+    yield from _measure_rows({key: fairness[key] for key in ("comparisons", "small_group")}, "fairness", prompt)
+
+
+def _flag_rows(flags: Sequence[Entry]) -> Iterator[Row]:
+    for flag in flags:
+        column, group = flag["group"] or (None, None)
+        flagged = {"pass": 0, "flag": 1}.get(flag["verdict"])
+        for measure, value in (("value", flag["value"]), ("threshold", flag["threshold"]), ("flagged", flagged)):
+            place = {"prompt": flag["prompt"], "column": column, "group": group}
+            yield _row("flags", measure, value, item=flag["criterion"], **place)
+
+
+def _worst_rows(worst: Sequence[Entry]) -> Iterator[Row]:
+    for essay in worst:
+        for measure in ("reference", "raw", "score", "words"):
+            yield _row("worst", measure, essay.get(measure), prompt=essay["prompt_id"], item=essay["essay_id"])
+
+
+def _measure_rows(
+    entry: Entry,
+    table: str,
+    prompt: str | None = None,
+    item: str | None = None,
+    *,
+    column: str | None = None,
+    group: str | None = None,
+) -> Iterator[Row]:
+    """The measures of a mapping, each with its interval; words are left out, and truth is 1 or 0."""
+    for measure, value in entry.items():
+        if measure.endswith("_interval") or isinstance(value, str | Mapping | Sequence):
+            continue
+        number = int(value) if isinstance(value, bool) else value
+        ends = entry.get(f"{measure}_interval")
+        yield _row(table, measure, number, ends, prompt=prompt, item=item, column=column, group=group)
+
+
+def _row(
+    table: str,
+    measure: str,
+    value: float | None,
+    ends: Sequence[float] | None = None,
+    *,
+    prompt: str | None = None,
+    item: str | None = None,
+    column: str | None = None,
+    group: str | None = None,
+) -> Row:
+    low, high = (None, None) if ends is None else ends
+    return dict(zip(COLUMNS, (prompt, column, group, table, item, measure, value, low, high), strict=True))

@@ -1,0 +1,185 @@
+"""Pictures for a page: matplotlib's svg, cleaned and made fit to stand in html beside others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.plot_style import INK
+
+_WORK = "{http://creativecommons.org/ns#}Work"
+_DUBLIN_CORE = "{http://purl.org/dc/elements/1.1/}"
+_SHAPES = {"g", "defs", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "use", "clipPath", "image"}
+_KEPT = {"svg", "text", "tspan", *_SHAPES}
+_ATTRIBUTES = {
+    *("id", "d", "points", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width", "height", "viewBox"),
+    *("transform", "style", "clip-path", "href", "preserveAspectRatio", "fill", "stroke", "opacity", "text-anchor"),
+}
+_HREF, _REFERENCE = re.compile(r"#[\w.-]+|data:image/png;base64,[\w+/=\s]*"), re.compile(r"url\(#([\w.-]+)\)")
+_DECIMALS = re.compile(r"(-?\d+\.\d\d)\d+")
+_FONT, _WHITE = re.compile(r"font-family:[^;]*;?\s*"), re.compile(r"fill: ?#ffffff", re.IGNORECASE)
+# The page says what these colours are, on a light ground and on a dark one.
+_PAGE_COLOURS = {
+    INK: "currentColor",
+    "#000000": "currentColor",
+    "#b0b0b0": "var(--grid)",
+    "#0072b2": "var(--blue)",
+    "#d55e00": "var(--orange)",
+    "#009e73": "var(--green)",
+    "#cc79a7": "var(--pink)",
+    "#e69f00": "var(--amber)",
+    "#56b4e9": "var(--sky)",
+}
+_COLOUR = re.compile("|".join(_PAGE_COLOURS), re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, with what it shows for those who do not see it.
+
+    Args:
+        title: Its title.
+        description: What it shows.
+        svg: The svg file's text, as matplotlib wrote it.
+    """
+
+    title: str
+    description: str
+    svg: str
+
+
+def picture_from_svg(path: str | Path) -> Picture:
+    """Read a picture whose title and description stand in its metadata.
+
+    Args:
+        path: An svg file that matplotlib wrote with ``metadata={"Title": ..., "Description": ...}``.
+
+    Returns:
+        The picture; without a title in the file, the file's stem is one.
+
+    Raises:
+        DataError: The file cannot be read, or is no svg.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a picture: {error}. Make it again.") from error
+    root = _parsed(text, path.name)
+    # Of the work itself: its creator has a title too.
+    title, description = (
+        root.findtext(f".//{_WORK}/{_DUBLIN_CORE}{part}", default="").strip() for part in ("title", "description")
+    )
+    return Picture(title or path.stem, description or title or path.stem, text)
+
+
+def inline_svg(picture: Picture, name: str) -> str:
+    """A picture as an svg element of an html page.
+
+    Identifiers start with ``name``, so that pictures do not take each other's. Text and axes have the page's colour,
+    and the ground is left to the page; a picture that is not in our style keeps its colours, on white. Only drawing is
+    kept: no script, style sheet, link or foreign content.
+
+    Args:
+        picture: The picture.
+        name: A word that no other picture of the page has.
+
+    Returns:
+        ``<svg role="img" ...>`` with title and description.
+
+    Raises:
+        DataError: The picture is no svg.
+    """
+    source = _parsed(picture.svg, repr(picture.title))
+    referenced = {match for text in _attribute_texts(source) for match in _REFERENCE.findall(text)}
+    referenced |= {text[1:] for text in _attribute_texts(source) if text.startswith("#")}
+    ours = INK in picture.svg
+    root = _converted(source, name, referenced, clear=ours)
+    if ours:
+        _take_page_colours(root)
+    width, height = (root.attrib.pop(side, "").removesuffix("pt") for side in ("width", "height"))
+    svg = Xml.Element("svg", {"role": "img", "aria-labelledby": f"{name}-title {name}-desc", **root.attrib})
+    if not ours:
+        svg.set("class", "on-white")
+    if width and height:
+        svg.attrib |= {"width": width, "height": height}
+    for part, text in (("title", picture.title), ("desc", picture.description)):
+        Xml.SubElement(svg, part, {"id": f"{name}-{part}"}).text = text
+    svg.extend(list(root))
+    return Xml.tostring(svg, encoding="unicode")
+
+
+def _parsed(text: str, source: str) -> Xml.Element:
+    """The root of an svg."""
+    if "<!ENTITY" in text:
+        raise DataError(f"{source} defines entities, which no picture of ours does. Draw it again.")
+    try:
+        root = Xml.fromstring(text)  # noqa: S314 - no entities, and nothing is fetched
+    except Xml.ParseError as error:
+        raise DataError(f"{source} is no svg: {error}. Draw it again.") from error
+    if _local(root.tag) != "svg":
+        raise DataError(f"{source} is no svg: its root is {_local(root.tag)!r}. Draw it again.")
+    return root
+
+
+def _local(name: str) -> str:
+    """A name without its namespace."""
+    return name.rpartition("}")[2]
+
+
+def _attribute_texts(root: Xml.Element) -> list[str]:
+    return [text for element in root.iter() for text in element.attrib.values()]
+
+
+def _take_page_colours(root: Xml.Element) -> None:
+    """Colours of our style become the page's."""
+    for element in root.iter():
+        if "style" in element.attrib:
+            style = _COLOUR.sub(lambda match: _PAGE_COLOURS[match.group().lower()], element.attrib["style"])
+            element.set("style", style)
+
+
+def _converted(
+    element: Xml.Element, name: str, referenced: set[str], *, clear: bool, ground: bool = False
+) -> Xml.Element:
+    """An element with what is kept of it.
+
+    Args:
+        element: The element.
+        name: What identifiers start with.
+        referenced: Identifiers that something refers to; others are dropped.
+        clear: Whether white grounds are cleared.
+        ground: Whether the element lies in a patch, which the ground of a figure or of axes is.
+    """
+    result = Xml.Element(_local(element.tag))
+    for key, text in element.attrib.items():
+        kept = _attribute(_local(key), text, name, referenced)
+        if kept is not None:
+            result.set(_local(key), _WHITE.sub("fill: none", kept) if clear and ground else kept)
+    if result.tag in {"text", "tspan"}:
+        result.text = element.text
+    for child in element:
+        if isinstance(child.tag, str) and _local(child.tag) in _KEPT:
+            below = ground or child.get("id", "").startswith("patch_")
+            made = _converted(child, name, referenced, clear=clear, ground=below)
+            made.tail = child.tail if result.tag in {"text", "tspan"} else None
+            result.append(made)
+    return result
+
+
+def _attribute(key: str, text: str, name: str, referenced: set[str]) -> str | None:
+    """An attribute as the page takes it; None for one that it does not take."""
+    if key == "id":
+        return f"{name}-{text}" if text in referenced else None
+    if key == "href":
+        text = re.sub("^#", f"#{name}-", text)
+        return text if _HREF.fullmatch(text) else None
+    if key not in _ATTRIBUTES or "url(" in _REFERENCE.sub("", text):
+        return None
+    text = _REFERENCE.sub(rf"url(#{name}-\1)", text)
+    if key == "style":
+        return _FONT.sub("", text)
+    return _DECIMALS.sub(r"\1", text)

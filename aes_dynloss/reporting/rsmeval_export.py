@@ -1,0 +1,278 @@
+"""What ETS RSMTool's ``rsmeval`` takes: for each prompt a folder with a configuration and the csv files it names.
+
+RSMTool knows one range of whole scores an experiment, hence a folder a prompt, and a range in other steps counted in
+whole ones. Three of its habits shape the files. It looks for a csv file in the working directory before it looks beside
+the configuration, so that ``predictions.csv`` could be somebody else's: the files' names carry a digest of what they
+hold. It leaves out human scores of 0 unless told not to. It shows the description as Markdown, after taking out what
+looks like a comment: other people's words in it are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.evaluation.calibration import fit_rescaling
+from aes_dynloss.evaluation.columns import RATER_COLUMNS
+from aes_dynloss.evaluation.fairness import group_labels
+from aes_dynloss.evaluation.predictions import PredictionTable
+from aes_dynloss.evaluation.ranges import widened
+from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.evaluation.score_versions import TRIM_TOLERANCE, trim
+from aes_dynloss.reporting.export_folder import CONFIG, EXPERIMENT, placing
+from aes_dynloss.reporting.rsmtool_names import ALL_DATA, escaped, label_notes, plain_labels, plain_names
+
+# How far predictions may lie beyond the range, in score points.
+FARTHEST = 2000
+
+logger = logging.getLogger(__name__)
+
+
+def export_rsmeval(
+    test: PredictionTable,
+    dev: PredictionTable | None,
+    folder: Path,
+    *,
+    subgroups: Sequence[str] = (),
+    force: bool = False,
+) -> list[Path]:
+    """Write what ``rsmeval`` runs on: ``rsmeval FOLDER/prompt_1/config.json OUTPUT_FOLDER``.
+
+    The machine's scores are the raw predictions: RSMTool trims, rounds and rescales them itself, as ``score_versions``
+    does but for exact halves, which it rounds to the even score. It rescales by the moments of dev's essays; a prompt
+    for which dev determines no rescaling is exported without. Where score points are not whole numbers, all scores of
+    the prompt are counted in steps, on which agreement, correlations and standardised differences do not depend.
+    Whatever a reader of RSMTool's report must know is said in the configuration's description, and logged.
+
+    Args:
+        test: Predictions with human scores.
+        dev: Predictions of the same scorer on dev essays, with human scores, none of the essays of ``test``.
+        folder: Where to; it appears whole or not at all. Missing folders are made.
+        subgroups: Columns of ``test.table`` that say which group of writers an essay comes from.
+        force: Replace an earlier export that is there, and nothing else.
+
+    Returns:
+        Each prompt's configuration, in the order of the prompts' first essays.
+
+    Raises:
+        DataError: Human scores or a column are missing, a column cannot be told apart from RSMTool's own rows, the
+            folder is there without ``force``, holds something else, or cannot be written.
+    """
+    subgroups = list(dict.fromkeys(subgroups))
+    _check(test, dev, subgroups)
+    spans = dict(test.ranges)
+    if dev is not None:
+        spans |= widened({prompt: spans[prompt] for prompt in test.inferred}, dev.ranges)
+    columns = dict(zip(subgroups, plain_names(subgroups, taken=_COLUMNS), strict=True))
+    names = {prompt: EXPERIMENT + name for prompt, name in zip(spans, plain_names(spans), strict=True)}
+    written: dict[Path, bytes] = {}
+    for prompt, name in names.items():
+        dev_essays = None if dev is None else _essays(dev, prompt)
+        part = _experiment(prompt, _essays(test, prompt), dev_essays, spans[prompt], columns)
+        for note in part.notes:
+            logger.info("Prompt %s in %s: %s", prompt, folder / name, note)
+        written |= {Path(name) / file: content for file, content in _files(name, part).items()}
+    with placing(folder, force=force) as place:
+        for file, content in written.items():
+            (place / file).parent.mkdir(exist_ok=True)
+            (place / file).write_bytes(content)
+    return [folder / name / CONFIG for name in names.values()]
+
+
+_ROLES = {
+    "id_column": "essay_id",
+    "human_score_column": "reference",
+    "second_human_score_column": "second_reference",
+    "system_score_column": "raw",
+}
+# RSMTool's own columns and those of the file, of which no subgroup may have the name.
+_COLUMNS = frozenset(
+    {*_ROLES.values(), "spkitemid", "sc1", "sc2", "length", "candidate", "raw_trim", "raw_trim_round", "scale"}
+    | {"scale_trim", "scale_trim_round", "sc1_round", "sc1_cat", "error", "se", "group", "set"}
+)
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """One prompt's tables, what the configuration says beside their names, and what a reader must know."""
+
+    predictions: pd.DataFrame
+    scaling: pd.DataFrame | None
+    settings: dict[str, Any]
+    title: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _WholeScores:
+    """The way from a prompt's score points to whole numbers; from whole numbers they stay as they are.
+
+    Args:
+        span: The prompt's score points.
+    """
+
+    span: ScoreRange
+
+    @property
+    def low(self) -> int:
+        """The lowest whole score: that number of steps from 0, or 0 where 0 is no whole number of steps away."""
+        steps = self.span.low / self.span.step
+        return round(steps) if abs(steps - round(steps)) < 1e-9 else 0
+
+    @property
+    def high(self) -> int:
+        """The highest whole score."""
+        return self.low + self.span.count - 1
+
+    @property
+    def note(self) -> str:
+        """What the whole scores stand for, empty where they stand for themselves."""
+        if (self.low, self.span.step) == (self.span.low, 1):
+            return ""
+        return (
+            f"RSMTool knows whole scores alone, so scores are counted in steps of {self.span.step:g}: {self.low} to "
+            f"{self.high} stand for {self.span.low:g} to {self.span.high:g}. RMSE, means and sds are in such steps."
+        )
+
+    def apply(self, scores: pd.Series[float]) -> NDArray[np.float64]:
+        """Scores or predictions in whole scores; blanks stay blank."""
+        values = np.asarray(scores, dtype=np.float64)
+        if not self.note:
+            return values
+        steps = (values - self.span.low) / self.span.step
+        # Score points become whole numbers to the last digit.
+        near = np.rint(steps)
+        return np.asarray(np.where(np.abs(steps - near) < 1e-9, near, steps) + self.low, dtype=np.float64)
+
+
+def _check(test: PredictionTable, dev: PredictionTable | None, subgroups: Sequence[str]) -> None:
+    """Refuse what cannot be exported."""
+    for checked, words in ((test, "the predictions"), (dev, "the dev predictions")):
+        if checked is not None and checked.table["reference"].isna().any():
+            raise DataError(
+                f"There are no human scores in {words}, and rsmeval compares with them: fill in the column reference, "
+                "or give a file of references (--references FILE)."
+            )
+    for column in subgroups:
+        if column not in test.table:
+            have = ", ".join(map(str, test.table.columns))
+            raise DataError(f"The predictions have no column {column!r} of subgroups (columns: {have}). Name one.")
+
+
+def _essays(checked: PredictionTable, prompt: str) -> pd.DataFrame:
+    """One prompt's essays."""
+    return checked.table[checked.table["prompt_id"] == prompt]
+
+
+def _experiment(
+    prompt: str, essays: pd.DataFrame, dev: pd.DataFrame | None, span: ScoreRange, columns: Mapping[str, str]
+) -> _Experiment:
+    """One prompt's experiment; ``columns`` are the subgroups' names in RSMTool by their own."""
+    whole = _WholeScores(span)
+    notes = [whole.note] if whole.note else []
+    predictions = pd.DataFrame({"essay_id": essays["essay_id"], "reference": whole.apply(essays["reference"])})
+    roles = dict(_ROLES)
+    if "second_reference" in essays and essays["second_reference"].notna().any():
+        predictions["second_reference"] = whole.apply(essays["second_reference"])
+    else:
+        del roles["second_human_score_column"]
+    if set(RATER_COLUMNS) <= set(essays):
+        notes.append(
+            "The two raters of whom the report speaks are left out: RSMTool would hold one of them against the score "
+            "that was resolved from both."
+        )
+    predictions["raw"] = whole.apply(essays["raw"])
+    groups: list[str] = []
+    if len(essays) == 1 and columns:
+        notes.append("RSMTool compares no groups in a single essay: the subgroups are left out.")
+    else:
+        for column, name in columns.items():
+            predictions[name] = _labels(prompt, essays[column])
+            groups.append(name)
+            notes += label_notes(column, name, essays[column])
+    scaling, why = _scaling(dev, whole)
+    _refuse_far(prompt, predictions, scaling, whole)
+    settings = {**roles, "exclude_zero_scores": False, "subgroups": groups, **_trimming(whole)}
+    title = f"Predictions for prompt {escaped(prompt)}: {len(essays)} essays, exported by aes-dynloss."
+    return _Experiment(predictions, scaling, settings, title, [*notes, *why, *_rounding_notes(essays, whole)])
+
+
+def _labels(prompt: str, column: pd.Series[Any]) -> list[str]:
+    """Each essay's group as RSMTool can read it."""
+    labels = group_labels(column)
+    if ALL_DATA in labels:
+        raise DataError(
+            f"Column {column.name!r} of prompt {prompt} has a group {ALL_DATA!r}, which is what rsmeval calls all "
+            "essays: it would count the group's essays twice. Rename the group."
+        )
+    return plain_labels(labels.tolist())
+
+
+def _trimming(whole: _WholeScores) -> dict[str, Any]:
+    """How RSMTool trims."""
+    return {"trim_min": whole.low, "trim_max": whole.high, "trim_tolerance": TRIM_TOLERANCE}
+
+
+def _scaling(dev: pd.DataFrame | None, whole: _WholeScores) -> tuple[pd.DataFrame | None, list[str]]:
+    """Dev's human scores and predictions under RSMTool's names, or None and why."""
+    if dev is None:
+        return None, []
+    if dev.empty:
+        return None, ["This prompt has no dev essays, so its scores are not rescaled."]
+    table = pd.DataFrame({"sc1": whole.apply(dev["reference"]), "prediction": whole.apply(dev["raw"])})
+    note = fit_rescaling(table["prediction"], table["sc1"]).note
+    return (None, [f"{note[0].upper()}{note[1:]}."]) if note else (table, [])
+
+
+def _refuse_far(prompt: str, predictions: pd.DataFrame, scaling: pd.DataFrame | None, whole: _WholeScores) -> None:
+    """Refuse predictions so far from the range that RSMTool's table of all whole scores between them fills memory."""
+    raw = predictions["raw"].to_numpy(dtype=np.float64)
+    versions = [raw] if scaling is None else [raw, fit_rescaling(scaling["prediction"], scaling["sc1"]).apply(raw)]
+    for values in versions:
+        beyond = np.maximum(values - whole.high, whole.low - values)
+        row = int(beyond.argmax())
+        if beyond[row] > FARTHEST:
+            raise DataError(
+                f"Essay {predictions['essay_id'].iloc[row]!r} of prompt {prompt} has a prediction of {values[row]:g}, "
+                f"raw or rescaled, far beyond {whole.low} to {whole.high}: rsmeval makes a table of all whole scores "
+                "up to it, which memory does not hold. Fix the prediction or drop the essay."
+            )
+
+
+def _rounding_notes(essays: pd.DataFrame, whole: _WholeScores) -> list[str]:
+    """On how many essays RSMTool's rounding of raw is not the table's score."""
+    raw = trim(whole.apply(essays["raw"]), ScoreRange(whole.low, whole.high), TRIM_TOLERANCE)
+    other = int((np.rint(raw) != whole.apply(essays["score"])).sum())
+    if not other:
+        return []
+    return [
+        f"On {other} of {len(essays)} essays the score of the table is not raw rounded by RSMTool, which rounds exact "
+        "halves to the even score and knows no cut points: raw_trim_round differs there."
+    ]
+
+
+def _files(name: str, part: _Experiment) -> dict[str, bytes]:
+    """Content of the experiment's files by name."""
+    files: dict[str, bytes] = {}
+    config: dict[str, Any] = {"experiment_id": name, "description": " ".join([part.title, *part.notes])}
+    for key, stem, table in (
+        ("predictions_file", "predictions", part.predictions),
+        ("scale_with", "scaling", part.scaling),
+    ):
+        if table is not None:
+            content = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode()
+            config[key] = f"{stem}_{hashlib.sha256(content).hexdigest()[:8]}.csv"
+            files[config[key]] = content
+    text = json.dumps({**config, **part.settings}, indent=2) + "\n"
+    return {**files, CONFIG: text.encode()}

@@ -1,0 +1,190 @@
+"""What a reader should know first: three sentences, and a light for each criterion and prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aes_dynloss.evaluation.flags import CRITERIA
+from aes_dynloss.reporting.tables import NOTHING, Cell, Entry, Heading, Table, figure, interval, minus
+
+Report = Mapping[str, Any]
+Flags = Sequence[Entry]
+
+SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
+# Longer lists are counted instead.
+MOST_NAMED = 8
+
+
+def summary_sentences(report: Report) -> list[str]:
+    """How well the machine agrees with humans, how humans agree, and what to watch.
+
+    Args:
+        report: What ``build_report`` returned.
+
+    Returns:
+        Three sentences.
+    """
+    return [_agreement(report), _humans(report), _watch(report["flags"])]
+
+
+def light_table(report: Report) -> Table:
+    """Criteria down, the mean and the prompts across; a cell is the worst of the groups where several are judged.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    places: list[str | None] = list(report["prompts"])
+    if len(places) > 1:
+        places.insert(0, None)
+    judged: dict[tuple[str, str | None], dict[str | None, list[Entry]]] = {}
+    for flag in report["flags"]:
+        row = judged.setdefault((flag["criterion"], flag["group"][0] if flag["group"] else None), {})
+        row.setdefault(flag["prompt"], []).append(flag)
+    rows = []
+    for (criterion, column), found in judged.items():
+        name = Cell(_criterion_title(criterion, column), small=_threshold_words(criterion))
+        rows.append([name, *(_light(found.get(place, [])) for place in places)])
+    titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
+    columns = [Heading("Criterion", numeric=False), *(Heading(title, numeric=False) for title in titles)]
+    return Table("lights", "Each criterion, on the mean and on each prompt", columns, rows, sortable=False)
+
+
+def light_words(report: Report) -> str:
+    """How to read the lights, and whose criteria they are."""
+    sources: dict[str, dict[str, None]] = {}
+    for flag in report["flags"]:
+        sources.setdefault(flag["source"], {})[CRITERIA[flag["criterion"]].title] = None
+    whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
+    grouped = any(flag["group"] for flag in report["flags"])
+    groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
+    return (
+        "A criterion is flagged where the value lies on the wrong side of its threshold, and unknown where there is no "
+        f"value; unknown is not passed.{groups} Sources of the criteria: {whose}."
+    )
+
+
+def _light(flags: Flags) -> Cell:
+    """The verdict on one criterion at one place: a group that misses it is not outweighed by others that do not."""
+    if not flags:
+        return NOTHING
+    verdict = worst_verdict(flag["verdict"] for flag in flags)
+    told = [flag for flag in flags if flag["verdict"] == verdict]
+    shown = max(told, key=lambda flag: abs(flag["value"] or 0.0))
+    text = f"{SYMBOLS[verdict]} {verdict}"
+    value = "" if shown["value"] is None else _value_words(shown)
+    if len(flags) > 1:
+        farthest = "" if shown["value"] is None else f"; {shown['group'][1]} {_value_words(shown)}"
+        value = f"{len(told)} of {len(flags)} groups{farthest}"
+    return Cell(text, small=value, why=shown["words"], mark=verdict)
+
+
+def worst_verdict(verdicts: Iterable[str]) -> str:
+    """Flag before unknown before pass: what is unknown is not met."""
+    found = set(verdicts)
+    return next((verdict for verdict in ("flag", "unknown") if verdict in found), "pass")
+
+
+def _value_words(flag: Entry) -> str:
+    """A value, with more decimals where three would put it on the other side of its threshold."""
+    criterion, value = CRITERIA[flag["criterion"]], flag["value"]
+    if criterion.percent:
+        return f"{minus(f'{100 * value:.1f}')} pp"
+    digits = next((some for some in range(3, 9) if criterion.met_by(round(value, some)) == criterion.met_by(value)), 9)
+    return figure(value) if digits == 3 else minus(f"{value:.{digits}f}")
+
+
+def _criterion_title(criterion: str, column: str | None) -> str:
+    title = CRITERIA[criterion].title
+    return title if column is None else f"{title}: {column}"
+
+
+def _threshold_words(criterion: str) -> str:
+    return minus(str(CRITERIA[criterion]))
+
+
+def _agreement(report: Report) -> str:
+    mean, prompts = report["mean"], report["prompts"]
+    essays = sum(entry["n"] for entry in prompts.values())
+    many = len(prompts) > 1
+    ends = mean["qwk_interval"]
+    level = f" ({100 * report['settings']['confidence']:g} % interval {interval(ends)})" if ends else ""
+    where = f" on {len(prompts)} prompts" if many else ""
+    average = "in the mean over prompts, " if many else ""
+    return (
+        f"The machine's scores of {essays:,} essays{where} were held against human scores: {average}QWK is "
+        f"{figure(mean['qwk'])}{level} and r is {figure(mean['pearson'])}; {_share(mean['exact_agreement'])} of the "
+        f"essays got the humans' score, {_share(mean['adjacent_agreement'])} that or a neighbouring one."
+    )
+
+
+def _share(value: float | None) -> str:
+    return "an unknown share" if value is None else f"{100 * value:.0f} %"
+
+
+def _humans(report: Report) -> str:
+    entries = [entry for entry in report["prompts"].values() if (entry.get("human_human") or {}).get("n")]
+    if not entries:
+        return (
+            "How well human raters agree with each other is unknown, for no essay has two human scores: nothing here "
+            "tells how high a machine's agreement could be."
+        )
+    humans = [entry["human_human"] for entry in entries]
+    twice = sum(human["n"] for human in humans)
+    lost = float(np.mean([human["degradation"] for human in humans]))
+    known = "prompt" if len(entries) == 1 else f"{len(entries)} prompts"
+    some = f" on the {known} where that is known" if len(entries) < len(report["prompts"]) else ""
+    level = float(np.mean([human["qwk"] for human in humans]))
+    relation = (
+        f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}" if abs(lost) >= 0.0005 else "at the same level"
+    )
+    ceilings = [entry["qwk_ceiling"] for entry in entries]
+    ceiling = ""
+    if None not in ceilings:
+        ceiling = f"; given the raters' own errors, no machine is expected to exceed {figure(float(np.mean(ceilings)))}"
+    return (
+        f"Two human raters agree with each other at a QWK of {figure(level)}{some} ({twice:,} essays scored twice), "
+        f"and the machine's QWK on these essays is {relation}{ceiling}."
+    )
+
+
+def _watch(flags: Flags) -> str:
+    """Which criteria are missed and where, and which are unknown."""
+    missed, unknown = (_named(flags, verdict) for verdict in ("flag", "unknown"))
+    if not flags:
+        return "No criterion was judged."
+    first = f"Watch what misses its criterion: {missed}" if missed else "No criterion that could be judged is missed"
+    return f"{first}; {'still unknown' if missed else 'unknown'}: {unknown}." if unknown else f"{first}."
+
+
+def _named(flags: Flags, verdict: str) -> str:
+    """Criteria with that verdict, and where they have it."""
+    everywhere: dict[str, set[str | None]] = {}
+    found: dict[str, dict[str | None, None]] = {}
+    order = list(CRITERIA)
+    for flag in sorted(flags, key=lambda flag: order.index(flag["criterion"])):
+        title = _criterion_title(flag["criterion"], flag["group"][0] if flag["group"] else None)
+        everywhere.setdefault(title, set()).add(flag["prompt"])
+        if flag["verdict"] == verdict:
+            found.setdefault(title, {})[flag["prompt"]] = None
+    return "; ".join(
+        f"{title} ({_places(list(places), all_of_them=places.keys() == everywhere[title])})"
+        for title, places in found.items()
+    )
+
+
+def _places(places: Sequence[str | None], *, all_of_them: bool) -> str:
+    """Prompts and the mean (None) in words."""
+    prompts = [place for place in places if place is not None]
+    if all_of_them and len(prompts) > 1:
+        return "everywhere"
+    mean = "the mean" if None in places else ""
+    if not prompts:
+        return mean
+    if len(prompts) > MOST_NAMED:
+        listed = f"{len(prompts)} prompts"
+    else:
+        listed = f"prompt{'s' if len(prompts) > 1 else ''} {', '.join(prompts)}"
+    return f"{mean} and {listed}" if mean else listed

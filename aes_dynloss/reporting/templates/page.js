@@ -1,0 +1,27 @@
+"use strict";
+// Sorts the rows of a table by a column: numbers by value, names naturally, undefined values last, ties as they were.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("th button");
+  if (!button) return;
+  const heading = button.closest("th");
+  const table = heading.closest("table");
+  const place = heading.cellIndex;
+  const numeric = heading.classList.contains("number");
+  const direction = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  const keyed = Array.from(table.tBodies[0].rows, (row) => {
+    const key = row.cells[place].dataset.v;
+    return { row, key: key === undefined ? null : numeric ? Number(key) : key };
+  });
+  keyed.sort((one, other) => {
+    if (one.key === null || other.key === null) return (one.key === null) - (other.key === null);
+    const order = numeric ? one.key - other.key : one.key.localeCompare(other.key, undefined, { numeric: true });
+    return direction * order;
+  });
+  table.tBodies[0].append(...keyed.map((entry) => entry.row));
+  for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+});
+// Paper cannot be unfolded.
+window.addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from benchmark_figures import build
+from read_page import read_page
+from scored_runs import grid
+
+from aes_dynloss.evaluation.benchmark_costs import RunCost
+from aes_dynloss.evaluation.comparison import compare_arms
+from aes_dynloss.evaluation.comparison_text import p_words, signed_words
+from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
+from aes_dynloss.evaluation.report_text import figure_words
+from aes_dynloss.reporting.comparison_page import benchmark_page, comparison_page
+
+EVIL = "<script>alert(1)</script>"
+ARMS = {"mse": grid("mse", 0.2), "morris": grid("morris", 0.13), EVIL: grid("dlf", 0.19)}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare_arms(ARMS, "mse", resamples=400)
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    places = {"2": 0.3, "10": 0.2}
+    floors = {stratum: {"length": places} for stratum in ("fold_0", "fold_1")}
+    costs = {"mse": [RunCost(12.0, "A card", 1)] * 4}
+    return build(ARMS, floors=floors, published=ASAP_SYSTEMS, costs=costs)
+
+
+def rows(document, name):
+    (table,) = [one for one in document.all("table") if one.attributes["id"] == name]
+    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
+
+
+@pytest.mark.parametrize("page", ["comparison", "benchmark"])
+def test_a_page_stands_alone_and_is_well_made(page, request):
+    made = comparison_page if page == "comparison" else benchmark_page
+    html = made(request.getfixturevalue(page), title=EVIL)
+    assert EVIL not in html
+    assert html.count("<script") == 1
+    assert "http" not in html.replace("http-equiv", "")
+    document = read_page(html)
+    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    assert document.all("figure")
+    for figure in document.all("figure"):
+        assert figure.all("title")[0].text
+        assert figure.all("desc")[0].text
+    assert not re.search(r"\b(nan|None|inf)\b", document.all("main")[0].text)
+
+
+def test_arms_and_differences_are_all_told(comparison):
+    document = read_page(comparison_page(comparison, title="A"))
+    arms = rows(document, "arms-table")
+    assert list(arms) == ["mse", "morris", EVIL]
+    for arm, entry in comparison["arms"].items():
+        low, high = entry["mean"]["qwk_interval"]
+        assert arms[arm][1] == f"{figure_words(entry['mean']['qwk'])}{figure_words(low)} to {figure_words(high)}"
+    for place, kind in enumerate(comparison["differences"].values(), start=1):
+        told = rows(document, f"differences-{place}")
+        for arm, entries in kind["arms"].items():
+            entry = entries["mean"]
+            signed = [signed_words(value).replace("-", "\u2212") for value in (entry["difference"], *entry["interval"])]
+            assert told[arm][0] == f"{signed[0]}{signed[1]} to {signed[2]}"
+            assert told[arm][1:] == [p_words(entry["p"]), p_words(entry["p_holm"])]
+    by_prompt = rows(document, "prompts-qwk")
+    assert by_prompt["mse"][1].startswith(figure_words(comparison["arms"]["mse"]["prompts"]["2"]["qwk"]))
+
+
+def test_the_summary_names_who_differs(comparison):
+    words = read_page(comparison_page(comparison, title="A")).all("main")[0].text
+    assert "3 arms were measured on 160 test essays; the highest mean QWK is " in words
+    assert (
+        "Held against mse, 1 of 2 differ in QWK by more than chance would explain (Holm p below 0.05). Higher: morris."
+        in words
+    )
+    alike = compare_arms({"a": ARMS["mse"], "b": ARMS["mse"]}, "a", resamples=100)
+    assert "no arm's QWK differs by more" in comparison_page(alike, title="A").replace("&#39;", "'")
+
+
+def test_a_benchmark_has_others_beside_it(benchmark):
+    document = read_page(benchmark_page(benchmark, title="A", about={"Date": "today"}))
+    beside = rows(document, "beside-table")
+    assert beside["floor: length"][0] == "0.250"
+    assert beside["R2BERT"][:2] == ["0.794", "own protocol"]
+    assert rows(document, "prompts-qwk")["floor: length"] == ["0.250", "0.300", "0.200"]
+    assert rows(document, "costs-table")["mse"][:3] == ["4", "12", "48"]
+    foot = document.all("footer")[0].text
+    assert "two folds" in foot
+    assert "today" in foot
+
+
+def test_one_arm_alone_has_a_page():
+    document = read_page(benchmark_page(build({"mse": ARMS["mse"]}, ensembles=False), title="A"))
+    assert "Nothing is held against mse, the only arm." in document.all("main")[0].text
+
+
+def test_arms_without_dev_are_compared_by_what_they_have():
+    arms = {name: grid(name, noise, dev=False) for name, noise in (("a", 0.2), ("b", 0.1))}
+    document = read_page(comparison_page(compare_arms(arms, "a", resamples=50), title="A"))
+    assert [one.attributes["id"] for one in document.all("table")] == [
+        "arms-table",
+        "differences-1",
+        "differences-1-prompts",
+        "prompts-qwk",
+    ]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+from sample_report import bare_report, full_report
+
+from aes_dynloss.evaluation.flags import judge
+from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reporting.summary import light_table, light_words, summary_sentences, worst_verdict
+
+TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
+
+
+def flag(criterion, value, prompt, group=None):
+    return {**judge(criterion, value).to_dict(), "prompt": prompt, "group": group}
+
+
+def report_of(flags, prompts=("1", "2")):
+    return {"flags": flags, "prompts": dict.fromkeys(prompts)}
+
+
+def lights(flags, prompts=("1", "2")):
+    return [list(row) for row in light_table(report_of(flags, prompts)).rows]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worst"),
+    [
+        (["pass", "unknown", "flag"], "flag"),
+        (["pass", "unknown"], "unknown"),
+        (["unknown"], "unknown"),
+        (["pass", "pass"], "pass"),
+    ],
+)
+def test_one_that_misses_is_not_outweighed_and_unknown_is_not_passed(verdicts, worst):
+    assert worst_verdict(verdicts) == worst
+
+
+def test_what_is_unknown_is_no_pass():
+    ((_, mean, first, second),) = lights([flag("qwk", None, None), flag("qwk", 0.8, "1"), flag("qwk", None, "2")])
+    assert [mean.mark, first.mark, second.mark] == ["unknown", "pass", "unknown"]
+    assert (second.text, second.small) == ("? unknown", "")
+
+
+def test_a_criterion_that_is_not_judged_somewhere_has_no_light_there():
+    ((_, mean, first, second),) = lights([flag("smd", 0.2, "2")])
+    assert (mean.text, first.text, second.text) == ("", "", "▲ flag")
+
+
+def test_groups_of_a_column_share_a_light_that_names_the_farthest():
+    groups = {"a": 0.01, "b": -0.3, "c": 0.2, "d": None}
+    found = [flag("subgroup_smd", value, "1", ["L1", group]) for group, value in groups.items()]
+    ((name, light),) = lights(found, ["1"])
+    assert name.text == "SMD of a subgroup: L1"
+    assert (light.mark, light.small) == ("flag", "2 of 4 groups; b \u22120.300")
+
+
+def test_a_value_close_to_its_threshold_shows_its_side():
+    ((_, first, second),) = [row[:1] + row[2:] for row in lights([flag("qwk", 0.69996, "1"), flag("qwk", 0.7, "2")])]
+    assert (first.mark, first.small) == ("flag", "0.69996")
+    assert (second.mark, second.small) == ("pass", "0.700")
+    ((_, share),) = lights([flag("score_share", -0.0731, "1")], ["1"])
+    assert share.small == "\u22127.3 pp"
+
+
+def test_one_prompt_has_one_light_a_criterion():
+    table = light_table(report_of([flag("qwk", 0.8, "1"), flag("qwk", 0.8, None)], ["1"]))
+    assert [heading.title for heading in table.headings] == ["Criterion", "Prompt 1"]
+
+
+def test_sources_are_told():
+    words = light_words(report_of([flag("qwk", 0.8, "1"), flag("subgroup_dsm", 0.0, "1", ["L1", "a"])]))
+    assert "QWK: Williamson, Xi and Breyer (2012); DSM of a subgroup: RSMTool." in words
+
+
+def test_three_sentences_about_everything():
+    report = full_report(TWO, essays=100, resamples=10)
+    measured, humans, watch = summary_sentences(report)
+    mean = report["mean"]
+    assert (
+        "scores of 200 essays on 2 prompts were held against human scores: in the mean over prompts, QWK is "
+        in measured
+    )
+    assert f"{mean['qwk']:.3f} (95 % interval {mean['qwk_interval'][0]:.3f} to" in measured
+    assert f"QWK of {mean['human_human']['qwk']:.3f} (200 essays scored twice)" in humans
+    assert f"{mean['human_human']['degradation']:.3f} lower" in humans
+    assert f"no machine is expected to exceed {mean['qwk_ceiling']:.3f}" in humans
+    assert watch.startswith("Watch what misses its criterion: ")
+
+
+def test_three_sentences_about_little():
+    report = bare_report()
+    measured, humans, watch = summary_sentences(report)
+    assert "prompts" not in measured
+    assert "interval" not in measured
+    assert humans.startswith("How well human raters agree with each other is unknown")
+    assert "unknown: QWK lost against human-human agreement" in watch
+
+
+def test_what_is_watched_is_told_by_its_places():
+    report = bare_report()
+    report["flags"] = [
+        *(flag("qwk", 0.5, prompt) for prompt in (None, "1", "2")),
+        *(flag("pearson", value, prompt) for prompt, value in ((None, 0.6), ("1", 0.5), ("2", 0.9))),
+        *(flag("smd", 0.5, str(number)) for number in range(9)),
+        flag("smd", 0.0, "9"),
+    ]
+    *_, watch = summary_sentences(report)
+    assert watch == ("Watch what misses its criterion: QWK (everywhere); r (the mean and prompt 1); SMD (9 prompts).")
+    report["flags"] = [flag("qwk", 0.9, "1")]
+    assert summary_sentences(report)[2] == "No criterion that could be judged is missed."
+    report["flags"] = []
+    assert summary_sentences(report)[2] == "No criterion was judged."
+
+
+def test_humans_of_some_prompts_speak_for_these():
+    report = full_report(TWO, essays=60, resamples=0)
+    del report["prompts"]["2"]["human_human"]
+    assert "on the prompt where that is known (60 essays scored twice)" in summary_sentences(report)[1]
