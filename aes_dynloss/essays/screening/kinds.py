@@ -1,0 +1,124 @@
+"""The kinds of advisories: what each is called, what follows from it unless one says otherwise, and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["advise", "withhold", "off"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of advisory.
+
+    Args:
+        title: What it finds, in words for a table.
+        default: What follows from it unless one says otherwise: advise keeps the score, withhold leaves it out.
+        reason: Template of the reason, for a teacher. It may hold ``{value}``, what was measured, and ``{threshold}``.
+        learned: Whether its threshold is learned from training essays of the prompt.
+    """
+
+    title: str
+    default: Action
+    reason: str
+    learned: bool = False
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """Why the score of one essay should be looked at, or not be given.
+
+    Args:
+        kind: One of `KINDS`.
+        reason: In words, with the numbers.
+        value: What was measured.
+        threshold: What the value is beyond.
+    """
+
+    kind: str
+    reason: str
+    value: float
+    threshold: float
+
+
+KINDS: dict[str, Kind] = {
+    "empty": Kind("no words", "withhold", "The essay has no words."),
+    "too_short": Kind(
+        "far shorter than the training essays",
+        "advise",
+        "It has {value:,.0f} words. Nearly all essays that the model learned from have {threshold:,.0f} or more.",
+        learned=True,
+    ),
+    "too_long": Kind(
+        "far longer than the training essays",
+        "advise",
+        "It has {value:,.0f} words. Nearly all essays that the model learned from have {threshold:,.0f} or fewer.",
+        learned=True,
+    ),
+    "repetition": Kind(
+        "the same words over and over",
+        "withhold",
+        "{value:.0%} of its runs of four words stand there more than once; in nearly all essays that the model learned "
+        "from it is {threshold:.0%} or less.",
+    ),
+    "gibberish": Kind(
+        "words that do not go together",
+        "withhold",
+        "{value:.0%} of its neighbouring words are known to go together; in nearly all essays that the model learned "
+        "from it is {threshold:.0%} or more. It may be random letters or words, or nothing like those essays.",
+    ),
+    "copied_prompt": Kind(
+        "mostly the prompt's own words",
+        "withhold",
+        "{value:.0%} of its runs of four words stand in the prompt; in nearly all essays it is {threshold:.0%} or "
+        "less.",
+    ),
+    "off_topic": Kind(
+        "about something else than the prompt",
+        "withhold",
+        "Its words are not those of essays on this prompt: by their words the essay fits it by {value:.2f} (below 0: "
+        "something else fits better); nearly all essays that the model learned from reach {threshold:.2f}.",
+        learned=True,
+    ),
+    "other_language": Kind(
+        "another language than the training essays'",
+        "withhold",
+        "It is not in the language of the essays that the model learned from: {value:.0%} of its neighbouring words "
+        "are known to go together, in nearly all of those essays {threshold:.0%} or more.",
+    ),
+    "hidden_characters": Kind(
+        "characters that a reader does not see",
+        "withhold",
+        "It holds {value:,.0f} characters or words that a reader does not see as they are (invisible characters, "
+        "reversed text, letters of one alphabet disguised as another's); {threshold:,.0f} at most are let pass.",
+    ),
+    "prompt_injection": Kind(
+        "words to a machine that scores",
+        "withhold",
+        "It seems to speak to a machine that scores it, such as to ask for a score: {value:,.0f} such passages.",
+    ),
+    "duplicate": Kind(
+        "the same text as an earlier essay's",
+        "advise",
+        "It is the same text as the essay in row {value:.0f} of this input, but for case, spaces and punctuation.",
+    ),
+    "unlike_training": Kind(
+        "unlike all training essays",
+        "withhold",
+        "To the model it is unlike the essays that it learned from: its distance from them is {value:.3f}, that of "
+        "nearly all of those essays {threshold:.3f} or less.",
+        learned=True,
+    ),
+}
+
+
+def advisory(kind: str, value: float, threshold: float) -> Advisory:
+    """An advisory with its reason.
+
+    Args:
+        kind: One of `KINDS`.
+        value: What was measured.
+        threshold: What the value is beyond.
+    """
+    return Advisory(kind, KINDS[kind].reason.format(value=value, threshold=threshold), value, threshold)

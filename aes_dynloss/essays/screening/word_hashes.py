@@ -1,0 +1,147 @@
+"""Essays as 8-byte hashes of their words, a whole batch at once.
+
+A word is a run of letters, digits and apostrophes without regard to case; each Chinese, Japanese or Korean character is
+one of its own. All digits count as one. Hashes are the same on every machine, and no word can be read from one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+
+# An essay is looked at up to here: 150,000 words, more than anyone is asked to write.
+MOST_CHARACTERS = 1_000_000
+
+_MULTIPLIER = 0x9E3779B97F4A7C15
+_APOSTROPHES = "'\u2019\u02bc\uff07"
+# Scripts that do not put spaces between words: kana, ideographs, hangul has spaces.
+_SPACELESS = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+_WORD_LENGTH = 64  # characters after it are hashed as those 64 before
+
+
+@dataclass(frozen=True)
+class WordHashes:
+    """The words of N essays.
+
+    Args:
+        words: Hash of each word, one essay after the other, (W,).
+        essays: The essay of each word, counted from 0 and ascending, (W,).
+        counts: Words of each essay, (N,).
+    """
+
+    words: Hashes
+    essays: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def grams(self, length: int) -> tuple[Hashes, NDArray[np.int64]]:
+        """Hashes of all runs of words within an essay.
+
+        Args:
+            length: Words a run.
+
+        Returns:
+            The hash and the essay of each run.
+        """
+        runs = max(0, len(self.words) - length + 1)
+        hashes = np.zeros(runs, dtype=np.uint64)
+        for place in range(length):
+            hashes = mixed(hashes + self.words[place : place + runs])
+        within = self.essays[:runs] == self.essays[length - 1 :] if runs else np.zeros(0, dtype=bool)
+        return hashes[within], self.essays[:runs][within]
+
+
+def hash_words(texts: Sequence[str]) -> WordHashes:
+    """The words of some essays.
+
+    Args:
+        texts: N essays, normalised as :func:`normal_text` does.
+    """
+    lengths = np.array([min(len(text), MOST_CHARACTERS) + 1 for text in texts], dtype=np.int64)
+    # Line ends between the essays, so that no word runs from one into the next.
+    joined = "".join(text[:MOST_CHARACTERS] + "\n" for text in texts)
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    characters = _word_characters()[codes]
+    inside = characters > 0
+    first = inside.copy()
+    first[1:] &= ~inside[:-1]
+    alone = _alone(codes)
+    if alone is not None:
+        first |= alone
+        first[1:] |= inside[1:] & alone[:-1]
+    starts = np.flatnonzero(first)
+    if len(starts) == 0:
+        empty = np.zeros(0, dtype=np.int64)
+        return WordHashes(empty.astype(np.uint64), empty, np.zeros(len(texts), dtype=np.int64))
+    places = np.arange(starts[0], len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
+    terms = characters[starts[0] :] * _powers()[places % _WORD_LENGTH]
+    words = mixed(np.add.reduceat(terms, starts - starts[0]))
+    essays = np.searchsorted(np.cumsum(lengths), starts, side="right")
+    return WordHashes(words, essays, np.bincount(essays, minlength=len(texts)))
+
+
+def normal_text(text: str) -> str:
+    """A text without regard to case and to Unicode's compatible forms."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def mixed(hashes: Hashes) -> Hashes:
+    """Hashes whose every bit depends on all bits of those given (the finaliser of SplitMix64)."""
+    hashes = hashes * np.uint64(_MULTIPLIER)
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+def share_by_essay(
+    chosen: NDArray[np.bool_], essays: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Each essay's share of chosen items.
+
+    Args:
+        chosen: Whether an item is chosen, (I,).
+        essays: The essay of each item, (I,).
+        count: Number of essays, N.
+
+    Returns:
+        Shares, (N,), 0 where an essay has no item; and numbers of items, (N,).
+    """
+    totals = np.bincount(essays, minlength=count)
+    return np.bincount(essays[chosen], minlength=count) / np.maximum(totals, 1), totals
+
+
+@cache
+def _word_characters() -> NDArray[np.uint64]:
+    """For each code point what it adds to a word: 0 where it stands in no word."""
+    values = np.arange(0x110000, dtype=np.uint64)
+    letters = "".join(map(chr, range(0x110000)))
+    inside = np.fromiter((mark.isalnum() or unicodedata.combining(mark) > 0 for mark in letters), bool, len(letters))
+    digits = np.fromiter(map(str.isdecimal, letters), bool, len(letters))
+    values[digits] = ord("0")
+    values[~inside] = 0
+    values[[ord(mark) for mark in _APOSTROPHES]] = ord("'")
+    return values
+
+
+def _alone(codes: NDArray[np.uint32]) -> NDArray[np.bool_] | None:
+    """Which characters are words of their own; None if none is."""
+    if not (codes >= _SPACELESS[0][0]).any():
+        return None
+    found = np.zeros(len(codes), dtype=bool)
+    for low, high in _SPACELESS:
+        found |= (codes >= low) & (codes <= high)
+    return found
+
+
+@cache
+def _powers() -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        return np.cumprod(np.full(_WORD_LENGTH, _MULTIPLIER, dtype=np.uint64), dtype=np.uint64)
