@@ -46,7 +46,7 @@ def compare(
     from aes_dynloss.evaluation.run_folders import read_arms
     from aes_dynloss.reporting.comparison_page import comparison_page
     from aes_dynloss.reporting.page import write_page
-    from aes_dynloss.reporting.report_files import refuse_existing
+    from aes_dynloss.reporting.report_files import refuse_existing, replacing_together
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
@@ -55,7 +55,8 @@ def compare(
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
         page = comparison_page(comparison, title=f"{', '.join(arms)}: a comparison")
-        write_page(page, output_dir / COMPARISON_PAGE)
-        write_report(comparison, output_dir / COMPARISON)
+        with replacing_together(output_dir, (COMPARISON_PAGE, COMPARISON)) as new:
+            write_page(page, new / COMPARISON_PAGE)
+            write_report(comparison, new / COMPARISON)
         click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
     click.echo(report_json(comparison) if as_json else comparison_table(comparison), nl=not as_json)

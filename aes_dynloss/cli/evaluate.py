@@ -15,6 +15,12 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--references", type=FILE, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
 )
+@click.option(
+    "--adjudicated",
+    type=FILE,
+    help="A review sheet of `aes-dynloss score --review` with the human_score filled in; what counts in the end is "
+    "reported beside what the machine said.",
+)
 @click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
 @click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}.")
 @click.option(
@@ -31,6 +37,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
+@click.option("--robustness", type=FILE, help="robustness.json of the same model, to stand in the report.")
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -60,6 +67,8 @@ def evaluate(
     words_column: str | None,
     text_column: str | None,
     subgroups: tuple[str, ...],
+    robustness: Path | None,
+    adjudicated: Path | None,
     output_dir: Path | None,
     export: tuple[str, Path] | None,
     force: bool,
@@ -71,14 +80,18 @@ def evaluate(
     prediction) or score (score point) or both.
     """
     # Heavy imports here keep --help fast.
+    from aes_dynloss.evaluation.adjudication import adjudication_entry, read_decisions
+    from aes_dynloss.evaluation.adjudication_text import adjudication_table
     from aes_dynloss.evaluation.columns import ColumnNames
     from aes_dynloss.evaluation.predictions import read_predictions
     from aes_dynloss.evaluation.ranges import parse_ranges, read_ranges
     from aes_dynloss.evaluation.report import build_report, report_json
     from aes_dynloss.evaluation.report_text import report_table
+    from aes_dynloss.evaluation.robustness_file import of_same_prompts, read_robustness
     from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
     from aes_dynloss.reporting.rsmeval_export import export_rsmeval
 
+    changed = None if robustness is None else read_robustness(robustness)
     if output_dir is not None and not force:
         refuse_existing(output_dir, (REPORT, TABLE, PAGE))
     columns = ColumnNames(
@@ -89,7 +102,12 @@ def evaluate(
     test = read_predictions(predictions, columns=columns, references=references, ranges=ranges, kept=subgroups)
     dev_columns = replace(columns, text=None, words=None)
     dev_table = None if dev is None else read_predictions(dev, columns=dev_columns, ranges=ranges)
+    decisions = None if adjudicated is None else read_decisions(adjudicated)
     report = build_report(test, dev=dev_table, subgroups=subgroups)
+    if decisions is not None:
+        report["adjudicated"] = adjudication_entry(report, test, decisions)
+    if changed is not None:
+        report["robustness"] = of_same_prompts(changed, report["prompts"], robustness)
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
@@ -97,3 +115,5 @@ def evaluate(
         write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
         click.echo(f"Wrote {output_dir / REPORT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
     click.echo(report_json(report) if as_json else report_table(report), nl=not as_json)
+    if decisions is not None and not as_json:
+        click.echo(adjudication_table(report["adjudicated"]))

@@ -16,6 +16,7 @@ from aes_dynloss.errors import AesDynlossError
 COMMANDS = {
     "finetune": "aes_dynloss.cli.finetune:finetune",
     "score": "aes_dynloss.cli.score:score",
+    "serve": "aes_dynloss.cli.serve:serve",
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "compare": "aes_dynloss.cli.compare:compare",

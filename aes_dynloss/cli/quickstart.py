@@ -26,6 +26,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
     from aes_dynloss.essays.score import score_essays
     from aes_dynloss.essays.score_output import write_scores
+    from aes_dynloss.essays.screening.policy import Policy
     from aes_dynloss.evaluation.report_text import report_table
     from aes_dynloss.reporting.report_files import PAGE, REPORT
     from aes_dynloss.training.accelerator import build_accelerator
@@ -37,12 +38,12 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     result = finetune(config, output_dir, resume=resume, force=force, accelerator=accelerator)
     model, scores = output_dir / "model", output_dir / "scores.csv"
     scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
-    windows = score_essays(scorer, iterate_unscored(str(ESSAYS)))
+    windows = score_essays(scorer, iterate_unscored(str(ESSAYS)), policy=Policy())
     if not accelerator.is_main_process:
         for _ in windows:  # other processes only help to score
             pass
         return
-    write_scores(windows, "csv", scores)
+    write_scores((window.columns for window in windows), "csv", scores)
     click.echo(
         "\nAgreement with the scores of test essays (made up, so these figures say nothing about real essays):\n"
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aes_dynloss.cli.essay_input import check_encoding, essay_input_options, named_columns
-from aes_dynloss.errors import ConfigError
+from aes_dynloss.errors import ConfigError, DataError
 
-RESULT, TABLE = "robustness.json", "robustness.csv"
+if TYPE_CHECKING:
+    from aes_dynloss.essays.data.readers import UnscoredEssay
+
+RESULT, TABLE, PAGE = "robustness.json", "robustness.csv", "robustness.html"
 
 
 @click.command()
@@ -29,6 +32,14 @@ RESULT, TABLE = "robustness.json", "robustness.csv"
     help="List the kinds of change, and end.",
 )
 @click.option(
+    "--ids",
+    type=click.Path(path_type=Path),
+    help="File of essay ids, one a line, such as a fold's test_ids.txt: only these are used.  [default: all]",
+)
+@click.option(
+    "--keep-prompts", metavar="ID,...", help="Prompts whose essays are used; others are left out.  [default: all]"
+)
+@click.option(
     "--most", type=click.IntRange(min=1), default=100, show_default=True, help="Essays a prompt that are drawn at most."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw and the changes.")
@@ -40,7 +51,7 @@ RESULT, TABLE = "robustness.json", "robustness.csv"
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help=f"Write {RESULT} and {TABLE}, which has prompts one by one, into this folder.",
+    help=f"Write {PAGE}, {RESULT} and {TABLE}, which have prompts one by one, into this folder.",
 )
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print {RESULT} instead of the table.")
@@ -56,6 +67,8 @@ def robustness(
     encoding: str,
     quoting: Any,  # noqa: ANN401 - a choice, checked by click
     kinds: str | None,
+    ids: Path | None,
+    keep_prompts: str | None,
     most: int,
     seed: int,
     prompts: Path | None,
@@ -74,7 +87,7 @@ def robustness(
     if output_dir is not None and not force:
         from aes_dynloss.reporting.report_files import refuse_existing
 
-        refuse_existing(output_dir, (RESULT, TABLE))
+        refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
     # Heavy imports here keep --help fast.
     from accelerate import Accelerator
@@ -82,6 +95,7 @@ def robustness(
     from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.model.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
+    from aes_dynloss.evaluation.report import report_json
     from aes_dynloss.evaluation.robustness_text import robustness_table
 
     accelerator = Accelerator(cpu=cpu)
@@ -90,18 +104,20 @@ def robustness(
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
     scorer = open_scorer(model, accelerator)
     essays = list(iterate_unscored(data, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting))
+    essays = essays if ids is None else _named_essays(essays, ids)
+    essays = essays if keep_prompts is None else _kept_essays(essays, _names(keep_prompts))
     measured = measure_robustness(scorer, essays, kinds=chosen, seed=seed, most=most, prompt_texts=prompt_texts)
     if not accelerator.is_main_process:
         return
     if output_dir is not None:
-        _write(measured, output_dir)
-    click.echo(_json(measured) if as_json else robustness_table(measured))
+        _write(measured, output_dir, model)
+    click.echo(report_json(measured) if as_json else robustness_table(measured), nl=not as_json)
 
 
 def _list_kinds(context: click.Context) -> None:
     from aes_dynloss.essays.perturbations import PERTURBATIONS
     from aes_dynloss.evaluation.report_text import aligned
-    from aes_dynloss.evaluation.robustness_text import EXPECTATIONS
+    from aes_dynloss.evaluation.robustness_words import EXPECTATIONS
 
     kinds = PERTURBATIONS.values()
     expected = [f"({EXPECTATIONS[kind.expected]})" for kind in kinds]
@@ -118,7 +134,7 @@ def _chosen(kinds: str | None) -> list[str] | None:
         return None
     from aes_dynloss.essays.perturbations import check_kinds
 
-    names = [name.strip() for name in kinds.split(",") if name.strip()]
+    names = _names(kinds)
     if not names:
         raise ConfigError("--kinds names no kind of change. Name one at least; --list tells them.")
     check_kinds(names)
@@ -136,23 +152,49 @@ def _prompt_texts(path: Path) -> dict[str, str]:
             raise ConfigError(f"--prompts {path}: the text of prompt {prompt} is no text. Write it in quotation marks.")
         if text is not None:
             texts[str(prompt)] = text
+    if not texts:
+        raise ConfigError(f"--prompts {path}: there is no text of a prompt in it. Write {{ID: {{text: ...}}}}.")
     return texts
 
 
-def _json(measured: dict[str, Any]) -> str:
-    import json
+def _named_essays(essays: list[UnscoredEssay], path: Path) -> list[UnscoredEssay]:
+    """The essays that a file names, all of which must be there."""
+    from aes_dynloss.essays.data.splits import ids_in
 
-    return json.dumps(measured, indent=2, ensure_ascii=False, allow_nan=False)
+    wanted = set(ids_in(path))
+    missing = sorted(wanted - {essay.essay_id for essay in essays})
+    if missing or not wanted:
+        found = f"{len(missing)} that are not there, such as {missing[0]}" if missing else "none"
+        raise DataError(f"--ids {path}: expected ids of essays of the data, found {found}. Are they of other data?")
+    return [essay for essay in essays if essay.essay_id in wanted]
 
 
-def _write(measured: dict[str, Any], folder: Path) -> None:
-    """The table first: the result marks it complete."""
+def _kept_essays(essays: list[UnscoredEssay], prompts: list[str]) -> list[UnscoredEssay]:
+    """The essays to some prompts, each of which must have one."""
+    known = dict.fromkeys(str(essay.prompt_id) for essay in essays)
+    missing = [prompt for prompt in prompts if prompt not in known]
+    if missing or not prompts:
+        found = f"{missing[0]!r}, which has no essay" if missing else "none"
+        raise DataError(f"--keep-prompts: expected prompts out of {', '.join(known)}, found {found}.")
+    return [essay for essay in essays if essay.prompt_id in prompts]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _write(measured: dict[str, Any], folder: Path, model: Path) -> None:
+    """The table and the page first: the result marks them complete."""
     import pandas as pd
 
+    from aes_dynloss.evaluation.report import write_report
     from aes_dynloss.evaluation.robustness_text import robustness_rows
-    from aes_dynloss.evaluation.table_files import replacing, write_table
+    from aes_dynloss.evaluation.table_files import write_table
+    from aes_dynloss.reporting.page import write_page
+    from aes_dynloss.reporting.robustness_section import robustness_page
 
     write_table(pd.DataFrame(robustness_rows(measured)), folder / TABLE)
-    with replacing(folder / RESULT) as temporary:
-        temporary.write_text(_json(measured) + "\n", encoding="utf-8")
-    click.echo(f"Wrote {folder / RESULT} and {folder / TABLE}", err=True)
+    name = model.absolute().parent.name if model.name == "model" else model.absolute().name
+    write_page(robustness_page(measured, title=f"Robustness of {name}"), folder / PAGE)
+    write_report(measured, folder / RESULT)
+    click.echo(f"Wrote {folder / RESULT}, {folder / TABLE} and {folder / PAGE}", err=True)

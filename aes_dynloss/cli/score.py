@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aes_dynloss.cli.essay_input import check_encoding, essay_input_options, named_columns
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.data.data_config import Columns
+    from aes_dynloss.essays.score_run import ReviewSheet
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +20,7 @@ logger = logging.getLogger(__name__)
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--text-column", help="Column of the essays.  [default: text]")
-@click.option("--id-column", help="Column of their ids.  [default: essay_id, else rows are numbered]")
-@click.option("--prompt-column", help="Column of their prompts.  [default: prompt_id, if there]")
-@click.option("--prompt", help="The prompt of all essays, where there is no column of prompts.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Of text files.")
-@click.option(
-    "--quoting", type=click.Choice(["minimal", "none"]), default="minimal", show_default=True, help="Of csv and tsv."
-)
+@essay_input_options
 @click.option(
     "--output",
     "-o",
@@ -41,15 +35,45 @@ logger = logging.getLogger(__name__)
     help="Of the output.  [default: as --output ends, else csv]",
 )
 @click.option(
+    "--policy",
+    "policy",
+    multiple=True,
+    metavar="KIND=ACTION",
+    help="advise, withhold or off for a kind of advisory; may be repeated. --list tells the kinds.",
+)
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _list_kinds(context) if wanted else None,
+    help="List the kinds of advisories and what follows from them, and end.",
+)
+@click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.9,
     show_default=True,
     help="Part of essays whose human score lies from low to high.",
 )
-@click.option("--force", is_flag=True, help="Replace an --output that is there.")
+@click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head gives it.")
+@click.option(
+    "--review",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write essays with advisories and uncertain ones to this csv, jsonl or parquet file for human scorers.",
+)
+@click.option(
+    "--uncertain",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="With --review: the least certain share of essays like those of dev.",
+)
+@click.option("--resume", is_flag=True, help="Go on with a run into --output that was stopped.")
+@click.option("--force", is_flag=True, help="Replace an --output and a --review file that are there.")
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
 def score(
+    *,
     model: Path,
     inputs: tuple[str, ...],
     prompt: str | None,
@@ -57,7 +81,12 @@ def score(
     quoting: Any,  # noqa: ANN401 - a choice, checked by click
     output: Path,
     form: str | None,
+    policy: tuple[str, ...],
     coverage: float,
+    probabilities: bool,
+    review: Path | None,
+    uncertain: float,
+    resume: bool,
     force: bool,
     cpu: bool,
     text_column: str | None,
@@ -67,55 +96,107 @@ def score(
     """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
 
     INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
-    an essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), and low and high, between
-    which the human score lies for --coverage of essays like those of dev (blank where dev was too small to tell).
+    an essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high, between
+    which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human gives the
+    same score), withheld (then there is no score), advisories and their reasons.
     """
     path = None if str(output) == "-" else output
-    from aes_dynloss.essays.score_output import output_format, write_scores
+    from aes_dynloss.essays.score_output import output_format
+    from aes_dynloss.essays.screening.policy import Policy
 
     form = output_format(form, path)
-    if path is not None and path.exists() and not force:
-        raise ConfigError(f"{path} is there already. Choose another --output, or replace it by --force.")
-    if path is not None and any(path.exists() and Path(own).exists() and path.samefile(own) for own in inputs):
-        raise ConfigError(f"--output {path} is an INPUT too; its essays would be lost. Choose another --output.")
+    sheet = _review_sheet(review, path, uncertain)
+    chosen = Policy.from_words(policy)
+    check_encoding(encoding)
+    _check_places(path, review, inputs, resume=resume, force=force)
+    if path is not None and path.exists() and resume and not _parts_of(path).exists():
+        logger.info("%s is complete; nothing is left to do.", path)
+        return
     from accelerate import Accelerator
 
     from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.model.encoders import file_sha256
     from aes_dynloss.essays.model.ensemble import open_scorer
-    from aes_dynloss.essays.score import score_essays
+    from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.score_run import ScoreOptions, score_to_files, score_to_stream
 
-    _check_encoding(encoding)
     accelerator = Accelerator(cpu=cpu)
     if "-" in inputs and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    columns = _columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
+    columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
     scorer = open_scorer(model, accelerator)
     essays = (
         essay
         for source in inputs
         for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
     )
-    windows = score_essays(scorer, essays, coverage=coverage)
-    if not accelerator.is_main_process:
-        for _ in windows:  # other processes only help to score
-            pass
+    options = ScoreOptions(chosen, coverage, probabilities)
+    if path is None:
+        count, reviewed = score_to_stream(scorer, essays, form, options, accelerator=accelerator), 0
+    else:
+        count, reviewed = score_to_files(
+            scorer,
+            essays,
+            path,
+            form,
+            options,
+            accelerator=accelerator,
+            model_digest=file_sha256(model / CONFIG),
+            review=sheet,
+            resume=resume,
+            force=force,
+        )
+    if accelerator.is_main_process:
+        logger.info("Scored %d essays.", count)
+        if sheet is not None:
+            logger.info("%d of them for review: %s.", reviewed, sheet.path)
+
+
+def _review_sheet(review: Path | None, output: Path | None, uncertain: float) -> ReviewSheet | None:
+    from aes_dynloss.essays.score_output import output_format
+    from aes_dynloss.essays.score_run import ReviewSheet
+
+    if review is None:
+        return None
+    if output is None:
+        raise ConfigError("--review needs a file of scores too. Name one with --output.")
+    return ReviewSheet(review, output_format(None, review, "--review"), uncertain)
+
+
+def _check_places(
+    output: Path | None, review: Path | None, inputs: tuple[str, ...], *, resume: bool, force: bool
+) -> None:
+    """Refuse to write over anything that was not meant to be written over."""
+    if output is None:
+        if resume:
+            raise ConfigError("--resume goes on with a file of scores. Name it with --output.")
         return
-    count = write_scores(windows, form, path)
-    logger.info("Scored %d essays.", count)
+    if resume and force:
+        raise ConfigError("--resume goes on with a run and --force begins it again; give one of them.")
+    named = {"--output": output} if review is None else {"--output": output, "--review": review}
+    for option, path in named.items():
+        if path.is_dir():
+            raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
+        if path.exists() and not force and not resume:
+            raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
+        if any(path.exists() and Path(own).exists() and path.samefile(own) for own in inputs):
+            raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")
+    if review is not None and review.absolute() == output.absolute():
+        raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
 
 
-def _columns(**named: str | None) -> Columns:
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data.data_config import Columns
+def _parts_of(output: Path) -> Path:
+    from aes_dynloss.essays.score_parts import SUFFIX
 
-    given = {name: column for name, column in named.items() if column is not None}
-    return validate(Columns, given, "The choice of columns")
+    return output.with_name(output.name + SUFFIX)
 
 
-def _check_encoding(name: str) -> None:
-    from aes_dynloss.essays.data.data_config import text_encoding
+def _list_kinds(context: click.Context) -> None:
+    from aes_dynloss.essays.screening.kinds import KINDS
+    from aes_dynloss.evaluation.report_text import aligned
 
-    try:
-        text_encoding(name)
-    except ValueError as error:
-        raise ConfigError(f"--encoding: {error}.") from None
+    titles = [kind.title for kind in KINDS.values()]
+    width = max(map(len, titles))
+    for line in aligned([list(KINDS), [title.ljust(width) for title in titles], [k.default for k in KINDS.values()]]):
+        click.echo(line)
+    context.exit()

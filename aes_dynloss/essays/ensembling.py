@@ -16,7 +16,9 @@ from aes_dynloss.essays.held_out import PREDICTIONS_DEV
 from aes_dynloss.essays.model.ensemble import EssayEnsemble, Member
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
+from aes_dynloss.essays.model.scorer import certainty_of
 from aes_dynloss.essays.model.warm_start import MODEL
+from aes_dynloss.evaluation.certainty import fit_certainty
 from aes_dynloss.evaluation.columns import ColumnNames
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.predictions import read_predictions
@@ -62,9 +64,21 @@ def ensemble_runs(
         columns = dev["prompt_id"].to_numpy(), dev["raw"].to_numpy(), dev["reference"].to_numpy()
         ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
         notes += [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
+    if dev is not None:
+        _fit_certainty(ensemble, dev)
     for note in notes:
         logger.warning("%s", note)
     return ensemble
+
+
+def _fit_certainty(ensemble: EssayEnsemble, dev: pd.DataFrame) -> None:
+    """How sure the ensemble is of dev essays, by its errors: dev's files hold no probabilities."""
+    if dev.empty or any(member.scorer.model.config.head != "regression" for member in ensemble.members):
+        return
+    prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
+    score = ensemble.points(raw, prompt_ids)
+    values = certainty_of(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
+    ensemble.certainty = fit_certainty(prompt_ids, values)
 
 
 def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:

@@ -15,10 +15,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.augmentation import augment
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.data.tables import STANDARD_INPUT
+from aes_dynloss.essays.dev_statistics import learn_from_dev
 from aes_dynloss.essays.finetune_config import FinetuneConfig
 from aes_dynloss.essays.floor_scores import essay_floors
 from aes_dynloss.essays.held_out import contamination_notes
@@ -26,10 +28,11 @@ from aes_dynloss.essays.manifest import build_manifest
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
-from aes_dynloss.essays.model.postprocessing import fit_postprocessing
+from aes_dynloss.essays.model.familiarity import fit_familiarity
 from aes_dynloss.essays.model.prompt_scales import measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.model.tokenization import Chunker
 from aes_dynloss.essays.model.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.run_products import (
@@ -42,8 +45,8 @@ from aes_dynloss.essays.run_products import (
     remove_scratch,
     write_products,
 )
+from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
-from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.report import read_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.reporting.report_files import REPORT
@@ -57,6 +60,8 @@ from aes_dynloss.training.steering import teach
 logger = logging.getLogger(__name__)
 
 SELECT_BY = "qwk"
+# Changed copies of training essays: learned from, and in no statistic of them, nor in any floor.
+AUGMENTED = "augmented"
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,16 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     table = read_essays(config.data)
     splits = split_essays(table, config.data.split)
     parts = {name: part for name, part in splits.tables().items() if len(part)}
+    augmentation = None if config.data.augmentation is None else augment(splits.train, config.data.augmentation)
+    if augmentation is not None:
+        parts[AUGMENTED] = augmentation.table
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
-    notes = _notes(config, start, parts)
+    notes = [*_notes(config, start, parts), *(augmentation.notes if augmentation else ())]
     floors = None
     if accelerator.is_main_process:
         remove_scratch(folder)
-        manifest = build_manifest(accelerator, config, table, splits, started_from=start.sha256 if start else None)
+        started_from, augmented = start.sha256 if start else None, augmentation.summary() if augmentation else None
+        manifest = build_manifest(accelerator, config, table, splits, started_from, augmented)
         record_manifest(manifest, folder, resume=resume)
         # Before training: what is wrong with them must not come to light after it.
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
@@ -131,7 +140,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
     with frozen_part_computed(accelerator, scorer.model, examples, rows["train"], folder) as ready:
         dev, human = ready.select(rows["dev"]), parts["dev"].scores
-        train, teacher_dev = ready.select(rows["train"]), ready.select(rows.get("teacher_dev", []))
+        learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
+        train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
         measure = partial(_dev_measures, scorer, dev, human)
         steered = teach(
             accelerator,
@@ -164,21 +174,32 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             steered.write(folder / TEACHER)
             steered.plot(folder / PLOTS, folder / METRICS)
         measured = [name for name in ("dev", "test") if name in parts]
-        raw = {name: _raw(scorer, ready.select(rows[name])) for name in measured}
+        outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
+        genuine = ready.select(rows["train"])
+        familiarity = fit_familiarity(accelerator, scorer.model, genuine, dev, config.training.seed)
 
-    ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
-    prompt_ids = np.array(parts["dev"].values("prompt_id"), dtype=object)
-    scorer.postprocessing = fit_postprocessing(
-        config.model.postprocessing, ranges, prompt_ids, raw["dev"], parts["dev"].scores
-    )
-    scorer.intervals = fit_intervals(prompt_ids.tolist(), raw["dev"], parts["dev"].scores)
+    groups = {name: examples.groups[rows[name]] for name in measured}
+    learn_from_dev(scorer, parts["dev"], outputs["dev"], groups["dev"], config.model.postprocessing)
     if accelerator.is_main_process:
+        scorer.screening = Screening(_screen(parts["train"]), familiarity)
         predictions: dict[str, pd.DataFrame] = {
-            name: prediction_table(scorer, parts[name], examples.select(rows[name]), raw[name], config.data.subgroups)
+            name: prediction_table(
+                scorer,
+                parts[name],
+                examples.select(rows[name]),
+                scorer.raw_scores(outputs[name], groups[name]),
+                config.data.subgroups,
+            )
             for name in measured
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
+
+
+def _screen(train: EssayTable) -> Screen:
+    """What the training essays' words tell."""
+    texts = {prompt.id: prompt.text for prompt in train.prompts.values()}
+    return Screen.fit(train.values("text"), train.values("prompt_id"), texts)
 
 
 def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:

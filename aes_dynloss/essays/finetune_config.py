@@ -54,6 +54,16 @@ class FinetuneConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def _check_augmentation(self) -> Self:
+        augmentation = self.data.augmentation
+        if augmentation is not None and "off_topic" in augmentation.kinds and self.model.prompts == "shared":
+            raise ValueError(
+                "data.augmentation.kinds names off_topic, but with model.prompts shared the model is not told the "
+                "prompt, and one text would be on topic and off it; leave the kind out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_loss_fits_head(self) -> Self:
         self._check_fits("the loss", list(self.loss.terms))
         return self

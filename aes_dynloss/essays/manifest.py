@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from accelerate import Accelerator
@@ -30,6 +31,7 @@ def build_manifest(
     table: EssayTable,
     splits: Splits,
     started_from: str | None = None,
+    augmentation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
 
@@ -39,11 +41,13 @@ def build_manifest(
         table: All essays.
         splits: Their parts.
         started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
+        augmentation: What the changed copies of training essays are, if there are any.
     """
     return {
         **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
         "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "augmentation": augmentation,
         "started_from": started_from,
     }

@@ -218,7 +218,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "append_prompt": Perturbation("the prompt's text added", "not_rise", _prompt(_joined), "prompt_text"),
     "repeat_essay": Perturbation("the essay twice", "not_rise", _alone(_repeat_essay)),
     "repeat_paragraph": Perturbation("a paragraph three times more", "not_rise", _drawn(_repeat_paragraph)),
-    "repeat_sentences": Perturbation("a third of the sentences twice", "not_rise", _drawn(_repeat_sentences)),
+    "repeat_sentences": Perturbation("a third of sentences twice", "not_rise", _drawn(_repeat_sentences)),
     "shuffle_sentences": Perturbation("sentences shuffled", "not_rise", _drawn(_shuffle_sentences)),
     "add_song": Perturbation("lines of a song put in", "not_rise", _drawn(partial(_put_in, SONGS))),
     "add_speech": Perturbation("lines of a speech put in", "not_rise", _drawn(partial(_put_in, SPEECHES))),

@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.readers import UnscoredEssay, iterate_unscored
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.materials import gather_materials, possible_kinds
 from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.perturbations import PERTURBATIONS, Material, check_kinds, has_material, perturb
-from aes_dynloss.essays.samples import ESSAYS
+from aes_dynloss.essays.perturbations import PERTURBATIONS, Material, check_kinds, perturb
 from aes_dynloss.essays.score import prompts_of, score_essays
 from aes_dynloss.evaluation.score_changes import change_figures, prompt_change_figures
 
@@ -54,20 +54,22 @@ def measure_robustness(
         apart.
 
     Raises:
-        ConfigError: A kind is unknown, a setting is out of bounds, or nothing is left to do.
+        ConfigError: A kind is unknown, or a setting is out of bounds.
         DataError: There is no essay, a prompt is unknown, or a kind that was asked for lacks material for all prompts.
     """
     _check(kinds, seed, most, confidence)
     if not essays:
         raise DataError("There is no essay to change. Give essays that the model can score.")
     prompts = np.array(prompts_of(scorer, essays), dtype=object)
-    materials, notes = _materials(scorer, essays, prompts, prompt_texts or {})
-    chosen = _possible_kinds(kinds, materials, notes)
+    known = {prompt: own.text for prompt, own in scorer.prompts.items()} | dict(prompt_texts or {})
+    materials, notes = gather_materials(prompts.tolist(), [essay.text for essay in essays], known)
+    notes += _unused(prompt_texts or {}, scorer)
+    chosen = _possible(kinds, materials, notes)
     drawn = _sample(prompts, most, seed)
     plan: list[tuple[int, str]] = []
     unchanged: list[tuple[int, str]] = []
     texts = _texts(plan, unchanged, essays, prompts, drawn, chosen, materials, seed)
-    windows = [window.columns for window in score_essays(scorer, texts)]
+    windows = [window.columns for window in score_essays(scorer, texts, coverage=None)]
     changes = _changes(scorer, plan, windows)
     return {
         "settings": {
@@ -95,47 +97,30 @@ def _check(kinds: Sequence[str] | None, seed: int, most: int | None, confidence:
         )
 
 
-def _materials(
-    scorer: Scorer, essays: Sequence[UnscoredEssay], prompts: NDArray[Any], prompt_texts: Mapping[str, str]
-) -> tuple[dict[str, Material], list[str]]:
-    """What each prompt's essays may be mixed with: of the same data, or the package's own where it has one prompt."""
-    notes = []
-    by_prompt: dict[str, list[str]] = {}
-    for prompt, essay in zip(prompts, essays, strict=True):
-        by_prompt.setdefault(prompt, []).append(essay.text)
-    answers = dict(by_prompt)
-    if len(by_prompt) == 1:
-        notes.append(
-            "The essays answer one prompt, so that the made-up essays of the package stand for those off topic."
+def _unused(prompt_texts: Mapping[str, str], scorer: Scorer) -> list[str]:
+    """A note on texts of prompts that the model does not know; where it knows none, the ids are wrong."""
+    unknown = [prompt for prompt in prompt_texts if prompt not in scorer.prompts]
+    if prompt_texts and len(unknown) == len(prompt_texts):
+        raise DataError(
+            f"None of the prompts whose texts are given ({', '.join(unknown)}) is one that the model knows: "
+            f"{', '.join(scorer.prompts)}. Map the ids."
         )
-        for essay in iterate_unscored(str(ESSAYS)):
-            if essay.prompt_id not in by_prompt:
-                answers.setdefault(str(essay.prompt_id), []).append(essay.text)
-    materials = {}
-    for prompt in by_prompt:
-        others = [text for other, texts in answers.items() if other != prompt for text in texts]
-        materials[prompt] = Material(prompt_texts.get(prompt, scorer.prompts[prompt].text), others)
-    return materials, notes
+    if unknown:
+        return [f"Texts of prompts that the model does not know are not used: {', '.join(unknown)}."]
+    return []
 
 
-def _possible_kinds(
-    kinds: Sequence[str] | None, materials: Mapping[str, Material], notes: list[str]
-) -> dict[str, list[str]]:
+def _possible(kinds: Sequence[str] | None, materials: Mapping[str, Material], notes: list[str]) -> dict[str, list[str]]:
     """The kinds that can be made, each with the prompts whose essays it can be made of; what cannot goes to notes."""
-    possible = {}
-    for kind in PERTURBATIONS if kinds is None else dict.fromkeys(kinds):
-        able = [prompt for prompt, material in materials.items() if has_material(kind, material)]
-        lacking = [prompt for prompt in materials if prompt not in able]
-        if lacking and not able and kinds is not None:
+    able, lacking = possible_kinds(PERTURBATIONS if kinds is None else dict.fromkeys(kinds), materials)
+    for kind, words in lacking.items():
+        if not able[kind] and kinds is not None:
             raise DataError(
-                f"The perturbation {kind} needs the prompt's text, and none is known. Give the prompts' texts "
-                "(--prompts), or leave the kind out."
+                f"The change {kind} cannot be made {words}. Give the prompts' texts (--prompts), or essays to several "
+                "prompts, or leave the kind out."
             )
-        if lacking:
-            notes.append(f"{kind} is left out for want of the prompt's text: prompt {', '.join(lacking)}.")
-        if able:
-            possible[kind] = able
-    return possible
+        notes.append(f"{kind} is left out {words}.")
+    return {kind: prompts for kind, prompts in able.items() if prompts}
 
 
 def _sample(prompts: NDArray[Any], most: int | None, seed: int) -> NDArray[np.int64]:
@@ -167,7 +152,7 @@ def _texts(
         for kind in (kind for kind, able in kinds.items() if prompt in able):
             generator = np.random.default_rng([seed, zlib.crc32(kind.encode()), place])
             text = perturb(kind, essay.text, generator, materials[prompt])
-            if text == essay.text:
+            if text.strip() == essay.text.strip():  # sentences in pieces lose what stands around them
                 unchanged.append((place, kind))
             else:
                 plan.append((place, kind))

@@ -45,6 +45,14 @@ PRODUCTS = (
     REPORT,
 )
 
+# Parts of the manifest that a run which goes on must find as they were, in words.
+_SAME = {
+    "data": "data",
+    "split": "split",
+    "augmentation": "changed copies of training essays",
+    "started_from": "weights to start from",
+}
+
 
 def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
@@ -80,7 +88,7 @@ def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> 
                 "with. Bring it back, or start again with --force."
             )
         before = read_mapping(path)
-        for part, words in (("data", "data"), ("split", "split"), ("started_from", "weights to start from")):
+        for part, words in _SAME.items():
             if before.get(part) != manifest[part]:
                 raise DataError(
                     f"--resume: the {words} differ from those that the run began with: {before.get(part)} then, "

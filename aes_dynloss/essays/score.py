@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,16 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.essays.advice import Adviser
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer, Scores
+from aes_dynloss.essays.screening.policy import Policy
 from aes_dynloss.evaluation.conformal import COVERAGE
 
 logger = logging.getLogger(__name__)
 
-# Every column that a row of scores may have, in their order: low and high are the ends of the prediction interval where
-# the model has one, dropped_tokens is there where the model has a cap.
+# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
+# certainty the chance that a human gives the same score, probabilities those of all score points; withheld, advisories
+# and reasons are there under a policy; dropped_tokens where the model has a cap.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
     "prompt_id": str,
@@ -26,8 +31,15 @@ COLUMN_KINDS: Mapping[str, type] = {
     "score": float,
     "low": float,
     "high": float,
+    "certainty": float,
+    "probabilities": dict,
+    "withheld": bool,
+    "advisories": list,
+    "reasons": list,
     "dropped_tokens": int,
 }
+# What is blank where a score is withheld.
+JUDGED = ("raw", "score", "low", "high", "certainty", "probabilities")
 # Essays that are sorted by length together: enough that padding is small, few enough to hold in memory.
 WINDOW = 2048
 
@@ -38,9 +50,13 @@ class ScoredWindow:
 
     Args:
         columns: Those of COLUMN_KINDS that the scorer can answer, all of one length; None is a blank.
+        essays: The essays.
+        certainty: Chance that a human gives the same score, (N,), withheld or not; NaN where unknown.
     """
 
     columns: dict[str, list[Any]]
+    essays: Sequence[UnscoredEssay]
+    certainty: NDArray[np.float64]
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -48,38 +64,113 @@ class ScoredWindow:
 
 
 def score_essays(
-    scorer: Scorer, essays: Iterable[UnscoredEssay], *, coverage: float | None = COVERAGE, window: int = WINDOW
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    *,
+    policy: Policy | None = None,
+    coverage: float | None = COVERAGE,
+    probabilities: bool = False,
+    window: int = WINDOW,
+    done: Sequence[str] = (),
 ) -> Iterator[ScoredWindow]:
     """Score a stream of essays.
 
     Args:
         scorer: The scorer; each of its processes must be given the same essays, and answers all scores.
         essays: Essays; one without a prompt answers the model's only one.
+        policy: What follows from advisories; None for none, so that every essay gets a score.
         coverage: Stated coverage of the prediction intervals, between 0 and 1; None for none.
+        probabilities: Whether the probability of each score point is answered, where the model's head gives it.
         window: Essays scored together.
+        done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
 
     Yields:
         Scores, in the order of the essays.
 
     Raises:
         ConfigError: The coverage is not between 0 and 1.
-        DataError: An essay's prompt is unknown to the model, or not given though the model knows several.
+        DataError: An essay's prompt is unknown to the model, or not given though the model knows several; or the
+            essays are not those that were scored before.
     """
     stream = iter(essays)
+    adviser = None if policy is None else Adviser(scorer, policy)
+    for digest in done:
+        part = list(itertools.islice(stream, window))
+        if window_digest(part) != digest:
+            raise DataError(
+                "The essays are not those that the scores which are there were made of, so that they cannot be gone on "
+                "with. Bring the essays back, or start again with --force."
+            )
+        if adviser is not None:
+            adviser.remember([essay.text for essay in part])
     while part := list(itertools.islice(stream, window)):
         prompt_ids = prompts_of(scorer, part)
         scores = scorer.score([essay.text for essay in part], prompt_ids, progress="score essays")
-        columns: dict[str, list[Any]] = {
-            "essay_id": [essay.essay_id for essay in part],
-            "prompt_id": prompt_ids,
-            "raw": scores.raw.tolist(),
-            "score": scores.score.tolist(),
-        }
-        if coverage is not None and scorer.intervals.prompts:
-            columns |= _interval_columns(scorer, prompt_ids, scores, coverage)
+        columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
+        if adviser is not None:
+            columns |= _advice(adviser, part, prompt_ids, scores.strangeness, columns)
         if scorer.capped:
             columns["dropped_tokens"] = scores.dropped_tokens.tolist()
-        yield ScoredWindow(columns)
+        yield ScoredWindow(
+            {"essay_id": [essay.essay_id for essay in part], "prompt_id": prompt_ids, **columns},
+            part,
+            scores.certainty,
+        )
+
+
+def window_digest(essays: Sequence[UnscoredEssay]) -> str:
+    """SHA-256 of a window's essays, ids and prompts."""
+    digest = hashlib.sha256()
+    for essay in essays:
+        for words in (essay.essay_id, essay.prompt_id or "", essay.text):
+            encoded = words.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little"))
+            digest.update(encoded)
+    return digest.hexdigest()
+
+
+def _score_columns(
+    scorer: Scorer, prompt_ids: Sequence[str], scores: Scores, coverage: float | None, *, probabilities: bool
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {"raw": scores.raw.tolist(), "score": scores.score.tolist()}
+    if coverage is not None and scorer.intervals.prompts:
+        columns |= _interval_columns(scorer, prompt_ids, scores, coverage)
+    if scorer.intervals.prompts or scores.probabilities is not None:
+        columns["certainty"] = [None if np.isnan(one) else float(one) for one in scores.certainty]
+    if probabilities and scores.probabilities is not None:
+        columns["probabilities"] = [
+            dict(zip(names, row[: len(names)].tolist(), strict=True))
+            for names, row in zip(_point_names(scorer, prompt_ids), scores.probabilities, strict=True)
+        ]
+    return columns
+
+
+def _point_names(scorer: Scorer, prompt_ids: Sequence[str]) -> Iterator[list[str]]:
+    names = {prompt.id: [f"{point:g}" for point in prompt.range.points] for prompt in scorer.prompts.values()}
+    return (names[prompt] for prompt in prompt_ids)
+
+
+def _advice(
+    adviser: Adviser,
+    part: Sequence[UnscoredEssay],
+    prompt_ids: Sequence[str],
+    strangeness: NDArray[np.float64],
+    columns: Mapping[str, list[Any]],
+) -> dict[str, list[Any]]:
+    """The columns of advisories, and those of scores with blanks where they are withheld."""
+    found = adviser.advise([essay.text for essay in part], prompt_ids, strangeness)
+    withheld = [adviser.policy.withholds(own) for own in found]
+    judged = {
+        name: [None if out else value for value, out in zip(values, withheld, strict=True)]
+        for name, values in columns.items()
+        if name in JUDGED
+    }
+    return {
+        **judged,
+        "withheld": withheld,
+        "advisories": [[one.kind for one in own] for own in found],
+        "reasons": [[one.reason for one in own] for own in found],
+    }
 
 
 def _interval_columns(scorer: Scorer, prompt_ids: Sequence[str], scores: Scores, coverage: float) -> dict[str, Any]:

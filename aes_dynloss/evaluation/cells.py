@@ -87,6 +87,22 @@ def parse_numbers(
     return np.array(numbers, dtype=np.float64)
 
 
+def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np.bool_]:
+    """Yes or no: true or false in any case of letters, as text or not; a blank is no.
+
+    Raises:
+        DataError: A cell is something else.
+    """
+    words = {"true": True, "false": False, "": False, "none": False, "nan": False, "<na>": False}
+    found = []
+    for row, cell in enumerate(cells):
+        truth = words.get(str(cell).strip().lower())
+        if truth is None:
+            raise DataError(f"Row {row + 1} of {source}: {column} is {cell!r}; expected true or false. Fix the row.")
+        found.append(truth)
+    return np.array(found, dtype=bool)
+
+
 def _number(cell: object) -> float | None:
     """A number, NaN for a blank, None for anything else."""
     if cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip()):

@@ -123,6 +123,11 @@ def take_columns(
         name = named.get(role, role)
         if name in cells and (role in named or name not in named.values()):
             found[role] = cells[name]
+        elif role == "essay_id" and name in cells:
+            other = next(other for other, column in named.items() if column == name)
+            raise DataError(
+                f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
+            )
         elif role == "essay_id" or (role in named and role not in optional):
             have = ", ".join(repr(column) for column in cells.columns)
             raise DataError(

@@ -128,8 +128,29 @@ def judge(name: str, value: float | None, where: str = "") -> Flag:
     else:
         verdict = "pass" if criterion.met_by(known) else "flag"
         verb = "meets" if verdict == "pass" else "misses"
-        words = f"{title} is {_figure(known, criterion)} and {verb} the criterion ({criterion})."
+        words = f"{title} is {value_words(known, criterion)} and {verb} the criterion ({criterion})."
     return Flag(name, where, known, criterion.threshold, criterion.direction, verdict, words, criterion.source)
+
+
+def value_words(value: float, criterion: Criterion) -> str:
+    """A value with as many decimals as show on which side of the threshold it is: three, or more close to it.
+
+    Args:
+        value: The value, finite.
+        criterion: What it is held against.
+
+    Returns:
+        ``0.701``, ``0.6996``, or in percentage points with one decimal or more.
+    """
+    scale = 100 if criterion.percent else 1
+    text = ""
+    for digits in range(1 if criterion.percent else 3, 12):
+        text = f"{scale * value:.{digits}f}"
+        if criterion.met_by(float(text) / scale) == criterion.met_by(value):
+            break
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return f"{text} percentage points" if criterion.percent else text
 
 
 def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]:
@@ -191,16 +212,3 @@ def largest_gap(gaps: ArrayLike) -> float:
     if values.ndim != 1 or values.size == 0:
         raise DataError(f"The largest gap needs gaps of shape (points,), found {values.shape}. Give one prompt's.")
     return float(values[np.abs(values).argmax()])
-
-
-def _figure(value: float, criterion: Criterion) -> str:
-    """A value with as many decimals as show on which side of the threshold it is: three, or more close to it."""
-    scale = 100 if criterion.percent else 1
-    text = ""
-    for digits in range(1 if criterion.percent else 3, 12):
-        text = f"{scale * value:.{digits}f}"
-        if criterion.met_by(float(text) / scale) == criterion.met_by(value):
-            break
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return f"{text} percentage points" if criterion.percent else text

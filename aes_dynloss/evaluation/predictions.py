@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.cells import parse_ids, parse_numbers, row_words
+from aes_dynloss.evaluation.cells import parse_ids, parse_numbers, parse_truth, row_words
 from aes_dynloss.evaluation.columns import (
     ID_COLUMNS,
     NUMBER_COLUMNS,
@@ -29,6 +29,7 @@ from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.table_files import read_cells, write_table
 
 ONE_PROMPT = "all"
+WITHHELD = "withheld"
 LARGEST_NUMBER = 1e50
 
 
@@ -43,12 +44,15 @@ class PredictionTable:
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
+        withheld: Essays that the machine gave no score, with the same columns, raw and score NaN; None if there are
+            none.
     """
 
     table: pd.DataFrame
     ranges: Mapping[str, ScoreRange]
     inferred: frozenset[str]
     notes: tuple[str, ...]
+    withheld: pd.DataFrame | None = None
 
 
 def read_predictions(
@@ -61,7 +65,8 @@ def read_predictions(
 ) -> PredictionTable:
     """Read and check predictions from a csv, jsonl or parquet file.
 
-    At least one of ``raw`` and ``score`` must be there. A missing score is raw, trimmed to the range and rounded half
+    At least one of ``raw`` and ``score`` must be there, and be filled in but in rows whose column ``withheld`` says
+    true: such essays are set aside. A missing score is raw, trimmed to the range and rounded half
     up; a missing raw is the score. rater1 and rater2 are single raters' scores, from which the reference was resolved.
     Columns without a role are left aside, but for those to be kept.
 
@@ -92,6 +97,8 @@ def read_predictions(
         table = take_columns(cells, own_names, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
         table = join_references(table, names, source, Path(references), kept)
+    if WITHHELD in cells:
+        table[WITHHELD] = parse_truth(cells[WITHHELD], WITHHELD, source)
     notes: list[str] = []
     if "prompt_id" not in table:
         if names.prompt_id is not None:
@@ -112,7 +119,8 @@ def check_predictions(
     """Check a table of predictions, such as a scorer has just made.
 
     Args:
-        table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known.
+        table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known;
+            ``withheld`` (bool) says which rows may lack raw and score.
         ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
         source: Words for the table in messages.
         kept: Further columns that must be there, such as groups of writers.
@@ -140,13 +148,21 @@ def check_predictions(
         checked["raw"] = checked["score"]
     _refuse_outside(checked, spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
-    for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *kept):
+    for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
             have = ", ".join(repr(str(name)) for name in table.columns)
             raise DataError(f"No column {column!r} in {source} (columns: {have}). Name the column of groups.")
         checked[column] = table[column].to_numpy(dtype=object)
         ordered.append(column)
-    return PredictionTable(checked[ordered], spans, frozenset(inferred), tuple(notes))
+    given = checked["score"].notna().to_numpy()
+    if given.all():
+        return PredictionTable(checked[ordered], spans, frozenset(inferred), tuple(notes))
+    notes.append(
+        f"{int((~given).sum())} of {len(given)} essays in {source} have no score, for the machine withheld it: the "
+        "figures are those of the others."
+    )
+    scored, withheld = (checked.loc[rows, ordered].reset_index(drop=True) for rows in (given, ~given))
+    return PredictionTable(scored, spans, frozenset(inferred), tuple(notes), withheld)
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
@@ -183,16 +199,19 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         raise DataError(f"No rows in {source}.")
     parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS})
     refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
+    withheld = table[WITHHELD].to_numpy(dtype=bool) if WITHHELD in table else np.zeros(len(table), dtype=bool)
     for column in NUMBER_COLUMNS:
         if column in table:
             parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
-            _refuse_blanks(parsed, column, source)
+            _refuse_blanks(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
+    if withheld.all():
+        raise DataError(f"No essay in {source} has a score: the machine withheld them all.")
     return parsed
 
 
-def _refuse_blanks(table: pd.DataFrame, column: str, source: str) -> None:
-    """Refuse blanks, but for references that are unknown throughout and essays that were not scored twice."""
-    blank = table[column].isna().to_numpy()
+def _refuse_blanks(table: pd.DataFrame, column: str, source: str, allowed: NDArray[np.bool_]) -> None:
+    """Refuse blanks, but for references unknown throughout, essays not scored twice, and where they are ``allowed``."""
+    blank = table[column].isna().to_numpy() & ~allowed
     if column in {"second_reference", *RATER_COLUMNS} or not blank.any() or (column == "reference" and blank.all()):
         return
     where = row_words(int(blank.argmax()), source, table["essay_id"])
@@ -242,11 +261,11 @@ def _per_prompt(
     table: pd.DataFrame, transform: Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """A column made of raw, prompt by prompt."""
-    result = np.empty(len(table))
+    result = np.full(len(table), np.nan)
     prompts = table["prompt_id"].to_numpy()
     raw = table["raw"].to_numpy(dtype=np.float64)
     for prompt in dict.fromkeys(prompts):
-        rows = prompts == prompt
+        rows = (prompts == prompt) & np.isfinite(raw)
         result[rows] = transform(prompt, raw[rows])
     return result
 

@@ -67,7 +67,8 @@ def build_report(
     notes = [*test.notes, *([WITHOUT_DEV] if dev_table is None else _dev_notes(test, dev_table))]
     spans = dict(test.ranges) if dev_table is None else _spanning_both(test, dev_table)
     measured: dict[str, PromptReport] = {}
-    for prompt in sorted(spans, key=_natural):
+    scored = set(test.table["prompt_id"])  # of other prompts, all scores were withheld
+    for prompt in sorted(scored, key=_natural):
         essays, dev_essays = _essays(test, prompt), None if dev_table is None else _essays(dev_table, prompt)
         measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups)
         notes += measured[prompt].notes

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aes_dynloss.evaluation.robustness_words import headline_words
+
 Entry = Mapping[str, Any]
 
 
@@ -45,6 +47,8 @@ def report_table(report: Mapping[str, Any]) -> str:
     if report["floors"]:
         floors = ", ".join(f"{name} {figure_words(floor['mean'])}" for name, floor in report["floors"].items())
         lines.append(f"Floors, mean QWK: {floors}")
+    if "robustness" in report:
+        lines += filter(None, [headline_words(report["robustness"])])
     lines += [f"Note: {note}" for note in report["notes"]]
     return "\n".join(lines)
 

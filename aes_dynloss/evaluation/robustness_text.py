@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from aes_dynloss.evaluation.report_text import aligned
+from aes_dynloss.evaluation.robustness_words import EXPECTATIONS, headline_words, percent
 
 Entry = Mapping[str, Any]
 
-EXPECTATIONS = {"fall": "should fall", "not_rise": "should not rise", "stay": "should stay"}
 _SHARES = ("rises", "falls", "stays", "raw_rises", "raw_falls", "to_lowest")
 
 
@@ -36,7 +36,8 @@ def robustness_table(robustness: Entry) -> str:
     essays = robustness["essays"]
     drawn = ", ".join(f"{count} to prompt {prompt}" for prompt, count in essays.items())
     lines += ["", f"{sum(essays.values())} essays ({drawn}), each beside its changed forms."]
-    lines += _headline(robustness["expected"].get("must_not_rise"))
+    headline = headline_words(robustness)
+    lines += [headline] if headline else []
     lines += [f"Note: {note}" for note in robustness["notes"]]
     return "\n".join(lines)
 
@@ -55,25 +56,10 @@ def robustness_rows(robustness: Entry) -> list[dict[str, Any]]:
     return rows
 
 
-def _headline(figures: Entry | None) -> list[str]:
-    if figures is None or figures["rises"] is None:
-        return []
-    rises, raw = figures["rises"], figures["raw_rises"]
-    return [
-        f"The score rises, though it should fall or at most stay, in {_percent(rises['share'])} of {figures['n']} "
-        f"changes ({_percent(rises['low'])} to {_percent(rises['high'])}); the unrounded score in "
-        f"{_percent(raw['share'])}."
-    ]
-
-
 def _cells(entry: Entry) -> list[str]:
     rises = entry["rises"]
-    interval = "-" if rises is None else f"{_percent(rises['low'])} to {_percent(rises['high'])}"
-    shares = [_percent(entry[name]["share"]) if entry[name] else "-" for name in ("falls", "stays", "raw_rises")]
+    interval = "-" if rises is None else f"{percent(rises['low'])} to {percent(rises['high'])}"
+    shares = [percent(entry[name]["share"]) if entry[name] else "-" for name in ("falls", "stays", "raw_rises")]
     change = entry["raw_change_sd"]
     words = "-" if change is None else f"{change:+.2f}".replace("-0.00", "+0.00")
-    return [str(entry["n"]), "-" if rises is None else _percent(rises["share"]), interval, *shares, words]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return [str(entry["n"]), "-" if rises is None else percent(rises["share"]), interval, *shares, words]

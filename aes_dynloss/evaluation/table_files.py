@@ -49,7 +49,7 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     if len(twice):
         raise DataError(f"{path.name} has more than one column {twice[0]!r}. Rename or drop one of them.")
     if table.empty:
-        raise DataError(f"{path.name} has no rows.")
+        raise DataError(f"{path.name} has no rows. Give a table with a header and rows.")
     return table
 
 
@@ -107,7 +107,9 @@ def checked_suffix(path: Path) -> str:
     """The suffix of a table file, in lower case; DataError if it is none that can be read and written."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise DataError(f"{path.name} must end in one of {', '.join(SUFFIXES)}, which says how to read or write it.")
+        raise DataError(
+            f"{path.name or path} must end in one of {', '.join(SUFFIXES)}, which says how to read or write it."
+        )
     return suffix
 
 

@@ -21,6 +21,8 @@ Entry = Mapping[str, Any]
 
 # Each prompt's pictures take a quarter of a second; a page of more would be neither quick nor read.
 MOST_DRAWN_PROMPTS = 16
+# Rows of the picture that has all prompts in it.
+MOST_DRAWN_ROWS = 40
 # A picture of one group says nothing, and one of very many cannot be read.
 FEWEST_GROUPS, MOST_DRAWN_GROUPS = 2, 40
 
@@ -74,23 +76,29 @@ def report_figures(report: Mapping[str, Any]) -> list[Gallery]:
         report: What ``build_report`` returned.
 
     Returns:
-        Galleries in the order of a page; a kind that no prompt has data for is left out. Beyond MOST_DRAWN_PROMPTS the
-        prompts with the most essays are drawn, which the gallery's words say.
+        Galleries in the order of a page; a kind that no prompt has data for is left out. Beyond MOST_DRAWN_PROMPTS, or
+        MOST_DRAWN_ROWS in the first, the prompts with the most essays are drawn, which the gallery's words say.
     """
     prompts: Mapping[str, Entry] = report["prompts"]
-    most = sorted(prompts, key=lambda prompt: -prompts[prompt]["n"])[:MOST_DRAWN_PROMPTS]
-    drawn = [prompt for prompt in prompts if prompt in most]
-    cut = f" Drawn are the {len(drawn)} prompts with the most essays." if len(drawn) < len(prompts) else ""
+    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS)
+    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS)
     galleries = []
     with drawing():
         words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
-        agreement = (agreement_picture(report),)
-        galleries.append(Gallery("agreement-figure", "Agreement by prompt", words, agreement, size="large"))
+        agreement = (agreement_picture({**report, "prompts": {prompt: prompts[prompt] for prompt in rows}}),)
+        galleries.append(Gallery("agreement-figure", "Agreement by prompt", words + rows_cut, agreement, size="large"))
         for name, key, title, words, draw in _BY_PROMPT:
             made = tuple(draw(prompt, prompts[prompt]) for prompt in drawn if prompts[prompt].get(key))
             if made:
                 galleries.append(Gallery(name, title, words + cut, made))
     return galleries
+
+
+def _largest(prompts: Mapping[str, Entry], most: int) -> tuple[list[str], str]:
+    """The prompts with the most essays in the report's order, and words for it if there are others."""
+    largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt]["n"])[:most])
+    drawn = [prompt for prompt in prompts if prompt in largest]
+    return drawn, f" Drawn are the {most} prompts with the most essays." if len(drawn) < len(prompts) else ""
 
 
 def fairness_figures(report: Mapping[str, Any]) -> dict[str, tuple[Picture, ...]]:

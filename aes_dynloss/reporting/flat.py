@@ -43,6 +43,10 @@ def report_rows(report: Mapping[str, Any]) -> list[Row]:
     rows += _flag_rows(report.get("flags", ()))
     rows += _worst_rows(report.get("worst", ()))
     rows += _measure_rows(report["settings"], "settings")
+    if "adjudicated" in report:
+        rows += _adjudication_rows(report["adjudicated"])
+    if "robustness" in report:
+        rows += _robustness_rows(report["robustness"])
     return rows
 
 
@@ -88,6 +92,36 @@ def _worst_rows(worst: Sequence[Entry]) -> Iterator[Row]:
     for essay in worst:
         for measure in ("reference", "raw", "score", "words"):
             yield _row("worst", measure, essay.get(measure), prompt=essay["prompt_id"], item=essay["essay_id"])
+
+
+def _adjudication_rows(found: Entry) -> Iterator[Row]:
+    """What humans decided, and the figures before and after."""
+    yield from _measure_rows(found, "adjudicated")
+    for prompt, entry in {**found["prompts"], None: found["mean"]}.items():
+        yield from _measure_rows(entry, "adjudicated", prompt)
+        for which in ("machine", "final"):
+            yield from _measure_rows(entry[which] or {}, "adjudicated", prompt, which)
+
+
+def _robustness_rows(robustness: Entry) -> Iterator[Row]:
+    """Figures of each kind of change, in total and by prompt, and over all kinds that a score should answer alike."""
+    yield from _measure_rows(robustness["settings"], "robustness")
+    for prompt, essays in robustness["essays"].items():
+        yield _row("robustness", "essays", essays, prompt=prompt)
+    for group, entry in robustness["expected"].items():
+        yield from _change_rows(entry, None, group)
+    for kind, found in robustness["kinds"].items():
+        yield _row("robustness", "worthless", int(found["worthless"]), item=kind)
+        for prompt, entry in {None: found["total"], **found["prompts"]}.items():
+            yield from _change_rows(entry, prompt, kind)
+
+
+def _change_rows(entry: Entry, prompt: str | None, item: str) -> Iterator[Row]:
+    yield from _measure_rows(entry, "robustness", prompt, item)
+    for measure, found in entry.items():
+        if isinstance(found, Mapping):
+            ends = [found["low"], found["high"]]
+            yield _row("robustness", measure, found["share"], ends, prompt=prompt, item=item)
 
 
 def _measure_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aes_dynloss.reporting.adjudication_section import adjudication_sections
 from aes_dynloss.reporting.blocks import Block, Bullets, Folded, Gallery, Pairs, Part, Section, Words
 from aes_dynloss.reporting.fairness_tables import fairness_sections, multiplicity_words
 from aes_dynloss.reporting.figures import report_figures
@@ -20,7 +21,8 @@ from aes_dynloss.reporting.report_tables import (
     version_table,
     worst_table,
 )
-from aes_dynloss.reporting.summary import light_table, light_words, summary_sentences
+from aes_dynloss.reporting.robustness_section import robustness_section
+from aes_dynloss.reporting.summary import light_table, light_words, prompt_light_table, summary_sentences
 from aes_dynloss.reporting.tables import figure
 
 __all__ = ["Picture", "picture_from_svg", "report_page", "write_page"]
@@ -51,7 +53,9 @@ def report_page(
     sections = [
         _summary(report),
         *_agreement(report),
+        *adjudication_sections(report),
         *_fairness(report),
+        *([robustness_section(report["robustness"])] if "robustness" in report else []),
         _pictures(report),
         *training_sections(pictures),
         *_worst(report),
@@ -94,7 +98,9 @@ def _setting(value: object) -> str:
 def _summary(report: Report) -> Section:
     sentences = [Words(sentence, lead=True) for sentence in summary_sentences(report)]
     lights: list[Block] = [light_table(report), Words(light_words(report))] if report["flags"] else []
-    return Section("summary", "Summary", [*sentences, *lights])
+    each = prompt_light_table(report) if report["flags"] else None
+    folded = [] if each is None else [Folded("Every prompt", [each])]
+    return Section("summary", "Summary", [*sentences, *lights, *folded])
 
 
 def _agreement(report: Report) -> list[Section]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ def write_report_files(
     about: Mapping[str, Any] | None = None,
     page: bool = True,
 ) -> None:
-    """Write what readers and programs take of a report; report.json comes last, and marks the others complete.
+    """Write what readers and programs take of a report, together; report.json marks the others complete.
 
     Args:
         report: What ``build_report`` returned.
@@ -39,10 +41,44 @@ def write_report_files(
     Raises:
         DataError: A file cannot be written, or a picture is no svg.
     """
-    write_table(pd.DataFrame(report_rows(report)), folder / TABLE)
-    if page:
-        write_page(report_page(report, title=title, pictures=pictures, about=about), folder / PAGE)
-    write_report(report, folder / REPORT)
+    rows = pd.DataFrame(report_rows(report))
+    html = report_page(report, title=title, pictures=pictures, about=about) if page else None
+    with replacing_together(folder, (TABLE, *([] if html is None else [PAGE]), REPORT)) as new:
+        write_table(rows, new / TABLE)
+        if html is not None:
+            write_page(html, new / PAGE)
+        write_report(report, new / REPORT)
+
+
+@contextmanager
+def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A temporary folder whose files take their places when the block ends without an error.
+
+    So a process that is killed leaves no new file beside an old one of another report: the last file, which says that
+    the others are whole, is gone before they are replaced, and is put there after them.
+
+    Args:
+        folder: Where the files are to be; made if absent.
+        names: Their names, all of which the block writes; existing files are replaced.
+
+    Yields:
+        Folder to write to.
+
+    Raises:
+        DataError: The folder or a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if (folder / name).is_dir():
+                raise DataError(f"{folder / name} is a folder, where a file is to be. Move it, or choose another one.")
+        with tempfile.TemporaryDirectory(prefix=".report.", dir=folder) as temporary:
+            yield Path(temporary)
+            (folder / names[-1]).unlink(missing_ok=True)
+            for name in names:
+                (Path(temporary) / name).replace(folder / name)
+    except OSError as error:
+        raise DataError(f"Cannot write {folder}: {error.strerror or error}. Choose a folder to write to.") from error
 
 
 def refuse_existing(folder: Path, names: Sequence[str]) -> None:

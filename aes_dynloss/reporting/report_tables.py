@@ -203,7 +203,8 @@ def _measure(entry: Entry, name: str, prompt: str | None, reasons: Reasons) -> C
     """A measure of a prompt or of the mean; nothing where a mean would mean nothing."""
     if prompt is None and name not in entry:
         return NOTHING
-    return number(entry.get(name), entry.get(f"{name}_interval"), reasons.of(name, prompt))
+    value = entry.get(name)
+    return number(value, entry.get(f"{name}_interval"), reasons.of(name, prompt) if value is None else "")
 
 
 def _version_figure(version: str, name: str, value: float | None) -> Cell:

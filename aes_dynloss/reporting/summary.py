@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from aes_dynloss.evaluation.flags import CRITERIA
-from aes_dynloss.reporting.tables import NOTHING, Cell, Entry, Heading, Table, figure, interval, minus
+from aes_dynloss.evaluation.flags import CRITERIA, value_words
+from aes_dynloss.reporting.tables import NOTHING, Cell, Entry, Heading, Table, count, figure, interval, minus, words
 
 Report = Mapping[str, Any]
 Flags = Sequence[Entry]
@@ -16,6 +17,8 @@ Flags = Sequence[Entry]
 SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
 # Longer lists are counted instead.
 MOST_NAMED = 8
+# More prompts than a screen is wide are told one below the other.
+MOST_ACROSS = 16
 
 
 def summary_sentences(report: Report) -> list[str]:
@@ -33,23 +36,56 @@ def summary_sentences(report: Report) -> list[str]:
 def light_table(report: Report) -> Table:
     """Criteria down, the mean and the prompts across; a cell is the worst of the groups where several are judged.
 
+    Beyond MOST_ACROSS prompts it counts them, and ``prompt_light_table`` has their lights.
+
     Args:
         report: What ``build_report`` returned.
     """
-    places: list[str | None] = list(report["prompts"])
-    if len(places) > 1:
-        places.insert(0, None)
+    prompts: list[str] = list(report["prompts"])
+    many = len(prompts) > MOST_ACROSS
+    places: list[str | None] = [None] if len(prompts) > 1 else []
+    places += [] if many else prompts
+    rows = []
+    for (criterion, column), found in _judged(report).items():
+        name = Cell(_criterion_title(criterion, column), small=_threshold_words(criterion))
+        counts = _light_counts(found, prompts) if many else []
+        rows.append([name, *(_light(found.get(place, [])) for place in places), *counts])
+    titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
+    columns = [Heading(title, numeric=False) for title in ("Criterion", *titles)]
+    columns += [Heading(f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
+    where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
+    return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
+
+
+def prompt_light_table(report: Report) -> Table | None:
+    """Prompts down, criteria across, where there are too many prompts for the columns of ``light_table``; else None.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    prompts: list[str] = list(report["prompts"])
+    if len(prompts) <= MOST_ACROSS:
+        return None
+    judged = _judged(report)
+    titles = [_criterion_title(*name) for name in judged]
+    rows = [[words(prompt), *(_light(found.get(prompt, [])) for found in judged.values())] for prompt in prompts]
+    columns = [Heading(title, numeric=False) for title in ("Prompt", *titles)]
+    return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
+
+
+def _judged(report: Report) -> dict[tuple[str, str | None], dict[str | None, list[Entry]]]:
+    """Flags by criterion and column of groups, and by prompt, or None for the mean."""
     judged: dict[tuple[str, str | None], dict[str | None, list[Entry]]] = {}
     for flag in report["flags"]:
         row = judged.setdefault((flag["criterion"], flag["group"][0] if flag["group"] else None), {})
         row.setdefault(flag["prompt"], []).append(flag)
-    rows = []
-    for (criterion, column), found in judged.items():
-        name = Cell(_criterion_title(criterion, column), small=_threshold_words(criterion))
-        rows.append([name, *(_light(found.get(place, [])) for place in places)])
-    titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
-    columns = [Heading("Criterion", numeric=False), *(Heading(title, numeric=False) for title in titles)]
-    return Table("lights", "Each criterion, on the mean and on each prompt", columns, rows, sortable=False)
+    return judged
+
+
+def _light_counts(found: Mapping[str | None, Flags], prompts: Sequence[str]) -> list[Cell]:
+    """On how many prompts the verdict on a criterion is pass, flag and unknown."""
+    verdicts = [worst_verdict(flag["verdict"] for flag in found[prompt]) for prompt in prompts if prompt in found]
+    return [replace(count(verdicts.count(verdict)), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
 
 
 def light_words(report: Report) -> str:
@@ -78,7 +114,7 @@ def _light(flags: Flags) -> Cell:
     if len(flags) > 1:
         farthest = "" if shown["value"] is None else f"; {shown['group'][1]} {_value_words(shown)}"
         value = f"{len(told)} of {len(flags)} groups{farthest}"
-    return Cell(text, small=value, why=shown["words"], mark=verdict)
+    return Cell(text, verdict, small=value, why=shown["words"], mark=verdict)
 
 
 def worst_verdict(verdicts: Iterable[str]) -> str:
@@ -88,12 +124,8 @@ def worst_verdict(verdicts: Iterable[str]) -> str:
 
 
 def _value_words(flag: Entry) -> str:
-    """A value, with more decimals where three would put it on the other side of its threshold."""
-    criterion, value = CRITERIA[flag["criterion"]], flag["value"]
-    if criterion.percent:
-        return f"{minus(f'{100 * value:.1f}')} pp"
-    digits = next((some for some in range(3, 9) if criterion.met_by(round(value, some)) == criterion.met_by(value)), 9)
-    return figure(value) if digits == 3 else minus(f"{value:.{digits}f}")
+    """A value, short, with more decimals where few would put it on the other side of its threshold."""
+    return minus(value_words(flag["value"], CRITERIA[flag["criterion"]])).replace("percentage points", "pp")
 
 
 def _criterion_title(criterion: str, column: str | None) -> str:

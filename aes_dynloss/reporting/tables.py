@@ -87,6 +87,7 @@ class Reasons:
 
     def __init__(self, notes: Sequence[str]) -> None:
         self._notes = notes
+        self._own: dict[str | None, list[str]] = {}
 
     def of(self, measure: str, prompt: str | None = None) -> str:
         """The reason that a measure is missing; empty if none is known.
@@ -95,16 +96,23 @@ class Reasons:
             measure: Its name in MEASURES.
             prompt: The prompt, or None for the mean.
         """
-        own = "The mean " if prompt is None else f"Prompt {prompt}"
-        for note in self._notes:
-            theirs = note.startswith(("Prompt ", "The mean ")) and not re.match(rf"{re.escape(own)}\b", note)
-            named = re.search(rf"\b{measure}\b", note) or (
+        if prompt not in self._own:
+            self._own[prompt] = [note for note in self._notes if _concerns(note, prompt)]
+        for note in self._own[prompt]:
+            if re.search(rf"\b{measure}\b", note) or (
                 measure in _CORRELATIONS and "correlations are undefined" in note
-            )
-            if named and not theirs:
+            ):
                 return note
         needs = MEASURES[measure].needs if measure in MEASURES else ""
         return f"Unknown: it needs {needs}." if needs else ""
+
+
+def _concerns(note: str, prompt: str | None) -> bool:
+    """Whether a note is about a prompt, or about the mean (None), or about all."""
+    if not note.startswith(("Prompt ", "The mean ")):
+        return True
+    own = "The mean" if prompt is None else f"Prompt {prompt}"
+    return note.startswith(own) and not re.match(r"\w", note[len(own) :])
 
 
 def figure(value: float | None) -> str:

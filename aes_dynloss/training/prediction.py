@@ -15,6 +15,9 @@ from tqdm import tqdm
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
 from aes_dynloss.training.gathering import gather_rows
 
+# More at once is no faster on a CPU, whose caches the states of so many already fill, and takes memory.
+CPU_TOKENS = 4096
+
 
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
@@ -43,13 +46,15 @@ def predict(
         accelerator: The run's; each of its processes takes a share.
         module: The student, unwrapped.
         examples: N examples.
-        tokens: Padded tokens a forward pass, at most.
+        tokens: Padded tokens a forward pass, at most, and on a CPU :data:`CPU_TOKENS` at most; None for any number.
         size: Examples a forward pass, at most.
         progress: Words beside a progress bar; None for none.
 
     Returns:
         (N, D) on the CPU, in the outputs' precision.
     """
+    if tokens is not None and accelerator.device.type == "cpu":
+        tokens = min(tokens, CPU_TOKENS)
     share = share_of(np.arange(len(examples)), examples, accelerator.process_index, accelerator.num_processes)
     packs = packed(share, examples, tokens, size)
     bar = tqdm(packs, desc=progress, unit="batch", disable=progress is None or not accelerator.is_main_process)

@@ -27,7 +27,8 @@ ROWS = [
     }
     for number in range(30)
 ]
-COLUMNS = ["essay_id", "prompt_id", "raw", "score"]
+COLUMNS = ["essay_id", "prompt_id", "raw", "score", "withheld", "advisories", "reasons"]
+KEYWORDS = module.score_essays.__kwdefaults__
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_several_inputs_and_several_windows(place, expected, tmp_path, monkeypat
     together = command("score", place / "model", first, second, "-", first, stdin=essays)
     lines = expected.splitlines()
     assert [row["essay_id"] for row in rows_of(together.out)] == [row["essay_id"] for row in ROWS + ROWS + ROWS[:11]]
-    monkeypatch.setattr(module.score_essays, "__kwdefaults__", {"window": 7})
+    monkeypatch.setattr(module.score_essays, "__kwdefaults__", KEYWORDS | {"window": 7})
     windows = command("score", place / "model", place / "essays.csv")
     assert windows.out.splitlines()[0] == lines[0]
     for row, other in zip(rows_of(windows.out), rows_of(expected), strict=True):
@@ -214,13 +215,14 @@ class TestRefusals:
 
     @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
     def test_a_bad_row_at_the_end_leaves_no_file(self, place, tmp_path, monkeypatch, suffix):
-        monkeypatch.setattr(module.score_essays, "__kwdefaults__", {"window": 7})
-        rows = [*ROWS, ROWS[0] | {"text": ""}]
+        monkeypatch.setattr(module.score_essays, "__kwdefaults__", KEYWORDS | {"window": 7})
+        rows = [*ROWS, ROWS[0] | {"text": 5}]
         path = write_rows(tmp_path / "essays.jsonl", rows)
         outcome = command("score", place / "model", path, "--output", tmp_path / f"scores.{suffix}")
         assert outcome.code == 2
         assert "Row 31 of essays.jsonl" in outcome.error
-        assert [found.name for found in tmp_path.iterdir()] == ["essays.jsonl"]
+        assert "4 finished parts are kept" in outcome.err
+        assert sorted(found.name for found in tmp_path.iterdir()) == ["essays.jsonl", f"scores.{suffix}.parts"]
 
     def test_standard_input_for_two(self, place, monkeypatch):
         monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)

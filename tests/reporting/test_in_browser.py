@@ -1,4 +1,7 @@
-"""The page in headless Chromium: skipped where there is none, unless AES_DYNLOSS_BROWSER=1 says that there must be."""
+"""The page in headless Chromium: skipped where there is none, unless AES_DYNLOSS_BROWSER=1 says that there must be.
+
+AES_DYNLOSS_ARTIFACTS names a folder for screenshots, AES_DYNLOSS_PAGE a report.html that is opened beside the made-up ones.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from aes_dynloss.reporting.page import picture_from_svg, report_page, write_page
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 REQUIRED = os.environ.get("AES_DYNLOSS_BROWSER") == "1"
 ARTIFACTS = os.environ.get("AES_DYNLOSS_ARTIFACTS")
+GIVEN = os.environ.get("AES_DYNLOSS_PAGE")
+NAMES = ["report", "benchmark", *(["given"] if GIVEN else [])]
 EVIL = "<script>alert(1)</script>"
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -67,7 +72,8 @@ def pages(tmp_path_factory):
     write_page(report_page(strange, title="A report", pictures=pictures, about=about), folder / "report.html")
     arms = {"mse": grid("mse", 0.2), "morris": grid("morris", 0.13)}
     write_page(benchmark_page(build(arms), title="A benchmark"), folder / "benchmark.html")
-    return {name: folder / f"{name}.html" for name in ("report", "benchmark")}
+    made = {name: folder / f"{name}.html" for name in ("report", "benchmark")}
+    return {**made, "given": Path(GIVEN).absolute()} if GIVEN else made
 
 
 @pytest.fixture
@@ -115,7 +121,7 @@ def keep(browser, name, height=4000):
         (folder / f"{name}_{part}.png").write_bytes(base64.b64decode(found["data"]))
 
 
-@pytest.mark.parametrize("name", ["report", "benchmark"])
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_fails_and_nothing_is_asked_for(name, opened):
     browser = opened(name)
     urls = requests(browser)
@@ -125,7 +131,7 @@ def test_nothing_fails_and_nothing_is_asked_for(name, opened):
     keep(browser, f"{name}_light")
 
 
-@pytest.mark.parametrize("name", ["report", "benchmark"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_picture_has_size_and_ink(name, opened):
     browser = opened(name)
     boxes = browser.execute_script(
@@ -244,7 +250,7 @@ def test_words_can_be_read_in_both_themes(opened):
     assert len(grounds) == 2
 
 
-@pytest.mark.parametrize("name", ["report", "benchmark"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("width", [375, 1280])
 def test_nothing_is_wider_than_the_screen(name, width, opened):
     browser = opened(name, width)

@@ -155,7 +155,7 @@ class BenchmarkConfig(ConfigModel):
 def _check_free(where: str, key: str) -> None:
     for own in OWN_KEYS:
         inside = key == own or own.startswith(f"{key}.") or key.startswith(f"{own}.")
-        if inside and key != "data.split.teacher_dev_fraction":
+        if inside and key != "data.split.teacher_dev_fraction" and not f"{key}.".startswith("data.augmentation."):
             raise ValueError(
                 f"{where}: {own} is the grid's to set, by its own keys for folds, seeds and stages, and by "
                 f"finetune.data for all arms; found {key}. Name other keys in full, such as {{training.epochs: 3}}"

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.delimited import Quoting
+from aes_dynloss.essays.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.evaluation.columns import NUMBER_COLUMNS
 from aes_dynloss.evaluation.score_range import ScoreRange
@@ -151,6 +153,35 @@ class SplitConfig(ConfigModel):
         return self
 
 
+class AugmentationConfig(ConfigModel):
+    """Changed copies of training essays, with the scores that the changes deserve."""
+
+    share: float = Field(default=0.1, gt=0, le=1, description="Changed copies, as a part of the training essays.")
+    kinds: list[str] = Field(
+        default=["off_topic", "babble", "shuffle_words", "append_off_topic", "repeat_paragraph"],
+        min_length=1,
+        description="Kinds of change, as `aes-dynloss robustness --list` tells them, in turn. What is worthless gets "
+        "the prompt's lowest score; other kinds keep the essay's.",
+    )
+    penalty: int = Field(
+        default=0, ge=0, description="Score points off for changes that must not raise a score, such as repetition."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the draw and of the changes.")
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> Self:
+        try:
+            check_kinds(self.kinds)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        for kind in self.kinds:
+            if PERTURBATIONS[kind].expected == "fall" and not PERTURBATIONS[kind].worthless:
+                raise ValueError(f"kinds names {kind}, after which nobody knows the deserved score; leave it out")
+            if self.kinds.count(kind) > 1:
+                raise ValueError(f"kinds names {kind} twice; name each kind once")
+        return self
+
+
 class DataConfig(ConfigModel):
     """Essays and how to read them."""
 
@@ -193,6 +224,11 @@ class DataConfig(ConfigModel):
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How essays are split.")
     hub_split: str | None = Field(default=None, description="Split of a hub data set to read, such as train.")
+    augmentation: AugmentationConfig | None = Field(
+        default=None,
+        description="Changed copies of training essays to learn from, too, such as {share: 0.1, kinds: [babble, "
+        "shuffle_words, repeat_paragraph], penalty: 0, seed: 0}; dev and test stay as they are.",
+    )
 
     @field_validator("prompts", mode="before")
     @classmethod

@@ -62,7 +62,8 @@ def iterate_unscored(
     """Essays to score, one at a time, in the order of the source.
 
     A table without the default id column is numbered by its rows; one without the default prompt column, and with no
-    ``prompt`` given, yields None as prompts. A column that ``columns`` names otherwise must be there. Ids may repeat:
+    ``prompt`` given, yields None as prompts. A blank text is an essay without words.
+    A column that ``columns`` names otherwise must be there. Ids may repeat:
     every row in gives one essay out, so that the places of the output are those of the input.
 
     Args:
@@ -101,7 +102,7 @@ def iterate_unscored(
                     raise RowError(f"{column!r} stands in some rows only; give it in all or none.")
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
-            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text))
+            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""))
         except RowError as error:
             on_fault(RowFault(name, number, str(error)))
 

@@ -40,12 +40,19 @@ def id_value(row: Mapping[str, object], column: str) -> str:
     return _unicode(value, column)
 
 
-def text_value(row: Mapping[str, object], column: str) -> str:
+def text_value(row: Mapping[str, object], column: str, *, blank: str | None = None) -> str:
     """An essay, exactly as it stands.
 
+    Args:
+        row: The row.
+        column: The essay's column.
+        blank: What stands for a blank or null one; None refuses it.
+
     Raises:
-        RowError: It is missing, empty, blank or no text.
+        RowError: It is missing, no text, or blank where that is refused.
     """
+    if blank is not None and column in row and (row[column] is None or not str(row[column]).strip()):
+        return blank
     value = _present(row, column)
     if not isinstance(value, str):
         raise RowError(f"{column} is {_shown(value)}; expected text.")

@@ -178,7 +178,7 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
         path = folder / f"{name}_ids.txt"
         if name == "teacher_dev" and not path.exists():
             continue
-        for essay_id in _ids_in(path):
+        for essay_id in ids_in(path):
             if essay_id in seen:
                 places = path.name if seen[essay_id] == name else f"{seen[essay_id]}_ids.txt and {path.name}"
                 raise DataError(f"{folder}: essay {essay_id} stands twice, in {places}. Splits must be disjoint.")
@@ -195,7 +195,12 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
     return assigned
 
 
-def _ids_in(path: Path) -> list[str]:
+def ids_in(path: Path) -> list[str]:
+    """The ids of a file, one a line.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
@@ -229,7 +234,7 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
 
 def _dev_ids(path: Path, known: Set[str]) -> set[str]:
     """The ids of a file, each once, all of them of other prompts than the one that is left out."""
-    named = Counter(_ids_in(path))
+    named = Counter(ids_in(path))
     twice = [essay_id for essay_id, count in named.items() if count > 1]
     if twice:
         raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")

@@ -15,7 +15,9 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config, read_model_folder
 from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores
+from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, certainty_of
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles
 from aes_dynloss.evaluation.conformal import Intervals
 
 
@@ -50,6 +52,7 @@ class EssayEnsemble:
         members: M scorers, two or more; their order does not matter.
         postprocessing: From raw to score; by default rounding.
         intervals: Prediction intervals around the mean, fitted on essays that are new to all members; by default none.
+        certainty: How sure it is of such essays' scores; by default of none.
 
     Raises:
         ConfigError: There are fewer than two members, or no prompt that all know on one range.
@@ -63,6 +66,7 @@ class EssayEnsemble:
         members: Sequence[Member],
         postprocessing: Postprocessing | None = None,
         intervals: Intervals | None = None,
+        certainty: CertaintyQuantiles | None = None,
     ) -> None:
         if len(members) < 2:
             raise ConfigError(
@@ -72,6 +76,7 @@ class EssayEnsemble:
         self.members = list(members)
         self.postprocessing = postprocessing or Postprocessing()
         self.intervals = intervals or Intervals({})
+        self.certainty = certainty or CertaintyQuantiles({})
         self.prompts, self.notes = _common_prompts(self.members)
 
     @classmethod
@@ -109,6 +114,11 @@ class EssayEnsemble:
         return read_ensemble_folder(Path(folder), accelerator)
 
     @property
+    def screen(self) -> Screen | None:
+        """What the first member that has learned such a thing knows of training essays' words."""
+        return next((member.scorer.screen for member in self.members if member.scorer.screen is not None), None)
+
+    @property
     def capped(self) -> bool:
         """Whether any member reads only so many tokens of an essay."""
         return any(member.scorer.capped for member in self.members)
@@ -138,7 +148,8 @@ class EssayEnsemble:
             tokens: Padded tokens a forward pass, at most.
 
         Returns:
-            Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ.
+            Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ,
+            ``probabilities`` and ``strangeness`` the members' means.
 
         Raises:
             DataError: A prompt is unknown, or the lengths differ.
@@ -150,7 +161,20 @@ class EssayEnsemble:
             answers.append(member.scorer.score(texts, prompt_ids, progress=words, tokens=tokens))
         raw = np.mean([answer.raw for answer in answers], axis=0)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
-        return Scores(raw, self._points(raw, prompt_ids), counts[0], counts[1])
+        score = self.points(raw, prompt_ids)
+        probabilities = _mean_probabilities([answer.probabilities for answer in answers])
+        certainty = certainty_of(self.prompts, self.intervals, prompt_ids, raw, score, probabilities)
+        strangeness = np.mean([answer.strangeness for answer in answers], axis=0)
+        return Scores(raw, score, counts[0], counts[1], certainty, probabilities, strangeness)
+
+    def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
+        """Score points, (N,), from raw predictions."""
+        points = np.empty(len(raw))
+        answered = np.array(prompt_ids, dtype=object)
+        for prompt in self.prompts.values():
+            mine = answered == prompt.id
+            points[mine] = self.postprocessing.score(prompt.id, prompt.range, raw[mine])
+        return points
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write an ensemble's folder with copies of the members; an existing model there is replaced as a whole.
@@ -166,13 +190,16 @@ class EssayEnsemble:
 
         write_ensemble_folder(self, Path(folder), card)
 
-    def _points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
-        points = np.empty(len(raw))
-        answered = np.array(prompt_ids, dtype=object)
-        for prompt in self.prompts.values():
-            mine = answered == prompt.id
-            points[mine] = self.postprocessing.score(prompt.id, prompt.range, raw[mine])
-        return points
+
+def _mean_probabilities(each: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+    """The members' mean, (N, P); None unless all give probabilities. Some may know prompts with more score points."""
+    known = [one for one in each if one is not None]
+    if len(known) < len(each):
+        return None
+    mean = np.zeros((len(known[0]), max(one.shape[1] for one in known)))
+    for one in known:
+        mean[:, : one.shape[1]] += one / len(known)
+    return mean
 
 
 def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> Scorer:

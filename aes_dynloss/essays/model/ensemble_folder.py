@@ -26,6 +26,7 @@ from aes_dynloss.essays.model.model_folder import (
     read_model_folder,
 )
 from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles
 from aes_dynloss.evaluation.conformal import Intervals
 
 
@@ -54,6 +55,7 @@ def write_ensemble_folder(ensemble: EssayEnsemble, folder: Path, card: str | Non
             "members": [member.sha256 for member in ensemble.members],
             "postprocessing": ensemble.postprocessing.to_dict(),
             "intervals": ensemble.intervals.to_dict(),
+            "certainty": ensemble.certainty.to_dict(),
             "sha256": {},
         }
         values["sha256"][CONFIG] = config_digest(values)
@@ -77,6 +79,7 @@ def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -
         digests = [str(digest) for digest in values["members"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
         intervals = Intervals.from_dict(values.get("intervals", {}))
+        certainty = CertaintyQuantiles.from_dict(values.get("certainty", {}))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
@@ -93,7 +96,7 @@ def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -
         for place, digest in zip(places, digests, strict=True)
     ]
     try:
-        return EssayEnsemble(members, postprocessing, intervals)
+        return EssayEnsemble(members, postprocessing, intervals, certainty)
     except AesDynlossError as error:
         raise CheckpointError(f"{folder} is damaged: {error}") from None
 

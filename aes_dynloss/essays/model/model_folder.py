@@ -29,6 +29,8 @@ from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.screening_file import SCREENING, Screening, read_screening, write_screening
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles
 from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -107,10 +109,14 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         config = ModelConfig.model_validate(values["model"])
         scales = [_scale(entry) for entry in values["prompts"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
-        intervals = Intervals.from_dict(values.get("intervals", {}))  # absent in folders of earlier versions
+        # Folders of earlier versions lack these three.
+        intervals = Intervals.from_dict(values.get("intervals", {}))
+        certainty = CertaintyQuantiles.from_dict(values.get("certainty", {}))
+        screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
         _load_weights(model, folder / WEIGHTS)
+        _check_fit(model, screening)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ValidationError, AesDynlossError) as error:
@@ -119,7 +125,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
-        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator, intervals)
+        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator, intervals, certainty, screening)
     except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
 
@@ -185,6 +191,8 @@ def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
     try:
         scorer.tokenizer.save_pretrained(folder)
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        if scorer.screening is not None:
+            write_screening(scorer.screening, folder / SCREENING)
     except OSError:
         raise
     except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
@@ -195,7 +203,8 @@ def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
     (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
     # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
+    for path in folder.glob("*.safetensors"):
+        path.chmod((folder / CONFIG).stat().st_mode)
 
 
 def _config_values(scorer: EssayScorer) -> dict[str, Any]:
@@ -206,6 +215,7 @@ def _config_values(scorer: EssayScorer) -> dict[str, Any]:
         "prompts": [asdict(scale) for scale in scorer.model.scales],
         "postprocessing": scorer.postprocessing.to_dict(),
         "intervals": scorer.intervals.to_dict(),
+        "certainty": scorer.certainty.to_dict(),
         "encoder": encoder_values(scorer.model.encoder),
     }
 
@@ -257,6 +267,16 @@ def _load_weights(model: ScoringModel, weights: Path) -> None:
     if wrong:
         raise CheckpointError(f"{weights.name} does not fit {CONFIG}: {len(wrong)} weights differ, such as {wrong[0]}.")
     model.load_state_dict(state)
+
+
+def _check_fit(model: ScoringModel, screening: Screening | None) -> None:
+    """Refuse what was learned from other essays' vectors."""
+    if screening is None:
+        return
+    width = model.encoder.config.hidden_size
+    known = screening.familiarity.references
+    if len(known) != len(model.scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
+        raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
 
 
 def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,9 +17,13 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.familiarity import WithStrangeness
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles, same_score_chance
 from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.training.prediction import predict
 
@@ -32,12 +37,19 @@ class Scores:
         score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
         tokens: Tokens of each essay, (N,).
         dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
+        certainty: Chance that a human gives the same score point, (N,); NaN where neither the head nor dev tells.
+        probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
+        strangeness: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
+            model does not know.
     """
 
     raw: NDArray[np.float64]
     score: NDArray[np.float64]
     tokens: NDArray[np.int64]
     dropped_tokens: NDArray[np.int64]
+    certainty: NDArray[np.float64]
+    probabilities: NDArray[np.float64] | None
+    strangeness: NDArray[np.float64]
 
 
 class Scorer(Protocol):
@@ -54,6 +66,14 @@ class Scorer(Protocol):
     @property
     def intervals(self) -> Intervals:
         """Prediction intervals; of no prompt, where none were fitted."""
+
+    @property
+    def certainty(self) -> CertaintyQuantiles:
+        """How sure it is of dev essays' scores; of no prompt, where that is not known."""
+
+    @property
+    def screen(self) -> Screen | None:
+        """What it knows of training essays' words; None where nothing was learned."""
 
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse unknown prompts by a DataError."""
@@ -77,6 +97,8 @@ class EssayScorer:
         postprocessing: From raw to score.
         accelerator: Devices and precision; by default what Accelerate finds.
         intervals: Prediction intervals fitted on dev; by default of no prompt.
+        certainty: How sure it is of dev essays' scores; by default of no prompt's.
+        screening: What it knows of training essays beside their scores; by default nothing.
 
     Raises:
         ConfigError: The model's window is longer than its encoder reads.
@@ -89,11 +111,15 @@ class EssayScorer:
         postprocessing: Postprocessing | None = None,
         accelerator: Accelerator | None = None,
         intervals: Intervals | None = None,
+        certainty: CertaintyQuantiles | None = None,
+        screening: Screening | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.postprocessing = postprocessing or Postprocessing()
         self.intervals = intervals or Intervals({})
+        self.certainty = certainty or CertaintyQuantiles({})
+        self.screening = screening
         self.accelerator = accelerator or Accelerator()
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
         check_window(model.encoder, window)
@@ -118,6 +144,11 @@ class EssayScorer:
     def prompts(self) -> dict[str, Prompt]:
         """The prompts that the model can score, by id."""
         return {scale.prompt.id: scale.prompt for scale in self.model.scales}
+
+    @property
+    def screen(self) -> Screen | None:
+        """What the model knows of training essays' words."""
+        return None if self.screening is None else self.screening.text
 
     @property
     def capped(self) -> bool:
@@ -160,21 +191,39 @@ class EssayScorer:
         counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
         examples = EssayExamples(essays, groups, np.zeros(len(groups)), int(self.tokenizer.pad_token_id))
         if len(texts) == 0:
-            return Scores(np.zeros(0), np.zeros(0), counts[:, 0], counts[:, 1])
+            none = np.zeros(0)
+            return Scores(none, none, counts[:, 0], counts[:, 1], none, None, none)
+        outputs, strangeness = self._outputs(examples, tokens, progress)
+        raw = self.raw_scores(outputs, groups)
+        points = self.score_points(raw, groups)
+        probabilities = self.probabilities(outputs)
+        certainty = certainty_of(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
+        return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, strangeness)
+
+    def _outputs(
+        self, examples: EssayExamples, tokens: int, progress: str | None
+    ) -> tuple[Tensor, NDArray[np.float64]]:
+        """The model's outputs, (N, D), and the essays' strangeness, (N,)."""
         self.model.to(self.accelerator.device)
-        raw = self.raw_scores(predict(self.accelerator, self.model, examples, tokens=tokens, progress=progress), groups)
-        return Scores(raw, self.score_points(raw, groups), counts[:, 0], counts[:, 1])
+        if self.screening is None:
+            answers = predict(self.accelerator, self.model, examples, tokens=tokens, progress=progress)
+            return answers, np.full(len(examples), np.nan)
+        module = WithStrangeness(self.model, self.screening.familiarity).to(self.accelerator.device)
+        answers = predict(self.accelerator, module, examples, tokens=tokens, progress=progress)
+        return answers[:, :-1], answers[:, -1].double().numpy()
 
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
-        import torch
-
         with torch.no_grad():
             unit = self.model.scores(outputs, torch.from_numpy(groups)).double().cpu().numpy()
         raw = np.empty(len(unit))
         for place, scale in enumerate(self.model.scales):
             raw[groups == place] = scale.prompt.range.from_unit(unit[groups == place])
         return raw
+
+    def probabilities(self, outputs: Tensor) -> NDArray[np.float64] | None:
+        """Probabilities of the score points, (N, P), from the model's outputs (N, P); None if its head gives none."""
+        return None if self.model.config.head == "regression" else outputs.double().exp().cpu().numpy()
 
     def score_points(self, raw: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score points, (N,), from raw predictions."""
@@ -194,3 +243,36 @@ class EssayScorer:
         from aes_dynloss.essays.model.model_folder import write_model_folder
 
         write_model_folder(self, Path(folder), card)
+
+
+def certainty_of(
+    prompts: Mapping[str, Prompt],
+    intervals: Intervals,
+    prompt_ids: Sequence[str],
+    raw: NDArray[np.float64],
+    score: NDArray[np.float64],
+    probabilities: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """The chance that a human gives the same score: what the head says of it, else what the errors on dev say.
+
+    Args:
+        prompts: Prompts by id.
+        intervals: Errors on dev.
+        prompt_ids: Prompt of each of N essays.
+        raw: Continuous predictions, (N,).
+        score: Score points, (N,).
+        probabilities: Of each prompt's score points, (N, P), or None.
+
+    Returns:
+        (N,), NaN where neither is known.
+    """
+    answer = np.full(len(raw), np.nan)
+    answered = np.asarray(prompt_ids, dtype=object)
+    for prompt in dict.fromkeys(prompt_ids):
+        mine = np.flatnonzero(answered == prompt)
+        span = prompts[prompt].range
+        if probabilities is not None:
+            answer[mine] = probabilities[mine, span.to_index(score[mine]).astype(np.int64)]
+        elif prompt in intervals.prompts:
+            answer[mine] = same_score_chance(intervals.prompts[prompt], raw[mine], score[mine], span)
+    return answer

@@ -61,18 +61,21 @@ KINDS: dict[str, Kind] = {
         "withhold",
         "{value:.0%} of its runs of four words stand there more than once; in nearly all essays that the model learned "
         "from it is {threshold:.0%} or less.",
+        learned=True,
     ),
     "gibberish": Kind(
         "words that do not go together",
         "withhold",
         "{value:.0%} of its neighbouring words are known to go together; in nearly all essays that the model learned "
         "from it is {threshold:.0%} or more. It may be random letters or words, or nothing like those essays.",
+        learned=True,
     ),
     "copied_prompt": Kind(
         "mostly the prompt's own words",
         "withhold",
-        "{value:.0%} of its runs of four words stand in the prompt; in nearly all essays it is {threshold:.0%} or "
-        "less.",
+        "{value:.0%} of its runs of four words stand in the prompt, or in so many essays on it that they must come from "
+        "there; in nearly all essays it is {threshold:.0%} or less.",
+        learned=True,
     ),
     "off_topic": Kind(
         "about something else than the prompt",
@@ -84,8 +87,9 @@ KINDS: dict[str, Kind] = {
     "other_language": Kind(
         "another language than the training essays'",
         "withhold",
-        "It is not in the language of the essays that the model learned from: {value:.0%} of its neighbouring words "
-        "are known to go together, in nearly all of those essays {threshold:.0%} or more.",
+        "It is not in the language of the essays that the model learned from: {value:.0%} of its words are everyday "
+        "words of another language or in another alphabet; in nearly all of those essays it is {threshold:.0%} or less.",
+        learned=True,
     ),
     "hidden_characters": Kind(
         "characters that a reader does not see",
@@ -106,8 +110,8 @@ KINDS: dict[str, Kind] = {
     "unlike_training": Kind(
         "unlike all training essays",
         "withhold",
-        "To the model it is unlike the essays that it learned from: its distance from them is {value:.3f}, that of "
-        "nearly all of those essays {threshold:.3f} or less.",
+        "To the model it is unlike the essays that it learned from: it is {value:.1f} times as far from them as nearly "
+        "all such essays are.",
         learned=True,
     ),
 }

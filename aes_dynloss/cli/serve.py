@@ -1,0 +1,84 @@
+"""``aes-dynloss serve``."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import click
+
+from aes_dynloss.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; other machines reach 0.0.0.0.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which clients may ask, such as a proxy's; repeat it for several.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Part of essays whose human score lies from low to high.",
+)
+@click.option("--batch-size", type=int, help="Essays scored in one forward call, at most.  [default: 64]")
+@click.option("--max-essays", type=int, help="Essays of one request, at most.  [default: 256]")
+@click.option("--max-characters", type=int, help="Characters of one essay, at most.  [default: 100000]")
+@click.option("--max-body", type=int, help="Bytes of one request's body, at most.  [default: 2097152]")
+@click.option("--max-queue", type=int, help="Essays that may wait; more are refused by 503.  [default: 1024]")
+@click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
+def serve(
+    model: Path, host: str, port: int, allowed_hosts: tuple[str, ...], coverage: float, cpu: bool, **limits: int | None
+) -> int:
+    """Score essays over HTTP with MODEL: the folder model/ of a run, or an ensemble.
+
+    POST /score takes {"essays": [{"essay_id": ..., "prompt_id": ..., "text": ...}]} and answers their scores in order;
+    requests that wait at the same time are scored together. GET /health, /openapi.json, and a page for people at /. The
+    address is printed on standard output once clients are answered. Ctrl+C or SIGTERM answers what waits, and ends.
+    """
+    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+        raise ConfigError(
+            "aes-dynloss serve needs FastAPI and uvicorn. Install them: pip install 'aes-dynloss[serve]'."
+        )
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.serving.limits import Limits
+    from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, run_server, url_of
+
+    given = {name: value for name, value in limits.items() if value is not None}
+    checked = validate(Limits, given, "The limits")
+    with bound_socket(host, port) as bound:
+        from accelerate import Accelerator
+
+        from aes_dynloss.essays.model.ensemble import open_scorer
+        from aes_dynloss.serving.app import create_app
+        from aes_dynloss.serving.scoring import EssayService
+
+        accelerator = Accelerator(cpu=cpu)
+        if accelerator.num_processes > 1:
+            raise ConfigError("aes-dynloss serve is one process. Start it without a launcher.")
+        service = EssayService(open_scorer(model, accelerator), _name(model), coverage, checked)
+
+        def ready() -> None:
+            click.echo(url_of(bound))
+            logger.info("Serving %s. Ctrl+C answers what waits, and ends.", model)
+            if not is_loopback(bound):
+                logger.warning("Whoever reaches this machine can ask, without a password and unencrypted.")
+
+        hosts = hosts_of(bound, host, allowed_hosts)
+        return run_server(create_app(service), bound, limits=checked, hosts=hosts, ready=ready)
+
+
+def _name(model: Path) -> str:
+    """What people call a model: its folder, with the run's where that says no more than ``model``."""
+    folder = model.resolve()
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "model" else folder.name

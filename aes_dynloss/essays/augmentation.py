@@ -1,0 +1,142 @@
+"""Changed copies of training essays, with the scores that the changes deserve.
+
+A scorer learns from them what no honest essay teaches: that nonsense is worth nothing, and that what was repeated or
+added adds nothing. Nonsense gets the prompt's lowest score, as Ding et al. give it; what must not raise a score keeps
+it, less a penalty if one is set; what a reader would not notice keeps it.
+
+References:
+    Ding, Riordan, Horbach, Cahill and Zesch (2020), Don't take "nswvtnvakgxpm" for an answer: the surprising
+    vulnerability of automatic content scoring systems to adversarial input, COLING. Kabra, Bhatia, Singla, Li and Shah
+    (2022), Evaluation toolkit for robustness testing of automatic essay scoring systems, CODS-COMAD.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import AugmentationConfig
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.materials import gather_materials, possible_kinds
+from aes_dynloss.essays.perturbations import PERTURBATIONS, Material, perturb
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+_FEATURES = {"essay_id": "string", "prompt_id": "string", "text": "string", "score": "float64"}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changed copies of training essays.
+
+    Args:
+        table: The copies, each with the score that it deserves; its id is its essay's with the kind behind it.
+        kinds: Copies of each kind.
+        unchanged: Drawn essays that their change left as they were, of which there is no copy.
+        notes: What a reader of the run's report must know.
+    """
+
+    table: EssayTable
+    kinds: dict[str, int]
+    unchanged: int
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """For the manifest of a run: counts, and a digest of texts and scores."""
+        columns = [self.table.values(name) for name in _FEATURES]
+        digest = hashlib.sha256(json.dumps(list(zip(*columns, strict=True))).encode()).hexdigest()
+        return {"sha256": digest, "essays": len(self.table), "kinds": self.kinds, "unchanged": self.unchanged}
+
+
+def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
+    """Change copies of some training essays.
+
+    Essays are drawn without replacement; those of one prompt get the kinds in turn. Off-topic text is that of other
+    prompts' training essays, so that no essay of dev or test has a part in it.
+
+    Args:
+        train: Training essays.
+        config: How many, of which kinds.
+
+    Raises:
+        DataError: A kind lacks its material for every prompt, or no copy comes out.
+    """
+    prompts, texts, scores, ids = train.values("prompt_id"), train.values("text"), train.scores, train.essay_ids
+    materials, notes = gather_materials(prompts, texts, {own.id: own.text for own in train.prompts.values()})
+    by_prompt, lacking = _kinds_by_prompt(config, materials)
+    notes += [f"{kind} is left out {words}." for kind, words in lacking.items()]
+    drawn = np.random.default_rng([config.seed, zlib.crc32(b"augmentation")]).permutation(len(train))
+    turns: Counter[str] = Counter()
+    rows: list[tuple[str, str, str, float]] = []
+    counts = dict.fromkeys(config.kinds, 0)
+    wanted = [place for place in drawn.tolist() if by_prompt[prompts[place]]][: round(config.share * len(train))]
+    for place in wanted:
+        prompt = prompts[place]
+        kind = by_prompt[prompt][turns[prompt] % len(by_prompt[prompt])]
+        turns[prompt] += 1
+        generator = np.random.default_rng([config.seed, zlib.crc32(kind.encode()), place])
+        text = perturb(kind, texts[place], generator, materials[prompt])
+        if text.strip() == texts[place].strip():
+            continue
+        score = deserved_score(kind, float(scores[place]), train.prompts[prompt].range, config.penalty)
+        rows.append((f"{ids[place]} {kind}", prompt, text, score))
+        counts[kind] += 1
+    if not rows:
+        raise DataError(
+            f"data.augmentation: a share of {config.share:g} of {len(train)} training essays gives no changed copy. "
+            "Raise data.augmentation.share, or set data.augmentation to null."
+        )
+    notes.append(_counts_note(counts, len(wanted) - len(rows)))
+    return Augmentation(_table(train, rows), counts, len(wanted) - len(rows), tuple(notes))
+
+
+def deserved_score(kind: str, score: float, score_range: ScoreRange, penalty: int) -> float:
+    """The score that an essay deserves once it is changed.
+
+    Args:
+        kind: One of `PERTURBATIONS` whose effect is known, see `AugmentationConfig`.
+        score: The essay's own score.
+        score_range: The prompt's score points.
+        penalty: Score points off for a change that must not raise a score; the lowest is the floor.
+    """
+    perturbation = PERTURBATIONS[kind]
+    if perturbation.worthless:
+        return score_range.low
+    lowered = penalty if perturbation.expected == "not_rise" else 0
+    return float(score_range.to_point(score - lowered * score_range.step))
+
+
+def _kinds_by_prompt(
+    config: AugmentationConfig, materials: dict[str, Material]
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The kinds that each prompt's essays can be changed by, and what is lacking for the others."""
+    able, lacking = possible_kinds(config.kinds, materials)
+    for kind, prompts in able.items():
+        if not prompts:
+            raise DataError(
+                f"data.augmentation.kinds names {kind}, which cannot be made {lacking[kind]}. Give the prompts' texts "
+                "in data.prompts, or leave the kind out."
+            )
+    return {prompt: [kind for kind, own in able.items() if prompt in own] for prompt in materials}, lacking
+
+
+def _counts_note(counts: dict[str, int], unchanged: int) -> str:
+    made = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    left = f" {unchanged} drawn essays had nothing to change." if unchanged else ""
+    return (
+        f"{sum(counts.values())} changed copies of training essays were learned from, too (data.augmentation): {made}."
+        f"{left}"
+    )
+
+
+def _table(train: EssayTable, rows: list[tuple[str, str, str, float]]) -> EssayTable:
+    columns = dict(zip(_FEATURES, map(list, zip(*rows, strict=True)), strict=True))
+    features = Features({name: Value(kind) for name, kind in _FEATURES.items()})
+    return EssayTable(Dataset.from_dict(columns, features=features), train.prompts)

@@ -1,0 +1,167 @@
+"""How far an essay is, to the model, from the essays that it learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aes_dynloss.errors import ShapeError
+from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.screening.thresholds import learn_distance_threshold
+from aes_dynloss.training.prediction import predict
+
+NEIGHBOURS = 5
+MOST_REFERENCES = 256
+# Essays of a prompt: with so many in dev, these alone tell how far others are; with fewer in all, nothing does.
+ENOUGH_DEV, FEWEST = 100, 50
+
+
+class Familiarity(nn.Module):
+    """Distance of essays from training essays of the same prompt, as a multiple of what nearly all essays keep to.
+
+        d = 1 - the k-th largest cosine between the essay's vector and those of training essays, k = 5
+
+    Args:
+        references: For each prompt of the model, vectors of training essays, (R_p, H), R_p >= 0; R_p = 0: nothing is
+            known of the prompt.
+        thresholds: For each, the distance that nearly all essays keep to, > 0.
+
+    Raises:
+        ShapeError: The numbers differ, a vector is not finite, or a threshold is not above 0.
+
+    References:
+        Sun, Ming, Zhu and Li (2022), Out-of-distribution detection with deep nearest neighbors, ICML.
+    """
+
+    thresholds: Tensor
+
+    def __init__(self, references: Sequence[Tensor], thresholds: Sequence[float]) -> None:
+        super().__init__()
+        widths = {vectors.shape[1] for vectors in references if vectors.ndim == 2 and len(vectors)}
+        flat = any(vectors.ndim != 2 for vectors in references) or len(widths) > 1
+        finite = all(bool(torch.isfinite(vectors).all()) for vectors in references)
+        if flat or not finite or len(references) != len(thresholds) or not all(t > 0 for t in thresholds):
+            raise ShapeError(
+                f"Expected finite vectors of one width and a threshold above 0 for each prompt, found those of "
+                f"{len(references)} prompts, of widths {sorted(widths)}, and {len(thresholds)} thresholds."
+            )
+        self.references = [functional.normalize(vectors.float(), dim=1) for vectors in references]
+        self.register_buffer("thresholds", torch.tensor(list(thresholds), dtype=torch.float32), persistent=False)
+
+    def forward(self, vectors: Tensor, prompt: Tensor) -> Tensor:
+        """Multiples of the threshold.
+
+        Args:
+            vectors: The essays' vectors, (B, H).
+            prompt: Number of each essay's prompt, (B,).
+
+        Returns:
+            (B,) float32: above 1 where an essay is farther than nearly all; NaN where nothing is known.
+        """
+        unit = functional.normalize(vectors.float(), dim=1)
+        answer = torch.full((len(unit),), torch.nan, device=unit.device)
+        for number, references in enumerate(self.references):
+            mine = prompt == number
+            if len(references) and bool(mine.any()):
+                cosines = unit[mine] @ references.to(unit.device).T
+                nearest = cosines.topk(min(NEIGHBOURS, len(references)), dim=1).values[:, -1]
+                answer[mine] = (1 - nearest) / self.thresholds[number]
+        return answer
+
+
+class WithStrangeness(nn.Module):
+    """A scoring model that also says how far essays are from those that it learned from.
+
+    Args:
+        model: The model.
+        familiarity: What it compares with.
+    """
+
+    def __init__(self, model: ScoringModel, familiarity: Familiarity) -> None:
+        super().__init__()
+        self.model = model
+        self.familiarity = familiarity
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The model's outputs and, in a last column, multiples of the familiar distance: (B, D + 1)."""
+        features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
+        seen = {"prompt": inputs["prompt"], "log_length": inputs["log_length"], "features": features}
+        outputs = self.model(**seen)
+        strange = self.familiarity(essay_vectors(self.model, features), inputs["prompt"])
+        return torch.cat([outputs, strange[:, None].to(outputs.dtype)], dim=1)
+
+
+class _Vectors(nn.Module):
+    """Answers the essays' vectors."""
+
+    def __init__(self, model: ScoringModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
+        return essay_vectors(self.model, features).float()
+
+
+def essay_vectors(model: ScoringModel, features: Tensor) -> Tensor:
+    """The pooled vectors of the encoder's last layer, (B, H), out of those of all pooled layers."""
+    return features[:, -(features.shape[1] // model.pooled_count) :]
+
+
+def fit_familiarity(
+    accelerator: Accelerator, model: ScoringModel, train: EssayExamples, dev: EssayExamples, seed: int = 0
+) -> Familiarity:
+    """What a model knows, from its training essays; how far essays are from them, from its dev essays.
+
+    Where dev has fewer than 100 essays of a prompt, the training essays' distances from the other ones count too; where
+    there are fewer than 50 in all, nothing is known of the prompt.
+
+    Args:
+        accelerator: The run's; all its processes must call.
+        model: The trained model.
+        train: Training essays, of which at most 256 a prompt are drawn.
+        dev: Dev essays.
+        seed: Of the draw.
+    """
+    prompts = len(model.scales)
+    rows = [_drawn(np.flatnonzero(train.groups == number), seed) for number in range(prompts)]
+    vectors = _Vectors(model)
+    known = predict(accelerator, vectors, train.select(np.concatenate(rows)))
+    references = list(torch.split(known, [len(mine) for mine in rows]))
+    others = predict(accelerator, vectors, dev)
+    thresholds = []
+    for number in range(prompts):
+        distances = _distances(others[torch.from_numpy(dev.groups == number)], references[number])
+        if len(distances) < ENOUGH_DEV:
+            own = _distances(references[number], references[number], itself=True)
+            distances = np.concatenate([distances, own])
+        if len(distances) < FEWEST:
+            references[number] = references[number][:0]
+            thresholds.append(1.0)
+        else:
+            thresholds.append(max(learn_distance_threshold(distances), 1e-6))
+    return Familiarity(references, thresholds)
+
+
+def _distances(vectors: Tensor, references: Tensor, *, itself: bool = False) -> NDArray[np.float64]:
+    """Distances, (B,); with ``itself`` from the others, where the vectors are the references. None without references."""
+    if len(references) <= itself or len(vectors) == 0:
+        return np.zeros(0)
+    cosines = functional.normalize(vectors.float(), dim=1) @ functional.normalize(references.float(), dim=1).T
+    if itself:
+        cosines.fill_diagonal_(-torch.inf)
+    neighbours = min(NEIGHBOURS, len(references) - itself)
+    return (1 - cosines.topk(neighbours, dim=1).values[:, -1]).double().numpy()
+
+
+def _drawn(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    if len(rows) <= MOST_REFERENCES:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, MOST_REFERENCES, replace=False))

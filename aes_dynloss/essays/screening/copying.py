@@ -1,0 +1,97 @@
+"""Runs of words that come from the prompt: from its wording where it is known, and from what many essays on it share.
+
+A run of four words that stands in very many essays on a prompt, and hardly in those on others, was not thought of by
+all of their writers: it stands in the prompt or in the text that the prompt is about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.essays.screening.bit_table import BitTable
+from aes_dynloss.essays.screening.evidence import Essays, Values, count_essays, hash_essays, thresholds_by_prompt
+from aes_dynloss.essays.screening.pairs import shares
+from aes_dynloss.essays.screening.word_hashes import Hashes, WordHashes, mixed
+
+RUN = 4
+# Essays on source texts quote; less than half of the words is no copy, however few of the training essays quote.
+MILDEST = 0.5
+# Share of a prompt's essays, and number, that a run of words stands in if it is taken for the prompt's.
+_SHARE, _FEWEST = 0.005, 5
+# It is so many times as frequent as in essays on other prompts.
+_TIMES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRuns:
+    """Runs of four words of prompts.
+
+    Args:
+        table: Hashes of runs, mixed with their prompt's.
+    """
+
+    table: BitTable
+
+    def copied(self, words: WordHashes, prompts: Sequence[str]) -> tuple[Values, Values]:
+        """Each essay's share of runs that are its prompt's, as it is judged and as it is, both (N,).
+
+        Args:
+            words: N essays.
+            prompts: The prompt of each; one of which nothing is known has no runs.
+        """
+        runs, of_essay = words.grams(RUN)
+        found = self.table.holds(mixed(runs + _keys(prompts)[of_essay]))
+        return shares(found, of_essay, len(words.counts), 0.0)
+
+
+def learn_runs(
+    essays: Essays, prompts: Sequence[str], wordings: Mapping[str, str | None]
+) -> tuple[PromptRuns, Values]:
+    """The prompts' runs of words, and the share of them that nearly all essays keep below.
+
+    Args:
+        essays: The training essays, N >= 1, on P prompts.
+        prompts: The P prompts; a blank one's runs are not learned.
+        wordings: Prompts' own words where they are known, those of the P prompts and of others.
+
+    Returns:
+        Them, and thresholds, (P + 1,). What an essay shares is counted in the others.
+    """
+    runs, of_essay = essays.words.grams(RUN)
+    counted = count_essays(runs, of_essay, essays)
+    worded = {prompt: hash_essays([text]).grams(RUN)[0] for prompt, text in wordings.items() if text}
+    found = [mixed(own + _keys([prompt])) for prompt, own in worded.items()]
+    in_others = np.zeros(len(runs), dtype=bool)
+    for place, prompt in enumerate(prompts):
+        shared = _shared(counted.essays, essays.sizes, place, own=0)
+        if prompt:
+            found.append(mixed(counted.items[shared] + _keys([prompt])))
+        own = essays.prompts[of_essay] == place
+        stands = np.isin(counted.items, worded.get(prompt, runs[:0]))
+        in_others[own] = (_shared(counted.essays, essays.sizes, place, own=1) | stands)[counted.place[own]]
+    judged, _ = shares(in_others, of_essay, len(essays.prompts), 0.0)
+    table = BitTable.of(np.concatenate(found) if found else runs[:0])
+    return PromptRuns(table), thresholds_by_prompt(judged, essays, "high", MILDEST)
+
+
+def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, own: int) -> NDArray[np.bool_]:
+    """Which runs essays on a prompt share, (U,); ``own`` of the essays are left out of account."""
+    inside, size = counts[:, prompt] - own, sizes[prompt] - own
+    outside = counts.sum(axis=1) - counts[:, prompt]
+    rate = outside / max(sizes.sum() - sizes[prompt], 1)
+    shared: NDArray[np.bool_] = (inside >= max(_FEWEST, _SHARE * size)) & (inside > _TIMES * rate * size)
+    return shared
+
+
+def _keys(prompts: Sequence[str]) -> Hashes:
+    """A hash of each prompt's id: the same run of another prompt is another."""
+    digests = {
+        prompt: int.from_bytes(hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        for prompt in set(prompts)
+    }
+    return np.array([digests[prompt] for prompt in prompts], dtype=np.uint64)

@@ -1,0 +1,122 @@
+"""What training essays say: in how many of them something stands, and which values nearly all of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.essays.screening.thresholds import tail_threshold
+from aes_dynloss.essays.screening.word_hashes import Hashes, WordHashes, hash_words, normal_text
+
+Values = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+# Essays that are hashed at once: their words stay in the processor's caches.
+CHUNK = 256
+# Of fewer essays one cannot tell what nearly all of them do.
+FEWEST_ESSAYS = 30
+# A share is judged as if so many items more, as average essays have them, stood in the essay: a few words prove little.
+AVERAGE_ITEMS = 10
+
+
+@dataclass(frozen=True)
+class Essays:
+    """Training essays as hashes.
+
+    Args:
+        words: Their words, N essays.
+        prompts: Each one's prompt, counted from 0, (N,).
+        prompt_count: Number of prompts, P.
+    """
+
+    words: WordHashes
+    prompts: Places
+    prompt_count: int
+
+    @property
+    def sizes(self) -> Places:
+        """Essays of each prompt, (P,)."""
+        return np.bincount(self.prompts, minlength=self.prompt_count)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Distinct items of N essays.
+
+    Args:
+        items: Hashes, ascending, (U,).
+        place: Of each occurrence its item, (I,).
+        essays: In how many essays of each prompt an item stands, (U, P).
+    """
+
+    items: Hashes
+    place: Places
+    essays: NDArray[np.int64]
+
+
+def hash_essays(texts: Sequence[str]) -> WordHashes:
+    """The words of any number of essays, hashed a chunk at a time."""
+    parts = [
+        hash_words([normal_text(text) for text in texts[start : start + CHUNK]])
+        for start in range(0, max(len(texts), 1), CHUNK)
+    ]
+    return WordHashes(
+        np.concatenate([part.words for part in parts]),
+        np.concatenate([part.essays + CHUNK * number for number, part in enumerate(parts)]),
+        np.concatenate([part.counts for part in parts]),
+    )
+
+
+def count_essays(items: Hashes, of_essay: Places, essays: Essays) -> Counted:
+    """In how many essays of each prompt each item stands.
+
+    Args:
+        items: Hashes of words or runs of words, (I,).
+        of_essay: The essay of each, (I,).
+        essays: The essays.
+    """
+    distinct, place = np.unique(items, return_inverse=True)
+    count = max(len(essays.prompts), 1)
+    once = np.unique(place.astype(np.int64) * count + of_essay)
+    cells = (once // count) * essays.prompt_count + essays.prompts[once % count]
+    counts = np.bincount(cells, minlength=len(distinct) * essays.prompt_count)
+    return Counted(distinct, place, counts.reshape(len(distinct), essays.prompt_count))
+
+
+def weighed_share(chosen: Values, totals: Values | Places, average: float | Values = 0.0) -> Values:
+    """Shares that a few items move little: `AVERAGE_ITEMS` average ones are added to each essay's.
+
+    Args:
+        chosen: Chosen items of each essay, or what they add up to, (N,).
+        totals: Items of each essay, (N,).
+        average: What an item has on average.
+    """
+    return (chosen + AVERAGE_ITEMS * np.asarray(average)) / (totals + AVERAGE_ITEMS)
+
+
+def thresholds_by_prompt(values: Values, essays: Essays, side: Literal["low", "high"], mildest: float | None) -> Values:
+    """Each prompt's threshold, and one for essays on any other prompt, (P + 1,).
+
+    Args:
+        values: Measured on each essay as if it were new, (N,).
+        essays: The essays.
+        side: Whether suspicious essays have low or high values.
+        mildest: No threshold flags values nearer to those of ordinary essays than this.
+
+    Returns:
+        The last threshold, and those of prompts with fewer than `FEWEST_ESSAYS` essays, are of all essays together;
+        NaN, which flags none, if these are fewer too.
+    """
+    if len(values) < FEWEST_ESSAYS:
+        return np.full(essays.prompt_count + 1, np.nan)
+    groups = [essays.prompts == prompt for prompt in range(essays.prompt_count)]
+    pooled = np.ones(len(values), dtype=bool)
+    chosen = [group if group.sum() >= FEWEST_ESSAYS else pooled for group in groups]
+    found = np.array([tail_threshold(values[group], side) for group in [*chosen, pooled]])
+    if mildest is None:
+        return found
+    return np.minimum(found, mildest) if side == "low" else np.maximum(found, mildest)

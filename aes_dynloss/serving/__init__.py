@@ -1,0 +1,1 @@
+"""A scorer as a service over HTTP: one model, one thread that scores, many clients at once."""

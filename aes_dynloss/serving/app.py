@@ -1,0 +1,176 @@
+"""The application: its addresses, and how each answers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from aes_dynloss.serving.batching import ScoringQueue
+from aes_dynloss.serving.bodies import UnreadResponse, read_body
+from aes_dynloss.serving.messages import Fault, Health, ScoreRequest, ScoreResponse
+from aes_dynloss.serving.page import page_and_policy
+from aes_dynloss.serving.private_logs import keep_logs_private
+from aes_dynloss.serving.refusals import RefusalError, body_refusal
+from aes_dynloss.serving.scoring import EssayService
+
+_REF = "#/components/schemas/{model}"
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Fault, "description": "The body is no JSON."},
+    408: {"model": Fault, "description": "The body came too slowly."},
+    413: {"model": Fault, "description": "Too many bytes, essays or characters."},
+    415: {"model": Fault, "description": "The body is not said to be JSON."},
+    422: {"model": Fault, "description": "Something is missing, of the wrong type, or an unknown prompt."},
+    500: {"model": Fault, "description": "The server failed."},
+    503: {"model": Fault, "description": "Too many essays wait; the header Retry-After says how many seconds."},
+}
+# FastAPI sends what it sees, bodies among it, to collectors that the environment names. Older versions know no such
+# key and pass over it.
+_NO_TELEMETRY: dict[str, Any] = {
+    "telemetry": dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
+}
+
+router = APIRouter()
+
+
+@router.post(
+    "/score",
+    summary="Score essays",
+    response_model=ScoreResponse,
+    responses=_FAULTS,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": _REF.format(model="ScoreRequest")}}},
+        }
+    },
+)
+async def score(request: Request) -> Response:
+    """Scores of the essays, in their order."""
+    service: EssayService = request.app.state.service
+    queue: ScoringQueue = request.app.state.queue
+    body = await read_body(request, service.limits)
+    try:
+        asked = ScoreRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise body_refusal(error) from None
+    rows = await queue.rows(service.checked(asked.essays))
+    # Columns are told by name, also those that this version of the documentation does not know.
+    return Response(json.dumps({"scores": rows}, allow_nan=False), media_type="application/json")
+
+
+@router.get("/health", summary="The server, its model and its limits")
+async def health(request: Request) -> Health:
+    """That the server is up, what its model knows, and how much it takes."""
+    service: EssayService = request.app.state.service
+    limits = service.limits
+    return Health(
+        model=service.name,
+        version=_version(),
+        prompts=service.known_prompts(),
+        coverage=service.coverage,
+        waiting=request.app.state.queue.waiting,
+        max_essays=limits.max_essays,
+        max_characters=limits.max_characters,
+        max_body=limits.max_body,
+    )
+
+
+@router.get("/", include_in_schema=False)
+async def page(request: Request) -> Response:
+    """The page for people."""
+    html, policy = request.app.state.page
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+
+def create_app(service: EssayService) -> FastAPI:
+    """The application around a scorer; its lifespan starts and ends the thread that scores.
+
+    Args:
+        service: The scorer, and how it is asked.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        keep_logs_private(asyncio.get_running_loop())
+        limits = service.limits
+        app.state.queue = ScoringQueue(service.rows, batch_size=limits.batch_size, max_queue=limits.max_queue)
+        app.state.queue.start()
+        yield
+        await app.state.queue.stop()
+
+    # The pages of FastAPI's own that show the documentation fetch their scripts from elsewhere.
+    app = FastAPI(
+        title="aes-dynloss", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan, **_NO_TELEMETRY
+    )
+    app.state.service = service
+    app.state.page = page_and_policy()
+    app.include_router(router)
+    app.add_exception_handler(RefusalError, _refused)
+    app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _failed)
+    app.openapi = _documentation(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RefusalError):
+        raise error
+    kind = UnreadResponse if error.unread else JSONResponse
+    return kind({"detail": error.sentence}, error.status, error.headers)
+
+
+async def _no_such_thing(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    words = {
+        404: "There is nothing at this address; POST /score scores essays, GET /health says what the server knows.",
+        405: f"This address takes {(error.headers or {}).get('Allow', 'another method')} only.",
+    }
+    detail = words.get(error.status_code, "The request cannot be answered.")
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return JSONResponse({"detail": "The client has gone."}, 400)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    # The guards log it.
+    return JSONResponse({"detail": "The server failed to answer."}, 500)
+
+
+def _documentation(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """OpenAPI, with the body of /score, which this module reads itself."""
+
+    def documentation() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
+            _, bodies = models_json_schema([(ScoreRequest, "validation")], ref_template=_REF)
+            found["components"]["schemas"] |= bodies["$defs"]
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    return documentation
+
+
+_ABOUT = "Scores essays with one fine-tuned model. No essay is stored or logged."
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("aes-dynloss")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

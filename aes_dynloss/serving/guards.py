@@ -1,0 +1,141 @@
+"""What stands around the application: whom it answers to, headers of every response, and no fault that gets out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aes_dynloss.serving.private_logs import fault_words
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+# Anything else may be a client's own words and is not logged.
+_LOGGED_PATHS = ("/", "/score", "/health", "/openapi.json")
+_LOGGED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@dataclass
+class Traffic:
+    """What the server is doing.
+
+    Args:
+        taken: Requests whose head has arrived.
+        answered: Responses that were sent whole.
+        closing: Whether each response is to be its connection's last.
+    """
+
+    taken: int = 0
+    answered: int = 0
+    closing: bool = False
+
+
+@dataclass
+class _Response:
+    """What has been sent of a response."""
+
+    status: int = 0
+    whole: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+
+class Guarded:
+    """An application behind its guards.
+
+    Args:
+        app: The application.
+        traffic: Is kept up to date.
+        hosts: Names that a request may give to the server in its header Host, without ports; None: any. A page of
+            another site can make a browser ask a loopback address under a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, traffic: Traffic, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._traffic = traffic
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        response = _Response()
+        self._traffic.taken += 1
+
+        async def guarded_send(message: Message) -> None:
+            self._complete(message, response)
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                response.whole = True
+                self._traffic.answered += 1
+
+        try:
+            app = self._app if self._is_for_us(scope) else _wrong_host
+            await app(scope, receive, guarded_send)
+        except asyncio.CancelledError:  # the end of a stop's patience
+            await _after_fault(response, scope, receive, guarded_send, 503, "The server has ended.")
+        except Exception as error:
+            logger.error("A request failed: %s", fault_words(error))
+            await _after_fault(response, scope, receive, guarded_send, 500, "The server failed to answer.")
+        _log_access(scope, response)
+
+    def _is_for_us(self, scope: Scope) -> bool:
+        return self._hosts is None or host_name(Headers(scope=scope).get("host", "")) in self._hosts
+
+    def _complete(self, message: Message, response: _Response) -> None:
+        if message["type"] != "http.response.start":
+            return
+        response.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        if self._traffic.closing:
+            headers["Connection"] = "close"
+
+
+def host_name(header: str) -> str:
+    """The name in a header Host, without its port, in lower case; square brackets stay around an IPv6 address."""
+    name, colon, port = header.strip().rpartition(":")
+    if not colon or "]" in port:
+        name = header.strip()
+    return name.lower()
+
+
+async def _wrong_host(scope: Scope, receive: Receive, send: Send) -> None:
+    words = "The header Host names a server that this one is not; --allowed-host lets it answer to further names."
+    await JSONResponse({"detail": words}, 400)(scope, receive, send)
+
+
+async def _after_fault(
+    response: _Response,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    words: str,
+) -> None:
+    """Answer, if nothing has been answered; a response that has begun is left, and its connection ends."""
+    if not response.status:
+        await JSONResponse({"detail": words}, status, {"Connection": "close"})(scope, receive, send)
+
+
+def _log_access(scope: Scope, response: _Response) -> None:
+    method = scope["method"] if scope["method"] in _LOGGED_METHODS else "(unknown method)"
+    path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
+    status = str(response.status) if response.whole else "(client gone)"
+    logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - response.started))

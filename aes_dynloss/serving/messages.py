@@ -1,0 +1,136 @@
+"""What clients send and get, as OpenAPI documents it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_TEXT = "Dear editor, I think that pupils should keep their phones because they may need them on the way home."
+
+
+class _Asked(BaseModel):
+    # A client's mistake is told without what it sent: that may be an essay.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class EssayToScore(_Asked):
+    """One essay."""
+
+    essay_id: str | None = Field(
+        default=None, description="Comes back with the score; by default the essay's number in the request, from 1."
+    )
+    prompt_id: str | None = Field(
+        default=None, description="The prompt that the essay answers; may be left out if the model knows one only."
+    )
+    text: str = Field(description="The essay's words.")
+
+
+class ScoreRequest(_Asked):
+    """Essays to score."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"essays": [{"essay_id": "17", "prompt_id": "phones", "text": _TEXT}]}]}
+    )
+
+    essays: list[EssayToScore] = Field(min_length=1, description="One essay or several.")
+
+
+class ScoredEssay(BaseModel):
+    """The score of one essay. What the model cannot tell is left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    essay_id: str
+    prompt_id: str
+    raw: float | None = Field(default=None, description="Continuous prediction, neither rescaled nor trimmed.")
+    score: float | None = Field(default=None, description="Score point in the prompt's range; null if it is withheld.")
+    low: float | None = Field(default=None, description="Lower end of the prediction interval; null if unknown.")
+    high: float | None = Field(default=None, description="Upper end of the prediction interval; null if unknown.")
+    certainty: float | None = Field(default=None, description="Chance that a human gives the same score.")
+    probabilities: dict[str, float] | None = Field(default=None, description="Of each score point.")
+    withheld: bool | None = Field(default=None, description="Whether the advisories forbid a score.")
+    advisories: list[str] | None = Field(
+        default=None, description="Kinds of reasons to look at the score, or not to give it."
+    )
+    reasons: list[str] | None = Field(default=None, description="The same in sentences.")
+    dropped_tokens: int | None = Field(default=None, description="Tokens that the model's cap cut off.")
+
+
+class ScoreResponse(BaseModel):
+    """The scores of a request's essays, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "scores": [
+                        {
+                            "essay_id": "17",
+                            "prompt_id": "phones",
+                            "raw": 3.2,
+                            "score": 3.0,
+                            "low": 2.0,
+                            "high": 4.0,
+                            "certainty": 0.6,
+                            "withheld": False,
+                            "advisories": [],
+                            "reasons": [],
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    scores: list[ScoredEssay]
+
+
+class KnownPrompt(BaseModel):
+    """A prompt that the model scores."""
+
+    prompt_id: str
+    low: float = Field(description="Lowest score point.")
+    high: float = Field(description="Highest score point.")
+    step: float = Field(description="Distance of neighbouring score points.")
+    text: str | None = Field(default=None, description="The prompt's own words, where the model holds them.")
+
+
+class Health(BaseModel):
+    """The server, its model and its limits."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ok",
+                    "model": "model",
+                    "version": "0.1.0",
+                    "prompts": [{"prompt_id": "phones", "low": 1, "high": 6, "step": 1, "text": None}],
+                    "coverage": 0.9,
+                    "waiting": 0,
+                    "max_essays": 256,
+                    "max_characters": 100_000,
+                    "max_body": 2_097_152,
+                }
+            ]
+        }
+    )
+
+    status: Literal["ok"] = "ok"
+    model: str = Field(description="Name of the model's folder.")
+    version: str = Field(description="Version of aes-dynloss.")
+    prompts: list[KnownPrompt]
+    coverage: float = Field(description="Part of essays whose human score lies from low to high.")
+    waiting: int = Field(description="Essays that wait to be scored.")
+    max_essays: int = Field(description="Essays of one request, at most.")
+    max_characters: int = Field(description="Characters of one essay, at most.")
+    max_body: int = Field(description="Bytes of one request's body, at most.")
+
+
+class Fault(BaseModel):
+    """Why a request was refused."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"detail": "essays[0].text is missing."}]})
+
+    detail: str = Field(description="One sentence.")

@@ -1,0 +1,154 @@
+"""`aes-dynloss score` killed and gone on with: nothing is scored twice, and no row is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import command
+from small_run import read_rows, write_rows
+from tiny_encoder import write_tiny_encoder
+from tiny_scorer import tiny_scorer
+
+from aes_dynloss.essays import score as module
+
+ESSAYS = 60
+KEYWORDS = module.score_essays.__kwdefaults__
+WORDS = ("otter", "bridge", "river", "head", "teacher", "phone", "lesson", "town", "fish", "letter")
+
+
+def made_up(number: int) -> str:
+    generator = random.Random(number)
+    return " ".join(generator.choice(WORDS) for _ in range(20))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    tiny_scorer(write_tiny_encoder(folder / "encoder")).save_pretrained(folder / "model")
+    rows = [{"essay_id": f"{n}", "prompt_id": "letter", "text": made_up(n)} for n in range(ESSAYS)]
+    rows[40]["text"] = rows[3]["text"].upper()  # a duplicate that only a memory of the first part finds
+    rows[50]["text"] = ""
+    write_rows(folder / "essays.jsonl", rows)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(module.score_essays, "__kwdefaults__", KEYWORDS | {"window": 7})
+
+
+def run(place: Path, output: Path, *words: object):
+    return command("score", place / "model", place / "essays.jsonl", "-o", output, *words)
+
+
+def stop_after(monkeypatch, windows: int) -> None:
+    """Let scoring fail after so many windows."""
+    scored = []
+
+    def digest(essays):
+        if len(scored) == windows:
+            raise KeyboardInterrupt
+        scored.append(1)
+        return true_digest(essays)
+
+    true_digest = module.window_digest
+    monkeypatch.setattr("aes_dynloss.essays.score_run.window_digest", digest)
+
+
+def test_a_stopped_run_goes_on(place, tmp_path, monkeypatch):
+    whole = tmp_path / "whole.csv"
+    assert run(place, whole, "--review", tmp_path / "whole_review.csv").code == 0
+    rows = read_rows(whole)
+    assert [row["essay_id"] for row in rows] == [str(n) for n in range(ESSAYS)]
+    assert (rows[40]["advisories"], rows[50]["advisories"], rows[50]["score"]) == ("duplicate", "empty", "")
+    output, review = tmp_path / "scores.csv", tmp_path / "review.csv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert run(place, output, "--review", review).code != 0
+    assert not output.exists()
+    assert not review.exists()
+    again = run(place, output, "--review", review)
+    assert (again.code, "holds scores of a run that was stopped" in again.error) == (2, True)
+    with monkeypatch.context() as patch:
+        counted = []
+        true_score = module.Scores
+
+        def counting(*values):
+            counted.append(len(values[0]))
+            return true_score(*values)
+
+        patch.setattr("aes_dynloss.essays.model.scorer.Scores", counting)
+        assert run(place, output, "--review", review, "--resume").code == 0
+    assert sum(counted) == ESSAYS - 4 * 7
+    assert output.read_bytes() == whole.read_bytes()
+    assert review.read_bytes() == (tmp_path / "whole_review.csv").read_bytes()
+    assert not (tmp_path / "scores.csv.parts").exists()
+    done = run(place, output, "--resume")
+    assert (done.code, "is complete" in done.err) == (0, True)
+
+
+def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatch):
+    output = tmp_path / "scores.csv"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        run(place, output)
+    assert "other settings (coverage)" in run(place, output, "--resume", "--coverage", "0.8").error
+    assert "other settings (policy)" in run(place, output, "--resume", "--policy", "duplicate=off").error
+    rows = [json.loads(line) for line in (place / "essays.jsonl").read_text().splitlines()]
+    rows[2]["text"] += " more"
+    other = write_rows(tmp_path / "other.jsonl", rows)
+    outcome = command("score", place / "model", other, "-o", output, "--resume")
+    assert (outcome.code, "The essays are not those" in outcome.error) == (2, True)
+    (tmp_path / "scores.csv.parts" / "0000001.json").write_text('{"digest": "x"')
+    outcome = run(place, output, "--resume")
+    assert (outcome.code, "0000001.json is damaged" in outcome.error) == (2, True)
+    assert run(place, output, "--force").code == 0
+    assert len(read_rows(output)) == ESSAYS
+
+
+def test_two_processes_do_not_write_one_file(place, tmp_path):
+    from accelerate import Accelerator
+
+    from aes_dynloss.essays.score_parts import score_parts
+
+    output = tmp_path / "scores.csv"
+    with score_parts(Accelerator(), output, {}):
+        outcome = run(place, output)
+    assert (outcome.code, "Another process is writing" in outcome.error) == (2, True)
+
+
+@pytest.mark.parametrize("kills", [int(os.environ.get("AES_DYNLOSS_KILLS", "3"))])
+def test_killed_at_random_moments(place, tmp_path, kills):
+    """As a process of its own, killed by SIGKILL again and again; AES_DYNLOSS_KILLS says how often."""
+    script = (
+        "import sys; from aes_dynloss.essays import score; "
+        "score.score_essays.__kwdefaults__ = score.score_essays.__kwdefaults__ | {'window': 2}; "
+        "from aes_dynloss.cli.main import main; sys.argv[1:] = sys.argv[1:]; main()"
+    )
+    generator = random.Random(0)
+    words = [sys.executable, "-c", script, "score", str(place / "model"), str(place / "essays.jsonl")]
+    began = time.monotonic()
+    subprocess.run([*words, "-o", str(tmp_path / "whole.csv")], check=True, capture_output=True)
+    usual = time.monotonic() - began
+    output = tmp_path / "scores.csv"
+    for _ in range(kills):
+        process = subprocess.Popen([*words, "-o", str(output), "--resume"], stderr=subprocess.PIPE, text=True)
+        time.sleep(generator.uniform(0.3, 1.0) * usual)
+        process.send_signal(signal.SIGKILL)
+        errors = process.communicate()[1]
+        assert "Traceback" not in errors
+        if output.exists():  # done before the kill: begin again
+            assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+            output.unlink()
+    done = subprocess.run([*words, "-o", str(output), "--resume"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]

@@ -1,0 +1,124 @@
+"""`aes-dynloss serve`: its words and how it ends; tests/serving asks it for scores."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+import urllib.request
+
+import pytest
+from command_line import command
+from served import process
+from tiny_encoder import write_tiny_encoder
+from tiny_scorer import tiny_scorer
+
+for _name in ("fastapi", "uvicorn"):
+    pytest.importorskip(_name, reason="the extra `serve` is not installed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    tiny_scorer(write_tiny_encoder(folder / "encoder")).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def test_it_prints_where_it_is_once_it_answers(model, tmp_path):
+    with process(model, tmp_path) as served:
+        assert (served.host, served.port > 0) == ("127.0.0.1", True)
+        with urllib.request.urlopen(f"{served.url}/health", timeout=30) as answer:
+            assert json.load(answer)["model"] == f"{model.parent.name}/model"
+        assert "Serving " in served.err
+        again = command("serve", model, "--port", served.port)
+        assert (again.code, again.out) == (2, "")
+        assert again.error == (
+            f"Port {served.port} of 127.0.0.1 is in use. Stop what listens there, or choose another --port; 0 is any."
+        )
+    assert served.err.splitlines()[-1] == "Stopped: 1 of 1 requests were answered."
+    assert (tmp_path / "out").read_text() == f"{served.url}\n"
+
+
+def test_a_port_that_is_taken_while_the_model_is_read(model):
+    from aes_dynloss.errors import ConfigError
+    from aes_dynloss.serving.limits import Limits
+    from aes_dynloss.serving.server import bound_socket, run_server
+
+    with bound_socket("127.0.0.1", 0) as ours, socket.socket() as theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        theirs.bind(ours.getsockname())
+        theirs.listen()
+        with pytest.raises(ConfigError, match="is in use"):
+            run_server(None, ours, limits=Limits(), hosts=None, ready=lambda: None)
+
+
+def test_names_by_which_it_is_asked():
+    from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback
+
+    with bound_socket("127.0.0.1", 0) as bound:
+        assert is_loopback(bound)
+        assert hosts_of(bound, "127.0.0.1", ()) == {"127.0.0.1", "localhost", "[::1]"}
+        assert hosts_of(bound, "127.0.0.1", ("scores.example",)) == {
+            "127.0.0.1",
+            "localhost",
+            "[::1]",
+            "scores.example",
+        }
+    with bound_socket("0.0.0.0", 0) as bound:
+        assert not is_loopback(bound)
+        assert hosts_of(bound, "0.0.0.0", ()) is None
+        assert "scores.example" in hosts_of(bound, "0.0.0.0", ("scores.example",))
+
+
+def test_an_address_of_the_new_kind():
+    from aes_dynloss.errors import ConfigError
+    from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, url_of
+
+    try:
+        bound = bound_socket("::1", 0)
+    except ConfigError:
+        pytest.skip("this machine has no IPv6")
+    with bound:
+        assert url_of(bound).startswith("http://[::1]:")
+        assert is_loopback(bound)
+        assert "[::1]" in hosts_of(bound, "::1", ())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid: there is no host of this name."),
+        (["--host", "192.0.2.1"], "Cannot listen on port 8000 of 192.0.2.1: "),
+        (["--port", "70000"], "70000 is not in the range"),
+        (["--coverage", "1"], "1.0 is not in the range"),
+        (["--batch-size", "0"], "batch_size: input should be greater than or equal to 1, found 0"),
+        (["--max-queue", "10"], "max_queue is 10, below max_essays, 256"),
+    ],
+)
+def test_mistakes(model, words, message):
+    outcome = command("serve", model, *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.error
+
+
+def test_a_model_that_is_none(tmp_path):
+    outcome = command("serve", tmp_path / "none", "--port", 0)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "There is no model folder" in outcome.error
+
+
+def test_several_processes(model, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    assert "aes-dynloss serve is one process" in command("serve", model, "--port", 0).error
+
+
+def test_without_what_it_needs(model, monkeypatch):
+    plain = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "uvicorn" else plain(name, *more)
+    )
+    outcome = command("serve", model)
+    assert outcome.code == 2
+    assert outcome.error == (
+        "aes-dynloss serve needs FastAPI and uvicorn. Install them: pip install 'aes-dynloss[serve]'."
+    )

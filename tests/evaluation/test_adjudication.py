@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from command_line import command
+from small_run import read_rows
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.evaluation.adjudication import adjudicated, adjudication_entry, read_decisions
+from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
+from aes_dynloss.evaluation.predictions import read_predictions
+from aes_dynloss.evaluation.report import build_report
+
+HEADER = ["essay_id", "prompt_id", "reference", "raw", "score", "withheld"]
+ROWS = [
+    ["a", "1", 4, 3.6, 4, "false"],
+    ["b", "1", 2, 3.4, 3, "false"],
+    ["c", "1", 5, "", "", "true"],
+    ["d", "1", 1, 1.2, 1, ""],
+    ["e", "1", 3, "", "", "True"],
+    ["f", "1", 2, 2.2, 2, "false"],
+    ["f", "2", 2, 1.8, 2, "false"],
+    ["g", "2", 1, 2.9, 3, "false"],
+    ["h", "2", 3, 2.9, 3, "false"],
+]
+RANGES = ["--range", "1=1:6", "--range", "2=1:3"]
+SHEET = ["essay_id", "prompt_id", "because", "human_score"]
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    return write(tmp_path / "p.csv", HEADER, ROWS)
+
+
+def sheet(tmp_path, rows):
+    return write(tmp_path / "review.csv", SHEET, rows)
+
+
+def test_withheld_essays_are_set_aside_and_told(predictions):
+    read = read_predictions(predictions)
+    assert read.table["essay_id"].tolist() == ["a", "b", "d", "f", "f", "g", "h"]
+    assert read.withheld["essay_id"].tolist() == ["c", "e"]
+    assert any(note.startswith("2 of 9 essays in p.csv have no score") for note in read.notes)
+    assert build_report(read, resamples=0)["prompts"]["1"]["n"] == 4
+
+
+def test_a_blank_that_was_not_withheld_is_refused(tmp_path):
+    rows = [list(row) for row in ROWS]
+    rows[2][5] = "false"
+    with pytest.raises(DataError, match=r"Row 3 of p\.csv \(essay 'c'\): raw is blank"):
+        read_predictions(write(tmp_path / "p.csv", HEADER, rows))
+    rows[2][5] = "maybe"
+    with pytest.raises(DataError, match=r"Row 3 of p\.csv: withheld is 'maybe'; expected true or false"):
+        read_predictions(write(tmp_path / "p.csv", HEADER, rows))
+    rows = [[*row[:3], "", "", "true"] for row in ROWS]
+    with pytest.raises(DataError, match="the machine withheld them all"):
+        read_predictions(write(tmp_path / "p.csv", HEADER, rows))
+
+
+def test_decisions_take_the_place_of_scores(tmp_path, predictions):
+    machine = read_predictions(predictions)
+    made = read_decisions(sheet(tmp_path, [["b", "1", "uncertain", 2], ["c", "1", "off_topic", 5], ["e", "1", "", ""]]))
+    final = adjudicated(machine, made)
+    known = dict(
+        zip(zip(final.table["prompt_id"], final.table["essay_id"], strict=True), final.table["score"], strict=True)
+    )
+    assert (known["1", "b"], known["1", "c"], known["1", "a"], known["2", "f"]) == (2, 5, 4, 2)
+    assert final.withheld["essay_id"].tolist() == ["e"]
+    report = build_report(machine, resamples=0)
+    entry = adjudication_entry(report, machine, made)
+    assert (entry["decided"], entry["undecided"], entry["without_score"]) == (2, 1, 1)
+    one = entry["prompts"]["1"]
+    assert (one["decided"], one["machine"]["n"], one["final"]["n"]) == (2, 4, 5)
+    wanted = quadratic_weighted_kappa(np.array([4, 2, 5, 1, 2.0]), np.array([4, 2, 5, 1, 2.0]))
+    assert one["final"]["qwk"] == pytest.approx(wanted)
+    assert one["machine"]["qwk"] == pytest.approx(report["prompts"]["1"]["qwk"])
+    assert entry["prompts"]["2"]["machine"] == entry["prompts"]["2"]["final"]
+    assert entry["mean"]["final"]["qwk"] > entry["mean"]["machine"]["qwk"]
+
+
+def test_a_prompt_of_which_everything_was_withheld(tmp_path):
+    rows = [*ROWS, ["z", "3", 2, "", "", "true"], ["y", "3", 1, "", "", "true"]]
+    path = write(tmp_path / "p.csv", HEADER, rows)
+    machine = read_predictions(path)
+    report = build_report(machine, resamples=0)
+    assert list(report["prompts"]) == ["1", "2"]
+    made = read_decisions(sheet(tmp_path, [["z", "3", "", 2], ["y", "3", "", 1]]))
+    entry = adjudication_entry(report, machine, made)
+    assert entry["prompts"]["3"] == {
+        "decided": 2,
+        "machine": None,
+        "final": pytest.approx(entry["prompts"]["3"]["final"]),
+    }
+    assert entry["prompts"]["3"]["final"]["n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["x", "1", "", 2]], r"Row 1 of review\.csv \(essay 'x'\): prompt '1' has no such essay"),
+        (
+            [["a", "1", "", 4], ["b", "1", "", 2.5]],
+            r"Row 2 of review\.csv \(essay 'b'\): human_score 2\.5 is no score point",
+        ),
+        ([["a", "1", "", "four"]], r"human_score 'four' is not a finite number"),
+        ([["a", "1", "", ""]], r"holds no decision: its column human_score is blank"),
+        ([["a", "1", "", 4], ["a", "1", "", 5]], "more than one row for essay"),
+    ],
+)
+def test_sheets_that_cannot_be_used(tmp_path, predictions, rows, message):
+    machine = read_predictions(predictions)
+    with pytest.raises(DataError, match=message):
+        adjudicated(machine, read_decisions(sheet(tmp_path, rows)))
+
+
+def test_the_command_reports_both(tmp_path, predictions):
+    made = sheet(tmp_path, [["b", "1", "uncertain", 2], ["c", "1", "off_topic", 5], ["e", "1", "", 3]])
+    words = ["evaluate", predictions, *RANGES, "--adjudicated", made]
+    outcome = command(*words, "--output-dir", tmp_path / "out")
+    assert outcome.code == 0
+    assert "Human review:" in outcome.out
+    assert "Humans decided on 3 essays, 0 of the review sheet are undecided." in outcome.out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["adjudicated"]["prompts"]["1"]["final"]["n"] == 6
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Human review" in page
+    assert "The machine alone, and after human review" in page
+    rows = read_rows(tmp_path / "out" / "report.csv")
+    found = {
+        (row["prompt"], row["item"], row["measure"]): row["value"] for row in rows if row["table"] == "adjudicated"
+    }
+    assert float(found["1", "final", "n"]) == 6
+    assert float(found["", "final", "qwk"]) == pytest.approx(report["adjudicated"]["mean"]["final"]["qwk"])
+    bare = write(tmp_path / "bare.csv", ["essay_id", "human_score"], [["a", 4]])
+    outcome = command("evaluate", predictions, *RANGES, "--adjudicated", bare)
+    assert (outcome.code, "has no column 'prompt_id'" in outcome.error) == (2, True)

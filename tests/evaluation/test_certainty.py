@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aes_dynloss.errors import CheckpointError, ConfigError
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles, fit_certainty, same_score_chance
+from aes_dynloss.evaluation.conformal import PromptErrors
+from aes_dynloss.evaluation.score_range import ScoreRange
+
+FOUR = ScoreRange(1, 4)
+
+
+class TestChance:
+    def test_by_hand(self):
+        """Of errors .1, .3, .6 and 1, taken up and down, which lead from 2.2 to a human score that rounds to 2?"""
+        known = PromptErrors((0.1, 0.3, 0.6, 1.0), 4)
+        # 1.5 <= 2.2 + e < 2.5: e from -.7 to .3, which holds -.6, -.3, -.1, .1 of the eight.
+        assert same_score_chance(known, [2.2], [2.0], FOUR) == pytest.approx([4 / 8])
+
+    def test_the_ends_are_open(self):
+        known = PromptErrors((0.1, 0.3, 0.6, 1.0), 4)
+        # 4 takes all above 3.5: e >= -.7 from 4.2, all but -1.
+        assert same_score_chance(known, [4.2], [4.0], FOUR) == pytest.approx([7 / 8])
+        assert same_score_chance(known, [0.8], [1.0], FOUR) == pytest.approx([7 / 8])
+
+    @given(
+        errors=st.lists(st.integers(1, 400).map(lambda one: one / 97), min_size=1, max_size=30),
+        raw=st.integers(-300, 900).map(lambda one: one / 101),
+    )
+    def test_the_chances_of_all_points_sum_to_one_and_the_nearest_is_likeliest(self, errors, raw):
+        known = PromptErrors(tuple(sorted(errors)), len(errors))
+        chances = [float(same_score_chance(known, [raw], [point], FOUR)[0]) for point in FOUR.points]
+        assert sum(chances) == pytest.approx(1)
+        assert min(chances) >= 0
+
+    def test_it_is_calibrated_on_the_essays_it_comes_from(self):
+        generator = np.random.default_rng(0)
+        raw = generator.uniform(1, 4, 4000)
+        human = FOUR.to_point(raw + generator.normal(0, 0.5, 4000))
+        known = PromptErrors(tuple(np.sort(np.abs(raw - human)).tolist()), 4000)
+        score = FOUR.to_point(raw)
+        chance = same_score_chance(known, raw, score, FOUR)
+        assert chance.mean() == pytest.approx((human == score).mean(), abs=0.06)
+        sure = chance > np.median(chance)
+        assert (human == score)[sure].mean() > (human == score)[~sure].mean() + 0.05
+
+
+class TestQuantiles:
+    def test_the_least_certain_share_lies_below(self):
+        values = np.random.default_rng(1).uniform(0.2, 0.9, 1000)
+        found = fit_certainty(["1"] * 1000, values)
+        for share in (0.05, 0.2, 0.5):
+            assert (values < found.unsure_below("1", share)).mean() == pytest.approx(share, abs=0.01)
+        assert found.unsure_below("2", 0.1) is None
+        with pytest.raises(ConfigError, match="share of uncertain essays"):
+            found.unsure_below("1", 1.5)
+
+    def test_it_comes_back_from_json(self):
+        found = fit_certainty(["1", "1", "2"], [0.2, 0.4, np.nan])
+        assert list(found.prompts) == ["1"]
+        assert CertaintyQuantiles.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+    @pytest.mark.parametrize("damaged", [{"1": [0.5]}, {"1": [2.0] * 201}, {"1": list(range(201))[::-1]}, {"1": 5}, []])
+    def test_damage_is_refused(self, damaged):
+        with pytest.raises(CheckpointError, match="Stored certainties are damaged"):
+            CertaintyQuantiles.from_dict(damaged)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pandas as pd
+import pytest
+from read_page import read_page
+from sample_report import bare_report, renamed
+from sample_robustness import sample_robustness
+
+from aes_dynloss.evaluation.report_text import report_table
+from aes_dynloss.evaluation.robustness_words import headline_words, percent
+from aes_dynloss.reporting.flat import COLUMNS, report_rows
+from aes_dynloss.reporting.page import report_page
+from aes_dynloss.reporting.robustness_section import rises_picture, robustness_page
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return sample_robustness()
+
+
+@pytest.fixture(scope="module")
+def document(measured):
+    return read_page(robustness_page(measured, title="Robustness of a model"))
+
+
+def table_texts(document, name):
+    (table,) = [one for one in document.all("table") if one.attributes["id"] == name]
+    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
+
+
+def test_the_page_stands_alone(measured):
+    html = robustness_page(renamed(measured, {"a": EVIL}), title=EVIL, about={EVIL: EVIL})
+    assert EVIL not in html
+    assert html.count("<script") == 1
+    assert "http" not in html.replace("http-equiv", "")
+    document = read_page(html)
+    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    assert [one.text for one in document.all("h2")] == ["Summary", "Changes", "Notes", "Settings", "Measures"]
+    assert not re.search(r"\b(nan|None|inf)\b", document.all("main")[0].text)
+
+
+def test_every_kind_has_a_row_with_its_shares(measured, document):
+    rows = table_texts(document, "robustness-table")
+    for kind in measured["kinds"].values():
+        total = kind["total"]
+        row = rows[kind["title"]]
+        assert row[1] == str(total["n"])
+        for cell, share in zip(row[2:7], ("rises", "falls", "stays", "to_lowest", "raw_rises"), strict=True):
+            found = total[share]
+            ends = f"{percent(found['low'])} to {percent(found['high'])}" if "rises" in share else ""
+            assert cell == f"{percent(found['share'])}{ends}"
+        assert row[8] == str(total["unchanged"])
+    together = rows["Together, where a score must not rise"]
+    assert together[2].startswith(percent(measured["expected"]["must_not_rise"]["rises"]["share"]))
+    by_prompt = table_texts(document, "robustness-prompts")
+    title = measured["kinds"]["copy_prompt"]["title"]
+    assert by_prompt[title][1].startswith("\u2013")
+    repeated = measured["kinds"]["repeat_essay"]
+    cells = by_prompt[repeated["title"]]
+    shares = [percent(repeated["prompts"][prompt]["rises"]["share"]) for prompt in "ab"]
+    assert [cell.split(" %")[0] + " %" for cell in cells] == shares == ["100.0 %", "25.0 %"]
+
+
+def test_the_summary_says_how_often_and_after_what(measured, document):
+    words = document.all("main")[0].text.replace("\u00a0", " ")
+    assert headline_words(measured) in words
+    assert "8 essays to 2 prompts were scored as they are and after changes of 21 kinds" in words
+    assert "It does so most often after: " in words
+
+
+def test_the_picture_has_what_must_not_rise(measured):
+    picture = rises_picture(measured)
+    assert "the essay twice 62.5 %" in picture.description
+    assert "synonyms" not in picture.description
+    only = sample_robustness(kinds=["capitals"])
+    assert rises_picture(only) is None
+    page = read_page(robustness_page(only, title="A"))
+    assert not page.all("figure")
+    assert "Together, where it should stay" in page.all("main")[0].text
+
+
+def test_one_prompt_has_no_table_of_prompts():
+    document = read_page(robustness_page(sample_robustness(("a",)), title="A"))
+    assert "robustness-prompts" not in {table.attributes["id"] for table in document.all("table")}
+    assert "8 essays" not in document.all("header")[0].text
+    assert "4 essays · 1 prompt · " in document.all("header")[0].text
+
+
+@pytest.fixture(scope="module")
+def report(measured):
+    return bare_report() | {"robustness": measured}
+
+
+def test_a_report_has_a_section_of_it(report, measured):
+    document = read_page(report_page(report, title="A"))
+    titles = [one.text for one in document.all("h2")]
+    assert titles.index("Robustness") == titles.index("Pictures") - 1
+    assert table_texts(document, "robustness-table")
+    assert headline_words(measured) in document.all("main")[0].text.replace("\u00a0", " ")
+    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    assert "Robustness" not in {one.text for one in read_page(report_page(bare_report(), title="A")).all("h2")}
+
+
+def test_the_terminal_tells_the_headline(report, measured):
+    assert headline_words(measured) in report_table(report).split("\n")
+    assert report_table(report).replace(f"{headline_words(measured)}\n", "") == report_table(bare_report())
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        return [number for one in value.values() for number in numbers(one)]
+    return [] if value is None or isinstance(value, str | list) else [float(value)]
+
+
+def test_the_rows_hold_every_number_of_it(report, measured):
+    rows = report_rows(report)
+    own = [row for row in rows if row["table"] == "robustness"]
+    assert all(tuple(row) == COLUMNS for row in rows)
+    flat = Counter(float(row[key]) for row in own for key in ("value", "low", "high") if row[key] is not None)
+    assert not Counter(numbers(measured)) - flat
+    table = pd.DataFrame(own)
+    assert not table.duplicated(["prompt", "column", "group", "table", "item", "measure"]).any()
+    assert len(rows) - len(own) == len(report_rows(bare_report()))

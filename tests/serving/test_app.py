@@ -1,0 +1,443 @@
+"""The application without a socket: what it answers, what it refuses, and what it never says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import random
+
+import pytest
+from damage import damaged_bytes, damaged_values
+from served import JSON, Answer, call, essays
+
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.score import score_essays
+from aes_dynloss.essays.screening.kinds import advisory
+from aes_dynloss.essays.screening.policy import Policy
+from aes_dynloss.serving.app import create_app
+from aes_dynloss.serving.guards import LOOPBACK, Guarded, Traffic
+from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.messages import Health, ScoreRequest, ScoreResponse
+from aes_dynloss.serving.scoring import EssayService, column_rows
+
+DAMAGED = 10_000 if os.environ.get("AES_DYNLOSS_LONG") == "1" else 400
+SECRET = "zebrafinch"
+WORDS = "The council should mend the bridge because all of us walk to school by the river"
+
+
+class Served:
+    """An application that is asked one thing after the other, or several at once."""
+
+    def __init__(self, scorer, name="model", **limits) -> None:
+        self.service = EssayService(scorer, name, 0.9, Limits(**limits))
+
+    def together(self, *calls) -> list[Answer]:
+        async def main():
+            app = create_app(self.service)
+            async with app.router.lifespan_context(app):
+                guarded = Guarded(app, Traffic(), LOOPBACK)
+                return await asyncio.gather(*(call(guarded, *words) for words in calls))
+
+        return asyncio.run(main())
+
+    def ask(self, *words) -> Answer:
+        return self.together(words)[0]
+
+    def post(self, body, headers=JSON) -> Answer:
+        return self.ask("POST", "/score", body, headers)
+
+
+@pytest.fixture(scope="module")
+def served(scorer):
+    return Served(scorer)
+
+
+class Failing:
+    """A scorer that fails on essays with a certain word, and quotes them."""
+
+    def __init__(self, scorer) -> None:
+        self._scorer = scorer
+
+    def __getattr__(self, name):
+        return getattr(self._scorer, name)
+
+    def score(self, texts, prompt_ids, **more):
+        for text in texts:
+            if SECRET in text:
+                raise ValueError(text)
+        return self._scorer.score(texts, prompt_ids, **more)
+
+
+def test_scores_are_those_of_scoring_offline(served, scorer):
+    sent = [UnscoredEssay(f"é {n}", ("letter", "notice")[n % 2], f"{WORDS} {'car ' * n}") for n in range(9)]
+    body = {"essays": [essay._asdict() for essay in sent]}
+    (window,) = score_essays(scorer, sent, policy=Policy(duplicate="off"))
+    answer = served.post(body)
+    assert answer.status == 200
+    assert answer.json["scores"] == column_rows(window.columns)
+    assert len({row["raw"] for row in answer.json["scores"]}) == 9
+    typed = ScoreResponse.model_validate(answer.json)
+    assert not any(row.model_extra for row in typed.scores)
+    assert [row.essay_id for row in typed.scores] == [essay.essay_id for essay in sent]
+
+
+def test_requests_at_the_same_time_get_their_own_scores(served):
+    bodies = [essays(f"{WORDS} {'otter ' * n}", prompt="notice", essay_id=str(n)) for n in range(40)]
+    alone = [served.post(body).json["scores"][0] for body in bodies]
+    together = served.together(*(("POST", "/score", body) for body in bodies))
+    for one, answer in zip(alone, together, strict=True):
+        (row,) = answer.json["scores"]
+        assert row["essay_id"] == one["essay_id"]
+        assert row["raw"] == pytest.approx(one["raw"], abs=1e-5)
+
+
+def test_an_essay_without_id_gets_its_number(served):
+    rows = served.post(essays(WORDS, WORDS + " otter", essay_id=None)).json["scores"]
+    assert [row["essay_id"] for row in rows] == ["1", "2"]
+
+
+def test_another_clients_essay_is_no_duplicate(served, scorer):
+    answers = served.together(*[("POST", "/score", essays(WORDS, WORDS))] * 5)
+    rows = [row for answer in answers for row in answer.json["scores"]]
+    assert len(rows) == 10
+    assert all("duplicate" not in row["advisories"] for row in rows)
+    asked_for = EssayService(scorer, "model", 0.9, Limits(), Policy(duplicate="withhold"))
+    found = asked_for.rows([UnscoredEssay("1", "letter", WORDS)] * 2)
+    assert all("duplicate" not in row["advisories"] for row in found)
+
+
+class Screened:
+    """A scorer whose screen finds each essay with two words of its own fault."""
+
+    def __init__(self, scorer) -> None:
+        self._scorer = scorer
+        self.screen = self
+
+    def __getattr__(self, name):
+        return getattr(self._scorer, name)
+
+    def examine(self, texts, prompt_ids):
+        kinds = {"odd": "gibberish", "short": "too_short"}
+        return [tuple(advisory(kinds[word], 0.5, 9) for word in text.split() if word in kinds) for text in texts]
+
+
+def test_advisories_and_a_withheld_score(scorer):
+    screened = Served(Screened(scorer))
+    answer = screened.post(essays("odd short words", "short words", "words"))
+    odd, short, plain = answer.json["scores"]
+    ScoreResponse.model_validate(answer.json)
+    assert (odd["withheld"], odd["score"], odd["raw"]) == (True, None, None)
+    assert odd["advisories"] == ["gibberish", "too_short"]
+    assert [reason.split()[0] for reason in odd["reasons"]] == ["50%", "It"]
+    assert (short["withheld"], short["advisories"]) == (False, ["too_short"])
+    assert short["score"] in range(1, 7)
+    assert (plain["withheld"], plain["advisories"], plain["reasons"]) == (False, [], [])
+
+
+def test_columns_come_by_their_names_whatever_they_are():
+    columns = {"essay_id": ["1"], "new": [{"a": float("nan")}], "raw": [float("inf")], "withheld": [True]}
+    assert column_rows(columns) == [{"essay_id": "1", "new": {"a": None}, "raw": None, "withheld": True}]
+
+
+def test_no_forward_call_is_larger_than_a_batch(scorer, monkeypatch):
+    sizes = []
+    plain = type(scorer).score
+    monkeypatch.setattr(type(scorer), "score", lambda *a, **k: sizes.append(len(a[1])) or plain(*a, **k))
+    small = Served(scorer, batch_size=3)
+    small.together(*[("POST", "/score", essays(*[WORDS] * size)) for size in (7, 2, 1, 1)])
+    assert sum(sizes) == 11
+    assert max(sizes) == 3
+
+
+def test_health(served):
+    answer = served.ask("GET", "/health")
+    health = Health.model_validate(answer.json)
+    assert answer.status == 200
+    assert [(one.prompt_id, one.low, one.high, one.step) for one in health.prompts] == [
+        ("letter", 1, 6, 1),
+        ("notice", 0, 2, 0.5),
+    ]
+    assert (health.status, health.model, health.waiting, health.max_essays) == ("ok", "model", 0, 256)
+
+
+class TestDocumentation:
+    def test_its_examples_are_taken_and_given(self, served):
+        documented = served.ask("GET", "/openapi.json").json
+        schemas = documented["components"]["schemas"]
+        ScoreRequest.model_validate(schemas["ScoreRequest"]["examples"][0])
+        ScoreResponse.model_validate(schemas["ScoreResponse"]["examples"][0])
+        Health.model_validate(schemas["Health"]["examples"][0])
+        (content,) = documented["paths"]["/score"]["post"]["requestBody"]["content"].values()
+        assert content["schema"]["$ref"] == "#/components/schemas/ScoreRequest"
+        assert set(documented["paths"]) == {"/score", "/health"}
+
+    def test_every_reference_leads_somewhere(self, served):
+        text = served.ask("GET", "/openapi.json").body.decode()
+        references = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+        assert references == set(json.loads(text)["components"]["schemas"])
+
+    def test_every_property_is_described(self, served):
+        schemas = served.ask("GET", "/openapi.json").json["components"]["schemas"]
+        plain = {"status", "prompts", "scores", "prompt_id", "essay_id"}
+        for schema in schemas.values():
+            assert schema["description"]
+            assert all("description" in value or name in plain for name, value in schema["properties"].items())
+
+    def test_no_page_that_fetches_from_elsewhere(self, served):
+        assert {served.ask("GET", path).status for path in ("/docs", "/redoc")} == {404}
+
+
+REFUSED = [
+    (b"", 400, "The body is not valid JSON: EOF while parsing a value at line 1 column 0."),
+    (b'{"essays": [', 400, "The body is not valid JSON: EOF while parsing a list at line 1 column 12."),
+    (b"\xff\xfe{", 400, "The body is not valid JSON: expected value at line 1 column 1."),
+    (b'{"essays": [{"text": "\\ud800", "prompt_id": "letter"}]}', 400, "The body is not valid JSON: "),
+    (b'{"essays": [{"text": "\xed\xa0\x80", "prompt_id": "letter"}]}', 400, "The body is not valid JSON: "),
+    (b'{"essays": [{"text": "\xc3", "prompt_id": "letter"}]}', 400, "The body is not valid JSON: "),
+    (b'{"a":' * 5000, 400, "The body is not valid JSON: recursion limit exceeded"),
+    ([1], 422, "The body must be an object in curly brackets."),
+    ({}, 422, "essays is missing."),
+    ({"essays": {}}, 422, "essays must be a list in square brackets."),
+    ({"essays": []}, 422, "essays must hold one essay or more."),
+    ({"essays": ["a"]}, 422, "essays[0] must be an object in curly brackets."),
+    ({"essays": [{"prompt_id": "letter"}]}, 422, "essays[0].text is missing."),
+    ({"essays": [{"text": None}]}, 422, "essays[0].text must be text in quotes."),
+    ({"essays": [{"text": 3}, {"text": 4}]}, 422, "essays[0].text must be text in quotes (and 1 more faults)."),
+    (essays("a", essay_id=7), 422, "essays[0].essay_id must be text in quotes."),
+    (essays("a", x=1), 422, "essays[0].x is no key that is known here."),
+    (essays(" \n"), 422, "essays[0].text is empty; an essay needs words."),
+    (essays("a", prompt=None), 422, "essays[0].prompt_id is missing; the model knows letter, notice."),
+    (
+        essays("a", prompt="poem"),
+        422,
+        "essays[0].prompt_id 'poem' is not known to the model, which knows letter, notice.",
+    ),
+]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("body", "status", "words"), REFUSED)
+    def test_words(self, served, body, status, words):
+        answer = served.post(body)
+        assert answer.status == status
+        assert answer.detail.startswith(words)
+        assert answer.detail.count(". ") == 0
+        assert len(answer.detail) < 200
+
+    def test_names_of_any_length(self, served):
+        assert len(served.post(essays("a", prompt="p" * 100_000)).detail) < 200
+        assert len(served.post(essays("a", **{"k" * 100_000: 1})).detail) < 200
+
+    @pytest.mark.parametrize("kind", [None, "text/plain", "multipart/form-data", "application/xml; a=application/json"])
+    def test_a_body_that_is_not_said_to_be_json(self, served, kind):
+        answer = served.post(json.dumps(essays("a")).encode(), {} if kind is None else {"content-type": kind})
+        assert answer.status == 415
+        assert "Content-Type: application/json" in answer.detail
+        assert answer.headers["connection"] == "close"
+
+    def test_json_with_a_charset(self, served):
+        assert (
+            served.post(json.dumps(essays("a")).encode(), {"content-type": "Application/JSON; charset=utf-8"}).status
+            == 200
+        )
+
+    def test_addresses_and_methods(self, served):
+        assert served.ask("GET", "/nothing").status == 404
+        assert "POST /score" in served.ask("GET", "/nothing").detail
+        answer = served.ask("GET", "/score")
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+        assert answer.detail == "This address takes POST only."
+        assert served.ask("OPTIONS", "/score").status == 405
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            *[(host, 200) for host in ("127.0.0.1:8000", "localhost", "LOCALHOST:9", "[::1]:8000", "[::1]")],
+            *[
+                (host, 400)
+                for host in ("evil.example", "localhost.evil.example:8000", "", "[::1]x", "127.0.0.1.", "::1")
+            ],
+        ],
+    )
+    def test_a_host_by_another_name(self, served, host, status):
+        answer = served.ask("GET", "/health", b"", {"host": host})
+        assert answer.status == status
+        if status == 400:
+            assert "--allowed-host" in answer.detail
+
+
+class TestLimits:
+    def test_essays_and_characters(self, scorer):
+        small = Served(scorer, max_essays=2, max_characters=10)
+        assert small.post(essays("a", "b")).status == 200
+        assert small.post(essays("a" * 10)).status == 200
+        many, long = small.post(essays("a", "b", "c")), small.post(essays("a" * 11))
+        assert (many.status, many.detail) == (413, "The request holds 3 essays; 2 at most are taken.")
+        assert (long.status, long.detail) == (413, "essays[0].text has 11 characters; 10 at most are taken.")
+
+    def test_a_body_whose_length_is_told_is_not_read(self, scorer):
+        small = Served(scorer, max_body=100)
+        exact = json.dumps(essays("a")).encode().ljust(100)
+        assert small.post(exact).status == 200
+        answer = small.ask("POST", "/score", [b"{", b""], {**JSON, "content-length": "101"})
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        assert answer.detail == "The body is larger than 100 bytes, the most that is taken."
+        assert small.ask("POST", "/score", [b"{", b""], {**JSON, "content-length": "9" * 500}).status == 413
+
+    def test_a_body_whose_length_is_not_told_is_cut(self, scorer):
+        small = Served(scorer, max_body=100)
+        whole = json.dumps(essays("a")).encode().ljust(100)
+        assert small.ask("POST", "/score", [whole[:50], whole[50:]], JSON).status == 200
+        assert small.ask("POST", "/score", [whole[:50], whole[50:], b" "], JSON).status == 413
+
+    def test_a_slow_body(self, scorer):
+        slow = Served(scorer, client_seconds=0.2)
+        answer = slow.ask("POST", "/score", [b"{", b"}"], JSON, [0, 60, 60])
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert answer.detail == "The body did not arrive within 0.2 seconds."
+
+    def test_that_fit_together(self):
+        with pytest.raises(ValueError, match="max_queue is 10, below max_essays, 20"):
+            Limits(max_queue=10, max_essays=20)
+
+    def test_a_full_queue(self, scorer):
+        small = Served(scorer, max_essays=8, max_queue=8)
+        answers = small.together(*[("POST", "/score", essays(*[WORDS] * 8))] * 5)
+        refused = [answer for answer in answers if answer.status == 503]
+        assert {answer.status for answer in answers} == {200, 503}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert "try again in" in refused[0].detail
+
+
+class TestFaults:
+    def test_meet_the_culprit_alone_and_are_told_without_its_words(self, scorer, caplog):
+        failing = Served(Failing(scorer))
+        bodies = [essays(WORDS), essays(SECRET), essays(WORDS + " otter"), essays(WORDS, f"a {SECRET} b")]
+        with caplog.at_level(logging.DEBUG):
+            answers = failing.together(*(("POST", "/score", body) for body in bodies))
+        assert [answer.status for answer in answers] == [200, 500, 200, 500]
+        assert answers[1].detail == "The server failed to score these essays."
+        assert SECRET not in caplog.text
+        assert "ValueError in" in caplog.text
+
+    def test_of_the_application_itself(self, served, monkeypatch, caplog):
+        def broken(self):
+            raise RuntimeError(SECRET)
+
+        monkeypatch.setattr(EssayService, "known_prompts", broken)
+        with caplog.at_level(logging.DEBUG):
+            answer = served.ask("GET", "/health")
+        assert (answer.status, answer.detail) == (500, "The server failed to answer.")
+        assert "RuntimeError in" in caplog.text
+        assert SECRET not in caplog.text
+        assert "Traceback" not in caplog.text
+
+
+def test_logs_hold_no_word_of_a_client(served, caplog):
+    with caplog.at_level(logging.DEBUG):
+        served.post(essays(f"{WORDS} {SECRET}", essay_id=SECRET))
+        served.post(essays("a", prompt=SECRET))
+        served.post(essays("a", **{SECRET: SECRET}))
+        served.post(f'{{"{SECRET}'.encode())
+        served.ask("GET", f"/{SECRET}")
+        served.ask(SECRET.upper(), "/score")
+        served.ask("GET", "/health", b"", {"host": SECRET, "user-agent": SECRET})
+    assert SECRET not in caplog.text.lower()
+    assert "POST /score 200" in caplog.text
+    assert "GET (unknown path) 404" in caplog.text
+    assert "(unknown method) /score 405" in caplog.text
+
+
+def test_no_telemetry_whatever_the_environment_says(scorer, monkeypatch):
+    pytest.importorskip("fastapi.telemetry", reason="this FastAPI has none")
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    app = create_app(EssayService(scorer, "model", 0.9, Limits()))
+    found = app._telemetry
+    assert not any(found[name] for name in ("auto_configure", "tracing", "metrics", "logs", "operation_spans"))
+
+
+def test_headers_of_every_response(served):
+    for answer in (
+        served.ask("GET", "/health"),
+        served.ask("GET", "/nothing"),
+        served.post(b"{"),
+        served.ask("GET", "/"),
+    ):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
+        assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+def test_the_page_holds_all_it_needs(served):
+    answer = served.ask("GET", "/")
+    html, policy = answer.body.decode(), answer.headers["content-security-policy"]
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "'unsafe-inline'" not in policy
+    for sign in (
+        "innerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "http://",
+        "https://",
+        " style=",
+        " onclick=",
+    ):
+        assert sign not in html
+    for name in ("prompt", "text"):
+        assert f'<label for="{name}">' in html
+
+
+def is_good(body: bytes) -> bool:
+    """Whether a body asks for scores as it should, judged by Python's own reader of JSON."""
+    try:
+        value = json.loads(body.decode())
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(value, dict) or list(value) != ["essays"] or not isinstance(value["essays"], list):
+        return False
+    return bool(value["essays"]) and all(_is_good_essay(essay) for essay in value["essays"])
+
+
+def _is_good_essay(essay: object) -> bool:
+    if not isinstance(essay, dict) or not set(essay) <= {"essay_id", "prompt_id", "text"}:
+        return False
+    id_fits = essay.get("essay_id") is None or isinstance(essay["essay_id"], str)
+    text = essay.get("text")
+    return id_fits and essay.get("prompt_id") in ("letter", "notice") and isinstance(text, str) and bool(text.strip())
+
+
+def _damaged(number: int) -> bytes:
+    chance = random.Random(f"served {number}")
+    body = {"essays": [{"essay_id": "7", "prompt_id": "letter", "text": f"{WORDS} {SECRET}"} for _ in range(2)]}
+    kind = chance.choice(["bytes", "bytes", "values", "noise"])
+    if kind == "noise":
+        return chance.randbytes(chance.randrange(200))
+    if kind == "values":
+        return json.dumps(damaged_values(body, chance)).encode()
+    return damaged_bytes(json.dumps(body, ensure_ascii=chance.random() < 0.5).encode(), chance)
+
+
+def test_damaged_bodies(scorer, caplog):
+    bodies = [_damaged(number) for number in range(DAMAGED)]
+    served = Served(scorer, max_characters=10**6)
+    with caplog.at_level(logging.DEBUG):
+        answers = [
+            answer
+            for start in range(0, DAMAGED, 100)
+            for answer in served.together(*(("POST", "/score", body, JSON) for body in bodies[start : start + 100]))
+        ]
+    statuses = [answer.status for answer in answers]
+    for body, answer in zip(bodies, answers, strict=True):
+        assert (answer.status == 200) == is_good(body), body[:2000]
+        assert answer.status in {200, 400, 413, 422}
+        if answer.status != 200:
+            assert 10 < len(answer.detail) < 300
+            assert "Traceback" not in answer.detail
+    assert min(statuses.count(400), statuses.count(422)) > DAMAGED / 10
+    assert SECRET not in caplog.text

@@ -1,0 +1,246 @@
+"""The page in headless Chromium: skipped where there is none, unless AES_DYNLOSS_BROWSER=1 says that there must be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from served import process
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+REQUIRED = os.environ.get("AES_DYNLOSS_BROWSER") == "1"
+ARTIFACTS = os.environ.get("AES_DYNLOSS_ARTIFACTS")
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+
+if not REQUIRED:
+    pytest.importorskip("selenium")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium or no chromedriver", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+
+    assert CHROMIUM, "AES_DYNLOSS_BROWSER=1, but there is no chromium."
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.set_capability("unhandledPromptBehavior", "ignore")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def served(model, tmp_path_factory):
+    with process(model, tmp_path_factory.mktemp("page")) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def evil(scorer):
+    """The address of a server in a thread whose model has a name, a prompt and advisories that try to be html."""
+    import uvicorn
+
+    from aes_dynloss.essays.data.essay_table import Prompt
+    from aes_dynloss.essays.screening.kinds import Advisory
+    from aes_dynloss.evaluation.score_range import ScoreRange
+    from aes_dynloss.serving.app import create_app
+    from aes_dynloss.serving.limits import Limits
+    from aes_dynloss.serving.scoring import EssayService
+    from aes_dynloss.serving.server import bound_socket, url_of
+
+    class Evil:
+        def __init__(self) -> None:
+            self.prompts = {EVIL: Prompt(EVIL, ScoreRange(1, 6), EVIL)}
+            self.screen = self
+
+        def __getattr__(self, name):
+            return getattr(scorer, name)
+
+        def check_prompts(self, _) -> None:
+            pass
+
+        def score(self, texts, prompt_ids, **_):
+            return scorer.score(texts, ["letter"] * len(texts))
+
+        def examine(self, texts, _):
+            kind = "gibberish" if "odd" in texts[0] else "too_short"
+            return [(Advisory(kind, f"It is {EVIL}.", 0.0, 0.0),) for text in texts]
+
+    bound = bound_socket("127.0.0.1", 0)
+    bound.listen()
+    app = create_app(EssayService(Evil(), EVIL, 0.9, Limits()))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, args=([bound],))
+    thread.start()
+    yield url_of(bound)
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page at a width and in a theme, once it knows its prompts; what was logged before is forgotten."""
+
+    def opens(url, width=1000, theme="light"):
+        browser.get("about:blank")
+        browser.get_log("browser")
+        browser.get_log("performance")
+        media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 600}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(url)
+        wait(browser, "return document.querySelectorAll('#prompt option').length > 0")
+        return browser
+
+    return opens
+
+
+def wait(browser, script):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda _: browser.execute_script(script))
+
+
+def shown(browser, name):
+    """The words of a part of the page; None while it is hidden."""
+    return browser.execute_script(
+        "const part = document.getElementById(arguments[0]); return part.offsetParent ? part.innerText : null", name
+    )
+
+
+def score(browser, text, prompt="letter"):
+    """Paste, pick, press, wait."""
+    from selenium.webdriver.support.ui import Select
+
+    browser.execute_script("document.getElementById('text').value = ''")
+    browser.find_element("id", "text").send_keys(text)
+    Select(browser.find_element("id", "prompt")).select_by_value(prompt)
+    browser.find_element("id", "go").click()
+    wait(browser, "return !document.getElementById('answer').hidden || !document.getElementById('fault').hidden")
+
+
+def complaints(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
+
+
+def requested(browser):
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    return [one["request"]["url"] for one in sent if one["documentURL"].startswith("http:")]
+
+
+def keep(browser, name):
+    """A screenshot for a reader of the test's artefacts."""
+    if ARTIFACTS:
+        Path(ARTIFACTS).mkdir(parents=True, exist_ok=True)
+        found = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        (Path(ARTIFACTS) / f"{name}.png").write_bytes(base64.b64decode(found["data"]))
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 380)])
+def test_an_essay_is_pasted_and_scored(served, opened, scorer, theme, width):
+    browser = opened(served.url, width, theme)
+    text = "All of us walk to school by the river because the bridge is bad."
+    score(browser, text, "notice")
+    expected = scorer.score([text], ["notice"])
+    assert shown(browser, "score") == f"{expected.score[0]:g}"
+    assert shown(browser, "scale") == "on a scale of 0 to 2 in steps of 0.5"
+    assert shown(browser, "prompt-words") == "Read it.\nScores go from 0 to 2 in steps of 0.5."
+    assert "No interval" in shown(browser, "interval")
+    assert shown(browser, "fault") is None
+    assert shown(browser, "count") == "14 words."
+    keep(browser, f"serve_{theme}_{width}")
+    assert complaints(browser) == []
+    urls = requested(browser)
+    assert {url.removeprefix(served.url) for url in urls if not url.startswith("data:")} == {"/", "/health", "/score"}
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(overflow) == 0
+
+
+def test_the_keyboard_alone_is_enough(served, opened):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser = opened(served.url)
+    keys = ActionChains(browser)
+    keys.send_keys(Keys.TAB, "n", Keys.TAB, "The bridge.", Keys.TAB, Keys.ENTER).perform()
+    wait(browser, "return !document.getElementById('answer').hidden")
+    assert "0 to 2" in shown(browser, "scale")
+    assert browser.execute_script("return document.activeElement.id") == "answer"
+    browser.find_element("id", "text").send_keys(" More.", Keys.CONTROL + Keys.ENTER)
+    wait(browser, "return !document.getElementById('answer').hidden")
+
+
+def test_every_field_has_a_label_and_faults_are_announced(served, opened):
+    browser = opened(served.url)
+    labels = browser.execute_script(
+        "return ['prompt', 'text'].map(id => document.getElementById(id).labels[0].textContent)"
+    )
+    assert labels == ["Prompt that the essay answers", "Essay"]
+    browser.find_element("id", "go").click()
+    assert shown(browser, "fault") == "There is no essay. Paste one into the field above."
+    role, invalid, focus = browser.execute_script(
+        "return [document.getElementById('fault').getAttribute('role'), "
+        "document.getElementById('text').hasAttribute('aria-invalid'), document.activeElement.id]"
+    )
+    assert (role, invalid, focus) == ("alert", True, "text")
+
+
+def test_a_refusal_is_shown_in_the_servers_words(served, opened):
+    browser = opened(served.url)
+    browser.execute_script("document.getElementById('text').value = 'a'.repeat(100001)")
+    browser.find_element("id", "go").click()
+    wait(browser, "return !document.getElementById('fault').hidden")
+    assert shown(browser, "fault") == "essays[0].text has 100001 characters; 100000 at most are taken."
+    assert shown(browser, "answer") is None
+
+
+def test_what_tries_to_be_html_is_shown_and_not_run(evil, opened):
+    from selenium.common.exceptions import NoAlertPresentException
+
+    browser = opened(evil)
+    score(browser, f"{EVIL} words", EVIL)
+    assert f"Model {EVIL}" in shown(browser, "facts")
+    assert EVIL in shown(browser, "prompt-words")
+    assert shown(browser, "kinds") == "too short"
+    assert shown(browser, "reasons") == f"It is {EVIL}."
+    keep(browser, "serve_advised")
+    score(browser, f"odd {EVIL}", EVIL)
+    assert shown(browser, "answer-title") == "No score"
+    assert shown(browser, "score") is None
+    keep(browser, "serve_withheld")
+    with pytest.raises(NoAlertPresentException):
+        _ = browser.switch_to.alert.text
+    assert browser.execute_script("return [document.scripts.length, document.images.length]") == [1, 0]
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "document.body.innerHTML = '<img src=x onerror=alert(1)>'",
+        "document.createElement('img').setAttribute('onerror', 'alert(1)')",
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'alert(1)'}))",
+    ],
+)
+def test_words_cannot_become_a_script(served, opened, attempt):
+    from selenium.common.exceptions import JavascriptException
+
+    browser = opened(served.url)
+    with pytest.raises(JavascriptException, match=r"requires 'Trusted(HTML|Script)' assignment"):
+        browser.execute_script(attempt)
