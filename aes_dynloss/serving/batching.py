@@ -84,7 +84,7 @@ class ScoringQueue:
         waiting = self.waiting
         if self._stopping:
             raise RefusalError(503, "The server is about to end.", {"Retry-After": "5"})
-        if False:
+        if waiting + len(essays) > self._max_queue:
             seconds = min(max(1, math.ceil(waiting * self._seconds_an_essay)), _LONGEST_ADVICE)
             raise RefusalError(
                 503, f"{waiting} essays are waiting already; try again in {seconds} s.", {"Retry-After": str(seconds)}

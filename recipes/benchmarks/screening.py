@@ -1,13 +1,14 @@
-"""Measure advisories: how many real essays they keep a score from, and which faults they find.
+r"""Measure advisories: how many real essays they keep a score from, and which faults they find.
 
-    python recipes/benchmarks/screening.py --source data/asap/training_set_rel3.tsv --folds data/asap/folds/fold_0 \\
+    python recipes/benchmarks/screening.py --source data/asap/training_set_rel3.tsv --folds data/asap/folds/fold_0 \
         --wordings prompts.json --output recipes/benchmarks/results/screening.json
 
 Screens are fitted on the train essays of a fold and asked for its test essays, as they are and made faulty
-(``screening_faults.py``), of the prompts that ``--report`` names: 5 to 8, on which nothing was tuned. ``all prompts`` knows
-all eight and their wording, ``no wordings`` the essays alone, ``one prompt`` the prompt and its wording alone, and
-``prompt left out`` all others; to it a prompt's essays are on an unknown one. ``--wordings`` is a JSON file of the
-prompts' own words, ``{"1": {"prompt": "..."}}``, which do not come with ASAP's table.
+(``screening_faults.py``), of the prompts that ``--report`` names: 5 to 8, on which nothing was tuned. ``all prompts``
+knows all eight and their wording, ``no wordings`` the essays alone, ``one prompt`` the prompt and its wording alone,
+``prompt left out`` all others; to it a prompt's essays are on an unknown one. ``unseen topic`` are essays on a prompt
+that the screen did not learn, handed in for one that it did. ``--wordings`` is a JSON file of the prompts' own words,
+``{"1": {"prompt": "..."}}``, which do not come with ASAP's table.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def off_topic(screen: Screen, others: Texts, prompt: str) -> dict[str, Any]:
     }
 
 
-def measure(train: Texts, held_out: Texts, test: Texts, wordings: Mapping[str, str], words: Any) -> dict[str, Any]:  # noqa: ANN401
+def measure(
+    train: Texts, held_out: Texts, test: Texts, wordings: Mapping[str, str], words: argparse.Namespace
+) -> dict[str, Any]:
     """All rows.
 
     Args:
@@ -146,7 +149,7 @@ def costs(train: Texts, wordings: Mapping[str, str], runs: int) -> dict[str, Any
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The rows as markdown: for each prompt and screen, per cent that get no score, and in brackets of the very kind."""
+    """The rows as markdown: for each prompt and screen, per cent without a score, in brackets of the very kind."""
     rows, screens = found["prompts"], ("all prompts", "no wordings", "one prompt")
     columns = [(prompt, name) for name in screens for prompt in rows]
     lines = ["| essays | " + " | ".join(f"{prompt}, {name}" for prompt, name in columns) + " |"]
@@ -157,7 +160,9 @@ def table(found: Mapping[str, Any]) -> str:
         own = [rows[prompt][name]["faults"].get(fault) for prompt, name in columns]
         cells = ["-" if one is None else f"{100 * one['withheld']:.0f} ({100 * one['kind']:.0f})" for one in own]
         lines.append(f"| {fault} | " + " | ".join(cells) + " |")
-    lines.append(f"| {OFF_TOPIC} | " + " | ".join(_mean(rows[prompt][name]["off topic"]) for prompt, name in columns) + " |")
+    lines.append(
+        f"| {OFF_TOPIC} | " + " | ".join(_mean(rows[prompt][name]["off topic"]) for prompt, name in columns) + " |"
+    )
     unseen = [_mean(rows[prompt]["unseen topic"]) if name == "all prompts" else "-" for prompt, name in columns]
     lines.append(f"| {UNSEEN_TOPIC} | " + " | ".join(unseen) + " |")
     return "\n".join(lines)

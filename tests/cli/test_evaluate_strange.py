@@ -93,7 +93,7 @@ def test_markup_in_every_name_stays_words(essays, tmp_path):
 REFUSED = {
     "empty": (b"", "p.csv is empty"),
     "a header alone": (b"essay_id,prompt_id,reference,raw\n", "p.csv has no rows. Give a table"),
-    "no human scores": (b"essay_id,reference,score\na,,1\nb,,2\n", "There are no human scores"),
+    "no human scores": (b"essay_id,reference,score,L1\na,,1,x\nb,,2,y\n", "There are no human scores"),
     "no predictions": (b"essay_id,reference\na,1\n", "Neither a column raw nor a column score"),
     "a missing prediction": (b"essay_id,reference,raw\na,1,\nb,2,1\n", "raw is blank"),
     "a column that is not there": (b"essay_id,reference,raw,words\na,1,1,9\n", "No column 'L1'"),

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -123,32 +118,3 @@ def test_two_processes_do_not_write_one_file(place, tmp_path):
     with score_parts(Accelerator(), output, {}):
         outcome = run(place, output)
     assert (outcome.code, "Another process is writing" in outcome.error) == (2, True)
-
-
-@pytest.mark.parametrize("kills", [int(os.environ.get("AES_DYNLOSS_KILLS", "3"))])
-def test_killed_at_random_moments(place, tmp_path, kills):
-    """As a process of its own, killed by SIGKILL again and again; AES_DYNLOSS_KILLS says how often."""
-    script = (
-        "import sys; from aes_dynloss.essays import score; "
-        "score.score_essays.__kwdefaults__ = score.score_essays.__kwdefaults__ | {'window': 2}; "
-        "from aes_dynloss.cli.main import main; sys.argv[1:] = sys.argv[1:]; main()"
-    )
-    generator = random.Random(0)
-    words = [sys.executable, "-c", script, "score", str(place / "model"), str(place / "essays.jsonl")]
-    began = time.monotonic()
-    subprocess.run([*words, "-o", str(tmp_path / "whole.csv")], check=True, capture_output=True)
-    usual = time.monotonic() - began
-    output = tmp_path / "scores.csv"
-    for _ in range(kills):
-        process = subprocess.Popen([*words, "-o", str(output), "--resume"], stderr=subprocess.PIPE, text=True)
-        time.sleep(generator.uniform(0.3, 1.0) * usual)
-        process.send_signal(signal.SIGKILL)
-        errors = process.communicate()[1]
-        assert "Traceback" not in errors
-        if output.exists():  # done before the kill: begin again
-            assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-            output.unlink()
-    done = subprocess.run([*words, "-o", str(output), "--resume"], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
-    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]

@@ -41,6 +41,13 @@ def test_a_column_that_is_missing(names, message):
         take_columns(cells, names, ROLES, "f.csv")
 
 
+def test_ids_whose_column_was_named_for_another_role():
+    with pytest.raises(
+        DataError, match=r"Column 'essay_id' of f.csv is named for raw, so that none is left for essay_id"
+    ):
+        take_columns(CELLS, ColumnNames(raw="essay_id"), ROLES, "f.csv")
+
+
 def test_a_named_column_may_be_optional():
     assert "prompt_id" not in take_columns(CELLS, ColumnNames(prompt_id="set"), ROLES, "f.csv", optional={"prompt_id"})
 

@@ -109,6 +109,11 @@ def test_a_file_that_is_not_there(tmp_path, name):
         read_cells(tmp_path / name)
 
 
+def test_a_folder_without_a_name_is_named():
+    with pytest.raises(DataError, match=r"^\. must end in one of"):
+        read_cells(".")
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
 def test_a_file_that_is_not_utf_8(tmp_path, name):
     text = 'essay_id,raw\n"caf\u00e9",1\n' if name == "t.csv" else '{"essay_id": "caf\u00e9"}\n'

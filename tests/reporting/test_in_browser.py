@@ -1,6 +1,6 @@
 """The page in headless Chromium: skipped where there is none, unless AES_DYNLOSS_BROWSER=1 says that there must be.
 
-AES_DYNLOSS_ARTIFACTS names a folder for screenshots, AES_DYNLOSS_PAGE a report.html that is opened beside the made-up ones.
+AES_DYNLOSS_ARTIFACTS names a folder for screenshots, AES_DYNLOSS_PAGE a report.html to open beside the made-up ones.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from aes_dynloss.evaluation.report import build_report
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.plot_style import INK, plot_style
 from aes_dynloss.reporting.drawing import drawing
-from aes_dynloss.reporting.figures import MOST_DRAWN_PROMPTS, fairness_figures, report_figures
+from aes_dynloss.reporting.figures import MOST_DRAWN_PROMPTS, MOST_DRAWN_ROWS, fairness_figures, report_figures
 from aes_dynloss.reporting.pictures import Picture, inline_svg, picture_from_svg
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">{}</svg>'
@@ -132,6 +132,18 @@ def test_figures_of_very_many_prompts_are_those_of_the_largest_and_say_so():
     assert len(galleries["confusion"].pictures) == MOST_DRAWN_PROMPTS
     assert galleries["confusion"].pictures[-1].title == "Confusion matrix, prompt 19"
     assert f"the {MOST_DRAWN_PROMPTS} prompts with the most essays" in galleries["confusion"].words
+
+
+def test_the_picture_of_all_prompts_has_so_many_rows_and_the_mean():
+    spans = {str(number): ScoreRange(1, 4) for number in range(MOST_DRAWN_ROWS + 2)}
+    report = full_report(spans, essays=4, resamples=0, subgroups=())
+    report["prompts"]["0"]["n"] -= 1
+    agreement = report_figures(report)[0]
+    assert f"the {MOST_DRAWN_ROWS} prompts with the most essays" in agreement.words
+    drawn = agreement.pictures[0].description
+    assert drawn.count("Prompt ") == MOST_DRAWN_ROWS
+    assert "Prompt 0 " not in drawn
+    assert "Mean " in drawn
 
 
 def test_groups_are_drawn_where_there_are_several():

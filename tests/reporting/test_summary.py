@@ -5,7 +5,14 @@ from sample_report import bare_report, full_report
 
 from aes_dynloss.evaluation.flags import judge
 from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.summary import light_table, light_words, summary_sentences, worst_verdict
+from aes_dynloss.reporting.summary import (
+    MOST_ACROSS,
+    light_table,
+    light_words,
+    prompt_light_table,
+    summary_sentences,
+    worst_verdict,
+)
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 
@@ -60,11 +67,36 @@ def test_a_value_close_to_its_threshold_shows_its_side():
     assert (second.mark, second.small) == ("pass", "0.700")
     ((_, share),) = lights([flag("score_share", -0.0731, "1")], ["1"])
     assert share.small == "\u22127.3 pp"
+    ((_, share),) = lights([flag("score_share", -0.05004, "1")], ["1"])
+    assert (share.mark, share.small) == ("flag", "\u22125.004 pp")
 
 
 def test_one_prompt_has_one_light_a_criterion():
     table = light_table(report_of([flag("qwk", 0.8, "1"), flag("qwk", 0.8, None)], ["1"]))
     assert [heading.title for heading in table.headings] == ["Criterion", "Prompt 1"]
+
+
+def test_very_many_prompts_are_counted_and_told_one_below_the_other():
+    prompts = [str(number) for number in range(MOST_ACROSS + 1)]
+    found = [flag("qwk", 0.8, None), *(flag("qwk", 0.8, prompt) for prompt in prompts[:-3])]
+    found += [flag("qwk", 0.5, prompts[-3]), flag("qwk", None, prompts[-2]), flag("smd", 0.5, prompts[-1])]
+    report = report_of(found, prompts)
+    table = light_table(report)
+    titles = ["Criterion", "Mean", "Prompts: pass", "Prompts: flag", "Prompts: unknown"]
+    assert [heading.title for heading in table.headings] == titles
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["QWK", "✓ pass", "14", "1", "1"],
+        ["SMD", "", "0", "1", "0"],
+    ]
+    each = prompt_light_table(report)
+    assert [heading.title for heading in each.headings] == ["Prompt", "QWK", "SMD"]
+    assert [[cell.text for cell in row] for row in each.rows[-4:]] == [
+        ["13", "✓ pass", ""],
+        ["14", "▲ flag", ""],
+        ["15", "? unknown", ""],
+        ["16", "", "▲ flag"],
+    ]
+    assert prompt_light_table(report_of(found, prompts[:-1])) is None
 
 
 def test_sources_are_told():

@@ -294,7 +294,7 @@ class TestLimits:
 
     def test_a_slow_body(self, scorer):
         slow = Served(scorer, client_seconds=0.2)
-        answer = slow.ask("POST", "/score", [b"{", b"}"], JSON, [0, 60, 60])
+        answer = slow.ask("POST", "/score", [b"{", b"}"], JSON, [0, 5, 5])
         assert (answer.status, answer.headers["connection"]) == (408, "close")
         assert answer.detail == "The body did not arrive within 0.2 seconds."
 

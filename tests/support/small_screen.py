@@ -8,15 +8,23 @@ import numpy as np
 
 from aes_dynloss.essays.screening.screen import Screen
 
-SHARED = (
-    "the a of and to in it is was for on that with as they this have because when people think many some would could "
-    "should very more most other about from which there their then than into what how will can not but"
-).split()
-TOPICS = {
-    "bridge": "bridge river stone otter meadow flood council arch shop car village water boat fish mill path".split(),
-    "phones": "phone school teacher lesson screen message call head parents class desk bell home ring lock door".split(),
+_SHARED = """
+    the a of and to in it is was for on that with as they this have because when people think many some would could
+    should very more most other about from which there their then than into what how will can not but
+"""
+_TOPICS = {
+    "bridge": """
+        bridge river stone otter meadow flood council arch shop car village water boat fish mill path
+    """,
+    "phones": """
+        phone school teacher lesson screen message call head parents class desk bell home ring lock door
+    """,
 }
-WORDINGS = {"bridge": "Explain what the council of the village by the river wants to do with the old stone bridge and why"}
+SHARED = _SHARED.split()
+TOPICS = {prompt: words.split() for prompt, words in _TOPICS.items()}
+WORDINGS = {
+    "bridge": "Explain what the council of the village by the river wants to do with the old stone bridge and why"
+}
 
 
 def made_up(prompt: str, generator: np.random.Generator, words: int = 120) -> str:

@@ -5,7 +5,7 @@ import torch
 from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.training.gathering import gather_rows
-from aes_dynloss.training.prediction import evaluating, predict
+from aes_dynloss.training.prediction import CPU_TOKENS, evaluating, predict
 
 
 @pytest.mark.parametrize(("tokens", "size"), [(None, None), (40, None), (None, 1), (None, 4), (1, 2)])
@@ -16,6 +16,20 @@ def test_outputs_come_in_the_order_of_the_table(accelerator, tokens, size):
         expected = student(examples.batch(range(23)).inputs["x"])
     torch.testing.assert_close(found, expected.clone(), rtol=1e-12, atol=1e-12)
     assert not found.is_inference()
+
+
+def test_a_cpu_is_given_no_more_at_once_than_its_caches_hold(accelerator, monkeypatch):
+    sent = []
+    student, examples = ToyStudent(), ToyExamples(60)
+    student.register_forward_pre_hook(lambda _, __, named: sent.append(len(named["x"])), with_kwargs=True)
+    monkeypatch.setattr("aes_dynloss.training.prediction.CPU_TOKENS", 20)
+    for tokens, most in ((32768, 20), (7, 7), (None, 600)):
+        sent.clear()
+        predict(accelerator, student, examples, tokens=tokens)
+        assert sum(sent) == 60
+        assert (len(sent) == 1) is (tokens is None)
+        assert max(sent) * examples.lengths.min() <= most
+    assert CPU_TOKENS < 32768
 
 
 def test_the_student_goes_back_to_what_it_was_doing(accelerator):

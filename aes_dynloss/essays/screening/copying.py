@@ -49,9 +49,7 @@ class PromptRuns:
         return shares(found, of_essay, len(words.counts), 0.0)
 
 
-def learn_runs(
-    essays: Essays, prompts: Sequence[str], wordings: Mapping[str, str | None]
-) -> tuple[PromptRuns, Values]:
+def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, str | None]) -> tuple[PromptRuns, Values]:
     """The prompts' runs of words, and the share of them that nearly all essays keep below.
 
     Args:
@@ -91,7 +89,9 @@ def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, ow
 def _keys(prompts: Sequence[str]) -> Hashes:
     """A hash of each prompt's id: the same run of another prompt is another."""
     digests = {
-        prompt: int.from_bytes(hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        prompt: int.from_bytes(
+            hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+        )
         for prompt in set(prompts)
     }
     return np.array([digests[prompt] for prompt in prompts], dtype=np.uint64)

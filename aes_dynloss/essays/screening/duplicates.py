@@ -15,20 +15,20 @@ from aes_dynloss.essays.screening.word_hashes import MOST_CHARACTERS, hash_words
 REMEMBERED = 1 << 20
 # Shorter texts, such as "I do not know", are written by many.
 FEWEST_WORDS = 8
-_WAYS = 8
+_WAYS = 64
 
 
 class DuplicateFinder:
     """Remembers 8-byte hashes of the essays of a stream, the latest 1,048,576 of them or so.
 
     Two texts are the same if their words are, in their order, without regard to case, spaces, punctuation and digits'
-    values. Memory is taken once. A hash has one place among eight in a table; where all eight are taken, the earliest
-    essay of them is forgotten, so that nothing is missed among the latest half million, and hardly anything among the
-    latest million. A pair of different essays is taken as one with a probability of 1 : 10^19; among a million essays,
-    1 : 10^7.
+    values. Memory is taken once. A hash has one place among 64 in a table; where all are taken, the earliest essay of
+    them is forgotten, so that among the latest half million one in a million is missed, and one in 60 of those that
+    came three quarters of a million before. A pair of different essays is taken as one with a probability of
+    1 : 10^19; among a million essays, 1 : 10^7.
 
     Args:
-        remembered: Essays to remember, a power of 2 from 8 on.
+        remembered: Essays to remember, a power of 2 from 64 on.
 
     Raises:
         ConfigError: It is not.

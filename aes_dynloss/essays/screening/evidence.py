@@ -95,7 +95,8 @@ def weighed_share(chosen: Values, totals: Values | Places, average: float | Valu
         totals: Items of each essay, (N,).
         average: What an item has on average.
     """
-    return (chosen + AVERAGE_ITEMS * np.asarray(average)) / (totals + AVERAGE_ITEMS)
+    shares: Values = (chosen + AVERAGE_ITEMS * np.asarray(average)) / (totals + AVERAGE_ITEMS)
+    return shares
 
 
 def thresholds_by_prompt(values: Values, essays: Essays, side: Literal["low", "high"], mildest: float | None) -> Values:
@@ -119,4 +120,5 @@ def thresholds_by_prompt(values: Values, essays: Essays, side: Literal["low", "h
     found = np.array([tail_threshold(values[group], side) for group in [*chosen, pooled]])
     if mildest is None:
         return found
-    return np.minimum(found, mildest) if side == "low" else np.maximum(found, mildest)
+    bounded: Values = np.minimum(found, mildest) if side == "low" else np.maximum(found, mildest)
+    return bounded

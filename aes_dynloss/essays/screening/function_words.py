@@ -88,9 +88,9 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
             mukaan jälkeen kanssa itse
         """,
         "Turkish": """
-            ve bir bu da de için ile çok ne o ben sen biz onlar gibi daha var yok olan olarak kadar ama en her ki mi mı
-            sonra değil olduğu bunu şey diye veya ya hem ise göre olur oldu benim bizim onun insan insanlar zaman
-            kendi cok icin degil
+            ve bir bu da de için ile çok ne o ben sen biz onlar gibi daha var yok olan olarak kadar ama en her ki mi
+            m\u0131 sonra değil olduğu bunu şey diye veya ya hem ise göre olur oldu benim bizim onun insan insanlar
+            zaman kendi cok icin degil
         """,
         "Indonesian and Malay": """
             yang dan di ini itu dengan untuk tidak dari dalam akan pada juga saya ke karena kita mereka ada bisa oleh

@@ -19,97 +19,132 @@ _MARK = r"(?:scores?|grades?|marks?|points?|credits?|ratings?)"
 _BEST = rf"(?:full|maximum|max|highest|perfect|top) (?:possible |available )?{_MARK}"
 _ESSAY = r"(?:essay|response|answer|paper|submission|composition|text|writing)"
 _NUMBER = r"(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|twelve)"
-_MACHINE = r"(?:ai|llm|language model|chatgpt|gpt|claude|gemini|automated|automatic|machine|artificial intelligence|bot)"
+_MACHINE = (
+    r"(?:ai|llm|language model|chatgpt|gpt|claude|gemini|automated|automatic|machine|artificial intelligence|bot)"
+)
 _SCORER = r"(?:graders?|scorers?|raters?|markers?|evaluators?|assessors?|examiners?|scoring|grading|judge|reviewers?)"
+_ENGINE = r"(?:model|system|assistant|engine|software|algorithm|program|tool|bot|ai)"
 _TASK = r"(?:instructions?|prompts?|guidelines?|rubrics?|criteria|programming|directives?|commands?)"
-_IGNORE = r"(?:ignor(?:e|ing)|disregard(?:ing)?|forget|overrid(?:e|ing)|bypass|discard)"
+_IGNORE = (
+    r"(?:ignor(?:e|ing)|disregard(?:ing)?|forget|overrid(?:e|ing)|bypass|discard|abandon|set aside|reset|"
+    r"(?:stop|quit) (?:following|using|obeying|applying)|(?:do|must|should|need) not "
+    r"(?:follow|obey|apply|use)|no longer follow)"
+)
+_EARLIER = r"(?:previous|prior|above|earlier|preceding|original|initial|system|grading|scoring|evaluation|before)"
 _GIVE = r"(?:give|award|assign|grant|rate|score|grade|mark|allocate|evaluate)"
+_SAY = r"(?:output|print|return|reply|respond|answer|say|write)"
 _TO_GET = (
-    r"(?:deserves|warrants|merits|(?:should|must|is to|will|has to|shall) (?:receive|get|earn|have|"
+    r"(?:deserves|warrants|merits|gets|receives|earns|(?:should|must|is to|will|has to|shall) (?:receive|get|earn|have|"
     r"be (?:given|awarded|scored|graded|rated|marked|assigned)))"
 )
-# On the words alone, one space between them.
-_IN_WORDS = re.compile(
-    r"\b(?:"
-    + "|".join(
-        (
-            rf"{_IGNORE} (?:\w+ ){{0,5}}?(?:previous|prior|above|earlier|preceding|original|initial|system|grading|"
-            rf"scoring|evaluation) (?:\w+ ){{0,2}}?(?:{_TASK}|rules|directions|guide)\b",
-            rf"{_IGNORE} (?:all |any )?(?:of )?your (?:\w+ )?{_TASK}\b",
-            rf"{_IGNORE} (?:the |all |any |this |that |every )*(?:\w+ )?(?:rubric|scoring guide|{_TASK} (?:above|before|given|you))\b",
-            r"(?:ignore|disregard|forget) (?:everything|all|anything) (?:\w+ ){0,3}?(?:above|before this|previously|"
-            r"earlier|prior|told|instructed)\b",
-            rf"(?:as|you are|you re|act as|acting as|pretend to be|attention|dear|hello|hey|note to|message to|note for|"
-            rf"message for|instructions? (?:to|for)) (?:an? |the |all |any |our )?(?:\w+ )?{_MACHINE} (?:\w+ ){{0,2}}?{_SCORER}\b",
-            rf"(?:note|message|attention|instructions?|notice) (?:to |for )?(?:an? |the |all |any )?(?:{_MACHINE}|{_SCORER}) "
-            rf"(?:\w+ ){{0,2}}?(?:model|system|assistant|engine|software|algorithm|{_SCORER})\b",
-            rf"you are (?:now )?an? (?:\w+ ){{0,2}}?(?:grader|scorer|rater|{_MACHINE} (?:assistant|model|system))\b",
-            rf"if you are (?:an? |the )?(?:\w+ )?{_MACHINE}\b",
-            rf"{_GIVE} (?:this|the|my|that|me|it|its|his|her|student s?) (?:\w+ ){{0,5}}?{_BEST}\b",
-            rf"{_GIVE} (?:this|the|my|that) (?:\w+ )?{_ESSAY} (?:as |with |at )?(?:an? |the )?(?:{_MARK} of )?(?:\d+|{_NUMBER} out of)\b",
-            rf"{_GIVE} (?:this|me|it|my \w+) (?:an? |the )?{_MARK} of {_NUMBER}\b",
-            rf"(?:this|the|my) (?:\w+ )?{_ESSAY} (?:above |below )?{_TO_GET} (?:\w+ ){{0,3}}?(?:{_BEST}|{_MARK} of {_NUMBER}|{_NUMBER} out of|"
-            r"\d+ points?)\b",
-            rf"(?:output|print|return|(?:respond|reply|answer) (?:only |just )?with) (?:only |just |exactly |nothing but )*"
-            rf"(?:the |an? )?(?:number|digit|integer|{_MARK}|{_BEST})\b",
-            rf"(?:new|updated|additional|revised|hidden|secret|special) (?:system )?(?:{_TASK}|message) (?:to |for )(?:the |all |any )?"
-            rf"(?:{_MACHINE}|{_SCORER}|model|system)\b",
-            r"(?:grading|scoring|evaluation|system) override|override (?:mode|code)|jailbreak|prompt injection|developer mode",
-            rf"do not (?:grade|score|evaluate|assess|apply) (?:\w+ ){{0,4}}?(?:{_TASK}|instead)\b",
-            rf"end of (?:the )?(?:student |user )?(?:essay|response|submission|input) (?:\w+ ){{0,3}}?(?:{_TASK}|system|{_SCORER})\b",
-            r"ignorier\w* (?:\w+ ){0,4}?(?:anweisung|instruktion|vorgabe)\w*",
-            r"ignor(?:ez|e|er|a|ar|en) (?:\w+ ){0,4}?(?:consignes|instrucciones|istruzioni|instructions (?:précédentes|precedentes))",
-        )
-    )
-    + ")"
+_GOOD = rf"(?:{_BEST}|{_MARK} of {_NUMBER}|{_NUMBER} (?:out )?of {_NUMBER}|{_NUMBER} points?)"
+# Tried on the words alone, one space between them.
+_PASSAGES = (
+    # To forget what it was told.
+    rf"{_IGNORE} (?:\w+ ){{0,5}}?{_EARLIER} (?:\w+ ){{0,2}}?(?:{_TASK}|rules|directions|guide)\b",
+    rf"{_IGNORE} (?:all |any )?(?:of )?your (?:\w+ )?(?:{_TASK}|role|persona)\b",
+    rf"{_IGNORE} (?:the |all |any |this |that |every )*(?:\w+ )?(?:rubric|scoring guide|{_TASK} "
+    rf"(?:above|before|given|you))\b",
+    rf"{_IGNORE} (?:\w+ )?{_TASK} (?:that )?(?:you|were) (?:\w+ ){{0,3}}?(?:given|received|told|before|earlier)\b",
+    r"(?:ignore|disregard|forget) (?:everything|all|anything) (?:\w+ ){0,3}?(?:above|before "
+    r"this|previously|earlier|prior|"
+    r"told|instructed)\b",
+    rf"(?:do|must|should) not (?:grade|score|evaluate|assess|apply) (?:\w+ ){{0,4}}?(?:{_TASK}|penalt\w+|instead)\b",
+    # Who it is, and what it is to do now.
+    rf"(?:act as|acting as|pretend to be|you are|you re|as) (?:now )?(?:an? |the )?(?:\w+ )?{_MACHINE} (?:\w+ "
+    rf"){{0,2}}?{_SCORER}\b",
+    rf"you are (?:now )?an? (?:\w+ ){{0,2}}?(?:grader|scorer|rater|{_MACHINE} {_ENGINE})\b",
+    rf"as an? (?:\w+ )?{_MACHINE} (?:\w+ ){{0,3}}?(?:should|must|will|have to) (?:\w+ ){{0,2}}?(?:{_GIVE}|{_SAY})\b",
+    rf"if you are (?:an? |the )?(?:\w+ )?{_MACHINE}\b",
+    rf"your (?:new|next|only|real|actual) (?:task|role|job|goal|instruction|objective)s? (?:is|are) (?:now )?to "
+    rf"(?:{_GIVE}|{_SAY})\b",
+    r"follow (?:only )?(?:my|these new|the new) (?:new )?instructions(?: only)?\b",
+    rf"(?:new|updated|additional|revised|hidden|secret|special) (?:system )?(?:{_TASK}|message) (?:to |for "
+    rf")(?:the |all |any )?"
+    rf"(?:{_MACHINE}|{_SCORER}|model|system)\b",
+    rf"(?:system|developer) prompt\b|(?:{_SCORER}|evaluation|system) override|override "
+    rf"(?:mode|code)|jailbreak|prompt injection",
+    rf"end of (?:the )?(?:student s? |user )?(?:essay|response|submission|input) (?:\w+ "
+    rf"){{0,3}}?(?:{_TASK}|system|{_SCORER})\b",
+    # Speaking to it.
+    rf"(?:attention|dear|hello|hey|hi) (?:the |all |any )?(?:ai|llm|language model|chatgpt|gpt|claude|gemini|bot|"
+    rf"(?:\w+ )?{_MACHINE} (?:\w+ ){{0,2}}?{_SCORER}|{_SCORER} {_ENGINE})\b",
+    rf"(?:notes?|messages?|attention|instructions?|notice) (?:to |for )?(?:an? |the |all |any )?(?:\w+ "
+    rf")?(?:{_MACHINE}|{_SCORER}) "
+    rf"(?:\w+ ){{0,2}}?(?:{_ENGINE}|{_SCORER})\b",
+    rf"(?:instructions?|notes?|message) (?:to|for) (?:the )?(?:{_MACHINE}|{_SCORER})\b",
+    rf"to the (?:\w+ )?{_SCORER} {_ENGINE} (?:\w+ ){{0,8}}?(?:{_GIVE}|{_SAY}) ",
+    rf"(?:{_MACHINE}|{_SCORER}) {_ENGINE} (?:\w+ ){{0,6}}?(?:{_GIVE}) (?:\w+ ){{0,4}}?(?:{_GOOD}|{_NUMBER} "
+    rf"(?:out )?of)\b",
+    # Asking for a score.
+    rf"{_GIVE} (?:this|the|my|that|me|it|its|his|her|student s?) (?:\w+ ){{0,5}}?{_BEST}\b",
+    rf"{_GIVE} (?:this|the|my|that) (?:\w+ )?{_ESSAY} (?:\w+ )?(?:as |with |at )?(?:an? |the )?(?:\d+|{_NUMBER} "
+    rf"(?:out )?of|{_MARK} of {_NUMBER})\b",
+    rf"{_GIVE} (?:this|me|it|my \w+) (?:as |with |at |an? |the )*(?:{_MARK} of {_NUMBER}|{_NUMBER} (?:out )?of "
+    rf"{_NUMBER})\b",
+    r"(?:score|rate) (?:it|this) (?:as |with |at |an? )*\d+\b",
+    rf"(?:assign|award|return|output|grant) (?:\w+ )?(?:an? |the )?(?:{_BEST}|{_MARK} of {_NUMBER}|{_NUMBER} points)\b",
+    rf"(?:this|the|my|every|each) (?:\w+ )?{_ESSAY} (?:above |below )?{_TO_GET} (?:\w+ ){{0,3}}?{_GOOD}\b",
+    rf"(?:correct|right|true|automated|assigned|proper|official) {_MARK} (?:\w+ ){{0,4}}?(?:is|be|equals) "
+    rf"(?:\w+ ){{0,2}}?{_NUMBER}\b",
+    rf"{_MARK} (?:\w+ ){{0,2}}?{_ESSAY} (?:is|must be|should be|equals) (?:an? )?(?:\d+|{_NUMBER} (?:out )?of)\b",
+    rf"(?:say|set|make|put) (?:that )?the {_MARK} (?:is|to|as|at) {_NUMBER}\b|{_MARK} equals {_NUMBER}\b",
+    rf"(?:output|print|return|(?:respond|reply|answer) (?:only |just )?with) (?:only |just |exactly |nothing but )*"
+    rf"(?:the |an? )?(?:{_BEST}|(?:number|digit|integer|score|grade) {_NUMBER}|\d+)\b",
+    rf"(?:simply|just|only) (?:output|print|return|reply|respond) (?:with )?(?:the )?(?:{_MARK} )?{_NUMBER}\b",
+    rf"your (?:answer|output|reply|response) (?:must|should|will|has to|is to) be (?:\w+ )?{_NUMBER}\b",
+    # The same in German, French, Spanish and Italian.
+    r"ignorier\w* (?:\w+ ){0,4}?(?:anweisung|instruktion|vorgabe)\w*",
+    r"ignor(?:ez|e|er|a|ar|en) (?:\w+ ){0,4}?(?:consignes|instrucciones|istruzioni|instructions "
+    r"(?:précédentes|precedentes))",
 )
-# On the text with its marks: tokens of chats, roles, and a score as programs write it.
-_IN_MARKUP = re.compile(
-    "|".join(
-        (
-            r"<\|[a-z_ ]{2,30}\|>",
-            r"\[/?(?:inst|sys|system)\]",
-            r"<</?sys>>",
-            r"</?(?:system|instructions?|assistant|im_start|im_end|grader)>",
-            r"(?:^|\n)\s*#{1,6}\s*(?:system|instructions?|assistant|new task)\b",
-            r"(?:^|\n)\s*(?:system|assistant)\s*:",
-            r"\b(?:system|developer) (?:prompt|message|override|note|instructions?)\s*:",
-            r"[\"'](?:\w+_)?(?:score|grade|rating|mark)[\"']\s*:\s*[\"']?\d",
-        )
-    )
+_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_PASSAGES)})")
+# Tried on the text with its marks: tokens of chats, roles, and a score as programs write it.
+_MARKUP = (
+    r"<\|[a-z_ ]{2,30}\|>",
+    r"\[/?(?:inst|sys|system)\]",
+    r"<</?sys>>",
+    r"</?(?:system|instructions?|assistant|im_start|im_end|grader)>",
+    r"(?:^|\n)\s*#{1,6}\s*(?:system|instructions?|assistant|new task)\b",
+    r"(?:^|\n)\s*(?:system|assistant)\s*:",
+    r"\b(?:system|developer) (?:prompt|message|override|note|instructions?)\s*:",
+    r"\bassistant (?:response|reply|answer|output|message)?\s*:",
+    r"[\"'](?:\w+_)?(?:score|grade|rating|mark)[\"']\s*:\s*[\"']?\d",
+    r"\b(?:score|grade|rating)\s*[:=]\s*(?:\d+\s*/\s*\d+|\d+ out of \d+|a\+)",
 )
+_IN_MARKUP = re.compile("|".join(_MARKUP))
 _WORDS = re.compile(r"[^\W_]+")
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 # Without one of these there is no markup.
-_MARKS = ("<", "[", "#", "\":", "':", "system", "assistant", "developer")
+_SIGNS = ("<", "[", "#", '":', "':", "system", "assistant", "developer", "score:", "grade:", "rating:", "score =")
 # Patterns are only tried on essays with words of the groups that they need.
 _MACHINES, _IGNORING, _TASKS, _GIVING, _JUDGED, _HOW_WELL = range(6)
 _GROUPS = (
     """
-    ai llm chatgpt gpt claude gemini automated automatic bot jailbreak injection override developer consignes précédentes
-    precedentes instrucciones istruzioni anweisung anweisungen instruktion instruktionen vorgabe vorgaben grader graders
-    scorer scorers
+    ai llm chatgpt gpt claude gemini automated automatic bot jailbreak injection override developer consignes
+    précédentes precedentes instrucciones istruzioni anweisung anweisungen instruktion instruktionen vorgabe
+    vorgaben grader graders scorer scorers rubric rubrics
     """,
     """
-    ignore ignoring disregard disregarding forget override overriding bypass discard end note message notice attention
-    output print return respond reply evaluate apply
+    ignore ignoring disregard disregarding forget override overriding bypass discard abandon aside reset stop quit
+    follow obey end note notes message messages notice attention output print evaluate assess apply act message
+    instruction language
     """,
     """
-    instruction instructions prompt prompts guideline guidelines rubric rubrics criteria programming directive directives
-    command commands rater raters assessor examiner evaluator scoring grading number digit integer told instructed
-    above previously earlier prior
+    instruction instructions prompt prompts guideline guidelines criteria programming directive directives command
+    commands rater raters assessor examiner evaluator scoring grading instructed role persona task objective
+    penalties penalty model machine above previously earlier prior told
     """,
     """
-    give award assign grant rate score grade mark allocate evaluate deserves warrants merits should must shall receive
-    output print return respond reply answer
+    give award assign grant rate score grade mark allocate evaluate deserves warrants merits gets receives earns
+    should must shall output print return respond reply equals correct automated official simply
     """,
     """
-    score scores grade grades mark marks point points credit credits rating ratings essay response answer paper
-    submission composition text writing
+    score scores grade grades mark marks points credit credits rating ratings essay response paper submission
+    composition text
     """,
-    "full maximum max highest perfect top 0 00 000 five six seven eight nine ten twelve",
+    "full maximum max highest perfect top 0 00 000 two three four five six seven eight nine ten twelve",
 )
-_BITS = 16
+_BITS = 20
 
 
 def injections(texts: Sequence[str], words: WordHashes) -> NDArray[np.int64]:
@@ -123,8 +158,8 @@ def injections(texts: Sequence[str], words: WordHashes) -> NDArray[np.int64]:
     worth = _worth_reading(words)
     for row, text in enumerate(texts):
         if worth[row]:
-            found[row] = len(_IN_WORDS.findall(" ".join(_WORDS.findall(_UNSEEN.sub("", text)))))
-        if any(mark in text for mark in _MARKS):
+            found[row] = len(_IN_WORDS.findall(" ".join(_WORDS.findall(text))))
+        if any(sign in text for sign in _SIGNS):
             found[row] += len(_IN_MARKUP.findall(text))
     return found
 

@@ -73,8 +73,8 @@ KINDS: dict[str, Kind] = {
     "copied_prompt": Kind(
         "mostly the prompt's own words",
         "withhold",
-        "{value:.0%} of its runs of four words stand in the prompt, or in so many essays on it that they must come from "
-        "there; in nearly all essays it is {threshold:.0%} or less.",
+        "{value:.0%} of its runs of four words stand in the prompt, or in so many essays on it that they must come "
+        "from there; in nearly all essays it is {threshold:.0%} or less.",
         learned=True,
     ),
     "off_topic": Kind(
@@ -88,7 +88,8 @@ KINDS: dict[str, Kind] = {
         "another language than the training essays'",
         "withhold",
         "It is not in the language of the essays that the model learned from: {value:.0%} of its words are everyday "
-        "words of another language or in another alphabet; in nearly all of those essays it is {threshold:.0%} or less.",
+        "words of another language or in another alphabet; in nearly all of those essays it is {threshold:.0%} or "
+        "less.",
         learned=True,
     ),
     "hidden_characters": Kind(

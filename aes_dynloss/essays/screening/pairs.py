@@ -110,11 +110,13 @@ def _by_chance(words: NDArray[np.int64], total: int) -> Values:
 def _words_of_pairs(
     essays: Essays, pairs: NDArray[np.uint64], place: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How often the first and the second word of each pair stand in essays of each prompt, (2, U, P); all words, (P,)."""
+    """How often the first and the second word of each pair stand in essays of a prompt, (2, U, P); all words, (P,)."""
     words = essays.words
     distinct, of_word = np.unique(words.words, return_inverse=True)
     cells = of_word.astype(np.int64) * essays.prompt_count + essays.prompts[words.essays]
-    counts = np.bincount(cells, minlength=len(distinct) * essays.prompt_count).reshape(len(distinct), -1)
+    counts = np.bincount(cells, minlength=len(distinct) * essays.prompt_count).reshape(
+        len(distinct), essays.prompt_count
+    )
     beside = np.flatnonzero(words.essays[:-1] == words.essays[1:])
     anywhere = np.zeros(len(pairs), dtype=np.int64)
     anywhere[place] = beside

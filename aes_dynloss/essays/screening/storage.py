@@ -117,16 +117,18 @@ def _described(written: NDArray[Any]) -> Described:
         raise CheckpointError(f"The description of the advisories is not JSON: {error}.") from None
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         raise CheckpointError(f"The description of the advisories is not of format {_FORMAT}.")
-    prompts, home, average = values.get("prompts"), values.get("home"), values.get("average")
-    if not _distinct_texts(prompts) or not 1 <= len(prompts) <= MOST_PROMPTS:
+    prompts, home, average = _texts(values.get("prompts")), _texts(values.get("home")), values.get("average")
+    if prompts is None or not 1 <= len(prompts) <= MOST_PROMPTS:
         raise CheckpointError(f"The advisories must name from 1 to {MOST_PROMPTS} prompts, each once.")
-    if not _distinct_texts(home) or not set(home) <= set(NAMES):
+    if home is None or not set(home) <= set(NAMES):
         raise CheckpointError("The advisories name an alphabet that does not exist, or one twice.")
     if not isinstance(average, float) or not 0 <= average <= 1:
         raise CheckpointError("The advisories' share of known pairs must be a number from 0 to 1.")
     return Described(prompts, home, average)
 
 
-def _distinct_texts(values: object) -> bool:
-    texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
-    return texts and len(set(values)) == len(values)
+def _texts(values: object) -> list[str] | None:
+    """A list of texts each of which stands in it once; None for anything else."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        return None
+    return values if len(set(values)) == len(values) else None

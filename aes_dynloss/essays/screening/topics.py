@@ -38,6 +38,9 @@ _PRIOR = 1000.0
 _FLOOR = 3e-4
 _GENERAL = 0.8
 _FOLDS = 5
+# Few essays show little of what may be written on a prompt: of n < 400 the threshold lies 40 / n - 1 / 10 times as far
+# again from their median.
+_ALLOWANCE, _ENOUGH_ESSAYS = 40, 400
 
 Weights = NDArray[np.float32]
 
@@ -89,6 +92,10 @@ def learn_topics(essays: Essays) -> tuple[Topics, Values]:
     averages = sums / np.maximum(np.bincount(essays.prompts, essays.words.counts, essays.prompt_count), 1)
     fits = weighed_share(margins, essays.words.counts, averages[essays.prompts])
     thresholds = thresholds_by_prompt(fits, essays, "low", None)
+    for prompt in range(essays.prompt_count):
+        own = fits[essays.prompts == prompt]
+        allowance = max(0.0, _ALLOWANCE / max(len(own), 1) - _ALLOWANCE / _ENOUGH_ESSAYS)
+        thresholds[prompt] -= allowance * (np.median(own) - thresholds[prompt]) if len(own) else 0.0
     thresholds[:-1][essays.sizes < FEWEST_ESSAYS] = np.nan
     thresholds[-1] = np.nan
     return Topics(_weights(counts.sum(axis=0)), averages), thresholds
@@ -142,5 +149,5 @@ def _weights(counts: Values) -> Weights:
         others = (shares.sum(axis=1, keepdims=True) - shares) / (prompts - 1)
         general = 0.5 * general + 0.5 * others
     base = _GENERAL * general + _FLOOR
-    weights = np.clip(np.log((counts + _PRIOR * base) / (totals + _PRIOR) / base), LOWEST, HIGHEST)
-    return weights.astype(np.float16).astype(np.float32)
+    exact: Values = np.clip(np.log((counts + _PRIOR * base) / (totals + _PRIOR) / base), LOWEST, HIGHEST)
+    return exact.astype(np.float16).astype(np.float32)

@@ -6,6 +6,7 @@ one of its own. All digits count as one. Hashes are the same on every machine, a
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _MULTIPLIER = 0x9E3779B97F4A7C15
 _APOSTROPHES = "'\u2019\u02bc\uff07"
 # Scripts that do not put spaces between words: kana, ideographs, hangul has spaces.
 _SPACELESS = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+# Invisible characters, which part no words: soft hyphens, joiners, marks of direction and of byte order, tags.
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _WORD_LENGTH = 64  # characters after it are hashed as those 64 before
 
 
@@ -87,10 +90,10 @@ def hash_words(texts: Sequence[str]) -> WordHashes:
 
 
 def normal_text(text: str) -> str:
-    """A text without regard to case and to Unicode's compatible forms."""
+    """A text without regard to case, to Unicode's compatible forms and to invisible characters."""
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
 
 
 def mixed(hashes: Hashes) -> Hashes:

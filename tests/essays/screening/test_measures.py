@@ -1,0 +1,53 @@
+"""What is measured on essays, one measure at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+from small_screen import made_up_essays, small_screen
+
+from aes_dynloss.essays.screening.evidence import CHUNK, Essays, hash_essays
+from aes_dynloss.essays.screening.pairs import learn_pairs
+from aes_dynloss.essays.screening.repetition import repeated
+from aes_dynloss.essays.screening.topics import learn_topics
+from aes_dynloss.essays.screening.word_hashes import hash_words
+
+
+def one_prompt(texts: list[str]) -> Essays:
+    return Essays(hash_essays(texts), np.zeros(len(texts), dtype=np.int64), 1)
+
+
+def test_chunks_are_as_one() -> None:
+    texts = ["", "one two", "", *[f"a{'b' * (number % 7)} c" for number in range(2 * CHUNK)], ""]
+    chunked, whole = hash_essays(texts), hash_words(texts)
+    np.testing.assert_array_equal(chunked.words, whole.words)
+    np.testing.assert_array_equal(chunked.essays, whole.essays)
+    np.testing.assert_array_equal(chunked.counts, whole.counts)
+
+
+def test_common_words_side_by_side_by_chance_are_not_known() -> None:
+    texts = ["the cat " * 20] * 40 + ["cat cat"] * 3
+    pairs, _ = learn_pairs(one_prompt(texts))
+    _, told = pairs.known(hash_words(["the cat the cat", "cat cat", "dog cow"]))
+    assert told.tolist() == [1, 0, 0]
+
+
+def test_repetition_is_within_an_essay() -> None:
+    essay = "one two three four five six seven eight nine ten"
+    _, told = repeated(hash_words([essay, essay, f"{essay} and {essay}", "", "one"]))
+    np.testing.assert_allclose(told, [0, 0, 14 / 18, 0, 0])
+
+
+def test_fit_is_above_0_on_topic_below_off_it_and_none_elsewhere() -> None:
+    texts, prompts = made_up_essays(20, seed=4)
+    places = np.array([small_screen().prompts.index(prompt) for prompt in prompts])
+    topics, words = small_screen().topics, hash_words([text.lower() for text in texts])
+    assert (topics.fit(words, places) > 0.5).all()
+    assert (topics.fit(words, 1 - places) < 0.5).all()
+    assert np.isnan(topics.fit(words, np.full(len(texts), 2))).all()
+
+
+def test_topics_of_few_essays_are_held_more_loosely() -> None:
+    texts, _ = made_up_essays(500)
+    many, few = (learn_topics(one_prompt(texts[:count]))[1][0] for count in (500, 40))
+    assert few < many
+    assert np.isnan(learn_topics(one_prompt(texts[:29]))[1]).all()

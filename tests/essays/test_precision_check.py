@@ -1,0 +1,73 @@
+"""Fewer bits are refused where they change scores, before the first essay is handed on, and prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.precision_check import checked_essays
+
+
+class Lengths:
+    """Scores an essay by its length; off by one where its text says so, if it is of the worse kind."""
+
+    def __init__(self, *, off: bool = False) -> None:
+        self.off, self.prompts, self.seen = off, {"a": None, "b": None}, []
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        pass
+
+    def score(self, texts: Sequence[str], prompt_ids: Sequence[str]) -> Any:
+        self.seen += texts
+        return SimpleNamespace(score=np.array([len(text) + (self.off and "off" in text) for text in texts]))
+
+
+def essays(texts: Sequence[str], prompt: str = "a") -> list[UnscoredEssay]:
+    return [UnscoredEssay(str(number), prompt, text) for number, text in enumerate(texts)]
+
+
+def checked(given: Sequence[UnscoredEssay], **named: Any) -> tuple[list[UnscoredEssay], list[str]]:
+    full, reduced = Lengths(), Lengths(off=True)
+    found = list(checked_essays(full, reduced, "int8", given, **named))
+    assert full.seen == reduced.seen
+    return found, full.seen
+
+
+def test_equal_scores_let_all_essays_through_in_their_order() -> None:
+    given = essays([f"text {number}" for number in range(70)])
+    found, seen = checked(given, checked=20)
+    assert found == given
+    assert seen == [essay.text for essay in given[:20]]
+
+
+def test_one_in_two_hundred_is_allowed() -> None:
+    given = essays(["off", *["well"] * 199])
+    assert checked(given, checked=200)[0] == given
+    assert checked([], checked=200)[0] == []
+
+
+def test_more_is_refused_before_the_first_essay() -> None:
+    given = essays(["off", *["well"] * 198])
+    stream = checked_essays(Lengths(), Lengths(off=True), "int8", given, checked=200)
+    with pytest.raises(ConfigError) as caught:
+        next(stream)
+    assert str(caught.value) == (
+        "In int8 1 of the first 199 essays get another score than in float32; at least 99.5% must be equal. Score in "
+        "float32, or try another --precision."
+    )
+
+
+def test_a_prompt_that_comes_later_is_checked_too() -> None:
+    given = [*essays(["well"] * 60), *essays(["off"], "b"), *essays(["off"] * 50)]
+    handed_on = []
+    with pytest.raises(ConfigError, match="In int8 1 of the first 21 essays"):
+        for essay in checked_essays(Lengths(), Lengths(off=True), "int8", given, checked=20):
+            handed_on.append(essay)
+    assert handed_on == given[:60]
+    assert checked(given[:60] + given[61:], checked=20)[0] == given[:60] + given[61:]  # no more of prompt a

@@ -1,0 +1,132 @@
+"""The benchmarks of scoring run, short and with tiny encoders; the README holds the figures of their results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from tiny_encoder import WORDS, write_tiny_encoder
+from tiny_scorer import tiny_scorer
+
+FOLDER = Path(__file__).parents[2] / "recipes/benchmarks"
+RESULTS = sorted((FOLDER / "results").glob("scoring_*.json"))
+WINDOW = 32
+
+
+@pytest.fixture
+def throughput(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import scoring_throughput
+
+    return scoring_throughput
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import scoring_memory
+
+    return scoring_memory
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return write_tiny_encoder(tmp_path / "encoder", positions=WINDOW)
+
+
+def write_asap(path: Path) -> Path:
+    """ASAP's layout with two prompts of made-up essays, some longer than the window."""
+    generator = np.random.default_rng(0)
+    lines = ["essay_id\tessay_set\tessay\trater1_domain1\trater2_domain1\trater3_domain1\tdomain1_score"]
+    for number in range(30):
+        text = " ".join(generator.choice(WORDS, int(np.exp(generator.normal(2.3, 0.9)).clip(2, 80))))
+        lines.append(f"{number}\t{3 + number % 2}\t{text}\t1\t1\t\t{number // 2 % 4}")
+    path.write_text("\r\n".join(lines) + "\r\n", encoding="cp1252", newline="")
+    return path
+
+
+def test_all_sides_take_turns_over_the_same_essays(tmp_path: Path, encoder: Path, throughput: Any) -> None:
+    output = tmp_path / "found.json"
+    words = ["--source", write_asap(tmp_path / "asap.tsv"), "--encoder", encoder, "--essays", 12, "--rounds", 2]
+    words += ["--batch-sizes", "1,4", "--threads", 1, "--output", output]
+    command = [sys.executable, FOLDER / "scoring_throughput.py", *words]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(output.read_text(encoding="utf-8"))
+    assert done.stdout == throughput.table(values) + "\n"
+    assert str(tmp_path) not in output.read_text(encoding="utf-8")
+    ours = [
+        f"ours, {precision}{whole}" for precision in ("float32", "bf16", "int8") for whole in ("", ", whole essays")
+    ]
+    assert [row["side"] for row in values["rows"]] == [*ours, "pipeline, batch 1", "pipeline, batch 4"]
+    assert all(len(row["seconds"]) == len(row["cpu_seconds"]) == 2 for row in values["rows"])
+    assert (values["essays"], values["threads"]) == (12, 1)
+    assert values["tokens"] < values["tokens of whole essays"]  # some essay goes on beyond the window
+
+
+def test_other_tokens_are_refused(tmp_path: Path, encoder: Path, throughput: Any) -> None:
+    _, _, prompts = throughput.read_texts(write_asap(tmp_path / "asap.tsv"), 3)
+    pipeline = throughput.build_pipeline(str(encoder), "cpu")
+    texts = ["the otter and the bridge", "the " * 50]
+    capped, whole = (throughput.build_scorer(str(encoder), prompts, "cpu", capped=cap) for cap in (True, False))
+    assert throughput.check_tokens(capped, pipeline, texts) == 7 + WINDOW
+    with pytest.raises(ValueError, match="do not read the same tokens"):
+        throughput.check_tokens(whole, pipeline, texts)
+
+
+def test_the_ratio_is_that_to_the_fastest_batch_size(throughput: Any) -> None:
+    rows = [("ours, int8", [1.0, 2.0, 4.0], [1.0, 1.0, 2.0])]
+    rows += [("pipeline, batch 1", [3.0, 8.0, 5.0], [9.0, 9.0, 9.0]), ("pipeline, batch 4", [9.0, 9.0, 4.0], [6.0] * 3)]
+    named = [dict(zip(("side", "seconds", "cpu_seconds"), row, strict=True)) for row in rows]
+    lines = throughput.table({"essays": 30, "rows": named}).splitlines()
+    assert lines[2] == "| ours, int8 | 15.00 | 3.00 | 1.25 to 4.00 | 6.00 | 3.00 to 6.00 |"
+    assert lines[4].startswith("| pipeline, batch 4 | 3.33 | 0.89 |")
+
+
+def test_equal_scores_are_counted(encoder: Path, throughput: Any) -> None:
+    scorer = tiny_scorer(encoder)
+    texts = [" ".join(WORDS[start : start + 9]) for start in range(30)]
+    found = throughput.equal_parts(scorer, texts, ["letter"] * 30, ["float32", "int8"])
+    assert found["float32"] == {"essays": 30, "equal": 30, "largest": 0.0, "mean": 0.0}
+    assert 0 < found["int8"]["mean"] <= found["int8"]["largest"]
+    assert found["int8"]["equal"] <= 30
+
+
+def test_memory_is_that_of_the_scoring_process(tmp_path: Path, encoder: Path, memory: Any) -> None:
+    scorer = tiny_scorer(encoder)
+    scorer.accelerator = Accelerator(cpu=True)
+    scorer.save_pretrained(tmp_path / "model")
+    report = memory.measure(tmp_path / "model", [5, 40])
+    assert [row["rows"] for row in report] == [5, 40]
+    assert all(100 < row["peak_mebibytes"] < 4000 for row in report)  # torch alone takes hundreds
+    lines = memory.table(
+        {"rows": [{"rows": 10, "peak_mebibytes": 400, "seconds": 2}, {"rows": 90, "peak_mebibytes": 420, "seconds": 3}]}
+    )
+    assert lines.splitlines()[2:] == ["| 10 | 400 | 1.000 | 5 |", "| 90 | 420 | 1.050 | 30 |"]
+
+
+def test_a_failing_command_is_no_measurement(tmp_path: Path, memory: Any) -> None:
+    (tmp_path / "rows.csv").write_text("essay_id,text\n1,a\n")
+    with pytest.raises(RuntimeError, match="There is no model folder"):
+        memory.score_rows(tmp_path / "none", "river", tmp_path / "rows.csv", tmp_path / "scores.csv")
+
+
+def test_rows_are_all_different(tmp_path: Path, memory: Any) -> None:
+    memory.write_rows(tmp_path / "rows.csv", 100)
+    lines = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 101
+    assert len({line.split(",")[1] for line in lines}) == 101
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_the_readme_holds_the_figures_of_the_results(path: Path, throughput: Any, memory: Any) -> None:
+    text = path.read_text(encoding="utf-8")
+    made = memory if path.stem == "scoring_memory" else throughput
+    assert made.table(json.loads(text)) in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert not any(word in text for word in ("/home/", "/tmp/", "/work/", "/root/"))
