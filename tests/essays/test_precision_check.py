@@ -34,7 +34,7 @@ def essays(texts: Sequence[str], prompt: str = "a") -> list[UnscoredEssay]:
 
 def checked(given: Sequence[UnscoredEssay], **named: Any) -> tuple[list[UnscoredEssay], list[str]]:
     full, reduced = Lengths(), Lengths(off=True)
-    found = list(checked_essays(full, reduced, "int8", given, **named))
+    found = list(checked_essays(full, reduced, "bf16", given, **named))
     assert full.seen == reduced.seen
     return found, full.seen
 
@@ -54,20 +54,19 @@ def test_one_in_two_hundred_is_allowed() -> None:
 
 def test_more_is_refused_before_the_first_essay() -> None:
     given = essays(["off", *["well"] * 198])
-    stream = checked_essays(Lengths(), Lengths(off=True), "int8", given, checked=200)
+    stream = checked_essays(Lengths(), Lengths(off=True), "bf16", given, checked=200)
     with pytest.raises(ConfigError) as caught:
         next(stream)
     assert str(caught.value) == (
-        "In int8 1 of the first 199 essays get another score than in float32; at least 99.5% must be equal. Score in "
-        "float32, or try another --precision."
+        "In bf16 1 of the first 199 essays get another score than in float32; at least 99.5% must be equal. Leave "
+        "--precision out."
     )
 
 
 def test_a_prompt_that_comes_later_is_checked_too() -> None:
     given = [*essays(["well"] * 60), *essays(["off"], "b"), *essays(["off"] * 50)]
-    handed_on = []
-    with pytest.raises(ConfigError, match="In int8 1 of the first 21 essays"):
-        for essay in checked_essays(Lengths(), Lengths(off=True), "int8", given, checked=20):
-            handed_on.append(essay)
+    handed_on: list[UnscoredEssay] = []
+    with pytest.raises(ConfigError, match="In bf16 1 of the first 21 essays"):
+        handed_on.extend(checked_essays(Lengths(), Lengths(off=True), "bf16", given, checked=20))
     assert handed_on == given[:60]
     assert checked(given[:60] + given[61:], checked=20)[0] == given[:60] + given[61:]  # no more of prompt a

@@ -61,9 +61,7 @@ def test_all_sides_take_turns_over_the_same_essays(tmp_path: Path, encoder: Path
     values = json.loads(output.read_text(encoding="utf-8"))
     assert done.stdout == throughput.table(values) + "\n"
     assert str(tmp_path) not in output.read_text(encoding="utf-8")
-    ours = [
-        f"ours, {precision}{whole}" for precision in ("float32", "bf16", "int8") for whole in ("", ", whole essays")
-    ]
+    ours = [f"ours, {precision}{whole}" for precision in ("float32", "bf16") for whole in ("", ", whole essays")]
     assert [row["side"] for row in values["rows"]] == [*ours, "pipeline, batch 1", "pipeline, batch 4"]
     assert all(len(row["seconds"]) == len(row["cpu_seconds"]) == 2 for row in values["rows"])
     assert (values["essays"], values["threads"]) == (12, 1)
@@ -81,21 +79,21 @@ def test_other_tokens_are_refused(tmp_path: Path, encoder: Path, throughput: Any
 
 
 def test_the_ratio_is_that_to_the_fastest_batch_size(throughput: Any) -> None:
-    rows = [("ours, int8", [1.0, 2.0, 4.0], [1.0, 1.0, 2.0])]
+    rows = [("ours, bf16", [1.0, 2.0, 4.0], [1.0, 1.0, 2.0])]
     rows += [("pipeline, batch 1", [3.0, 8.0, 5.0], [9.0, 9.0, 9.0]), ("pipeline, batch 4", [9.0, 9.0, 4.0], [6.0] * 3)]
     named = [dict(zip(("side", "seconds", "cpu_seconds"), row, strict=True)) for row in rows]
     lines = throughput.table({"essays": 30, "rows": named}).splitlines()
-    assert lines[2] == "| ours, int8 | 15.00 | 3.00 | 1.25 to 4.00 | 6.00 | 3.00 to 6.00 |"
+    assert lines[2] == "| ours, bf16 | 15.00 | 3.00 | 1.25 to 4.00 | 6.00 | 3.00 to 6.00 |"
     assert lines[4].startswith("| pipeline, batch 4 | 3.33 | 0.89 |")
 
 
 def test_equal_scores_are_counted(encoder: Path, throughput: Any) -> None:
     scorer = tiny_scorer(encoder)
     texts = [" ".join(WORDS[start : start + 9]) for start in range(30)]
-    found = throughput.equal_parts(scorer, texts, ["letter"] * 30, ["float32", "int8"])
+    found = throughput.equal_parts(scorer, texts, ["letter"] * 30, ["float32", "bf16"])
     assert found["float32"] == {"essays": 30, "equal": 30, "largest": 0.0, "mean": 0.0}
-    assert 0 < found["int8"]["mean"] <= found["int8"]["largest"]
-    assert found["int8"]["equal"] <= 30
+    assert 0 < found["bf16"]["mean"] <= found["bf16"]["largest"]
+    assert found["bf16"]["equal"] <= 30
 
 
 def test_memory_is_that_of_the_scoring_process(tmp_path: Path, encoder: Path, memory: Any) -> None:

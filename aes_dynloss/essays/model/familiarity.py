@@ -151,7 +151,7 @@ def fit_familiarity(
 
 
 def _distances(vectors: Tensor, references: Tensor, *, itself: bool = False) -> NDArray[np.float64]:
-    """Distances, (B,); with ``itself`` from the others, where the vectors are the references. None without references."""
+    """Distances, (B,); with ``itself`` from the other references, which the vectors are; none without references."""
     if len(references) <= itself or len(vectors) == 0:
         return np.zeros(0)
     cosines = functional.normalize(vectors.float(), dim=1) @ functional.normalize(references.float(), dim=1).T

@@ -2,9 +2,9 @@
 
 A pair of words is known if it stands in two training essays, and in no fewer than chance alone would bring about:
 
-    essays(a, b) >= max(2, words(a) words(b) / words)
+    essays(a, b) >= max(2, N (1 - exp(-words(a) words(b) / words / N)))
 
-so that "the of" is not known because both of its words are common.
+of N essays, so that "the of" is not known because both of its words are common.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ def learn_pairs(essays: Essays) -> tuple[KnownPairs, Values]:
     counted = count_essays(pairs, of_essay, essays)
     chance, words = _words_of_pairs(essays, counted.items, counted.place)
     together = counted.essays.sum(axis=1)
-    by_chance = _by_chance(chance.sum(axis=2), words.sum())
     count = len(essays.prompts)
+    by_chance = _by_chance(chance.sum(axis=2), words.sum(), count)
     # What an essay itself adds to a pair is one essay.
-    in_others = _known(together - 1, by_chance)[counted.place]
+    in_others = _known(together - 1, _by_chance(chance.sum(axis=2), words.sum(), count - 1))[counted.place]
     average = float(in_others.mean()) if len(in_others) else 0.0
     judged = shares(in_others, of_essay, count, average)[0]
     thresholds = thresholds_by_prompt(judged, essays, "low", MILDEST)
-    elsewhere = np.zeros(len(pairs), dtype=bool)
+    elsewhere, sizes = np.zeros(len(pairs), dtype=bool), essays.sizes
     for prompt in range(essays.prompt_count):
         own = essays.prompts[of_essay] == prompt
-        left = _by_chance(chance.sum(axis=2) - chance[:, :, prompt], words.sum() - words[prompt])
+        left = _by_chance(chance.sum(axis=2) - chance[:, :, prompt], words.sum() - words[prompt], count - sizes[prompt])
         elsewhere[own] = _known(together - counted.essays[:, prompt], left)[counted.place[own]]
     thresholds[-1] = np.nan
     if essays.prompt_count > 1 and count >= FEWEST_ESSAYS:
@@ -101,10 +101,11 @@ def _known(together: NDArray[np.int64], by_chance: Values) -> NDArray[np.bool_]:
     return known
 
 
-def _by_chance(words: NDArray[np.int64], total: int) -> Values:
-    """How often two words, with counts (2, U), would stand side by side if words stood anywhere."""
-    chance: Values = words[0] * words[1].astype(np.float64) / max(total, 1)
-    return chance
+def _by_chance(words: NDArray[np.int64], total: int, essays: int) -> Values:
+    """In how many essays two words, with counts (2, U), would stand side by side if words stood anywhere."""
+    pairs = words[0] * words[1].astype(np.float64) / max(total, 1)
+    held: Values = essays * -np.expm1(-pairs / max(essays, 1))
+    return held
 
 
 def _words_of_pairs(

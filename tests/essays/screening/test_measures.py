@@ -25,10 +25,24 @@ def test_chunks_are_as_one() -> None:
 
 
 def test_common_words_side_by_side_by_chance_are_not_known() -> None:
-    texts = ["the cat " * 20] * 40 + ["cat cat"] * 3
-    pairs, _ = learn_pairs(one_prompt(texts))
-    _, told = pairs.known(hash_words(["the cat the cat", "cat cat", "dog cow"]))
+    generator = np.random.default_rng(0)
+    fillers = [f"{first}{second}" for first in "bcdfghjklm" for second in "aeioukxzvw"]
+    texts = [
+        "the cat "
+        + " ".join(
+            f"{word} {other}" for word, other in zip(generator.choice(fillers, 20), ["on", "of"] * 10, strict=True)
+        )
+        for _ in range(60)
+    ]
+    pairs, _ = learn_pairs(one_prompt([*(f"{text} of on" for text in texts[:3]), *texts[3:]]))
+    _, told = pairs.known(hash_words(["the cat", "of on", "the dog"]))
     assert told.tolist() == [1, 0, 0]
+
+
+def test_common_words_of_long_essays_go_together() -> None:
+    """By chance alone each essay would hold them side by side."""
+    pairs, _ = learn_pairs(one_prompt(["of the cat " * 300] * 40))
+    assert pairs.average == 1
 
 
 def test_repetition_is_within_an_essay() -> None:

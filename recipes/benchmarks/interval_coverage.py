@@ -1,0 +1,95 @@
+"""How often human scores lie in prediction intervals, and how often certainty is right, on a grid's test essays.
+
+    python recipes/benchmarks/interval_coverage.py runs/asap_minilm/cells/minilm_frozen --results FILE
+
+Takes the folders of one arm, fold by fold: intervals and certainty are fitted on each run's dev predictions, as its
+model holds them, and measured on its test predictions; essays are pooled over the folds. ASAP's common folds have no
+test essay twice. Prints the table of the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aes_dynloss import read_predictions
+from aes_dynloss.evaluation.certainty import same_score_chance
+from aes_dynloss.evaluation.conformal import fit_intervals
+from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.evaluation.table_files import replacing
+
+COVERAGES = (0.8, 0.9, 0.95)
+
+
+def test_essays(run: Path) -> pd.DataFrame:
+    """One run's test essays: whether their score lies inside for each coverage, widths, certainty, agreement."""
+    ranges = {name: ScoreRange(**span) for name, span in _ranges(run).items()}
+    dev, test = (read_predictions(run / f"predictions_{part}.csv", ranges=ranges).table for part in ("dev", "test"))
+    intervals = fit_intervals(dev["prompt_id"].tolist(), dev["raw"], dev["reference"])
+    parts = []
+    for prompt, essays in test.groupby("prompt_id", sort=False):
+        human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
+        part = pd.DataFrame({"prompt": prompt, "exact": human == score}, index=essays.index)
+        part["certainty"] = same_score_chance(intervals.prompts[str(prompt)], raw, score, ranges[str(prompt)])
+        for coverage in COVERAGES:
+            bounds = intervals.bounds(str(prompt), raw, ranges[str(prompt)], coverage)
+            if bounds is not None:
+                part[f"inside_{coverage}"] = (bounds[0] <= human) & (human <= bounds[1])
+                part[f"width_{coverage}"] = bounds[1] - bounds[0]
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def _ranges(run: Path) -> dict[str, dict[str, float]]:
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    return {prompt: entry["range"] for prompt, entry in report["prompts"].items()}
+
+
+def measure(runs: list[Path]) -> dict[str, Any]:
+    """Figures by prompt over all runs' test essays."""
+    essays = pd.concat([test_essays(run) for run in runs])
+    found = {}
+    for prompt, own in essays.groupby("prompt"):
+        sure = own["certainty"] >= own["certainty"].median()
+        found[str(prompt)] = {
+            "n": len(own),
+            "inside": {f"{coverage:g}": float(own[f"inside_{coverage}"].mean()) for coverage in COVERAGES},
+            "width": {f"{coverage:g}": float(own[f"width_{coverage}"].mean()) for coverage in COVERAGES},
+            "certainty": float(own["certainty"].mean()),
+            "exact_agreement": float(own["exact"].mean()),
+            "exact_agreement_surer_half": float(own.loc[sure, "exact"].mean()),
+            "exact_agreement_other_half": float(own.loc[~sure, "exact"].mean()),
+        }
+    return {"runs": len(runs), "prompts": found}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The README's table."""
+    lines = [
+        "| prompt | essays | inside at .80 | at .90 | at .95 | points wide at .90 | certainty, mean | exact agreement "
+        "| surer half | other half |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for prompt, own in result["prompts"].items():
+        inside = [f"{own['inside'][name]:.3f}" for name in ("0.8", "0.9", "0.95")]
+        names = ("certainty", "exact_agreement", "exact_agreement_surer_half", "exact_agreement_other_half")
+        cells = [prompt, str(own["n"]), *inside, f"{own['width']['0.9']:.1f}", *(f"{own[name]:.3f}" for name in names)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arm", type=Path, help="folder of an arm, with fold_K/seed_S in it")
+    parser.add_argument("--results", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    found = measure(sorted(path.parent for path in arguments.arm.glob("fold_*/seed_*/report.json")))
+    if arguments.results:
+        with replacing(arguments.results) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(table(found))  # noqa: T201 - it is what the script is for
