@@ -35,7 +35,7 @@ class WithoutMessages(logging.Filter):
 def keep_logs_private(loop: asyncio.AbstractEventLoop) -> None:
     """Let neither the server below us nor the event loop log what an exception quotes."""
     for name in ("uvicorn.access", "uvicorn.asgi"):  # which log addresses as clients write them
-        pass
+        logging.getLogger(name).disabled = True
     server = logging.getLogger("uvicorn.error")
     if not any(isinstance(known, WithoutMessages) for known in server.filters):
         server.addFilter(WithoutMessages())

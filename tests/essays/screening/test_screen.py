@@ -98,7 +98,10 @@ def test_at_home_in_german_english_is_foreign() -> None:
     texts = [" ".join(generator.choice(words, 60)) for _ in range(60)]
     screen = Screen.fit(texts, ["a"] * 60, {})
     english = "I think that the school should not do this to us, because it is what they have all been told to do."
+    # Everyday words of German that do not occur in these essays.
+    rest = "sie sind nur über einen oder zwei durch ihre seine hatte schon mehr immer wieder sehr doch dann waren"
     found = screen.examine([english, texts[0]], ["a", "a"])
+    assert "other_language" not in [one.kind for one in screen.examine([rest], ["a"])[0]]
     assert "other_language" in [one.kind for one in found[0]]
     assert not found[1]
 
