@@ -114,6 +114,7 @@ def score(
         return
     from accelerate import Accelerator
 
+    from aes_dynloss.essays.advice import warn_unless_screened
     from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.model.encoders import file_sha256
     from aes_dynloss.essays.model.ensemble import open_scorer
@@ -125,6 +126,7 @@ def score(
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
     scorer = open_scorer(model, accelerator)
+    warn_unless_screened(scorer)
     essays = (
         essay
         for source in inputs

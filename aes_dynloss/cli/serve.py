@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
     show_default=True,
     help="Part of essays whose human score lies from low to high.",
 )
+@click.option(
+    "--policy",
+    multiple=True,
+    metavar="KIND=ACTION",
+    help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` tells them; may be repeated.",
+)
 @click.option("--batch-size", type=int, help="Essays scored in one forward call, at most.  [default: 64]")
 @click.option("--max-essays", type=int, help="Essays of one request, at most.  [default: 256]")
 @click.option("--max-characters", type=int, help="Characters of one essay, at most.  [default: 100000]")
@@ -38,7 +44,15 @@ logger = logging.getLogger(__name__)
 @click.option("--max-queue", type=int, help="Essays that may wait; more are refused by 503.  [default: 1024]")
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
 def serve(
-    model: Path, host: str, port: int, allowed_hosts: tuple[str, ...], coverage: float, cpu: bool, **limits: int | None
+    *,
+    model: Path,
+    host: str,
+    port: int,
+    allowed_hosts: tuple[str, ...],
+    coverage: float,
+    policy: tuple[str, ...],
+    cpu: bool,
+    **limits: int | None,
 ) -> int:
     """Score essays over HTTP with MODEL: the folder model/ of a run, or an ensemble.
 
@@ -51,14 +65,21 @@ def serve(
             "aes-dynloss serve needs FastAPI and uvicorn. Install them: pip install 'aes-dynloss[serve]'."
         )
     from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.screening.policy import Policy
     from aes_dynloss.serving.limits import Limits
     from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, run_server, url_of
 
+    chosen = Policy.from_words(("duplicate=off", *policy))
+    if chosen.duplicate != "off":
+        raise ConfigError(
+            "--policy: duplicate is off in a server, where one client's essays have no part in what another is told."
+        )
     given = {name: value for name, value in limits.items() if value is not None}
     checked = validate(Limits, given, "The limits")
     with bound_socket(host, port) as bound:
         from accelerate import Accelerator
 
+        from aes_dynloss.essays.advice import warn_unless_screened
         from aes_dynloss.essays.model.ensemble import open_scorer
         from aes_dynloss.serving.app import create_app
         from aes_dynloss.serving.scoring import EssayService
@@ -66,7 +87,9 @@ def serve(
         accelerator = Accelerator(cpu=cpu)
         if accelerator.num_processes > 1:
             raise ConfigError("aes-dynloss serve is one process. Start it without a launcher.")
-        service = EssayService(open_scorer(model, accelerator), _name(model), coverage, checked)
+        scorer = open_scorer(model, accelerator)
+        warn_unless_screened(scorer)
+        service = EssayService(scorer, _name(model), coverage, checked, chosen)
 
         def ready() -> None:
             click.echo(url_of(bound))

@@ -17,6 +17,15 @@ from aes_dynloss.essays.screening.thresholds import distance_advisory
 logger = logging.getLogger(__name__)
 
 
+def warn_unless_screened(scorer: Scorer) -> None:
+    """Say so where a model cannot tell essays that it should not judge."""
+    if scorer.screen is None:
+        logger.warning(
+            "The model knows nothing of its training essays' words, so that essays are hardly looked at. Train it with "
+            "this version of aes-dynloss for advisories."
+        )
+
+
 class Adviser:
     """Tells which scores should be looked at, or not be given.
 
@@ -28,11 +37,6 @@ class Adviser:
     def __init__(self, scorer: Scorer, policy: Policy) -> None:
         self.policy = policy
         self._screen = scorer.screen
-        if self._screen is None:
-            logger.warning(
-                "The model knows nothing of its training essays' words, so that essays are hardly looked at. Train it "
-                "with this version of aes-dynloss for advisories."
-            )
         self._finder = DuplicateFinder() if policy.action("duplicate") != "off" else None
 
     def remember(self, texts: Sequence[str]) -> None:

@@ -54,7 +54,7 @@ def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float = UNSURE_
 def _doubts(scorer: Scorer, prompt: str, sure: float, unsure: float) -> list[str]:
     """Why the machine's own score is uncertain: one sentence or none."""
     border = scorer.certainty.unsure_below(prompt, unsure)
-    if unsure == 0 or border is None or not np.isfinite(sure) or sure > border:
+    if unsure == 0 or border is None or not np.isfinite(sure) or sure >= border:
         return []
     return [
         f"The machine is less sure of its score than of {1 - unsure:.0%} of the essays it was tried on: a human gives "

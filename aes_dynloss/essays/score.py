@@ -72,6 +72,7 @@ def score_essays(
     probabilities: bool = False,
     window: int = WINDOW,
     done: Sequence[str] = (),
+    progress: str | None = "score essays",
 ) -> Iterator[ScoredWindow]:
     """Score a stream of essays.
 
@@ -83,6 +84,7 @@ def score_essays(
         probabilities: Whether the probability of each score point is answered, where the model's head gives it.
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
+        progress: Words beside a progress bar on standard error; None for none.
 
     Yields:
         Scores, in the order of the essays.
@@ -105,7 +107,7 @@ def score_essays(
             adviser.remember([essay.text for essay in part])
     while part := list(itertools.islice(stream, window)):
         prompt_ids = prompts_of(scorer, part)
-        scores = scorer.score([essay.text for essay in part], prompt_ids, progress="score essays")
+        scores = scorer.score([essay.text for essay in part], prompt_ids, progress=progress)
         columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
         if adviser is not None:
             columns |= _advice(adviser, part, prompt_ids, scores.strangeness, columns)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.scorer import Scorer, Scores
+from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.score import score_essays
 from aes_dynloss.essays.screening.policy import Policy
 from aes_dynloss.serving.batching import Row
@@ -42,11 +41,12 @@ class EssayService:
     def rows(self, essays: Sequence[UnscoredEssay]) -> list[Row]:
         """One row an essay, in order; no forward call is given more essays than the limits say."""
         windows = score_essays(
-            cast(Scorer, _WithoutProgress(self.scorer)),
+            self.scorer,
             essays,
             coverage=self.coverage,
             policy=self.policy.model_copy(update={"duplicate": "off"}),
             window=self.limits.batch_size,
+            progress=None,
         )
         return [row for window in windows for row in column_rows(window.columns)]
 
@@ -80,25 +80,9 @@ class EssayService:
                     413,
                     f"{where}.text has {len(essay.text)} characters; {limits.max_characters} at most are taken.",
                 )
-            if not essay.text.strip():
-                raise RefusalError(422, f"{where}.text is empty; an essay needs words.")
             essay_id = str(place + 1) if essay.essay_id is None else essay.essay_id
             found.append(UnscoredEssay(essay_id, _prompt(essay.prompt_id, known, where), essay.text))
         return found
-
-
-class _WithoutProgress:
-    """A scorer that shows no progress bar, whoever asks for one."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._scorer, name)
-
-    def score(self, texts: Sequence[str], prompt_ids: Sequence[str], **_: object) -> Scores:
-        """Score essays."""
-        return self._scorer.score(texts, prompt_ids)
 
 
 def column_rows(columns: Mapping[str, Sequence[object]]) -> list[Row]:

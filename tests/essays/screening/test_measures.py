@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from small_screen import made_up_essays, small_screen
 
+from aes_dynloss.essays.screening import topics as topics_module
+from aes_dynloss.essays.screening.copying import learn_runs
 from aes_dynloss.essays.screening.evidence import CHUNK, Essays, hash_essays
 from aes_dynloss.essays.screening.pairs import learn_pairs
 from aes_dynloss.essays.screening.repetition import repeated
@@ -60,8 +63,21 @@ def test_fit_is_above_0_on_topic_below_off_it_and_none_elsewhere() -> None:
     assert np.isnan(topics.fit(words, np.full(len(texts), 2))).all()
 
 
-def test_topics_of_few_essays_are_held_more_loosely() -> None:
+def test_topics_of_few_essays_are_held_more_loosely(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, _ = made_up_essays(500)
-    many, few = (learn_topics(one_prompt(texts[:count]))[1][0] for count in (500, 40))
-    assert few < many
-    assert np.isnan(learn_topics(one_prompt(texts[:29]))[1]).all()
+    loose = [learn_topics(one_prompt(texts[:count]))[1][0] for count in (29, 40, 500)]
+    monkeypatch.setattr(topics_module, "_ALLOWANCE", 0)
+    plain = [learn_topics(one_prompt(texts[:count]))[1][0] for count in (29, 40, 500)]
+    assert np.isnan([loose[0], plain[0]]).all()
+    assert loose[1] < plain[1]
+    assert loose[2] == plain[2]
+
+
+def test_where_many_copy_the_wording_the_threshold_allows_it() -> None:
+    """Four of forty essays are the wording: too few to learn it from, enough not to be beyond the threshold."""
+    wording = " ".join(f"{first}{second}" for first in "abcdefghij" for second in "klmno")
+    texts = [*made_up_essays(36)[0][:36], *[wording] * 4]
+    _, copied = learn_runs(one_prompt(texts), ["a"], {"a": wording})
+    _, unknown = learn_runs(one_prompt(texts), ["a"], {})
+    assert unknown.tolist() == [0.5, 0.5]
+    assert (copied > 0.6).all()
