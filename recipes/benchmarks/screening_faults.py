@@ -1,7 +1,9 @@
 """What advisories must find: essays made faulty, and passages that make them so.
 
-The passages in other languages are of books whose writers died more than a hundred years ago. The passages of
-``INJECTIONS`` were written before any was tried, and no pattern was changed for one of them.
+The passages in other languages are of books that are in the public domain, from memory. Those of ``INJECTIONS`` were
+written by the author of the patterns before the patterns were tried on them. After an earlier form of the patterns
+found 83 % of them, it was widened by thirty other passages of the same author, without a look at which had been
+missed: they are no independent test.
 """
 
 from __future__ import annotations
