@@ -12,6 +12,9 @@ from aes_dynloss.cli.essay_input import check_encoding, essay_input_options, nam
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.essays.score_run import ReviewSheet
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,13 @@ logger = logging.getLogger(__name__)
     show_default=True,
     help="With --review: the least certain share of essays like those of dev.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="bf16 is faster where the processor has it; refused if it changes the score of more than one essay in 200.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a run into --output that was stopped.")
 @click.option("--force", is_flag=True, help="Replace an --output and a --review file that are there.")
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
@@ -86,6 +96,7 @@ def score(
     probabilities: bool,
     review: Path | None,
     uncertain: float,
+    precision: Any,  # noqa: ANN401 - a choice, checked by click
     resume: bool,
     force: bool,
     cpu: bool,
@@ -127,12 +138,18 @@ def score(
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
     scorer = open_scorer(model, accelerator)
     warn_unless_screened(scorer)
-    essays = (
+    essays: Iterable[UnscoredEssay] = (
         essay
         for source in inputs
         for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
     )
-    options = ScoreOptions(chosen, coverage, probabilities)
+    if precision != "float32":
+        from aes_dynloss.essays.model.precision import in_precision
+        from aes_dynloss.essays.precision_check import checked_essays
+
+        full, scorer = scorer, in_precision(scorer, precision)
+        essays = checked_essays(full, scorer, precision, essays)
+    options = ScoreOptions(chosen, coverage, probabilities, precision)
     if path is None:
         count, reviewed = score_to_stream(scorer, essays, form, options, accelerator=accelerator), 0
     else:

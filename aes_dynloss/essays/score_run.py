@@ -17,6 +17,7 @@ from aes_dynloss.essays.score_output import write_scores
 from aes_dynloss.essays.score_parts import score_parts
 from aes_dynloss.essays.screening.policy import Policy
 from aes_dynloss.evaluation.conformal import COVERAGE
+from aes_dynloss.training.prediction import Precision
 
 _SCORES, _REVIEW = "scores", "review"
 
@@ -29,11 +30,13 @@ class ScoreOptions:
         policy: What follows from advisories.
         coverage: Stated coverage of the prediction intervals.
         probabilities: Whether the probability of each score point is answered.
+        precision: In which the scorer reads; a run that goes on must find it as it was.
     """
 
     policy: Policy
     coverage: float = COVERAGE
     probabilities: bool = False
+    precision: Precision = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -41,6 +44,7 @@ class ScoreOptions:
             "policy": self.policy.model_dump(),
             "coverage": self.coverage,
             "probabilities": self.probabilities,
+            "precision": self.precision,
         }
 
 

@@ -34,6 +34,7 @@ from aes_dynloss.essays.screening.policy import Policy
 from aes_dynloss.essays.screening.screen import Screen
 
 GOALS = {"withheld of real essays": 0.02, "found": 0.95, "essays per second": 5000, "fit seconds": 20}
+SCREENS = ("all prompts", "no wordings", "one prompt")
 OFF_TOPIC, UNSEEN_TOPIC = "essays on other prompts", "essays on a prompt that was not learned"
 Texts = Mapping[str, Sequence[str]]
 
@@ -148,11 +149,12 @@ def costs(train: Texts, wordings: Mapping[str, str], runs: int) -> dict[str, Any
     return {"essays": len(texts), "fit_seconds": fit, "essays_per_second": examine, "bytes": size}
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(found: Mapping[str, Any], screens: Sequence[str] = SCREENS) -> str:
     """The rows as markdown: for each prompt and screen, per cent without a score, in brackets of the very kind."""
-    rows, screens = found["prompts"], ("all prompts", "no wordings", "one prompt")
+    rows = found["prompts"]
     columns = [(prompt, name) for name in screens for prompt in rows]
-    lines = ["| essays | " + " | ".join(f"{prompt}, {name}" for prompt, name in columns) + " |"]
+    titles = [f"{prompt}, {name}" if len(screens) > 1 else prompt for prompt, name in columns]
+    lines = ["| essays | " + " | ".join(titles) + " |"]
     lines += ["| --- |" + " ---: |" * len(columns)]
     real = [f"{100 * rows[prompt][name]['genuine']['withheld']:.1f}" for prompt, name in columns]
     lines += ["| real | " + " | ".join(real) + " |"]

@@ -65,6 +65,11 @@ class Familiarity(nn.Module):
         Returns:
             (B,) float32: above 1 where an essay is farther than nearly all; NaN where nothing is known.
         """
+        # Under bf16 autocast a cosine near 1 would have eight bits.
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self._multiples(vectors, prompt)
+
+    def _multiples(self, vectors: Tensor, prompt: Tensor) -> Tensor:
         unit = functional.normalize(vectors.float(), dim=1)
         answer = torch.full((len(unit),), torch.nan, device=unit.device)
         for number, references in enumerate(self.references):

@@ -25,7 +25,7 @@ from aes_dynloss.essays.model.tokenization import Chunker
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.evaluation.certainty import CertaintyQuantiles, same_score_chance
 from aes_dynloss.evaluation.conformal import Intervals
-from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.prediction import Precision, predict
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class EssayScorer:
         self.certainty = certainty or CertaintyQuantiles({})
         self.screening = screening
         self.accelerator = accelerator or Accelerator()
+        self.precision: Precision = "float32"  # another one by in_precision
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
         check_window(model.encoder, window)
         self.chunker = Chunker(tokenizer, window, model.config.max_tokens)
@@ -206,10 +207,14 @@ class EssayScorer:
         """The model's outputs, (N, D), and the essays' strangeness, (N,)."""
         self.model.to(self.accelerator.device)
         if self.screening is None:
-            answers = predict(self.accelerator, self.model, examples, tokens=tokens, progress=progress)
+            answers = predict(
+                self.accelerator, self.model, examples, tokens=tokens, progress=progress, precision=self.precision
+            )
             return answers, np.full(len(examples), np.nan)
         module = WithStrangeness(self.model, self.screening.familiarity).to(self.accelerator.device)
-        answers = predict(self.accelerator, module, examples, tokens=tokens, progress=progress)
+        answers = predict(
+            self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
+        )
         return answers[:, :-1], answers[:, -1].double().numpy()
 
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
