@@ -188,10 +188,14 @@ def test_the_readme_s_words_on_how_the_teachers_learnt():
         for run in arms["l2t_dlf"]["teaching"]
     ]
     assert f"({', '.join(pairs)} for the three seeds)" in readme
-    for name in ("cifar10", "bccd"):
-        runs = read_mapping(VISION / f"results/{name}.json")["arms"]["l2t_dln_one_sided"]["teaching"]
+    for name, arm, words in (
+        ("cifar10", "l2t_dln_one_sided", "in {} % of the windows"),
+        ("bccd", "l2t_dln", "In {} % of the windows"),
+        ("bccd", "dln_untaught", "(untaught: {} %)"),
+    ):
+        runs = read_mapping(VISION / f"results/{name}.json")["arms"][arm]["teaching"]
         shares = [f"{100 * run['lower_after']:.0f}" for run in runs]
-        assert f"in {shares[0]}, {shares[1]} and {shares[2]} % of the windows" in readme
+        assert words.format(f"{shares[0]}, {shares[1]} and {shares[2]}") in readme
     assert (
         max(max(run["hypergradient_norm"]) / min(run["hypergradient_norm"]) for run in arms["l2t_dlf"]["teaching"])
         < 1e3
