@@ -46,7 +46,6 @@ def test_the_headline_says_how_often(measured):
 
 def test_what_is_undefined_is_a_dash():
 
-
     table = robustness_table(
         measure_robustness(WordCounter(), [UnscoredEssay("1", "a", "word")], kinds=["delete_last"])
     )
