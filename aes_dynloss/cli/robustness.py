@@ -90,15 +90,14 @@ def robustness(
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
     # Heavy imports here keep --help fast.
-    from accelerate import Accelerator
-
     from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.model.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
     from aes_dynloss.evaluation.report import report_json
     from aes_dynloss.evaluation.robustness_text import robustness_table
+    from aes_dynloss.training.accelerator import plain_accelerator
 
-    accelerator = Accelerator(cpu=cpu)
+    accelerator = plain_accelerator(cpu=cpu)
     if data == "-" and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)

@@ -120,19 +120,20 @@ def score(
     chosen = Policy.from_words(policy)
     check_encoding(encoding)
     _check_places(path, review, inputs, resume=resume, force=force)
-    if path is not None and path.exists() and resume and not _parts_of(path).exists():
+    if _complete(path, resume=resume):
+        if review is not None and not review.exists():
+            raise ConfigError(f"{path} is complete, but there is no {review}. Score again with --force for both.")
         logger.info("%s is complete; nothing is left to do.", path)
         return
-    from accelerate import Accelerator
-
     from aes_dynloss.essays.advice import warn_unless_screened
     from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.model.encoders import file_sha256
     from aes_dynloss.essays.model.ensemble import open_scorer
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.score_run import ScoreOptions, score_to_files, score_to_stream
+    from aes_dynloss.training.accelerator import plain_accelerator
 
-    accelerator = Accelerator(cpu=cpu)
+    accelerator = plain_accelerator(cpu=cpu)
     if "-" in inputs and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
@@ -192,22 +193,26 @@ def _check_places(
         return
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force begins it again; give one of them.")
+    from aes_dynloss.essays.score_parts import unfinished
+
+    own = force or _complete(output, resume=resume) or (resume and unfinished(output))
     named = {"--output": output} if review is None else {"--output": output, "--review": review}
     for option, path in named.items():
         if path.is_dir():
             raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
-        if path.exists() and not force and not resume:
+        if path.exists() and not own:
             raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
-        if any(path.exists() and Path(own).exists() and path.samefile(own) for own in inputs):
+        if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
             raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")
-    if review is not None and review.absolute() == output.absolute():
+    if review is not None and review.resolve() == output.resolve():
         raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
 
 
-def _parts_of(output: Path) -> Path:
-    from aes_dynloss.essays.score_parts import SUFFIX
+def _complete(output: Path | None, *, resume: bool) -> bool:
+    """Whether --resume has nothing to go on with, for all is there."""
+    from aes_dynloss.essays.score_parts import unfinished
 
-    return output.with_name(output.name + SUFFIX)
+    return output is not None and resume and output.exists() and not unfinished(output)
 
 
 def _list_kinds(context: click.Context) -> None:

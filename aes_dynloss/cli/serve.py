@@ -77,14 +77,13 @@ def serve(
     given = {name: value for name, value in limits.items() if value is not None}
     checked = validate(Limits, given, "The limits")
     with bound_socket(host, port) as bound:
-        from accelerate import Accelerator
-
         from aes_dynloss.essays.advice import warn_unless_screened
         from aes_dynloss.essays.model.ensemble import open_scorer
         from aes_dynloss.serving.app import create_app
         from aes_dynloss.serving.scoring import EssayService
+        from aes_dynloss.training.accelerator import plain_accelerator
 
-        accelerator = Accelerator(cpu=cpu)
+        accelerator = plain_accelerator(cpu=cpu)
         if accelerator.num_processes > 1:
             raise ConfigError("aes-dynloss serve is one process. Start it without a launcher.")
         scorer = open_scorer(model, accelerator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.score import ScoredWindow
 from aes_dynloss.evaluation.adjudication import HUMAN_SCORE
+
+logger = logging.getLogger(__name__)
 
 UNCERTAIN = "uncertain"
 UNSURE_SHARE = 0.05
@@ -49,6 +52,17 @@ def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float = UNSURE_
             for name, value in zip(rows, values, strict=True):
                 rows[name].append(value)
     return rows
+
+
+def warn_unless_certain(scorer: Scorer) -> None:
+    """Say so where a sheet lacks uncertain essays because nothing tells which these are."""
+    unknown = [prompt for prompt in scorer.prompts if prompt not in scorer.certainty.prompts]
+    if unknown:
+        logger.warning(
+            "The model has not learned on %s how sure it is, so that no essay there is for review as uncertain. Train "
+            "it with this version of aes-dynloss, with dev essays of every prompt.",
+            ", ".join(unknown),
+        )
 
 
 def _doubts(scorer: Scorer, prompt: str, sure: float, unsure: float) -> list[str]:

@@ -148,7 +148,7 @@ def _score_columns(
 
 
 def _point_names(scorer: Scorer, prompt_ids: Sequence[str]) -> Iterator[list[str]]:
-    names = {prompt.id: [f"{point:g}" for point in prompt.range.points] for prompt in scorer.prompts.values()}
+    names = {prompt.id: [f"{point:.12g}" for point in prompt.range.points] for prompt in scorer.prompts.values()}
     return (names[prompt] for prompt in prompt_ids)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -87,12 +86,23 @@ def _count(window: Columns) -> int:
 
 
 def _write_csv(window: Columns, stream: BinaryIO, first: bool) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = csv.writer(_Lines(stream), lineterminator="\r\n")
     if first:
         rows.writerow(window)
     rows.writerows([_cell(value) for value in row] for row in zip(*window.values(), strict=True))
-    stream.write(text.getvalue().encode())
+
+
+class _Lines:
+    """Takes lines of a csv writer, and ends them by a line feed alone.
+
+    The writer itself quotes a carriage return in a text only where lines end by one.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> int:
+        return self._stream.write(line.removesuffix("\r\n").encode() + b"\n")
 
 
 def _cell(value: object) -> object:

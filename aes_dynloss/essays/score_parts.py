@@ -5,9 +5,8 @@ from __future__ import annotations
 import glob
 import json
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ logger = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 LOCK = ".lock"
 SUFFIX = ".parts"
+_PARTS, _HALVES = "[0-9]*.json", ".*.tmp"
 
 Part = dict[str, Any]
 
@@ -37,12 +37,22 @@ class ScoreParts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def begun(self) -> bool:
+        """Whether a window is finished."""
+        return self._path(0).exists()
+
     def digests(self) -> list[str]:
         """Digest of the essays of each finished window, from the first on, without a gap."""
         found: list[str] = []
         while self._path(len(found)).exists():
             found.append(str(self._read(len(found))["digest"]))
         return found
+
+    def drop_from(self, number: int) -> None:
+        """Remove the windows from a number on, such as those behind a gap."""
+        for path in self.folder.glob(_PARTS):
+            if path >= self._path(number):
+                path.unlink()
 
     def put(self, number: int, part: Part) -> None:
         """Put a window by; it is there whole or not at all.
@@ -74,12 +84,18 @@ class ScoreParts:
         return dict(part)
 
 
+def unfinished(output: Path) -> bool:
+    """Whether a run into a file was begun and has not ended."""
+    return (output.with_name(output.name + SUFFIX) / SETTINGS).exists()
+
+
 @contextmanager
 def score_parts(
     accelerator: Accelerator,
     output: Path,
     settings: Mapping[str, Any],
     *,
+    others: Sequence[Path] = (),
     resume: bool = False,
     force: bool = False,
 ) -> Iterator[tuple[ScoreParts, list[str]]]:
@@ -89,6 +105,7 @@ def score_parts(
         accelerator: The run's; the main process alone writes.
         output: The file that the scores go to; the folder is called as it is, with .parts.
         settings: What the scores depend on beside the essays, plain values: model, options.
+        others: Files that are written with it.
         resume: Go on with parts that are there.
         force: Remove them.
 
@@ -115,36 +132,53 @@ def score_parts(
     try:
         if accelerator.is_main_process:
             _begin(parts, output, settings, resume=resume, force=force)
+            _remove_halves(parts.folder, (output, *others))
             done = [parts.digests()]
+            parts.drop_from(len(done[0]))
         if accelerator.num_processes > 1:
             broadcast_object_list(done)
         yield parts, done[0]
         if accelerator.is_main_process:
-            shutil.rmtree(parts.folder, ignore_errors=True)
+            _remove(parts.folder)
     except BaseException:
         if accelerator.is_main_process:
-            _end_early(parts)
+            _end_early(parts, output)
         raise
     finally:
         lock.release()
 
 
-def _end_early(parts: ScoreParts) -> None:
+def _end_early(parts: ScoreParts, output: Path) -> None:
     """What ended before the first window, such as by a wrong column, need not be gone on with; the rest can be."""
-    finished = sum(1 for _ in parts.folder.glob("[0-9]*.json"))
+    finished = sum(1 for _ in parts.folder.glob(_PARTS))
     if finished:
         logger.warning("%d finished parts are kept in %s: go on with --resume.", finished, parts.folder)
-    else:
-        shutil.rmtree(parts.folder, ignore_errors=True)
+    elif not output.exists():  # else --resume would take the older scores for this run's
+        _remove(parts.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a run put by, but nothing of others; the settings first, for parts without them count for nothing."""
+    for pattern in (SETTINGS, _PARTS, _HALVES, LOCK):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_halves(folder: Path, files: Sequence[Path]) -> None:
+    """Remove what a process left that was killed as it wrote."""
+    halves = [half for file in files for half in file.parent.glob(f".{glob.escape(file.name)}.[0-9]*.tmp")]
+    for half in (*folder.glob(_HALVES), *halves):
+        half.unlink(missing_ok=True)
 
 
 def _begin(parts: ScoreParts, output: Path, settings: Mapping[str, Any], *, resume: bool, force: bool) -> None:
     path = parts.folder / SETTINGS
-    if force:
-        for file in parts.folder.glob("*.json"):
-            file.unlink()
-    for half in (*parts.folder.glob(".*.tmp"), *output.parent.glob(f".{glob.escape(output.name)}.*.tmp")):
-        half.unlink(missing_ok=True)  # of a process that was killed as it wrote
+    if force or not path.exists() or not parts.begun():
+        path.unlink(missing_ok=True)
+        parts.drop_from(0)
     if not path.exists():
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(settings), encoding="utf-8")

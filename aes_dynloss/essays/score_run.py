@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.review import REVIEW_KINDS, review_columns
+from aes_dynloss.essays.review import REVIEW_KINDS, review_columns, warn_unless_certain
 from aes_dynloss.essays.score import score_essays, window_digest
 from aes_dynloss.essays.score_output import write_scores
 from aes_dynloss.essays.score_parts import score_parts
@@ -100,9 +100,10 @@ def score_to_files(
     settings: Mapping[str, Any] = {
         "model": model_digest,
         **options.to_dict(),
-        "review": None if review is None else review.unsure,
+        "review": None if review is None else [review.path.name, review.unsure],
     }
-    with score_parts(accelerator, output, settings, resume=resume, force=force) as (parts, done):
+    others = [] if review is None else [review.path]
+    with score_parts(accelerator, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
             scorer,
             essays,
@@ -115,6 +116,8 @@ def score_to_files(
             for _ in windows:  # other processes only help to score
                 pass
             return 0, 0
+        if review is not None and review.unsure > 0:
+            warn_unless_certain(scorer)
         for number, window in enumerate(windows, start=len(done)):
             part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
             if review is not None:

@@ -149,5 +149,6 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
         if span is not None and np.isfinite(score) and not span.hold(np.array([score]))[0]:
             where = row_words(row, decisions.source, decisions.table["essay_id"])
             raise DataError(
-                f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the row."
+                f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the "
+                "row, or give the range by --range."
             )

@@ -204,6 +204,7 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         if column in table:
             parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
             _refuse_blanks(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
+            _refuse_withheld(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
     if withheld.all():
         raise DataError(f"No essay in {source} has a score: the machine withheld them all.")
     return parsed
@@ -216,6 +217,14 @@ def _refuse_blanks(table: pd.DataFrame, column: str, source: str, allowed: NDArr
         return
     where = row_words(int(blank.argmax()), source, table["essay_id"])
     raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")
+
+
+def _refuse_withheld(table: pd.DataFrame, column: str, source: str, withheld: NDArray[np.bool_]) -> None:
+    """Refuse a score where the machine gave none, such as a human's."""
+    filled = withheld & table[column].notna().to_numpy()
+    if filled.any():
+        where = row_words(int(filled.argmax()), source, table["essay_id"])
+        raise DataError(f"{where}: withheld, yet {column} is filled in. Give what humans decided as --adjudicated.")
 
 
 def _refuse_huge(table: pd.DataFrame, source: str) -> None:

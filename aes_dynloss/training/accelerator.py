@@ -13,6 +13,22 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.training.config import TrainingConfig
 
 
+def has_device() -> bool:
+    """Whether this machine has a GPU or its like. Without one Accelerate must be told, or processes stay apart."""
+    if hasattr(torch, "accelerator"):  # torch 2.6 and newer
+        return bool(torch.accelerator.is_available())
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def plain_accelerator(*, cpu: bool = False) -> Accelerator:
+    """Accelerator for scoring: devices and processes as they are, precision as the environment says.
+
+    Args:
+        cpu: Keep a GPU out of it.
+    """
+    return Accelerator(cpu=cpu or not has_device())
+
+
 def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Accelerator:
     """Accelerator of a run, with torch's, numpy's and Python's generators seeded.
 
@@ -39,7 +55,7 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
-        cpu=cpu,
+        cpu=cpu or not has_device(),
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[kwargs],
         log_with=list(config.trackers) or None,

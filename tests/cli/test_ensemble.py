@@ -53,7 +53,8 @@ def test_scores_are_those_of_the_mean(place):
     essays = read_rows(place / "unscored.csv")
     for key in ("essay_id", "prompt_id"):
         assert [row[key] for row in rows] == [essay[key] for essay in essays]
-    assert list(rows[0]) == ["essay_id", "prompt_id", "raw", "score", "low", "high"]
+    names = ["essay_id", "prompt_id", "raw", "score", "low", "high", "certainty", "withheld", "advisories", "reasons"]
+    assert list(rows[0]) == names
     np.testing.assert_allclose(raw_of(rows), np.mean([raw_of(one), raw_of(two)], axis=0), rtol=0, atol=1e-6)
     assert np.abs(np.subtract(raw_of(one), raw_of(two))).max() > 0.01
     assert all(

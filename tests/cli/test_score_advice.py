@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.evaluation.certainty import fit_certainty
+from aes_dynloss.evaluation.certainty import CertaintyQuantiles, fit_certainty
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -159,6 +160,29 @@ class TestReview:
         texts = {row["essay_id"]: row["text"] for row in read_rows(place / "essays.csv")}
         assert all(row["text"] == texts[row["essay_id"]] and row["human_score"] == "" for row in reviewed)
 
+    @pytest.mark.parametrize("text", ["=1+1\rsecond\rline", 'a "b", c\n\nd\r\n', "a\r"])
+    def test_texts_come_back_from_csv_as_they_are(self, place, tmp_path, text):
+        rows = [{"essay_id": "=1", "prompt_id": PROMPTS[0], "text": text}]
+        essays = write_rows(tmp_path / "e.jsonl", rows)
+        sheet = tmp_path / "review.csv"
+        outcome = command("score", place / "regression", essays, "-o", tmp_path / "s.csv", "--review", sheet)
+        assert outcome.code == 0, outcome.err
+        assert b"\r\n" not in sheet.read_bytes() or "\r\n" in text
+        with sheet.open(newline="", encoding="utf-8") as file:
+            read = list(csv.DictReader(file, strict=True))
+        assert [(row["essay_id"], row["text"]) for row in read] == [("=1", text)]
+
+    def test_a_model_that_does_not_know_how_sure_it_is_says_so(self, place, tmp_path):
+        scorer = EssayScorer.from_pretrained(place / "regression")
+        scorer.certainty = CertaintyQuantiles({"bridge": scorer.certainty.prompts["bridge"]})
+        scorer.save_pretrained(tmp_path / "model")
+        words = ["score", tmp_path / "model", place / "essays.csv", "-o", tmp_path / "s.csv", "--force"]
+        others = [prompt for prompt in PROMPTS if prompt != "bridge"]
+        outcome = command(*words, "--review", tmp_path / "r.csv")
+        assert f"has not learned on {', '.join(others)} how sure it is" in outcome.err
+        assert "how sure it is" not in command(*words, "--review", tmp_path / "r.csv", "--uncertain", "0").err
+        assert "how sure it is" not in command(*words).err
+
     def test_none_uncertain(self, place, tmp_path):
         rows = score(place, tmp_path / "s.csv", "--review", tmp_path / "r.jsonl", "--uncertain", "0")
         reviewed = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
@@ -211,3 +235,22 @@ def test_the_same_in_python(place):
     scores = scorer.score(["The otter by the river"], ["bridge"])
     assert scores.probabilities.shape == (1, 6)
     assert scores.certainty[0] == pytest.approx(scores.probabilities[0, int(scores.score[0]) - 1])
+
+
+@pytest.mark.parametrize(
+    ("span", "names"),
+    [
+        (ScoreRange(-1, 0.5, 0.5), ["-1", "-0.5", "0", "0.5"]),
+        (ScoreRange(0, 0.3, 0.1), ["0", "0.1", "0.2", "0.3"]),
+        (ScoreRange(1234567, 1234569), ["1234567", "1234568", "1234569"]),
+    ],
+)
+def test_probabilities_are_named_after_score_points(tmp_path, monkeypatch, span, names):
+    scale = PromptScale(Prompt("odd", span), 0.5, 0.2, (1 / len(names),) * len(names), 3.0, 0.8)
+    monkeypatch.setattr("tiny_scorer.TWO_PROMPTS", [scale])
+    tiny_scorer(write_tiny_encoder(tmp_path / "encoder"), head="ordinal").save_pretrained(tmp_path / "model")
+    essays = write_rows(tmp_path / "e.jsonl", [{"essay_id": "1", "text": "An otter"}])
+    outcome = command("score", tmp_path / "model", essays, "--format", "jsonl", "--probabilities")
+    row = json.loads(outcome.out)
+    assert list(row["probabilities"]) == names
+    assert float(row["certainty"]) == pytest.approx(row["probabilities"][f"{row['score']:.12g}"])

@@ -109,6 +109,95 @@ def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatc
     assert len(read_rows(output)) == ESSAYS
 
 
+def test_parts_without_settings_count_for_nothing(place, tmp_path, monkeypatch):
+    """What is left where the end of a run, or the beginning of a forced one, was killed."""
+    whole, output = tmp_path / "whole.csv", tmp_path / "scores.csv"
+    assert run(place, whole).code == 0
+    parts = tmp_path / "scores.csv.parts"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        run(place, output, "--coverage", "0.5")
+    (parts / "settings.json").unlink()
+    (parts / "0000008.json").write_bytes((parts / "0000003.json").read_bytes())
+    (parts / "0000009.json").write_bytes((parts / "0000003.json").read_bytes())
+    assert run(place, output, "--resume").code == 0
+    assert output.read_bytes() == whole.read_bytes()
+    assert not parts.exists()
+
+
+def test_parts_behind_a_gap_count_for_nothing(place, tmp_path, monkeypatch):
+    whole, output = tmp_path / "whole.csv", tmp_path / "scores.csv"
+    assert run(place, whole).code == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        run(place, output)
+    parts = tmp_path / "scores.csv.parts"
+    (parts / "0000009.json").write_bytes((parts / "0000001.json").read_bytes())
+    assert run(place, output, "--resume").code == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_forced_run_that_was_stopped_at_once_is_not_complete(place, tmp_path, monkeypatch):
+    output = tmp_path / "scores.csv"
+    output.write_text("scores of old")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert run(place, output, "--force").code != 0
+    assert output.read_text() == "scores of old"
+    assert run(place, output, "--resume").code == 0
+    assert len(read_rows(output)) == ESSAYS
+
+
+def test_what_others_keep_in_the_folder_of_parts_stays(place, tmp_path):
+    own = tmp_path / "scores.csv.parts" / "thesis.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    outcome = command("score", place / "model", place / "essays.jsonl", "-o", tmp_path / "scores.csv", "--prompt", "x")
+    assert outcome.code == 2
+    assert run(place, tmp_path / "scores.csv").code == 0
+    assert own.read_text() == "mine"
+
+
+class TestResumeAndReview:
+    def test_a_sheet_of_an_earlier_run_stays(self, place, tmp_path):
+        sheet = tmp_path / "review.csv"
+        sheet.write_text("decisions")
+        outcome = run(place, tmp_path / "scores.csv", "--review", sheet, "--resume")
+        assert (outcome.code, "review.csv is there already" in outcome.error) == (2, True)
+        assert sheet.read_text() == "decisions"
+
+    def test_another_sheet_stays(self, place, tmp_path, monkeypatch):
+        output = tmp_path / "scores.csv"
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2)
+            run(place, output, "--review", tmp_path / "review.csv")
+        other = tmp_path / "other.csv"
+        other.write_text("decisions")
+        outcome = run(place, output, "--review", other, "--resume")
+        assert (outcome.code, "other settings (review)" in outcome.error) == (2, True)
+        assert other.read_text() == "decisions"
+
+    def test_halves_of_a_killed_process_go(self, place, tmp_path):
+        halves = [tmp_path / ".scores.csv.123.tmp", tmp_path / ".review.csv.123.tmp"]
+        for half in (*halves, tmp_path / ".other.csv.123.tmp"):
+            half.write_text("half")
+        assert run(place, tmp_path / "scores.csv", "--review", tmp_path / "review.csv").code == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.123.tmp", "review.csv", "scores.csv"]
+
+    def test_complete_without_the_sheet(self, place, tmp_path):
+        output, sheet = tmp_path / "scores.csv", tmp_path / "review.csv"
+        assert run(place, output).code == 0
+        outcome = run(place, output, "--review", sheet, "--resume")
+        assert (outcome.code, "is complete, but there is no" in outcome.error) == (2, True)
+        assert run(place, output, "--review", sheet, "--force").code == 0
+        assert "is complete" in run(place, output, "--review", sheet, "--resume").err
+
+    def test_one_file_by_two_names(self, place, tmp_path):
+        (tmp_path / "sub").mkdir()
+        outcome = run(place, tmp_path / "s.csv", "--review", tmp_path / "sub" / ".." / "s.csv")
+        assert (outcome.code, "name one file" in outcome.error) == (2, True)
+
+
 def test_two_processes_do_not_write_one_file(place, tmp_path):
     from accelerate import Accelerator
 

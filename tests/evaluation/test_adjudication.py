@@ -143,3 +143,18 @@ def test_the_command_reports_both(tmp_path, predictions):
     bare = write(tmp_path / "bare.csv", ["essay_id", "human_score"], [["a", 4]])
     outcome = command("evaluate", predictions, *RANGES, "--adjudicated", bare)
     assert (outcome.code, "has no column 'prompt_id'" in outcome.error) == (2, True)
+
+
+@pytest.mark.parametrize(("column", "value"), [(3, 3.5), (4, 4)])
+def test_a_score_where_the_machine_gave_none_is_refused(tmp_path, column, value):
+    rows = [list(row) for row in ROWS]
+    rows[2][column] = value
+    path = write(tmp_path / "p.csv", HEADER, rows)
+    with pytest.raises(DataError, match=r"Row 3 of p\.csv \(essay 'c'\): withheld, yet (raw|score) is filled in"):
+        read_predictions(path)
+
+
+def test_a_decision_beyond_an_inferred_range_names_the_option(tmp_path, predictions):
+    sheet = write(tmp_path / "r.csv", SHEET, [["c", "1", "empty", 6]])
+    with pytest.raises(DataError, match=r"range 1 to 5\. Fix the row, or give the range by --range"):
+        adjudicated(read_predictions(predictions), read_decisions(sheet))

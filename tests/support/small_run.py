@@ -13,6 +13,7 @@ from command_line import Outcome, command
 from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.essays.samples import ESSAYS
+from aes_dynloss.essays.screening.kinds import KINDS
 
 RANGES = {"phones": {"low": 1, "high": 6}, "river": {"low": 0, "high": 4}}
 RANGE_OPTIONS = ["--range", "phones=1:6", "--range", "river=0:4"]
@@ -78,11 +79,11 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def check_scores(folder: Path, essays: Path, split: str, *options: str) -> None:
     """The stored model gives every essay of a split the raw and the score of the run's predictions."""
-    assert (
-        command("score", folder / "model", essays, *options, "--output", folder.parent / "again.csv", "--force").code
-        == 0
-    )
-    again = {row["essay_id"]: row for row in read_rows(folder.parent / "again.csv")}
+    # Essays of a few words, cut short, are what a model is right to doubt.
+    policy = [f"--policy={kind}=off" for kind in KINDS]
+    again_path = folder.parent / "again.csv"
+    assert command("score", folder / "model", essays, *options, *policy, "-o", again_path, "--force").code == 0
+    again = {row["essay_id"]: row for row in read_rows(again_path)}
     predictions = read_rows(folder / f"predictions_{split}.csv")
     assert len(predictions) >= 3
     for row in predictions:

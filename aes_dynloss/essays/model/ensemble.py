@@ -149,7 +149,7 @@ class EssayEnsemble:
 
         Returns:
             Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ,
-            ``probabilities`` and ``strangeness`` the members' means.
+            ``probabilities`` the members' means, ``strangeness`` that of the members that know.
 
         Raises:
             DataError: A prompt is unknown, or the lengths differ.
@@ -164,7 +164,7 @@ class EssayEnsemble:
         score = self.points(raw, prompt_ids)
         probabilities = _mean_probabilities([answer.probabilities for answer in answers])
         certainty = certainty_of(self.prompts, self.intervals, prompt_ids, raw, score, probabilities)
-        strangeness = np.mean([answer.strangeness for answer in answers], axis=0)
+        strangeness = _mean_of_known([answer.strangeness for answer in answers])
         return Scores(raw, score, counts[0], counts[1], certainty, probabilities, strangeness)
 
     def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
@@ -199,6 +199,16 @@ def _mean_probabilities(each: Sequence[NDArray[np.float64] | None]) -> NDArray[n
     mean = np.zeros((len(known[0]), max(one.shape[1] for one in known)))
     for one in known:
         mean[:, : one.shape[1]] += one / len(known)
+    return mean
+
+
+def _mean_of_known(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The members' mean but for NaN, (N,); NaN where none knows."""
+    values = np.stack(each)
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    mean: NDArray[np.float64] = np.full(values.shape[1], np.nan)
+    np.divide(np.where(known, values, 0).sum(axis=0), count, out=mean, where=count > 0)
     return mean
 
 

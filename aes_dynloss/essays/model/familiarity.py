@@ -29,12 +29,12 @@ class Familiarity(nn.Module):
         d = 1 - the k-th largest cosine between the essay's vector and those of training essays, k = 5
 
     Args:
-        references: For each prompt of the model, vectors of training essays, (R_p, H), R_p >= 0; R_p = 0: nothing is
-            known of the prompt.
+        references: For each prompt of the model, vectors of training essays, (R_p, H), 0 <= R_p <= 256; R_p = 0:
+            nothing is known of the prompt.
         thresholds: For each, the distance that nearly all essays keep to, > 0.
 
     Raises:
-        ShapeError: The numbers differ, a vector is not finite, or a threshold is not above 0.
+        ShapeError: The numbers differ, there are too many vectors, one is not finite, or a threshold is not above 0.
 
     References:
         Sun, Ming, Zhu and Li (2022), Out-of-distribution detection with deep nearest neighbors, ICML.
@@ -45,12 +45,14 @@ class Familiarity(nn.Module):
     def __init__(self, references: Sequence[Tensor], thresholds: Sequence[float]) -> None:
         super().__init__()
         widths = {vectors.shape[1] for vectors in references if vectors.ndim == 2 and len(vectors)}
-        flat = any(vectors.ndim != 2 for vectors in references) or len(widths) > 1
-        finite = all(bool(torch.isfinite(vectors).all()) for vectors in references)
-        if flat or not finite or len(references) != len(thresholds) or not all(t > 0 for t in thresholds):
+        # Vectors without a number take no room in a file, however many they are, but do in memory.
+        fit = all(v.ndim == 2 and v.is_floating_point() and len(v) <= MOST_REFERENCES for v in references)
+        fit = fit and len(widths) <= 1 and all(bool(torch.isfinite(vectors.float()).all()) for vectors in references)
+        if not fit or len(references) != len(thresholds) or not all(t > 0 for t in thresholds):
             raise ShapeError(
-                f"Expected finite vectors of one width and a threshold above 0 for each prompt, found those of "
-                f"{len(references)} prompts, of widths {sorted(widths)}, and {len(thresholds)} thresholds."
+                f"Expected finite vectors of one width, at most {MOST_REFERENCES}, and a threshold above 0 for each "
+                f"prompt, found those of {len(references)} prompts, of widths {sorted(widths)}, and {len(thresholds)} "
+                "thresholds."
             )
         self.references = [functional.normalize(vectors.float(), dim=1) for vectors in references]
         self.register_buffer("thresholds", torch.tensor(list(thresholds), dtype=torch.float32), persistent=False)

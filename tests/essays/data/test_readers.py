@@ -176,13 +176,17 @@ class TestUnscored:
             list(iterate_unscored(str(csv_file(tmp_path, ROWS)), prompt="1"))
 
     def test_bad_rows(self):
-        lines = b'{"essay_id": "1", "text": ""}\n{"text": "x"}\nx\n{"essay_id": "2", "text": "y"}\n'
-        with pytest.raises(DataError, match=r"^Row 1 of standard input: text is empty"):
+        lines = b'{"essay_id": "1", "text": 7}\n{"text": "x"}\nx\n{"essay_id": "2", "text": "y"}\n'
+        with pytest.raises(DataError, match=r"^Row 1 of standard input: text is 7; expected text"):
             list(iterate_unscored("-", stdin=io.BytesIO(lines)))
         log = FaultLog()
         assert list(iterate_unscored("-", stdin=io.BytesIO(lines), on_fault=log)) == [("2", None, "y")]
         assert [fault.row for fault in log.faults] == [1, 2, 3]
         assert "'essay_id' stands in some rows only" in log.faults[1].reason
+
+    def test_a_blank_text_is_an_essay_without_words(self):
+        lines = b'{"essay_id": "1", "text": " \\n"}\n{"essay_id": "2", "text": null}\n'
+        assert list(iterate_unscored("-", stdin=io.BytesIO(lines))) == [("1", None, ""), ("2", None, "")]
 
     def test_semicolons(self, tmp_path):
         (tmp_path / "t.csv").write_text("essay_id;prompt_id;text;score\n1;p;x;2\n")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from small_screen import small_screen
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
@@ -17,10 +18,12 @@ from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
+from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.postprocessing import Postprocessing
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.score import score_essays
 from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine
 from aes_dynloss.evaluation.score_range import ScoreRange
@@ -234,3 +237,16 @@ def test_progress(models: list[Path], capsys: pytest.CaptureFixture[str]) -> Non
     assert out == ""
     for number in (1, 2, 3):
         assert f"scoring, member {number} of 3" in err
+
+
+def test_members_that_know_nothing_of_training_essays_do_not_count(encoder, models):
+    ensemble = EssayEnsemble.from_members(models)
+    assert np.isnan(ensemble.score(TEXTS, PROMPT_IDS).strangeness).all()
+    for member, size in zip(ensemble.members, (6, 0), strict=False):
+        vectors = [torch.randn(6, 16), torch.randn(size, 16)]
+        member.scorer.screening = Screening(small_screen(), Familiarity(vectors, [1.0, 2.0]))
+    each = [member.scorer.score(TEXTS, PROMPT_IDS).strangeness for member in ensemble.members[:2]]
+    both = ensemble.score(TEXTS, PROMPT_IDS).strangeness
+    np.testing.assert_allclose(both[LETTERS], (each[0] + each[1])[LETTERS] / 2)
+    np.testing.assert_allclose(both[~LETTERS], each[0][~LETTERS])
+    assert np.isfinite(both).all()

@@ -47,6 +47,9 @@ class TestDistance:
             ([torch.eye(3)], [0.0]),
             ([torch.eye(3), torch.eye(2)], [1.0, 1.0]),
             ([torch.eye(3) * torch.nan], [1.0]),
+            ([torch.eye(3).double() * 1e300], [1.0]),
+            ([torch.eye(3).to(torch.complex64)], [1.0]),
+            ([torch.zeros(2**50, 0)], [1.0]),
             ([torch.eye(3)], [1.0, 1.0]),
         ):
             with pytest.raises(ShapeError, match="Expected finite vectors of one width"):
