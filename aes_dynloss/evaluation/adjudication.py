@@ -103,7 +103,8 @@ def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, deci
 
     Returns:
         ``decided`` and ``undecided`` essays of the sheet, ``without_score`` (withheld and undecided), and for each
-        prompt and their mean the ``machine`` and ``final`` figures: n, qwk, exact_agreement and adjacent_agreement.
+        prompt the ``machine`` and ``final`` figures: n, qwk, exact_agreement and adjacent_agreement; their ``mean`` is
+        over the prompts of which the machine scored any essay.
 
     Raises:
         DataError: As `adjudicated` does.
@@ -124,8 +125,15 @@ def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, deci
         "undecided": len(decisions.table) - len(decided),
         "without_score": 0 if final.withheld is None else len(final.withheld),
         "prompts": prompts,
-        "mean": {"machine": _figures(report["mean"]), "final": _figures(after["mean"])},
+        "mean": {which: _mean(prompts, which) for which in ("machine", "final")},
     }
+
+
+def _mean(prompts: Mapping[str, Mapping[str, Any]], which: str) -> dict[str, float | None]:
+    """Means over the prompts that the machine scored too; None where a prompt's figure is undefined."""
+    common = [entry[which] for entry in prompts.values() if entry["machine"] is not None]
+    values = {name: [entry[name] for entry in common] for name in MEASURED}
+    return {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
 
 
 def _figures(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ def adjudication_words(found: Mapping[str, Any]) -> str:
     if found["without_score"]:
         open_words = f" {found['without_score']} essays that the machine withheld have no score yet."
     return (
-        f"Humans decided on {found['decided']} essays, {found['undecided']} of the review sheet are undecided."
+        f"Essays that humans decided on: {found['decided']}; of the review sheet still undecided: {found['undecided']}."
         f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )

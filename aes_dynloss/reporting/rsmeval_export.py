@@ -71,9 +71,10 @@ def export_rsmeval(
     """
     subgroups = list(dict.fromkeys(subgroups))
     _check(test, dev, subgroups)
-    spans = dict(test.ranges)
+    scored = set(test.table["prompt_id"])  # of other prompts, all scores were withheld
+    spans = {prompt: span for prompt, span in test.ranges.items() if prompt in scored}
     if dev is not None:
-        spans |= widened({prompt: spans[prompt] for prompt in test.inferred}, dev.ranges)
+        spans |= widened({prompt: spans[prompt] for prompt in spans.keys() & test.inferred}, dev.ranges)
     columns = dict(zip(subgroups, plain_names(subgroups, taken=_COLUMNS), strict=True))
     names = {prompt: EXPERIMENT + name for prompt, name in zip(spans, plain_names(spans), strict=True)}
     written: dict[Path, bytes] = {}

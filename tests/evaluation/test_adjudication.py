@@ -101,6 +101,12 @@ def test_a_prompt_of_which_everything_was_withheld(tmp_path):
         "final": pytest.approx(entry["prompts"]["3"]["final"]),
     }
     assert entry["prompts"]["3"]["final"]["n"] == 2
+    for which in ("machine", "final"):
+        own = [entry["prompts"][prompt][which]["qwk"] for prompt in ("1", "2")]
+        assert entry["mean"][which]["qwk"] == pytest.approx(np.mean(own))
+    words = ["evaluate", path, *RANGES, "--range", "3=1:3", "--export", "rsmeval", tmp_path / "rsm"]
+    assert command(*words).code == 0
+    assert sorted(folder.name for folder in (tmp_path / "rsm").iterdir()) == ["prompt_1", "prompt_2"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_the_command_reports_both(tmp_path, predictions):
     outcome = command(*words, "--output-dir", tmp_path / "out")
     assert outcome.code == 0
     assert "Human review:" in outcome.out
-    assert "Humans decided on 3 essays, 0 of the review sheet are undecided." in outcome.out
+    assert "Essays that humans decided on: 3; of the review sheet still undecided: 0." in outcome.out
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["adjudicated"]["prompts"]["1"]["final"]["n"] == 6
     page = (tmp_path / "out" / "report.html").read_text()
