@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import threading
 from pathlib import Path
 
 import pytest
+from headless_chromium import ARTIFACTS, chromium, skip_without
 from served import process
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-REQUIRED = os.environ.get("AES_DYNLOSS_BROWSER") == "1"
-ARTIFACTS = os.environ.get("AES_DYNLOSS_ARTIFACTS")
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
-)
 
-if not REQUIRED:
-    pytest.importorskip("selenium")
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium or no chromedriver", allow_module_level=True)
+skip_without()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    assert CHROMIUM, "AES_DYNLOSS_BROWSER=1, but there is no chromium."
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    options.set_capability("unhandledPromptBehavior", "ignore")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
