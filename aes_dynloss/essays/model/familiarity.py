@@ -105,14 +105,19 @@ class WithStrangeness(nn.Module):
         return torch.cat([outputs, strange[:, None].to(outputs.dtype)], dim=1)
 
 
-class _Vectors(nn.Module):
-    """Answers the essays' vectors."""
+class Vectors(nn.Module):
+    """A scoring model that answers essays' vectors alone.
+
+    Args:
+        model: The model.
+    """
 
     def __init__(self, model: ScoringModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, **inputs: Tensor) -> Tensor:
+        """Vectors of the encoder's last layer, (B, H) float32."""
         features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
         return essay_vectors(self.model, features).float()
 
@@ -139,7 +144,7 @@ def fit_familiarity(
     """
     prompts = len(model.scales)
     rows = [_drawn(np.flatnonzero(train.groups == number), seed) for number in range(prompts)]
-    vectors = _Vectors(model)
+    vectors = Vectors(model)
     known = predict(accelerator, vectors, train.select(np.concatenate(rows)))
     references = list(torch.split(known, [len(mine) for mine in rows]))
     others = predict(accelerator, vectors, dev)
