@@ -66,3 +66,12 @@ def test_essays_unlike_dev_show(script, tmp_path):
     found = script.measure([tmp_path / "fold_0" / "seed_0"])
     assert all(own["inside"]["0.9"] < 0.75 for own in found["prompts"].values())
     json.dumps(found)
+
+
+def test_the_readme_holds_the_results(script):
+    text = (FOLDER / "results/interval_coverage.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert script.table(found) in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    inside = [own["inside"] for own in found["prompts"].values()]
+    worst = max(abs(value - float(stated)) for own in inside for stated, value in own.items())
+    assert worst == pytest.approx(0.011, abs=0.0005)
