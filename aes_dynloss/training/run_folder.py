@@ -61,7 +61,8 @@ def run_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if accelerator.is_main_process:
             lock.acquire(timeout=0)
-            for partial in folder.glob("*.partial"):  # of a process that was killed as it wrote
+            # Of a process that was killed as it wrote.
+            for partial in (*folder.glob("*.partial"), *folder.glob(".*.tmp")):
                 partial.unlink(missing_ok=True)
     except Timeout:
         raise BusyFolderError(

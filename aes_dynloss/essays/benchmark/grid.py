@@ -58,6 +58,8 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any
     # Processes that share a grid begin and end at about the same time, and write the same files.
     alone = FileLock(root / LOCKS / "grid.lock")
     with alone:
+        for half in (*root.glob("*.partial"), *root.glob(".*.tmp")):  # of a process that was killed as it wrote
+            half.unlink(missing_ok=True)
         write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
     run(cells, root)
     with alone:
