@@ -106,6 +106,14 @@ def test_killed_again_and_again_it_goes_on(place, whole):
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
 
 
+def test_what_a_killed_process_left_half_written_goes(place, whole):
+    halves = [whole / "config.yaml.1.partial", whole / ".benchmark.json.1.tmp"]
+    for half in halves:
+        half.write_text("half", encoding="utf-8")
+    assert finish(start("benchmark", "grid.yaml", "-o", "whole", folder=place)) == 0
+    assert not [half for half in halves if half.exists()]
+
+
 def test_two_processes_share_a_grid(place, whole):
     together = [start("benchmark", "grid.yaml", "-o", "shared", folder=place) for _ in range(2)]
     assert [finish(process) for process in together] == [0, 0], (place / "err").read_text()
