@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,20 @@ def strangeness(scorer: EssayScorer, texts: list[str]) -> np.ndarray[Any, np.dty
     return torch.stack(columns, dim=1).double().numpy()
 
 
-def measure(run: Path, source: str) -> dict[str, Any]:
-    """Shares by prompt."""
+def measure(run: Path, source: str, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Shares by prompt.
+
+    Args:
+        run: The run's folder.
+        source: ASAP's table.
+        names: The model's names of the table's prompts, where they differ.
+    """
     scorer = EssayScorer.from_pretrained(run / "model")
     wanted = pd.read_csv(run / "predictions_test.csv", dtype=str)["essay_id"]
     table = read_essays(DataConfig(source=source, format="asap"))
     texts = dict(zip(table.essay_ids, table.values("text"), strict=True))
-    on = dict(zip(table.essay_ids, table.values("prompt_id"), strict=True))
+    known = names or {}
+    on = {essay: known.get(own, own) for essay, own in zip(table.essay_ids, table.values("prompt_id"), strict=True)}
     ids = [essay for essay in wanted if essay in texts]
     essays, prompts = [texts[essay] for essay in ids], np.array([on[essay] for essay in ids], dtype=object)
     multiples = strangeness(scorer, essays)
