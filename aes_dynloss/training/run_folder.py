@@ -62,7 +62,7 @@ def run_folder(
         if accelerator.is_main_process:
             lock.acquire(timeout=0)
             # Of a process that was killed as it wrote.
-            for partial in (*folder.glob("*.partial"), *folder.glob(".*.tmp")):
+            for partial in (*folder.rglob("*.partial"), *folder.rglob(".*.tmp")):
                 partial.unlink(missing_ok=True)
     except Timeout:
         raise BusyFolderError(

@@ -101,10 +101,11 @@ def test_resume_goes_on_with_the_same_configuration(accelerator, folder):
 
 def test_what_a_killed_process_left_half_written_goes(accelerator, folder):
     enter(accelerator, folder)
-    for name in ("checkpoint.pt.123.partial", ".report.json.123.tmp", ".notes"):
+    (folder / "plots").mkdir()
+    for name in ("checkpoint.pt.123.partial", "plots/loss.svg.123.partial", ".report.json.123.tmp", ".notes"):
         (folder / name).write_text("half", encoding="utf-8")
     enter(accelerator, folder, resume=True)
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", ".lock", ".notes"}
+    assert {path.name for path in folder.rglob("*")} == {"config.yaml", ".lock", ".notes", "plots"}
 
 
 def test_resume_without_a_run_starts_one(accelerator, folder):
