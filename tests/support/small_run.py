@@ -90,7 +90,7 @@ def check_scores(folder: Path, essays: Path, split: str, *options: str) -> None:
         other = again[row["essay_id"]]
         # Stored and recomputed token states differ by float32 rounding, which the features' standardisation magnifies:
         # 6.2e-5 was seen on a processor with other kernels.
-        assert float(other["raw"]) == pytest.approx(float(row["raw"]), abs=3e-4)
+        assert float(other["raw"]) == pytest.approx(float(row["raw"]), abs=2e-4)
         shared = (other.keys() & row.keys()) - {"raw"}
         assert shared >= {"essay_id", "prompt_id", "score"}
         assert {key: other[key] for key in shared} == {key: row[key] for key in shared}
