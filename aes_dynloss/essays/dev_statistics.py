@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer, certainty_of
+from aes_dynloss.essays.model.scorer import EssayScorer, chances_of
 from aes_dynloss.evaluation.certainty import fit_certainty
 from aes_dynloss.evaluation.conformal import fit_intervals
 
@@ -40,5 +40,5 @@ def learn_from_dev(
     scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
     probabilities = scorer.probabilities(outputs)
     score = scorer.score_points(raw, groups)
-    certainty = certainty_of(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
-    scorer.certainty = fit_certainty(prompt_ids, certainty)
+    chances = chances_of(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
+    scorer.certainty = fit_certainty(prompt_ids, chances, score == dev.scores)

@@ -16,7 +16,7 @@ from aes_dynloss.essays.held_out import PREDICTIONS_DEV
 from aes_dynloss.essays.model.ensemble import EssayEnsemble, Member
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
-from aes_dynloss.essays.model.scorer import certainty_of
+from aes_dynloss.essays.model.scorer import chances_of
 from aes_dynloss.essays.model.warm_start import MODEL
 from aes_dynloss.evaluation.certainty import fit_certainty
 from aes_dynloss.evaluation.columns import ColumnNames
@@ -77,8 +77,8 @@ def _fit_certainty(ensemble: EssayEnsemble, dev: pd.DataFrame) -> None:
         return
     prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
     score = ensemble.points(raw, prompt_ids)
-    values = certainty_of(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
-    ensemble.certainty = fit_certainty(prompt_ids, values)
+    chances = chances_of(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
+    ensemble.certainty = fit_certainty(prompt_ids, chances, score == dev["reference"].to_numpy())
 
 
 def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:

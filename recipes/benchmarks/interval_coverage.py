@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aes_dynloss import read_predictions
-from aes_dynloss.evaluation.certainty import same_score_chance
+from aes_dynloss.evaluation.certainty import fit_certainty, same_score_chance
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.table_files import replacing
 
 COVERAGES = (0.8, 0.9, 0.95)
+Scores = NDArray[np.float64]
 
 
 def test_essays(run: Path) -> pd.DataFrame:
@@ -35,7 +37,7 @@ def test_essays(run: Path) -> pd.DataFrame:
     for prompt, essays in test.groupby("prompt_id", sort=False):
         human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
         part = pd.DataFrame({"prompt": prompt, "exact": human == score}, index=essays.index)
-        part["certainty"] = same_score_chance(intervals.prompts[str(prompt)], raw, score, ranges[str(prompt)])
+        part["certainty"] = _certainty(dev[dev["prompt_id"] == prompt], raw, score, ranges[str(prompt)])
         for coverage in COVERAGES:
             bounds = intervals.bounds(str(prompt), raw, ranges[str(prompt)], coverage)
             if bounds is not None:
@@ -43,6 +45,15 @@ def test_essays(run: Path) -> pd.DataFrame:
                 part[f"width_{coverage}"] = bounds[1] - bounds[0]
         parts.append(part)
     return pd.concat(parts)
+
+
+def _certainty(dev: pd.DataFrame, raw: Scores, score: Scores, span: ScoreRange) -> Scores:
+    """Of one prompt's test essays, as a model learns it from the prompt's dev essays."""
+    prompt_ids = dev["prompt_id"].tolist()
+    known = fit_intervals(prompt_ids, dev["raw"], dev["reference"]).prompts[prompt_ids[0]]
+    own = same_score_chance(known, dev["raw"], dev["score"], span)
+    learned = fit_certainty(prompt_ids, own, dev["score"].to_numpy() == dev["reference"].to_numpy())
+    return learned.of([prompt_ids[0]] * len(raw), same_score_chance(known, raw, score, span))
 
 
 def _ranges(run: Path) -> dict[str, dict[str, float]]:

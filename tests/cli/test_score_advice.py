@@ -22,7 +22,7 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles, fit_certainty
+from aes_dynloss.evaluation.certainty import Certainty, fit_certainty
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -46,7 +46,8 @@ def write_model(folder: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> Non
     scores = scorer.score(texts, prompts)
     human = np.clip(np.rint(scores.raw + generator.normal(0, 0.8, 120)), 1, 6)
     scorer.intervals = fit_intervals(prompts, scores.raw, human)
-    scorer.certainty = fit_certainty(prompts, scorer.score(texts, prompts).certainty)
+    chances = scorer.score(texts, prompts).certainty  # nothing sets them right yet
+    scorer.certainty = fit_certainty(prompts, chances, scores.score == human)
     scorer.save_pretrained(folder / head)
 
 
@@ -130,11 +131,13 @@ def test_probabilities_of_a_head_that_gives_them(place, tmp_path, suffix):
         found = [None if row is None else dict(row) for row in table["probabilities"]]
         certainty, score_of = table["certainty"].tolist(), table["score"].tolist()
     assert found[4] is None
-    for row, sure, point in zip(found, certainty, score_of, strict=True):
+    learned = EssayScorer.from_pretrained(place / "ordinal").certainty
+    for number, (row, sure, point) in enumerate(zip(found, certainty, score_of, strict=True)):
         if row is not None:
             assert list(row) == ["1", "2", "3", "4", "5", "6"]
             assert sum(row.values()) == pytest.approx(1, abs=1e-5)
-            assert float(sure) == pytest.approx(row[f"{float(point):g}"])
+            chance = row[f"{float(point):g}"]
+            assert float(sure) == pytest.approx(learned.of([PROMPTS[number % 2]], [chance])[0])
 
 
 def test_a_regression_head_has_no_probabilities(place, tmp_path):
@@ -174,7 +177,7 @@ class TestReview:
 
     def test_a_model_that_does_not_know_how_sure_it_is_says_so(self, place, tmp_path):
         scorer = EssayScorer.from_pretrained(place / "regression")
-        scorer.certainty = CertaintyQuantiles({"bridge": scorer.certainty.prompts["bridge"]})
+        scorer.certainty = Certainty({"bridge": scorer.certainty.prompts["bridge"]})
         scorer.save_pretrained(tmp_path / "model")
         words = ["score", tmp_path / "model", place / "essays.csv", "-o", tmp_path / "s.csv", "--force"]
         others = [prompt for prompt in PROMPTS if prompt != "bridge"]
@@ -234,7 +237,9 @@ def test_the_same_in_python(place):
     scorer = EssayScorer.from_pretrained(place / "ordinal")
     scores = scorer.score(["The otter by the river"], ["bridge"])
     assert scores.probabilities.shape == (1, 6)
-    assert scores.certainty[0] == pytest.approx(scores.probabilities[0, int(scores.score[0]) - 1])
+    chance = scores.probabilities[0, int(scores.score[0]) - 1]
+    assert scores.certainty[0] == pytest.approx(scorer.certainty.of(["bridge"], [chance])[0])
+    assert abs(scorer.certainty.prompts["bridge"].shift) > 0.1
 
 
 @pytest.mark.parametrize(

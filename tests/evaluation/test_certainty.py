@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles, fit_certainty, same_score_chance
+from aes_dynloss.evaluation.certainty import Certainty, fit_certainty, same_score_chance
 from aes_dynloss.evaluation.conformal import PromptErrors
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -50,22 +51,60 @@ class TestChance:
         assert (human == score)[sure].mean() > (human == score)[~sure].mean() + 0.05
 
 
-class TestQuantiles:
+class TestCertainty:
+    @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+    def test_its_mean_on_dev_is_the_share_of_equal_scores_and_its_order_stays(self, factor):
+        generator = np.random.default_rng(2)
+        true = generator.uniform(0.3, 0.9, 20_000)
+        same = generator.random(20_000) < true
+        told = expit(logit(true) * factor - 0.7)  # by a judge too sure, or not sure enough, and too modest
+        found = fit_certainty(["1"] * 20_000, told, same)
+        certainty = found.of(["1"] * 20_000, told)
+        assert certainty.mean() == pytest.approx(same.mean(), abs=1e-6)
+        assert (np.argsort(certainty, kind="stable") == np.argsort(told, kind="stable")).all()
+        if factor == 1:
+            assert np.abs(certainty - true).max() < 0.02
+
+    def test_by_hand(self):
+        """One of four essays has the human's score, all were called as likely as not: the odds become one to three."""
+        found = fit_certainty(["1"] * 4, [0.5] * 4, [True, False, False, False])
+        assert found.prompts["1"].shift == pytest.approx(-np.log(3))
+        assert found.of(["1", "2", "1"], [0.5, 0.5, np.nan]) == pytest.approx([0.25, 0.5, np.nan], nan_ok=True)
+
+    @pytest.mark.parametrize("same", [[True] * 3, [False] * 3])
+    @pytest.mark.parametrize("told", [[0.0] * 3, [1.0] * 3, [0.2, 0.5, 0.9]])
+    def test_few_essays_make_nobody_certain(self, same, told):
+        found = fit_certainty(["1"] * 3, told, same)
+        assert found.of(["1"] * 3, told).mean() == pytest.approx(5 / 6 if same[0] else 1 / 6)
+
     def test_the_least_certain_share_lies_below(self):
-        values = np.random.default_rng(1).uniform(0.2, 0.9, 1000)
-        found = fit_certainty(["1"] * 1000, values)
+        generator = np.random.default_rng(1)
+        values = generator.uniform(0.2, 0.9, 1000)
+        found = fit_certainty(["1"] * 1000, values, generator.random(1000) < 0.4)
+        certainty = found.of(["1"] * 1000, values)
         for share in (0.05, 0.2, 0.5):
-            assert (values < found.unsure_below("1", share)).mean() == pytest.approx(share, abs=0.01)
+            assert (certainty < found.unsure_below("1", share)).mean() == pytest.approx(share, abs=0.01)
         assert found.unsure_below("2", 0.1) is None
         with pytest.raises(ConfigError, match="share of uncertain essays"):
             found.unsure_below("1", 1.5)
 
     def test_it_comes_back_from_json(self):
-        found = fit_certainty(["1", "1", "2"], [0.2, 0.4, np.nan])
+        found = fit_certainty(["1", "1", "2"], [0.2, 0.4, np.nan], [True, False, True])
         assert list(found.prompts) == ["1"]
-        assert CertaintyQuantiles.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+        assert Certainty.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
-    @pytest.mark.parametrize("damaged", [{"1": [0.5]}, {"1": [2.0] * 201}, {"1": list(range(201))[::-1]}, {"1": 5}, []])
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            {"1": {"shift": 0, "quantiles": [0.5]}},
+            {"1": {"shift": 0, "quantiles": [2.0] * 201}},
+            {"1": {"shift": 0, "quantiles": list(range(201))[::-1]}},
+            {"1": {"shift": float("nan"), "quantiles": [0.5] * 201}},
+            {"1": {"quantiles": [0.5] * 201}},
+            {"1": 5},
+            [],
+        ],
+    )
     def test_damage_is_refused(self, damaged):
         with pytest.raises(CheckpointError, match="Stored certainties are damaged"):
-            CertaintyQuantiles.from_dict(damaged)
+            Certainty.from_dict(damaged)

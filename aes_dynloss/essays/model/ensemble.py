@@ -15,9 +15,9 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config, read_model_folder
 from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, certainty_of
+from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, chances_of
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles
+from aes_dynloss.evaluation.certainty import Certainty
 from aes_dynloss.evaluation.conformal import Intervals
 
 
@@ -66,7 +66,7 @@ class EssayEnsemble:
         members: Sequence[Member],
         postprocessing: Postprocessing | None = None,
         intervals: Intervals | None = None,
-        certainty: CertaintyQuantiles | None = None,
+        certainty: Certainty | None = None,
     ) -> None:
         if len(members) < 2:
             raise ConfigError(
@@ -76,7 +76,7 @@ class EssayEnsemble:
         self.members = list(members)
         self.postprocessing = postprocessing or Postprocessing()
         self.intervals = intervals or Intervals({})
-        self.certainty = certainty or CertaintyQuantiles({})
+        self.certainty = certainty or Certainty({})
         self.prompts, self.notes = _common_prompts(self.members)
 
     @classmethod
@@ -163,7 +163,8 @@ class EssayEnsemble:
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
         score = self.points(raw, prompt_ids)
         probabilities = _mean_probabilities([answer.probabilities for answer in answers])
-        certainty = certainty_of(self.prompts, self.intervals, prompt_ids, raw, score, probabilities)
+        chances = chances_of(self.prompts, self.intervals, prompt_ids, raw, score, probabilities)
+        certainty = self.certainty.of(prompt_ids, chances)
         strangeness = _mean_of_known([answer.strangeness for answer in answers])
         return Scores(raw, score, counts[0], counts[1], certainty, probabilities, strangeness)
 

@@ -26,7 +26,7 @@ from aes_dynloss.essays.model.model_folder import (
     read_model_folder,
 )
 from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles
+from aes_dynloss.evaluation.certainty import Certainty
 from aes_dynloss.evaluation.conformal import Intervals
 
 
@@ -79,7 +79,7 @@ def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -
         digests = [str(digest) for digest in values["members"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
         intervals = Intervals.from_dict(values.get("intervals", {}))
-        certainty = CertaintyQuantiles.from_dict(values.get("certainty", {}))
+        certainty = Certainty.from_dict(values.get("certainty", {}))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None

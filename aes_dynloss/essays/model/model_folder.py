@@ -30,7 +30,7 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.screening_file import SCREENING, Screening, read_screening, write_screening
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles
+from aes_dynloss.evaluation.certainty import Certainty
 from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -111,7 +111,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
         # Folders of earlier versions lack these three.
         intervals = Intervals.from_dict(values.get("intervals", {}))
-        certainty = CertaintyQuantiles.from_dict(values.get("certainty", {}))
+        certainty = Certainty.from_dict(values.get("certainty", {}))
         screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)

@@ -23,7 +23,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.model.tokenization import Chunker
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.evaluation.certainty import CertaintyQuantiles, same_score_chance
+from aes_dynloss.evaluation.certainty import Certainty, same_score_chance
 from aes_dynloss.evaluation.conformal import Intervals
 from aes_dynloss.training.prediction import Precision, predict
 
@@ -68,7 +68,7 @@ class Scorer(Protocol):
         """Prediction intervals; of no prompt, where none were fitted."""
 
     @property
-    def certainty(self) -> CertaintyQuantiles:
+    def certainty(self) -> Certainty:
         """How sure it is of dev essays' scores; of no prompt, where that is not known."""
 
     @property
@@ -111,14 +111,14 @@ class EssayScorer:
         postprocessing: Postprocessing | None = None,
         accelerator: Accelerator | None = None,
         intervals: Intervals | None = None,
-        certainty: CertaintyQuantiles | None = None,
+        certainty: Certainty | None = None,
         screening: Screening | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.postprocessing = postprocessing or Postprocessing()
         self.intervals = intervals or Intervals({})
-        self.certainty = certainty or CertaintyQuantiles({})
+        self.certainty = certainty or Certainty({})
         self.screening = screening
         self.accelerator = accelerator or Accelerator()
         self.precision: Precision = "float32"  # another one by in_precision
@@ -198,7 +198,8 @@ class EssayScorer:
         raw = self.raw_scores(outputs, groups)
         points = self.score_points(raw, groups)
         probabilities = self.probabilities(outputs)
-        certainty = certainty_of(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
+        chances = chances_of(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
+        certainty = self.certainty.of(prompt_ids, chances)
         return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, strangeness)
 
     def _outputs(
@@ -250,7 +251,7 @@ class EssayScorer:
         write_model_folder(self, Path(folder), card)
 
 
-def certainty_of(
+def chances_of(
     prompts: Mapping[str, Prompt],
     intervals: Intervals,
     prompt_ids: Sequence[str],
@@ -258,7 +259,7 @@ def certainty_of(
     score: NDArray[np.float64],
     probabilities: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """The chance that a human gives the same score: what the head says of it, else what the errors on dev say.
+    """Chances that a human gives the same score: what the head says of it, else what the errors on dev say.
 
     Args:
         prompts: Prompts by id.
