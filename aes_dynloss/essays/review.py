@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,26 @@ def warn_unless_certain(scorer: Scorer) -> None:
             "The model has not learned on %s how sure it is, so that no essay there is for review as uncertain. Train "
             "it with this version of aes-dynloss, with dev essays of every prompt.",
             ", ".join(unknown),
+        )
+
+
+def telling_repeats(tables: Iterable[Mapping[str, list[Any]]]) -> Iterator[Mapping[str, list[Any]]]:
+    """Hand a review sheet's columns on, and say at the end if decisions on it could not be told apart.
+
+    Args:
+        tables: Columns of REVIEW_KINDS, window by window.
+    """
+    seen, repeats = set[int](), 0
+    for table in tables:
+        for key in zip(table["prompt_id"], table["essay_id"], strict=True):
+            repeats += hash(key) in seen
+            seen.add(hash(key))
+        yield table
+    if repeats:
+        logger.warning(
+            "Rows of the review sheet with the essay_id of an earlier one to the same prompt: %d. `evaluate "
+            "--adjudicated` refuses such a sheet. Give each essay an id of its own, and score again.",
+            repeats,
         )
 
 

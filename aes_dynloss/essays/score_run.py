@@ -11,13 +11,14 @@ from accelerate import Accelerator
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.review import REVIEW_KINDS, review_columns, warn_unless_certain
+from aes_dynloss.essays.review import REVIEW_KINDS, review_columns, telling_repeats, warn_unless_certain
 from aes_dynloss.essays.score import score_essays, window_digest
 from aes_dynloss.essays.score_output import write_scores
 from aes_dynloss.essays.score_parts import score_parts
 from aes_dynloss.essays.screening.policy import Policy
 from aes_dynloss.evaluation.conformal import COVERAGE
 from aes_dynloss.training.prediction import Precision
+from aes_dynloss.training.provenance import package_version
 
 _SCORES, _REVIEW = "scores", "review"
 
@@ -98,6 +99,7 @@ def score_to_files(
         DataError: An essay cannot be scored, the essays have changed, or a file cannot be written.
     """
     settings: Mapping[str, Any] = {
+        "aes-dynloss": package_version("aes-dynloss"),
         "model": model_digest,
         **options.to_dict(),
         "review": None if review is None else [review.path.name, review.unsure],
@@ -126,7 +128,8 @@ def score_to_files(
         # The scores last: they mark a complete run.
         reviewed = 0
         if review is not None:
-            reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, kinds=REVIEW_KINDS)
+            tables = telling_repeats(parts.tables(_REVIEW))
+            reviewed = write_scores(tables, review.form, review.path, kinds=REVIEW_KINDS)
         return write_scores(parts.tables(_SCORES), form, output), reviewed
 
 

@@ -23,7 +23,7 @@ def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str,
     cuda = accelerator.device.type == "cuda"
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: package_version(name) for name in packages}},
         "machine": {
             "system": platform.system(),
             "processor": platform.machine(),
@@ -35,7 +35,8 @@ def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str,
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of a package that is installed; None for another."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -163,6 +163,16 @@ class TestReview:
         texts = {row["essay_id"]: row["text"] for row in read_rows(place / "essays.csv")}
         assert all(row["text"] == texts[row["essay_id"]] and row["human_score"] == "" for row in reviewed)
 
+    @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1] * 2])
+    def test_ids_that_repeat_are_told_before_anybody_fills_it_in(self, place, tmp_path, prompts):
+        rows = [{"essay_id": "7", "prompt_id": prompt, "text": ""} for prompt in prompts]
+        sheet = tmp_path / "review.csv"
+        words = ["-o", tmp_path / "s.csv", "--review", sheet]
+        outcome = command("score", place / "regression", write_rows(tmp_path / "e.csv", rows), *words)
+        assert outcome.code == 0, outcome.err
+        assert len(read_rows(sheet)) == 2
+        assert ("earlier one to the same prompt: 1." in outcome.err) is (prompts != PROMPTS)
+
     @pytest.mark.parametrize("text", ["=1+1\rsecond\rline", 'a "b", c\n\nd\r\n', "a\r"])
     def test_texts_come_back_from_csv_as_they_are(self, place, tmp_path, text):
         rows = [{"essay_id": "=1", "prompt_id": PROMPTS[0], "text": text}]

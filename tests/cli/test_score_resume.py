@@ -97,6 +97,9 @@ def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatc
         run(place, output)
     assert "other settings (coverage)" in run(place, output, "--resume", "--coverage", "0.8").error
     assert "other settings (policy)" in run(place, output, "--resume", "--policy", "duplicate=off").error
+    with monkeypatch.context() as patch:
+        patch.setattr("aes_dynloss.essays.score_run.package_version", lambda package: f"{package} 9")
+        assert "other settings (aes-dynloss)" in run(place, output, "--resume").error
     rows = [json.loads(line) for line in (place / "essays.jsonl").read_text().splitlines()]
     rows[2]["text"] += " more"
     other = write_rows(tmp_path / "other.jsonl", rows)
