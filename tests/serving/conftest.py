@@ -23,3 +23,11 @@ def scorer(model):
     from aes_dynloss.essays.model.ensemble import open_scorer
 
     return open_scorer(model)
+
+
+@pytest.fixture(scope="session")
+def served(scorer):
+    """The application around it, without a socket."""
+    from served_app import Served
+
+    return Served(scorer)
