@@ -117,7 +117,7 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
         error.show()
         return 2
     except click.Abort:
-        click.echo("Stopped. A run of finetune goes on with --resume.", err=True)
+        click.echo("Stopped. What was finished is kept; --help says how to go on.", err=True)
         return 130
     except _ReaderGoneError:
         _drop_output()

@@ -104,7 +104,10 @@ def teach(
         _check_fits(spec, classes)
         return SteeredLoss(spec.build(), policy, NO_TEACHER)
     if len(teacher_dev) == 0:
-        raise DataError("A teacher learns on examples of its own, and there are none. Set some of train aside for it.")
+        raise DataError(
+            "A teacher learns on examples of its own, and there are none. Set some of train aside by "
+            "data.teacher_dev_fraction."
+        )
     lesson = _Learning(accelerator, student, train, teacher_dev, config, classes, folder)
     if isinstance(teacher, DlfConfig):
         return lesson.dlf(teacher, loss, measure, select_by, resume=resume)

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pickle import UnpicklingError
 
+import torch
 from batch_norm import BatchNorm
 from extras import needs
+from image_table import pixel_moments
 from residual_network import Block
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Module
 
 from aes_dynloss import ConfigError
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def input_moments(backbone: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel on [0, 1], (3, 1, 1) each, by which pictures are brought to a network's scale.
+
+    Args:
+        backbone: resnet18 takes ImageNet's, by which its weights were trained; another takes the images' own.
+        images: Training images, (N, 3, H, W) uint8.
+    """
+    if backbone != "resnet18":
+        return pixel_moments(images)
+    mean, deviation = (torch.tensor(moment)[:, None, None] for moment in _IMAGENET)
+    return mean, deviation
 
 
 def light_layers(width: int, stages: Sequence[tuple[int, int]], blocks: int) -> dict[str, Module]:
@@ -48,9 +66,10 @@ def resnet18_layers(*, pretrained: bool) -> dict[str, Module]:
 
     try:
         network = resnet18(weights=ResNet18_Weights.DEFAULT if pretrained else None)
-    except (OSError, RuntimeError) as error:  # urllib's errors are the former, a damaged download is the latter
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:  # urllib's errors are the first of these
         raise ConfigError(
-            f"model.pretrained: torchvision cannot fetch resnet18's weights: {error}. Connect to the network, or name "
-            "a local .safetensors file in model.weights."
+            f"model.pretrained: torchvision cannot fetch resnet18's weights: {str(error).splitlines()[0]}. Connect to "
+            f"the network; if it is connected, remove {torch.hub.get_dir()}/checkpoints/resnet18*, which may be a "
+            "damaged download; or name a local .safetensors file in model.weights."
         ) from None
     return {name: layer for name, layer in network.named_children() if name not in ("avgpool", "fc")}

@@ -18,8 +18,9 @@ from splits import apart
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
+from voc_files import is_voc, read_voc
 
-from aes_dynloss import Batch, DataError
+from aes_dynloss import Batch, ConfigError, DataError
 from aes_dynloss.configfile import ConfigModel, user_path
 
 GREY = 114
@@ -48,11 +49,12 @@ class BoxDataConfig(ConfigModel):
 
     source: str = Field(
         description="A parquet file with the columns image, split (train, val, test), width, height, boxes (x1, y1, "
-        "x2, y2 in pixels of width and height) and labels (words or numbers); or COCO's folder of training images."
+        "x2, y2 in pixels of width and height) and labels (words or numbers); or Pascal VOC's "
+        "folder; or COCO's folder of training images."
     )
-    annotations: str | None = Field(default=None, description="With a folder: its boxes, COCO's instances_*.json.")
-    test_source: str | None = Field(default=None, description="With a folder: the one of test images.")
-    test_annotations: str | None = Field(default=None, description="With a folder: the boxes of the test images.")
+    annotations: str | None = Field(default=None, description="With COCO's folder: its boxes, instances_*.json.")
+    test_source: str | None = Field(default=None, description="With COCO's folder: the one of test images.")
+    test_annotations: str | None = Field(default=None, description="With COCO's folder: the boxes of the test images.")
     classes: list[str] | None = Field(
         default=None, min_length=1, description="Names of the classes; null: as the labels or COCO's categories say."
     )
@@ -196,6 +198,14 @@ def read_boxes(config: BoxDataConfig, device: torch.device) -> tuple[list[str], 
 
 def _given(config: BoxDataConfig) -> tuple[dict[str, list[BoxedImage]], list[str] | None]:
     source = user_path(config.source, "data.source")
+    if is_voc(source):
+        return read_voc(source), None
+    if source.is_dir() and (config.annotations is None or config.test_source is None):
+        raise ConfigError(
+            f"data.source: {source} is a folder. COCO's needs data.annotations, data.test_source and "
+            "data.test_annotations beside it; VOC's holds Annotations, ImageSets/Main and JPEGImages. Else name a "
+            ".parquet file."
+        )
     if config.annotations is None or config.test_source is None or config.test_annotations is None:
         return read_parquet(source), None
     train, names = read_coco(source, user_path(config.annotations, "data.annotations"))

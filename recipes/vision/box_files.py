@@ -76,7 +76,7 @@ def read_parquet(path: Path) -> dict[str, list[BoxedImage]]:
         where = f"Row {number} of {path}" + (f" ({row['id']})" if "id" in row else "")
         if not isinstance(row["split"], str) or row["split"] not in parts:
             raise DataError(f"{where}: split is {row['split']!r}, expected one of {', '.join(SPLITS)}. Mend the row.")
-        parts[row["split"]].append(_checked(where, row["image"], row))
+        parts[row["split"]].append(checked(where, row["image"], row))
     return parts
 
 
@@ -117,11 +117,20 @@ def _of_coco(coco: Any, number: int, folder: Path, names: Mapping[int, str]) -> 
     found = [known for known in coco.loadAnns(coco.getAnnIds(number)) if not known.get("iscrowd")]
     boxes = [[x, y, x + width, y + height] for x, y, width, height in (known["bbox"] for known in found)]
     labels = [names[known["category_id"]] for known in found]
-    return _checked(str(file), file, {**values, "boxes": boxes, "labels": labels})
+    return checked(str(file), file, {**values, "boxes": boxes, "labels": labels})
 
 
-def _checked(where: str, image: bytes | Path, values: Mapping[str, Any]) -> BoxedImage:
-    """One image, its boxes checked and cut off at its borders."""
+def checked(where: str, image: bytes | Path, values: Mapping[str, Any]) -> BoxedImage:
+    """One image, its boxes checked and cut off at its borders.
+
+    Args:
+        where: Where it stands, for messages.
+        image: Its file, or the bytes of one.
+        values: ``width``, ``height``, ``boxes`` and ``labels``, see :class:`BoxedImage`.
+
+    Raises:
+        DataError: A value is not as expected.
+    """
     try:
         labels = list(values["labels"] or [])
         boxes = np.asarray(values["boxes"] or [], dtype=np.float64).reshape(-1, 4)

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from first_weights import start_from
 from image_data import ImageDataConfig, Images, read_images
 from matplotlib.figure import Figure
 from pictures import draw_classes
 from pydantic import Field
 from residual_network import ResidualNetwork, ResidualNetworkConfig
 from torch import Tensor
-from vision_run import VisionConfig, command, start_from
+from vision_run import VisionConfig, command
 
 
 class ClassificationConfig(VisionConfig):

@@ -14,12 +14,13 @@ from accelerate import Accelerator
 from box_data import BoxDataConfig, BoxTable, Variation, read_boxes
 from box_measures import AnswerConfig, answered_boxes, average_precision, true_boxes
 from extras import needs
+from first_weights import start_from
 from matplotlib.figure import Figure
 from pictures import draw_boxes
 from pydantic import Field, model_validator
 from single_stage_network import SingleStageConfig, SingleStageNetwork
 from torch import Tensor
-from vision_run import VisionConfig, command, start_from
+from vision_run import VisionConfig, command
 
 DRAWN = 4
 

@@ -27,6 +27,7 @@ from vision_run import CONFIG_NAMES, MANIFEST, REPORT, TEACHER, run
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
 from aes_dynloss.training.loop import METRICS
 from aes_dynloss.training.run_folder import CONFIG, BusyFolderError, changed_keys, write_json
@@ -103,6 +104,7 @@ def run_cells(grid: GridConfig, cells: list[Cell]) -> bool:
         cell.folder: validate(config_class, apply_overrides(base, cell.overrides), f"{cell.arm}, seed {cell.seed}")
         for cell in cells
     }
+    _check_together(cells, configs)
     for folder, config in configs.items():
         check_settings(folder, config)
     for cell in cells:
@@ -120,6 +122,27 @@ def run_cells(grid: GridConfig, cells: list[Cell]) -> bool:
         else:
             check_measure(grid, read_mapping(cell.folder / REPORT))
     return all((cell.folder / REPORT).exists() for cell in cells)
+
+
+def _check_together(cells: list[Cell], configs: Mapping[Path, Any]) -> None:
+    """Refuse, before any run is made, what would fail when others are.
+
+    Raises:
+        ConfigError: Runs differ in what a process settles once, or a teacher is asked for where none learns.
+    """
+    for key in ("precision", "device"):
+        found = {str(getattr(config.training, key)) for config in configs.values()}
+        if len(found) > 1:
+            raise ConfigError(
+                f"training.{key}: the runs of one grid share a process, and it; found {', '.join(sorted(found))}. Make "
+                "a grid for each."
+            )
+    for cell in cells:
+        if cell.teacher is not None and not isinstance(configs[cell.teacher].teacher, DlfConfig | DlnConfig):
+            raise ConfigError(
+                f"arms.{cell.arm}.teacher_of: the arm {cell.teacher.parent.name} has no teacher that learns. Name one "
+                "whose sets hold teacher={kind: dlf} or dln."
+            )
 
 
 def check_settings(folder: Path, config: ConfigModel) -> None:
@@ -233,7 +256,7 @@ def words_of(values: Mapping[str, float | None], spread: str, sign: str = "") ->
 def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None) -> None:
     """From the command line."""
     grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
-    cells = cells_of(grid, output_dir)
+    cells = cells_of(grid, output_dir.resolve())
     if not run_cells(grid, cells):
         click.echo(
             "Other processes have not finished yet; the same command writes the results when they have.", err=True

@@ -131,6 +131,11 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
     seen = set[int]().union(*labels.values())
     check_numbering(seen, lambda label: _where(labels, label), "Number the classes anew.")
     train, test = (_images(table, labels[path], path) for path, table in tables.items())
+    if train.images.shape[1:] != test.images.shape[1:]:
+        sizes = [f"{part.images.shape[3]} x {part.images.shape[2]}" for part in (train, test)]
+        raise DataError(
+            f"The images of {', '.join(map(str, tables))} are {' and '.join(sizes)}, expected one size. Make all alike."
+        )
     count = max(seen) + 1
     is_cifar = count == len(CIFAR10) and "cifar10" in files[0][0].name
     return CIFAR10 if is_cifar else [str(number) for number in range(count)], train, test

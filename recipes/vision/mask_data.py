@@ -140,7 +140,7 @@ class Masks(ImageTable):
         starts = torch.rand(len(images), 2)
         large, marked = [], []
         for image, mask, part, (down, right) in zip(images, masks, parts.tolist(), starts.tolist(), strict=True):
-            high, wide = round(height * part), round(width * part)
+            high, wide = max(1, round(height * part)), max(1, round(width * part))
             top, left = int(down * (height - high + 1)), int(right * (width - wide + 1))
             window = (slice(top, top + high), slice(left, left + wide))
             cut = image[:, *window][None].float()

@@ -54,6 +54,11 @@ def opened(content: object, what: str, where: str) -> Image.Image:
     Raises:
         DataError: It cannot be read.
     """
+    if not isinstance(content, bytes | Path | None):
+        kind = type(content).__name__
+        raise DataError(
+            f"{where}: the {what} is of type {kind}, expected the bytes of a picture's file. Write the column anew."
+        )
     try:
         image = Image.open(content if isinstance(content, Path) else BytesIO(content))  # type: ignore[arg-type]
         image.load()

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from backbones import light_layers, resnet18_layers
+from backbones import input_moments, light_layers, resnet18_layers
 from batch_norm import BatchNorm
-from image_table import pixel_moments
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
@@ -115,7 +114,7 @@ class PyramidNetwork(nn.Module):
             nn.Conv2d(hidden, classes, 1),
         )
         nn.init.kaiming_normal_(self.head[1].weight, nonlinearity="relu")
-        mean, deviation = pixel_moments(images)
+        mean, deviation = input_moments(config.backbone, images)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         counts = torch.bincount(masks[masks >= 0], minlength=classes)

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from first_weights import start_from
 from mask_data import MaskDataConfig, Masks, read_masks
 from matplotlib.figure import Figure
 from pictures import draw_masks
 from pydantic import Field
 from pyramid_network import PyramidNetwork, PyramidNetworkConfig
 from torch import Tensor
-from vision_run import VisionConfig, command, start_from
+from vision_run import VisionConfig, command
 
 DRAWN = 4
 

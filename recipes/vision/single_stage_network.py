@@ -7,10 +7,9 @@ from typing import Literal, Self
 
 import torch
 from anchors import AnchorGrid, Matched, anchor_sizes, decode, generalised_iou
-from backbones import light_layers, resnet18_layers
+from backbones import input_moments, light_layers, resnet18_layers
 from batch_norm import BatchNorm
 from box_data import BoxedImages
-from image_table import pixel_moments
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import Module, Parameter, functional
@@ -23,7 +22,6 @@ ABSENT = -1e4
 # Of an anchor's numbers: four of its box, objectness, then one a class.
 OBJECTNESS, CLASSES = 4, 5
 FIRST_OBJECTNESS = 0.01
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SingleStageConfig(ConfigModel):
@@ -96,8 +94,7 @@ class SingleStageNetwork(nn.Module):
         boxes = known.boxes[real]
         self.register_buffer("sizes", anchor_sizes(boxes[:, 2:] - boxes[:, :2], config.anchors))
         self.register_buffer("priors", self.grid.priors(), persistent=False)
-        imagenet = (torch.tensor(moment)[:, None, None] for moment in IMAGENET)
-        mean, deviation = pixel_moments(known.images) if config.backbone == "light" else imagenet
+        mean, deviation = input_moments(config.backbone, known.images)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
         self.register_buffer("chance_error", self._chance(known.labels[real], len(known)), persistent=False)

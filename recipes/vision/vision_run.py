@@ -14,14 +14,12 @@ import click
 from accelerate import Accelerator
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import Module
 
-from aes_dynloss import ConfigError, LossConfig, TrainingConfig, fit, predict, teach
+from aes_dynloss import ConfigError, LossConfig, TrainingConfig, TrainingError, fit, predict, teach
 from aes_dynloss.cli.main import log_to_stderr, run_command
-from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, user_path, validate
+from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
 from aes_dynloss.teaching.class_components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherConfig
@@ -42,7 +40,6 @@ CONFIG_NAMES = {
     "detection": "DetectionConfig",
     "segmentation": "SegmentationConfig",
 }
-BACKBONE = "backbone."
 PACKAGES = ("aes-dynloss", "torch", "torchvision", "pycocotools", "accelerate", "numpy")
 _DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
 _USUAL_MEASURES = {"dlf": "expected_error", "dln": "cross_entropy"}
@@ -211,45 +208,17 @@ def check_bins(teacher: TeacherConfig | None, classes: int) -> None:
 
 
 def _outputs(accelerator: Accelerator, task: Task, examples: Examples, size: int) -> Tensor:
-    return predict(accelerator, task.student.as_module(), examples, tokens=None, size=size)
+    outputs = predict(accelerator, task.student.as_module(), examples, tokens=None, size=size)
+    if not bool(outputs.isfinite().all()):
+        raise TrainingError(
+            "The student's outputs are no longer finite numbers: it ran away in training. Lower training.learning_rate "
+            "and training.head_learning_rate, or set training.clip_norm."
+        )
+    return outputs
 
 
 def _measured(accelerator: Accelerator, task: Task, size: int) -> Mapping[str, float]:
     return task.measures(_outputs(accelerator, task, task.dev, size), task.dev)
-
-
-def start_from(student: Module, path: str | None) -> None:
-    """Put weights of a local file into a student as far as their names and shapes fit.
-
-    Args:
-        student: The student; what is called ``backbone.NAME`` in it or in the file is NAME in both, so that the file
-            may be an earlier student's or that of a bare backbone.
-        path: A .safetensors file, or None for none.
-
-    Raises:
-        ConfigError: The file cannot be read, or nothing in it that learns fits.
-    """
-    if path is None:
-        return
-    file = user_path(path, "model.weights")
-    try:
-        saved = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"model.weights: {file} cannot be read: {error}. Name a .safetensors file.") from None
-    own = student.state_dict()
-    places = {name.removeprefix(BACKBONE): name for name in own}
-    offered = {name.removeprefix(BACKBONE): tensor for name, tensor in saved.items()}
-    fitting = [name for name in places if name in offered and offered[name].shape == own[places[name]].shape]
-    learns = {name for name, _ in student.named_parameters()}
-    if not any(places[name] in learns for name in fitting):
-        raise ConfigError(
-            f"model.weights: nothing in {file} fits this student, which has {', '.join(list(own)[:3])}, ...; the file "
-            f"has {', '.join(list(saved)[:3])}, ... Name weights of the same kind."
-        )
-    student.load_state_dict({places[name]: offered[name] for name in fitting}, strict=False)
-    layers = ", ".join(dict.fromkeys(name.partition(".")[0] for name in fitting))
-    counts = len(fitting), len(own), layers, len(offered) - len(fitting), len(offered)
-    logger.info("Weights from %s: %d of the student's %d fitted (%s), %d of the file's %d were left.", file, *counts)
 
 
 def command(name: str, config: type[VisionConfig], build: Build) -> None:

@@ -90,7 +90,7 @@ class TestErrors:
     def test_interrupt(self, monkeypatch):
         outcome = self.answer(monkeypatch, KeyboardInterrupt())
         assert outcome.code == 130
-        assert "Stopped. A run of finetune goes on with --resume." in outcome.err
+        assert "Stopped. What was finished is kept; --help says how to go on." in outcome.err
 
     def test_a_reader_that_has_gone(self, monkeypatch):
         outcome = self.answer(monkeypatch, BrokenPipeError(errno.EPIPE, "Broken pipe"))

@@ -96,7 +96,7 @@ def test_interrupted(place, straight):
     assert stop_when(process, (folder / "checkpoint.pt").exists, how=signal.SIGINT)
     assert finish(process) == 130
     words = (place / "err").read_text()
-    assert "Stopped. A run of finetune goes on with --resume.\n" in words
+    assert "Stopped. What was finished is kept; --help says how to go on.\n" in words
     assert "Traceback" not in words
     assert finish(resume(place, "interrupted")) == 0
     check_same(folder, straight)

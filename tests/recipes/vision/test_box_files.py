@@ -156,7 +156,7 @@ FAULTS = {
     "image": (changed(0, image=b"no image"), r"Row 1 .*: the image cannot be read: .* Mend or remove it"),
     "no bytes": (
         lambda rows: [{**row, "image": {"bytes": row["image"]}} for row in rows],
-        r"Row \d+ .*: the image cannot be read: ",
+        r"Row \d+ .*: the image is of type dict, expected the bytes of a picture's file",
     ),
     "kind": (
         lambda rows: [{**row, "labels": [1.5] * len(row["labels"])} for row in rows],

@@ -203,6 +203,10 @@ REFUSED = {
         [*SHORT, *TEACHERS["dln"], "data.teacher_dev_fraction=0"],
         "A teacher learns on examples of its own, and there are none",
     ),
+    "ran away": (
+        [*SHORT, "training.learning_rate=1000", "training.head_learning_rate=1000"],
+        "The student's outputs are no longer finite numbers: it ran away in training. Lower training.learning_rate",
+    ),
     "no dev": ([*SHORT, "data.dev_fraction=0.001"], "none is left for dev. Set data"),
     "no source": ([*SHORT, "data.source=nowhere"], "data.source: .*nowhere"),
     "no weights": ([*SHORT, "model.weights=nowhere.safetensors"], "model.weights: nowhere.safetensors cannot be read"),

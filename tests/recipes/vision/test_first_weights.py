@@ -17,10 +17,10 @@ from torch import Tensor
 from aes_dynloss import ConfigError
 
 TASKS = ("detection", "segmentation")
-# Layers of ResNet-18 that each of them has.
+# Layers of ResNet-18 that each of them has, with more than one number a channel.
 BACKBONES = {
-    "detection": "conv1, bn1, layer1, layer2, layer3",
-    "segmentation": "conv1, bn1, layer1, layer2, layer3, layer4",
+    "detection": "conv1, layer1, layer2, layer3",
+    "segmentation": "conv1, layer1, layer2, layer3, layer4",
 }
 
 
@@ -96,9 +96,48 @@ def test_the_other_tasks_students(recipe: Any, tmp_path: Path, task: str) -> Non
 
 @pytest.mark.parametrize("task", TASKS)
 def test_of_another_width(recipe: Any, tmp_path: Path, task: str) -> None:
-    """Means of pixels fit any student; alone they are no weights."""
+    """Means of pixels, counters and the last biases fit any student; they are no weights."""
     known = student_of(recipe, task, tmp_path, width=5 if task == "detection" else 12).state_dict()
-    names = ("mean", "deviation", "backbone.stem.0.weight", "stem.0.weight")
-    save_file({name: known[name] for name in names if name in known}, file := tmp_path / "student.safetensors")
-    with pytest.raises(ConfigError, match=r"model\.weights: nothing in .* fits this student, which has "):
+    save_file(known, file := tmp_path / "student.safetensors")
+    with pytest.raises(ConfigError, match=r"nothing in .* fits this student, which has .*stem\.0\.weight \(.*width\.$"):
         student_of(recipe, task, tmp_path, weights=str(file))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_that_fit_in_part_are_told(recipe: Any, tmp_path: Path, caplog: Any, task: str) -> None:
+    known = dict(student_of(recipe, task, tmp_path).state_dict())
+    odd = next(name for name in known if name.removeprefix("backbone.") == "stem.0.weight")
+    known[odd] = known[odd][:2].contiguous()
+    save_file(known, file := tmp_path / "student.safetensors")
+    with caplog.at_level(logging.INFO, "aes_dynloss.vision"):
+        student_of(recipe, task, tmp_path, weights=str(file))
+    (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned.startswith("1 weights in ")
+    assert warned.endswith("another shape (stem); those start at random.")
+    (line,) = [record.getMessage() for record in caplog.records if "Weights from" in record.getMessage()]
+    assert "fitted (stage1, " in line
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_imagenets(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    """What torchvision fetches is what the backbone starts with, and its pixels are centred as they were there."""
+    from torchvision.models import resnet18
+    from torchvision.models._api import WeightsEnum
+
+    known = other(resnet18().state_dict())
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: known)
+    student = student_of(recipe, task, tmp_path, backbone="resnet18", pretrained=True)
+    found = backbone_of(student)
+    assert len(found) > 60
+    assert [name for name in found if not torch.equal(found[name], known[name])] == []
+    assert student.state_dict()["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_a_damaged_download(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints/resnet18-f37072fd.pth").write_bytes(b"junk")
+    with pytest.raises(
+        ConfigError, match=r"model\.pretrained: .* remove .*checkpoints/resnet18\*, which may be a damaged"
+    ):
+        student_of(recipe, "detection", tmp_path, backbone="resnet18", pretrained=True)

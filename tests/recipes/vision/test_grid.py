@@ -146,6 +146,14 @@ def test_a_measure_that_there_is_not_is_told_after_the_first_run(tmp_path):
     [
         ({"arms": {"../up": {}}}, "'../up' cannot be a folder"),
         ({"arms": {"b": {"teacher_of": "a"}, "a": {}}}, "arms.b.teacher_of: expected an arm before it"),
+        (
+            {"arms": {"a": {}, "b": {"teacher_of": "a"}}},
+            "arms.b.teacher_of: the arm a has no teacher that learns",
+        ),
+        (
+            {"arms": {"a": {}, "b": {"sets": ["training.precision=bf16"]}}},
+            "training.precision: the runs of one grid share a process, and it; found bf16, float32",
+        ),
         ({"seeds": 0}, "seeds"),
         ({"task": "reading"}, "task"),
         ({"sets": ["training.epoch=1"]}, "epochs"),
@@ -156,6 +164,15 @@ def test_faults(tmp_path, changes, message):
     assert outcome.code == 2
     assert message in outcome.err
     assert "Traceback" not in outcome.err
+    assert not list(tmp_path.glob("runs/*/*/config.yaml"))
+
+
+def test_a_folder_may_be_named_in_another_way(tmp_path, monkeypatch):
+    """By the folder from which it was started, say: the teacher's place is the same."""
+    path = write_grid(tmp_path, seeds=1)
+    monkeypatch.chdir(tmp_path)
+    assert recipe("grid.py", path, "-o", "runs").code == 0
+    assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
 
 
 @pytest.mark.parametrize("path", [path for path in RESULTS if "tuning" not in path.stem], ids=lambda path: path.stem)

@@ -139,6 +139,23 @@ def test_no_such_source(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_train_and_test_are_of_one_size(tmp_path: Path) -> None:
+    for part, image in (("train", SMALL), ("test", LARGE)):
+        table = pyarrow.table({"image": [image] * 20, "label": [0, 1] * 10})
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    with pytest.raises(DataError, match=r"are 6 x 6 and 8 x 8, expected one size\. Make all alike"):
+        read(tmp_path)
+
+
+def test_pictures_that_are_no_bytes(tmp_path: Path) -> None:
+    """As Hugging Face's datasets keep them."""
+    table = pyarrow.table({"image": [{"bytes": SMALL, "path": "a.png"}] * 4, "label": [0, 1] * 2})
+    for part in ("train", "test"):
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    with pytest.raises(DataError, match=r"the image is of type dict, expected the bytes of a picture's file"):
+        read(tmp_path)
+
+
 def test_classes_may_be_seen_in_one_part_alone(tmp_path: Path) -> None:
     """A test of few images need not hold every class, nor does a gap hurt."""
     for part, labels in (("train", [0, 1, 2, 4] * 10), ("test", [4])):
@@ -273,7 +290,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     weights = first.keys()
     assert all(torch.equal(other[name], (plain if name in fresh else first)[name]) for name in weights)
     save_file({"head.weight": torch.zeros(1, 1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ConfigError, match=r"model.weights: nothing in .* fits this student, which has mean, "):
+    with pytest.raises(ConfigError, match=r"model.weights: nothing in .* fits this student, which has stem"):
         built("digits", weights=str(tmp_path / "other.safetensors"))
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(ConfigError, match=r"text.safetensors cannot be read: .* Name a .safetensors file"):

@@ -146,6 +146,12 @@ def test_image_and_mask_are_varied_alike(source: Path) -> None:
     assert all(changed)
 
 
+def test_what_is_enlarged_is_at_least_a_pixel(source: Path) -> None:
+    train = replace(tables(source, zoom=8.0, pixels=4)["train"], zoom=1000.0)
+    torch.manual_seed(0)
+    assert train.batch(range(8)).inputs["images"].shape[2:] == (HEIGHT, WIDTH)
+
+
 def test_mirroring_moves_masks_with_images(source: Path) -> None:
     train = tables(source, flip=True, pixels=HEIGHT * WIDTH)["train"]
     torch.manual_seed(0)
