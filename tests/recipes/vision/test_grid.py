@@ -184,6 +184,15 @@ def test_the_readme_holds_the_tables_of_the_results(path, grid_module):
     assert not any(word in text for word in ("/home/", "/tmp/", "/work/", "/root/"))
 
 
+def test_the_readme_holds_the_table_of_all(monkeypatch):
+    monkeypatch.syspath_prepend(str(VISION))
+    import overview
+
+    written = {path.stem for path in RESULTS if "tuning" not in path.stem}
+    assert all(f"`grid.py grids/{name}.yaml`" in overview.overview() for name in written)
+    assert f"<!-- overview.py -->\n{overview.overview()}\n" in (VISION / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_the_results_are_those_of_a_grid_that_is_there(path, grid_module):
     """As it is now: the same arms with the same settings."""
@@ -209,6 +218,7 @@ def test_the_readme_s_words_on_how_the_teachers_learnt():
         ("cifar10", "l2t_dln_one_sided", "in {} % of the windows"),
         ("bccd", "l2t_dln", "In {} % of the windows"),
         ("bccd", "dln_untaught", "(untaught: {} %)"),
+        ("camvid", "l2t_dln", "In {} % of the windows"),
     ):
         runs = read_mapping(VISION / f"results/{name}.json")["arms"][arm]["teaching"]
         shares = [f"{100 * run['lower_after']:.0f}" for run in runs]
