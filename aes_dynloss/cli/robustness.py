@@ -97,7 +97,8 @@ def robustness(
     from aes_dynloss.evaluation.robustness_text import robustness_table
     from aes_dynloss.training.accelerator import plain_accelerator
 
-    accelerator = plain_accelerator(cpu=cpu)
+    # In the precision of the environment: scores are compared with others in the same one.
+    accelerator = plain_accelerator(cpu=cpu, mixed_precision=None)
     if data == "-" and accelerator.num_processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +27,7 @@ logger = logging.getLogger(__name__)
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A further name under which clients may ask, such as a proxy's; repeat it for several.",
+    help="A further name under which clients may ask, such as a proxy's, without a port; repeat it for several.",
 )
 @click.option(
     "--coverage",
@@ -37,11 +42,13 @@ logger = logging.getLogger(__name__)
     metavar="KIND=ACTION",
     help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` tells them; may be repeated.",
 )
-@click.option("--batch-size", type=int, help="Essays scored in one forward call, at most.  [default: 64]")
-@click.option("--max-essays", type=int, help="Essays of one request, at most.  [default: 256]")
-@click.option("--max-characters", type=int, help="Characters of one essay, at most.  [default: 100000]")
-@click.option("--max-body", type=int, help="Bytes of one request's body, at most.  [default: 2097152]")
-@click.option("--max-queue", type=int, help="Essays that may wait; more are refused by 503.  [default: 1024]")
+@click.option("--batch-size", type=click.IntRange(1), help="Essays scored in one forward call, at most.  [default: 64]")
+@click.option("--max-essays", type=click.IntRange(1), help="Essays of one request, at most.  [default: 256]")
+@click.option("--max-characters", type=click.IntRange(1), help="Characters of one essay, at most.  [default: 100000]")
+@click.option("--max-body", type=click.IntRange(64), help="Bytes of one request's body, at most.  [default: 2097152]")
+@click.option(
+    "--max-queue", type=click.IntRange(1), help="Essays that may wait; more are refused by 503.  [default: 1024]"
+)
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
 def serve(
     *,
@@ -64,9 +71,8 @@ def serve(
         raise ConfigError(
             "aes-dynloss serve needs FastAPI and uvicorn. Install them: pip install 'aes-dynloss[serve]'."
         )
-    from aes_dynloss.configfile import validate
     from aes_dynloss.essays.screening.policy import Policy
-    from aes_dynloss.serving.limits import Limits
+    from aes_dynloss.serving.guards import allowed_name
     from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, run_server, url_of
 
     chosen = Policy.from_words(("duplicate=off", *policy))
@@ -74,11 +80,12 @@ def serve(
         raise ConfigError(
             "--policy: duplicate is off in a server, where one client's essays have no part in what another is told."
         )
-    given = {name: value for name, value in limits.items() if value is not None}
-    checked = validate(Limits, given, "The limits")
+    checked = _limits({name: value for name, value in limits.items() if value is not None})
+    names = tuple(allowed_name(given) for given in allowed_hosts)
     with bound_socket(host, port) as bound:
         from aes_dynloss.essays.advice import warn_unless_screened
         from aes_dynloss.essays.model.ensemble import open_scorer
+        from aes_dynloss.essays.score import warn_of_blank_intervals
         from aes_dynloss.serving.app import create_app
         from aes_dynloss.serving.scoring import EssayService
         from aes_dynloss.training.accelerator import plain_accelerator
@@ -88,6 +95,7 @@ def serve(
             raise ConfigError("aes-dynloss serve is one process. Start it without a launcher.")
         scorer = open_scorer(model, accelerator)
         warn_unless_screened(scorer)
+        warn_of_blank_intervals(scorer, scorer.prompts, coverage)
         service = EssayService(scorer, _name(model), coverage, checked, chosen)
 
         def ready() -> None:
@@ -96,8 +104,26 @@ def serve(
             if not is_loopback(bound):
                 logger.warning("Whoever reaches this machine can ask, without a password and unencrypted.")
 
-        hosts = hosts_of(bound, host, allowed_hosts)
+        hosts = hosts_of(bound, host, names)
         return run_server(create_app(service), bound, limits=checked, hosts=hosts, ready=ready)
+
+
+def _limits(given: Mapping[str, int]) -> Limits:
+    """The limits that the options say.
+
+    Raises:
+        ConfigError: They do not fit together.
+    """
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.serving.limits import Limits
+
+    queue, essays = (given.get(name, Limits.model_fields[name].default) for name in ("max_queue", "max_essays"))
+    if queue < essays:
+        raise ConfigError(
+            f"--max-queue is {queue}, below --max-essays, {essays}: a request of so many essays could never be scored. "
+            "Raise the one or lower the other."
+        )
+    return validate(Limits, given, "The choice of limits")
 
 
 def _name(model: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
@@ -39,21 +40,21 @@ class Adviser:
         self._screen = scorer.screen
         self._finder = DuplicateFinder() if policy.action("duplicate") != "off" else None
 
-    def remember(self, texts: Sequence[str]) -> None:
+    def remember(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> None:
         """Take essays as seen that were judged before."""
-        if self._finder is not None:
-            self._finder.find(texts)
+        self._duplicates(essays, prompt_ids)
 
     def advise(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], strangeness: NDArray[np.float64]
+        self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str], strangeness: NDArray[np.float64]
     ) -> list[tuple[Advisory, ...]]:
         """The advisories on some essays, N.
 
         Args:
-            texts: Essays, the next of the stream.
+            essays: The next of the stream.
             prompt_ids: The prompt of each.
             strangeness: Distance of each from training essays, (N,), NaN where unknown; see `Scores`.
         """
+        texts = [essay.text for essay in essays]
         if self._screen is None:
             found = [[] if text.strip() else [advisory("empty", 0, 0)] for text in texts]
         else:
@@ -62,8 +63,12 @@ class Adviser:
             strange = distance_advisory(float(distance), 1.0)
             if strange is not None:
                 own.append(strange)
-        if self._finder is not None:
-            for own, duplicate in zip(found, self._finder.find(texts), strict=True):
-                if duplicate is not None:
-                    own.append(duplicate)
+        for own, duplicate in zip(found, self._duplicates(essays, prompt_ids), strict=True):
+            if duplicate is not None:
+                own.append(duplicate)
         return [self.policy.looked_at(own) for own in found]
+
+    def _duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
+        if self._finder is None:
+            return [None] * len(essays)
+        return self._finder.find([essay.text for essay in essays], [essay.essay_id for essay in essays], prompt_ids)

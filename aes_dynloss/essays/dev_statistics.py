@@ -11,7 +11,7 @@ from torch import Tensor
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer, chances_of
-from aes_dynloss.evaluation.certainty import fit_certainty
+from aes_dynloss.evaluation.certainty import equal_points, fit_certainty
 from aes_dynloss.evaluation.conformal import fit_intervals
 
 
@@ -41,4 +41,5 @@ def learn_from_dev(
     probabilities = scorer.probabilities(outputs)
     score = scorer.score_points(raw, groups)
     chances = chances_of(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
-    scorer.certainty = fit_certainty(prompt_ids, chances, score == dev.scores)
+    same = equal_points(ranges, prompt_ids, score, dev.scores)
+    scorer.certainty = fit_certainty(prompt_ids, chances, same)

@@ -18,7 +18,7 @@ from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.postprocessing import fit_postprocessing
 from aes_dynloss.essays.model.scorer import chances_of
 from aes_dynloss.essays.model.warm_start import MODEL
-from aes_dynloss.evaluation.certainty import fit_certainty
+from aes_dynloss.evaluation.certainty import equal_points, fit_certainty
 from aes_dynloss.evaluation.columns import ColumnNames
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.predictions import read_predictions
@@ -73,12 +73,14 @@ def ensemble_runs(
 
 def _fit_certainty(ensemble: EssayEnsemble, dev: pd.DataFrame) -> None:
     """How sure the ensemble is of dev essays, by its errors: dev's files hold no probabilities."""
-    if dev.empty or any(member.scorer.model.config.head != "regression" for member in ensemble.members):
+    if dev.empty:
         return
+    ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
     prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
     score = ensemble.points(raw, prompt_ids)
     chances = chances_of(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
-    ensemble.certainty = fit_certainty(prompt_ids, chances, score == dev["reference"].to_numpy())
+    same = equal_points(ranges, prompt_ids, score, dev["reference"])
+    ensemble.certainty = fit_certainty(prompt_ids, chances, same)
 
 
 def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:
@@ -88,10 +90,13 @@ def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | 
     except DataError as error:
         if needed:
             raise
-        logger.warning("The ensemble has no prediction intervals: %s", error)
+        logger.warning("The ensemble has no prediction intervals, and does not know how sure it is: %s", error)
         return None
     if dev.empty and not needed:
-        logger.warning("The ensemble has no prediction intervals: no essay is a dev essay in the run of every member.")
+        logger.warning(
+            "The ensemble has no prediction intervals, and does not know how sure it is: no essay is a dev essay in "
+            "every member's run."
+        )
     return dev
 
 
@@ -136,8 +141,8 @@ def _dev_predictions(member: Member) -> pd.DataFrame:
     path = member.folder.parent / PREDICTIONS_DEV
     if member.folder.name != MODEL or not path.is_file():
         raise DataError(
-            f"The member {member.folder} comes without its run's {PREDICTIONS_DEV}, on which a postprocessing would be "
-            "fitted. Name the run's own folder, or use --postprocessing none."
+            f"The member {member.folder} comes without its run's {PREDICTIONS_DEV}, from which an ensemble learns. "
+            "Name the run's own folder; for a postprocessing there is no other way."
         )
     ranges = {prompt.id: prompt.range for prompt in member.scorer.prompts.values()}
     columns = ColumnNames(prompt_id="prompt_id", reference="reference", raw="raw")

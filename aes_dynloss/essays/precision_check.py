@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # Essays of a prompt that are scored both ways.
 CHECKED = 512
+# From so many on the essays of one prompt are judged by themselves too.
+ENOUGH = 200
 
 
 def checked_essays(
@@ -38,29 +40,35 @@ def checked_essays(
         The essays, all, in their order.
 
     Raises:
-        ConfigError: Of all essays scored both ways so far, fewer than :data:`LEAST_EQUAL` have equal score points.
+        ConfigError: Of all essays scored both ways so far, or of at least :data:`ENOUGH` of one prompt, fewer than
+            :data:`LEAST_EQUAL` have equal score points.
         DataError: An essay's prompt is unknown to the model, or not given though the model knows several.
     """
     stream = iter(essays)
-    seen: Counter[str] = Counter()
-    equal = compared = 0
+    equal: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
     while part := list(itertools.islice(stream, checked)):
-        prompts = prompts_of(scorer, part)
-        new = [(essay.text, prompt) for essay, prompt in zip(part, prompts, strict=True) if seen[prompt] < checked]
-        if new:
-            texts, answered = zip(*new, strict=True)
-            seen.update(answered)
-            compared += len(new)
-            equal += equal_scores(scorer, reduced, texts, answered)
-            _check(precision, equal, compared)
-            if compared == len(new):
-                logger.info("In %s %d of the first %d essays get the score of float32.", precision, equal, compared)
+        new: dict[str, list[str]] = {}
+        for essay, prompt in zip(part, prompts_of(scorer, part), strict=True):
+            if compared[prompt] < checked:
+                new.setdefault(prompt, []).append(essay.text)
+        first = not compared.total()
+        for prompt, texts in new.items():
+            compared[prompt] += len(texts)
+            equal[prompt] += equal_scores(scorer, reduced, texts, [prompt] * len(texts))
+        _check(precision, equal.total(), compared.total())
+        for prompt in new:
+            if compared[prompt] >= ENOUGH:
+                _check(precision, equal[prompt], compared[prompt], f" of prompt {prompt}")
+        if first:
+            words = "In %s %d of the first %d essays get the score of float32."
+            logger.info(words, precision, equal.total(), compared.total())
         yield from part
 
 
-def _check(precision: str, equal: int, compared: int) -> None:
+def _check(precision: str, equal: int, compared: int, whose: str = "") -> None:
     if equal < LEAST_EQUAL * compared:
         raise ConfigError(
-            f"In {precision} {compared - equal} of the first {compared} essays get another score than in float32; at "
-            f"least {LEAST_EQUAL:.1%} must be equal. Leave --precision out."
+            f"In {precision} {compared - equal} of the first {compared} essays{whose} get another score than in "
+            f"float32; at least {LEAST_EQUAL:.1%} must be equal. Leave --precision out."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from aes_dynloss.essays.score import ScoredWindow
 from aes_dynloss.evaluation.adjudication import HUMAN_SCORE
 
 logger = logging.getLogger(__name__)
+
+Columns = Mapping[str, list[Any]]
 
 UNCERTAIN = "uncertain"
 UNSURE_SHARE = 0.05
@@ -59,30 +62,40 @@ def warn_unless_certain(scorer: Scorer) -> None:
     unknown = [prompt for prompt in scorer.prompts if prompt not in scorer.certainty.prompts]
     if unknown:
         logger.warning(
-            "The model has not learned on %s how sure it is, so that no essay there is for review as uncertain. Train "
-            "it with this version of aes-dynloss, with dev essays of every prompt.",
+            "The model does not know on %s how sure it is, so that no essay there is for review as uncertain. A model "
+            "learns that in training with this version, from dev essays of the prompt; an ensemble from those that all "
+            "its members' runs share.",
             ", ".join(unknown),
         )
 
 
-def telling_repeats(tables: Iterable[Mapping[str, list[Any]]]) -> Iterator[Mapping[str, list[Any]]]:
-    """Hand a review sheet's columns on, and say at the end if decisions on it could not be told apart.
+class SheetKeys:
+    """Which essays stand on a review sheet, to see whether decisions on it will find theirs."""
 
-    Args:
-        tables: Columns of REVIEW_KINDS, window by window.
-    """
-    seen, repeats = set[int](), 0
-    for table in tables:
-        for key in zip(table["prompt_id"], table["essay_id"], strict=True):
-            repeats += hash(key) in seen
-            seen.add(hash(key))
-        yield table
-    if repeats:
-        logger.warning(
-            "Rows of the review sheet with the essay_id of an earlier one to the same prompt: %d. `evaluate "
-            "--adjudicated` refuses such a sheet. Give each essay an id of its own, and score again.",
-            repeats,
-        )
+    def __init__(self) -> None:
+        self._rows: Counter[int] = Counter()
+        self._scores: Counter[int] = Counter()
+
+    def of_sheet(self, tables: Iterable[Columns]) -> Iterator[Columns]:
+        """Hand the sheet's columns on, window by window."""
+        for table in tables:
+            self._rows.update(map(hash, zip(table["prompt_id"], table["essay_id"], strict=True)))
+            yield table
+
+    def of_scores(self, tables: Iterable[Columns]) -> Iterator[Columns]:
+        """Hand the scores' columns on, after all of the sheet's; warn at the end if ids of the sheet repeat."""
+        for table in tables:
+            keys = map(hash, zip(table["prompt_id"], table["essay_id"], strict=True))
+            self._scores.update(key for key in keys if key in self._rows)
+            yield table
+        repeats = self._scores.total() - len(self._scores)
+        if repeats:
+            logger.warning(
+                "Essays with the essay_id of an earlier one to the same prompt, of those for review: %d. `evaluate "
+                "--adjudicated` cannot tell which a decision is on, and refuses them. Give each essay an id of its "
+                "own, and score again.",
+                repeats,
+            )
 
 
 def _doubts(scorer: Scorer, prompt: str, sure: float, unsure: float) -> list[str]:

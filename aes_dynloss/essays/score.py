@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from aes_dynloss.evaluation.conformal import COVERAGE
 logger = logging.getLogger(__name__)
 
 # Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
-# certainty the chance that a human gives the same score, probabilities those of all score points; withheld, advisories
+# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
+# the head gives them; withheld, advisories
 # and reasons are there under a policy; dropped_tokens where the model has a cap.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
@@ -73,6 +74,7 @@ def score_essays(
     window: int = WINDOW,
     done: Sequence[str] = (),
     progress: str | None = "score essays",
+    warn: bool = True,
 ) -> Iterator[ScoredWindow]:
     """Score a stream of essays.
 
@@ -85,6 +87,7 @@ def score_essays(
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
         progress: Words beside a progress bar on standard error; None for none.
+        warn: Whether the log tells of each prompt whose intervals stay blank, once; see `warn_of_blank_intervals`.
 
     Yields:
         Scores, in the order of the essays.
@@ -95,6 +98,7 @@ def score_essays(
             essays are not those that were scored before.
     """
     stream = iter(essays)
+    told: set[str] = set()
     adviser = None if policy is None else Adviser(scorer, policy)
     for digest in done:
         part = list(itertools.islice(stream, window))
@@ -104,9 +108,12 @@ def score_essays(
                 "with. Bring the essays back, or start again with --force."
             )
         if adviser is not None:
-            adviser.remember([essay.text for essay in part])
+            adviser.remember(part, prompts_of(scorer, part))
     while part := list(itertools.islice(stream, window)):
         prompt_ids = prompts_of(scorer, part)
+        if warn and coverage is not None:
+            warn_of_blank_intervals(scorer, set(prompt_ids) - told, coverage)
+            told.update(prompt_ids)
         scores = scorer.score([essay.text for essay in part], prompt_ids, progress=progress)
         columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
         if adviser is not None:
@@ -118,6 +125,39 @@ def score_essays(
             part,
             scores.certainty,
         )
+
+
+def warn_of_blank_intervals(scorer: Scorer, prompt_ids: Collection[str], coverage: float) -> None:
+    """Say for which prompts a model tells no intervals, though it does for others or at a smaller coverage.
+
+    Args:
+        scorer: The scorer.
+        prompt_ids: The prompts to look at.
+        coverage: Stated coverage of the prediction intervals, between 0 and 1.
+
+    Raises:
+        ConfigError: The coverage is not between 0 and 1.
+    """
+    if not scorer.intervals.prompts:
+        return
+    for prompt in sorted(prompt_ids):
+        known = scorer.intervals.prompts.get(prompt)
+        if known is None:
+            logger.warning("Prompt %s: no dev essay tells intervals; low and high stay blank.", prompt)
+        elif known.half_width(coverage) is None:
+            logger.warning(
+                "Prompt %s: %s for a coverage of up to %s; low and high stay blank at %g.",
+                prompt,
+                "1 dev essay tells intervals" if known.essays == 1 else f"{known.essays} dev essays tell intervals",
+                _most_coverage(known.essays),
+                coverage,
+            )
+
+
+def _most_coverage(essays: int) -> str:
+    """The largest coverage of which so many dev essays tell, n / (n + 1), rounded down."""
+    digits = len(str(essays)) + 1
+    return f"{essays * 10**digits // (essays + 1) / 10**digits:.{digits}g}"
 
 
 def window_digest(essays: Sequence[UnscoredEssay]) -> str:
@@ -160,7 +200,7 @@ def _advice(
     columns: Mapping[str, list[Any]],
 ) -> dict[str, list[Any]]:
     """The columns of advisories, and those of scores with blanks where they are withheld."""
-    found = adviser.advise([essay.text for essay in part], prompt_ids, strangeness)
+    found = adviser.advise(part, prompt_ids, strangeness)
     withheld = [adviser.policy.withholds(own) for own in found]
     judged = {
         name: [None if out else value for value, out in zip(values, withheld, strict=True)]

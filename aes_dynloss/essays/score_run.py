@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.review import REVIEW_KINDS, review_columns, telling_repeats, warn_unless_certain
+from aes_dynloss.essays.review import REVIEW_KINDS, SheetKeys, review_columns, warn_unless_certain
 from aes_dynloss.essays.score import score_essays, window_digest
 from aes_dynloss.essays.score_output import write_scores
 from aes_dynloss.essays.score_parts import score_parts
@@ -102,7 +103,7 @@ def score_to_files(
         "aes-dynloss": package_version("aes-dynloss"),
         "model": model_digest,
         **options.to_dict(),
-        "review": None if review is None else [review.path.name, review.unsure],
+        "review": None if review is None else [_place_beside(output, review.path), review.unsure],
     }
     others = [] if review is None else [review.path]
     with score_parts(accelerator, output, settings, others=others, resume=resume, force=force) as (parts, done):
@@ -126,11 +127,16 @@ def score_to_files(
                 part[_REVIEW] = review_columns(scorer, window, review.unsure)
             parts.put(number, part)
         # The scores last: they mark a complete run.
-        reviewed = 0
-        if review is not None:
-            tables = telling_repeats(parts.tables(_REVIEW))
-            reviewed = write_scores(tables, review.form, review.path, kinds=REVIEW_KINDS)
-        return write_scores(parts.tables(_SCORES), form, output), reviewed
+        if review is None:
+            return write_scores(parts.tables(_SCORES), form, output), 0
+        keys = SheetKeys()
+        reviewed = write_scores(keys.of_sheet(parts.tables(_REVIEW)), review.form, review.path, kinds=REVIEW_KINDS)
+        return write_scores(keys.of_scores(parts.tables(_SCORES)), form, output), reviewed
+
+
+def _place_beside(output: Path, path: Path) -> str:
+    """Where a file lies, as seen from another."""
+    return os.path.relpath(path.resolve(), output.resolve().parent)
 
 
 def score_to_stream(

@@ -116,13 +116,19 @@ class Certainty:
     def unsure_below(self, prompt: str, share: float) -> float | None:
         """The certainty below which the least certain ``share`` of dev essays lie; None for an unknown prompt.
 
+        Where more than that share are equally and least certain, they all lie below; none does where all are alike.
+
         Raises:
             ConfigError: The share is not from 0 to 1.
         """
         if not 0 <= share <= 1:
             raise ConfigError(f"The share of uncertain essays must lie from 0 to 1, found {share}.")
         found = self.prompts.get(prompt)
-        return None if found is None else float(np.interp(share, _QUANTILES, found.quantiles))
+        if found is None:
+            return None
+        border = float(np.interp(share, _QUANTILES, found.quantiles))
+        least, most = found.quantiles[0], found.quantiles[-1]
+        return float(np.nextafter(border, 2)) if share > 0 and border == least < most else border
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -142,10 +148,27 @@ class Certainty:
                 {
                     str(prompt): PromptCertainty(float(found["shift"]), tuple(float(one) for one in found["quantiles"]))
                     for prompt, found in values.items()
+                    if not isinstance(found, list)  # of an earlier form, without the shift: nothing is known
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError, DataError) as error:
             raise CheckpointError(f"Stored certainties are damaged: {error}. Fetch the model folder again.") from None
+
+
+def equal_points(
+    ranges: Mapping[str, ScoreRange], prompt_ids: Sequence[str], score: ArrayLike, reference: ArrayLike
+) -> NDArray[np.bool_]:
+    """Whether two scores are one score point, (n,); steps such as .1 have points that floats cannot hold.
+
+    Args:
+        ranges: Score points of each prompt.
+        prompt_ids: Prompt of each of n essays.
+        score: Scores, (n,).
+        reference: Scores, (n,).
+    """
+    half_steps = np.array([ranges[prompt].step / 2 for prompt in prompt_ids])
+    gap = np.abs(np.asarray(score, dtype=np.float64) - np.asarray(reference, dtype=np.float64))
+    return np.asarray(gap < half_steps)
 
 
 def fit_certainty(prompt_ids: Sequence[str], chance: ArrayLike, same: ArrayLike) -> Certainty:

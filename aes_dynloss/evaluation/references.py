@@ -41,7 +41,11 @@ def join_references(
     cells = read_cells(path)
     human = take_columns(cells, names, roles, path.name, optional={"prompt_id"})
     if "reference" not in human:
-        raise DataError(f"{path.name} has no column 'reference'. Name the column that holds the human scores.")
+        have = ", ".join(repr(column) for column in cells.columns)
+        raise DataError(
+            f"{path.name} has no column 'reference' (columns: {have}). Name the column of the human scores with "
+            "--reference-column."
+        )
     order = _matching_rows(table, human, source, path.name)
     joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")
     ids = parse_ids(human["essay_id"], "essay_id", path.name)

@@ -130,6 +130,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header = next((row for row in reader if row), None)
             if header is None:
                 raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
+            _refuse_other_separators(header, path.name)
             rows: list[list[str | None]] = []
             for row in reader:
                 if len(row) not in {0, len(header)}:
@@ -142,6 +143,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
         except csv.Error as error:
             raise DataError(f"Line {reader.line_num} of {path.name} is not csv: {error}.") from error
     return pd.DataFrame(rows, columns=pd.Index(header), dtype=object)
+
+
+def _refuse_other_separators(header: list[str], name: str) -> None:
+    """Refuse a header of one name that holds the separators of a spreadsheet in another language."""
+    for sign, words in ((";", "';'"), ("\t", "tabs")):
+        if len(header) == 1 and sign in header[0]:
+            raise DataError(
+                f"{name} is separated by {words}; commas are expected. Save it with commas between columns."
+            )
 
 
 def _read_jsonl(path: Path) -> pd.DataFrame:

@@ -70,6 +70,7 @@ async def score(request: Request) -> Response:
     return Response(json.dumps({"scores": rows}, allow_nan=False), media_type="application/json")
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", summary="The server, its model and its limits")
 async def health(request: Request) -> Health:
     """That the server is up, what its model knows, and how much it takes."""
@@ -87,6 +88,7 @@ async def health(request: Request) -> Health:
     )
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
     """The page for people."""
@@ -112,7 +114,13 @@ def create_app(service: EssayService) -> FastAPI:
 
     # The pages of FastAPI's own that show the documentation fetch their scripts from elsewhere.
     app = FastAPI(
-        title="aes-dynloss", version=_version(), docs_url=None, redoc_url=None, lifespan=lifespan, **_NO_TELEMETRY
+        title="aes-dynloss",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # to /score, by an answer without a word
+        lifespan=lifespan,
+        **_NO_TELEMETRY,
     )
     app.state.service = service
     app.state.page = page_and_policy()

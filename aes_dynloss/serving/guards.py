@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.serving.private_logs import fault_words
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,26 @@ def host_name(header: str) -> str:
     if not colon or "]" in port:
         name = header.strip()
     return name.lower()
+
+
+def allowed_name(given: str) -> str:
+    """The name that a word of --allowed-host means, as :func:`host_name` finds it in a header.
+
+    Args:
+        given: A name, or an address, maybe with a port.
+
+    Raises:
+        ConfigError: It is no such name, so that no header would ever match it.
+    """
+    # An IPv6 address, which headers put in square brackets.
+    bare = given.count(":") > 1 and not given.strip().startswith("[")
+    name = host_name(f"[{given.strip()}]" if bare else given)
+    if not name or re.search(r"[\s/*@?#]", given.strip()):
+        raise ConfigError(
+            f"--allowed-host {given}: expected the name of a host alone, such as scores.example, without http://, a "
+            "path or *."
+        )
+    return name
 
 
 async def _wrong_host(scope: Scope, receive: Receive, send: Send) -> None:

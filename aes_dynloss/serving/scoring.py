@@ -47,6 +47,7 @@ class EssayService:
             policy=self.policy.model_copy(update={"duplicate": "off"}),
             window=self.limits.batch_size,
             progress=None,
+            warn=False,
         )
         return [row for window in windows for row in column_rows(window.columns)]
 

@@ -20,13 +20,15 @@ def has_device() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def plain_accelerator(*, cpu: bool = False) -> Accelerator:
-    """Accelerator for scoring: devices and processes as they are, precision as the environment says.
+def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") -> Accelerator:
+    """Accelerator for scoring: devices and processes as they are.
 
     Args:
         cpu: Keep a GPU out of it.
+        mixed_precision: no, unless the caller has other means to see that scores stay what they are; None: as
+            Accelerate's environment or its configuration file says.
     """
-    return Accelerator(cpu=cpu or not has_device())
+    return Accelerator(cpu=cpu or not has_device(), mixed_precision=mixed_precision)
 
 
 def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Accelerator:

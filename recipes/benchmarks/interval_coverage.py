@@ -4,7 +4,8 @@
 
 Takes the folders of one arm, fold by fold: intervals and certainty are fitted on each run's dev predictions, as its
 model holds them, and measured on its test predictions; essays are pooled over the folds. ASAP's common folds have no
-test essay twice. Prints the table of the README.
+test essay twice. The surer half is the half of each fold, and "worst model" is the fold whose mean certainty is
+farthest from its exact agreement. Prints the table of the README.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss import read_predictions
-from aes_dynloss.evaluation.certainty import fit_certainty, same_score_chance
+from aes_dynloss.evaluation.certainty import equal_points, fit_certainty, same_score_chance
 from aes_dynloss.evaluation.conformal import fit_intervals
 from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.evaluation.table_files import replacing
@@ -36,13 +37,15 @@ def test_essays(run: Path) -> pd.DataFrame:
     parts = []
     for prompt, essays in test.groupby("prompt_id", sort=False):
         human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
-        part = pd.DataFrame({"prompt": prompt, "exact": human == score}, index=essays.index)
+        exact = equal_points(ranges, essays["prompt_id"].tolist(), score, human)
+        part = pd.DataFrame({"run": str(run), "prompt": prompt, "exact": exact}, index=essays.index)
         part["certainty"] = _certainty(dev[dev["prompt_id"] == prompt], raw, score, ranges[str(prompt)])
         for coverage in COVERAGES:
             bounds = intervals.bounds(str(prompt), raw, ranges[str(prompt)], coverage)
             if bounds is not None:
                 part[f"inside_{coverage}"] = (bounds[0] <= human) & (human <= bounds[1])
                 part[f"width_{coverage}"] = bounds[1] - bounds[0]
+        part["surer"] = part["certainty"] >= part["certainty"].median()
         parts.append(part)
     return pd.concat(parts)
 
@@ -52,8 +55,12 @@ def _certainty(dev: pd.DataFrame, raw: Scores, score: Scores, span: ScoreRange) 
     prompt_ids = dev["prompt_id"].tolist()
     known = fit_intervals(prompt_ids, dev["raw"], dev["reference"]).prompts[prompt_ids[0]]
     own = same_score_chance(known, dev["raw"], dev["score"], span)
-    learned = fit_certainty(prompt_ids, own, dev["score"].to_numpy() == dev["reference"].to_numpy())
+    learned = fit_certainty(prompt_ids, own, equal_points({prompt_ids[0]: span}, *_scores(dev)))
     return learned.of([prompt_ids[0]] * len(raw), same_score_chance(known, raw, score, span))
+
+
+def _scores(essays: pd.DataFrame) -> tuple[list[str], Scores, Scores]:
+    return essays["prompt_id"].tolist(), essays["score"].to_numpy(), essays["reference"].to_numpy()
 
 
 def _ranges(run: Path) -> dict[str, dict[str, float]]:
@@ -66,15 +73,17 @@ def measure(runs: list[Path]) -> dict[str, Any]:
     essays = pd.concat([test_essays(run) for run in runs])
     found = {}
     for prompt, own in essays.groupby("prompt"):
-        sure = own["certainty"] >= own["certainty"].median()
+        by_run = own.groupby("run")[["certainty", "exact"]].mean()
+        gaps = (by_run["certainty"] - by_run["exact"]).to_numpy()
         found[str(prompt)] = {
             "n": len(own),
             "inside": {f"{coverage:g}": float(own[f"inside_{coverage}"].mean()) for coverage in COVERAGES},
             "width": {f"{coverage:g}": float(own[f"width_{coverage}"].mean()) for coverage in COVERAGES},
             "certainty": float(own["certainty"].mean()),
             "exact_agreement": float(own["exact"].mean()),
-            "exact_agreement_surer_half": float(own.loc[sure, "exact"].mean()),
-            "exact_agreement_other_half": float(own.loc[~sure, "exact"].mean()),
+            "exact_agreement_surer_half": float(own.loc[own["surer"], "exact"].mean()),
+            "exact_agreement_other_half": float(own.loc[~own["surer"], "exact"].mean()),
+            "certainty_off_worst_model": float(gaps[np.abs(gaps).argmax()]),
         }
     return {"runs": len(runs), "prompts": found}
 
@@ -83,13 +92,14 @@ def table(result: dict[str, Any]) -> str:
     """The README's table."""
     lines = [
         "| prompt | essays | inside at .80 | at .90 | at .95 | points wide at .90 | certainty, mean | exact agreement "
-        "| surer half | other half |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| surer half | other half | worst model off |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for prompt, own in result["prompts"].items():
         inside = [f"{own['inside'][name]:.3f}" for name in ("0.8", "0.9", "0.95")]
         names = ("certainty", "exact_agreement", "exact_agreement_surer_half", "exact_agreement_other_half")
         cells = [prompt, str(own["n"]), *inside, f"{own['width']['0.9']:.1f}", *(f"{own[name]:.3f}" for name in names)]
+        cells.append(f"{own['certainty_off_worst_model']:+.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -99,7 +109,10 @@ if __name__ == "__main__":
     parser.add_argument("arm", type=Path, help="folder of an arm, with fold_K/seed_S in it")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
-    found = measure(sorted(path.parent for path in arguments.arm.glob("fold_*/seed_*/report.json")))
+    runs = sorted(path.parent for path in arguments.arm.glob("fold_*/seed_*/report.json"))
+    if not runs:
+        parser.error(f"{arguments.arm} holds no fold_K/seed_S/report.json; name the folder cells/ARM of a benchmark")
+    found = measure(runs)
     if arguments.results:
         with replacing(arguments.results) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -62,6 +62,23 @@ def test_scores_are_those_of_the_mean(place):
     )
 
 
+def test_how_sure_it_is_comes_from_its_own_errors_whatever_the_heads(tmp_path):
+    run_yaml = write_small_run(tmp_path)
+    for seed in (1, 2):
+        words = ["model.head=ordinal", "training.epochs=1", f"training.seed={seed}"]
+        assert tune(run_yaml, tmp_path / f"run_{seed}", *words).code == 0
+    assert command("ensemble", tmp_path / "run_1", tmp_path / "run_2", "-o", tmp_path / "both").code == 0
+    stored = json.loads((tmp_path / "both/config.json").read_text())["certainty"]
+    assert set(stored) == set(RANGE)
+    write_rows(tmp_path / "e.csv", [{"essay_id": 1, "prompt_id": "river", "text": "The otter by the river."}])
+    words = ["-o", tmp_path / "s.jsonl", "--probabilities", "--review", tmp_path / "review.csv"]
+    outcome = command("score", tmp_path / "both", tmp_path / "e.csv", *words, "--policy", "too_short=off")
+    assert (outcome.code, "does not know" in outcome.err) == (0, False), outcome.err
+    row = json.loads((tmp_path / "s.jsonl").read_text())
+    assert 0 < row["certainty"] < 1
+    assert row["probabilities"] is not None
+
+
 def test_words(place, tmp_path):
     outcome = command("ensemble", place / "seed_1", place / "seed_2/model", "-o", tmp_path / "new" / "both")
     assert (outcome.code, outcome.out) == (0, "")

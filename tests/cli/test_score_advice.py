@@ -88,7 +88,7 @@ def test_what_is_withheld_has_no_score_and_its_reason(place, tmp_path):
         assert {row[name] for name in ("raw", "score", "low", "high", "certainty")} == {""}
         assert len(row["reasons"]) > 10
     assert rows[9]["advisories"] == "duplicate"
-    assert "row 4 of this input" in rows[9]["reasons"]
+    assert f"the same text as essay 3 of prompt {PROMPTS[1]}, earlier in this input" in rows[9]["reasons"]
     assert (rows[9]["withheld"], rows[9]["score"] != "") == ("false", True)
     plain = [row for n, row in enumerate(rows) if n not in {4, 7, 9, 11}]
     assert all(float(row["low"]) <= float(row["score"]) <= float(row["high"]) for row in plain)
@@ -163,15 +163,20 @@ class TestReview:
         texts = {row["essay_id"]: row["text"] for row in read_rows(place / "essays.csv")}
         assert all(row["text"] == texts[row["essay_id"]] and row["human_score"] == "" for row in reviewed)
 
+    @pytest.mark.parametrize("second", ["", "sound"])
     @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1] * 2])
-    def test_ids_that_repeat_are_told_before_anybody_fills_it_in(self, place, tmp_path, prompts):
-        rows = [{"essay_id": "7", "prompt_id": prompt, "text": ""} for prompt in prompts]
+    def test_ids_that_repeat_are_told_before_anybody_fills_it_in(self, place, tmp_path, prompts, second):
+        texts = ["", second and made_up(prompts[1], np.random.default_rng(3), 120)]
+        rows = [
+            {"essay_id": "7", "prompt_id": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        rows.append({**rows[1], "essay_id": "8"})
         sheet = tmp_path / "review.csv"
-        words = ["-o", tmp_path / "s.csv", "--review", sheet]
+        words = ["-o", tmp_path / "s.csv", "--review", sheet, "--uncertain", "0", "--policy", "duplicate=off"]
         outcome = command("score", place / "regression", write_rows(tmp_path / "e.csv", rows), *words)
         assert outcome.code == 0, outcome.err
-        assert len(read_rows(sheet)) == 2
-        assert ("earlier one to the same prompt: 1." in outcome.err) is (prompts != PROMPTS)
+        assert len(read_rows(sheet)) == (1 if second else 3)
+        assert ("same prompt, of those for review: 1." in outcome.err) is (prompts != PROMPTS)
 
     @pytest.mark.parametrize("text", ["=1+1\rsecond\rline", 'a "b", c\n\nd\r\n', "a\r"])
     def test_texts_come_back_from_csv_as_they_are(self, place, tmp_path, text):
@@ -192,7 +197,7 @@ class TestReview:
         words = ["score", tmp_path / "model", place / "essays.csv", "-o", tmp_path / "s.csv", "--force"]
         others = [prompt for prompt in PROMPTS if prompt != "bridge"]
         outcome = command(*words, "--review", tmp_path / "r.csv")
-        assert f"has not learned on {', '.join(others)} how sure it is" in outcome.err
+        assert f"does not know on {', '.join(others)} how sure it is" in outcome.err
         assert "how sure it is" not in command(*words, "--review", tmp_path / "r.csv", "--uncertain", "0").err
         assert "how sure it is" not in command(*words).err
 

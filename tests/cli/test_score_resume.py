@@ -180,6 +180,20 @@ class TestResumeAndReview:
         assert (outcome.code, "other settings (review)" in outcome.error) == (2, True)
         assert other.read_text() == "decisions"
 
+    def test_a_sheet_by_that_name_in_another_folder_stays(self, place, tmp_path, monkeypatch):
+        output = tmp_path / "scores.csv"
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2)
+            run(place, output, "--review", tmp_path / "review.csv")
+        other = tmp_path / "other" / "review.csv"
+        other.parent.mkdir()
+        other.write_text("decisions")
+        outcome = run(place, output, "--review", other, "--resume")
+        assert (outcome.code, "other settings (review)" in outcome.error) == (2, True)
+        assert other.read_text() == "decisions"
+        monkeypatch.chdir(tmp_path)
+        assert run(place, "scores.csv", "--review", "review.csv", "--resume").code == 0
+
     def test_halves_of_a_killed_process_go(self, place, tmp_path):
         halves = [tmp_path / ".scores.csv.123.tmp", tmp_path / ".review.csv.123.tmp"]
         for half in (*halves, tmp_path / ".other.csv.123.tmp"):

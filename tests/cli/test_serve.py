@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import socket
+import urllib.error
 import urllib.request
 
 import pytest
@@ -70,6 +72,78 @@ def test_names_by_which_it_is_asked():
         assert "scores.example" in hosts_of(bound, "0.0.0.0", ("scores.example",))
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("scores.example", "scores.example"),
+        ("Scores.Example:8443", "scores.example"),
+        (" scores.example ", "scores.example"),
+        ("10.0.0.7:80", "10.0.0.7"),
+        ("[fe80::1]:8000", "[fe80::1]"),
+        ("[fe80::1]", "[fe80::1]"),
+        ("fe80::1", "[fe80::1]"),
+    ],
+)
+def test_a_further_name_is_taken_without_its_port(given, name):
+    from aes_dynloss.serving.guards import allowed_name, host_name
+
+    assert allowed_name(given) == name
+    assert host_name(f"{name}:8000") == name
+
+
+@pytest.mark.parametrize("given", ["https://a.example", "a.example/", "", " ", ":8000", "*", "*.example", "a b"])
+def test_a_further_name_that_is_none(given):
+    from aes_dynloss.errors import ConfigError
+    from aes_dynloss.serving.guards import allowed_name
+
+    with pytest.raises(
+        ConfigError, match=r"expected the name of a host alone, such as scores\.example, without http://"
+    ):
+        allowed_name(given)
+
+
+def test_it_answers_to_a_further_name_that_was_given_with_a_port(model, tmp_path):
+    with process(model, tmp_path, "--allowed-host", "scores.example:443") as served:
+        for host, status in (("scores.example", 200), ("scores.example:443", 200), ("other.example", 400)):
+            asked = urllib.request.Request(f"{served.url}/health", headers={"Host": host})
+            try:
+                found = urllib.request.urlopen(asked, timeout=30).status
+            except urllib.error.HTTPError as error:
+                found = error.code
+            assert found == status
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_head_answers_as_get_without_a_body(model, tmp_path, path):
+    with process(model, tmp_path) as served:
+        answers = []
+        for method in ("HEAD", "GET"):
+            connection = http.client.HTTPConnection(served.host, served.port, timeout=30)
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.getheader("content-type"), answer.read() != b""))
+            connection.close()
+    (head, get) = answers
+    assert head == (200, get[1], False)
+    assert get[2]
+
+
+def test_a_coverage_beyond_dev_is_told_once_at_the_start(tmp_path):
+    from aes_dynloss.evaluation.conformal import Intervals, PromptErrors
+
+    scorer = tiny_scorer(write_tiny_encoder(tmp_path / "encoder"))
+    scorer.intervals = Intervals({prompt: PromptErrors((0.5,), 1) for prompt in scorer.prompts})
+    scorer.save_pretrained(tmp_path / "model")
+    with process(tmp_path / "model", tmp_path, "--coverage", "0.999") as served:
+        body = json.dumps({"essays": [{"prompt_id": "letter", "text": "The otter."}]}).encode()
+        asked = urllib.request.Request(f"{served.url}/score", body, {"Content-Type": "application/json"})
+        for _ in range(2):
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                assert json.load(answer)["scores"][0]["low"] is None
+    for prompt in scorer.prompts:
+        assert served.err.count(f"Prompt {prompt}: 1 dev essay tells intervals") == 1
+
+
 def test_an_address_of_the_new_kind():
     from aes_dynloss.errors import ConfigError
     from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, url_of
@@ -91,8 +165,12 @@ def test_an_address_of_the_new_kind():
         (["--host", "192.0.2.1"], "Cannot listen on port 8000 of 192.0.2.1: "),
         (["--port", "70000"], "70000 is not in the range"),
         (["--coverage", "1"], "1.0 is not in the range"),
-        (["--batch-size", "0"], "batch_size: input should be greater than or equal to 1, found 0"),
-        (["--max-queue", "10"], "max_queue is 10, below max_essays, 256"),
+        (["--batch-size", "0"], "Invalid value for '--batch-size': 0 is not in the range"),
+        (["--max-body", "63"], "Invalid value for '--max-body': 63 is not in the range"),
+        (["--max-queue", "10"], "--max-queue is 10, below --max-essays, 256: a request of so many essays could never"),
+        (["--max-essays", "1025"], "--max-queue is 1024, below --max-essays, 1025: "),
+        (["--policy", "off_topic"], "Policy 'off_topic': expected KIND=ACTION, such as off_topic=advise."),
+        (["--allowed-host", "http://a.example"], "--allowed-host http://a.example: expected the name of a host alone"),
     ],
 )
 def test_mistakes(model, words, message):

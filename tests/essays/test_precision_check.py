@@ -70,3 +70,27 @@ def test_a_prompt_that_comes_later_is_checked_too() -> None:
         handed_on.extend(checked_essays(Lengths(), Lengths(off=True), "bf16", given, checked=20))
     assert handed_on == given[:60]
     assert checked(given[:60] + given[61:], checked=20)[0] == given[:60] + given[61:]  # no more of prompt a
+
+
+def mixed(off: int, of: int, others: int) -> list[UnscoredEssay]:
+    return [*essays(["well"] * others), *essays(["off"] * off + ["well"] * (of - off), "b")]
+
+
+def test_one_prompt_of_200_essays_or_more_is_judged_by_itself() -> None:
+    assert checked(mixed(1, 200, 400), checked=400)[0]
+    assert checked(mixed(2, 199, 400), checked=400)[0]
+    with pytest.raises(ConfigError) as caught:
+        checked(mixed(2, 200, 400), checked=400)
+    assert str(caught.value) == (
+        "In bf16 2 of the first 200 essays of prompt b get another score than in float32; at least 99.5% must be "
+        "equal. Leave --precision out."
+    )
+
+
+def test_essays_of_a_prompt_count_over_windows() -> None:
+    well = essays(["well"] * 399)
+    first = [*well, *essays(["off", "off", *["well"] * 99], "b")]
+    given = [*first, *well, *essays(["well"] * 98, "b")]
+    assert checked(given, checked=500)[0] == given
+    with pytest.raises(ConfigError, match="2 of the first 200 essays of prompt b get"):
+        checked([*given, *essays(["well"], "b")], checked=500)

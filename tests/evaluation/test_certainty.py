@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.evaluation.certainty import Certainty, fit_certainty, same_score_chance
+from aes_dynloss.evaluation.certainty import Certainty, equal_points, fit_certainty, same_score_chance
 from aes_dynloss.evaluation.conformal import PromptErrors
 from aes_dynloss.evaluation.score_range import ScoreRange
 
@@ -51,6 +51,16 @@ class TestChance:
         assert (human == score)[sure].mean() > (human == score)[~sure].mean() + 0.05
 
 
+@pytest.mark.parametrize("step", [0.1, 0.2, 0.5, 1.0])
+def test_scores_are_equal_whatever_floats_make_of_them(step):
+    """0 + 3 * .1 is not .3."""
+    span = ScoreRange(0, 20 * step, step)
+    read = np.array([float(f"{point:.12g}") for point in span.points])
+    names = ["1"] * len(read)
+    assert equal_points({"1": span}, names, span.points, read).all()
+    assert not equal_points({"1": span}, names[1:], span.points[1:], read[:-1]).any()
+
+
 class TestCertainty:
     @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
     def test_its_mean_on_dev_is_the_share_of_equal_scores_and_its_order_stays(self, factor):
@@ -88,10 +98,22 @@ class TestCertainty:
         with pytest.raises(ConfigError, match="share of uncertain essays"):
             found.unsure_below("1", 1.5)
 
+    def test_where_many_are_least_certain_they_all_lie_below(self):
+        chance = [0.2] * 30 + [0.6] * 70
+        found = fit_certainty(["1"] * 100, chance, [True, False] * 50)
+        border = found.unsure_below("1", 0.1)
+        assert (found.of(["1"] * 100, chance) < border).sum() == 30
+        assert (found.of(["1"] * 100, chance) < found.unsure_below("1", 0)).sum() == 0
+        alike = fit_certainty(["1"] * 100, [0.4] * 100, [True, False] * 50)
+        assert (alike.of(["1"] * 100, [0.4] * 100) < alike.unsure_below("1", 0.1)).sum() == 0
+
     def test_it_comes_back_from_json(self):
         found = fit_certainty(["1", "1", "2"], [0.2, 0.4, np.nan], [True, False, True])
         assert list(found.prompts) == ["1"]
         assert Certainty.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+    def test_an_earlier_form_is_as_if_nothing_were_known(self):
+        assert Certainty.from_dict({"1": [0.5] * 201}) == Certainty({})
 
     @pytest.mark.parametrize(
         "damaged",

@@ -8,6 +8,10 @@ from aes_dynloss.evaluation.predictions import read_predictions
 from aes_dynloss.evaluation.score_range import ScoreRange
 
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
+HUMAN = (
+    r"^r.csv has no column 'reference' \(columns: 'essay_id', 'human'\). Name the column of the human scores with "
+    "--reference-column.$"
+)
 PREDICTIONS = "essay_id,prompt_id,score\na,1,4\nb,1,2\nc,2,3\n"
 
 
@@ -84,7 +88,7 @@ def test_the_prompt_column_may_be_in_either_file(joined):
         ),
         (PREDICTIONS, "essay_id,reference\na,5\nb,x\nc,0\n", r"Row 2 of r.csv \(essay 'b'\): reference 'x' is not"),
         (PREDICTIONS, "essay_id,reference\na,5\nb,\nc,0\n", r"Row 2 of p.csv \(essay 'b'\): reference is blank"),
-        (PREDICTIONS, "essay_id,human\na,5\nb,3\nc,0\n", "r.csv has no column 'reference'. Name the column that holds"),
+        (PREDICTIONS, "essay_id,human\na,5\nb,3\nc,0\n", HUMAN),
         (
             "essay_id,reference,score\na,5,4\n",
             "essay_id,reference\na,5\n",

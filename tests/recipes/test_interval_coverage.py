@@ -57,7 +57,7 @@ def test_stated_coverage_is_measured(script, tmp_path):
         assert own["certainty"] == pytest.approx(own["exact_agreement"], abs=0.025)
     assert found["prompts"]["1"]["exact_agreement_surer_half"] > found["prompts"]["1"]["exact_agreement_other_half"]
     lines = script.table(found).splitlines()
-    assert [line.count("|") for line in lines] == [11] * 4
+    assert [line.count("|") for line in lines] == [12] * 4
     assert lines[2].startswith("| 1 | 1600 | ")
 
 
@@ -75,5 +75,7 @@ def test_the_readme_holds_the_results(script):
     inside = [own["inside"] for own in found["prompts"].values()]
     worst = max(abs(value - float(stated)) for own in inside for stated, value in own.items())
     assert worst == pytest.approx(0.011, abs=0.0005)
+    off = [abs(own["certainty_off_worst_model"]) for own in found["prompts"].values()]
+    assert max(off) == pytest.approx(0.089, abs=0.0005)
     gaps = [abs(own["certainty"] - own["exact_agreement"]) for own in found["prompts"].values()]
     assert max(gaps) == pytest.approx(0.016, abs=0.0005)

@@ -151,6 +151,16 @@ def test_an_essay_is_pasted_and_scored(served, opened, scorer, theme, width):
     assert browser.execute_script(overflow) == 0
 
 
+@pytest.mark.parametrize(
+    ("coverage", "words"), [(0.9, "90"), (0.995, "99.5"), (0.29, "29"), (0.999, "99.9"), (0.9999, "99.9")]
+)
+def test_the_coverage_is_told_to_a_decimal(served, opened, coverage, words):
+    browser = opened(served.url)
+    script = "coverage = arguments[0]; show({score: 3, low: 2, high: 4}, {low: 1, high: 6, step: 1})"
+    browser.execute_script(script, coverage)
+    assert f"Interval: 2 to 4. For {words} of 100 essays" in shown(browser, "interval")
+
+
 def test_the_keyboard_alone_is_enough(served, opened):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys

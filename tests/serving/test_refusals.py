@@ -66,6 +66,10 @@ class TestRefusals:
     def test_addresses_and_methods(self, served):
         assert served.ask("GET", "/nothing").status == 404
         assert "POST /score" in served.ask("GET", "/nothing").detail
+        for method, path in (("POST", "/score/"), ("GET", "/health/"), ("GET", "/score/")):
+            answer = served.ask(method, path)
+            assert (answer.status, answer.detail) == (404, served.ask("GET", "/nothing").detail)
+        assert served.ask("HEAD", "/score").status == 405
         answer = served.ask("GET", "/score")
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
         assert answer.detail == "This address takes POST only."

@@ -5,11 +5,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from pydantic import ValidationError
 from toy_runs import settings
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.accelerator import build_accelerator, plain_accelerator
 from aes_dynloss.training.config import TrainingConfig
 
 
@@ -30,6 +31,21 @@ def test_on_the_cpu_there_is_no_mixed_precision_unasked():
     accelerator = build_accelerator(settings(precision="auto"))
     assert accelerator.device == torch.device("cpu")
     assert accelerator.mixed_precision == "no"
+
+
+def test_the_environment_does_not_make_scores_others(monkeypatch):
+    """`accelerate launch` sets this, as do machines where somebody once ran `accelerate config`."""
+    before, shared = AcceleratorState._shared_state.copy(), PartialState._shared_state.copy()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    try:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        assert plain_accelerator(cpu=True).mixed_precision == "no"
+        AcceleratorState._reset_state(reset_partial_state=True)
+        assert plain_accelerator(cpu=True, mixed_precision=None).mixed_precision == "bf16"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        PartialState._shared_state.update(shared)
+        AcceleratorState._shared_state.update(before)
 
 
 def test_a_tracker_that_is_not_installed():

@@ -108,13 +108,13 @@ def iterate_unscored(
 
 
 def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None, name: str) -> None:
-    needed = [columns.text]
-    needed += [own for own in (columns.essay_id, columns.prompt_id) if own not in {"essay_id", "prompt_id"}]
-    for column in needed:
+    needed = [(columns.text, "--text-column")]
+    further = ((columns.essay_id, "--id-column"), (columns.prompt_id, "--prompt-column"))
+    needed += [own for own in further if own[0] not in {"essay_id", "prompt_id"}]
+    for column, option in needed:
         if column not in row:
-            raise DataError(
-                f"{name} has no column {column!r}; {nearest(column, row)} Name the right one.{separator_advice(row)}"
-            )
+            advice = separator_advice(row) or f" Name the right one with {option}."
+            raise DataError(f"{name} has no column {column!r}; {nearest(column, row)}{advice}")
     if prompt is not None and columns.prompt_id in row:
         both = f"{name} has a column {columns.prompt_id!r}, and the prompt {prompt!r} is given for all rows"
         raise DataError(f"{both}. Give one of the two.")

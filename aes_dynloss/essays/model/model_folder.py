@@ -109,7 +109,7 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
         config = ModelConfig.model_validate(values["model"])
         scales = [_scale(entry) for entry in values["prompts"]]
         postprocessing = Postprocessing.from_dict(values["postprocessing"])
-        # Folders of earlier versions lack these three.
+        # Folders of earlier versions lack these three, or hold a certainty of another form, which is left out.
         intervals = Intervals.from_dict(values.get("intervals", {}))
         certainty = Certainty.from_dict(values.get("certainty", {}))
         screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None

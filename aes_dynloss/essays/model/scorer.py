@@ -37,7 +37,8 @@ class Scores:
         score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
         tokens: Tokens of each essay, (N,).
         dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
-        certainty: Chance that a human gives the same score point, (N,); NaN where neither the head nor dev tells.
+        certainty: Chance that a human gives the same score point, (N,), set right on dev; NaN where neither the
+            head nor dev tells.
         probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
         strangeness: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
             model does not know.
@@ -69,7 +70,7 @@ class Scorer(Protocol):
 
     @property
     def certainty(self) -> Certainty:
-        """How sure it is of dev essays' scores; of no prompt, where that is not known."""
+        """Sets chances right, and knows how sure it is of dev essays; of no prompt, where that is not known."""
 
     @property
     def screen(self) -> Screen | None:
@@ -97,7 +98,7 @@ class EssayScorer:
         postprocessing: From raw to score.
         accelerator: Devices and precision; by default what Accelerate finds.
         intervals: Prediction intervals fitted on dev; by default of no prompt.
-        certainty: How sure it is of dev essays' scores; by default of no prompt's.
+        certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
         screening: What it knows of training essays beside their scores; by default nothing.
 
     Raises:

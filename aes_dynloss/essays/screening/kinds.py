@@ -15,7 +15,8 @@ class Kind:
     Args:
         title: What it finds, in words for a table.
         default: What follows from it unless one says otherwise: advise keeps the score, withhold leaves it out.
-        reason: Template of the reason, for a teacher. It may hold ``{value}``, what was measured, and ``{threshold}``.
+        reason: Template of the reason, for a teacher. It may hold ``{value}``, what was measured, ``{threshold}``, and
+            ``{other}``, another essay in words.
         learned: Whether its threshold is learned from training essays of the prompt.
     """
 
@@ -106,7 +107,7 @@ KINDS: dict[str, Kind] = {
     "duplicate": Kind(
         "the same text as an earlier essay's",
         "advise",
-        "It is the same text as the essay in row {value:.0f} of this input, but for case, spaces and punctuation.",
+        "It is the same text as {other}, but for case, spaces, punctuation and digits.",
     ),
     "unlike_training": Kind(
         "unlike all training essays",
@@ -118,12 +119,14 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def advisory(kind: str, value: float, threshold: float) -> Advisory:
+def advisory(kind: str, value: float, threshold: float, other: str = "an earlier essay") -> Advisory:
     """An advisory with its reason.
 
     Args:
         kind: One of `KINDS`.
         value: What was measured.
         threshold: What the value is beyond.
+        other: Another essay that the reason speaks of, in words.
     """
-    return Advisory(kind, KINDS[kind].reason.format(value=value, threshold=threshold), value, threshold)
+    reason = KINDS[kind].reason.format(value=value, threshold=threshold, other=other)
+    return Advisory(kind, reason, value, threshold)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from aes_dynloss.configfile import ConfigModel, apply_overrides, validate
+from aes_dynloss.configfile import ConfigModel, validate
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.screening.kinds import KINDS, Action, Advisory
 
 
@@ -43,7 +44,13 @@ class Policy(ConfigModel):
         Raises:
             ConfigError: A word is not of this form, or names a kind or an action that does not exist.
         """
-        return validate(cls, apply_overrides({}, words), "The policy of advisories")
+        values = {}
+        for word in words:
+            kind, equals, action = word.partition("=")
+            if not equals or not kind.strip():
+                raise ConfigError(f"Policy {word!r}: expected KIND=ACTION, such as off_topic=advise.")
+            values[kind.strip()] = action.strip()
+        return validate(cls, values, "The policy of advisories")
 
     def action(self, kind: str) -> Action:
         """What follows from a kind of `KINDS`."""

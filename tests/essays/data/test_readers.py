@@ -165,10 +165,13 @@ class TestUnscored:
     def test_named_columns_must_be_there(self, tmp_path):
         path = str(csv_file(tmp_path, [{"ID": "1", "text": "x"}]))
         assert list(iterate_unscored(path, columns=Columns(essay_id="ID"))) == [("1", None, "x")]
-        for columns in (Columns(essay_id="Id"), Columns(prompt_id="Id"), Columns(text="Id")):
-            with pytest.raises(
-                DataError, match=r"essays\.csv has no column 'Id'; did you mean 'ID'\? Name the right one\."
-            ):
+        for columns, option in (
+            (Columns(essay_id="Id"), "--id-column"),
+            (Columns(prompt_id="Id"), "--prompt-column"),
+            (Columns(text="Id"), "--text-column"),
+        ):
+            words = rf"essays\.csv has no column 'Id'; did you mean 'ID'\? Name the right one with {option}\.$"
+            with pytest.raises(DataError, match=words):
                 list(iterate_unscored(path, columns=columns))
 
     def test_prompts_given_twice(self, tmp_path):
@@ -194,6 +197,22 @@ class TestUnscored:
         for read in (lambda path: list(iterate_unscored(path)), lambda path: read_essays(DataConfig(source=path))):
             with pytest.raises(DataError, match=f"t.csv has no column '.*'; .* {advice}"):
                 read(str(tmp_path / "t.csv"))
+        (tmp_path / "t.csv").write_text("essay_id;text;score\n1;An otter;2\n2;Otters, and more;3\n")
+        with pytest.raises(DataError, match=r"^t.csv has no column 'text'; found 'essay_id;text;score'. The header is"):
+            list(iterate_unscored(str(tmp_path / "t.csv")))
+
+    def test_semicolons_beside_commas_in_the_texts(self, tmp_path):
+        (tmp_path / "t.csv").write_text("essay_id;prompt_id;text;score\n1;p;Otters, and more;2\n2;p;a, b;2\n")
+        for read in (lambda path: list(iterate_unscored(path)), lambda path: read_essays(DataConfig(source=path))):
+            with pytest.raises(
+                DataError, match=r"^t.csv is separated by ';'; commas are expected. Save it with commas"
+            ):
+                read(str(tmp_path / "t.csv"))
+
+    def test_a_semicolon_in_the_name_of_the_only_column(self, tmp_path):
+        (tmp_path / "t.csv").write_text('"essay; in full"\n"Otters, and more"\n')
+        (essay,) = iterate_unscored(str(tmp_path / "t.csv"), columns=Columns(text="essay; in full"))
+        assert essay.text == "Otters, and more"
 
     def test_it_streams(self):
         rows = iterate_unscored("-", stdin=io.BytesIO(b"text\nx\n" + b"y\n" * 10_000 + b"\xff"))

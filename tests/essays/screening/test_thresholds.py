@@ -60,3 +60,13 @@ def test_each_kind_has_a_reason_and_a_policy(kind: str) -> None:
 def test_other_words_are_refused(word: str) -> None:
     with pytest.raises(ConfigError):
         Policy.from_words([word])
+
+
+@pytest.mark.parametrize("word", ["off_topic", "=off", " =off"])
+def test_a_word_of_another_form_is_told_the_form(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"^Policy '{word}': expected KIND=ACTION, such as off_topic=advise.$"):
+        Policy.from_words([word])
+
+
+def test_the_last_word_on_a_kind_counts() -> None:
+    assert Policy.from_words(["empty=off", " empty = advise "]).empty == "advise"
