@@ -123,7 +123,7 @@ def score(
     if _complete(path, resume=resume):
         if review is not None and not review.exists():
             raise ConfigError(f"{path} is complete, but there is no {review}. Score again with --force for both.")
-        logger.info("%s is complete; nothing is left to do.", path)
+        logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
     from aes_dynloss.essays.advice import warn_unless_screened
     from aes_dynloss.essays.data.readers import iterate_unscored

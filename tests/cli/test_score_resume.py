@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on(place, tmp_path, monkeypatch):
     assert review.read_bytes() == (tmp_path / "whole_review.csv").read_bytes()
     assert not (tmp_path / "scores.csv.parts").exists()
     done = run(place, output, "--resume")
-    assert (done.code, "is complete" in done.err) == (0, True)
+    assert (done.code, "is complete; INPUT was not looked at. --force" in done.err) == (0, True)
 
 
 def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatch):
