@@ -43,7 +43,7 @@ class ScoreRange:
                 f"The range {self} has more than {MOST_POINTS} score points; correct low, high or step, or look "
                 "whether these are scores."
             )
-        if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
+        if round(steps) < 1 or abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
             raise ConfigError(f"The range {self} is no whole number of steps; correct low, high or step.")
 
     def __str__(self) -> str:

@@ -73,6 +73,7 @@ def test_nan_has_no_score_point():
         ((1, 1), "low < high and step > 0"),
         ((1, 6, 0), "low < high and step > 0"),
         ((1, 6, 2), "no whole number of steps"),
+        ((1, 6, 1e12), "no whole number of steps"),
     ],
 )
 def test_ranges_that_are_none(numbers, message):
