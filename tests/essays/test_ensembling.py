@@ -183,7 +183,7 @@ class TestRefusals:
 
     def test_no_predictions(self, model, make_run, tmp_path):
         runs = [make_run("a", dev_table(1, range(20))), make_run("b", None)]
-        with pytest.raises(DataError, match=r"The member .*b/model comes without its run's predictions_dev\.csv, on"):
+        with pytest.raises(DataError, match=r"The member .*b/model comes without its run's predictions_dev\.csv, from"):
             ensemble_runs(runs, "rescale")
         dev_table(1, range(20)).to_csv(tmp_path / "predictions_dev.csv", index=False)
         elsewhere = Path(shutil.copytree(model, tmp_path / "copy"))  # those beside it need not be its own

@@ -101,7 +101,7 @@ class TestResume:
             patch.setattr(run_products, "write_predictions", interrupt)
             outcome = tune(run_yaml, tmp_path / "run")
         assert outcome.code == 130
-        assert "A run of finetune goes on with --resume" in outcome.err
+        assert "--help says how to go on" in outcome.err
         assert (tmp_path / "run" / "checkpoint.pt").exists()
         return tmp_path / "run"
 
