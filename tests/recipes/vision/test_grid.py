@@ -216,13 +216,14 @@ def test_the_readme_s_words_on_how_the_teachers_learnt():
     assert f"({', '.join(pairs)} for the three seeds)" in readme
     for name, arm, words in (
         ("cifar10", "l2t_dln_one_sided", "in {} % of the windows"),
+        ("cifar10_dln", "l2t_dln", "in {} % of the windows"),
         ("bccd", "l2t_dln", "In {} % of the windows"),
         ("bccd", "dln_untaught", "(untaught: {} %)"),
         ("camvid", "l2t_dln", "In {} % of the windows"),
     ):
         runs = read_mapping(VISION / f"results/{name}.json")["arms"][arm]["teaching"]
         shares = [f"{100 * run['lower_after']:.0f}" for run in runs]
-        assert words.format(f"{shares[0]}, {shares[1]} and {shares[2]}") in readme
+        assert words.format(" and ".join([", ".join(shares[:-1]), shares[-1]])) in readme
     assert (
         max(max(run["hypergradient_norm"]) / min(run["hypergradient_norm"]) for run in arms["l2t_dlf"]["teaching"])
         < 1e3
