@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from aes_dynloss.errors import ConfigError
-
-if TYPE_CHECKING:
-    from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
+
+# Those that are options; their defaults, bounds and descriptions are the class's.
+_LIMITS = ("batch_size", "max_essays", "max_characters", "max_body", "max_queue")
+
+
+def _option(limit: str) -> str:
+    return "--" + limit.replace("_", "-")
+
+
+def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of :data:`_LIMITS`, before a command's others."""
+    known = Limits.model_json_schema()["properties"]
+    for name in reversed(_LIMITS):
+        least, default, words = (known[name][key] for key in ("minimum", "default", "description"))
+        option = click.option(_option(name), type=click.IntRange(least), default=default, show_default=True, help=words)
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -42,13 +58,7 @@ logger = logging.getLogger(__name__)
     metavar="KIND=ACTION",
     help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` tells them; may be repeated.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Essays scored in one forward call, at most.  [default: 64]")
-@click.option("--max-essays", type=click.IntRange(1), help="Essays of one request, at most.  [default: 256]")
-@click.option("--max-characters", type=click.IntRange(1), help="Characters of one essay, at most.  [default: 100000]")
-@click.option("--max-body", type=click.IntRange(64), help="Bytes of one request's body, at most.  [default: 2097152]")
-@click.option(
-    "--max-queue", type=click.IntRange(1), help="Essays that may wait; more are refused by 503.  [default: 1024]"
-)
+@_limit_options
 @click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
 def serve(
     *,
@@ -59,7 +69,7 @@ def serve(
     coverage: float,
     policy: tuple[str, ...],
     cpu: bool,
-    **limits: int | None,
+    **limits: int,
 ) -> int:
     """Score essays over HTTP with MODEL: the folder model/ of a run, or an ensemble.
 
@@ -80,7 +90,7 @@ def serve(
         raise ConfigError(
             "--policy: duplicate is off in a server, where one client's essays have no part in what another is told."
         )
-    checked = _limits({name: value for name, value in limits.items() if value is not None})
+    checked = _limits(limits)
     names = tuple(allowed_name(given) for given in allowed_hosts)
     with bound_socket(host, port) as bound:
         from aes_dynloss.essays.advice import warn_unless_screened
@@ -114,16 +124,13 @@ def _limits(given: Mapping[str, int]) -> Limits:
     Raises:
         ConfigError: They do not fit together.
     """
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.serving.limits import Limits
-
-    queue, essays = (given.get(name, Limits.model_fields[name].default) for name in ("max_queue", "max_essays"))
-    if queue < essays:
-        raise ConfigError(
-            f"--max-queue is {queue}, below --max-essays, {essays}: a request of so many essays could never be scored. "
-            "Raise the one or lower the other."
-        )
-    return validate(Limits, given, "The choice of limits")
+    try:
+        return Limits.model_validate(given)
+    except ValidationError as error:
+        words = error.errors()[0]["msg"].removeprefix("Value error, ")
+        for name in _LIMITS:
+            words = words.replace(name, _option(name))
+        raise ConfigError(f"{words}.") from None
 
 
 def _name(model: Path) -> str:

@@ -11,11 +11,10 @@ import numpy as np
 
 from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.score import ScoredWindow
+from aes_dynloss.essays.score_output import Columns
 from aes_dynloss.evaluation.adjudication import HUMAN_SCORE
 
 logger = logging.getLogger(__name__)
-
-Columns = Mapping[str, list[Any]]
 
 UNCERTAIN = "uncertain"
 UNSURE_SHARE = 0.05
@@ -73,7 +72,7 @@ class SheetKeys:
     """Which essays stand on a review sheet, to see whether decisions on it will find theirs."""
 
     def __init__(self) -> None:
-        self._rows: Counter[int] = Counter()
+        self._rows: set[int] = set()
         self._scores: Counter[int] = Counter()
 
     def of_sheet(self, tables: Iterable[Columns]) -> Iterator[Columns]:

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
 # certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
-# the head gives them; withheld, advisories
-# and reasons are there under a policy; dropped_tokens where the model has a cap.
+# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
+# cap.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
     "prompt_id": str,

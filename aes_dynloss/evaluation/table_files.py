@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             header = next((row for row in reader if row), None)
             if header is None:
                 raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
-            _refuse_other_separators(header, path.name)
+            refuse_other_separators(header, path.name)
             rows: list[list[str | None]] = []
             for row in reader:
                 if len(row) not in {0, len(header)}:
@@ -145,10 +145,19 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(header), dtype=object)
 
 
-def _refuse_other_separators(header: list[str], name: str) -> None:
-    """Refuse a header of one name that holds the separators of a spreadsheet in another language."""
+def refuse_other_separators(header: Sequence[str], name: str, delimiter: str = ",") -> None:
+    """Refuse a csv's header of one name that holds the separators of a spreadsheet in another language.
+
+    Args:
+        header: Names of the columns.
+        name: The file's name.
+        delimiter: What separates them; a comma in a csv.
+
+    Raises:
+        DataError: It is such a header.
+    """
     for sign, words in ((";", "';'"), ("\t", "tabs")):
-        if len(header) == 1 and sign in header[0]:
+        if delimiter == "," and len(header) == 1 and sign in header[0]:
             raise DataError(
                 f"{name} is separated by {words}; commas are expected. Save it with commas between columns."
             )

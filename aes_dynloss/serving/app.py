@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from aes_dynloss.serving.page import page_and_policy
 from aes_dynloss.serving.private_logs import keep_logs_private
 from aes_dynloss.serving.refusals import RefusalError, body_refusal
 from aes_dynloss.serving.scoring import EssayService
+from aes_dynloss.training.provenance import package_version
 
 _REF = "#/components/schemas/{model}"
 _FAULTS: dict[int | str, dict[str, Any]] = {
@@ -78,7 +78,7 @@ async def health(request: Request) -> Health:
     limits = service.limits
     return Health(
         model=service.name,
-        version=_version(),
+        version=package_version("aes-dynloss") or "unknown",
         prompts=service.known_prompts(),
         coverage=service.coverage,
         waiting=request.app.state.queue.waiting,
@@ -115,7 +115,7 @@ def create_app(service: EssayService) -> FastAPI:
     # The pages of FastAPI's own that show the documentation fetch their scripts from elsewhere.
     app = FastAPI(
         title="aes-dynloss",
-        version=_version(),
+        version=package_version("aes-dynloss") or "unknown",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # to /score, by an answer without a word
@@ -175,10 +175,3 @@ def _documentation(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 
 _ABOUT = "Scores essays with one fine-tuned model. No essay is stored or logged."
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("aes-dynloss")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.rows import FaultHandler, Row, RowFault
+from aes_dynloss.evaluation.table_files import refuse_other_separators
 
 Quoting = Literal["minimal", "none"]
 
@@ -26,7 +27,7 @@ def delimited_rows(
         on_fault: Is given each row that has another number of values than the header.
 
     Raises:
-        DataError: A column stands twice, quotes do not fit, semicolons part the columns, or there are no rows.
+        DataError: A column stands twice, quotes do not fit, columns are not parted by commas, or there are no rows.
     """
     # The limit guards nothing here (memory holds the row anyway) and would refuse long essays at 128 KiB.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
@@ -54,7 +55,7 @@ def delimited_rows(
             yield number, dict(zip(header, fields, strict=True))
         elif fields or len(header) == 1:  # In a table of one column, a blank line is a row without its value.
             empty = False
-            _refuse_semicolons(header, name, delimiter)
+            refuse_other_separators(header, name, delimiter)
             on_fault(RowFault(name, number, _describe_width(len(header), len(fields), delimiter)))
     if not header:
         raise DataError(f"{name} is empty. Give a table with a header and rows.")
@@ -71,16 +72,6 @@ def check_header(names: Sequence[str], source: str) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise DataError(f"The header of {source} names the column {name!r} {count} times. Rename the others.")
-
-
-def _refuse_semicolons(header: Sequence[str], name: str, delimiter: str) -> None:
-    """Where a row does not fit, say so of a header whose separators are semicolons.
-
-    Raises:
-        DataError: It is such a header.
-    """
-    if delimiter == "," and len(header) == 1 and ";" in header[0]:
-        raise DataError(f"{name} is separated by ';'; commas are expected. Save it with commas between columns.")
 
 
 def _describe_width(expected: int, found: int, delimiter: str) -> str:

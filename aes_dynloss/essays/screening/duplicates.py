@@ -92,10 +92,8 @@ class DuplicateFinder:
 
     def _words(self, place: tuple[int, int], name: tuple[str, str]) -> str:
         """The essay of a place in words that tell it from the one that has a name."""
-        essay_id, prompt_id = (
-            self._ids[place].decode("utf-8", "surrogatepass"),
-            list(self._numbers)[self._prompts[place]],
-        )
+        essay_id = self._ids[place].decode("utf-8", "surrogatepass")
+        prompt_id = list(self._numbers)[self._prompts[place]]
         if not essay_id or (essay_id, prompt_id) == name:
             return f"the {_ordinal(int(self._rows[place]))} essay of this input"
         return f"essay {essay_id} of prompt {prompt_id}, earlier in this input"

@@ -147,15 +147,6 @@ def test_train_and_test_are_of_one_size(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_pictures_that_are_no_bytes(tmp_path: Path) -> None:
-    """As Hugging Face's datasets keep them."""
-    table = pyarrow.table({"image": [{"bytes": SMALL, "path": "a.png"}] * 4, "label": [0, 1] * 2})
-    for part in ("train", "test"):
-        parquet.write_table(table, tmp_path / f"{part}.parquet")
-    with pytest.raises(DataError, match=r"the image is of type dict, expected the bytes of a picture's file"):
-        read(tmp_path)
-
-
 def test_classes_may_be_seen_in_one_part_alone(tmp_path: Path) -> None:
     """A test of few images need not hold every class, nor does a gap hurt."""
     for part, labels in (("train", [0, 1, 2, 4] * 10), ("test", [4])):
@@ -177,6 +168,10 @@ def test_an_image_that_cannot_be_read(tmp_path: Path, value: bytes | None) -> No
     ("columns", "message"),
     [
         ({"image": [SMALL, LARGE], "label": [0, 1]}, r"Row 2 of .*: the image is 8 x 8, those before it 6 x 6\."),
+        (
+            {"image": [{"bytes": SMALL}] * 2, "label": [0, 1]},
+            r"Row 1 of .*: the image is of type dict, expected the bytes",
+        ),
         ({"image": [SMALL, SMALL], "label": [0, -1]}, r"Row 2 of .*: the label is -1, expected a class's number"),
         ({"image": [SMALL, SMALL], "label": [0, None]}, r"Row 2 of .*: the label is None, expected a class's number"),
         ({"image": [SMALL, SMALL], "label": ["a", "b"]}, r"Row 1 of .*: the label is 'a', expected a class's number"),
