@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError, ShapeError, TrainingError
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.readers import read_essays
-    from aes_dynloss.essays.finetune import finetune
-    from aes_dynloss.essays.finetune_config import FinetuneConfig
-    from aes_dynloss.essays.model.ensemble import EssayEnsemble, open_scorer
+    from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
+    from aes_dynloss.essays.finetune.config import FinetuneConfig
+    from aes_dynloss.essays.finetune.run import finetune
     from aes_dynloss.essays.model.scorer import EssayScorer
-    from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-    from aes_dynloss.evaluation.calibration import fit_rescaling
-    from aes_dynloss.evaluation.predictions import read_predictions
-    from aes_dynloss.evaluation.report import build_report
-    from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws
-    from aes_dynloss.evaluation.score_range import ScoreRange
-    from aes_dynloss.teaching.batch import Batch
+    from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+    from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws
+    from aes_dynloss.measures.calibration import fit_rescaling
+    from aes_dynloss.reports.predictions import read_predictions
+    from aes_dynloss.reports.prompts import build_report
+    from aes_dynloss.tables.score_range import ScoreRange
     from aes_dynloss.teaching.elements import Elements
     from aes_dynloss.teaching.policies import LossConfig
+    from aes_dynloss.teaching.student import Batch
     from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import fit
     from aes_dynloss.training.prediction import predict
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AesDynlossError": "aes_dynloss.errors",
-    "Batch": "aes_dynloss.teaching.batch",
+    "Batch": "aes_dynloss.teaching.student",
     "CheckpointError": "aes_dynloss.errors",
     "ConfigError": "aes_dynloss.errors",
     "DataConfig": "aes_dynloss.essays.data.data_config",
     "DataError": "aes_dynloss.errors",
     "Elements": "aes_dynloss.teaching.elements",
-    "EssayEnsemble": "aes_dynloss.essays.model.ensemble",
+    "EssayEnsemble": "aes_dynloss.essays.ensembles.ensemble",
     "EssayScorer": "aes_dynloss.essays.model.scorer",
-    "FinetuneConfig": "aes_dynloss.essays.finetune_config",
+    "FinetuneConfig": "aes_dynloss.essays.finetune.config",
     "LossConfig": "aes_dynloss.teaching.policies",
-    "Paired": "aes_dynloss.evaluation.resampling",
-    "ScoreRange": "aes_dynloss.evaluation.score_range",
+    "Paired": "aes_dynloss.measures.bootstrap",
+    "ScoreRange": "aes_dynloss.tables.score_range",
     "ShapeError": "aes_dynloss.errors",
     "TrainingConfig": "aes_dynloss.training.config",
     "TrainingError": "aes_dynloss.errors",
-    "bootstrap_draws": "aes_dynloss.evaluation.resampling",
-    "build_report": "aes_dynloss.evaluation.report",
-    "finetune": "aes_dynloss.essays.finetune",
+    "bootstrap_draws": "aes_dynloss.measures.bootstrap",
+    "build_report": "aes_dynloss.reports.prompts",
+    "finetune": "aes_dynloss.essays.finetune.run",
     "fit": "aes_dynloss.training.loop",
-    "fit_rescaling": "aes_dynloss.evaluation.calibration",
-    "open_scorer": "aes_dynloss.essays.model.ensemble",
+    "fit_rescaling": "aes_dynloss.measures.calibration",
+    "open_scorer": "aes_dynloss.essays.ensembles.ensemble",
     "predict": "aes_dynloss.training.prediction",
-    "quadratic_weighted_kappa": "aes_dynloss.evaluation.agreement",
+    "quadratic_weighted_kappa": "aes_dynloss.measures.agreement",
     "read_essays": "aes_dynloss.essays.data.readers",
-    "read_predictions": "aes_dynloss.evaluation.predictions",
+    "read_predictions": "aes_dynloss.reports.predictions",
     "teach": "aes_dynloss.training.steering",
 }
 

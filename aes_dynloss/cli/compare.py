@@ -40,13 +40,12 @@ def compare(
     name is the last part of its path.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.evaluation.comparison import compare_arms
-    from aes_dynloss.evaluation.comparison_text import comparison_table
-    from aes_dynloss.evaluation.report import report_json, write_report
-    from aes_dynloss.evaluation.run_folders import read_arms
-    from aes_dynloss.reporting.comparison_page import comparison_page
-    from aes_dynloss.reporting.page import write_page
-    from aes_dynloss.reporting.report_files import refuse_existing, replacing_together
+    from aes_dynloss.reports.comparison import compare_arms, read_arms
+    from aes_dynloss.reports.comparison_page import comparison_page
+    from aes_dynloss.reports.comparison_text import comparison_table
+    from aes_dynloss.reports.page import write_page
+    from aes_dynloss.reports.prompts import report_json, write_report
+    from aes_dynloss.reports.report_files import refuse_existing, replacing_together
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))

@@ -46,7 +46,7 @@ def ensemble(
             )
     from accelerate import Accelerator
 
-    from aes_dynloss.essays.ensembling import ensemble_runs
+    from aes_dynloss.essays.ensembles.ensembling import ensemble_runs
 
     accelerator = Accelerator(cpu=True)  # nothing is computed here
     if not accelerator.is_main_process:

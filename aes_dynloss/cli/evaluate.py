@@ -80,16 +80,15 @@ def evaluate(
     prediction) or score (score point) or both.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.evaluation.adjudication import adjudication_entry, read_decisions
-    from aes_dynloss.evaluation.adjudication_text import adjudication_table
-    from aes_dynloss.evaluation.columns import ColumnNames
-    from aes_dynloss.evaluation.predictions import read_predictions
-    from aes_dynloss.evaluation.ranges import parse_ranges, read_ranges
-    from aes_dynloss.evaluation.report import build_report, report_json
-    from aes_dynloss.evaluation.report_text import report_table
-    from aes_dynloss.evaluation.robustness_file import of_same_prompts, read_robustness
-    from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
-    from aes_dynloss.reporting.rsmeval_export import export_rsmeval
+    from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_table, read_decisions
+    from aes_dynloss.reports.exports import export_rsmeval
+    from aes_dynloss.reports.predictions import read_predictions
+    from aes_dynloss.reports.prompts import build_report, report_json
+    from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
+    from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
+    from aes_dynloss.reports.text import report_table
+    from aes_dynloss.tables.columns import ColumnNames
+    from aes_dynloss.tables.score_range import parse_ranges, read_ranges
 
     changed = None if robustness is None else read_robustness(robustness)
     if output_dir is not None and not force:

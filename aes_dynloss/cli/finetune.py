@@ -25,7 +25,7 @@ def finetune(
     Paths in it are relative to the current folder.
     """
     from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
-    from aes_dynloss.essays.finetune_config import FinetuneConfig
+    from aes_dynloss.essays.finetune.config import FinetuneConfig
 
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
@@ -37,9 +37,9 @@ def finetune(
         raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
     from accelerate import PartialState
 
-    from aes_dynloss.essays.finetune import finetune as run
-    from aes_dynloss.evaluation.report_text import report_table
-    from aes_dynloss.reporting.report_files import PAGE, REPORT
+    from aes_dynloss.essays.finetune.run import finetune as run
+    from aes_dynloss.reports.report_files import PAGE, REPORT
+    from aes_dynloss.reports.text import report_table
 
     result = run(resolved, output_dir, resume=resume, force=force)
     if not PartialState().is_main_process:

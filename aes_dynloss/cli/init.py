@@ -16,7 +16,7 @@ def init(name: Path) -> None:
 
     NAME is the file to write, finetune.yaml by default; - prints it.
     """
-    from aes_dynloss.essays.config_template import config_template
+    from aes_dynloss.essays.finetune.config import config_template
 
     if str(name) == "-":
         click.echo(config_template(), nl=False)

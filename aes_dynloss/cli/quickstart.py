@@ -20,15 +20,15 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     """
     from aes_dynloss.configfile import read_mapping, validate
     from aes_dynloss.essays.data.readers import iterate_unscored
-    from aes_dynloss.essays.finetune import finetune
-    from aes_dynloss.essays.finetune_config import FinetuneConfig
+    from aes_dynloss.essays.finetune.config import FinetuneConfig
+    from aes_dynloss.essays.finetune.run import finetune
     from aes_dynloss.essays.model.scorer import EssayScorer
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
-    from aes_dynloss.essays.score import score_essays
-    from aes_dynloss.essays.score_output import write_scores
-    from aes_dynloss.essays.screening.policy import Policy
-    from aes_dynloss.evaluation.report_text import report_table
-    from aes_dynloss.reporting.report_files import PAGE, REPORT
+    from aes_dynloss.essays.scoring.output import write_scores
+    from aes_dynloss.essays.scoring.score import score_essays
+    from aes_dynloss.essays.screening.kinds import Policy
+    from aes_dynloss.reports.report_files import PAGE, REPORT
+    from aes_dynloss.reports.text import report_table
     from aes_dynloss.training.accelerator import build_accelerator
 
     if resume and force:

@@ -85,16 +85,16 @@ def robustness(
     check_encoding(encoding)
     chosen = _chosen(kinds)
     if output_dir is not None and not force:
-        from aes_dynloss.reporting.report_files import refuse_existing
+        from aes_dynloss.reports.report_files import refuse_existing
 
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
     # Heavy imports here keep --help fast.
     from aes_dynloss.essays.data.readers import iterate_unscored
-    from aes_dynloss.essays.model.ensemble import open_scorer
+    from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
-    from aes_dynloss.evaluation.report import report_json
-    from aes_dynloss.evaluation.robustness_text import robustness_table
+    from aes_dynloss.reports.prompts import report_json
+    from aes_dynloss.reports.robustness import robustness_table
     from aes_dynloss.training.accelerator import plain_accelerator
 
     # In the precision of the environment: scores are compared with others in the same one.
@@ -115,9 +115,8 @@ def robustness(
 
 
 def _list_kinds(context: click.Context) -> None:
-    from aes_dynloss.essays.perturbations import PERTURBATIONS
-    from aes_dynloss.evaluation.report_text import aligned
-    from aes_dynloss.evaluation.robustness_words import EXPECTATIONS
+    from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
+    from aes_dynloss.reports.text import EXPECTATIONS, aligned
 
     kinds = PERTURBATIONS.values()
     expected = [f"({EXPECTATIONS[kind.expected]})" for kind in kinds]
@@ -132,7 +131,7 @@ def _chosen(kinds: str | None) -> list[str] | None:
     """The kinds by name; an unknown one is refused before anything is opened."""
     if kinds is None:
         return None
-    from aes_dynloss.essays.perturbations import check_kinds
+    from aes_dynloss.essays.perturbing.perturbations import check_kinds
 
     names = _names(kinds)
     if not names:
@@ -187,11 +186,10 @@ def _write(measured: dict[str, Any], folder: Path, model: Path) -> None:
     """The table and the page first: the result marks them complete."""
     import pandas as pd
 
-    from aes_dynloss.evaluation.report import write_report
-    from aes_dynloss.evaluation.robustness_text import robustness_rows
-    from aes_dynloss.evaluation.table_files import write_table
-    from aes_dynloss.reporting.page import write_page
-    from aes_dynloss.reporting.robustness_section import robustness_page
+    from aes_dynloss.reports.page import write_page
+    from aes_dynloss.reports.prompts import write_report
+    from aes_dynloss.reports.robustness import robustness_page, robustness_rows
+    from aes_dynloss.tables.table_files import write_table
 
     write_table(pd.DataFrame(robustness_rows(measured)), folder / TABLE)
     name = model.absolute().parent.name if model.name == "model" else model.absolute().name

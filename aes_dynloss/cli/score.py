@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aes_dynloss.essays.data.readers import UnscoredEssay
-    from aes_dynloss.essays.score_run import ReviewSheet
+    from aes_dynloss.essays.scoring.run import ReviewSheet
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,8 @@ def score(
     same score), withheld (then there is no score), advisories and their reasons.
     """
     path = None if str(output) == "-" else output
-    from aes_dynloss.essays.score_output import output_format
-    from aes_dynloss.essays.screening.policy import Policy
+    from aes_dynloss.essays.scoring.output import output_format
+    from aes_dynloss.essays.screening.kinds import Policy
 
     form = output_format(form, path)
     sheet = _review_sheet(review, path, uncertain)
@@ -125,12 +125,12 @@ def score(
             raise ConfigError(f"{path} is complete, but there is no {review}. Score again with --force for both.")
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
-    from aes_dynloss.essays.advice import warn_unless_screened
     from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.model.encoders import file_sha256
-    from aes_dynloss.essays.model.ensemble import open_scorer
     from aes_dynloss.essays.model.model_folder import CONFIG
-    from aes_dynloss.essays.score_run import ScoreOptions, score_to_files, score_to_stream
+    from aes_dynloss.essays.scoring.run import ScoreOptions, score_to_files, score_to_stream
+    from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.training.accelerator import plain_accelerator
 
     accelerator = plain_accelerator(cpu=cpu)
@@ -145,8 +145,7 @@ def score(
         for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
     )
     if precision != "float32":
-        from aes_dynloss.essays.model.precision import in_precision
-        from aes_dynloss.essays.precision_check import checked_essays
+        from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
 
         full, scorer = scorer, in_precision(scorer, precision)
         essays = checked_essays(full, scorer, precision, essays)
@@ -173,8 +172,8 @@ def score(
 
 
 def _review_sheet(review: Path | None, output: Path | None, uncertain: float) -> ReviewSheet | None:
-    from aes_dynloss.essays.score_output import output_format
-    from aes_dynloss.essays.score_run import ReviewSheet
+    from aes_dynloss.essays.scoring.output import output_format
+    from aes_dynloss.essays.scoring.run import ReviewSheet
 
     if review is None:
         return None
@@ -193,7 +192,7 @@ def _check_places(
         return
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force begins it again; give one of them.")
-    from aes_dynloss.essays.score_parts import unfinished
+    from aes_dynloss.essays.scoring.parts import unfinished
 
     own = force or _complete(output, resume=resume) or (resume and unfinished(output))
     named = {"--output": output} if review is None else {"--output": output, "--review": review}
@@ -210,14 +209,14 @@ def _check_places(
 
 def _complete(output: Path | None, *, resume: bool) -> bool:
     """Whether --resume has nothing to go on with, for all is there."""
-    from aes_dynloss.essays.score_parts import unfinished
+    from aes_dynloss.essays.scoring.parts import unfinished
 
     return output is not None and resume and output.exists() and not unfinished(output)
 
 
 def _list_kinds(context: click.Context) -> None:
     from aes_dynloss.essays.screening.kinds import KINDS
-    from aes_dynloss.evaluation.report_text import aligned
+    from aes_dynloss.reports.text import aligned
 
     titles = [kind.title for kind in KINDS.values()]
     width = max(map(len, titles))

@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.requests import Limits
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def serve(
         raise ConfigError(
             "aes-dynloss serve needs FastAPI and uvicorn. Install them: pip install 'aes-dynloss[serve]'."
         )
-    from aes_dynloss.essays.screening.policy import Policy
+    from aes_dynloss.essays.screening.kinds import Policy
     from aes_dynloss.serving.guards import allowed_name
     from aes_dynloss.serving.server import bound_socket, hosts_of, is_loopback, run_server, url_of
 
@@ -93,11 +93,10 @@ def serve(
     checked = _limits(limits)
     names = tuple(allowed_name(given) for given in allowed_hosts)
     with bound_socket(host, port) as bound:
-        from aes_dynloss.essays.advice import warn_unless_screened
-        from aes_dynloss.essays.model.ensemble import open_scorer
-        from aes_dynloss.essays.score import warn_of_blank_intervals
+        from aes_dynloss.essays.ensembles.ensemble import open_scorer
+        from aes_dynloss.essays.scoring.score import warn_of_blank_intervals, warn_unless_screened
         from aes_dynloss.serving.app import create_app
-        from aes_dynloss.serving.scoring import EssayService
+        from aes_dynloss.serving.batching import EssayService
         from aes_dynloss.training.accelerator import plain_accelerator
 
         accelerator = plain_accelerator(cpu=cpu)

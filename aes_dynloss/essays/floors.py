@@ -1,6 +1,8 @@
 """Floors: what a score costs nothing to reach, to be read beside every figure of a model.
 
 Each floor is fitted prompt by prompt on the train essays, tuned on dev and measured by QWK on test.
+
+Floors of a split of essays: what simple scorers reach on its test part.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import fit_rescaling
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.tables.score_range import ScoreRange
 
 COLUMNS = ("prompt_id", "text", "reference")
 # From the strongest penalty on: of equal dev kappas the smoother fit is kept.
@@ -204,3 +207,24 @@ def _tfidf_ridge(
         if kappa > best_kappa:
             best_kappa, best = kappa, (dev_raw, model.predict(test_features))
     return best
+
+
+def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]) -> dict[str, dict[str, Any]]:
+    """Fit simple scorers on train, tune them on dev and measure them on test.
+
+    Args:
+        parts: Essays of ``train``, ``dev`` and ``test``.
+        ranges: Score points by prompt.
+
+    Returns:
+        What :func:`aes_dynloss.essays.floors.measure_floors` answers.
+
+    Raises:
+        DataError: A prompt of test has too few essays in train or dev.
+    """
+    train, dev, test = (_columns(parts[name]) for name in ("train", "dev", "test"))
+    return measure_floors(train, dev, test, ranges)
+
+
+def _columns(part: EssayTable) -> pd.DataFrame:
+    return pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})

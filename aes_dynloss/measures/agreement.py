@@ -2,16 +2,80 @@
 
 Every measure reduces the last axis, so that one call also serves all resamples of a bootstrap. An undefined value (a
 correlation with a constant column, say) is NaN in these arrays; ``measures`` turns it into None, which JSON can hold.
+
+Columns of scores, refused where broadcasting, NaN or a wrong range would give a wrong number instead of an error.
+
+Agreement on score points beyond chance: Cohen's unweighted kappa, Gwet's AC1 and AC2.
+
+Every measure reduces the last axis, as those of ``agreement`` do, so that one call also serves all resamples of a
+bootstrap. None is ever undefined.
+
+One figure over several prompts: the 2012 competition's mean, and pooled kappa where it means anything.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
+
+
+def checked_columns(**columns: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+    """Columns of one shape as float64, in the order in which they were given.
+
+    Args:
+        **columns: Values by name, each of one shape (..., n), n >= 1, finite.
+
+    Returns:
+        The columns.
+
+    Raises:
+        DataError: The shapes differ, there is no essay, or a value is not finite.
+    """
+    arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len(set(shapes.values())) > 1:
+        raise DataError(f"Columns of scores need one shape, found {found}. Give each essay one value in each.")
+    if any(not shape or shape[-1] == 0 for shape in shapes.values()):
+        raise DataError(f"A measure needs at least one essay, found {found}.")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"A measure needs finite values, found NaN or infinity in {name}. Drop or mend those essays."
+            )
+    return tuple(arrays.values())
+
+
+def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[NDArray[np.int64], ...]:
+    """Numbers of the score points, counted from 0; a score that is no score point is refused, not rounded.
+
+    Args:
+        score_range: The score points.
+        **columns: Scores by name, each of one shape (..., n), n >= 1.
+
+    Returns:
+        Numbers from 0 to ``score_range.count - 1``, each of shape (..., n), in the order of the columns.
+
+    Raises:
+        DataError: The shapes differ, there is no essay, a value is not finite, or a score is no score point.
+    """
+    numbers = []
+    for name, scores in zip(columns, checked_columns(**columns), strict=True):
+        number = score_range.to_index(scores)
+        outside = ~score_range.hold(scores)
+        if outside.any():
+            raise DataError(
+                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or mend "
+                "the range."
+            )
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def quadratic_weighted_kappa(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
@@ -258,3 +322,168 @@ def _sample_sd(column: NDArray[np.float64]) -> NDArray[np.float64]:
 def _divided(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """Quotient, NaN where the denominator is 0."""
     return np.asarray(numerator / np.where(denominator == 0, np.nan, denominator), dtype=np.float64)
+
+
+def unweighted_kappa(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) -> NDArray[np.float64]:
+    """Cohen's kappa without weights: every disagreement counts the same, whatever its size.
+
+        kappa = (observed - expected) / (1 - expected)
+        observed = share of essays with h = m,    expected = sum_k share(h = k) share(m = k)
+
+    A score point that nobody was given takes no part. Identical constants (every score of both equal to one value) give
+    0/0; the value is then 1.0, as in SKLL, which RSMTool calls, and as ``quadratic_weighted_kappa`` has it.
+
+    Args:
+        reference: Human scores, shape (..., n), n >= 1, score points of ``score_range``.
+        score: Machine scores, same shape, score points of ``score_range``.
+        score_range: The prompt's score points; scores are compared by their numbers, so .1 + .2 is .3.
+
+    Returns:
+        Kappa, shape (...), from -1 to 1: 1 is full agreement, 0 agreement by chance.
+
+    Raises:
+        DataError: The shapes differ, there is no score, or a score is no score point.
+
+    References:
+        Cohen (1960), Educational and Psychological Measurement 20(1), 37-46.
+    """
+    human, machine = score_point_numbers(score_range, reference=reference, score=score)
+    observed = np.asarray((human == machine).mean(axis=-1))
+    expected = (_shares(human, score_range.count) * _shares(machine, score_range.count)).sum(axis=-1)
+    ratio = np.divide(1 - observed, 1 - expected, out=np.zeros_like(observed), where=expected < 1)
+    return np.asarray(1 - ratio, dtype=np.float64)
+
+
+def gwet_ac1(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) -> NDArray[np.float64]:
+    """Gwet's AC1: agreement beyond chance that does not collapse where nearly all essays share a score.
+
+        AC1 = (observed - expected) / (1 - expected)
+        observed = share of essays with h = m,    expected = sum_k pi_k (1 - pi_k) / (q - 1)
+
+    pi_k is the mean of both raters' shares of score point k, q the number of all score points of the range, given to
+    anybody or not. (Implementations that are not told the range count the points that they saw, which is another
+    value.) Chance agreement is at most 1/q, so AC1 is never 0/0; identical constants have 1.
+
+    Args:
+        reference: Human scores, shape (..., n), n >= 1, score points of ``score_range``.
+        score: Machine scores, same shape, score points of ``score_range``.
+        score_range: The prompt's score points, q >= 2 of them.
+
+    Returns:
+        AC1, shape (...), from -1 / (q - 1) to 1.
+
+    Raises:
+        DataError: The shapes differ, there is no score, or a score is no score point.
+
+    References:
+        Gwet (2008), British Journal of Mathematical and Statistical Psychology 61(1), 29-48.
+    """
+    return _gwet(reference, score, score_range, quadratic=False)
+
+
+def gwet_ac2(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) -> NDArray[np.float64]:
+    """Gwet's AC2 with quadratic weights: AC1 with credit for scores that nearly agree.
+
+        AC2 = (observed - expected) / (1 - expected),    w_kl = 1 - ((k - l) / (q - 1))^2
+        observed = mean over essays of w_hm,    expected = sum_kl w_kl / (q (q - 1)) * sum_k pi_k (1 - pi_k)
+
+    pi_k and q as in ``gwet_ac1``. Chance agreement is below 1, so AC2 is never 0/0; identical constants have 1. Unlike
+    kappa it may lie below -1: scores at opposite ends of a long range disagree more than its chance agreement allows.
+
+    Args:
+        reference: Human scores, shape (..., n), n >= 1, score points of ``score_range``.
+        score: Machine scores, same shape, score points of ``score_range``.
+        score_range: The prompt's score points, q >= 2 of them, equally spaced.
+
+    Returns:
+        AC2, shape (...), above -5 and at most 1.
+
+    Raises:
+        DataError: The shapes differ, there is no score, or a score is no score point.
+
+    References:
+        Gwet (2014), Handbook of Inter-Rater Reliability, 4th edition, chapter 4 (weights: chapter 3).
+    """
+    return _gwet(reference, score, score_range, quadratic=True)
+
+
+def _gwet(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange, *, quadratic: bool) -> NDArray[np.float64]:
+    """AC2 with quadratic weights, or with identity weights, which is AC1."""
+    human, machine = score_point_numbers(score_range, reference=reference, score=score)
+    points = score_range.count
+    if quadratic:
+        disagreement = np.square((human - machine) / (points - 1)).mean(axis=-1)
+        # The sum of all (k - l)^2 on the q by q grid is q^2 (q^2 - 1) / 6.
+        weights = points**2 - points**2 * (points + 1) / (6 * (points - 1))
+    else:
+        disagreement = (human != machine).mean(axis=-1)
+        weights = float(points)
+    shares = (_shares(human, points) + _shares(machine, points)) / 2
+    expected = weights / (points * (points - 1)) * (shares * (1 - shares)).sum(axis=-1)
+    return np.asarray(1 - disagreement / (1 - expected), dtype=np.float64)
+
+
+def _shares(numbers: NDArray[np.int64], points: int) -> NDArray[np.float64]:
+    """Share of each score point: (..., n) -> (..., points)."""
+    rows = numbers.reshape(-1, numbers.shape[-1])
+    # Each row counts into cells of its own, so that one bincount serves all.
+    cells = (rows + points * np.arange(len(rows))[:, None]).ravel()
+    counts = np.bincount(cells, minlength=len(rows) * points)
+    return np.asarray(counts.reshape(*numbers.shape[:-1], points) / numbers.shape[-1])
+
+
+# The competition of 2012 capped each prompt's kappa here, so that a perfect one does not make the mean infinite.
+FISHER_CAP = 0.999
+
+
+def fisher_mean(kappas: ArrayLike) -> float:
+    """Mean of kappas over prompts as the 2012 ASAP competition took it: tanh(mean(arctanh(kappa))).
+
+    Args:
+        kappas: Kappas, shape (n,), n >= 1, from -1 to 1, each capped at +-.999 before the transformation.
+
+    Returns:
+        Mean on the scale of kappa, at most .999.
+
+    Raises:
+        DataError: There is no kappa, or one is not within -1 to 1.
+
+    References:
+        Fisher (1921), Metron 1, the transformation. Hewlett Foundation: Automated Essay Scoring (Kaggle, 2012),
+        evaluation rules.
+    """
+    values = np.asarray(kappas, dtype=np.float64)
+    if values.size == 0 or not (np.abs(values) <= 1 + 1e-9).all():
+        raise DataError(f"A Fisher mean needs kappas from -1 to 1, found {values.tolist()}.")
+    return float(np.tanh(np.arctanh(np.clip(values, -FISHER_CAP, FISHER_CAP)).mean()))
+
+
+def pooled_quadratic_weighted_kappa(
+    reference: ArrayLike, score: ArrayLike, prompt_ids: Sequence[str], ranges: Mapping[str, ScoreRange]
+) -> float:
+    """QWK over the essays of several prompts at once, where that means anything: all have the same range.
+
+    Args:
+        reference: Human scores, shape (n,).
+        score: Machine scores, shape (n,).
+        prompt_ids: Prompt of each essay, n of them.
+        ranges: Score range of every prompt.
+
+    Returns:
+        Kappa of the pooled essays.
+
+    Raises:
+        DataError: The prompts' ranges differ, or one is not given. Pooled over ASAP's eight ranges, predicting each
+            prompt's mean score gives .966: the prompts' scales agree, not the scores.
+    """
+    prompts = list(dict.fromkeys(prompt_ids))
+    unknown = [prompt for prompt in prompts if prompt not in ranges]
+    if unknown:
+        raise DataError(f"Pooled QWK needs the score range of every prompt; none given for {', '.join(unknown)}.")
+    if len({ranges[prompt] for prompt in prompts}) > 1:
+        listed = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in prompts)
+        raise DataError(
+            f"QWK pooled over prompts with different ranges ({listed}) measures the difference of their scales. "
+            "Take the mean of the prompts' QWKs instead."
+        )
+    return float(quadratic_weighted_kappa(reference, score))

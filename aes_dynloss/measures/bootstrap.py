@@ -1,14 +1,132 @@
-"""Kappa of many scorers on the same resamples of the same essays, by one matrix product."""
+"""Kappa of many scorers on the same resamples of the same essays, by one matrix product.
+
+Percentile bootstrap intervals: essays are drawn with replacement within each prompt.
+
+Kappas, r and means on resamples of one prompt's essays, all from sums: one matrix product, or its normal limit.
+
+How a report's intervals are drawn.
+
+Kappas of several arms' runs on the same essays and the same resamples of them, and their means.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation import resampling
+
+Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
+# Scores gathered at a time: 2 million float64 are 16 MB a column, whatever the number of essays and resamples.
+CHUNK_VALUES = 2_000_000
+
+
+class Paired(NamedTuple):
+    """A measure and the two columns that it compares.
+
+    Args:
+        measure: Function of two arrays of shape (..., n) that reduces the last axis, such as those of ``agreement``.
+        reference: Human scores, shape (n,).
+        other: Machine scores, shape (n,).
+    """
+
+    measure: Measure
+    reference: ArrayLike
+    other: ArrayLike
+
+
+def prompt_generator(seed: int, prompt_id: str) -> np.random.Generator:
+    """A random stream of the prompt's own, so that its interval does not hang on which other prompts are in the file.
+
+    Args:
+        seed: Seed of the whole report, >= 0.
+        prompt_id: The prompt.
+
+    Returns:
+        Generator that depends on ``seed`` and ``prompt_id`` alone.
+
+    Raises:
+        ConfigError: The seed is negative.
+    """
+    if seed < 0:
+        raise ConfigError(f"A seed must be a whole number >= 0, found {seed}.")
+    return np.random.default_rng([seed, zlib.crc32(prompt_id.encode())])
+
+
+def bootstrap_draws(
+    measures: Mapping[str, Paired], resamples: int, generator: np.random.Generator
+) -> dict[str, NDArray[np.float64]]:
+    """Values of measures on resamples of one prompt's essays, drawn with replacement.
+
+    All measures see the same resamples, so that their draws may be compared with each other.
+
+    Args:
+        measures: Measure with its columns, all of length n >= 1, by name.
+        resamples: Number of resamples, >= 1.
+        generator: Source of randomness.
+
+    Returns:
+        Draws by name, shape (resamples,); NaN where a measure is undefined on a resample.
+
+    Raises:
+        ConfigError: ``resamples`` is below 1.
+        DataError: The columns' lengths differ.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    if resamples < 1:
+        raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
+    columns = {
+        name: (pair.measure, np.asarray(pair.reference, dtype=np.float64), np.asarray(pair.other, dtype=np.float64))
+        for name, pair in measures.items()
+    }
+    lengths = {len(column) for _, reference, other in columns.values() for column in (reference, other)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise DataError(f"A bootstrap needs columns of one length >= 1, found lengths {sorted(lengths)}.")
+    essays = lengths.pop()
+    draws = {name: np.empty(resamples) for name in columns}
+    rows = max(1, CHUNK_VALUES // essays)
+    for start in range(0, resamples, rows):
+        stop = min(start + rows, resamples)
+        index = generator.integers(0, essays, size=(stop - start, essays))
+        for name, (measure, reference, other) in columns.items():
+            draws[name][start:stop] = measure(reference[index], other[index])
+    return draws
+
+
+def percentile_interval(draws: ArrayLike, confidence: float) -> list[float] | None:
+    """Percentile interval of bootstrap draws.
+
+    Args:
+        draws: Values on resamples, shape (resamples,); NaN where undefined.
+        confidence: Share of draws inside, 0 < confidence < 1.
+
+    Returns:
+        [low, high]; None if the measure is undefined on more than half of the resamples (up to there, the interval is
+        that of the others).
+
+    Raises:
+        ConfigError: ``confidence`` is not between 0 and 1.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, eq. 13.5.
+    """
+    if not 0 < confidence < 1:
+        raise ConfigError(f"A confidence must lie between 0 and 1, such as .95, found {confidence}.")
+    values = np.asarray(draws, dtype=np.float64)
+    defined = values[~np.isnan(values)]
+    if defined.size == 0 or 2 * defined.size < values.size:
+        return None
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return [float(low), float(high)]
 
 
 def resample_counts(essays: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
@@ -33,7 +151,7 @@ def resample_counts(essays: int, resamples: int, generator: np.random.Generator)
         raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
     if essays < 1:
         raise DataError(f"A bootstrap needs at least one essay, found {essays}.")
-    rows = max(1, resampling.CHUNK_VALUES // essays)
+    rows = max(1, CHUNK_VALUES // essays)
     for start in range(0, resamples, rows):
         some = min(rows, resamples - start)
         index = generator.integers(0, essays, size=(some, essays))
@@ -106,3 +224,236 @@ def kappa_from_means(
     expected = human_square + machine_square - 2 * human * machine
     ratio = np.divide(observed, expected, out=np.zeros_like(expected), where=expected > 0)
     return np.asarray(1 - ratio, dtype=np.float64)
+
+
+# Above it a resample's means are as good as normal: what is left of their skewness is a 1/sqrt(n)th of an interval's
+# width, and a resample costs no longer as many draws as there are essays.
+MOST_DRAWN_ESSAYS = 10_000
+# A resample's variance below this share of the essays' is that of a constant, up to float noise.
+SMALLEST_VARIANCE_RATIO = 1e-12
+
+Column = NDArray[np.float64]
+
+
+def agreement_draws(
+    human: NDArray[np.int64],
+    machines: Mapping[str, NDArray[np.int64]],
+    pairs: Mapping[str, tuple[Column, Column]],
+    resamples: int,
+    generator: np.random.Generator,
+    *,
+    averaged: Mapping[str, Column] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Measures on the same resamples of essays, drawn with replacement.
+
+    Up to MOST_DRAWN_ESSAYS the resamples are those of ``bootstrap_draws``, and so are kappa and r. Above, the means
+    from which they are computed (of h, m, h^2, m^2, h m) are drawn from the normal distribution that a resample's means
+    tend to: around the essays' means, with their covariance / n.
+
+    Args:
+        human: Numbers of the human score points, shape (n,), n >= 1.
+        machines: Numbers of machine score points on the same range, each (n,), by the name of their kappa.
+        pairs: Two columns each, of shape (n,), by the name of their Pearson correlation.
+        resamples: Number of resamples, >= 1.
+        generator: Source of randomness.
+        averaged: Columns of which the mean is wanted, (n,), by name.
+
+    Returns:
+        Draws by name, shape (resamples,): NaN where r is undefined on a resample.
+
+    Raises:
+        ConfigError: ``resamples`` is below 1.
+        DataError: There is no essay.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13. Singh (1981), Annals of Statistics
+        9(6): the bootstrap of a mean and its normal limit.
+    """
+    if len(human) == 0:
+        raise DataError("Measures on resamples need at least one essay.")
+    means = dict(averaged or {})
+    own, others = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
+    columns = [*means.values()]
+    for one, other in pairs.values():
+        first, second = _standardised(one), _standardised(other)
+        columns += [first, second, first**2, second**2, first * second]
+    columns += [own, own**2, *(column for other in others for column in (other, other**2, own * other))]
+    drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
+    found = dict(zip(means, drawn[: len(means)], strict=True))
+    place = len(means)
+    for name in pairs:
+        found[name] = _pearson(*drawn[place : place + 5])
+        place += 5
+    human_mean, human_square = drawn[place : place + 2]
+    for number, name in enumerate(machines):
+        mean, square, product = drawn[place + 2 + 3 * number : place + 5 + 3 * number]
+        found[name] = kappa_from_means(human_mean, human_square, mean, square, product)
+    return found
+
+
+def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> Column:
+    """Means of columns (n, k) on each resample, (resamples, k)."""
+    essays = len(columns)
+    if essays <= MOST_DRAWN_ESSAYS:
+        return np.concatenate([counts @ columns / essays for counts in resample_counts(essays, resamples, generator)])
+    centre = columns.mean(axis=0)
+    deviations = columns - centre
+    values, vectors = np.linalg.eigh(deviations.T @ deviations / essays)
+    spread = vectors * np.sqrt(np.maximum(values, 0) / essays)
+    drawn = centre + generator.standard_normal((resamples, len(centre))) @ spread.T
+    # A constant's mean does not vary, which the eigenvectors know but for float noise.
+    return np.asarray(np.where(np.ptp(columns, axis=0) == 0, columns[0], drawn))
+
+
+def _pearson(mean: Column, other: Column, square: Column, other_square: Column, product: Column) -> Column:
+    variances = np.stack([square - mean**2, other_square - other**2])
+    varied = (variances > SMALLEST_VARIANCE_RATIO).all(axis=0)
+    scale = np.sqrt(np.where(varied, variances.prod(axis=0), np.nan))
+    return np.asarray(np.clip((product - mean * other) / scale, -1, 1))
+
+
+def _standardised(column: Column) -> Column:
+    """Deviations from the mean in sds; 0 for a constant column."""
+    if np.ptp(column) == 0:
+        return np.zeros_like(column)
+    deviation = column - column.mean()
+    # By the largest one first, or squares of tiny deviations would vanish.
+    deviation = deviation / np.abs(deviation).max()
+    return np.asarray(deviation / deviation.std())
+
+
+@dataclass(frozen=True)
+class IntervalSettings:
+    """How intervals are drawn.
+
+    Args:
+        resamples: Bootstrap resamples; 0 for no intervals.
+        confidence: Share of resamples inside an interval, between 0 and 1.
+        seed: Seed of the resamples, >= 0.
+
+    Raises:
+        ConfigError: A value is out of its bounds.
+    """
+
+    resamples: int
+    confidence: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Check the settings at construction."""
+        if self.resamples < 0 or not 0 < self.confidence < 1 or self.seed < 0:
+            raise ConfigError(f"Intervals need resamples >= 0, 0 < confidence < 1 and seed >= 0, found {self}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the report."""
+        kind = f"percentile bootstrap over essays within prompts (more than {MOST_DRAWN_ESSAYS:,}: its normal limit)"
+        return {"interval": kind, **asdict(self), "qwk_of_identical_constants": 1.0}
+
+
+# Arm and version of its scores: what has a kappa to be compared.
+Side = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One prompt's essays in one stratum, and every run's scores of them.
+
+    Args:
+        stratum: The stratum.
+        prompt: The prompt.
+        human: Numbers of the human score points, shape (n,), in an order that does not hang on the files.
+        machines: Numbers of the machines' score points, shape (n,), by arm and version and then by seed.
+    """
+
+    stratum: str
+    prompt: str
+    human: NDArray[np.int64]
+    machines: Mapping[Side, Mapping[str, NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A kappa, or a mean or difference of kappas.
+
+    Args:
+        values: Its value on the essays as they are, and then on each resample, shape (1 + resamples,).
+        by_seed: Its value on the essays as they are, seed by seed; None where there is none for every seed.
+    """
+
+    values: NDArray[np.float64]
+    by_seed: Mapping[str, float] | None
+
+    @property
+    def value(self) -> float:
+        """The value on the essays as they are."""
+        return float(self.values[0])
+
+    @property
+    def draws(self) -> NDArray[np.float64]:
+        """The values on the resamples, shape (resamples,)."""
+        return self.values[1:]
+
+    def minus(self, other: Figure) -> Figure:
+        """The difference on the same resamples, and by seed where both have the same seeds."""
+        by_seed = None
+        if self.by_seed is not None and other.by_seed is not None and self.by_seed.keys() == other.by_seed.keys():
+            by_seed = {seed: value - other.by_seed[seed] for seed, value in self.by_seed.items()}
+        return Figure(self.values - other.values, by_seed)
+
+
+def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Side, Figure]:
+    """Each arm's kappas on one prompt: the mean over strata of the mean over seeds.
+
+    Essays are drawn with replacement within each stratum, the same for all arms, versions and seeds. A stratum's and
+    prompt's resamples hang on nothing but ``seed``, their names and the number of essays.
+
+    Args:
+        cells: The prompt's cells, one a stratum.
+        resamples: Number of resamples, >= 1.
+        seed: Seed of the resamples, >= 0.
+
+    Returns:
+        Figures by arm and version, of those versions that all strata have.
+
+    Raises:
+        ConfigError: A setting is out of its bounds.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 8 (paired columns) and 13.
+    """
+    measured = [_cell_figures(cell, resamples, seed) for cell in cells]
+    return {
+        side: mean_figure([figures[side] for figures in measured])
+        for side in measured[0]
+        if all(side in figures for figures in measured)
+    }
+
+
+def mean_figure(figures: Sequence[Figure]) -> Figure:
+    """The mean of figures on the same resamples; by seed where all have the same seeds.
+
+    Args:
+        figures: At least one, all with as many resamples.
+    """
+    first = figures[0].by_seed
+    by_seed = None
+    if first is not None and all(one.by_seed is not None and one.by_seed.keys() == first.keys() for one in figures):
+        by_seed = {seed: float(np.mean([(one.by_seed or {})[seed] for one in figures])) for seed in first}
+    return Figure(np.mean([one.values for one in figures], axis=0), by_seed)
+
+
+def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
+    """Each arm's mean over seeds in one cell."""
+    places = [(side, run) for side, runs in cell.machines.items() for run in runs]
+    machines = np.column_stack([cell.machines[side][run] for side, run in places])
+    # Ids hold no line break, so that no other stratum and prompt are joined to the same name.
+    generator = prompt_generator(seed, f"{cell.stratum}\n{cell.prompt}")
+    essays = len(cell.human)
+    parts = chain([np.ones((1, essays))], resample_counts(essays, resamples, generator))
+    kappas = np.concatenate([kappa_on_resamples(counts, cell.human, machines) for counts in parts])
+    figures = {}
+    for side, runs in cell.machines.items():
+        columns = {run: place for place, (other, run) in enumerate(places) if other == side}
+        by_seed = {run: float(kappas[0, columns[run]]) for run in runs}
+        figures[side] = Figure(kappas[:, list(columns.values())].mean(axis=1), by_seed)
+    return figures

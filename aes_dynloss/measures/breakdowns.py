@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.evaluation.agreement import (
+from aes_dynloss.measures.agreement import (
     agreement_within,
     none_if_nan,
     pearson,
@@ -16,9 +16,8 @@ from aes_dynloss.evaluation.agreement import (
     sd_ratio,
     standardized_mean_difference,
 )
-from aes_dynloss.evaluation.calibration import RescalingLine
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.score_versions import score_versions
+from aes_dynloss.measures.calibration import RescalingLine, score_versions
+from aes_dynloss.tables.score_range import ScoreRange
 
 Column = NDArray[np.float64]
 Rows = list[dict[str, Any]]

@@ -1,4 +1,9 @@
-"""Differences of arms from a control: intervals, p values, and their correction for the number of comparisons."""
+"""Differences of arms from a control: intervals, p values, and their correction for the number of comparisons.
+
+Shares of essays with intervals, for essays that are judged once or several times.
+
+What changes of essays did to their scores: how often they rise, fall and stay, and how far.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
-from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.paired_bootstrap import Figure, Side
-from aes_dynloss.evaluation.resampling import percentile_interval
+from aes_dynloss.errors import DataError, ShapeError
+from aes_dynloss.measures.bootstrap import Figure, Side, percentile_interval
 
 Entry = dict[str, Any]
 
@@ -165,3 +171,153 @@ def _correct(entries: Sequence[Entry | None]) -> int:
     for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
         entry["p_holm"] = float(adjusted)
     return len(known)
+
+
+def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share.
+
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    Args:
+        share: Share p of those counted, from 0 to 1.
+        n: Number of those counted, > 0; need not be whole.
+        confidence: Between 0 and 1.
+
+    Returns:
+        Both ends, within 0 and 1.
+
+    References:
+        Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    z = float(ndtri(0.5 + confidence / 2))
+    middle = share + z * z / (2 * n)
+    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    low, high = ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
+    # Exact at the ends, where rounding would leave 1e-17.
+    return (0.0 if share == 0 else max(low, 0.0), 1.0 if share == 1 else min(high, 1.0))
+
+
+def clustered_interval(
+    counts: NDArray[np.int64], totals: NDArray[np.int64], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's interval of a share over judgements that come several an essay.
+
+    An essay's judgements depend on each other, so that n is not their number but the effective sample size
+
+        n = p (1 - p) / v,   v = m / (m - 1) * sum_i (c_i - p t_i)^2 / (sum_i t_i)^2
+
+    with v the linearised variance of the ratio p. It is held between the number of essays and that of judgements;
+    where the variance says nothing (p is 0 or 1, or there is one essay), it is the number of essays.
+
+    Args:
+        counts: Judgements of essay i that are counted, c_i, (m,).
+        totals: Its judgements, t_i, (m,); essays without any are left out.
+        confidence: Between 0 and 1.
+
+    Returns:
+        Both ends.
+
+    Raises:
+        ShapeError: The shapes differ, or there is no judgement.
+
+    References:
+        Korn and Graubard (1998), Confidence intervals for proportions with small expected number of positive counts
+        estimated from survey data. Dean and Pagano (2015), Evaluating confidence interval methods for binomial
+        proportions in clustered surveys.
+    """
+    if counts.shape != totals.shape or totals.sum() <= 0:
+        raise ShapeError(
+            f"Expected counts and totals of one shape and one judgement at least, found {counts.shape}, {totals.shape} "
+            f"and {totals.sum()} judgements. Give both by essay."
+        )
+    counts, totals = counts[totals > 0], totals[totals > 0]
+    essays, judgements = len(totals), int(totals.sum())
+    share = float(counts.sum() / judgements)
+    effective = float(essays)
+    if 0 < share < 1 and essays > 1:
+        spread = essays / (essays - 1) * float(np.sum((counts - share * totals) ** 2)) / judgements**2
+        effective = judgements if spread == 0 else min(max(share * (1 - share) / spread, essays), judgements)
+    return wilson_interval(share, effective, confidence)
+
+
+# Columns of a table of changes, which has a row for each changed essay.
+CHANGE_COLUMNS = (
+    "essay",  # its number, the same for all changes of one essay
+    "prompt_id",
+    "score",  # score points and raw predictions before ...
+    "raw",
+    "changed_score",  # ... and after
+    "changed_raw",
+    "lowest",  # the prompt's lowest score point
+    "unit",  # sd of the prompt's raw predictions before; NaN if undefined
+    "tolerance",  # how far raw may move without having changed
+)
+
+
+def change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """Shares and mean changes over any rows of a table of changes.
+
+    Args:
+        changes: Rows with the columns `CHANGE_COLUMNS`; there may be none.
+        confidence: Of the intervals, between 0 and 1.
+
+    Returns:
+        n (rows), essays (different ones), already_lowest (rows whose score could not fall), each share with its
+        interval, and mean changes in sd of the prompt's predictions before; None is undefined. ``to_lowest`` is the
+        share that gets the lowest score after the change.
+    """
+    moved = np.sign((changes.changed_score - changes.score).to_numpy(float))
+    raw_change = (changes.changed_raw - changes.raw).to_numpy(float)
+    raw_moved = np.where(np.abs(raw_change) > changes.tolerance.to_numpy(float), np.sign(raw_change), 0.0)
+    essays, lowest = changes.essay.to_numpy(), changes.lowest.to_numpy(float)
+    unit = changes.unit.to_numpy(float)
+    shares = {
+        "rises": moved > 0,
+        "falls": moved < 0,
+        "stays": moved == 0,
+        "raw_rises": raw_moved > 0,
+        "raw_falls": raw_moved < 0,
+        "to_lowest": changes.changed_score.to_numpy(float) <= lowest,
+    }
+    return {
+        "n": len(changes),
+        "essays": len(np.unique(essays)),
+        "already_lowest": int(np.sum(changes.score.to_numpy(float) <= lowest)),
+        **{name: share_of(judged, essays, confidence) for name, judged in shares.items()},
+        "score_change_sd": _mean((changes.changed_score - changes.score).to_numpy(float) / unit),
+        "raw_change_sd": _mean(raw_change / unit),
+    }
+
+
+def prompt_change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """The same over one prompt's rows, with means on its own scale: before, after, and of the change."""
+    return {
+        **change_figures(changes, confidence),
+        "mean_score": _mean(changes.score.to_numpy(float)),
+        "mean_changed_score": _mean(changes.changed_score.to_numpy(float)),
+        "mean_score_change": _mean((changes.changed_score - changes.score).to_numpy(float)),
+        "mean_raw_change": _mean((changes.changed_raw - changes.raw).to_numpy(float)),
+    }
+
+
+def share_of(judged: NDArray[np.bool_], essays: NDArray[Any], confidence: float) -> dict[str, float] | None:
+    """The share of judgements that are true, with the interval of `clustered_interval`; None if there are none.
+
+    Args:
+        judged: Judgements, (n,).
+        essays: The essay that each is about, (n,).
+        confidence: Between 0 and 1.
+    """
+    if len(judged) == 0:
+        return None
+    _, numbers = np.unique(essays, return_inverse=True)
+    totals = np.bincount(numbers)
+    counts = np.bincount(numbers, weights=judged).astype(np.int64)
+    low, high = clustered_interval(counts, totals, confidence)
+    return {"share": float(np.mean(judged)), "low": low, "high": high}
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """The mean of what is defined."""
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else None

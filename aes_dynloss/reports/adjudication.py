@@ -1,4 +1,9 @@
-"""Human decisions on essays that a machine withheld or doubted: read back, put in its scores' place, and measured."""
+"""Human decisions on essays that a machine withheld or doubted: read back, put in its scores' place, and measured.
+
+Human review as text: what was decided, and what the scores agree like before and after it.
+
+What humans decided on essays for review, beside what the machine said, as a section of a report.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,14 @@ import numpy as np
 import pandas as pd
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.cells import parse_ids, parse_numbers, row_words
-from aes_dynloss.evaluation.columns import ID_COLUMNS
-from aes_dynloss.evaluation.predictions import PredictionTable
-from aes_dynloss.evaluation.references import refuse_repeats
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.table_files import read_cells
+from aes_dynloss.reports.blocks import Section, Words
+from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, count, heading, number, words
+from aes_dynloss.reports.text import aligned, figure_words
+from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
+from aes_dynloss.tables.columns import ID_COLUMNS
+from aes_dynloss.tables.table_files import read_cells
 
 HUMAN_SCORE = "human_score"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
@@ -160,3 +167,72 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
                 f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the "
                 "row, or give the range by --range."
             )
+
+
+_TITLES = {"qwk": "QWK", "exact_agreement": "exact", "adjacent_agreement": "adjacent"}
+
+
+def adjudication_words(found: Mapping[str, Any]) -> str:
+    """What was decided, and how to read the figures: two or three sentences."""
+    open_words = ""
+    if found["without_score"]:
+        open_words = f" {found['without_score']} essays that the machine withheld have no score yet."
+    return (
+        f"Essays that humans decided on: {found['decided']}; of the review sheet still undecided: {found['undecided']}."
+        f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
+        "scores that are compared with come from the same people, they agree with themselves there."
+    )
+
+
+def adjudication_table(found: Mapping[str, Any]) -> str:
+    """The machine's figures and the final ones by prompt and in the mean.
+
+    Args:
+        found: What ``adjudication_entry`` returned.
+    """
+    rows = {**found["prompts"], "mean": found["mean"]}
+    columns = [["prompt", *rows], ["decided", *(str(row.get("decided", "")) for row in rows.values())]]
+    for which in ("machine", "final"):
+        entries = [row[which] or {} for row in rows.values()]
+        columns.append([f"{which} n", *(str(entry.get("n", "")) for entry in entries)])
+        columns += [[title, *(figure_words(entry.get(name)) for entry in entries)] for name, title in _TITLES.items()]
+    return "\n".join(["Human review:", *aligned(columns), f"Note: {adjudication_words(found)}"])
+
+
+def adjudication_sections(report: Mapping[str, Any]) -> list[Section]:
+    """The section; none where no decisions were given.
+
+    Args:
+        report: What ``build_report`` returned, perhaps with ``adjudicated``.
+    """
+    found = report.get("adjudicated")
+    if found is None:
+        return []
+    rows = [
+        [words(prompt), count(entry["decided"]), *_agreement_cells(entry["machine"]), *_agreement_cells(entry["final"])]
+        for prompt, entry in found["prompts"].items()
+    ]
+    mean = found["mean"]
+    foot = [[words("Mean over prompts"), NOTHING, *_agreement_cells(mean["machine"]), *_agreement_cells(mean["final"])]]
+    own = [_titled("Machine", name) for name in MEASURED]
+    final = [_titled("Final", name) for name in MEASURED]
+    columns = [
+        Heading("Prompt", numeric=False),
+        Heading("Decided by humans"),
+        *(Heading("Machine n", hint="Essays that the machine scored."), *own),
+        *(Heading("Final n", hint="Essays that have a score in the end, a human's or the machine's."), *final),
+    ]
+    table = Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
+    return [Section("review", "Human review", [Words(adjudication_words(found)), table])]
+
+
+def _titled(which: str, name: str) -> Heading:
+    own = heading(name)
+    return Heading(f"{which} {own.title}", hint=own.hint)
+
+
+def _agreement_cells(entry: Entry | None) -> list[Cell]:
+    if entry is None:
+        return [count(0), *(number(None, why="The machine scored none of them.") for _ in MEASURED)]
+    size = count(entry["n"]) if "n" in entry else NOTHING
+    return [size, *(number(entry.get(name)) for name in MEASURED)]

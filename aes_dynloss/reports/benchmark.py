@@ -1,23 +1,202 @@
-"""The report of a grid of runs (arms x strata x seeds): figures, differences, and what to read beside them."""
+"""The report of a grid of runs (arms x strata x seeds): figures, differences, and what to read beside them.
+
+Published figures on ASAP-AES, and whether they were measured on the essays that are reported.
+
+What an arm's runs cost: seconds of a card, or of a processor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+import hashlib
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.evaluation.agreement import none_if_nan, pearson, sd_ratio
-from aes_dynloss.evaluation.benchmark_costs import RunCost, cost_entry, cost_notes
-from aes_dynloss.evaluation.comparison import VERSIONS, ScoredRun, compare_arms
-from aes_dynloss.evaluation.dev_halves import HALVES, are_dev_halves
-from aes_dynloss.evaluation.human_agreement import human_entry
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.published_systems import PublishedSystem, published_rows
-from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds, split_by_prompt
+from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.measures.reliability import human_entry
+from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
+from aes_dynloss.reports.comparison import VERSIONS, ScoredRun, compare_arms
+
+COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
+
+
+@dataclass(frozen=True)
+class PublishedSystem:
+    """A published system's figure.
+
+    Args:
+        system: Its name.
+        qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
+        source: Where the figure stands.
+        on_common_folds: Whether it was measured on the five folds of Taghipour and Ng (2016), one model a prompt.
+    """
+
+    system: str
+    qwk: float
+    source: str
+    on_common_folds: bool
+
+
+_NEURAL = "Taghipour and Ng (2016), A Neural Approach to Automated Essay Scoring, EMNLP"
+_EASE = f"Phandi et al. (2015), EMNLP, as given by {_NEURAL}"
+
+ASAP_SYSTEMS = (
+    PublishedSystem("EASE (SVR)", 0.699, _EASE, on_common_folds=True),
+    PublishedSystem("EASE (BLRR)", 0.705, _EASE, on_common_folds=True),
+    PublishedSystem("LSTM", 0.746, _NEURAL, on_common_folds=True),
+    PublishedSystem(
+        "Morris, dynamic loss",
+        0.752,
+        "Morris (2023), The Effectiveness of a Dynamic Loss Function in Neural Network Based Automated Essay Scoring, "
+        "arXiv 2305.10447",
+        on_common_folds=False,
+    ),
+    PublishedSystem("CNN + LSTM, ensemble", 0.761, _NEURAL, on_common_folds=True),
+    PublishedSystem(
+        "R2BERT",
+        0.794,
+        "Yang et al. (2020), Enhancing Automated Essay Scoring Performance via Fine-tuning Pre-trained Language Models "
+        "with Combination of Regression and Ranking, Findings of EMNLP",
+        on_common_folds=True,
+    ),
+    PublishedSystem(
+        "NPCR",
+        0.817,
+        "Xie et al. (2022), Automated Essay Scoring via Pairwise Contrastive Regression, COLING",
+        on_common_folds=True,
+    ),
+)
+
+# essay_digest of the test essays of each of the folds, 12,978 essays in all: names of folders cannot tell.
+_FOLD_DIGESTS = frozenset(
+    {"72e328d5514ea3d4", "7cb59aaa24012079", "c8616852e7551d98", "9fe9b3f63931e98f", "f530bff7ca773dfe"}
+)
+
+
+def published_rows(
+    systems: Iterable[PublishedSystem], essays: Mapping[str, Collection[tuple[str, str]]]
+) -> list[dict[str, Any]]:
+    """Published figures for a report, each with whether it was measured on the report's essays.
+
+    Args:
+        systems: The systems.
+        essays: Prompt and id of the essays that the report measures, by stratum.
+
+    Returns:
+        ``system``, ``qwk``, ``source`` and ``protocol``: COMMON_FOLDS where the report measures all of the common folds
+        as the system's authors did, otherwise OWN_PROTOCOL.
+    """
+    same = {essay_digest(stratum) for stratum in essays.values()} == _FOLD_DIGESTS
+    return [
+        {
+            "system": one.system,
+            "qwk": one.qwk,
+            "source": one.source,
+            "protocol": COMMON_FOLDS if same and one.on_common_folds else OWN_PROTOCOL,
+        }
+        for one in systems
+    ]
+
+
+def essay_digest(essays: Iterable[tuple[str, str]]) -> str:
+    """A short text that hangs on a set of essays and not on their order.
+
+    Args:
+        essays: Prompt and id of each.
+
+    Returns:
+        The first 16 hexadecimal digits of SHA-256.
+    """
+    text = "".join(sorted(f"{prompt}\t{essay}\n" for prompt, essay in set(essays)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+GPU_SECONDS, CPU_SECONDS = "GPU-seconds", "CPU-seconds"
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run cost.
+
+    Args:
+        seconds: Wall time, >= 0.
+        device: What each of its processes ran on, such as ``NVIDIA H100 80GB HBM3`` or ``CPU, 2 threads``: a processor
+            if it starts with CPU, otherwise a card.
+        processes: Number of processes, >= 1, each with such a device of its own.
+
+    Raises:
+        ConfigError: A value is out of its bounds.
+    """
+
+    seconds: float
+    device: str
+    processes: int
+
+    def __post_init__(self) -> None:
+        """Check the cost at construction."""
+        if not math.isfinite(self.seconds) or self.seconds < 0 or self.processes < 1 or not self.device.strip():
+            raise ConfigError(f"A run's cost needs seconds >= 0, a device and processes >= 1, found {self}.")
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of one device: wall time times processes."""
+        return self.seconds * self.processes
+
+    @property
+    def unit(self) -> str:
+        """Which kind of device they are seconds of."""
+        return CPU_SECONDS if self.device.startswith("CPU") else GPU_SECONDS
+
+
+def cost_entry(costs: Sequence[RunCost]) -> dict[str, Any] | None:
+    """The cost of an arm's runs.
+
+    Args:
+        costs: One a run.
+
+    Returns:
+        ``runs``, ``seconds_per_run`` (mean), ``total_seconds``, ``unit``, ``devices``; the seconds and the unit are
+        None where some runs used cards and others processors, whose seconds are not the same thing. None without runs.
+    """
+    if not costs:
+        return None
+    units = {cost.unit for cost in costs}
+    total = sum(cost.device_seconds for cost in costs) if len(units) == 1 else None
+    return {
+        "runs": len(costs),
+        "seconds_per_run": None if total is None else total / len(costs),
+        "total_seconds": total,
+        "unit": None if total is None else units.pop(),
+        "devices": sorted({cost.device for cost in costs}),
+    }
+
+
+def cost_notes(entries: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """What a reader must know who compares costs.
+
+    Args:
+        entries: What :func:`cost_entry` gave, by arm.
+
+    Returns:
+        Notes on arms whose runs were on cards and on processors, and on arms of different devices.
+    """
+    known = {arm: entry for arm, entry in entries.items() if entry is not None}
+    notes = [
+        f"{arm}: its runs were on cards and on processors, whose seconds are not added."
+        for arm, entry in known.items()
+        if entry["unit"] is None
+    ]
+    if len({tuple(entry["devices"]) for entry in known.values()}) > 1:
+        words = "; ".join(f"{arm}: {', '.join(entry['devices'])}" for arm, entry in known.items())
+        notes.append(f"Arms ran on different devices, so that their seconds do not compare ({words}).")
+    return notes
+
 
 __all__ = ["RunCost", "ScoredRun", "build_benchmark_report"]
 

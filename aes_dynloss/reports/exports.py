@@ -5,15 +5,24 @@ whole ones. Three of its habits shape the files. It looks for a csv file in the 
 the configuration, so that ``predictions.csv`` could be somebody else's: the files' names carry a digest of what they
 hold. It leaves out human scores of 0 unless told not to. It shows the description as Markdown, after taking out what
 looks like a comment: other people's words in it are escaped.
+
+A folder of exported files that appears whole or not at all, and replaces nothing but its like.
+
+Names and labels as ETS RSMTool takes them: as file names, in csv files that it reads, in Markdown that it shows.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +32,155 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.calibration import fit_rescaling
-from aes_dynloss.evaluation.columns import RATER_COLUMNS
-from aes_dynloss.evaluation.fairness import group_labels
-from aes_dynloss.evaluation.predictions import PredictionTable
-from aes_dynloss.evaluation.ranges import widened
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.score_versions import TRIM_TOLERANCE, trim
-from aes_dynloss.reporting.export_folder import CONFIG, EXPERIMENT, placing
-from aes_dynloss.reporting.rsmtool_names import ALL_DATA, escaped, label_notes, plain_labels, plain_names
+from aes_dynloss.measures.calibration import TRIM_TOLERANCE, fit_rescaling, trim
+from aes_dynloss.measures.fairness import group_labels
+from aes_dynloss.reports.predictions import PredictionTable
+from aes_dynloss.tables.columns import RATER_COLUMNS
+from aes_dynloss.tables.score_range import ScoreRange, widened
+
+CONFIG = "config.json"
+EXPERIMENT = "prompt_"
+_EXPORTED = re.compile(r"config\.json|(predictions|scaling)_[0-9a-f]{8}\.csv")
+
+
+@contextmanager
+def placing(folder: Path, *, force: bool = False) -> Iterator[Path]:
+    """A temporary folder whose content takes ``folder``'s place when the block ends without an error.
+
+    Args:
+        folder: Where the files are to be; missing folders are made.
+        force: Replace an earlier export; without it, the folder must be empty or not there.
+
+    Yields:
+        Folder to write to.
+
+    Raises:
+        DataError: The folder is there without ``force``, holds what is no part of an export, or cannot be written.
+    """
+    _refuse(folder, force=force)
+    try:
+        there = folder.is_dir()
+        home = folder if there else folder.absolute().parent
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export.", dir=home) as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            new.mkdir()
+            yield new
+            if not there:
+                new.rename(folder)
+                return
+            old.mkdir()
+            for entry in _entries(folder):
+                entry.rename(old / entry.name)
+            for entry in sorted(new.iterdir()):
+                entry.rename(folder / entry.name)
+            shutil.rmtree(old)
+    except OSError as error:
+        raise DataError(f"Cannot write {folder}: {error.strerror or error}.") from error
+
+
+def _refuse(folder: Path, *, force: bool) -> None:
+    """Refuse a place that is taken."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; expected a folder to export to. Choose another one.")
+    entries = _entries(folder)
+    if entries and not force:
+        raise DataError(f"{folder} is there already. Choose another folder, or give --force to replace the export.")
+    for entry in entries:
+        other = _foreign(entry)
+        if other is not None:
+            raise DataError(
+                f"{other} is no part of an export, and --force replaces nothing else. Move it, or choose another "
+                f"folder than {folder}."
+            )
+
+
+def _foreign(entry: Path) -> Path | None:
+    """What is no part of an export: the entry itself, something in it, or nothing."""
+    if not entry.is_dir() or not entry.name.startswith(EXPERIMENT):
+        return entry
+    return next((file for file in _entries(entry) if not file.is_file() or not _EXPORTED.fullmatch(file.name)), None)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, in order, but for what killed exports left; nothing where it is not there."""
+    return sorted(entry for entry in folder.iterdir() if not _unfinished(entry)) if folder.is_dir() else []
+
+
+def _unfinished(entry: Path) -> bool:
+    """Whether a process that exports made the folder for its own use."""
+    return entry.name.startswith(".export.")
+
+
+# The row that RSMTool adds to the groups of a column.
+ALL_DATA = "All data"
+LONGEST_NAME = 60
+
+
+def plain_names(names: Iterable[str], taken: Collection[str] = ()) -> list[str]:
+    """Names of ASCII letters, digits, - and _, distinct in any case of letters, as near as can be to the given ones.
+
+    Args:
+        names: Names of any kind, distinct.
+        taken: Further names, in lower case, that the result must not have.
+
+    Returns:
+        A name for each.
+    """
+    used, plain = set(taken), []
+    for name in names:
+        stem = re.sub(r"[^0-9A-Za-z_-]", "_", name)[:LONGEST_NAME] or "_"
+        found, number = stem, 2
+        while found.lower() in used:
+            found, number = f"{stem}_{number}", number + 1
+        used.add(found.lower())
+        plain.append(found)
+    return plain
+
+
+def plain_labels(labels: Sequence[str]) -> list[str]:
+    """Labels of groups that survive RSMTool's report, which reads them from a csv file and guesses their type.
+
+    It would take ``NA`` and ``None`` for blanks and ``01`` for ``1``. Where it would confuse a column's labels, all of
+    them are put in brackets.
+
+    Args:
+        labels: Each essay's group, none blank.
+
+    Returns:
+        The labels, or the labels in brackets.
+    """
+    distinct = sorted(set(labels))
+    file = io.StringIO("".join('"{}"\n'.format(label.replace('"', '""')) for label in distinct))
+    guessed = pd.read_csv(file, header=None, skip_blank_lines=False)[0]
+    numbers = pd.to_numeric(pd.Series(distinct), errors="coerce").notna()
+    # Of numbers beside words it makes numbers in one stretch of a long file and words in another.
+    told_apart = guessed.nunique() == len(distinct) and (numbers.all() or not numbers.any())
+    return list(labels) if told_apart else [f"[{label}]" for label in labels]
+
+
+def label_notes(column: str, name: str, cells: pd.Series[Any]) -> list[str]:
+    """What of a column of groups has another name in the export.
+
+    Args:
+        column: The column's name.
+        name: Its name in the export.
+        cells: The essays' groups.
+    """
+    labels = list(group_labels(cells))
+    renamed = [] if name == column else [f"The column {escaped(column)} is called {name} here."]
+    if plain_labels(labels) != labels:
+        renamed.append(f"The groups of {name} are in brackets, lest RSMTool take one for a blank or for another.")
+    return renamed
+
+
+def escaped(words: str) -> str:
+    """Words that Markdown, HTML and RSMTool's search for comments leave alone; ``html.unescape`` gives them back."""
+    return "".join(
+        sign if sign.isalnum() or sign in " -_.," else f"&#{ord(sign)};"  # a space's neighbours mean nothing here
+        for sign in words
+    )
+
 
 # How far predictions may lie beyond the range, in score points.
 FARTHEST = 2000

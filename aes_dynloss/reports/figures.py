@@ -1,20 +1,105 @@
-"""Pictures of one prompt's scores: who gets which, where machine and humans differ, and by how much."""
+"""Pictures of one prompt's scores: who gets which, where machine and humans differ, and by how much.
+
+Pictures of agreement: prompt beside prompt with what limits it, and group beside group.
+
+All pictures of a report, drawn from the report alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.reporting.drawing import FAINT, HUMAN, MACHINE, panel, saved
-from aes_dynloss.reporting.pictures import Picture
+from aes_dynloss.reports.blocks import Gallery
+from aes_dynloss.reports.drawing import (
+    FAINT,
+    HUMAN,
+    MACHINE,
+    Picture,
+    draw_intervals,
+    draw_marks,
+    drawing,
+    drawn_name,
+    explain_above,
+    panel,
+    rows_panel,
+    saved,
+)
+from aes_dynloss.reports.flags import CRITERIA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
 Entry = Mapping[str, Any]
+
+
+def agreement_picture(report: Mapping[str, Any]) -> Picture:
+    """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
+    prompts: Mapping[str, Entry] = report["prompts"]
+    rows = {f"Prompt {prompt}": entry for prompt, entry in prompts.items()}
+    if len(rows) > 1:
+        rows["Mean"] = report["mean"]
+    panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
+    for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
+        axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
+        others = [
+            ("Human-human", HUMAN, "D", [_human(entry, measure) for entry in rows.values()]),
+            ("Ceiling", FAINT, "|", [entry.get(f"{measure}_ceiling") for entry in rows.values()]),
+        ]
+        for label, colour, marker, marks in others:
+            draw_marks(axes, marks, label=label, colour=colour, marker=marker)
+        values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
+        draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
+    explain_above(panels[0], 4)
+    words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
+    description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
+    return saved(panels[0], "Agreement by prompt", description)
+
+
+def _human(entry: Entry, measure: str) -> float | None:
+    value: float | None = (entry.get("human_human") or {}).get(measure)
+    return value
+
+
+def group_picture(column: str, prompt: str, groups: Mapping[str, Entry], small: int, reach: float) -> Picture:
+    """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
+    panels = rows_panel(list(groups), ["DSM", "SMD"], width=6.4)
+    for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
+        threshold = CRITERIA[f"subgroup_{measure}"].threshold
+        axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0, label="Criterion")
+        axes.axvline(0, color=FAINT, linewidth=1)
+        values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
+        hollow = [place for place, entry in enumerate(groups.values()) if entry["small"]]
+        label = f"Group (hollow: fewer than {small} essays)"
+        draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
+        axes.set_xlim(-reach, reach)
+        axes.locator_params(axis="x", nbins=5)
+    explain_above(panels[0], 2)
+    words = "; ".join(
+        f"{drawn_name(name)}: DSM {_rounded(entry['dsm'])}, SMD {_rounded(entry['smd'])}"
+        for name, entry in groups.items()
+    )
+    description = f"Dots with intervals, and the band from -.10 to .10. {words}."
+    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description)
+
+
+def reach_of(groups: Iterable[Entry]) -> float:
+    """How far from 0 the groups' DSM and SMD reach with their intervals, so that prompts can share a scale."""
+    found = [1.5 * CRITERIA["subgroup_smd"].threshold]
+    for entry in groups:
+        for measure in ("dsm", "smd"):
+            ends_known = entry[f"{measure}_interval"] or [entry[measure] or 0.0]
+            found += [abs(value) for value in ends_known]
+    return 1.05 * max(found)
+
+
+def _rounded(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
 
 WIDTH, HEIGHT = 3.5, 2.5
 # Up to so many score points a cell's count is written; more would not be legible.
@@ -161,3 +246,111 @@ def reliability_picture(prompt: str, entry: Entry) -> Picture:
         f"diagonal. Farthest from it: humans {human[farthest]:.2f} where the machine predicts {raw[farthest]:.2f}."
     )
     return saved(axes, f"Reliability, prompt {prompt}", words)
+
+
+# Each prompt's pictures take a quarter of a second; a page of more would be neither quick nor read.
+MOST_DRAWN_PROMPTS = 16
+# Rows of the picture that has all prompts in it.
+MOST_DRAWN_ROWS = 40
+# A picture of one group says nothing, and one of very many cannot be read.
+FEWEST_GROUPS, MOST_DRAWN_GROUPS = 2, 40
+
+
+_BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, Entry], Picture]], ...] = (
+    (
+        "confusion",
+        "confusion",
+        "Confusion matrices",
+        "Essays by human score (upwards) and machine score (to the right); stronger cells hold more essays. Full "
+        "agreement would fill the diagonal alone.",
+        confusion_picture,
+    ),
+    (
+        "distributions",
+        "score_points",
+        "Scores given",
+        "Shares of essays at each score point. A machine that shrinks to the mean gives too many middle scores.",
+        distribution_picture,
+    ),
+    (
+        "residuals-score",
+        "residuals_by_score",
+        "Residuals by score",
+        "Mean of prediction less human score, with one sd, by human score. A falling line is shrinkage: low scores are "
+        "predicted too high and high ones too low.",
+        residual_by_score_picture,
+    ),
+    (
+        "residuals-length",
+        "residuals_by_length",
+        "Residuals by length",
+        "The same by the essay's length in words. A slope means that length is rewarded other than by human raters.",
+        residual_by_length_picture,
+    ),
+    (
+        "reliability",
+        "reliability",
+        "Reliability of predictions",
+        "Mean human score, with one sd, against the mean prediction, in bins of equal count. On the diagonal, "
+        "predictions mean what they say.",
+        reliability_picture,
+    ),
+)
+
+
+def report_figures(report: Mapping[str, Any]) -> list[Gallery]:
+    """The pictures that need nothing but the report.
+
+    Args:
+        report: What ``build_report`` returned.
+
+    Returns:
+        Galleries in the order of a page; a kind that no prompt has data for is left out. Beyond MOST_DRAWN_PROMPTS, or
+        MOST_DRAWN_ROWS in the first, the prompts with the most essays are drawn, which the gallery's words say.
+    """
+    prompts: Mapping[str, Entry] = report["prompts"]
+    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS)
+    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS)
+    galleries = []
+    with drawing():
+        words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
+        agreement = (agreement_picture({**report, "prompts": {prompt: prompts[prompt] for prompt in rows}}),)
+        galleries.append(Gallery("agreement-figure", "Agreement by prompt", words + rows_cut, agreement, size="large"))
+        for name, key, title, words, draw in _BY_PROMPT:
+            made = tuple(draw(prompt, prompts[prompt]) for prompt in drawn if prompts[prompt].get(key))
+            if made:
+                galleries.append(Gallery(name, title, words + cut, made))
+    return galleries
+
+
+def _largest(prompts: Mapping[str, Entry], most: int) -> tuple[list[str], str]:
+    """The prompts with the most essays in the report's order, and words for it if there are others."""
+    largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt]["n"])[:most])
+    drawn = [prompt for prompt in prompts if prompt in largest]
+    return drawn, f" Drawn are the {most} prompts with the most essays." if len(drawn) < len(prompts) else ""
+
+
+def fairness_figures(report: Mapping[str, Any]) -> dict[str, tuple[Picture, ...]]:
+    """Pictures of subgroups, by column, one a prompt.
+
+    Args:
+        report: What ``build_report`` returned.
+
+    Returns:
+        Pictures of the prompts in which the column has from FEWEST_GROUPS to MOST_DRAWN_GROUPS groups.
+    """
+    found: dict[str, dict[str, Entry]] = {}
+    for prompt, entry in report["prompts"].items():
+        for column, part in (entry.get("fairness") or {"columns": {}})["columns"].items():
+            if FEWEST_GROUPS <= len(part["groups"]) <= MOST_DRAWN_GROUPS:
+                found.setdefault(column, {})[prompt] = part["groups"]
+    pictures = {}
+    with drawing():
+        for column, prompts in found.items():
+            drawn = list(prompts)[:MOST_DRAWN_PROMPTS]
+            reach = reach_of(entry for prompt in drawn for entry in prompts[prompt].values())
+            small = {prompt: report["prompts"][prompt]["fairness"]["small_group"] for prompt in drawn}
+            pictures[column] = tuple(
+                group_picture(column, prompt, prompts[prompt], small[prompt], reach) for prompt in drawn
+            )
+    return pictures

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aes_dynloss.evaluation.report_text import figure_words
-from aes_dynloss.reporting.measures import MEASURES
+from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.text import figure_words
 
 Entry = Mapping[str, Any]
 

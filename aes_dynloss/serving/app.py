@@ -1,11 +1,18 @@
-"""The application: its addresses, and how each answers."""
+"""The application: its addresses, and how each answers.
+
+The page for people, one file, and the policy under which a browser runs its own script alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -16,14 +23,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from aes_dynloss.serving.batching import ScoringQueue
-from aes_dynloss.serving.bodies import UnreadResponse, read_body
+from aes_dynloss.serving.batching import EssayService, ScoringQueue
+from aes_dynloss.serving.guards import keep_logs_private
 from aes_dynloss.serving.messages import Fault, Health, ScoreRequest, ScoreResponse
-from aes_dynloss.serving.page import page_and_policy
-from aes_dynloss.serving.private_logs import keep_logs_private
-from aes_dynloss.serving.refusals import RefusalError, body_refusal
-from aes_dynloss.serving.scoring import EssayService
-from aes_dynloss.training.provenance import package_version
+from aes_dynloss.serving.requests import RefusalError, UnreadResponse, body_refusal, read_body
+from aes_dynloss.training.run_folder import package_version
+
+
+def page_and_policy() -> tuple[str, str]:
+    """The page's html, and its content security policy: its own style and script, requests to this server alone."""
+    html = (files("aes_dynloss.serving") / "page.html").read_text(encoding="utf-8")
+    style, script = (_digest(html, name) for name in ("style", "script"))
+    policy = (
+        f"default-src 'none'; style-src {style}; script-src {script}; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
+    return html, policy
+
+
+def _digest(html: str, name: str) -> str:
+    (content,) = re.findall(f"<{name}>(.*?)</{name}>", html, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
 
 _REF = "#/components/schemas/{model}"
 _FAULTS: dict[int | str, dict[str, Any]] = {

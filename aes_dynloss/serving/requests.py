@@ -1,16 +1,110 @@
-"""Reading a request's body: no more bytes than the limit, and not for ever."""
+"""Reading a request's body: no more bytes than the limit, and not for ever.
+
+What one client may ask for, and how long it may take to ask.
+
+Requests that are refused: the status, one sentence, and no word of an essay.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
+from pydantic import Field, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from aes_dynloss.serving.limits import Limits
-from aes_dynloss.serving.refusals import RefusalError
+from aes_dynloss.configfile import ConfigModel
+
+
+class Limits(ConfigModel):
+    """Bounds of a server, which keep its memory and everybody's wait finite."""
+
+    batch_size: int = Field(default=64, ge=1, description="Essays scored in one forward call, at most.")
+    max_essays: int = Field(default=256, ge=1, description="Essays of one request, at most.")
+    max_characters: int = Field(default=100_000, ge=1, description="Characters of one essay, at most.")
+    max_body: int = Field(default=2 * 2**20, ge=64, description="Bytes of one request's body, at most.")
+    max_queue: int = Field(default=1024, ge=1, description="Essays that may wait; more are refused by 503.")
+    client_seconds: float = Field(default=30.0, gt=0, description="A body must have arrived by then.")
+    header_seconds: float = Field(default=10.0, gt=0, description="A request's head must have arrived by then.")
+    connections: int = Field(default=512, ge=2, description="Connections that are open at once, at most.")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.max_queue < self.max_essays:
+            raise ValueError(
+                f"max_queue is {self.max_queue}, below max_essays, {self.max_essays}: a request of "
+                "so many essays could never be scored. Raise the one or lower the other"
+            )
+        return self
+
+
+_EXPECTED = {
+    "string_type": "must be text in quotes",
+    "string_unicode": "holds half a surrogate pair, which is no character",
+    "list_type": "must be a list in square brackets",
+    "model_type": "must be an object in curly brackets",
+    "model_attributes_type": "must be an object in curly brackets",
+    "dict_type": "must be an object in curly brackets",
+    "too_short": "must hold one essay or more",
+    "missing": "is missing",
+}
+_LONGEST_NAME = 60
+
+
+class RefusalError(Exception):
+    """A request that is not answered as it asks.
+
+    Args:
+        status: HTTP status, 400 or above.
+        sentence: For the client, without a word of any essay.
+        headers: Further headers of the response.
+        unread: Whether the request's body was not read to its end, so that its connection cannot go on.
+    """
+
+    def __init__(
+        self, status: int, sentence: str, headers: Mapping[str, str] | None = None, *, unread: bool = False
+    ) -> None:
+        super().__init__(f"{status}")
+        self.status = status
+        self.sentence = sentence
+        self.headers = dict(headers or {})
+        self.unread = unread
+
+
+def body_refusal(error: ValidationError) -> RefusalError:
+    """The refusal of a body that is no JSON, 400, or not what is expected, 422.
+
+    Args:
+        error: What pydantic found; its first fault is told.
+    """
+    faults = error.errors(include_url=False, include_input=False)
+    first = faults[0]
+    if first["type"] == "json_invalid":
+        return RefusalError(400, f"The body is not valid JSON: {first['ctx']['error']}.")
+    place = place_words(first["loc"])
+    if first["type"] == "extra_forbidden":
+        words = "is no key that is known here"
+    else:
+        words = _EXPECTED.get(first["type"], "is not as expected")
+    more = "" if len(faults) == 1 else f" (and {len(faults) - 1} more faults)"
+    return RefusalError(422, f"{place} {words}{more}.")
+
+
+def place_words(location: Sequence[Any]) -> str:
+    """A place in a body, such as ``essays[0].text``."""
+    words = ""
+    for part in location:
+        words += f"[{part}]" if isinstance(part, int) else f".{shortened(str(part))}"
+    return words.removeprefix(".") or "The body"
+
+
+def shortened(name: str) -> str:
+    """A name that a client chose, of bearable length."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
 
 # A client that is still sending when it is refused is listened to a little longer: a connection that is cut while
 # bytes come in takes the refusal with it.

@@ -19,10 +19,9 @@ from typing import Any, BinaryIO
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.delimited import Quoting, check_header, delimited_rows
-from aes_dynloss.essays.data.json_lines import json_rows
-from aes_dynloss.essays.data.rows import FaultHandler, Row, RowFault, refuse
-from aes_dynloss.essays.data.text_lines import codec_name, describe_byte, read_lines
+from aes_dynloss.tables.delimited import Quoting, check_header, codec_name, delimited_rows, describe_byte, read_lines
+from aes_dynloss.tables.json_lines import json_rows
+from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.rows import FaultHandler, Row, RowFault
+from aes_dynloss.tables.rows import FaultHandler, Row, RowFault
 
 
 def json_rows(lines: Iterable[str], name: str, on_fault: FaultHandler) -> Iterator[Row]:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 

@@ -18,7 +18,7 @@ class RowFault:
 
     Args:
         source: Name of the file or data set, as messages show it.
-        row: Number of the row, as `aes_dynloss.essays.data.tables` counts.
+        row: Number of the row, as `aes_dynloss.tables.formats` counts.
         reason: What was expected, what was found and what to do.
         essay_id: The row's essay, where its id could be read.
     """

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.class_components import cross_entropy
+from aes_dynloss.teaching.components import cross_entropy
 from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
 
 _NEVER = -1e4

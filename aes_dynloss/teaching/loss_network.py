@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.class_components import cross_entropy
-from aes_dynloss.teaching.components import squared_error
+from aes_dynloss.teaching.components import cross_entropy, squared_error
 from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
 
 _INPUTS = 4

@@ -1,13 +1,22 @@
-"""Devices, processes and precision, through Accelerate."""
+"""Devices, processes and precision, through Accelerate.
+
+Bringing rows, and buffers, together from all processes.
+
+The processes of a run as the teaching core sees them, through Accelerate.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
+from torch import Tensor
+from torch.nn import Module
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.training.config import TrainingConfig
@@ -67,3 +76,75 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
         accelerator.init_trackers("aes-dynloss")
     set_seed(config.seed)
     return accelerator
+
+
+@torch.no_grad()
+def agree_on_buffers(accelerator: Accelerator, module: Module) -> None:
+    """Make a module's buffers, such as batch norm's statistics, their mean over processes, which each has of its own.
+
+    Before the student is measured and saved: else each process would measure another one.
+    """
+    if accelerator.num_processes > 1:
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                buffer.data.copy_(accelerator.reduce(buffer.data.clone(), "mean"))
+
+
+def gather_rows(
+    accelerator: Accelerator, index: Tensor, tensors: Sequence[Tensor], count: int | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Rows of all processes, in the order of their index, without fillers.
+
+    The order makes sums over a batch the same whichever process held which row.
+
+    Args:
+        accelerator: The run's.
+        index: Row of each entry in its table, (B,) int64; -1 marks a filler. B may differ between processes.
+        tensors: Tensors of B rows.
+        count: Rows of all processes that are no fillers, where that is known: then nothing waits for the device here.
+
+    Returns:
+        The index of all rows, ascending, and the tensors with their rows in that order.
+    """
+    if accelerator.num_processes > 1:
+        padded = accelerator.pad_across_processes([index, *tensors], dim=0)
+        marks = accelerator.pad_across_processes(index, dim=0, pad_index=-1)
+        index, *tensors = accelerator.gather([marks, *(tensor.contiguous() for tensor in padded[1:])])
+    order = torch.argsort(index, stable=True)
+    order = order[int((index < 0).sum()) if count is None else len(order) - count :]
+    return index[order], [tensor[order] for tensor in tensors]
+
+
+class AccelerateProcesses:
+    """See :class:`aes_dynloss.teaching.unrolling.step_plan.Processes`.
+
+    The teaching core differentiates the unwrapped student: DDP neither synchronises what ``torch.autograd.grad``
+    answers nor gradients of gradients. It counts over the whole effective batch, so that processes are summed.
+
+    Args:
+        accelerator: The run's.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return int(self._accelerator.num_processes)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, on each of them."""
+        if self.number == 1:
+            return tensor
+        whole: Tensor = self._accelerator.reduce(tensor.contiguous(), "sum")
+        return whole
+
+    def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Rows of all processes in the order of their index, without fillers."""
+        return gather_rows(self._accelerator, index, tensors)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision in which forward passes run."""
+        context: AbstractContextManager[object] = self._accelerator.autocast()
+        return context

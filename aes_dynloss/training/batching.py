@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.config import TrainingConfig
 
 Rows = NDArray[np.int64]

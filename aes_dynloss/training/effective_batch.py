@@ -18,13 +18,11 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Module
 
-from aes_dynloss.teaching.batch import Batch
-from aes_dynloss.teaching.buffers import kept_buffers
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.randomness import RandomState, random_state, replayed
-from aes_dynloss.teaching.student import Student
-from aes_dynloss.training.gathering import gather_rows
+from aes_dynloss.teaching.replay import RandomState, kept_buffers, random_state, replayed
+from aes_dynloss.teaching.student import Batch, Student
+from aes_dynloss.training.accelerator import gather_rows
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,18 @@ from tqdm import tqdm
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.estimator import Hypergradient
-from aes_dynloss.teaching.state import StateTracker
+from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.attention import AttentionTeacher
 from aes_dynloss.teaching.teachers.config import DlfConfig
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
+from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
-from aes_dynloss.training.checkpoint import read_checkpoint, write_checkpoint
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.gathering import agree_on_buffers
-from aes_dynloss.training.lesson import Lesson
-from aes_dynloss.training.plans import step_plan
-from aes_dynloss.training.run_log import RunLog
+from aes_dynloss.training.problem import Lesson, step_plan
+from aes_dynloss.training.run_folder import RunLog
+from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
 
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"

@@ -21,25 +21,20 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.policies import LossPolicy
-from aes_dynloss.teaching.randomness import random_state
-from aes_dynloss.teaching.state import StateTracker, StudentState
+from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
+from aes_dynloss.teaching.replay import random_state
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples, steps_left, total_steps
-from aes_dynloss.training.checkpoint import load_trained_state
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.effective_batch import StepRecord, backward
-from aes_dynloss.training.gathering import agree_on_buffers
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
-from aes_dynloss.training.plans import step_plan
-from aes_dynloss.training.run_log import RunLog
-from aes_dynloss.training.run_state import Restorable, RunState
+from aes_dynloss.training.problem import step_plan
+from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, RunLog
+from aes_dynloss.training.run_state import Restorable, RunState, load_trained_state
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint.pt"
-METRICS = "metrics.jsonl"
 
 
 class TeacherUpdate(Restorable, Protocol):

@@ -15,16 +15,15 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlnConfig
-from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
-from aes_dynloss.teaching.unrolling.storage import keep
-from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read
+from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
+from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.gathering import agree_on_buffers
-from aes_dynloss.training.lesson import Lesson
-from aes_dynloss.training.loss_history import MOST_PLACES, History, thinned
-from aes_dynloss.training.optimizer_points import read_point, write_point
+from aes_dynloss.training.optimization import read_point, write_point
+from aes_dynloss.training.plots import MOST_PLACES, History, thinned
+from aes_dynloss.training.problem import Lesson
 
 
 class LossNetworkUpdate:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import Module
 from tqdm import tqdm
 
+from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
-from aes_dynloss.training.gathering import gather_rows
 
 # More at once is no faster on a CPU, whose caches the states of so many already fill, and takes memory.
 CPU_TOKENS = 4096

@@ -1,4 +1,7 @@
-"""What a teacher of either kind learns from: the student as the teaching core sees it, and a measure of it."""
+"""What a teacher of either kind learns from: the student as the teaching core sees it, and a measure of it.
+
+From a table's rows to what one process reads in a step that a teacher differentiates.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,34 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.hypergradient.differences import check_differences
 from aes_dynloss.teaching.hypergradient.estimator import Estimator, Hypergradient, Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
-from aes_dynloss.teaching.hypergradient.self_check import check_differences
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
+from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory
 from aes_dynloss.teaching.unrolling.update_rules import UpdateRule
-from aes_dynloss.training.batching import Examples, Rows
+from aes_dynloss.training.accelerator import AccelerateProcesses
+from aes_dynloss.training.batching import Examples, Rows, Step, micro_batches, share_of
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.optimizer_points import build_rule
-from aes_dynloss.training.plans import measure_plan
-from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.optimization import build_rule, learning_rate_factor
+
+
+def step_plan(
+    accelerator: Accelerator, train: Examples, step: Step, number: int, total: int, config: TrainingConfig
+) -> StepPlan:
+    """Step ``number`` of ``total`` of a run, counted from 0."""
+    plan = measure_plan(accelerator, train, step.rows, config)
+    return StepPlan(plan.batches, plan.count, learning_rate_factor(number, total, config))
+
+
+def measure_plan(accelerator: Accelerator, examples: Examples, rows: Rows, config: TrainingConfig) -> StepPlan:
+    """This process's share of some rows, on its device."""
+    share = share_of(rows, examples, accelerator.process_index, accelerator.num_processes)
+    packs = micro_batches(share, examples, config.micro_batch_tokens, config.micro_batch_size)
+    return StepPlan(tuple(pack.to(accelerator.device) for pack in packs), len(rows))
 
 
 @dataclass(frozen=True)

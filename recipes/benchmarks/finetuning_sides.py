@@ -21,14 +21,13 @@ from torch.utils.data import SequentialSampler
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, locate_encoder, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale, measure_scales
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.tokenization import Chunker
-from aes_dynloss.teaching.policies import LossConfig, LossPolicy
-from aes_dynloss.teaching.state import StudentState
+from aes_dynloss.teaching.policies import LossConfig, LossPolicy, StudentState
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.loop import NoTeacher, fit

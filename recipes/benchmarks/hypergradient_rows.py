@@ -17,11 +17,10 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.processes import Alone
-from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Alone, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import unroll
 from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd, UpdateRule
 

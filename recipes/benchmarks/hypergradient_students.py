@@ -11,9 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.student import Batch, Student
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss import read_predictions
-from aes_dynloss.evaluation.certainty import equal_points, fit_certainty, same_score_chance
-from aes_dynloss.evaluation.conformal import fit_intervals
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.table_files import replacing
+from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals, same_score_chance
+from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.tables.table_files import replacing
 
 COVERAGES = (0.8, 0.9, 0.95)
 Scores = NDArray[np.float64]

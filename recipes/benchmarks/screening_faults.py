@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aes_dynloss.essays.perturbations import Material, perturb
-from aes_dynloss.essays.rewriting.pieces import paragraphs_of, sentences_of, words_of
+from aes_dynloss.essays.perturbing.perturbations import Material, perturb
+from aes_dynloss.essays.perturbing.rewriting import paragraphs_of, sentences_of, words_of
 
 PASSAGES = {
     # Johann Wolfgang von Goethe, Die Leiden des jungen Werther (1774); Franz Kafka, Der Prozess (written 1914,

@@ -24,8 +24,8 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.familiarity import Vectors
-from aes_dynloss.essays.screening.policy import Policy
-from aes_dynloss.evaluation.table_files import replacing
+from aes_dynloss.essays.screening.kinds import Policy
+from aes_dynloss.tables.table_files import replacing
 from aes_dynloss.training.prediction import predict
 
 

@@ -29,8 +29,7 @@ from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.loop import METRICS
-from aes_dynloss.training.run_folder import CONFIG, BusyFolderError, changed_keys, write_json
+from aes_dynloss.training.run_folder import CONFIG, METRICS, BusyFolderError, changed_keys, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 

@@ -20,15 +20,13 @@ from torch import Tensor
 from aes_dynloss import ConfigError, LossConfig, TrainingConfig, TrainingError, fit, predict, teach
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
-from aes_dynloss.teaching.class_components import OF_CLASSES
+from aes_dynloss.teaching.components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.loop import CHECKPOINT, METRICS
-from aes_dynloss.training.provenance import describe_run
-from aes_dynloss.training.run_folder import run_folder, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, describe_run, run_folder, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 

@@ -8,8 +8,7 @@ import pytest
 from command_line import command, judge
 from scored_runs import grid, scored_run, write_run
 
-from aes_dynloss.evaluation.comparison import compare_arms
-from aes_dynloss.evaluation.run_folders import read_arms
+from aes_dynloss.reports.comparison import compare_arms, read_arms
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_errors_are_one_message(runs):
 
 def test_a_comparison_loads_no_model_library():
     code = (
-        "import sys, aes_dynloss.evaluation.comparison_text, aes_dynloss.evaluation.run_folders\n"
+        "import sys, aes_dynloss.reports.comparison_text, aes_dynloss.reports.comparison\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

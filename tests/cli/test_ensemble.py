@@ -12,8 +12,8 @@ from command_line import command
 from forked import finish_together
 from small_run import read_rows, small_essays, tune, write_rows, write_small_run
 
-from aes_dynloss.essays.model import ensemble_folder
-from aes_dynloss.evaluation.calibration import fit_rescaling
+from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
+from aes_dynloss.measures.calibration import fit_rescaling
 
 RANGE = {"phones": (1, 6), "river": (0, 4)}
 

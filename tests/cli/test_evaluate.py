@@ -9,8 +9,8 @@ import pytest
 
 from aes_dynloss.cli.evaluate import evaluate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.predictions import read_predictions
-from aes_dynloss.evaluation.report import build_report
+from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.prompts import build_report
 
 ROWS = [
     ("007", "1", 4, 3.6),
@@ -116,7 +116,7 @@ def test_help_loads_no_heavy_library():
 
 def test_evaluation_loads_no_model_library():
     code = (
-        "import sys, aes_dynloss.evaluation.report, aes_dynloss.evaluation.floors\n"
+        "import sys, aes_dynloss.reports.prompts, aes_dynloss.essays.floors\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

@@ -10,7 +10,7 @@ import pytest
 from command_line import command, judge
 from sample_report import made_up_essays
 
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 SPANS = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
 GROUPS = ("--subgroup", "L1", "--subgroup", "gender")

@@ -6,7 +6,7 @@ from command_line import command
 
 from aes_dynloss.configfile import parse_yaml
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 
 
 def test_what_it_writes_is_the_default(tmp_path):

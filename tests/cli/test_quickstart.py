@@ -12,7 +12,7 @@ from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays import samples
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.encoders import ENCODER_PACKAGES
 
 

@@ -16,9 +16,9 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.ensemble import EssayEnsemble
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.perturbations import PERTURBATIONS
+from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
 from aes_dynloss.essays.robustness import measure_robustness
 
 ROWS = [

@@ -16,8 +16,8 @@ from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
-from aes_dynloss.essays import score as module
 from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.scoring import score as module
 
 ROWS = [
     {

@@ -18,13 +18,12 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.familiarity import Familiarity
+from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.model.screening_file import Screening
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.evaluation.certainty import Certainty, fit_certainty
-from aes_dynloss.evaluation.conformal import fit_intervals
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.intervals import Certainty, fit_certainty, fit_intervals
+from aes_dynloss.tables.score_range import ScoreRange
 
 PROMPTS = tuple(TOPICS)
 ESSAYS = 24

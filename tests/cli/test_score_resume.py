@@ -12,7 +12,7 @@ from small_run import read_rows, write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
-from aes_dynloss.essays import score as module
+from aes_dynloss.essays.scoring import score as module
 
 ESSAYS = 60
 KEYWORDS = module.score_essays.__kwdefaults__
@@ -55,7 +55,7 @@ def stop_after(monkeypatch, windows: int) -> None:
         return true_digest(essays)
 
     true_digest = module.window_digest
-    monkeypatch.setattr("aes_dynloss.essays.score_run.window_digest", digest)
+    monkeypatch.setattr("aes_dynloss.essays.scoring.run.window_digest", digest)
 
 
 def test_a_stopped_run_goes_on(place, tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatc
     assert "other settings (coverage)" in run(place, output, "--resume", "--coverage", "0.8").error
     assert "other settings (policy)" in run(place, output, "--resume", "--policy", "duplicate=off").error
     with monkeypatch.context() as patch:
-        patch.setattr("aes_dynloss.essays.score_run.package_version", lambda package: f"{package} 9")
+        patch.setattr("aes_dynloss.essays.scoring.run.package_version", lambda package: f"{package} 9")
         assert "other settings (aes-dynloss)" in run(place, output, "--resume").error
     rows = [json.loads(line) for line in (place / "essays.jsonl").read_text().splitlines()]
     rows[2]["text"] += " more"
@@ -218,7 +218,7 @@ class TestResumeAndReview:
 def test_two_processes_do_not_write_one_file(place, tmp_path):
     from accelerate import Accelerator
 
-    from aes_dynloss.essays.score_parts import score_parts
+    from aes_dynloss.essays.scoring.parts import score_parts
 
     output = tmp_path / "scores.csv"
     with score_parts(Accelerator(), output, {}):

@@ -43,7 +43,7 @@ def test_it_prints_where_it_is_once_it_answers(model, tmp_path):
 
 def test_a_port_that_is_taken_while_the_model_is_read(model):
     from aes_dynloss.errors import ConfigError
-    from aes_dynloss.serving.limits import Limits
+    from aes_dynloss.serving.requests import Limits
     from aes_dynloss.serving.server import bound_socket, run_server
 
     with bound_socket("127.0.0.1", 0) as ours, socket.socket() as theirs:
@@ -129,7 +129,7 @@ def test_head_answers_as_get_without_a_body(model, tmp_path, path):
 
 
 def test_a_coverage_beyond_dev_is_told_once_at_the_start(tmp_path):
-    from aes_dynloss.evaluation.conformal import Intervals, PromptErrors
+    from aes_dynloss.measures.intervals import Intervals, PromptErrors
 
     scorer = tiny_scorer(write_tiny_encoder(tmp_path / "encoder"))
     scorer.intervals = Intervals({prompt: PromptErrors((0.5,), 1) for prompt in scorer.prompts})

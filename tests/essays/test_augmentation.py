@@ -16,15 +16,14 @@ from word_counter import PROMPTS, TEXT, sentences
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays import finetune as finetune_module
-from aes_dynloss.essays.augmentation import augment, deserved_score
+from aes_dynloss.essays.data.augmentation import BUNDLED_OTHERS, augment, deserved_score
 from aes_dynloss.essays.data.data_config import AugmentationConfig, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.finetune_config import FinetuneConfig
-from aes_dynloss.essays.materials import BUNDLED_OTHERS
-from aes_dynloss.essays.perturbations import PERTURBATIONS
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.training.loop import CHECKPOINT
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.run import run as finetune_module
+from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
+from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.training.run_folder import CHECKPOINT
 
 HALVES = ScoreRange(1, 4, 0.5)
 

@@ -9,8 +9,8 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.score import score_essays
-from aes_dynloss.evaluation.conformal import Intervals, PromptErrors
+from aes_dynloss.essays.scoring.score import score_essays
+from aes_dynloss.measures.intervals import Intervals, PromptErrors
 
 ESSAYS = [UnscoredEssay(str(number), ("letter", "notice")[number % 2], "An otter") for number in range(8)]
 

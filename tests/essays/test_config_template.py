@@ -8,8 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from aes_dynloss.configfile import parse_yaml, validate
-from aes_dynloss.essays.config_template import config_template
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig, config_template
 
 TEXT = config_template()
 

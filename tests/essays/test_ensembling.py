@@ -12,12 +12,12 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
-from aes_dynloss.essays.ensembling import ensemble_runs
+from aes_dynloss.essays.ensembles.ensembling import ensemble_runs
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.evaluation.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 
 RANGES = {scale.prompt.id: scale.prompt.range for scale in TWO_PROMPTS}
 FITS = {

@@ -23,10 +23,10 @@ from small_run import (
 )
 
 from aes_dynloss.configfile import read_mapping, validate
-from aes_dynloss.essays.finetune import finetune
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.evaluation.floors import FLOORS
 
 
 @pytest.fixture(scope="module")

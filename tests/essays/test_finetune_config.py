@@ -8,7 +8,7 @@ import pytest
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.teaching.components import COMPONENTS
 

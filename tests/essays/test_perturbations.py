@@ -8,9 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.perturbations import PERTURBATIONS, Material, has_material, perturb
-from aes_dynloss.essays.rewriting.babble import WORDS, key_words
-from aes_dynloss.essays.rewriting.public_domain import SONGS, SPEECHES
+from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, Material, has_material, perturb
+from aes_dynloss.essays.perturbing.rewriting import SONGS, SPEECHES, WORDS, key_words
 from aes_dynloss.essays.samples import ESSAYS
 
 ROWS = [json.loads(line) for line in ESSAYS.read_text(encoding="utf-8").splitlines()]

@@ -11,7 +11,7 @@ import pytest
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.precision_check import checked_essays
+from aes_dynloss.essays.scoring.precision import checked_essays
 
 
 class Lengths:

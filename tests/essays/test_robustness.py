@@ -9,9 +9,9 @@ import pytest
 from word_counter import PROMPTS, WordCounter, counted_essays, sentences
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.augmentation import BUNDLED_OTHERS
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.materials import BUNDLED_OTHERS
-from aes_dynloss.essays.perturbations import PERTURBATIONS
+from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
 from aes_dynloss.essays.robustness import measure_robustness
 
 RISING = {"append_off_topic", "repeat_essay", "repeat_paragraph", "repeat_sentences", "add_song", "add_speech"}

@@ -13,7 +13,7 @@ from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.samples import BUNDLED, ESSAYS, PROMPTS, QUICKSTART
 
 README = ESSAYS.with_name("README.md")

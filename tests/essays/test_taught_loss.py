@@ -11,9 +11,9 @@ from command_line import command
 from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_small_run
 
 from aes_dynloss.configfile import read_mapping
-from aes_dynloss.teaching.state import StudentState
+from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.training import episodes, run_state, steering
-from aes_dynloss.training.teacher_folder import read_teacher
+from aes_dynloss.training.steering import read_teacher
 
 APART = "data.split.teacher_dev_fraction=0.25"
 FROZEN = "model.frozen_layers=all"

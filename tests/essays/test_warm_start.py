@@ -17,11 +17,12 @@ from tiny_scorer import sign, values_of
 
 from aes_dynloss.configfile import apply_overrides, read_mapping, validate
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.essays import finetune as module
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.run import run as module
+from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.essays.model.feature_cache import weights_digest
@@ -29,8 +30,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.warm_start import WarmStart, read_warm_start
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 # What moves no float32 weight: what such a run predicts is what it began with.
 STILL = ["training.learning_rate=1e-30", "training.head_learning_rate=1e-30", "training.weight_decay=0"]

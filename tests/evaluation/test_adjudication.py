@@ -9,10 +9,10 @@ from command_line import command
 from small_run import read_rows
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.adjudication import adjudicated, adjudication_entry, read_decisions
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.predictions import read_predictions
-from aes_dynloss.evaluation.report import build_report
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.reports.adjudication import adjudicated, adjudication_entry, read_decisions
+from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.prompts import build_report
 
 HEADER = ["essay_id", "prompt_id", "reference", "raw", "score", "withheld"]
 ROWS = [

@@ -11,9 +11,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, root_mean_squared_error
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation import agreement
-from aes_dynloss.evaluation.agreement import measures, quadratic_weighted_kappa
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures import agreement
+from aes_dynloss.measures.agreement import measures, quadratic_weighted_kappa
+from aes_dynloss.tables.score_range import ScoreRange
 
 HIGH = 12
 

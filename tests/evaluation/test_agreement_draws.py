@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation import agreement_draws as module
-from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa
-from aes_dynloss.evaluation.agreement_draws import agreement_draws
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws
+from aes_dynloss.measures import bootstrap as module
+from aes_dynloss.measures.agreement import pearson, quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import Paired, agreement_draws, bootstrap_draws
 
 
 def columns(n, seed=0):

@@ -7,10 +7,10 @@ import pytest
 from scored_runs import RANGES, essay_table, grid, predicted, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.arm_cells import ScoredRun, build_cells
-from aes_dynloss.evaluation.calibration import fit_cut_points, fit_rescaling
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.calibration import fit_cut_points, fit_rescaling
+from aes_dynloss.reports.arms import ScoredRun, build_cells
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 def changed(run: ScoredRun, change, ranges=RANGES) -> ScoredRun:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.floors import measure_floors
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.floors import measure_floors
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 FOLDER = Path(os.environ.get("AES_DYNLOSS_ASAP", Path(__file__).parents[3] / "shared" / "data" / "asap"))
 pytestmark = pytest.mark.skipif(

@@ -9,12 +9,11 @@ from benchmark_figures import MEASURES, build, by_seed, of_prompt, sklearn_kappa
 from scored_runs import RANGES, grid, scored_run
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.evaluation import published_systems
-from aes_dynloss.evaluation.benchmark_report import DEV_NOTE, RunCost
-from aes_dynloss.evaluation.dev_halves import dev_halves
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports import benchmark as published_systems
+from aes_dynloss.reports.arms import dev_halves
+from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, DEV_NOTE, RunCost
+from aes_dynloss.reports.predictions import check_predictions
 
 H100, CPU = "NVIDIA H100 80GB HBM3", "CPU, 2 threads"
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1)}

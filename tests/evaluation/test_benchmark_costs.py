@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.evaluation.benchmark_costs import RunCost, cost_entry, cost_notes
+from aes_dynloss.reports.benchmark import RunCost, cost_entry, cost_notes
 
 H100, CPU = "NVIDIA H100 80GB HBM3", "CPU, 2 threads"
 

@@ -10,12 +10,12 @@ from benchmark_figures import MEASURES, build, by_seed, half_up, of_prompt, skle
 from scored_runs import RANGES, grid
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.benchmark_report import ScoredRun
-from aes_dynloss.evaluation.comparison import VERSIONS, compare_arms
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.seed_ensembles import split_by_prompt
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports.arms import split_by_prompt
+from aes_dynloss.reports.benchmark import ScoredRun
+from aes_dynloss.reports.comparison import VERSIONS, compare_arms
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1)}
 REPORT = build(ARMS)

@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from scored_runs import RANGES, grid
 
-from aes_dynloss.evaluation.benchmark_report import RunCost, ScoredRun, build_benchmark_report
-from aes_dynloss.evaluation.benchmark_text import benchmark_markdown, benchmark_rows
-from aes_dynloss.evaluation.comparison import COVERS, VERSIONS
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
+from aes_dynloss.reports.comparison import COVERS, VERSIONS
+from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 H100 = "NVIDIA H100 80GB HBM3"
 COLUMNS = ["arm", "prompt", "measure", "value", "low", "high", "sd_over_seeds", "n"]

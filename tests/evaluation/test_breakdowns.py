@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.breakdowns import (
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.breakdowns import (
     confusion_cells,
     reliability_rows,
     residuals_by_length,
@@ -17,8 +17,8 @@ from aes_dynloss.evaluation.breakdowns import (
     score_point_rows,
     version_entries,
 )
-from aes_dynloss.evaluation.calibration import RescalingLine
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.calibration import RescalingLine
+from aes_dynloss.tables.score_range import ScoreRange
 
 SPAN = ScoreRange(1, 4, 0.5)
 

@@ -9,15 +9,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import (
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.calibration import (
     CUT_POINT_COST,
     CutPoints,
     RescalingLine,
     fit_cut_points,
     fit_rescaling,
 )
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
 raws = st.lists(st.floats(-20, 20), min_size=1, max_size=30)

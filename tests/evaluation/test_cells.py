@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.cells import parse_ids, parse_numbers
+from aes_dynloss.tables.cells import parse_ids, parse_numbers
 
 
 def test_ids_stay_letter_for_letter():

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.evaluation.certainty import Certainty, equal_points, fit_certainty, same_score_chance
-from aes_dynloss.evaluation.conformal import PromptErrors
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.intervals import Certainty, PromptErrors, equal_points, fit_certainty, same_score_chance
+from aes_dynloss.tables.score_range import ScoreRange
 
 FOUR = ScoreRange(1, 4)
 

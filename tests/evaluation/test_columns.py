@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.columns import ID_COLUMNS, NUMBER_COLUMNS, ColumnNames, take_columns
+from aes_dynloss.tables.columns import ID_COLUMNS, NUMBER_COLUMNS, ColumnNames, take_columns
 
 ROLES = (*ID_COLUMNS, *NUMBER_COLUMNS)
 CELLS = pd.DataFrame({"essay_id": ["1"], "score": ["3"], "guess": ["4"], "note": ["x"]})

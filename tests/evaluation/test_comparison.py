@@ -10,10 +10,10 @@ from scored_runs import RANGES, grid, scored_run
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.evaluation.comparison import COVERS, VERSIONS, ScoredRun, compare_arms
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.comparison import COVERS, VERSIONS, ScoredRun, compare_arms
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1), "wild": grid("wild", noise=0.4)}
 RESULT = compare_arms(ARMS, "mse", resamples=400)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pandas as pd
 from scored_runs import RANGES, grid, scored_run
 
-from aes_dynloss.evaluation.comparison import COVERS, ScoredRun, compare_arms
-from aes_dynloss.evaluation.comparison_text import comparison_table
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.comparison import COVERS, ScoredRun, compare_arms
+from aes_dynloss.reports.comparison_text import comparison_table
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 def run(scores):

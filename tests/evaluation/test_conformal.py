@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
-from aes_dynloss.evaluation.conformal import (
+from aes_dynloss.measures.intervals import (
     MOST_ERRORS,
     Intervals,
     PromptErrors,
     coverage_entry,
     fit_intervals,
 )
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 SPAN = ScoreRange(1, 6)
 

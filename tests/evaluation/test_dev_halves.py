@@ -8,11 +8,10 @@ import pytest
 from scored_runs import RANGES, grid, scored_run
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.arm_cells import build_cells
-from aes_dynloss.evaluation.calibration import fit_rescaling
-from aes_dynloss.evaluation.comparison import compare_arms
-from aes_dynloss.evaluation.dev_halves import are_dev_halves, dev_halves
-from aes_dynloss.evaluation.predictions import check_predictions
+from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.reports.arms import are_dev_halves, build_cells, dev_halves
+from aes_dynloss.reports.comparison import compare_arms
+from aes_dynloss.reports.predictions import check_predictions
 
 
 def keys(table):

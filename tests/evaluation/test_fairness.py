@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from rated_essays import sample
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation import fairness
-from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa, standardized_mean_difference
-from aes_dynloss.evaluation.fairness import NO_GROUP, group_entries, group_labels, subgroup_fairness
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.paired_differences import holm_adjusted
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures import fairness
+from aes_dynloss.measures.agreement import pearson, quadratic_weighted_kappa, standardized_mean_difference
+from aes_dynloss.measures.bootstrap import (
+    IntervalSettings,
+    Paired,
+    bootstrap_draws,
+    percentile_interval,
+    prompt_generator,
+)
+from aes_dynloss.measures.differences import holm_adjusted
+from aes_dynloss.measures.fairness import NO_GROUP, group_entries, group_labels, subgroup_fairness
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
 NONE = IntervalSettings(0, 0.95, 0)

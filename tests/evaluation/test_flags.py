@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.flags import CRITERIA, judge, judge_all, largest_gap, score_share_gaps
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, largest_gap, score_share_gaps
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
 

@@ -8,8 +8,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.floors import FLOORS, RIDGE_ALPHAS, measure_floors
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, measure_floors
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
 GOOD, BAD, FILLER = (

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from rated_essays import sample
 
-from aes_dynloss.evaluation.agreement import pearson
-from aes_dynloss.evaluation.human_agreement import LIMITS, human_entry, limit_entries
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.true_scores import prmse
+from aes_dynloss.measures.agreement import pearson
+from aes_dynloss.measures.reliability import LIMITS, human_entry, limit_entries, prmse
+from aes_dynloss.tables.score_range import ScoreRange
 
 SPAN = ScoreRange(1, 6)
 

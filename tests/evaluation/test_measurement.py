@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from rated_essays import sample
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import fit_rescaling
-from aes_dynloss.evaluation.measurement import (
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.measures.reliability import (
     disattenuated_correlation,
     length_partialled_pearson,
     qwk_ceiling,
@@ -20,7 +20,7 @@ from aes_dynloss.evaluation.measurement import (
     spearman_brown,
     variance_matched_qwk,
 )
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
 reliabilities = st.floats(0, 1)

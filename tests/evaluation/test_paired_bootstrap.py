@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.paired_bootstrap import Cell, Figure, mean_figure, prompt_figures
-from aes_dynloss.evaluation.resampling import prompt_generator
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import Cell, Figure, mean_figure, prompt_figures, prompt_generator
 
 RANDOM = np.random.default_rng(2)
 

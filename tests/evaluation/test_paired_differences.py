@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.paired_bootstrap import Figure
-from aes_dynloss.evaluation.paired_differences import (
+from aes_dynloss.measures.bootstrap import Figure
+from aes_dynloss.measures.differences import (
     QUESTIONS,
     answer,
     difference_entry,

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.pooling import fisher_mean, pooled_quadratic_weighted_kappa
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.agreement import fisher_mean, pooled_quadratic_weighted_kappa, quadratic_weighted_kappa
+from aes_dynloss.tables.score_range import ScoreRange
 
 kappas = st.lists(st.floats(-1, 1), min_size=1)
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.columns import ColumnNames
-from aes_dynloss.evaluation.predictions import check_predictions, read_predictions, write_predictions
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.predictions import check_predictions, read_predictions, write_predictions
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
 HEADER = "essay_id,prompt_id,reference,raw,score\n"

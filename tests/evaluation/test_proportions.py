@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.evaluation.proportions import clustered_interval, wilson_interval
+from aes_dynloss.measures.differences import clustered_interval, wilson_interval
 
 
 @given(n=st.integers(1, 500), part=st.floats(0, 1), confidence=st.sampled_from([0.5, 0.9, 0.95, 0.99]))

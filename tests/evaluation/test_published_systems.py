@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aes_dynloss.evaluation import published_systems
-from aes_dynloss.evaluation.published_systems import (
+from aes_dynloss.reports import benchmark as published_systems
+from aes_dynloss.reports.benchmark import (
     ASAP_SYSTEMS,
     COMMON_FOLDS,
     OWN_PROTOCOL,

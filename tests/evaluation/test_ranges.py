@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.ranges import infer_range, parse_range, parse_ranges, read_ranges, widened
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange, infer_range, parse_range, parse_ranges, read_ranges, widened
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.columns import ColumnNames
-from aes_dynloss.evaluation.predictions import read_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
 HUMAN = (

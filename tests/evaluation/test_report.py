@@ -9,13 +9,13 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import fit_cut_points, fit_rescaling
-from aes_dynloss.evaluation.conformal import fit_intervals
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.report import build_report, read_report, report_json, write_report
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.agreement import pearson, quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws, percentile_interval, prompt_generator
+from aes_dynloss.measures.calibration import fit_cut_points, fit_rescaling
+from aes_dynloss.measures.intervals import fit_intervals
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.prompts import build_report, read_report, report_json, write_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"2": ScoreRange(1, 6), "10": ScoreRange(0, 12), "b": ScoreRange(0, 3, 0.5)}
 

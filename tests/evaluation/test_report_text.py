@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.report_text import report_table
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.text import report_table
+from aes_dynloss.tables.score_range import ScoreRange
 
 TABLE = pd.DataFrame(
     {

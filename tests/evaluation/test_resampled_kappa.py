@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation import resampling
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa
-from aes_dynloss.evaluation.resampled_kappa import kappa_on_resamples, resample_counts
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws
+from aes_dynloss.measures import bootstrap as resampling
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws, kappa_on_resamples, resample_counts
 
 
 def all_counts(essays, resamples, seed):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation import resampling
-from aes_dynloss.evaluation.agreement import pearson, quadratic_weighted_kappa
-from aes_dynloss.evaluation.resampling import Paired, bootstrap_draws, percentile_interval, prompt_generator
+from aes_dynloss.measures import bootstrap as resampling
+from aes_dynloss.measures.agreement import pearson, quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws, percentile_interval, prompt_generator
 
 RANDOM = np.random.default_rng(5)
 HUMAN = RANDOM.integers(1, 7, 80).astype(float)

@@ -7,7 +7,7 @@ import pytest
 from sample_robustness import sample_robustness
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.robustness_file import of_same_prompts, read_robustness
+from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from word_counter import WordCounter
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.robustness import measure_robustness
-from aes_dynloss.evaluation.robustness_text import robustness_rows, robustness_table
-from aes_dynloss.evaluation.robustness_words import headline_words, percent
+from aes_dynloss.reports.robustness import robustness_rows, robustness_table
+from aes_dynloss.reports.text import headline_words, percent
 
 
 @pytest.fixture(scope="module")

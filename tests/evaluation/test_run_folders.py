@@ -7,8 +7,7 @@ import pytest
 from scored_runs import RANGES, grid, scored_run, write_run
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.comparison import compare_arms
-from aes_dynloss.evaluation.run_folders import arm_names, read_arms, read_runs
+from aes_dynloss.reports.comparison import arm_names, compare_arms, read_arms, read_runs
 
 
 def write_grid(root, runs):

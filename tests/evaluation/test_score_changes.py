@@ -4,8 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aes_dynloss.evaluation.proportions import clustered_interval, wilson_interval
-from aes_dynloss.evaluation.score_changes import CHANGE_COLUMNS, change_figures, prompt_change_figures, share_of
+from aes_dynloss.measures.differences import (
+    CHANGE_COLUMNS,
+    change_figures,
+    clustered_interval,
+    prompt_change_figures,
+    share_of,
+    wilson_interval,
+)
 
 ROWS = [
     # essay, prompt, score, raw, changed score, changed raw, lowest, unit, tolerance

@@ -11,7 +11,7 @@ from rated_essays import sample
 from scipy import stats
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.score_differences import score_differences
+from aes_dynloss.measures.fairness import score_differences
 
 MEASURES = ("osa", "osd", "csd")
 

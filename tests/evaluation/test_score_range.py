@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 ranges = st.builds(
     lambda low, count, step: ScoreRange(low, low + count * step, step),

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from rated_essays import sample
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.calibration import RescalingLine, fit_rescaling
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.score_versions import TRIM_TOLERANCE, score_versions, trim
+from aes_dynloss.measures.calibration import TRIM_TOLERANCE, RescalingLine, fit_rescaling, score_versions, trim
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
 NAMES = ["raw", "raw_trim", "raw_trim_round", "scale", "scale_trim", "scale_trim_round"]

@@ -8,10 +8,9 @@ import pytest
 from scored_runs import RANGES, grid, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.arm_cells import ScoredRun
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.seed_ensembles import seed_ensemble, shared_seeds
+from aes_dynloss.reports.arms import ScoredRun, seed_ensemble, shared_seeds
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 HALVES = ScoreRange(0, 3, 0.5)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.table_files import SUFFIXES, read_cells, replacing, write_table
+from aes_dynloss.tables.table_files import SUFFIXES, read_cells, replacing, write_table
 
 SAFE_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)
 

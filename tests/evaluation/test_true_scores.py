@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from rated_essays import sample, with_gaps
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.true_scores import prmse, true_score_variance, variance_of_errors
+from aes_dynloss.measures.reliability import prmse, true_score_variance, variance_of_errors
 
 tables = st.integers(2, 12).flatmap(lambda n: arrays(np.int64, (n, 3), elements=st.integers(1, 6)))
 

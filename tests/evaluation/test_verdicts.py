@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.evaluation.verdicts import worst_disagreements
+from aes_dynloss.reports.flags import worst_disagreements
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 60)}
 

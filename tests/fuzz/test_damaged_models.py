@@ -15,9 +15,9 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.evaluation.calibration import RescalingLine
+from aes_dynloss.measures.calibration import RescalingLine
 
 # Sizes from which an encoder is built before its weights are looked at: none that fills the memory is tried here.
 SIZES = {"hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings", "intermediate_size", "hidden"}

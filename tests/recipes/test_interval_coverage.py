@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aes_dynloss.evaluation.predictions import write_predictions
-from aes_dynloss.evaluation.report import build_report, write_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.predictions import write_predictions
+from aes_dynloss.reports.prompts import build_report, write_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 FOLDER = Path(__file__).parents[2] / "recipes/benchmarks"
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 60)}

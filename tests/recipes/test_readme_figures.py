@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from aes_dynloss.configfile import validate
-from aes_dynloss.essays.finetune_config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "recipes/essays/results").glob("*.json"))

@@ -11,8 +11,8 @@ import pytest
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.evaluation.benchmark_text import benchmark_markdown
-from aes_dynloss.evaluation.robustness_file import read_robustness
+from aes_dynloss.reports.comparison_text import benchmark_markdown
+from aes_dynloss.reports.robustness import read_robustness
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes/essays/results/robustness"

@@ -14,9 +14,9 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.familiarity import Familiarity
+from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.screening_file import Screening
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes/benchmarks"

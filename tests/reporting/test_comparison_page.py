@@ -7,12 +7,11 @@ from benchmark_figures import build
 from read_page import read_page
 from scored_runs import grid
 
-from aes_dynloss.evaluation.benchmark_costs import RunCost
-from aes_dynloss.evaluation.comparison import compare_arms
-from aes_dynloss.evaluation.comparison_text import p_words, signed_words
-from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
-from aes_dynloss.evaluation.report_text import figure_words
-from aes_dynloss.reporting.comparison_page import benchmark_page, comparison_page
+from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost
+from aes_dynloss.reports.comparison import compare_arms
+from aes_dynloss.reports.comparison_page import benchmark_page, comparison_page
+from aes_dynloss.reports.comparison_text import p_words, signed_words
+from aes_dynloss.reports.text import figure_words
 
 EVIL = "<script>alert(1)</script>"
 ARMS = {"mse": grid("mse", 0.2), "morris": grid("morris", 0.13), EVIL: grid("dlf", 0.19)}

@@ -6,7 +6,7 @@ import pytest
 from exported_essays import dev_of_one, one, two_prompts
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reporting.rsmeval_export import export_rsmeval
+from aes_dynloss.reports.exports import export_rsmeval
 
 
 def test_a_folder_that_is_there(tmp_path):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from sample_report import bare_report, full_report
 
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.flat import COLUMNS, report_rows
+from aes_dynloss.reports.report_files import COLUMNS, report_rows
+from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 

@@ -17,8 +17,8 @@ from sample_report import full_report, renamed
 from scored_runs import grid
 
 from aes_dynloss.plot_style import plot_style
-from aes_dynloss.reporting.comparison_page import benchmark_page
-from aes_dynloss.reporting.page import picture_from_svg, report_page, write_page
+from aes_dynloss.reports.comparison_page import benchmark_page
+from aes_dynloss.reports.page import picture_from_svg, report_page, write_page
 
 GIVEN = os.environ.get("AES_DYNLOSS_PAGE")
 NAMES = ["report", "benchmark", *(["given"] if GIVEN else [])]

@@ -11,11 +11,11 @@ from read_page import read_page
 from sample_report import bare_report, full_report, renamed
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.report_text import figure_words
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.measures import MEASURES
-from aes_dynloss.reporting.page import Picture, report_page, write_page
-from aes_dynloss.reporting.report_tables import AGREEMENT, LIMIT_MEASURES
+from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.page import Picture, report_page, write_page
+from aes_dynloss.reports.report_tables import AGREEMENT, LIMIT_MEASURES
+from aes_dynloss.reports.text import figure_words
+from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 EVIL = "<script>alert(1)</script>"

@@ -6,12 +6,11 @@ from read_page import read_page
 from sample_report import bare_report, full_report, made_up_essays
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
 from aes_dynloss.plot_style import INK, plot_style
-from aes_dynloss.reporting.drawing import drawing
-from aes_dynloss.reporting.figures import MOST_DRAWN_PROMPTS, MOST_DRAWN_ROWS, fairness_figures, report_figures
-from aes_dynloss.reporting.pictures import Picture, inline_svg, picture_from_svg
+from aes_dynloss.reports.drawing import Picture, drawing, inline_svg, picture_from_svg
+from aes_dynloss.reports.figures import MOST_DRAWN_PROMPTS, MOST_DRAWN_ROWS, fairness_figures, report_figures
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">{}</svg>'
 

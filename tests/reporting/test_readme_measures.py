@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from aes_dynloss.reporting.measures import MEASURES, measures_markdown
+from aes_dynloss.reports.measure_list import MEASURES, measures_markdown
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,7 +8,7 @@ import pytest
 from sample_report import bare_report
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, replacing_together, write_report_files
+from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, replacing_together, write_report_files
 
 NAMES = (TABLE, PAGE, REPORT)
 OLD, NEW = dict.fromkeys(NAMES, b"old"), dict.fromkeys(NAMES, b"new")

@@ -9,11 +9,10 @@ from read_page import read_page
 from sample_report import bare_report, renamed
 from sample_robustness import sample_robustness
 
-from aes_dynloss.evaluation.report_text import report_table
-from aes_dynloss.evaluation.robustness_words import headline_words, percent
-from aes_dynloss.reporting.flat import COLUMNS, report_rows
-from aes_dynloss.reporting.page import report_page
-from aes_dynloss.reporting.robustness_section import rises_picture, robustness_page
+from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.report_files import COLUMNS, report_rows
+from aes_dynloss.reports.robustness import rises_picture, robustness_page
+from aes_dynloss.reports.text import headline_words, percent, report_table
 
 EVIL = "<script>alert(1)</script>"
 

@@ -20,9 +20,9 @@ from exported_essays import (
 )
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.rsmeval_export import export_rsmeval
+from aes_dynloss.reports.exports import export_rsmeval
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 def text_of(path):

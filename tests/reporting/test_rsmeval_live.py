@@ -13,13 +13,11 @@ import pandas as pd
 import pytest
 from exported_essays import HALF, HALVES, RANGES, SUBGROUPS, WHOLE, checked, config_of, csv_of, dev_of_one, essays_of
 
-from aes_dynloss.evaluation.agreement import agreement_within, pearson, quadratic_weighted_kappa
-from aes_dynloss.evaluation.calibration import fit_rescaling
-from aes_dynloss.evaluation.chance_agreement import unweighted_kappa
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_versions import score_versions
-from aes_dynloss.evaluation.true_scores import prmse
-from aes_dynloss.reporting.rsmeval_export import export_rsmeval
+from aes_dynloss.measures.agreement import agreement_within, pearson, quadratic_weighted_kappa, unweighted_kappa
+from aes_dynloss.measures.calibration import fit_rescaling, score_versions
+from aes_dynloss.measures.reliability import prmse
+from aes_dynloss.reports.exports import export_rsmeval
+from aes_dynloss.reports.prompts import build_report
 
 IDS = ["007", "7", "NA", "1.0", "a,b", 'q"x', " sp", "<script>alert(1)</script>"]
 

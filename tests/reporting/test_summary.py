@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from sample_report import bare_report, full_report
 
-from aes_dynloss.evaluation.flags import judge
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.summary import (
+from aes_dynloss.reports.flags import judge
+from aes_dynloss.reports.page import (
     MOST_ACROSS,
     light_table,
     light_words,
@@ -13,6 +12,7 @@ from aes_dynloss.reporting.summary import (
     summary_sentences,
     worst_verdict,
 )
+from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aes_dynloss.reporting.tables import Reasons
+from aes_dynloss.reports.table import Reasons
 
 NOTES = [
     "The mean qwk is undefined.",

@@ -20,7 +20,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def scorer(model):
-    from aes_dynloss.essays.model.ensemble import open_scorer
+    from aes_dynloss.essays.ensembles.ensemble import open_scorer
 
     return open_scorer(model)
 

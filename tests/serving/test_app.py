@@ -10,13 +10,12 @@ from served import essays
 from served_app import SECRET, WORDS, Served
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.score import score_essays
-from aes_dynloss.essays.screening.kinds import advisory
-from aes_dynloss.essays.screening.policy import Policy
+from aes_dynloss.essays.scoring.score import score_essays
+from aes_dynloss.essays.screening.kinds import Policy, advisory
 from aes_dynloss.serving.app import create_app
-from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.batching import EssayService, column_rows
 from aes_dynloss.serving.messages import Health, ScoreRequest, ScoreResponse
-from aes_dynloss.serving.scoring import EssayService, column_rows
+from aes_dynloss.serving.requests import Limits
 
 
 class Failing:

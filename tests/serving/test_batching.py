@@ -11,7 +11,7 @@ import pytest
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.serving.batching import ScoringQueue, answers_of
-from aes_dynloss.serving.refusals import RefusalError
+from aes_dynloss.serving.requests import RefusalError
 
 
 class Panic(BaseException):

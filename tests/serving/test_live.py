@@ -22,8 +22,8 @@ import pytest
 from served import Connection, essays, process
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.serving.limits import Limits
-from aes_dynloss.serving.scoring import EssayService
+from aes_dynloss.serving.batching import EssayService
+from aes_dynloss.serving.requests import Limits
 
 SECONDS = 60.0 if os.environ.get("AES_DYNLOSS_LONG") == "1" else 3.0
 CLIENTS = 64

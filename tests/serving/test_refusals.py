@@ -8,7 +8,7 @@ import pytest
 from served import JSON, essays
 from served_app import WORDS, Served
 
-from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.requests import Limits
 
 REFUSED = [
     (b"", 400, "The body is not valid JSON: EOF while parsing a value at line 1 column 0."),

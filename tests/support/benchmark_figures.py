@@ -6,8 +6,8 @@ import numpy as np
 from scored_runs import RANGES
 from sklearn.metrics import cohen_kappa_score
 
-from aes_dynloss.evaluation.benchmark_report import build_benchmark_report
-from aes_dynloss.evaluation.intervals import IntervalSettings
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports.benchmark import build_benchmark_report
 
 SETTINGS = IntervalSettings(480, 0.95, 0)
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Batch
 
 PLACES, FEATURES, CLASSES = 4, 2, 3
 NO_TRUTH = -1

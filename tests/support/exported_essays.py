@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from rated_essays import sample
 
-from aes_dynloss.evaluation.predictions import PredictionTable, check_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.predictions import PredictionTable, check_predictions
+from aes_dynloss.tables.score_range import ScoreRange
 
 WHOLE, HALF = ScoreRange(1, 6), ScoreRange(0, 4.5, 0.5)
 HALVES = "halves/ä"

@@ -18,12 +18,12 @@ from tiny_scorer import TWO_PROMPTS
 from torch import Tensor
 
 from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.tokenization import Chunker
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 9, "phones 42", "a walk to the river " * 4]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 # What a run imports, at last; nothing is computed before the fork.
 PRELOADED = [
     "aes_dynloss.cli.main",
-    "aes_dynloss.essays.finetune",
+    "aes_dynloss.essays.finetune.run",
     "aes_dynloss.essays.model.model_folder",
-    "aes_dynloss.essays.score_output",
-    "aes_dynloss.evaluation.report_text",
+    "aes_dynloss.essays.scoring.output",
+    "aes_dynloss.reports.text",
     "torch.distributed.fsdp",
     "torch.fx.experimental.symbolic_shapes",
     "transformers.models.auto.modeling_auto",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 EIGHT_RANGES = {
     "1": ScoreRange(2, 12),

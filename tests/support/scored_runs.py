@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.evaluation.arm_cells import ScoredRun
-from aes_dynloss.evaluation.predictions import check_predictions
-from aes_dynloss.evaluation.report import build_report, write_report
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.reports.arms import ScoredRun
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.prompts import build_report, write_report
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"2": ScoreRange(1, 6), "10": ScoreRange(0, 12)}
 

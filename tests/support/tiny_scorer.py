@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.chunks import TokenizedEssay
 from aes_dynloss.essays.model.encoders import file_sha256, load_encoder, load_tokenizer, trimmed
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_config import ModelConfig
@@ -19,8 +20,7 @@ from aes_dynloss.essays.model.model_folder import config_digest
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.tokenization import TokenizedEssay
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 # On models this small two threads only wait for each other: ten times as long on a busy machine.
 torch.set_num_threads(1)

@@ -9,8 +9,8 @@ import numpy as np
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.evaluation.conformal import Intervals
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.intervals import Intervals
+from aes_dynloss.tables.score_range import ScoreRange
 
 TEXT = "Read the letter and answer it politely, in your own words."
 PROMPTS = {"a": Prompt("a", ScoreRange(0, 100), TEXT), "b": Prompt("b", ScoreRange(0, 10))}

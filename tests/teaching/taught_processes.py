@@ -17,11 +17,11 @@ from taught_runs import TaughtRun, taught_run
 from taught_students import SmallTransformer, examples
 from torch import Tensor, distributed
 
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.hypergradient.differences import Differences
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.unrolling.processes import Processes
+from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.unrolling.step_plan import Processes
 
 # Sizes of the effective batches: shares of 3 and 2; 5 in two micro-batches and 4 in one; a filler on the second.
 RUNS: dict[str, dict[str, Any]] = {

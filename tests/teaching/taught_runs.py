@@ -12,12 +12,11 @@ from torch import Tensor
 
 from aes_dynloss.teaching.dynamic_loss import Mixture
 from aes_dynloss.teaching.hypergradient.estimator import Estimator, Hypergradient, Measure
-from aes_dynloss.teaching.hypergradient.unrolled_graph import UnrolledGraph
-from aes_dynloss.teaching.randomness import random_state
+from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
+from aes_dynloss.teaching.replay import random_state
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.processes import Processes
-from aes_dynloss.teaching.unrolling.step_plan import StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Processes, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import AdamW, Point, Rates, Sgd, UpdateRule
 

@@ -9,7 +9,7 @@ from toy_distributions import as_head, drawn, drawn_classes, drawn_logits, of_di
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.class_components import cross_entropy
+from aes_dynloss.teaching.components import cross_entropy
 
 
 def coefficients_of(loss, seed=0):

@@ -5,8 +5,7 @@ import torch
 from toy_elements import random_elements
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.class_components import OF_CLASSES
-from aes_dynloss.teaching.components import COMPONENTS
+from aes_dynloss.teaching.components import COMPONENTS, OF_CLASSES
 from aes_dynloss.teaching.dynamic_loss import Mixture, those_that_need
 
 ALL = list(COMPONENTS)

@@ -7,9 +7,9 @@ import torch
 from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.dynamic_loss import detached
 from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Batch
 
 
 def test_lengths():

@@ -8,9 +8,8 @@ from pydantic import ValidationError
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.policies import LossConfig, ScheduledPolicy
+from aes_dynloss.teaching.policies import LossConfig, ScheduledPolicy, StudentState
 from aes_dynloss.teaching.schedules import Constant, Linear, Morris
-from aes_dynloss.teaching.state import StudentState
 
 
 def coefficients(policy, progress):

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aes_dynloss.teaching.randomness import random_state, replayed, set_random_state
-from aes_dynloss.teaching.state import StateTracker, StudentState
+from aes_dynloss.teaching.policies import StateTracker, StudentState
+from aes_dynloss.teaching.replay import random_state, replayed, set_random_state
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import torch
 from toy_student import ToyStudent
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.training.checkpoint import load_trained_state, read_checkpoint, trained_state, write_checkpoint
+from aes_dynloss.training.run_state import load_trained_state, read_checkpoint, trained_state, write_checkpoint
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import torch
 from toy_runs import EVERYTHING
 from toy_student import ToyExamples, ToyStudent
 
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture
-from aes_dynloss.teaching.randomness import random_state
+from aes_dynloss.teaching.replay import random_state
+from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.effective_batch import backward
 
 MIXTURES = {**{name: {name: 1.0} for name in COMPONENTS}, "elementwise": {"mse": 0.7, "mae": 0.3}, "all": EVERYTHING}

@@ -10,9 +10,9 @@ from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.training.batching import steps_left
-from aes_dynloss.training.checkpoint import read_checkpoint
-from aes_dynloss.training.loop import CHECKPOINT, METRICS
 from aes_dynloss.training.optimization import learning_rate_factor
+from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
+from aes_dynloss.training.run_state import read_checkpoint
 
 
 class Spy:

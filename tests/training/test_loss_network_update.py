@@ -13,7 +13,7 @@ from toy_runs import assert_same_weights
 from toy_student import ToyStudent
 from toy_taught import network_fit, replaying, same_teachers
 
-from aes_dynloss.training.loop import CHECKPOINT, METRICS
+from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.1, "head_learning_rate": 0.2}
 

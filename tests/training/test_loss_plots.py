@@ -16,9 +16,8 @@ from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture, Weighted
 from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.training.log_plots import MOST_CURVES, MOST_POINTS
-from aes_dynloss.training.loss_plots import loss_plots, write_loss_plots
-from aes_dynloss.training.run_log import RunLog
+from aes_dynloss.training.plots import MOST_CURVES, MOST_POINTS, loss_plots, write_loss_plots
+from aes_dynloss.training.run_folder import RunLog
 
 MIXTURE = Mixture(["mse", "one_minus_qwk"])
 BILINEAR = BilinearLogLoss(4)

@@ -11,14 +11,12 @@ from aes_dynloss.teaching.dynamic_loss import Mixture
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import unroll
-from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.accelerator import AccelerateProcesses, build_accelerator
 from aes_dynloss.training.batching import steps_left, total_steps
-from aes_dynloss.training.checkpoint import read_checkpoint
-from aes_dynloss.training.loop import CHECKPOINT
-from aes_dynloss.training.optimization import build_optimizer, build_scheduler
-from aes_dynloss.training.optimizer_points import build_rule, read_point, write_point
-from aes_dynloss.training.plans import measure_plan, step_plan
-from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.optimization import build_optimizer, build_rule, build_scheduler, read_point, write_point
+from aes_dynloss.training.problem import measure_plan, step_plan
+from aes_dynloss.training.run_folder import CHECKPOINT
+from aes_dynloss.training.run_state import read_checkpoint
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.1, "head_learning_rate": 0.3}
 CONFIGS = {

@@ -30,10 +30,9 @@ from planted_noise import PlantedTask, TwoTopicStudent
 
 from aes_dynloss.teaching.loss_spec import BilinearSpec, NetworkSpec, settled
 from aes_dynloss.teaching.policies import LossPolicy
-from aes_dynloss.teaching.teachers.attention import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.teaching.teachers.controls import FixedPolicy, RandomPolicy, frozen_mean
-from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 

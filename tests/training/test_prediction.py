@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy_student import ToyExamples, ToyStudent
 
-from aes_dynloss.training.gathering import gather_rows
+from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.prediction import CPU_TOKENS, evaluating, predict
 
 

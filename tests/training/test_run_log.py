@@ -6,7 +6,7 @@ import math
 import pytest
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.training.run_log import RunLog
+from aes_dynloss.training.run_folder import RunLog
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from toy_student import ToyExamples, ToyStudent, VariedExamples
 from toy_taught import network_fit, replaying, same_teachers, teach
 
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.loop import METRICS
+from aes_dynloss.training.run_folder import METRICS
 
 DROPOUT = 0.3
 # Two evaluations an epoch; micro-batches that are made one after the other.

@@ -14,10 +14,11 @@ from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.checkpoint import trained_state
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import METRICS, NO_TEACHER, FitResult, fit
+from aes_dynloss.training.loop import NO_TEACHER, FitResult, fit
 from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.run_folder import METRICS
+from aes_dynloss.training.run_state import trained_state
 
 MIXTURE = {"mse": "rest", "stde": {"schedule": "linear", "start": 0.1, "end": 0.6}}
 EVERYTHING = {

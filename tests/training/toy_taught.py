@@ -15,17 +15,18 @@ from toy_runs import Outcome, settings
 from toy_student import CLASSES, ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, settled
-from aes_dynloss.teaching.state import StudentState
-from aes_dynloss.teaching.teachers.attention import AttentionTeacher
+from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import total_steps
-from aes_dynloss.training.checkpoint import read_checkpoint, trained_state
 from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, Taught
-from aes_dynloss.training.loop import CHECKPOINT, METRICS, fit
+from aes_dynloss.training.loop import fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
+from aes_dynloss.training.run_state import read_checkpoint, trained_state
 
 SPECS = {
     "mixture": MixtureSpec(terms={"mse": 1.0, "cross_entropy": 0.2}),

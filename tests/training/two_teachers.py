@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from toy_student import ToyExamples, ToyStudent
 from toy_taught import network_fit, teach
 
-from aes_dynloss.training.processes import AccelerateProcesses
+from aes_dynloss.training.accelerator import AccelerateProcesses
 
 CENTRAL = {"estimator": "central", "self_check": False}
 # 37 examples make steps of 6 and 5: shares of 3 and 2. With 5, the last step of 2, 2 and 1 leaves one with a filler.

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aes_dynloss.errors import AesDynlossError, ConfigError
-from aes_dynloss.essays.benchmark.cell_run import is_complete, run_cell
-from aes_dynloss.essays.benchmark.cells import Cell
+from aes_dynloss.essays.benchmark.cells import Cell, is_complete, run_cell
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,19 @@ from typing import Any
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cell_run import COST
-from aes_dynloss.essays.benchmark.cells import CELLS, Cell, part_split_config
+from aes_dynloss.essays.benchmark.cells import CELLS, COST, Cell, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
-from aes_dynloss.essays.floor_scores import essay_floors
-from aes_dynloss.essays.run_products import MANIFEST
-from aes_dynloss.evaluation.benchmark_report import RunCost, ScoredRun, build_benchmark_report
-from aes_dynloss.evaluation.benchmark_text import benchmark_markdown, benchmark_rows
-from aes_dynloss.evaluation.dev_halves import dev_halves
-from aes_dynloss.evaluation.intervals import IntervalSettings
-from aes_dynloss.evaluation.published_systems import ASAP_SYSTEMS
-from aes_dynloss.evaluation.run_folders import read_run
-from aes_dynloss.reporting.comparison_page import benchmark_page
-from aes_dynloss.reporting.page import write_page
+from aes_dynloss.essays.finetune.products import MANIFEST
+from aes_dynloss.essays.floors import essay_floors
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports.arms import dev_halves
+from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
+from aes_dynloss.reports.comparison import read_run
+from aes_dynloss.reports.comparison_page import benchmark_page
+from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.page import write_page
 from aes_dynloss.training.run_folder import write_json, write_text
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,11 @@ import numpy as np
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.gathering import Gathering, build_table, gather_essays
-from aes_dynloss.essays.data.rows import FaultLog
-from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay
+from aes_dynloss.essays.data.gathering import Gathering, Layout, ScoredEssay, build_table, gather_essays
 from aes_dynloss.essays.data.splits import Leak, split_essays, text_key
-from aes_dynloss.essays.data.tables import source_name
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.formats import source_name
+from aes_dynloss.tables.rows import FaultLog
+from aes_dynloss.tables.score_range import ScoreRange
 
 # Unicode's control, format, private and unassigned characters; of these, texts rightly hold line ends and tabs.
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Co", "Cn"}

@@ -8,13 +8,13 @@ from typing import BinaryIO, NamedTuple
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
-from aes_dynloss.essays.data.delimited import Quoting
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.gathering import build_table, gather_essays
-from aes_dynloss.essays.data.row_values import RowError, id_value, nearest, separator_advice, text_value
-from aes_dynloss.essays.data.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.essays.data.sources import open_rows
-from aes_dynloss.essays.data.tables import source_name
+from aes_dynloss.tables.delimited import Quoting
+from aes_dynloss.tables.formats import source_name
+from aes_dynloss.tables.row_values import RowError, id_value, nearest, separator_advice, text_value
+from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.scored_rows import SPLIT_NAMES
+from aes_dynloss.essays.data.gathering import SPLIT_NAMES
 
 logger = logging.getLogger(__name__)
 

@@ -12,17 +12,15 @@ import pandas as pd
 from accelerate import Accelerator
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.held_out import PREDICTIONS_DEV
-from aes_dynloss.essays.model.ensemble import EssayEnsemble, Member
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, Member
+from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV
 from aes_dynloss.essays.model.model_folder import CONFIG
-from aes_dynloss.essays.model.postprocessing import fit_postprocessing
+from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.model.scorer import chances_of
-from aes_dynloss.essays.model.warm_start import MODEL
-from aes_dynloss.evaluation.certainty import equal_points, fit_certainty
-from aes_dynloss.evaluation.columns import ColumnNames
-from aes_dynloss.evaluation.conformal import fit_intervals
-from aes_dynloss.evaluation.predictions import read_predictions
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
 

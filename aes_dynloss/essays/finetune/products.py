@@ -1,4 +1,9 @@
-"""What a fine-tuning run leaves in its folder: names, manifest, predictions, model and report."""
+"""What a fine-tuning run leaves in its folder: names, manifest, predictions, model and report.
+
+What made a run: versions, seeds, data, split, machine.
+
+The model card that goes with a model folder.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +14,120 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.finetune_config import FinetuneConfig
-from aes_dynloss.essays.held_out import PREDICTIONS_DEV, PREDICTIONS_TEST
+from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.model_card import model_card
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.model.warm_start import MODEL
-from aes_dynloss.evaluation.predictions import write_predictions
-from aes_dynloss.evaluation.report import build_report
-from aes_dynloss.reporting.pictures import picture_from_svg
-from aes_dynloss.reporting.report_files import PAGE, REPORT, TABLE, write_report_files
+from aes_dynloss.reports.drawing import picture_from_svg
+from aes_dynloss.reports.predictions import write_predictions
+from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.loop import CHECKPOINT
-from aes_dynloss.training.run_folder import write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, describe_run, write_json
+
+_PACKAGES = (
+    "aes-dynloss",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "scikit-learn",
+    "numpy",
+    "pandas",
+)
+
+
+def build_manifest(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    table: EssayTable,
+    splits: Splits,
+    started_from: str | None = None,
+    augmentation: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
+
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        table: All essays.
+        splits: Their parts.
+        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
+        augmentation: What the changed copies of training essays are, if there are any.
+    """
+    return {
+        **describe_run(accelerator, _PACKAGES),
+        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
+        "data": {"sha256": data_hash(table), "essays": len(table)},
+        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "augmentation": augmentation,
+        "started_from": started_from,
+    }
+
+
+def model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
+    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
+
+    Args:
+        config: The run's configuration.
+        scorer: The scorer.
+        report: The run's report.
+    """
+    rows = "\n".join(
+        f"| {prompt_id} | {prompt.range} | {_entry(report, prompt_id)} |"
+        for prompt_id, prompt in scorer.prompts.items()
+    )
+    terms = ", ".join(f"{name}: {_weight(weight)}" for name, weight in config.loss.terms.items())
+    return f"""---
+library_name: aes-dynloss
+tags: [automated-essay-scoring]
+---
+# Essay scorer
+
+Scores essays that answer one of these prompts, on the prompt's own scale.
+
+| prompt | score points | essays measured | QWK | Pearson | sd ratio |
+|---|---|---|---|---|---|
+{rows}
+
+- Encoder: {config.model.encoder}; head: {config.model.head}; pooling: {config.model.pooling}.
+- Loss: {terms}. Seed: {config.training.seed}.
+- From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
+- The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
+  intervals and floors. QWK is not comparable between prompts with different scales.
+
+## Use
+
+    aes-dynloss score PATH/TO/THIS/FOLDER essays.csv --output scores.csv
+
+## Limits
+
+It was trained on essays to these prompts, by the writers of that data. For other prompts, ages or languages nothing is
+known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
+where a score has consequences for a person.
+"""
+
+
+def _entry(report: Mapping[str, Any], prompt_id: str) -> str:
+    entry = report["prompts"].get(prompt_id)
+    if entry is None:
+        return "0 | | | "
+    numbers = ("" if entry[name] is None else f"{entry[name]:.3f}" for name in ("qwk", "pearson", "sd_ratio"))
+    return f"{entry['n']} | " + " | ".join(numbers)
+
+
+def _weight(weight: object) -> str:
+    return str(weight) if isinstance(weight, float | str) else repr(weight)
+
 
 MANIFEST = "manifest.json"
 TEACHER, PLOTS = "teacher", "plots"

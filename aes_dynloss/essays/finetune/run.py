@@ -1,4 +1,7 @@
-"""Fine-tuning from a configuration to a model folder, predictions and a report."""
+"""Fine-tuning from a configuration to a model folder, predictions and a report.
+
+What a trained scorer takes from dev: how its scores are rounded, how far off it is, and how sure it can be.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +10,86 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.augmentation import augment
+from aes_dynloss.essays.data.augmentation import augment
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.data.tables import STANDARD_INPUT
-from aes_dynloss.essays.dev_statistics import learn_from_dev
-from aes_dynloss.essays.finetune_config import FinetuneConfig
-from aes_dynloss.essays.floor_scores import essay_floors
-from aes_dynloss.essays.held_out import contamination_notes
-from aes_dynloss.essays.manifest import build_manifest
-from aes_dynloss.essays.model.activations import frozen_part_computed
-from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
-from aes_dynloss.essays.model.examples import EssayExamples, tokenized
-from aes_dynloss.essays.model.familiarity import fit_familiarity
-from aes_dynloss.essays.model.prompt_scales import measure_scales
-from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.screening_file import Screening
-from aes_dynloss.essays.model.tokenization import Chunker
-from aes_dynloss.essays.model.warm_start import WarmStart, read_warm_start
-from aes_dynloss.essays.run_products import (
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.products import (
     PLOTS,
     PRODUCTS,
     TEACHER,
+    build_manifest,
     check_kept,
     prediction_table,
     record_manifest,
     remove_scratch,
     write_products,
 )
+from aes_dynloss.essays.finetune.warm_start import WarmStart, contamination_notes, read_warm_start
+from aes_dynloss.essays.floors import essay_floors
+from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.chunks import Chunker
+from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
+from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.familiarity import fit_familiarity
+from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
+from aes_dynloss.essays.model.scorer import EssayScorer, chances_of
+from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.evaluation.agreement import quadratic_weighted_kappa, sd_ratio
-from aes_dynloss.evaluation.report import read_report
-from aes_dynloss.evaluation.score_range import ScoreRange
-from aes_dynloss.reporting.report_files import REPORT
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
+from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.report_files import REPORT
+from aes_dynloss.tables.formats import STANDARD_INPUT
+from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.loop import METRICS, fit
+from aes_dynloss.training.loop import fit
 from aes_dynloss.training.prediction import predict
-from aes_dynloss.training.run_folder import run_folder
+from aes_dynloss.training.run_folder import METRICS, run_folder
 from aes_dynloss.training.steering import teach
+
+
+def learn_from_dev(
+    scorer: EssayScorer,
+    dev: EssayTable,
+    outputs: Tensor,
+    groups: NDArray[np.int64],
+    postprocessing: Literal["none", "rescale", "cut_points"],
+) -> None:
+    """Give a scorer its postprocessing, prediction intervals and certainty.
+
+    Args:
+        scorer: The scorer, trained.
+        dev: N dev essays.
+        outputs: The model's outputs for them, (N, D).
+        groups: Number of each essay's prompt, (N,).
+        postprocessing: Its kind.
+    """
+    prompt_ids = dev.values("prompt_id")
+    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
+    raw = scorer.raw_scores(outputs, groups)
+    scorer.postprocessing = fit_postprocessing(
+        postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
+    )
+    scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
+    probabilities = scorer.probabilities(outputs)
+    score = scorer.score_points(raw, groups)
+    chances = chances_of(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
+    same = equal_points(ranges, prompt_ids, score, dev.scores)
+    scorer.certainty = fit_certainty(prompt_ids, chances, same)
+
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,14 @@ units; the second because its answers are.
 
 References:
     Song et al. (2020), Multi-stage pre-training for automated Chinese essay scoring (all prompts, then the target's).
+
+Whether the essays that a run is measured on were held out of the run whose weights it starts with.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,14 @@ from torch import Tensor
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, file_sha256, set_dropout
 from aes_dynloss.essays.model.heads import ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.tables.table_files import read_cells
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +133,9 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
     folder = user_path(config.start_from, "model.start_from")
     if not (folder / CONFIG).exists() and (folder / MODEL).is_dir():
         folder = folder / MODEL
-    scorer = read_model_folder(folder)
-    _check_fits(config, scorer.model.config, folder)
-    return WarmStart(scorer.model, scorer.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
+    parts = read_model_folder(folder)
+    _check_fits(config, parts.model.config, folder)
+    return WarmStart(parts.model, parts.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
 
 
 def _check_fits(config: ModelConfig, earlier: ModelConfig, folder: Path) -> None:
@@ -179,3 +183,53 @@ def _lay_over(new: Tensor, old: Tensor) -> None:
     """Copy what both have: one model may have more score points than the other, for other prompts' sake."""
     part = tuple(slice(min(size, other)) for size, other in zip(new.shape, old.shape, strict=True))
     new[part] = old[part]
+
+
+PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
+# In which parts of the first run an essay may have been, to be new to its weights and to their choice.
+_CLEAN = {"dev": (PREDICTIONS_DEV, PREDICTIONS_TEST), "test": (PREDICTIONS_TEST,)}
+
+
+def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
+    """Words on dev and test essays that the first model may have been trained on, or chosen by.
+
+    A run does not keep the ids that it was trained on; but of a prompt that it knows, an essay which is not among its
+    held-out predictions may have been.
+
+    Args:
+        start: The first model, if there is one.
+        parts: This run's essays by part.
+
+    Returns:
+        A note for each part with such essays.
+
+    Raises:
+        DataError: The first run's predictions are damaged.
+    """
+    if start is None:
+        return []
+    prompts = {scale.prompt.id for scale in start.model.scales}
+    run = start.folder.parent if start.folder.name == MODEL else None
+    notes = []
+    for name, clean in _CLEAN.items():
+        if name not in parts:
+            continue
+        part = parts[name]
+        essays = [key for key in zip(part.values("prompt_id"), part.essay_ids, strict=True) if key[0] in prompts]
+        held_out = {key for file in clean if run is not None for key in _essays_of(run / file)}
+        doubtful = [essay for prompt, essay in essays if (prompt, essay) not in held_out]
+        if doubtful:
+            notes.append(
+                f"{len(doubtful)} of {len(part)} {name} essays, such as {doubtful[0]}, are not known to be held out of "
+                "the run whose weights this one starts with: it may have been trained on them, and then the figures "
+                "flatter. Split both runs by the same files (data.split), and start from the run's own folder."
+            )
+    return notes
+
+
+def _essays_of(path: Path) -> set[tuple[str, str]]:
+    """Prompt and id of the essays of a file of predictions; none where it is not there."""
+    if not path.exists():
+        return set()
+    cells = read_cells(path)
+    return set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))

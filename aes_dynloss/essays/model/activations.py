@@ -20,9 +20,9 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.examples import EssayExamples, TokenStates
 from aes_dynloss.essays.model.feature_cache import cached_features
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.teaching.student import Batch
+from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import packed
-from aes_dynloss.training.gathering import gather_rows
 from aes_dynloss.training.prediction import evaluating
 
 _TOKENS_AT_ONCE = 8192
@@ -39,7 +39,7 @@ def frozen_part_computed(
     """Run what is frozen of the encoder once over all essays; within the block the model starts where that ended.
 
     The vectors that the head sees are standardised on the way, see :func:`scale_features`, but for a head that was
-    learnt before and keeps its units, see :mod:`aes_dynloss.essays.model.warm_start`.
+    learnt before and keeps its units, see :mod:`aes_dynloss.essays.finetune.warm_start`.
 
     Nothing frozen: the examples as they are. A wholly frozen encoder under mean or cls pooling: pooled vectors, in
     memory, those in ``model.features_cache`` without computing them. Else hidden states of every token, float32, in a

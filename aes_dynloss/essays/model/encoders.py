@@ -159,8 +159,7 @@ def trimmed(encoder: Any) -> Any:  # noqa: ANN401 - transformers is untyped
     if getattr(encoder.config, "is_encoder_decoder", False):
         raise ConfigError("model.encoder is an encoder-decoder model; choose an encoder model, such as BERT.")
     with suppress(ImportError):  # parts of transformers that move from version to version
-        from aes_dynloss.essays.model.block_attention import allow_blocks
-        from aes_dynloss.essays.model.shared_bias_attention import share_bias
+        from aes_dynloss.essays.model.attention import allow_blocks, share_bias
 
         share_bias(encoder)
         allow_blocks(encoder, _unused_positions(encoder.config))

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.model.token_blocks import block_inputs
-from aes_dynloss.essays.model.tokenization import Chunker, TokenizedEssay
-from aes_dynloss.teaching.batch import Batch
+from aes_dynloss.essays.model.chunks import Chunker, TokenizedEssay, block_inputs
+from aes_dynloss.teaching.student import Batch
 
 
 @dataclass(frozen=True)

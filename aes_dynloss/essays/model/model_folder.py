@@ -1,4 +1,7 @@
-"""Model folders: config.json, model.safetensors, the tokenizer and a model card. Data, never code."""
+"""Model folders: config.json, model.safetensors, the tokenizer and a model card. Data, never code.
+
+What a model folder holds to tell essays that its model should not judge: numbers, neither text nor code.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+import numpy as np
+import torch
 from pydantic import ValidationError
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
@@ -20,19 +24,77 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import (
     build_encoder,
     check_vocabulary,
+    check_window,
     encoder_values,
     file_sha256,
     has_vocabulary,
+    longest_window,
 )
+from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.screening_file import SCREENING, Screening, read_screening, write_screening
-from aes_dynloss.evaluation.certainty import Certainty
-from aes_dynloss.evaluation.conformal import Intervals
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.tables.score_range import ScoreRange
+
+SCREENING = "screening.safetensors"
+_TEXT, _VECTORS, _THRESHOLDS = "text.", "vectors.", "distances"
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What was learned from training essays beside their scores.
+
+    Args:
+        text: From their words.
+        familiarity: From their vectors.
+    """
+
+    text: Screen
+    familiarity: Familiarity
+
+
+def write_screening(screening: Screening, path: Path) -> None:
+    """Write the file.
+
+    Args:
+        screening: What is written.
+        path: Where to.
+    """
+    from safetensors.numpy import save_file
+
+    arrays = {_TEXT + name: np.ascontiguousarray(array) for name, array in screening.text.to_arrays().items()}
+    for number, vectors in enumerate(screening.familiarity.references):
+        arrays[f"{_VECTORS}{number}"] = vectors.half().cpu().numpy()
+    arrays[_THRESHOLDS] = screening.familiarity.thresholds.cpu().numpy()
+    save_file(arrays, path)
+
+
+def read_screening(path: Path) -> Screening:
+    """Read what ``write_screening`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+        text = Screen.from_arrays(
+            {name.removeprefix(_TEXT): array for name, array in arrays.items() if name.startswith(_TEXT)}
+        )
+        thresholds = arrays[_THRESHOLDS]
+        vectors = [torch.from_numpy(arrays[f"{_VECTORS}{number}"]) for number in range(len(thresholds))]
+        return Screening(text, Familiarity(vectors, thresholds.tolist()))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AesDynlossError) as error:
+        words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path.name} is damaged: {words}. Fetch the folder again.") from None
+
 
 FORMAT = "aes_dynloss.essay_scorer"
 ENSEMBLE_FORMAT = "aes_dynloss.essay_ensemble"
@@ -45,11 +107,32 @@ _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scor
 _OF_TRAINING = {"features_cache", "start_from"}  # places on the machine that trained
 
 
-def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = None) -> None:
-    """Write a scorer; the folder appears whole or not at all, in the place of an older model.
+@dataclass(frozen=True)
+class ModelParts:
+    """What a model folder holds.
 
     Args:
-        scorer: The scorer.
+        model: The torch module.
+        tokenizer: Its encoder's tokenizer.
+        postprocessing: From raw to score.
+        intervals: Prediction intervals fitted on dev.
+        certainty: Agreement probabilities calibrated on dev.
+        screening: What was learned from training essays beside their scores; None for nothing.
+    """
+
+    model: ScoringModel
+    tokenizer: Any
+    postprocessing: Postprocessing
+    intervals: Intervals
+    certainty: Certainty
+    screening: Screening | None
+
+
+def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None) -> None:
+    """Write a model folder; it appears whole or not at all, in the place of an older model.
+
+    Args:
+        parts: What it holds.
         folder: Where to.
         card: Text of README.md.
 
@@ -57,7 +140,8 @@ def write_model_folder(scorer: EssayScorer, folder: Path, card: str | None = Non
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
     with appearing_whole(folder) as new:
-        _write_files(scorer, new, card or f"# Essay scorer\n\nPrompts: {', '.join(scorer.prompts)}.\n")
+        prompts = ", ".join(scale.prompt.id for scale in parts.model.scales)
+        _write_files(parts, new, card or f"# Essay scorer\n\nPrompts: {prompts}.\n")
 
 
 @contextmanager
@@ -93,12 +177,11 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
         raise CheckpointError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
 
 
-def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> EssayScorer:
+def read_model_folder(folder: Path) -> ModelParts:
     """Open a model folder.
 
     Args:
         folder: The folder.
-        accelerator: Devices and precision; by default what Accelerate finds.
 
     Raises:
         CheckpointError: It is missing, damaged, not of this format, or its weights are not those that were written.
@@ -125,9 +208,10 @@ def read_model_folder(folder: Path, accelerator: Accelerator | None = None) -> E
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
-        return EssayScorer(model.eval(), tokenizer, postprocessing, accelerator, intervals, certainty, screening)
+        check_window(encoder, config.window or longest_window(encoder.config, tokenizer))
     except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
+    return ModelParts(model.eval(), tokenizer, postprocessing, intervals, certainty, screening)
 
 
 def read_config(folder: Path, *formats: str) -> dict[str, Any]:
@@ -184,20 +268,20 @@ def _check_replaceable(folder: Path) -> None:
         ) from None
 
 
-def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
+def _write_files(parts: ModelParts, folder: Path, card: str) -> None:
     from safetensors.torch import save_file
 
-    state = {name: t.detach().cpu().contiguous() for name, t in scorer.model.state_dict().items()}
+    state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
     try:
-        scorer.tokenizer.save_pretrained(folder)
+        parts.tokenizer.save_pretrained(folder)
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-        if scorer.screening is not None:
-            write_screening(scorer.screening, folder / SCREENING)
+        if parts.screening is not None:
+            write_screening(parts.screening, folder / SCREENING)
     except OSError:
         raise
     except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
         raise OSError(str(error)) from None
-    values = _config_values(scorer)
+    values = _config_values(parts)
     values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
     values["sha256"][CONFIG] = config_digest(values)
     (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -207,16 +291,16 @@ def _write_files(scorer: EssayScorer, folder: Path, card: str) -> None:
         path.chmod((folder / CONFIG).stat().st_mode)
 
 
-def _config_values(scorer: EssayScorer) -> dict[str, Any]:
+def _config_values(parts: ModelParts) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": scorer.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
-        "prompts": [asdict(scale) for scale in scorer.model.scales],
-        "postprocessing": scorer.postprocessing.to_dict(),
-        "intervals": scorer.intervals.to_dict(),
-        "certainty": scorer.certainty.to_dict(),
-        "encoder": encoder_values(scorer.model.encoder),
+        "model": parts.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
+        "prompts": [asdict(scale) for scale in parts.model.scales],
+        "postprocessing": parts.postprocessing.to_dict(),
+        "intervals": parts.intervals.to_dict(),
+        "certainty": parts.certainty.to_dict(),
+        "encoder": encoder_values(parts.model.encoder),
     }
 
 

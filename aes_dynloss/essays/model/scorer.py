@@ -15,16 +15,15 @@ from torch import Tensor
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.familiarity import WithStrangeness
-from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.model_folder import ModelParts, Screening, read_model_folder, write_model_folder
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.screening_file import Screening
-from aes_dynloss.essays.model.tokenization import Chunker
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.evaluation.certainty import Certainty, same_score_chance
-from aes_dynloss.evaluation.conformal import Intervals
+from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_chance
 from aes_dynloss.training.prediction import Precision, predict
 
 
@@ -138,9 +137,16 @@ class EssayScorer:
         Raises:
             CheckpointError: The folder is missing, damaged or something else.
         """
-        from aes_dynloss.essays.model.model_folder import read_model_folder
-
-        return read_model_folder(Path(folder), accelerator)
+        parts = read_model_folder(Path(folder))
+        return cls(
+            parts.model,
+            parts.tokenizer,
+            parts.postprocessing,
+            accelerator,
+            parts.intervals,
+            parts.certainty,
+            parts.screening,
+        )
 
     @property
     def prompts(self) -> dict[str, Prompt]:
@@ -247,9 +253,10 @@ class EssayScorer:
             folder: Where to.
             card: Text of its README.md; a short one by default.
         """
-        from aes_dynloss.essays.model.model_folder import write_model_folder
-
-        write_model_folder(self, Path(folder), card)
+        parts = ModelParts(
+            self.model, self.tokenizer, self.postprocessing, self.intervals, self.certainty, self.screening
+        )
+        write_model_folder(parts, Path(folder), card)
 
 
 def chances_of(

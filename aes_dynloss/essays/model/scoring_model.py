@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import layer_list
-from aes_dynloss.essays.model.heads import ScoreHead
+from aes_dynloss.essays.model.heads import Pooling, ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.pooling import Pooling
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.token_blocks import read_chunks
 from aes_dynloss.teaching.elements import Elements
 
 

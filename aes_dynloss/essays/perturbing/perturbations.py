@@ -17,15 +17,21 @@ from typing import Literal
 import numpy as np
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.rewriting.babble import babble, key_words, random_letters
-from aes_dynloss.essays.rewriting.pieces import paragraphs_of, sentences_of, without_third, words_of
-from aes_dynloss.essays.rewriting.public_domain import SONGS, SPEECHES
-from aes_dynloss.essays.rewriting.wording import (
+from aes_dynloss.essays.perturbing.rewriting import (
+    SONGS,
+    SPEECHES,
+    babble,
     in_capitals,
+    key_words,
     misspelt,
+    paragraphs_of,
+    random_letters,
+    sentences_of,
     with_contractions_changed,
     with_other_spaces,
     with_synonyms,
+    without_third,
+    words_of,
 )
 
 TYPO_SHARE = 0.2

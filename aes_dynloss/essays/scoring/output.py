@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.score import COLUMN_KINDS
-from aes_dynloss.evaluation.table_files import replacing
+from aes_dynloss.essays.scoring.score import COLUMN_KINDS
+from aes_dynloss.tables.table_files import replacing
 
 FORMATS = ("csv", "jsonl", "parquet")
 

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.evaluation.table_files import replacing
+from aes_dynloss.tables.table_files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,58 @@
-"""Scores in fewer bits only where they are those of float32: checked on the essays that are to be scored."""
+"""Scores in fewer bits only where they are those of float32: checked on the essays that are to be scored.
+
+Scoring in fewer bits: the encoder multiplies its matrices in bf16; pooling and head stay in float32.
+"""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import cast
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.precision import LEAST_EQUAL, equal_scores
-from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.score import prompts_of
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.model.scorer import EssayScorer, Scorer
+from aes_dynloss.essays.scoring.score import prompts_of
+from aes_dynloss.training.prediction import Precision
+
+# Part of essays whose score points must stay what they are in float32.
+LEAST_EQUAL = 0.995
+
+
+def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
+    """A scorer that computes in a precision and shares its weights with the one given, which is left as it is.
+
+    Args:
+        scorer: One model, or an ensemble.
+        precision: float32 or bf16; a CPU without instructions for bf16 is slow with it.
+
+    Raises:
+        ConfigError: The scorer is of a kind that is not known here.
+    """
+    if isinstance(scorer, EssayEnsemble):
+        ensemble = copy.copy(scorer)
+        ensemble.members = [
+            replace(member, scorer=cast(EssayScorer, in_precision(member.scorer, precision)))
+            for member in scorer.members
+        ]
+        return ensemble
+    if not isinstance(scorer, EssayScorer):
+        raise ConfigError(f"A {type(scorer).__name__} cannot score in {precision}. Give a model or an ensemble.")
+    single = copy.copy(scorer)
+    single.precision = precision
+    return single
+
+
+def equal_scores(scorer: Scorer, reduced: Scorer, texts: Sequence[str], prompt_ids: Sequence[str]) -> int:
+    """Essays out of N to which both scorers give the same score point."""
+    full, answer = (one.score(texts, prompt_ids).score for one in (scorer, reduced))
+    return int((full == answer).sum())
+
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +72,7 @@ def checked_essays(
 
     Args:
         scorer: In float32.
-        reduced: The same in the reduced precision, see :func:`aes_dynloss.essays.model.precision.in_precision`.
+        reduced: The same in the reduced precision, see :func:`aes_dynloss.essays.scoring.precision.in_precision`.
         precision: Its name, for messages.
         essays: Essays; each process must be given the same.
         checked: Essays of each prompt that are scored both ways; to the window in which the number is reached.

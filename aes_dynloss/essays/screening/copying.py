@@ -2,6 +2,8 @@
 
 A run of four words that stands in very many essays on a prompt, and hardly in those on others, was not thought of by
 all of their writers: it stands in the prompt or in the text that the prompt is about.
+
+Runs of words that stand in an essay more than once: sentences and paragraphs that were pasted.
 """
 
 from __future__ import annotations
@@ -13,14 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.bit_table import BitTable
-from aes_dynloss.essays.screening.evidence import Essays, Values, count_essays, hash_essays, thresholds_by_prompt
+from aes_dynloss.essays.screening.evidence import (
+    Essays,
+    Values,
+    count_essays,
+    hash_essays,
+    thresholds_by_prompt,
+    weighed_share,
+)
 from aes_dynloss.essays.screening.pairs import shares
-from aes_dynloss.essays.screening.word_hashes import Hashes, WordHashes, mixed
+from aes_dynloss.essays.screening.word_hashes import BitTable, Hashes, WordHashes, mixed
 
 RUN = 4
 # Essays on source texts quote; less than half of the words is no copy, however few of the training essays quote.
-MILDEST = 0.5
+MILDEST_COPYING = 0.5
 # Share of a prompt's essays, and number, that a run of words stands in if it is taken for the prompt's.
 _SHARE, _FEWEST = 0.005, 5
 # It is so many times as frequent as in essays on other prompts.
@@ -74,7 +82,7 @@ def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, st
         in_others[own] = (_shared(counted.essays, essays.sizes, place, own=1) | stands)[counted.place[own]]
     judged, _ = shares(in_others, of_essay, len(essays.prompts), 0.0)
     table = BitTable.of(np.concatenate(found) if found else runs[:0])
-    return PromptRuns(table), thresholds_by_prompt(judged, essays, "high", MILDEST)
+    return PromptRuns(table), thresholds_by_prompt(judged, essays, "high", MILDEST_COPYING)
 
 
 def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, own: int) -> NDArray[np.bool_]:
@@ -95,3 +103,29 @@ def _keys(prompts: Sequence[str]) -> Hashes:
         for prompt in set(prompts)
     }
     return np.array([digests[prompt] for prompt in prompts], dtype=np.uint64)
+
+
+REPEATED_RUN = 4
+# However little the training essays repeat, an essay three tenths of which stand there again are let pass.
+MILDEST_REPETITION = 0.3
+# Bits of a run's hash that are kept beside the number of its essay.
+_KEPT = 40
+
+
+def repeated(words: WordHashes) -> tuple[Values, Values]:
+    """Each essay's share of runs of four words that stand in it more than once, as judged and as it is, both (N,).
+
+    Args:
+        words: N essays, fewer than 2^24.
+    """
+    runs, of_essay = words.grams(REPEATED_RUN)
+    count = len(words.counts)
+    # One sort for all essays: the essay's number above the run's hash. Two runs of an essay of 500 words are taken as
+    # one with a probability of 1 : 10^7.
+    keys = np.sort((of_essay.astype(np.uint64) << np.uint64(_KEPT)) | (runs >> np.uint64(64 - _KEPT)))
+    same = np.zeros(len(keys), dtype=bool)
+    same[1:] = keys[1:] == keys[:-1]
+    same[:-1] |= same[1:]
+    sums = np.bincount((keys[same] >> np.uint64(_KEPT)).astype(np.int64), minlength=count)
+    totals = np.bincount(of_essay, minlength=count)
+    return weighed_share(sums.astype(np.float64), totals), sums / np.maximum(totals, 1)

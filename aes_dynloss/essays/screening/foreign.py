@@ -1,4 +1,10 @@
-"""Everyday words of another language than the training essays', and letters of other alphabets."""
+"""Everyday words of another language than the training essays', and letters of other alphabets.
+
+The commonest words of some languages: articles, prepositions, pronouns, forms of to be and to have.
+
+About half of any running text consists of them. Typed from general knowledge of these languages; forms that students
+write without their accents stand beside the others.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +15,115 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.bit_table import BitTable
 from aes_dynloss.essays.screening.evidence import Essays, Values, count_essays, thresholds_by_prompt, weighed_share
-from aes_dynloss.essays.screening.function_words import FUNCTION_WORDS
-from aes_dynloss.essays.screening.word_hashes import Hashes, WordHashes, hash_words, normal_text
+from aes_dynloss.essays.screening.word_hashes import BitTable, Hashes, WordHashes, hash_words, normal_text
+
+FUNCTION_WORDS: dict[str, frozenset[str]] = {
+    language: frozenset(words.split())
+    for language, words in {
+        "English": """
+            the of and to a in is it that was for on are as with his they i at be this have from or had by but not what
+            all were we when your can said there use an each which she do how their if will up other about out many
+            then them these so some her would make like him into has more no could my than been who its now did get
+            you he me our because should very just also only even
+        """,
+        "German": """
+            der die das und ist nicht ich zu den von sie mit es ein eine dem sich auf für des im auch als wie er wir hat
+            aus bei nach war einen einer einem eines wird sind kann noch nur werden wenn über man mich mir dass daß
+            oder aber sein seine seiner ihre ihr haben hatte wurde durch sehr mehr schon uns unser weil vor bis zum zur
+            diese dieser dieses alle kein keine doch dann da so was um unter immer wieder habe bin du dir dich muss
+            fuer ueber waren viele man am an in
+        """,
+        "French": """
+            le la les de des du et est un une il elle je tu nous vous ils elles que qui ne pas ce cette ces se sa son
+            ses dans en pour par sur avec plus mais ou où on au aux à a sont été être avoir fait faire tout tous toute
+            toutes comme si nos notre votre leur leurs mon ma mes ton ta tes même aussi bien sans sous entre très peu
+            quand donc car ont avait était ai suis es sommes êtes peut c'est j'ai qu'il qu'elle qu'on n'est d'un d'une
+            s'il l'on il n'y y cela ça etre tres meme quelque deux encore
+        """,
+        "Spanish": """
+            el la los las de del y en que es un una por con para se no su sus al lo como más pero le les o este esta
+            esto ese esa porque cuando muy sin sobre ser son fue era también me mi mis tu si ya hay todo todos toda
+            todas han ha he hasta desde nos nosotros ellos ella él yo tiene tienen está están estaba puede pueden entre
+            dos donde qué cada uno otro otros otra así solo sólo había hacer mas tambien estan asi eran siempre
+        """,
+        "Italian": """
+            il lo la i gli le di a da in con su per tra fra e che è un uno una non si del della dei delle dello degli
+            al alla ai alle nel nella nei nelle dal dalla sul sulla come più ma anche se sono era ha ho hanno questo
+            questa questi quello quella mi ti ci vi ne suo sua suoi loro noi voi io lui lei essere stato fare molto
+            quando perché perche piu così cosi tutto tutti ogni dove chi cosa c'è po già ancora dopo
+        """,
+        "Portuguese": """
+            o a os as de do da dos das e em no na nos nas um uma por para com não que se é são foi era ser ao à aos
+            pelo pela mais mas como também muito ou seu sua seus suas ele ela eles elas eu nós você isso este esta esse
+            essa isto quando já há tem têm está estão ter sobre entre até sem só porque onde cada todo todos toda
+            todas meu minha nao sao voce tambem me lhe num numa foram
+        """,
+        "Dutch": """
+            de het een en van in is dat op te zijn niet met voor er aan die ik je hij zij ze we wij was als ook bij
+            door naar uit om dan maar nog wel kan kunnen worden wordt heeft hebben had over tot zo deze dit hun mijn
+            geen meer moet veel wat hoe waar wie ons onze omdat of zou werd mensen heel want hem haar al alle
+        """,
+        "Swedish": """
+            och att det i en på är som för av med till den har de inte om ett han hon men var sig från vi så kan när
+            nu vid mot under också efter eller sin sina man mycket ut bara alla jag du ska skulle hade vara blir
+            mer eftersom där här vad denna detta dem dess deras mig dig oss
+        """,
+        "Danish and Norwegian": """
+            og at det i en på er som for af av med til den har de ikke om et han hun men var sig seg fra vi så kan når
+            nu nå ved mod mot også efter etter eller sin man meget bare alle jeg du skal skulle havde hadde være blir
+            bliver mere fordi hvor her der hvad hva denne dette dem dem deres mig meg dig deg os oss noget
+        """,
+        "Polish": """
+            i w nie na się z do to że jest jak o a ale po co tak za od jej go są był była było być już tylko czy dla
+            przez ich który która które kiedy bardzo jego mi ma też lub ten ta te tego tym może mogą gdy oraz przed pod
+            bez sobie mnie nas wszystko ludzie ze sie byl moze juz
+        """,
+        "Czech": """
+            a je se v na to že s z do o i jsem jako za by ale si po jsou který která které tak už když jen jeho pro
+            nebo co ve ze byl byla bylo být podle její při od má není také jak než jejich nás mě mi jsme které protože
+            pokud velmi více tom
+        """,
+        "Romanian": """
+            și si în in de la a cu pe nu să sa un o care este ca că din mai pentru sunt ce se au dar fost era sau lui ei
+            ale al ai le lor acest această aceasta prin fi foarte când cand cum dacă daca tot fiecare noi eu el ea mi am
+            are după despre despre fără pentru
+        """,
+        "Hungarian": """
+            a az és hogy nem is egy ez azt meg van volt de ha már csak mint el még vagy ki be fel minden én ő mi ők
+            kell lesz lehet nagyon mert amely ami aki ezt ebben abban után akkor között által sok olyan nincs vannak
+            pedig hanem
+        """,
+        "Finnish": """
+            ja on ei se että hän oli ovat joka mutta niin kun myös tai sen jos kuin ole olla mitä mikä nyt vain
+            hänen tämä minä sinä me te he koska jotka ettei sitä siitä siinä kaikki hyvin voi voivat ollut paljon
+            mukaan jälkeen kanssa itse
+        """,
+        "Turkish": """
+            ve bir bu da de için ile çok ne o ben sen biz onlar gibi daha var yok olan olarak kadar ama en her ki mi
+            m\u0131 sonra değil olduğu bunu şey diye veya ya hem ise göre olur oldu benim bizim onun insan insanlar
+            zaman kendi cok icin degil
+        """,
+        "Indonesian and Malay": """
+            yang dan di ini itu dengan untuk tidak dari dalam akan pada juga saya ke karena kita mereka ada bisa oleh
+            adalah sudah atau sebagai kami dia kalau hanya dapat lebih banyak orang anda saat harus seperti tetapi
+            tapi bahwa telah para sangat bagi serta menjadi
+        """,
+        "Vietnamese": """
+            là và của có không được cho người một trong những các với này đã khi để tôi đến ra như cũng về nhiều
+            nhưng từ phải rất lại nếu thì mà bạn chúng làm việc vào sẽ vì hay trên còn sự học
+        """,
+        "Tagalog": """
+            ang ng sa na mga at ay ko ako ito siya ka niya hindi para kung may mo si namin natin kami tayo sila nila
+            ni rin din lang pero dahil kaya isang isa wala nang mas dito iyon po naman
+        """,
+        "Swahili": """
+            na ya wa kwa ni katika za la kuwa cha kama hii watu lakini au hiyo pia sana yake wao kila bila huo huu
+            wetu mimi yeye sisi ili hata kutoka baada wakati sababu yangu kwamba
+        """,
+    }.items()
+}
+
 
 # An essay that quotes a sentence or two is not in another language.
 MILDEST = 0.15

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.bit_table import BitTable
 from aes_dynloss.essays.screening.evidence import (
     FEWEST_ESSAYS,
     Essays,
     Values,
     count_essays,
+    tail_threshold,
     thresholds_by_prompt,
     weighed_share,
 )
-from aes_dynloss.essays.screening.thresholds import tail_threshold
-from aes_dynloss.essays.screening.word_hashes import WordHashes
+from aes_dynloss.essays.screening.word_hashes import BitTable, WordHashes
 
 # One writer's own pair of words is not learned.
 FEWEST_WRITERS = 2

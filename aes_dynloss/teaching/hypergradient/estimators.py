@@ -10,11 +10,9 @@ from pydantic import Field, model_validator
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.differences import Differences
 from aes_dynloss.teaching.hypergradient.estimator import Estimator
-from aes_dynloss.teaching.hypergradient.exact import Exact
+from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.hypergradient.unrolled_graph import UnrolledGraph
-from aes_dynloss.teaching.unrolling.storage import Storage
-from aes_dynloss.teaching.unrolling.unroll import Memory
+from aes_dynloss.teaching.unrolling.unroll import Memory, Storage
 
 _MIB = 2**20
 

@@ -1,11 +1,16 @@
-"""Two words for what autograd answers."""
+"""Two words for what autograd answers.
+
+The one place that knows which attention kernels can be differentiated twice.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def slopes(value: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -23,3 +28,13 @@ def pulled_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs:
         return [torch.zeros_like(tensor) for tensor in inputs]
     live, given = zip(*pairs, strict=True)
     return list(torch.autograd.grad(live, inputs, given, allow_unused=True, materialize_grads=True))
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Within the block attention runs on the kernel that has second derivatives.
+
+    Flash, memory-efficient and cuDNN attention have none, and on the CPU the fast kernel has none either. First-order
+    passes keep their fast kernels: they stay outside.
+    """
+    context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return context

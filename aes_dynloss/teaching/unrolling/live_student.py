@@ -11,10 +11,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.batch import Batch
-from aes_dynloss.teaching.buffers import buffers_of, kept_buffers, put_buffers
-from aes_dynloss.teaching.randomness import random_state, set_random_state
-from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.replay import buffers_of, kept_buffers, put_buffers, random_state, set_random_state
+from aes_dynloss.teaching.student import Batch, Student
 
 
 class LiveStudent:

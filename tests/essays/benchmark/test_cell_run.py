@@ -12,9 +12,8 @@ from small_grid import small_grid, write_small_grid
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.benchmark import cell_run
-from aes_dynloss.essays.benchmark.cell_run import check_cells, is_complete, run_cell
-from aes_dynloss.essays.benchmark.cells import Cell, grid_cells
+from aes_dynloss.essays.benchmark import cells as cell_run
+from aes_dynloss.essays.benchmark.cells import Cell, check_cells, grid_cells, is_complete, run_cell
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 
 ROOT = Path("grid")

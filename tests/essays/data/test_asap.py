@@ -17,7 +17,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig, PromptConfig, SplitConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 REPOSITORY = Path(__file__).parents[3]
 ASAP = Path(os.environ.get("AES_DYNLOSS_ASAP", REPOSITORY.parent / "shared" / "data" / "asap"))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from aes_dynloss.configfile import parse_yaml, validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.data_config import Columns, DataConfig, Fractions, PromptConfig, SplitConfig
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 def parse(yaml: str) -> DataConfig:

@@ -13,7 +13,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 ROWS = [
     {"essay_id": "007", "prompt_id": "1", "text": "NA", "score": "2"},

@@ -17,8 +17,8 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay, iterate_unscored, read_essays
-from aes_dynloss.essays.data.rows import FaultLog
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.rows import FaultLog
+from aes_dynloss.tables.score_range import ScoreRange
 
 ROWS = [
     {"essay_id": "007", "prompt_id": "1", "text": "NA", "score": "2"},

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aes_dynloss.essays.data.row_values import (
+from aes_dynloss.tables.row_values import (
     RowError,
     id_value,
     nearest,

@@ -12,7 +12,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_essays, split_hash
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 def made(essays: list[tuple[str, str, float]], **more: list[object]) -> EssayTable:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.rows import FaultLog
-from aes_dynloss.essays.data.tables import iterate_rows, source_name
+from aes_dynloss.tables.formats import iterate_rows, source_name
+from aes_dynloss.tables.rows import FaultLog
 
 NAMES = st.lists(st.text(string.ascii_letters + "_ ,\"'é", min_size=1, max_size=8), min_size=1, max_size=4, unique=True)
 # Whatever a file may hold: no NUL (refused), no lone surrogates (no text).

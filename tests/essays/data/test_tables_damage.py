@@ -15,7 +15,7 @@ import pytest
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import iterate_unscored, read_essays
-from aes_dynloss.essays.data.tables import iterate_rows
+from aes_dynloss.tables.formats import iterate_rows
 
 ROWS = [
     {

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.rows import FaultLog, RowFault
-from aes_dynloss.essays.data.tables import iterate_rows
+from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.rows import FaultLog, RowFault
 
 
 def write(tmp_path: Path, name: str, content: bytes | str) -> Path:

@@ -14,7 +14,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, split_essays, split_hash
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 Essay = tuple[str, str, float]
 

@@ -20,13 +20,12 @@ from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.model.screening_file import Screening
-from aes_dynloss.essays.score import score_essays
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.scoring.score import score_essays
+from aes_dynloss.measures.calibration import CutPoints, RescalingLine
+from aes_dynloss.tables.score_range import ScoreRange
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
 PROMPT_IDS = ["notice", "letter", "notice", "letter", "letter"]

@@ -18,10 +18,10 @@ from tiny_scorer import TWO_PROMPTS, tiny_scorer, values_of
 
 from aes_dynloss import EssayEnsemble, EssayScorer, open_scorer
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.model import ensemble_folder
+from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
 from aes_dynloss.essays.model.model_folder import config_digest
-from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]

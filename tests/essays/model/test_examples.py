@@ -10,10 +10,10 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import random_essays
 
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_tokenizer
 from aes_dynloss.essays.model.examples import EssayExamples, TokenStates, tokenized
-from aes_dynloss.essays.model.tokenization import Chunker
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 LENGTHS = (5, 30, 0, 16)
 PAD = 9

@@ -11,8 +11,8 @@ from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
 from aes_dynloss.errors import CheckpointError, ShapeError
 from aes_dynloss.essays.model.familiarity import Familiarity, WithStrangeness, essay_vectors, fit_familiarity
+from aes_dynloss.essays.model.model_folder import SCREENING, Screening, read_screening, write_screening
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.model.screening_file import SCREENING, Screening, read_screening, write_screening
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.training.prediction import predict
 

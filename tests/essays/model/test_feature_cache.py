@@ -30,7 +30,6 @@ from aes_dynloss.essays.model import activations, feature_cache
 from aes_dynloss.essays.model.activations import pooled_features
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
-from aes_dynloss.essays.model.model_folder import write_model_folder
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -226,7 +225,7 @@ def test_no_text_and_no_token_is_stored(accelerator: Accelerator, encoder: Path,
 
 def test_a_model_folder_knows_no_cache(encoder: Path, folder: Path, tmp_path: Path) -> None:
     made = tiny_scorer(encoder, frozen_layers="all", features_cache=str(folder))
-    write_model_folder(made, tmp_path / "model")
+    made.save_pretrained(tmp_path / "model")
     assert "features_cache" not in (tmp_path / "model" / "config.json").read_text()
     opened = EssayScorer.from_pretrained(str(tmp_path / "model"))
     assert opened.model.config == made.model.config.model_copy(update={"features_cache": None})

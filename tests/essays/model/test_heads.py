@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.heads import ABSENT, ScoreHead
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 WIDTH = 6
 SHARES = ((0.2, 0.5, 0.3), (0.1, 0.0, 0.4, 0.2, 0.0, 0.2, 0.1), (0.5, 0.5))

@@ -15,10 +15,10 @@ from tiny_scorer import TWO_PROMPTS, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model import model_folder
-from aes_dynloss.essays.model.model_folder import read_model_folder, write_model_folder
-from aes_dynloss.essays.model.postprocessing import Postprocessing
+from aes_dynloss.essays.model.model_folder import read_model_folder
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.evaluation.calibration import CutPoints, RescalingLine
+from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
@@ -161,7 +161,7 @@ class TestReplacing:
     def test_a_file_in_the_way(self, scorer: EssayScorer, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(CheckpointError, match=r"The model folder .*file/model cannot be written: "):
-            write_model_folder(scorer, tmp_path / "file" / "model")
+            scorer.save_pretrained(tmp_path / "file" / "model")
 
 
 def test_permissions_follow_the_mask(scorer: EssayScorer, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model.model_folder import read_model_folder
-from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.evaluation.calibration import RescalingLine
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.measures.calibration import RescalingLine
 
 
 @pytest.fixture(scope="module")

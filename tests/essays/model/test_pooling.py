@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aes_dynloss.essays.model.pooling import Pooling
+from aes_dynloss.essays.model.heads import Pooling
 
 KINDS = ("mean", "cls", "attention")
 WIDTH = 5

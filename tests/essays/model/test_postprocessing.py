@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.essays.model.postprocessing import Postprocessing, fit_postprocessing
-from aes_dynloss.evaluation.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, fit_postprocessing
+from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 2, 0.5), "unseen": ScoreRange(0, 3)}
 KINDS = ("none", "rescale", "cut_points")

@@ -14,8 +14,8 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.model.ensemble import EssayEnsemble
-from aes_dynloss.essays.model.precision import equal_scores, in_precision
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.scoring.precision import equal_scores, in_precision
 
 Essays = tuple[list[str], list[str]]
 

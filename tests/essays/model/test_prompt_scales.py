@@ -8,7 +8,7 @@ import pytest
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.prompt_scales import measure_scales
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 PROMPTS = [Prompt("a", ScoreRange(2, 12)), Prompt("b", ScoreRange(0, 1, 0.5))]
 GROUPS = np.array([0, 1, 0, 1, 1, 0])

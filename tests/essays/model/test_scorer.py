@@ -14,8 +14,8 @@ from tiny_scorer import TWO_PROMPTS, scoring_model, tiny_scorer
 from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model.encoders import load_tokenizer
-from aes_dynloss.essays.model.postprocessing import Postprocessing
-from aes_dynloss.evaluation.calibration import RescalingLine
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.measures.calibration import RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter", "notice"]
@@ -132,7 +132,7 @@ def test_nan_is_not_a_score(encoder: Path, kind: str) -> None:
 
 
 def _cut_points() -> Postprocessing:
-    from aes_dynloss.evaluation.calibration import CutPoints
+    from aes_dynloss.measures.calibration import CutPoints
 
     return Postprocessing("cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))})
 

@@ -15,7 +15,7 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.evaluation.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange
 
 POOLINGS = ("mean", "cls", "attention")
 GROUPS = torch.tensor([0, 1, 1, 0, 1])

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.mpnet.modeling_mpnet import MPNetModel, MPNetSelfAttention
 
-from aes_dynloss.essays.model import shared_bias_attention
+from aes_dynloss.essays.model import attention as shared_bias_attention
+from aes_dynloss.essays.model.attention import SharedBiasModel, SharedBiasSelfAttention, share_bias
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, load_encoder, trimmed
-from aes_dynloss.essays.model.shared_bias_attention import SharedBiasModel, SharedBiasSelfAttention, share_bias
-from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 
 LENGTHS = (13, 9, 2, 13)
 
@@ -245,7 +245,7 @@ class TestLeftToTransformers:
     def test_another_version_without_these_classes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import sys
 
-        monkeypatch.setitem(sys.modules, "aes_dynloss.essays.model.shared_bias_attention", None)
+        monkeypatch.setitem(sys.modules, "aes_dynloss.essays.model.attention", None)
         encoder = tiny_mpnet()
         assert type(trimmed(encoder)) is MPNetModel
 

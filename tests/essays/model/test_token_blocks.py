@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 from tiny_scorer import CONFIGS, random_encoder, random_essays, scoring_model
 from torch import Tensor, nn
 
-from aes_dynloss.essays.model import block_attention
-from aes_dynloss.essays.model.block_attention import BLOCKWISE, allow_blocks
-from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, load_encoder
-from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.token_blocks import (
+from aes_dynloss.essays.model import attention as block_attention
+from aes_dynloss.essays.model.attention import BLOCKWISE, allow_blocks
+from aes_dynloss.essays.model.chunks import (
     FIRST_POSITION,
     MOST_PADDING,
     EncoderStates,
+    TokenizedEssay,
     block_inputs,
     cut_into_blocks,
     read_chunks,
 )
-from aes_dynloss.essays.model.tokenization import TokenizedEssay
-from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, load_encoder
+from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.training.batching import epoch_steps, micro_batches
 from aes_dynloss.training.config import TrainingConfig
 

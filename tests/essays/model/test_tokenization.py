@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.model.tokenization import Chunker
+from aes_dynloss.essays.model.chunks import Chunker
 
 WORDS = [f"w{number}" for number in range(20)] + ["a"]
 IDS = {"[PAD]": 0, "[UNK]": 1, "[A]": 2, "[B]": 3, "[C]": 4} | {word: 5 + i for i, word in enumerate(WORDS)}

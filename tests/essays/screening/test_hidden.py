@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aes_dynloss.essays.screening.hidden import LET_PASS, hidden_characters
+from aes_dynloss.essays.screening.manipulation import LET_PASS, hidden_characters
 
 HONEST = {
     "plain": "An ordinary essay,\twith tabs\r\nand lines.\x0c",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aes_dynloss.essays.screening.injection import injections
+from aes_dynloss.essays.screening.manipulation import injections
 from aes_dynloss.essays.screening.word_hashes import hash_words, normal_text
 
 TO_A_MACHINE = [

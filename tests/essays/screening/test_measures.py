@@ -7,10 +7,9 @@ import pytest
 from small_screen import made_up_essays, small_screen
 
 from aes_dynloss.essays.screening import topics as topics_module
-from aes_dynloss.essays.screening.copying import learn_runs
+from aes_dynloss.essays.screening.copying import learn_runs, repeated
 from aes_dynloss.essays.screening.evidence import CHUNK, Essays, hash_essays
 from aes_dynloss.essays.screening.pairs import learn_pairs
-from aes_dynloss.essays.screening.repetition import repeated
 from aes_dynloss.essays.screening.topics import learn_topics
 from aes_dynloss.essays.screening.word_hashes import hash_words
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_screen import TOPICS, WORDINGS, made_up, made_up_essays, small_screen
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.perturbations import Material, perturb
+from aes_dynloss.essays.perturbing.perturbations import Material, perturb
 from aes_dynloss.essays.screening.kinds import KINDS
 from aes_dynloss.essays.screening.screen import Screen
 

@@ -9,9 +9,8 @@ from pydantic import ValidationError
 
 from aes_dynloss.teaching.hypergradient.differences import Differences
 from aes_dynloss.teaching.hypergradient.estimators import ESTIMATORS, HypergradientConfig
-from aes_dynloss.teaching.hypergradient.exact import Exact
+from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.hypergradient.unrolled_graph import UnrolledGraph
 from aes_dynloss.teaching.unrolling.unroll import Memory
 
 BUILT = {

@@ -5,7 +5,7 @@ import logging
 import pytest
 from taught_runs import LOSSES, taught_run
 
-from aes_dynloss.teaching.hypergradient.self_check import check_differences
+from aes_dynloss.teaching.hypergradient.differences import check_differences
 
 
 @pytest.mark.parametrize("rule", ["momentum", "adamw", "clipped"])

@@ -16,8 +16,9 @@ from torch.nn import functional
 from aes_dynloss.teaching.hypergradient.differences import Differences
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.unrolling import coupled, objective
-from aes_dynloss.teaching.unrolling.kernels import twice_differentiable
+from aes_dynloss.teaching.unrolling import objective
+from aes_dynloss.teaching.unrolling import objective as coupled
+from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.update_rules import Point, Rates
 
 CLEARLY = 0.02

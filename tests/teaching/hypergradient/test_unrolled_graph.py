@@ -5,8 +5,8 @@ from taught_runs import taught_run
 from taught_students import SmallTransformer
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.hypergradient.unrolled_graph import UnrolledGraph
-from aes_dynloss.teaching.unrolling.processes import Alone
+from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
+from aes_dynloss.teaching.unrolling.step_plan import Alone
 
 
 def test_it_is_for_one_process():

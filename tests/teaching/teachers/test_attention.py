@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec
-from aes_dynloss.teaching.state import StudentState
-from aes_dynloss.teaching.teachers.attention import AttentionTeacher, TaughtPolicy
+from aes_dynloss.teaching.policies import StudentState
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 
 SPECS = {
     "mixture": MixtureSpec(terms={"mse": 1.0, "stde": 0.1, "mae": 0.0}),

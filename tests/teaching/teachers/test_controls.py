@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aes_dynloss.teaching.state import StudentState
-from aes_dynloss.teaching.teachers.controls import FixedPolicy, RandomPolicy, frozen_mean
+from aes_dynloss.teaching.policies import StudentState
+from aes_dynloss.teaching.teachers.dlf import FixedPolicy, RandomPolicy, frozen_mean
 
 ANSWERS = torch.tensor([[1.5, 0.1, 0.0], [0.5, 0.3, 0.0], [1.3, 0.2, 0.0]])
 NEUTRAL = torch.tensor([1.0, 0.1, 0.0])

@@ -15,9 +15,8 @@ from torch.func import functional_call
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.state import StudentState
-from aes_dynloss.teaching.teachers.loss_network_teacher import LossNetworkTeacher, build_coordinate_teacher
-from aes_dynloss.teaching.teachers.lstm import detached
+from aes_dynloss.teaching.policies import StudentState
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher, detached
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll

@@ -5,8 +5,13 @@ import math
 import pytest
 import torch
 
-from aes_dynloss.teaching.teachers.loss_network_teacher import build_coordinate_teacher
-from aes_dynloss.teaching.teachers.lstm import CoordinateFeedForward, CoordinateLstm, detached, preprocessed
+from aes_dynloss.teaching.teachers.dln import (
+    CoordinateFeedForward,
+    CoordinateLstm,
+    build_coordinate_teacher,
+    detached,
+    preprocessed,
+)
 
 BORDER = math.exp(-10)
 KINDS = ("lstm", "memoryless_lstm", "feed_forward")

@@ -10,8 +10,8 @@ from taught_runs import LOSSES, error_of, micro_batches, taught_run
 from taught_students import SmallConvNet, SmallTransformer, examples
 from torch import nn
 
-from aes_dynloss.teaching.batch import Batch
 from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.teaching.student import Batch
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan

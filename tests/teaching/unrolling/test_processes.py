@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from aes_dynloss.teaching.unrolling.processes import Alone
+from aes_dynloss.teaching.unrolling.step_plan import Alone
 
 
 def test_one_process_alone():

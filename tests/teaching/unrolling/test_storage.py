@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aes_dynloss.teaching.unrolling.storage import keep
+from aes_dynloss.teaching.unrolling.unroll import keep
 from aes_dynloss.teaching.unrolling.update_rules import Point
 
 

@@ -1,0 +1,1 @@
+"""Fine-tuning: from a configuration to a run folder with model, predictions and report."""

@@ -1,0 +1,1 @@
+"""Changes to essays with a known effect on the score."""

@@ -1,0 +1,1 @@
+"""Scoring essays from tables: in windows, resumable, with advisories and a review sheet."""

@@ -1,1 +1,0 @@
-"""Pages and files for those who read a report: html with its pictures, and what other programs take."""
