@@ -247,9 +247,9 @@ def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path, log):
     program = (
         "import sys, json; from pathlib import Path\n"
         "from aes_dynloss.teaching.dynamic_loss import Mixture\n"
-        "from aes_dynloss.training import loss_plots\n"
+        "from aes_dynloss.training.plots import write_loss_plots\n"
         "early = 'matplotlib' in sys.modules\n"
-        "loss_plots.write_loss_plots(Path(sys.argv[1]), Mixture(['mse']), [], Path(sys.argv[2]))\n"
+        "write_loss_plots(Path(sys.argv[1]), Mixture(['mse']), [], Path(sys.argv[2]))\n"
         "print(json.dumps([early, 'matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules]))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "plots"), str(log)]
