@@ -9,9 +9,9 @@ import pytest
 from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_rows, write_small_run
 
 from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.essays.finetune import products as run_products
+from aes_dynloss.essays.finetune import run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import products as run_products
-from aes_dynloss.essays.finetune.run import run as module
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_run import EVERYTHING, check_scores, read_rows, tune, write_small_run
 
-from aes_dynloss.essays.finetune.run import products as run_products
+from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.model.scorer import EssayScorer
 
 LAYERS = "model.pooled_layers=all"

@@ -26,8 +26,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import products as run_products
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scorer import EssayScorer
 
