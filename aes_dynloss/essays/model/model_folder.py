@@ -24,11 +24,9 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import (
     build_encoder,
     check_vocabulary,
-    check_window,
     encoder_values,
     file_sha256,
     has_vocabulary,
-    longest_window,
 )
 from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
@@ -208,8 +206,7 @@ def read_model_folder(folder: Path) -> ModelParts:
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
-        check_window(encoder, config.window or longest_window(encoder.config, tokenizer))
-    except (TypeError, ValueError) as error:  # of its window, or of a tokenizer that does not work
+    except (TypeError, ValueError) as error:  # a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
     return ModelParts(model.eval(), tokenizer, postprocessing, intervals, certainty, screening)
 

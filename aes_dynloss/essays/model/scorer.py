@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_window, longest_window
@@ -138,15 +138,18 @@ class EssayScorer:
             CheckpointError: The folder is missing, damaged or something else.
         """
         parts = read_model_folder(Path(folder))
-        return cls(
-            parts.model,
-            parts.tokenizer,
-            parts.postprocessing,
-            accelerator,
-            parts.intervals,
-            parts.certainty,
-            parts.screening,
-        )
+        try:
+            return cls(
+                parts.model,
+                parts.tokenizer,
+                parts.postprocessing,
+                accelerator,
+                parts.intervals,
+                parts.certainty,
+                parts.screening,
+            )
+        except (TypeError, ValueError) as error:  # a window too long, or a tokenizer that does not work
+            raise CheckpointError(f"{folder} is damaged: {error}") from None
 
     @property
     def prompts(self) -> dict[str, Prompt]:
