@@ -23,7 +23,7 @@ from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, coun
 from aes_dynloss.reports.text import aligned, figure_words
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS
-from aes_dynloss.tables.table_files import read_cells
+from aes_dynloss.tables.frames import read_cells
 
 HUMAN_SCORE = "human_score"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")

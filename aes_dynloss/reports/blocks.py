@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from aes_dynloss.reports.drawing import Picture, inline_svg
 from aes_dynloss.reports.table import Table
-from aes_dynloss.tables.table_files import replacing
+from aes_dynloss.tables.atomic import atomic_file
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def write_page(html: str, path: str | Path) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    with replacing(Path(path)) as temporary:
+    with atomic_file(Path(path)) as temporary:
         # An id may hold half a surrogate pair, which UTF-8 knows not.
         temporary.write_text(html, encoding="utf-8", errors="replace", newline="\n")
 

@@ -26,8 +26,8 @@ from aes_dynloss.tables.columns import (
     take_columns,
     take_kept,
 )
+from aes_dynloss.tables.frames import read_cells, write_table
 from aes_dynloss.tables.score_range import ScoreRange, infer_range
-from aes_dynloss.tables.table_files import read_cells, write_table
 
 
 def join_references(
@@ -243,7 +243,7 @@ def check_predictions(
         ordered.append(column)
     given = checked["score"].notna().to_numpy()
     if given.all():
-        return PredictionTable(checked[ordered], spans, frozenset(inferred), tuple(notes))
+        return PredictionTable(checked[ordered].reset_index(drop=True), spans, frozenset(inferred), tuple(notes))
     notes.append(
         f"{int((~given).sum())} of {len(given)} essays in {source} have no score, for the machine withheld it: the "
         "figures are those of the others."
@@ -284,7 +284,7 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         raise DataError(f"Neither a column raw nor a column score in {source}. Name the column that holds predictions.")
     if table.empty:
         raise DataError(f"No rows in {source}.")
-    parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS})
+    parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS}, index=table.index)
     refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
     withheld = table[WITHHELD].to_numpy(dtype=bool) if WITHHELD in table else np.zeros(len(table), dtype=bool)
     for column in NUMBER_COLUMNS:

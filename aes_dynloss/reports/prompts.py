@@ -46,8 +46,8 @@ from aes_dynloss.measures.reliability import (
 )
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange, widened
-from aes_dynloss.tables.table_files import replacing
 
 # Kappas beyond QWK, and agreement without what level, spread and length make of it.
 BEYOND_AGREEMENT = ("kappa", "gwet_ac1", "gwet_ac2", "qwk_variance_matched", "pearson_without_length")
@@ -329,7 +329,7 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    with replacing(Path(path)) as temporary:
+    with atomic_file(Path(path)) as temporary:
         temporary.write_text(report_json(report), encoding="utf-8")
 
 

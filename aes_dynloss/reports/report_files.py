@@ -16,7 +16,7 @@ import pandas as pd
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
-from aes_dynloss.tables.table_files import write_table
+from aes_dynloss.tables.frames import write_table
 
 Entry = Mapping[str, Any]
 Row = dict[str, Any]

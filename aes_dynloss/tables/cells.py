@@ -1,121 +1,305 @@
-"""Cells of a table as ids and numbers, each fault named with its row."""
+"""Cells of a table as ids, texts, numbers, groups and truth values: one verdict, wherever the table is read.
+
+Nothing is guessed or rounded. A blank is None, NaN, pandas' missing value, or text without a visible character. A
+number is an int, a float, a decimal, or text in the digits 0 to 9, such as ``3``, ``3.5`` or ``1e-2``; blanks around
+it, non-breaking ones too, do not count. An id is text as it is written ("007" and "NA" stay what they are), or a whole
+number.
+
+Three layers: functions of one value (``id_cell``), of one row (``id_value``, which also refuses a missing column), and
+of one column (``parse_ids``, which names the row of a fault).
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
+import numbers
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.tables.score_range import ScoreRange
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_TRUTH = {"true": True, "false": False, "none": False, "nan": False, "<na>": False}
+# Ordinary and non-breaking spaces, and line ends: what may stand around a number.
+_SPACES = " \t\r\n\u00a0\u2007\u202f"
+T = TypeVar("T")
+
+
+class CellError(ValueError):
+    """A cell that cannot be used, without its row, which the reader knows."""
+
+
+def is_blank(value: object) -> bool:
+    """Whether a cell holds nothing.
+
+    Example:
+        >>> [is_blank(value) for value in (None, float("nan"), "\u00a0", "0", 0)]
+        [True, True, True, False, False]
+    """
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value is pd.NA or (isinstance(value, float | np.floating | Decimal) and math.isnan(value))
+
+
+def id_cell(value: object, column: str) -> str:
+    """An id: text as it is written, or a whole number as text.
+
+    Raises:
+        CellError: It is blank, of another type, on several lines, or holds a control character or half a character.
+    """
+    if isinstance(value, str):
+        if value.isprintable() and value.strip():  # what follows is for the few that may not be usable
+            return value
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return str(value)
+    if is_blank(value):
+        raise CellError(f"{column} is empty. Give each row one.")
+    if not isinstance(value, str):
+        raise CellError(f"{column} is {_shown(value)}; expected text or a whole number.")
+    if "\n" in value or "\r" in value:
+        raise CellError(f"{column} {_shown(value)} holds a line break. Write it on one line.")
+    controls = [sign for sign in value if unicodedata.category(sign) == "Cc" and sign != "\t"]
+    if controls:
+        raise CellError(f"{column} {_shown(value)} holds the control character U+{ord(controls[0]):04X}. Take it out.")
+    return _unicode(value, column)
+
+
+def text_cell(value: object, column: str) -> str:
+    """An essay, exactly as it is written.
+
+    Raises:
+        CellError: It is blank or no text.
+    """
+    if is_blank(value):
+        raise CellError(f"{column} is empty. An essay needs words; take the row out.")
+    if not isinstance(value, str):
+        raise CellError(f"{column} is {_shown(value)}; expected text.")
+    return _unicode(value, column)
+
+
+def number_cell(value: object, column: str) -> float | None:
+    """A number; None for a blank.
+
+    Raises:
+        CellError: It is no finite number, or text in other digits or with a decimal comma.
+
+    Example:
+        >>> number_cell(" 3.5\u00a0", "score"), number_cell("", "score")
+        (3.5, None)
+    """
+    if is_blank(value):
+        return None
+    number = math.nan
+    if isinstance(value, str):
+        written = value.strip(_SPACES)
+        if _NUMBER.fullmatch(written):
+            number = float(written)
+        elif _DECIMAL_COMMA.fullmatch(written):
+            raise CellError(f"{column} {_shown(value)} has a decimal comma. Write {written.replace(',', '.')}.")
+    elif isinstance(value, numbers.Real | Decimal | np.number) and not isinstance(value, bool | np.bool_):
+        try:
+            number = float(value)
+        except (OverflowError, TypeError):
+            number = math.inf
+    if not math.isfinite(number):
+        raise CellError(f"{column} {_shown(value)} is not a finite number. Write it as 3 or 3.5, in digits 0 to 9.")
+    return number
+
+
+def group_cell(value: object, column: str) -> str | None:
+    """A group of writers as text; None for a blank.
+
+    Raises:
+        CellError: It is neither text nor a number.
+    """
+    if is_blank(value):
+        return None
+    if isinstance(value, float | Decimal) and value == int(value):
+        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
+    if not isinstance(value, str | numbers.Real | Decimal):
+        raise CellError(f"{column} is {_shown(value)}; expected the name of a group.")
+    return _unicode(str(value).strip(), column)
+
+
+def truth_cell(value: object, column: str) -> bool:
+    """Yes or no: true or false in any case of letters, as text or not; a blank is no.
+
+    Raises:
+        CellError: It is something else.
+    """
+    truth = False if is_blank(value) else _TRUTH.get(str(value).strip().lower())
+    if truth is None:
+        raise CellError(f"{column} is {_shown(value)}; expected true or false. Fix the row.")
+    return truth
+
+
+def id_value(row: Mapping[str, object], column: str) -> str:
+    """A row's id, see :func:`id_cell`."""
+    return id_cell(_present(row, column), column)
+
+
+def text_value(row: Mapping[str, object], column: str, *, blank: str | None = None) -> str:
+    """A row's essay, see :func:`text_cell`; a blank one is ``blank``, where that is given."""
+    value = _present(row, column)
+    return blank if blank is not None and is_blank(value) else text_cell(value, column)
+
+
+def number_value(row: Mapping[str, object], column: str) -> float:
+    """A row's score, which must be there, see :func:`number_cell`."""
+    number = optional_number(row, column)
+    if number is None:
+        raise CellError(f"{column} is empty; expected a number.")
+    return number
+
+
+def optional_number(row: Mapping[str, object], column: str) -> float | None:
+    """A row's score, None where it is blank, see :func:`number_cell`."""
+    return number_cell(_present(row, column), column)
+
+
+def group_value(row: Mapping[str, object], column: str) -> str | None:
+    """A row's group of writers, None where it is blank, see :func:`group_cell`."""
+    return group_cell(_present(row, column), column)
+
+
+def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRange) -> None:
+    """Refuse a score that is none of its prompt's score points.
+
+    Raises:
+        CellError: Naming the score, the prompt and the range.
+    """
+    # Before the check of score points, whose arithmetic overflows at the ends of float64.
+    if not score_range.low - 1e-6 <= score <= score_range.high + 1e-6:
+        outside = f"{column} {score:.10g} is outside prompt {prompt_id}'s range {score_range}"
+        raise CellError(f"{outside}. Fix the row or the range in data.prompts.")
+    if not score_range.holds(score):
+        between = (
+            f"{column} {score:.10g} is no score point of prompt {prompt_id} ({score_range}, step {score_range.step:g})"
+        )
+        raise CellError(f"{between}. Fix the row or the step in data.prompts.")
 
 
 def row_words(row: int, source: str, essay_ids: Sequence[str] | pd.Series[str]) -> str:
-    """Words for a row in a message: ``Row 17 of scores.csv (essay '0042')``, counted from 1 without the header."""
-    return f"Row {row + 1} of {source} (essay {list(essay_ids)[row]!r})"
+    """A row's name in a message: ``Row 17 of scores.csv (essay '0042')``.
+
+    Args:
+        row: Its position, from 0.
+        source: The table's name.
+        essay_ids: Essays of all rows; a Series of :func:`aes_dynloss.tables.frames.read_cells` knows the rows' numbers.
+    """
+    return f"Row {row_number(essay_ids, row)} of {source} (essay {list(essay_ids)[row]!r})"
+
+
+def row_number(cells: object, position: int) -> int:
+    """Number of a row as its file counts it, where the cells come from one; else counted from 1."""
+    index = getattr(cells, "index", None)
+    if isinstance(index, pd.Index) and index.name == ROW_NUMBERS:
+        return int(index[position])
+    return position + 1
+
+
+# Name of the index of a table whose rows know their numbers in the file.
+ROW_NUMBERS = "row"
 
 
 def parse_ids(cells: Iterable[object], column: str, source: str) -> list[str]:
-    """Ids as text, letter for letter: "007" stays "007" and "NA" stays "NA".
+    """A column of ids, see :func:`id_cell`.
 
     Args:
         cells: Text or whole numbers.
         column: The column's name for messages.
-        source: Words for the table in messages.
-
-    Returns:
-        The ids.
+        source: The table's name for messages.
 
     Raises:
-        DataError: An id is blank, no text and no whole number, or holds a line break or control character.
+        DataError: An id cannot be used; with its row.
     """
-    ids = []
-    for row, cell in enumerate(cells):
-        if isinstance(cell, str):
-            text = cell
-            if cell.isprintable() and cell.strip():  # what follows is for the few that may be none
-                ids.append(cell)
-                continue
-        elif isinstance(cell, int | np.integer) and not isinstance(cell, bool):
-            text = str(cell)
-        elif cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
-            text = ""
-        else:
-            raise DataError(
-                f"Row {row + 1} of {source}: {column} {cell!r} is neither text nor a whole number. Store ids as text."
-            )
-        if not text.strip() or "\n" in text or "\r" in text:
-            fault = "holds a line break" if text.strip() else "is blank"
-            raise DataError(f"Row {row + 1} of {source}: {column} {fault}. Give every essay an id on one line.")
-        if any(unicodedata.category(sign) == "Cc" and sign != "\t" for sign in text):
-            raise DataError(f"Row {row + 1} of {source}: {column} {text!r} holds a control character. Take it out.")
-        ids.append(text)
-    return ids
+    return _parsed(cells, id_cell, column, lambda position: f"Row {row_number(cells, position)} of {source}")
 
 
 def parse_numbers(
     cells: Iterable[object], column: str, essay_ids: Sequence[str] | pd.Series[str], source: str
 ) -> NDArray[np.float64]:
-    """Numbers as float64, NaN for a blank.
+    """A column of numbers as float64, (N,), NaN for a blank, see :func:`number_cell`.
 
     Args:
-        cells: Numbers, text that is a number, or blanks (None, pandas' missing values, text without a character).
+        cells: N cells.
         column: The column's name for messages.
         essay_ids: Essay of each row, for messages.
-        source: Words for the table in messages.
-
-    Returns:
-        The numbers, in the cells' order.
+        source: The table's name for messages.
 
     Raises:
-        DataError: A cell is no number, or it is infinite or the word nan.
+        DataError: A cell is no finite number; with its row.
     """
     if isinstance(cells, pd.Series) and cells.dtype.kind in "fi":
         known = cells.to_numpy(dtype=np.float64)
         if not np.isinf(known).any():
             return known
-    numbers = []
-    for row, cell in enumerate(cells):
-        number = _number(cell)
-        if number is None:
-            where = row_words(row, source, essay_ids)
-            raise DataError(f"{where}: {column} {cell!r} is not a finite number. Fix the row or drop it.")
-        numbers.append(number)
-    return np.array(numbers, dtype=np.float64)
+
+    def place(position: int) -> str:
+        return f"Row {row_number(cells, position)} of {source} (essay {list(essay_ids)[position]!r})"
+
+    values = _parsed(cells, number_cell, column, place)
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np.bool_]:
-    """Yes or no: true or false in any case of letters, as text or not; a blank is no.
+    """A column of yes and no, (N,), see :func:`truth_cell`.
 
     Raises:
-        DataError: A cell is something else.
+        DataError: A cell is something else; with its row.
     """
-    words = {"true": True, "false": False, "": False, "none": False, "nan": False, "<na>": False}
-    found = []
-    for row, cell in enumerate(cells):
-        truth = words.get(str(cell).strip().lower())
-        if truth is None:
-            raise DataError(f"Row {row + 1} of {source}: {column} is {cell!r}; expected true or false. Fix the row.")
-        found.append(truth)
-    return np.array(found, dtype=bool)
+    values = _parsed(cells, truth_cell, column, lambda position: f"Row {row_number(cells, position)} of {source}")
+    return np.array(values, dtype=bool)
 
 
-def _number(cell: object) -> float | None:
-    """A number, NaN for a blank, None for anything else."""
-    if cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip()):
-        return math.nan
-    if isinstance(cell, float | np.floating) and math.isnan(cell):
-        return math.nan
-    # bool is an int to Python, and float() reads "1_000" as 1000.
-    if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
-        return None
-    if not isinstance(cell, str | int | float | np.integer | np.floating):
-        return None
+def nearest(name: str, known: Collection[str]) -> str:
+    """A hint on an unknown name: the nearest known one, or all."""
+    by_folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_folded[near[0]]!r}?"
+    listed = sorted(known)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
+
+
+def _parsed(
+    cells: Iterable[object], parse: Callable[[object, str], T], column: str, place: Callable[[int], str]
+) -> list[T]:
+    values = []
+    for position, cell in enumerate(cells):
+        try:
+            values.append(parse(cell, column))
+        except CellError as error:
+            raise DataError(f"{place(position)}: {error}") from None
+    return values
+
+
+def _present(row: Mapping[str, object], column: str) -> object:
+    if column not in row:
+        raise CellError(f"there is no {column!r}; {nearest(column, row)}")
+    return row[column]
+
+
+def _unicode(value: str, column: str) -> str:
     try:
-        number = float(cell)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = f"character {error.start} of {column} is half of a surrogate pair"
+        raise CellError(f"{half}, which no text can hold. Write the character whole.") from None
+    return value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,13 +1,14 @@
-"""Which column of a file plays which role in a table of predictions."""
+"""Columns of a table by their roles, and messages on those that are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 import pandas as pd
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.tables.cells import nearest
 
 ID_COLUMNS = ("essay_id", "prompt_id")
 REFERENCE_COLUMNS = ("reference", "second_reference")
@@ -92,11 +93,35 @@ def take_kept(
     return table
 
 
-def _separator_advice(columns: pd.Index[str]) -> str:
-    """What to do about a header that was written with other separators, and so is one name."""
-    if len(columns) != 1 or not {";", "\t"} & set(str(columns[0])):
+def missing_columns(source: str, missing: Mapping[str, str], known: Collection[str]) -> str:
+    """A message on all columns that are missing.
+
+    Args:
+        source: The table's name.
+        missing: What to do about each missing column, such as the option that names another one.
+        known: The columns that are there.
+
+    Example:
+        >>> missing_columns("a.csv", {"text": "Name it with --text-column."}, ["texts", "id"])
+        "a.csv has no column 'text'; did you mean 'texts'? Name it with --text-column."
+    """
+    sentences = [f"no column {column!r}; {nearest(column, known)} {advice}" for column, advice in missing.items()]
+    return f"{source} has {' It has '.join(sentences)}{_separator_advice(known)}"
+
+
+def _separator_advice(columns: Collection[str]) -> str:
+    """Advice on a header that is one name, for its separators are not those that its file's name says."""
+    if len(columns) != 1 or not {";", "\t", ","} & set(next(iter(columns))):
         return ""
-    return " The header is one name: save the table with commas between columns."
+    return " The header is one name: save the table with commas between columns as .csv, or with tabs as .tsv."
+
+
+# The option that names a role's column.
+_OPTIONS = {"essay_id": "--id-column", "prompt_id": "--prompt-column", "second_reference": "--second-column"}
+
+
+def _option(role: str) -> str:
+    return _OPTIONS.get(role, f"--{role}-column")
 
 
 def take_columns(
@@ -115,10 +140,10 @@ def take_columns(
         Table with a column for each role that was found.
 
     Raises:
-        DataError: A column that is needed or named is not there.
+        DataError: Columns that are needed or named are not there; all of them are told.
     """
     named = {role: name for role, name in names.named().items() if role in roles}
-    found = {}
+    found, missing = {}, {}
     for role in roles:
         name = named.get(role, role)
         if name in cells and (role in named or name not in named.values()):
@@ -129,9 +154,7 @@ def take_columns(
                 f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
             )
         elif role == "essay_id" or (role in named and role not in optional):
-            have = ", ".join(repr(column) for column in cells.columns)
-            raise DataError(
-                f"{source} has no column {name!r} for {role} (columns: {have}). Name the column that holds it."
-                f"{_separator_advice(cells.columns)}"
-            )
+            missing[name] = f"Name the column for {role} with {_option(role)}."
+    if missing:
+        raise DataError(missing_columns(source, missing, list(cells.columns)))
     return pd.DataFrame(found)

@@ -11,11 +11,11 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import BinaryIO, Literal, cast
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault
-from aes_dynloss.tables.table_files import refuse_other_separators
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
@@ -115,15 +115,17 @@ def delimited_rows(
     Args:
         lines: Lines with their line ends.
         name: The table's name in messages.
-        delimiter: A comma or a tab.
+        delimiter: A comma or a tab. A comma gives way to a semicolon or a tab where the header is one name by commas
+            and several by that, as spreadsheets in many languages write csv.
         quoting: Whether double quotes are quotes (``minimal``) or plain characters (``none``).
         on_fault: Is given each row that has another number of values than the header.
 
     Raises:
-        DataError: A column stands twice, quotes do not fit, columns are not parted by commas, or there are no rows.
+        DataError: A column stands twice, quotes do not fit, or there are no rows.
     """
     # The limit guards nothing here (memory holds the row anyway) and would refuse long essays at 128 KiB.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+    lines, delimiter = _sniffed(lines, delimiter)
     if quoting == "none":
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
@@ -148,12 +150,26 @@ def delimited_rows(
             yield number, dict(zip(header, fields, strict=True))
         elif fields or len(header) == 1:  # In a table of one column, a blank line is a row without its value.
             empty = False
-            refuse_other_separators(header, name, delimiter)
             on_fault(RowFault(name, number, _describe_width(len(header), len(fields), delimiter)))
     if not header:
         raise DataError(f"{name} is empty. Give a table with a header and rows.")
     if empty:
         raise DataError(f"{name} holds a header ({', '.join(header)}) but no rows.")
+
+
+def _sniffed(lines: Iterable[str], delimiter: str) -> tuple[Iterator[str], str]:
+    """The lines, and what separates their columns by the first one that is not blank."""
+    rest = iter(lines)
+    begun: list[str] = []
+    for line in rest:
+        begun.append(line)
+        if line.strip():
+            break
+    if begun and delimiter == ",":
+        widths = {sign: len(next(csv.reader([begun[-1]], delimiter=sign), [])) for sign in ",;\t"}
+        if widths[","] == 1:
+            delimiter = max(widths, key=lambda sign: widths[sign])
+    return chain(begun, rest), delimiter
 
 
 def check_header(names: Sequence[str], source: str) -> None:
@@ -168,7 +184,7 @@ def check_header(names: Sequence[str], source: str) -> None:
 
 
 def _describe_width(expected: int, found: int, delimiter: str) -> str:
-    what = "tab" if delimiter == "\t" else "comma"
+    what = {"\t": "tab", ";": "semicolon"}.get(delimiter, "comma")
     values = "1 value" if expected == 1 else f"{expected} values"
     return f"expected {values} as in the header, found {found}. Is there a {what}, a quote or a line break in a value?"
 

@@ -1,17 +1,19 @@
-"""Rows of tables, read strictly and one at a time: csv, tsv, jsonl, parquet, a folder of .txt, standard input.
+"""Rows of tables, read strictly and one at a time: csv, tsv, jsonl, parquet, xlsx, a folder of .txt, standard input.
 
-No value is guessed: every csv and tsv value is text (``007`` and ``NA`` stay what they are); jsonl and parquet give
-the types that they hold. Nothing is skipped but blank lines, and nothing repaired.
+No value is guessed: every csv and tsv value is text (``007`` and ``NA`` stay what they are); jsonl, parquet and xlsx
+give the types that they hold. A csv may have semicolons or tabs between its columns. Nothing is skipped but blank
+lines, and nothing repaired.
 
-Rows are numbered as a user finds them. In csv and tsv the header is row 1, as in a spreadsheet (a quoted text with
-line breaks is one row, a blank line counts too). In jsonl a row is a line. In parquet and in a folder of .txt (sorted
-by name) the first is row 1, for they have no header.
+Rows are numbered as a user finds them. In csv, tsv and xlsx the header is row 1, as in a spreadsheet (a quoted text
+with line breaks is one row, a blank line counts too). In jsonl a row is a line. In parquet and in a folder of .txt
+(sorted by name) the first is row 1, for they have no header.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
@@ -26,7 +28,7 @@ from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
 logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_BATCH = 256
 
@@ -43,9 +45,9 @@ def iterate_rows(
     """Read a table row by row; memory holds one row, or one batch of parquet rows.
 
     Args:
-        source: A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files (columns ``essay_id``, the file's
-            name without .txt, and ``text``), or ``-`` for standard input (jsonl if its first character that is not
-            blank is ``{``, else csv).
+        source: A .csv, .tsv, .jsonl, .ndjson, .parquet or .xlsx file (its first sheet), a folder of .txt files (columns
+            ``essay_id``, the file's name without .txt, and ``text``), or ``-`` for standard input (jsonl if its first
+            character that is not blank is ``{``, else csv).
         encoding: Of text files; a UTF-8 byte order mark is taken off.
         quoting: ``minimal``: a value with delimiters, quotes or line breaks stands in double quotes, and quotes in it
             are doubled. ``none``: quotes are plain characters. For csv and tsv.
@@ -75,6 +77,8 @@ def iterate_rows(
         raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {found}. Convert it.")
     if suffix == ".parquet":
         return _parquet_rows(path, wanted)
+    if suffix == ".xlsx":
+        return _sheet_rows(path)
     return _file_rows(path, encoding, quoting, on_fault)
 
 
@@ -120,7 +124,7 @@ def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except Exception as error:  # Damage reaches Python as any of a dozen classes.
-        raise _damaged_parquet(path, error) from None
+        raise _damaged(path, "parquet", error) from None
     with file:
         names = list(file.schema_arrow.names)
         expected = file.metadata.num_rows
@@ -143,12 +147,73 @@ def _parquet_batches(file: Any, path: Path, columns: list[str] | None) -> Iterat
         for batch in file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns):
             yield batch.to_pylist()
     except Exception as error:  # As above.
-        raise _damaged_parquet(path, error) from None
+        raise _damaged(path, "parquet", error) from None
 
 
-def _damaged_parquet(path: Path, error: Exception) -> DataError:
-    words = " ".join(str(error).split())[:300]
-    return DataError(f"{path.name} cannot be read as parquet: {words}. Save it again.")
+def _sheet_rows(path: Path) -> Iterator[Row]:
+    """Rows of a workbook's first sheet; a row without a value is no row."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise DataError(
+            f"{path.name}: reading .xlsx needs openpyxl. Install the extra: pip install 'aes-dynloss[excel]', or save "
+            "the sheet as csv."
+        ) from None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of styles and print settings
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # Damage reaches Python as any of a dozen classes.
+        raise _damaged(path, "xlsx", error) from None
+    try:
+        sheet = book.worksheets[0] if book.worksheets else None
+        if len(book.worksheets) > 1:
+            logger.warning("%s has %d sheets; the first is read.", path.name, len(book.worksheets))
+        header: list[str] = []
+        empty = True
+        for number, values in _sheet_values(sheet, path):
+            if header:
+                empty = False
+                yield number, _sheet_row(header, values, path.name, number)
+            else:
+                header = _sheet_header(values, path.name)
+        if not header:
+            raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
+        if empty:
+            raise DataError(f"{path.name} holds a header ({', '.join(header)}) but no rows.")
+    finally:
+        book.close()
+
+
+def _sheet_values(sheet: Any, path: Path) -> Iterator[tuple[int, list[object]]]:  # noqa: ANN401 - openpyxl is untyped
+    """Rows that hold a value, numbered as the spreadsheet numbers them."""
+    try:
+        for number, cells in enumerate(sheet.iter_rows(values_only=True) if sheet is not None else (), start=1):
+            values = list(cells)
+            while values and values[-1] is None:
+                values.pop()
+            if values:
+                yield number, values
+    except Exception as error:  # As above.
+        raise _damaged(path, "xlsx", error) from None
+
+
+def _sheet_header(values: list[object], name: str) -> list[str]:
+    header = ["" if value is None else str(value) for value in values]
+    if "" in header:
+        raise DataError(f"Column {header.index('') + 1} of {name} has no name in the header. Give it one.")
+    check_header(header, name)
+    return header
+
+
+def _sheet_row(header: list[str], values: list[object], name: str, number: int) -> dict[str, object]:
+    if len(values) > len(header):
+        raise DataError(f"Row {number} of {name} has {len(values)} values, the header {len(header)}. Mend the row.")
+    return dict(zip(header, [*values, *[None] * (len(header) - len(values))], strict=True))
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> DataError:
+    message = " ".join(str(error).split())[:300]
+    return DataError(f"{path.name} cannot be read as {kind}: {message}. Save it again.")
 
 
 def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterator[Row]:

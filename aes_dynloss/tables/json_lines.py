@@ -39,7 +39,7 @@ def json_rows(lines: Iterable[str], name: str, on_fault: FaultHandler) -> Iterat
 
 def _parse_object(line: str) -> dict[str, object]:
     try:
-        value = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        value = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"column {error.colno} is not valid JSON: {error.msg}") from None
     except RecursionError:
@@ -50,12 +50,17 @@ def _parse_object(line: str) -> dict[str, object]:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is no JSON number; write null for a blank")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, as ``object_pairs_hook``.
+
+    Raises:
+        ValueError: A key comes twice, of which JSON's own reader would keep the last.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return found
+        raise ValueError(f"the key {twice!r} comes twice in one object")
+    return values

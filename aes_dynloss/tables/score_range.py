@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.table_files import distinct_keys
+from aes_dynloss.tables.json_lines import unique_keys
 
 # More than any scale of scores has; a typing error beyond it would fill the memory with score points.
 MOST_POINTS = 10_000
@@ -162,7 +162,7 @@ def read_ranges(path: str | Path) -> dict[str, ScoreRange]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
-        entries = json.loads(text, object_pairs_hook=distinct_keys) if is_json else _load_yaml(text)
+        entries = json.loads(text, object_pairs_hook=unique_keys) if is_json else _load_yaml(text)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"Cannot read score ranges from {path}: {error}") from error
     if not isinstance(entries, dict) or not entries:
@@ -178,7 +178,7 @@ def _load_yaml(text: str) -> object:
         if node is None:
             return None
         if isinstance(node, yaml.MappingNode):
-            distinct_keys([(key.value, None) for key, _ in node.value])
+            unique_keys([(key.value, None) for key, _ in node.value])
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -211,6 +211,10 @@ def _clipped(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+# Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.
+WIDEST_SEEN = 1000
+
+
 def infer_range(scores: Iterable[NDArray[np.float64]], where: str) -> ScoreRange:
     """The whole scores from the lowest to the highest seen.
 
@@ -225,19 +229,28 @@ def infer_range(scores: Iterable[NDArray[np.float64]], where: str) -> ScoreRange
         Range with step 1.
 
     Raises:
-        DataError: A score is not whole (the step cannot be guessed), or there is no score at all.
+        DataError: A score is not whole (the step cannot be guessed), the scores span more than WIDEST_SEEN, or there is
+            none.
     """
     values = np.concatenate([np.ravel(column) for column in scores])
     values = values[~np.isnan(values)]
     if values.size == 0:
-        raise DataError(f"There is no score to tell the range of {where} from. Give its range (--prompts or --range).")
+        raise DataError(
+            f"There is no score to tell the range of {where} from. Give its range (data.prompts, --prompts or --range)."
+        )
     broken = values[values != np.round(values)]
     if broken.size:
         raise DataError(
             f"The score {broken[0]:g} of {where} is not whole, and no range is given to say which scores there are. "
-            "Give the range with its step (--range ID=LOW:HIGH:STEP), or put unrounded predictions in the raw column."
+            "Give the range with its step (data.prompts or --range ID=LOW:HIGH:STEP), or put unrounded predictions in "
+            "the raw column."
         )
     low, high = float(values.min()), float(values.max())
+    if high - low > WIDEST_SEEN:
+        raise DataError(
+            f"The scores of {where} reach from {low:g} to {high:g}. If that is meant, give the range (data.prompts or "
+            "--range ID=LOW:HIGH); else name the right column."
+        )
     return ScoreRange(low, high) if low < high else ScoreRange(low - 1, high + 1)
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from aes_dynloss import read_predictions
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals, same_score_chance
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.tables.table_files import replacing
 
 COVERAGES = (0.8, 0.9, 0.95)
 Scores = NDArray[np.float64]
@@ -113,6 +113,6 @@ if __name__ == "__main__":
         parser.error(f"{arguments.arm} holds no fold_K/seed_S/report.json; name the folder cells/ARM of a benchmark")
     found = measure(runs)
     if arguments.results:
-        with replacing(arguments.results) as temporary:
+        with atomic_file(arguments.results) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found))  # noqa: T201 - it is what the script is for

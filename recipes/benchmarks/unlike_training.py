@@ -25,7 +25,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.familiarity import Vectors
 from aes_dynloss.essays.screening.kinds import Policy
-from aes_dynloss.tables.table_files import replacing
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.training.prediction import predict
 
 
@@ -104,6 +104,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     made = measure(arguments.run, arguments.source)
     if arguments.results:
-        with replacing(arguments.results) as temporary:
+        with atomic_file(arguments.results) as temporary:
             temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(made) + "\n")

@@ -92,7 +92,7 @@ def test_markup_in_every_name_stays_words(essays, tmp_path):
 
 REFUSED = {
     "empty": (b"", "p.csv is empty"),
-    "a header alone": (b"essay_id,prompt_id,reference,raw\n", "p.csv has no rows. Give a table"),
+    "a header alone": (b"essay_id,prompt_id,reference,raw\n", "but no rows"),
     "no human scores": (b"essay_id,reference,score,L1\na,,1,x\nb,,2,y\n", "There are no human scores"),
     "no predictions": (b"essay_id,reference\na,1\n", "Neither a column raw nor a column score"),
     "a missing prediction": (b"essay_id,reference,raw\na,1,\nb,2,1\n", "raw is blank"),

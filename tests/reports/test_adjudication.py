@@ -56,10 +56,10 @@ def test_withheld_essays_are_set_aside_and_told(predictions):
 def test_a_blank_that_was_not_withheld_is_refused(tmp_path):
     rows = [list(row) for row in ROWS]
     rows[2][5] = "false"
-    with pytest.raises(DataError, match=r"Row 3 of p\.csv \(essay 'c'\): raw is blank"):
+    with pytest.raises(DataError, match=r"Row 4 of p\.csv \(essay 'c'\): raw is blank"):
         read_predictions(write(tmp_path / "p.csv", HEADER, rows))
     rows[2][5] = "maybe"
-    with pytest.raises(DataError, match=r"Row 3 of p\.csv: withheld is 'maybe'; expected true or false"):
+    with pytest.raises(DataError, match=r"Row 4 of p\.csv: withheld is 'maybe'; expected true or false"):
         read_predictions(write(tmp_path / "p.csv", HEADER, rows))
     rows = [[*row[:3], "", "", "true"] for row in ROWS]
     with pytest.raises(DataError, match="the machine withheld them all"):
@@ -156,7 +156,7 @@ def test_a_score_where_the_machine_gave_none_is_refused(tmp_path, column, value)
     rows = [list(row) for row in ROWS]
     rows[2][column] = value
     path = write(tmp_path / "p.csv", HEADER, rows)
-    with pytest.raises(DataError, match=r"Row 3 of p\.csv \(essay 'c'\): withheld, yet (raw|score) is filled in"):
+    with pytest.raises(DataError, match=r"Row 4 of p\.csv \(essay 'c'\): withheld, yet (raw|score) is filled in"):
         read_predictions(path)
 
 

@@ -107,18 +107,18 @@ def test_half_points(csv):
     [
         (
             "c,1,7,3,3",
-            r"Row 2 of p.csv \(essay 'c'\): reference 7 is no score point of prompt 1's range 1 to 6. Fix the row",
+            r"Row 3 of p.csv \(essay 'c'\): reference 7 is no score point of prompt 1's range 1 to 6. Fix the row",
         ),
-        ("c,2,1,3,4", r"Row 2 of p.csv \(essay 'c'\): score 4 is no score point of prompt 2's range 0 to 3"),
+        ("c,2,1,3,4", r"Row 3 of p.csv \(essay 'c'\): score 4 is no score point of prompt 2's range 0 to 3"),
         ("c,2,1,3,2.5", r"score 2.5 is no score point of prompt 2's range"),
-        ("c,1,x,3,3", r"Row 2 of p.csv \(essay 'c'\): reference 'x' is not a finite number"),
-        ("c,1,3,nan,3", r"Row 2 of p.csv \(essay 'c'\): raw 'nan' is not a finite number"),
+        ("c,1,x,3,3", r"Row 3 of p.csv \(essay 'c'\): reference 'x' is not a finite number"),
+        ("c,1,3,nan,3", r"Row 3 of p.csv \(essay 'c'\): raw 'nan' is not a finite number"),
         ("c,1,3,3,inf", r"score 'inf' is not a finite number"),
-        ("c,1,,3,3", r"Row 2 of p.csv \(essay 'c'\): reference is blank \(so in 1 rows\). Fill it in"),
-        ("c,1,3,,3", r"Row 2 of p.csv \(essay 'c'\): raw is blank"),
+        ("c,1,,3,3", r"Row 3 of p.csv \(essay 'c'\): reference is blank \(so in 1 rows\). Fill it in"),
+        ("c,1,3,,3", r"Row 3 of p.csv \(essay 'c'\): raw is blank"),
         ("c,1,3,3, ", r"score is blank"),
-        (",1,3,3,3", "Row 2 of p.csv: essay_id is blank"),
-        ("c,,3,3,3", "Row 2 of p.csv: prompt_id is blank"),
+        (",1,3,3,3", "Row 3 of p.csv: essay_id is empty"),
+        ("c,,3,3,3", "Row 3 of p.csv: prompt_id is empty"),
         ("a,1,3,3,3", "p.csv has more than one row for essay 'a' of prompt '1'. Keep one row an essay"),
     ],
 )
@@ -134,7 +134,7 @@ def test_an_id_may_come_again_in_another_prompt(csv):
 def test_a_file_without_predictions(csv):
     with pytest.raises(DataError, match=r"Neither a column raw nor a column score in p.csv"):
         read_predictions(csv("essay_id,reference\na,3\n"))
-    with pytest.raises(DataError, match=r"p.csv has no column 'essay_id' for essay_id"):
+    with pytest.raises(DataError, match=r"p.csv has no column 'essay_id'; "):
         read_predictions(csv("id,reference,raw\na,3,3\n"))
 
 

@@ -86,8 +86,8 @@ def test_the_prompt_column_may_be_in_either_file(joined):
             "essay_id,prompt_id,reference\na,1,5\nb,2,3\nc,2,0\n",
             r"In p.csv and not in r.csv: essay 'b' of prompt '1' \(1 in all\)",
         ),
-        (PREDICTIONS, "essay_id,reference\na,5\nb,x\nc,0\n", r"Row 2 of r.csv \(essay 'b'\): reference 'x' is not"),
-        (PREDICTIONS, "essay_id,reference\na,5\nb,\nc,0\n", r"Row 2 of p.csv \(essay 'b'\): reference is blank"),
+        (PREDICTIONS, "essay_id,reference\na,5\nb,x\nc,0\n", r"Row 3 of r.csv \(essay 'b'\): reference 'x' is not"),
+        (PREDICTIONS, "essay_id,reference\na,5\nb,\nc,0\n", r"Row 3 of p.csv \(essay 'b'\): reference is blank"),
         (PREDICTIONS, "essay_id,human\na,5\nb,3\nc,0\n", HUMAN),
         (
             "essay_id,reference,score\na,5,4\n",

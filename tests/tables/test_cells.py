@@ -20,25 +20,25 @@ def test_ids_stay_letter_for_letter():
 
 @pytest.mark.parametrize("blank", [None, "", "  ", math.nan, pd.NA])
 def test_blank_ids(blank):
-    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id is blank"):
+    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id is empty"):
         parse_ids(["1", blank], "prompt_id", "f.csv")
 
 
 @pytest.mark.parametrize("cell", [1.5, True, ["1"]])
 def test_what_is_no_id(cell):
-    with pytest.raises(DataError, match=r"Row 1 of f.csv: essay_id .* is neither text nor a whole number"):
+    with pytest.raises(DataError, match=r"Row 1 of f.csv: essay_id is .*; expected text or a whole number"):
         parse_ids([cell], "essay_id", "f.csv")
 
 
 @pytest.mark.parametrize("cell", ["a\nb", "a\rb"])
 def test_an_id_on_two_lines(cell):
-    with pytest.raises(DataError, match=r"Row 1 of f.csv: essay_id holds a line break"):
+    with pytest.raises(DataError, match=r"Row 1 of f.csv: essay_id .* holds a line break"):
         parse_ids([cell], "essay_id", "f.csv")
 
 
 @pytest.mark.parametrize("sign", ["\0", "\x1b", "\x85"])
 def test_an_id_with_a_control_character(sign):
-    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id 'a.*' holds a control character. Take it out"):
+    with pytest.raises(DataError, match=r"Row 2 of f.csv: prompt_id 'a.*' holds the control character .* Take it out"):
         parse_ids(["a\tb", f"a{sign}b"], "prompt_id", "f.csv")
 
 
@@ -59,5 +59,7 @@ def test_blanks_are_nan():
     "cell", ["nan", "inf", "-Infinity", math.inf, "1_000", "3,5", "three", True, np.True_, [3], "1e999", 10**400]
 )
 def test_what_is_no_number(cell):
-    with pytest.raises(DataError, match=r"Row 2 of f.csv \(essay '007'\): raw .* is not a finite number"):
+    with pytest.raises(
+        DataError, match=r"Row 2 of f.csv \(essay '007'\): raw .* (is not a finite number|has a decimal comma)"
+    ):
         parse_numbers([1, cell], "raw", ["1", "007"], "f.csv")

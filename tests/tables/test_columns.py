@@ -29,10 +29,11 @@ def test_names_of_other_roles_do_not_matter():
     [
         (
             ColumnNames(essay_id="id"),
-            "f.csv has no column 'id' for essay_id .columns: 'essay_id', 'score', 'guess', 'note'",
+            "f.csv has no column 'id'; .*for essay_id with --id-column",
         ),
-        (ColumnNames(raw="prediction"), "f.csv has no column 'prediction' for raw"),
-        (ColumnNames(raw="essay_id"), "f.csv has no column 'essay_id' for essay_id"),
+        (ColumnNames(raw="prediction"), "f.csv has no column 'prediction'; .*for raw with --raw-column"),
+        (ColumnNames(raw="essay_id"), "f.csv has no column 'essay_id'; "),
+        (ColumnNames(raw="a", score="b"), "no column 'a'; .*--raw-column. It has no column 'b'; .*--score-column"),
     ],
 )
 def test_a_column_that_is_missing(names, message):
@@ -60,5 +61,5 @@ def test_one_column_for_two_roles():
 @pytest.mark.parametrize("sign", [";", "\t"])
 def test_a_header_with_other_separators(sign):
     cells = pd.DataFrame({f"essay_id{sign}raw": [f"1{sign}2"]})
-    with pytest.raises(DataError, match=r"has no column 'essay_id' for .* The header is one name: save the"):
+    with pytest.raises(DataError, match=r"has no column 'essay_id'; .* The header is one name: save the"):
         take_columns(cells, ColumnNames(), ["essay_id", "raw"], "p.csv")

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aes_dynloss.tables.row_values import (
-    RowError,
+from aes_dynloss.tables.cells import (
+    CellError,
     id_value,
     nearest,
     number_value,
     optional_number,
-    separator_advice,
     text_value,
 )
+from aes_dynloss.tables.columns import missing_columns
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -25,7 +25,7 @@ def test_every_float_is_read_back(value):
 def test_numbers_are_what_float_takes_in_ascii(text):
     try:
         value = number_value({"x": text}, "x")
-    except RowError:
+    except CellError:
         pass
     else:
         assert value == float(text)
@@ -33,7 +33,7 @@ def test_numbers_are_what_float_takes_in_ascii(text):
 
 def test_missing_columns():
     for read in (id_value, text_value, number_value, optional_number):
-        with pytest.raises(RowError, match="there is no 'x'; found none"):
+        with pytest.raises(CellError, match="there is no 'x'; found none"):
             read({}, "x")
 
 
@@ -44,7 +44,7 @@ def test_nearest():
 
 @pytest.mark.parametrize("sign", ["\0", "\x1b", "\x85"])
 def test_ids_hold_no_control_characters(sign):
-    with pytest.raises(RowError, match=f"x 'a.*' holds the control character U[+]00{ord(sign):02X}. Take it out"):
+    with pytest.raises(CellError, match=f"x 'a.*' holds the control character U[+]00{ord(sign):02X}. Take it out"):
         id_value({"x": f"a{sign}b"}, "x")
     assert id_value({"x": "a\tb"}, "x") == "a\tb"
 
@@ -53,5 +53,8 @@ def test_ids_hold_no_control_characters(sign):
     ("columns", "words"), [(["a;b"], "save the table with commas"), (["a"], ""), (["a;b", "c"], "")]
 )
 def test_a_header_that_is_one_name(columns, words):
-    assert words in separator_advice(columns)
-    assert bool(separator_advice(columns)) == bool(words)
+    message = missing_columns("t.tsv", {"x": "Name it.", "y": "Name it too."}, columns)
+    assert "no column 'x'" in message
+    assert "no column 'y'" in message
+    assert words in message
+    assert ("The header is one name" in message) == bool(words)

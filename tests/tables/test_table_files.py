@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.table_files import SUFFIXES, read_cells, replacing, write_table
+from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.frames import WRITTEN_SUFFIXES, read_cells, write_table
 
 SAFE_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)
 
@@ -21,7 +22,7 @@ def file(folder, name, text, encoding="utf-8"):
     return path
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(SAFE_TEXT, st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
 def test_tables_come_back_digit_for_digit(tmp_path, suffix, rows):
@@ -32,7 +33,7 @@ def test_tables_come_back_digit_for_digit(tmp_path, suffix, rows):
     assert [float(cell) for cell in found["raw"]] == [value for _, value in rows]
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".CSV"])
+@pytest.mark.parametrize("suffix", [*WRITTEN_SUFFIXES, ".CSV"])
 def test_blanks_stay_blank_and_text_stays_text(tmp_path, suffix):
     table = pd.DataFrame({"essay_id": ["007", "NA", "nan", "1e5"], "reference": [1.0, math.nan, 3.0, 4.5]})
     write_table(table, tmp_path / f"t{suffix}")
@@ -83,22 +84,22 @@ def test_nan_and_empty_text_of_parquet_are_blank(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.txt", "x", "t.txt must end in one of .csv, .jsonl, .parquet"),
+        ("t.txt", "x", "t.txt must end in one of .csv, .tsv, .jsonl, .ndjson, .parquet, .xlsx"),
         ("t.csv", "", "t.csv is empty"),
-        ("t.csv", "essay_id,raw\n", "t.csv has no rows"),
-        ("t.csv", "essay_id,raw,raw\n1,2,3\n", "t.csv has more than one column 'raw'"),
-        ("t.csv", "essay_id,raw\n1,2\n2\n", "Row 2 of t.csv .line 3. has 1 fields, the header 2"),
-        ("t.csv", "essay_id,raw\n1,2,5\n", "Row 1 of t.csv .line 2. has 3 fields, the header 2"),
-        ("t.csv", "essay_id;raw\n1;2,5\n", "^t.csv is separated by ';'; commas are expected. Save it with commas betw"),
-        ("t.csv", "essay_id;raw\n1;2\n", "^t.csv is separated by ';'; commas are expected"),
-        ("t.csv", "essay_id\traw\n1\t2,5\n", "^t.csv is separated by tabs; commas are expected"),
-        ("t.csv", 'essay_id,raw\n"1,2\n', "Line 2 of t.csv is not csv: unexpected end of data"),
-        ("t.csv", 'essay_id,raw\n"1"x,2\n', "Line 2 of t.csv is not csv"),
-        ("t.jsonl", "", "t.jsonl has no rows"),
-        ("t.jsonl", '{"a": 1}\n{"a": }\n', "Line 2 of t.jsonl is not JSON"),
-        ("t.jsonl", "[1]\n", "Line 1 of t.jsonl is not a JSON object"),
-        ("t.jsonl", '{"raw": 1, "raw": 2}\n', "Line 1 of t.jsonl is not JSON: key 'raw' comes twice"),
-        ("t.parquet", "essay_id,raw\n1,2\n", "t.parquet is not parquet"),
+        ("t.csv", "essay_id,raw\n", "t.csv holds a header .* but no rows"),
+        ("t.csv", "essay_id,raw,raw\n1,2,3\n", "header of t.csv names the column 'raw' 2 times"),
+        ("t.csv", "essay_id,raw\n1,2\n2\n", "Row 3 of t.csv: expected 2 values as in the header, found 1"),
+        ("t.csv", "essay_id,raw\n1,2,5\n", "Row 2 of t.csv: expected 2 values as in the header, found 3"),
+        ("t.csv", "essay_id;raw\n1;2;5\n", "Row 2 of t.csv: expected 2 values .*found 3. Is there a semicolon"),
+        ("t.csv", 'essay_id,raw\n"1,2\n', "Row 2 of t.csv .*a quote is opened in it and never closed"),
+        ("t.csv", 'essay_id,raw\n"1"x,2\n', "Row 2 of t.csv .*text follows it"),
+        ("t.jsonl", "", "t.jsonl is empty"),
+        ("t.jsonl", '{"a": 1}\n{"a": }\n', "Row 2 of t.jsonl: .*not valid JSON"),
+        ("t.jsonl", '{"a": NaN}\n', "Row 1 of t.jsonl: NaN is no JSON number; write null"),
+        ("t.jsonl", "[1]\n", "Row 1 of t.jsonl: expected a JSON object"),
+        ("t.jsonl", '{"raw": 1, "raw": 2}\n', "Row 1 of t.jsonl: the key 'raw' comes twice"),
+        ("t.parquet", "essay_id,raw\n1,2\n", "t.parquet cannot be read as parquet"),
+        ("t.xlsx", "essay_id,raw\n1,2\n", "t.xlsx cannot be read as xlsx"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, text, message):
@@ -108,7 +109,7 @@ def test_files_that_cannot_be_read(tmp_path, name, text, message):
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
 def test_a_file_that_is_not_there(tmp_path, name):
-    with pytest.raises(DataError, match=f"Cannot read .*{name}: No such file"):
+    with pytest.raises(DataError, match=f"There is no file or folder .*{name}"):
         read_cells(tmp_path / name)
 
 
@@ -120,12 +121,12 @@ def test_a_folder_without_a_name_is_named():
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
 def test_a_file_that_is_not_utf_8(tmp_path, name):
     text = 'essay_id,raw\n"caf\u00e9",1\n' if name == "t.csv" else '{"essay_id": "caf\u00e9"}\n'
-    with pytest.raises(DataError, match=f"{name} is not UTF-8 .byte .*Save it as UTF-8"):
+    with pytest.raises(DataError, match=f"Line [12] of {name} .byte 17.: expected utf-8 text, found 0xe9"):
         read_cells(file(tmp_path, name, text, "cp1252"))
 
 
 def write_half(path):
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
 
@@ -158,7 +159,7 @@ def test_a_new_file_takes_the_place_of_the_old_one_which_is_not_written_over(tmp
 
 def test_a_place_that_cannot_be_written(tmp_path):
     file(tmp_path, "taken", "x")
-    with pytest.raises(DataError, match=r"Cannot write .*t.csv: "), replacing(tmp_path / "taken" / "t.csv"):
+    with pytest.raises(DataError, match=r"Cannot write .*t.csv: "), atomic_file(tmp_path / "taken" / "t.csv"):
         pass
     with pytest.raises(DataError, match=r"t.txt must end in one of"):
         write_table(pd.DataFrame({"essay_id": ["1"]}), tmp_path / "t.txt")

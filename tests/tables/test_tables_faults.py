@@ -74,11 +74,11 @@ BAD_TABLES = {
         r"^Row 1 of t\.jsonl: expected a JSON object such as \{\.\.\.\}, found \[1, 2\]",
     ),
     "nan": ("t.jsonl", '{"a": NaN}\n', r"^Row 1 of t\.jsonl: NaN is no JSON number"),
-    "double key": ("t.jsonl", '{"a": 1, "a": 2}\n', r"^Row 1 of t\.jsonl: the key 'a' stands twice"),
+    "double key": ("t.jsonl", '{"a": 1, "a": 2}\n', r"^Row 1 of t\.jsonl: the key 'a' comes twice"),
     "deep json": ("t.jsonl", '{"a": ' + "[" * 100_000, r"^Row 1 of t\.jsonl: nested too deeply"),
     "long number": ("t.jsonl", '{"a": ' + "9" * 5000 + "}", r"^Row 1 of t\.jsonl: Exceeds the limit"),
     "no parquet": ("t.parquet", "PAR1", r"t\.parquet cannot be read as parquet: .*Save it again"),
-    "unknown suffix": ("t.xlsx", "", r"t\.xlsx: expected \.csv, .* or a folder of \.txt, found a \.xlsx file"),
+    "unknown suffix": ("t.xls", "", r"t\.xls: expected \.csv, .* or a folder of \.txt, found a \.xls file"),
     "no suffix": ("t", "", r"found a file without suffix"),
 }
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
@@ -25,21 +26,21 @@ from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMP
 from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
-from aes_dynloss.tables.delimited import Quoting
-from aes_dynloss.tables.formats import DELIMITERS, source_name
-from aes_dynloss.tables.row_values import (
-    RowError,
+from aes_dynloss.tables.cells import (
+    CellError,
     check_score,
     group_value,
     id_value,
     nearest,
     number_value,
     optional_number,
-    separator_advice,
     text_value,
 )
+from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.delimited import Quoting
+from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultLog, RowFault
-from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.tables.score_range import infer_range
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 
@@ -103,23 +104,23 @@ class Layout:
         """Compare the first row's columns with those that are wanted.
 
         Raises:
-            DataError: A column is missing, or prompts are named twice.
+            DataError: Columns are missing, all of which are told, or prompts are named twice.
         """
-        for column, key in self.wanted.items():
-            if column not in row:
-                advice = f"Name the right one in {key}."
-                if key == "data.columns.prompt_id":
-                    advice = f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
-                if self.asap and column not in {self.split_column, *self.subgroups}:
-                    advice = "If this is not the ASAP training set, set format: table."
-                raise DataError(
-                    f"{source} has no column {column!r}; {nearest(column, row)} {advice}{separator_advice(row)}"
-                )
+        missing = {column: self._advice(column, key) for column, key in self.wanted.items() if column not in row}
+        if missing:
+            raise DataError(missing_columns(source, missing, row))
         if self.prompt is not None and self.columns.prompt_id in row:
             both = (
                 f"{source} has a column {self.columns.prompt_id!r}, and data.prompt says that all are {self.prompt!r}"
             )
             raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
+
+    def _advice(self, column: str, key: str) -> str:
+        if self.asap and column not in {self.split_column, *self.subgroups}:
+            return "If this is not the ASAP training set, set format: table."
+        if key == "data.columns.prompt_id":
+            return f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
+        return f"Name the right one in {key}."
 
     def prompt_of(self, row: Mapping[str, object]) -> str:
         """A row's prompt."""
@@ -129,7 +130,7 @@ class Layout:
         """Check every value of a row.
 
         Raises:
-            RowError: A value cannot be used.
+            CellError: A value cannot be used.
         """
         essay_id = id_value(row, self.columns.essay_id)
         prompt_id = self.prompt_of(row)
@@ -145,7 +146,7 @@ class Layout:
         prompts = self.prompts or {}
         if prompt_id not in prompts:
             unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, prompts)}"
-            raise RowError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
+            raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
         score_range = prompts[prompt_id].range()
         check_score(score, self.columns.score, prompt_id, score_range)
         for column, number in zip(self.numbers, numbers, strict=True):
@@ -159,7 +160,7 @@ class Layout:
         if value is None or value == "":
             return None
         if value not in SPLIT_NAMES:
-            raise RowError(f"{self.split_column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
+            raise CellError(f"{self.split_column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
         return str(value)
 
 
@@ -199,9 +200,6 @@ def _kind(cell: str) -> str:
 
 logger = logging.getLogger(__name__)
 
-# Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.
-_WIDEST_SEEN = 1000
-
 
 @dataclass
 class Gathering:
@@ -225,7 +223,7 @@ class Gathering:
         """Parse one row, or leave it out for its prompt.
 
         Raises:
-            RowError: A value cannot be used.
+            CellError: A value cannot be used.
         """
         if keep_prompts is not None:
             prompt_id = layout.prompt_of(row)
@@ -275,7 +273,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                     gathering.take(essay_id, row, layout, config.keep_prompts)
                     if delimiter is not None and swallowed_line(row, layout.columns.text, delimiter) is not None:
                         gathering.swallowing.append(essay_id)
-            except RowError as error:
+            except CellError as error:
                 faults(RowFault(name, number, str(error), essay_id))
     except DataError as error:
         faults.stopped = str(error)
@@ -347,7 +345,7 @@ def _is_repeated(
     digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).digest()
     first_number, first_digest = seen.setdefault(essay_id, (number, digest))
     if digest != first_digest:
-        raise RowError(f"row {first_number} has the same id and other content. Give each essay an id of its own.")
+        raise CellError(f"row {first_number} has the same id and other content. Give each essay an id of its own.")
     return first_number != number
 
 
@@ -358,21 +356,10 @@ def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[st
         own.append(essay.score)
         own.extend(number for number in essay.numbers if not layout.asap and number is not None)
     if layout.prompts is None:
-        ranges = {prompt_id: Prompt(prompt_id, _seen_range(own, prompt_id, name)) for prompt_id, own in scores.items()}
+        where = {prompt_id: f"prompt {prompt_id} in {name}" for prompt_id in scores}
+        ranges = {one: Prompt(one, infer_range([np.array(own)], where[one])) for one, own in scores.items()}
         listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(ranges.values())[:20])
         logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
         return ranges
     known = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
     return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in known.items()}
-
-
-def _seen_range(scores: list[float], prompt_id: str, name: str) -> ScoreRange:
-    low, high = min(scores), max(scores)
-    if any(score != round(score) for score in scores):
-        raise DataError(f"{name}: prompt {prompt_id} has scores that are not whole. Give its range in data.prompts.")
-    if low == high:
-        raise DataError(f"{name}: all scores of prompt {prompt_id} are {low:g}. Give its range in data.prompts.")
-    if high - low > _WIDEST_SEEN:
-        seen = f"{name}: the scores of prompt {prompt_id} reach from {low:g} to {high:g}"
-        raise DataError(f"{seen}. If that is meant, give its range in data.prompts.")
-    return ScoreRange(low, high)

@@ -11,9 +11,10 @@ from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.gathering import build_table, gather_essays
 from aes_dynloss.essays.data.sources import open_rows
+from aes_dynloss.tables.cells import CellError, id_value, text_value
+from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.delimited import Quoting
 from aes_dynloss.tables.formats import source_name
-from aes_dynloss.tables.row_values import RowError, id_value, nearest, separator_advice, text_value
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 
 logger = logging.getLogger(__name__)
@@ -99,11 +100,11 @@ def iterate_unscored(
         try:
             for column in (columns.essay_id, columns.prompt_id):
                 if (column in row) != (column in first):
-                    raise RowError(f"{column!r} stands in some rows only; give it in all or none.")
+                    raise CellError(f"{column!r} stands in some rows only; give it in all or none.")
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
             yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""))
-        except RowError as error:
+        except CellError as error:
             on_fault(RowFault(name, number, str(error)))
 
 
@@ -111,10 +112,9 @@ def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None
     needed = [(columns.text, "--text-column")]
     further = ((columns.essay_id, "--id-column"), (columns.prompt_id, "--prompt-column"))
     needed += [own for own in further if own[0] not in {"essay_id", "prompt_id"}]
-    for column, option in needed:
-        if column not in row:
-            advice = separator_advice(row) or f" Name the right one with {option}."
-            raise DataError(f"{name} has no column {column!r}; {nearest(column, row)}{advice}")
+    missing = {column: f"Name the right one with {option}." for column, option in needed if column not in row}
+    if missing:
+        raise DataError(missing_columns(name, missing, row))
     if prompt is not None and columns.prompt_id in row:
         both = f"{name} has a column {columns.prompt_id!r}, and the prompt {prompt!r} is given for all rows"
         raise DataError(f"{both}. Give one of the two.")

@@ -31,7 +31,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.tables.table_files import read_cells
+from aes_dynloss.tables.frames import read_cells
 
 logger = logging.getLogger(__name__)
 

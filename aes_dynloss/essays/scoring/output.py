@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.scoring.score import COLUMN_KINDS
-from aes_dynloss.tables.table_files import replacing
+from aes_dynloss.tables.atomic import atomic_file
 
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -65,7 +65,7 @@ def write_scores(
         if stream is None and sys.stdout is None:
             raise ConfigError("Standard output is closed. Name a file with --output.")
         return _written(windows, form, stream or sys.stdout.buffer, kinds)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         return _written(windows, form, file, kinds)
 
 

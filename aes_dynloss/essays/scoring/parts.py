@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.table_files import replacing
+from aes_dynloss.tables.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class ScoreParts:
             number: Its number, from 0.
             part: ``digest`` of its essays, and columns by the name of the table that they go to.
         """
-        with replacing(self._path(number)) as temporary:
+        with atomic_file(self._path(number)) as temporary:
             temporary.write_text(json.dumps(part, ensure_ascii=False), encoding="utf-8")
 
     def tables(self, name: str) -> Iterator[Mapping[str, list[Any]]]:
@@ -180,7 +180,7 @@ def _begin(parts: ScoreParts, output: Path, settings: Mapping[str, Any], *, resu
         path.unlink(missing_ok=True)
         parts.drop_from(0)
     if not path.exists():
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(settings), encoding="utf-8")
         return
     if not resume:

@@ -112,9 +112,9 @@ def test_hiding_rows(tmp_path):
 
 
 def test_ranges_that_cannot_be_told(tmp_path):
-    report = checked(tmp_path, [{**row, "score": 2} for row in essays()], prompts=None)
+    report = checked(tmp_path, [{**row, "score": 2.5} for row in essays()], prompts=None)
     assert (report.prompts["1"].range, report.used) == (None, 10)
-    assert "all scores of prompt 1 are 2" in report.errors[0]
+    assert "score 2.5 of prompt 1" in report.errors[0]
     assert checked(tmp_path, essays(1), prompts=None).prompts["1"].sd is None
 
 
@@ -156,7 +156,11 @@ def test_the_report_is_json(tmp_path):
     values = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert values["clean"] is False
     assert values["lost"] == [
-        {"row": 2, "essay_id": "e0", "reason": "score 'lost' is no number. Write it such as 3 or 3.5."}
+        {
+            "row": 2,
+            "essay_id": "e0",
+            "reason": "score 'lost' is not a finite number. Write it as 3 or 3.5, in digits 0 to 9.",
+        }
     ]
     assert set(values) == {"clean", *DataReport.__dataclass_fields__}
 

@@ -191,23 +191,28 @@ class TestUnscored:
         lines = b'{"essay_id": "1", "text": " \\n"}\n{"essay_id": "2", "text": null}\n'
         assert list(iterate_unscored("-", stdin=io.BytesIO(lines))) == [("1", None, ""), ("2", None, "")]
 
-    def test_semicolons(self, tmp_path):
-        (tmp_path / "t.csv").write_text("essay_id;prompt_id;text;score\n1;p;x;2\n")
+    @pytest.mark.parametrize("sign", [";", "\t"])
+    def test_a_csv_with_semicolons_or_tabs(self, tmp_path, sign):
+        rows = [
+            ["essay_id", "prompt_id", "text", "score"],
+            ["1", "p", "Otters, and more", "2"],
+            ["2", "p", "a, b", "3"],
+        ]
+        (tmp_path / "t.csv").write_text("".join(f"{sign.join(row)}\n" for row in rows))
+        assert [essay.text for essay in iterate_unscored(str(tmp_path / "t.csv"))] == ["Otters, and more", "a, b"]
+        assert read_essays(DataConfig(source=str(tmp_path / "t.csv"))).essay_ids == ["1", "2"]
+
+    def test_a_tsv_with_semicolons(self, tmp_path):
+        (tmp_path / "t.tsv").write_text("essay_id;prompt_id;text;score\n1;p;x;2\n")
         advice = "The header is one name: save the table with commas between columns as .csv"
         for read in (lambda path: list(iterate_unscored(path)), lambda path: read_essays(DataConfig(source=path))):
-            with pytest.raises(DataError, match=f"t.csv has no column '.*'; .* {advice}"):
-                read(str(tmp_path / "t.csv"))
-        (tmp_path / "t.csv").write_text("essay_id;text;score\n1;An otter;2\n2;Otters, and more;3\n")
-        with pytest.raises(DataError, match=r"^t.csv has no column 'text'; found 'essay_id;text;score'. The header is"):
-            list(iterate_unscored(str(tmp_path / "t.csv")))
+            with pytest.raises(DataError, match=f"t.tsv has no column '.*'; .* {advice}"):
+                read(str(tmp_path / "t.tsv"))
 
-    def test_semicolons_beside_commas_in_the_texts(self, tmp_path):
-        (tmp_path / "t.csv").write_text("essay_id;prompt_id;text;score\n1;p;Otters, and more;2\n2;p;a, b;2\n")
-        for read in (lambda path: list(iterate_unscored(path)), lambda path: read_essays(DataConfig(source=path))):
-            with pytest.raises(
-                DataError, match=r"^t.csv is separated by ';'; commas are expected. Save it with commas"
-            ):
-                read(str(tmp_path / "t.csv"))
+    def test_all_missing_columns_are_named(self, tmp_path):
+        (tmp_path / "t.csv").write_text("id,essay\n1,x\n")
+        with pytest.raises(DataError, match=r"no column 'body'; .*--text-column.* no column 'key'; .*--id-column"):
+            list(iterate_unscored(str(tmp_path / "t.csv"), columns=Columns(text="body", essay_id="key")))
 
     def test_a_semicolon_in_the_name_of_the_only_column(self, tmp_path):
         (tmp_path / "t.csv").write_text('"essay; in full"\n"Otters, and more"\n')

@@ -56,7 +56,7 @@ def test_missing_labels_are_missing(monkeypatch):
         {**{name: [row[name] for row in ROWS] for name in ROWS[0]}, "prompt_id": [0, -1, None]}
     ).cast_column("prompt_id", datasets.ClassLabel(names=["1"]))
     monkeypatch.setattr(datasets, "load_dataset", lambda path, split: rows)
-    with pytest.raises(DataError, match=r"(?s)Row 2 of name .*prompt_id is missing.*Row 3 of name"):
+    with pytest.raises(DataError, match=r"(?s)Row 2 of name .*prompt_id is empty.*Row 3 of name"):
         read_essays(config("name", prompts=PROMPTS))
 
 

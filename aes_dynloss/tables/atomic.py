@@ -1,0 +1,123 @@
+"""Files and folders that appear whole or not at all, whenever the process ends.
+
+What is written lies beside its place under a temporary name with the process's id, reaches the disk, and is renamed. A
+process that is killed leaves at most such a temporary, which :func:`leftovers` finds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aes_dynloss.errors import DataError
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    Args:
+        path: The file; missing folders are made. A link to a file is followed, so that the link stays.
+
+    Yields:
+        Path to write to, with the same suffix's meaning to whoever writes; it does not exist yet.
+
+    Raises:
+        DataError: The file cannot be written, or there is a folder, a device, a pipe or a socket in its place.
+    """
+    target = _regular_target(path)
+    temporary = _temporary(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise DataError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):  # It may not be there, or have a name too long to be.
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty temporary folder beside ``path`` that takes its place when the block ends without an error.
+
+    Args:
+        path: The folder; an earlier one is replaced as a whole, and put back if that fails.
+
+    Yields:
+        Folder to write into.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new, old = _temporary(target), _temporary(target, "old")
+    for half in (new, old):
+        shutil.rmtree(half, ignore_errors=True)
+    try:
+        new.mkdir()
+        yield new
+        for entry in (*new.rglob("*"), new):
+            _sync(entry)
+        if target.exists():
+            target.replace(old)
+        new.replace(target)
+        _sync(target.parent)
+    finally:
+        if old.exists() and not target.exists():
+            old.replace(target)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files below a folder that killed processes left.
+
+    Args:
+        folder: A folder in which no other process is writing.
+    """
+    return [path for path in folder.rglob(f".*{TEMPORARY}") if path.is_file()]
+
+
+def _regular_target(path: Path) -> Path:
+    """The file that is to be replaced: at the end of a link, if it is one."""
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "no regular file, but a device, a pipe or a socket"
+            raise DataError(f"Cannot write {path}: it is {kind}. Choose another path.")
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"Cannot write {path}: {error}.") from error
+    return target
+
+
+def _temporary(target: Path, role: str = "") -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}{role and f'.{role}'}{TEMPORARY}")
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
