@@ -6,29 +6,31 @@ process that is killed leaves at most such a temporary, which :func:`leftovers` 
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import AesDynlossError, DataError
 
 TEMPORARY = ".tmp"
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, raises: type[AesDynlossError] | None = DataError) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an error.
 
     Args:
         path: The file; missing folders are made. A link to a file is followed, so that the link stays.
+        raises: The error that stands for the system's; None lets the system's through.
 
     Yields:
-        Path to write to, with the same suffix's meaning to whoever writes; it does not exist yet.
+        Path to write to; it does not exist yet.
 
     Raises:
-        DataError: The file cannot be written, or there is a folder, a device, a pipe or a socket in its place.
+        AesDynlossError: The file cannot be written; a folder, a device, a pipe or a socket in its place is a DataError.
     """
     target = _regular_target(path)
     temporary = _temporary(target)
@@ -39,7 +41,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(target)
         _sync(target.parent)
     except OSError as error:
-        raise DataError(f"Cannot write {path}: {error.strerror or error}.") from error
+        if raises is None:
+            raise
+        raise raises(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):  # It may not be there, or have a name too long to be.
             temporary.unlink()
@@ -96,6 +100,15 @@ def leftovers(folder: Path) -> list[Path]:
         folder: A folder in which no other process is writing.
     """
     return [path for path in folder.rglob(f".*{TEMPORARY}") if path.is_file()]
+
+
+def leftovers_of(path: Path) -> list[Path]:
+    """Temporary files of one file that killed processes left.
+
+    Args:
+        path: A file that no other process is writing.
+    """
+    return list(path.parent.glob(f".{glob.escape(path.name)}.[0-9]*{TEMPORARY}"))
 
 
 def _regular_target(path: Path) -> Path:

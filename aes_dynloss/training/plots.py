@@ -22,12 +22,12 @@ from torch import Tensor
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.plot_style import empty_figure, explain, plot_style
+from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
-from aes_dynloss.training.run_folder import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

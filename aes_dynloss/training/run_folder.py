@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from aes_dynloss.configfile import dump_yaml, parse_yaml, read_mapping
 from aes_dynloss.errors import CheckpointError, ConfigError
+from aes_dynloss.tables.atomic import leftovers, write_text
 
 
 def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def run_folder(
         if accelerator.is_main_process:
             lock.acquire(timeout=0)
             # Of a process that was killed as it wrote.
-            for partial in (*folder.rglob("*.partial"), *folder.rglob(".*.tmp")):
+            for partial in leftovers(folder):
                 partial.unlink(missing_ok=True)
     except Timeout:
         raise BusyFolderError(
@@ -154,24 +155,6 @@ def _begin(
         for name in found:
             _remove(folder / name)
         write_text(folder / CONFIG, dump_yaml(config))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write at once
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def write_json(path: Path, values: object) -> None:

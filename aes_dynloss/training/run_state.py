@@ -6,7 +6,6 @@ One file that holds everything a run needs to go on as if it had never stopped.
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.replay import RandomState, random_state, set_random_state
 from aes_dynloss.training.optimization import WeightAverage
@@ -60,15 +60,10 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: It cannot be written, such as on a full disk; the one before it is still there.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_file(path, raises=None) as temporary, temporary.open("wb") as file:
             torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch hides the system's words behind its own
-        partial.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__ or error
         words = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         raise CheckpointError(

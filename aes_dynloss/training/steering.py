@@ -20,6 +20,7 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validate
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, numbers_of, settled
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
@@ -60,10 +61,8 @@ def write_teacher(folder: Path, kind: Literal["dlf", "dln"], spec: LossSpec, wei
         weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS}.partial"
-    partial.write_bytes(content)
-    partial.replace(folder / WEIGHTS)
+    with atomic_file(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
     saved = SavedTeacher(kind=kind, loss=spec, sha256=hashlib.sha256(content).hexdigest())
     write_json(folder / TEACHER, saved.model_dump(mode="json"))
 

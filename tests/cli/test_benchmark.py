@@ -107,7 +107,7 @@ def test_killed_again_and_again_it_goes_on(place, whole):
 
 
 def test_what_a_killed_process_left_half_written_goes(place, whole):
-    halves = [whole / "config.yaml.1.partial", whole / ".benchmark.json.1.tmp"]
+    halves = [whole / ".config.yaml.1.tmp", whole / ".benchmark.json.1.tmp"]
     for half in halves:
         half.write_text("half", encoding="utf-8")
     assert finish(start("benchmark", "grid.yaml", "-o", "whole", folder=place)) == 0

@@ -57,7 +57,7 @@ def test_killed_in_every_phase(place, straight):
         (folder / "manifest.json").exists,
         lambda: any(folder.glob("activations-*")),
         lambda: bytes_of("metrics.jsonl") > 0,
-        (folder / "checkpoint.pt.partial").exists,
+        lambda: any(folder.glob(".checkpoint.pt.*.tmp")),
         lambda: (folder / "checkpoint.pt").exists() and bytes_of("metrics.jsonl") > 4000,
         (folder / "predictions_dev.csv").exists,
         lambda: any(folder.glob(".model.*")),
@@ -147,7 +147,7 @@ def test_a_full_disk_says_what_did_not_fit(place, largest_file, words):
     assert "cannot be written" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert not any((place / name).glob(".model.*"))
-    assert not any((place / name).glob("*.partial"))
+    assert not any((place / name).glob(".*.tmp"))
     assert finish(start(*words, "--resume", folder=place)) == 0
 
 

@@ -102,7 +102,7 @@ def test_resume_goes_on_with_the_same_configuration(accelerator, folder):
 def test_what_a_killed_process_left_half_written_goes(accelerator, folder):
     enter(accelerator, folder)
     (folder / "plots").mkdir()
-    for name in ("checkpoint.pt.123.partial", "plots/loss.svg.123.partial", ".report.json.123.tmp", ".notes"):
+    for name in (".checkpoint.pt.123.tmp", "plots/.loss.svg.123.tmp", ".report.json.123.tmp", ".notes"):
         (folder / name).write_text("half", encoding="utf-8")
     enter(accelerator, folder, resume=True)
     assert {path.name for path in folder.rglob("*")} == {"config.yaml", ".lock", ".notes", "plots"}
@@ -192,13 +192,14 @@ def test_texts_are_there_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ConfigError, match=r"report.json cannot be written: No space left on device"):
+    with pytest.raises(DataError, match=r"Cannot write .*report.json: No space left on device"):
         write_text(path, "half a rep")
     assert path.read_text("utf-8").startswith('{\n  "a"')
 
 
 def test_texts_for_which_there_is_no_folder(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+    (tmp_path / "none").write_text("a file")
+    with pytest.raises(DataError, match=r"Cannot write .*report.json: "):
         write_text(Path(tmp_path / "none" / "report.json"), "words")
 
 

@@ -34,8 +34,8 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.tables.atomic import TEMPORARY, write_text
 from aes_dynloss.tables.formats import STANDARD_INPUT
-from aes_dynloss.training.run_folder import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any
     # Processes that share a grid begin and end at about the same time, and write the same files.
     alone = FileLock(root / LOCKS / "grid.lock")
     with alone:
-        for half in (*root.glob("*.partial"), *root.glob(".*.tmp")):  # of a process that was killed as it wrote
+        for half in root.glob(f".*{TEMPORARY}"):  # of a process that was killed as it wrote
             half.unlink(missing_ok=True)
         write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
     run(cells, root)

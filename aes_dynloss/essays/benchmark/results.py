@@ -25,7 +25,8 @@ from aes_dynloss.reports.comparison import read_run
 from aes_dynloss.reports.comparison_page import benchmark_page
 from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
-from aes_dynloss.training.run_folder import write_json, write_text
+from aes_dynloss.tables.atomic import write_text
+from aes_dynloss.training.run_folder import write_json
 
 logger = logging.getLogger(__name__)
 

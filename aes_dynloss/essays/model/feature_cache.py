@@ -31,6 +31,7 @@ from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model.encoders import encoder_values
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.tables.atomic import atomic_file, leftovers_of
 
 logger = logging.getLogger(__name__)
 
@@ -228,15 +229,10 @@ class FeatureCache:
         keys = np.frombuffer(b"".join(order), dtype=np.uint8).reshape(len(order), _DIGEST_BYTES)
         rows = np.stack([vectors[digest] for digest in order]).astype(np.float32)
         metadata = {"identity": self.identity, "sha256": _checksum(keys, rows)}
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(save({"digests": keys, "vectors": rows}, metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        for half in leftovers_of(self.path):
+            half.unlink(missing_ok=True)
+        with atomic_file(self.path, raises=None) as temporary:
+            temporary.write_bytes(save({"digests": keys, "vectors": rows}, metadata))
 
     def _check_writable(self) -> None:
         try:

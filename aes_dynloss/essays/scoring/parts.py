@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.atomic import atomic_file, leftovers_of
 
 logger = logging.getLogger(__name__)
 
@@ -169,8 +168,7 @@ def _remove(folder: Path) -> None:
 
 def _remove_halves(folder: Path, files: Sequence[Path]) -> None:
     """Remove what a process left that was killed as it wrote."""
-    halves = [half for file in files for half in file.parent.glob(f".{glob.escape(file.name)}.[0-9]*.tmp")]
-    for half in (*folder.glob(_HALVES), *halves):
+    for half in (*folder.glob(_HALVES), *(half for file in files for half in leftovers_of(file))):
         half.unlink(missing_ok=True)
 
 

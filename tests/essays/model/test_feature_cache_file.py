@@ -189,11 +189,11 @@ class TestWriting:
         with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
             add_one_by_one(cache, [7])
         assert cache.path.read_bytes() == content
-        assert not list(folder.glob("*.partial"))
+        assert not list(folder.glob(".*.tmp"))
 
     def test_a_process_that_was_killed_leaves_nothing_that_counts(self, folder: Path) -> None:
         cache = made_cache(folder)
-        partial = cache.path.with_name(cache.path.name + ".partial")
+        partial = cache.path.with_name(f".{cache.path.name}.123.tmp")
         partial.write_bytes(b"half")
         assert set(cache.find([*map(digest_of, range(5))])) == {digest_of(number) for number in range(5)}
         add_one_by_one(cache, [7])
@@ -215,7 +215,7 @@ class TestWriting:
         monkeypatch.setattr(feature_cache.os, "fsync", synced)
         monkeypatch.setattr(Path, "replace", replaced)
         add_one_by_one(cache, [7])
-        assert steps == ["fsync", (5, 6)]
+        assert steps == ["fsync", (5, 6), "fsync"]  # the file, the exchange, the folder
 
     def test_what_is_kept_is_not_written_again(self, folder: Path) -> None:
         cache = made_cache(folder)

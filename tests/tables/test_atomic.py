@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.tables.atomic import atomic_file, atomic_folder, leftovers, leftovers_of, write_text
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    link, target = tmp_path / "link.csv", tmp_path / "real" / "t.csv"
+    link.symlink_to(target)
+    write_text(link, "first")
+    write_text(link, "second")
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "link to a pipe"])
+def test_only_regular_files_are_replaced(tmp_path, kind):
+    path = tmp_path / "t.csv"
+    if kind == "device":
+        path = tmp_path / "null"
+        path.symlink_to("/dev/null")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path = tmp_path / "pipe" if kind == "pipe" else path
+        if kind != "pipe":
+            path.symlink_to(tmp_path / "pipe")
+    before = path.stat().st_mode
+    with pytest.raises(DataError, match=r"Cannot write .*: it is .*Choose another path"):
+        write_text(path, "words")
+    assert path.stat().st_mode == before
+    assert not leftovers(tmp_path)
+
+
+def test_what_fails_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "t.csv", "old")
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / "t.csv") as temporary:
+        temporary.write_text(f"half {1 / 0}")
+    assert (tmp_path / "t.csv").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for words in ("old", "new"):
+        with atomic_folder(tmp_path / "model") as folder:
+            (folder / words).write_text(words)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "model") as folder:
+        (folder / "half").write_text(f"half {1 / 0}")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_killed_processes_left(tmp_path):
+    for name in (".t.csv.123.tmp", ".t.csv2.123.tmp", "t.csv"):
+        (tmp_path / name).write_text("half")
+    assert [path.name for path in leftovers_of(tmp_path / "t.csv")] == [".t.csv.123.tmp"]
+    assert sorted(path.name for path in leftovers(tmp_path)) == [".t.csv.123.tmp", ".t.csv2.123.tmp"]
