@@ -5,7 +5,7 @@
 Takes the folders of one arm, fold by fold: intervals and certainty are fitted on each run's dev predictions, as its
 model holds them, and measured on its test predictions; essays are pooled over the folds. ASAP's common folds have no
 test essay twice. The surer half is the half of each fold, and "worst model" is the fold whose mean certainty is
-farthest from its exact agreement. Prints the table of the README.
+farthest from its exact agreement. Prints the README table.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def measure(runs: list[Path]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The README's table."""
     lines = [
-        "| prompt | essays | inside at .80 | at .90 | at .95 | points wide at .90 | certainty, mean | exact agreement "
+        "| prompt | essays | covered at 0.80 | at 0.90 | at 0.95 | width at 0.90 | mean certainty | exact agreement "
         "| surer half | other half | worst model off |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
