@@ -20,7 +20,6 @@ from typing import Any
 
 from aes_dynloss.reports.comparison_text import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
-from aes_dynloss.reports.text import figure_words, interval_words
 
 ROOT = Path(__file__).resolve().parents[1]
 # A comment, then the table, up to the first line that is none of its rows.
@@ -70,21 +69,19 @@ def grid_table(path: Path, part: str) -> str:
 def systems_table(folder: Path, _: str) -> str:
     """Floors, human raters, published systems and this toolkit's own models on ASAP in one table."""
     reports = {grid: _read(folder / f"{grid}.json") for grid in SHOWN_ARMS}
-    common = reports["asap_frozen"]
-    floors = {
-        name: [common["floors"][f"{name}{version}"]["mean"] for version in ("", "_rescaled")] for name in SHOWN_FLOORS
-    }
-    rows = [
-        [f"floor: {SHOWN_FLOORS[name]}", figure_words(own), "", figure_words(rescaled)]
-        for name, (own, rescaled) in floors.items()
-    ]
-    rows += [["human-human", figure_words(common["human_human"]["mean"]), "", ""]]
-    rows += [[_published(one), figure_words(one["qwk"]), "", ""] for one in common["published"]]
+    others = reports["asap_frozen"]
+    rows = []
+    for name, description in SHOWN_FLOORS.items():
+        plain, rescaled = (others["floors"][f"{name}{version}"]["mean"] for version in ("", "_rescaled"))
+        rows.append([f"floor: {description}", f"{plain:.3f}", "", f"{rescaled:.3f}"])
+    rows.append(["human-human", f"{others['human_human']['mean']:.3f}", "", ""])
+    rows += [[_published(one), f"{one['qwk']:.3f}", "", ""] for one in others["published"]]
     for grid, arms in SHOWN_ARMS.items():
         for arm, description in arms.items():
             mean = reports[grid]["arms"][arm]["mean"]
-            interval = interval_words(mean["qwk_interval"])
-            rows.append([f"**{description}**", figure_words(mean["qwk"]), interval, figure_words(mean["qwk_rescaled"])])
+            low, high = mean["qwk_interval"]
+            rescaled = f"{mean['qwk_rescaled']:.3f}"
+            rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
     return markdown(["system", "QWK", "95 % CI", "rescaled on dev"], rows)
 
 

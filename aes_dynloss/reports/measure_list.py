@@ -1,4 +1,4 @@
-"""What each measure of a report is, in a line, and where it comes from; pages and a README are made of this list."""
+"""What each measure of a report is, in a line, and where it comes from; pages and the README are made of this list."""
 
 from __future__ import annotations
 
