@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import pytest
+from readmes import ROOT, each_readme
 
-ROOT = Path(__file__).parents[2]
-READMES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "aes_dynloss").rglob("README.md")),
-    *(ROOT / "recipes").rglob("README.md"),
-]
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -23,7 +16,7 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+@each_readme
 def test_links_lead_somewhere(readme):
     for path, anchor in LINK.findall(readme.read_text(encoding="utf-8")):
         target = readme.parent / path if path else readme

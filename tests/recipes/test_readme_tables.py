@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from readmes import READMES, ROOT, each_readme
 
-ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "recipes"))
-import readme_tables  # noqa: E402
+import readme_tables
 
-READMES = readme_tables.readmes()
 RESULTS = [
     path
     for folder in ("benchmarks/results", "essays/results/grids", "essays/results/robustness", "vision/results")
@@ -21,9 +19,13 @@ RESULTS = [
 MEMORY = "<!-- recipes/benchmarks/results/scoring_memory.json -->"
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+@each_readme
 def test_tables_are_those_of_their_results(readme):
     assert readme_tables.with_tables(readme) == readme.read_text(encoding="utf-8")
+
+
+def test_the_command_knows_every_readme():
+    assert readme_tables.readmes() == READMES
 
 
 def test_every_result_is_shown():
