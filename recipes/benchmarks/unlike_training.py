@@ -99,7 +99,7 @@ def table(result: dict[str, Any]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--source", default="data/asap/training_set_rel3.tsv")
+    parser.add_argument("--source", default="data/asap/asap_aes.parquet")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     made = measure(arguments.run, arguments.source)
