@@ -82,7 +82,7 @@ def systems_table(folder: Path, _: str) -> str:
             low, high = mean["qwk_interval"]
             rescaled = f"{mean['qwk_rescaled']:.3f}"
             rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
-    return markdown(["system", "QWK", "95 % CI", "rescaled on dev"], rows)
+    return _markdown(["system", "QWK", "95 % CI", "rescaled on dev"], rows)
 
 
 def _published(system: Mapping[str, str]) -> str:
@@ -99,7 +99,7 @@ def robustness_table(folder: Path, _: str) -> str:
 def measures_table(_: Path, __: str) -> str:
     """Every measure of a report with its definition and reference."""
     rows = [[measure.title, measure.definition, measure.reference] for measure in MEASURES.values()]
-    return markdown(["measure", "definition", "reference"], rows, words=3)
+    return _markdown(["measure", "definition", "reference"], rows, words=3)
 
 
 def screening_table(path: Path, part: str) -> str:
@@ -170,12 +170,6 @@ TABLES: dict[str, Table] = {
 }
 
 
-def markdown(titles: list[str], rows: list[list[str]], words: int = 1) -> str:
-    """A table in GitHub markdown, its first columns, so many as hold words, flush left and the others flush right."""
-    rules = ["---"] * words + ["---:"] * (len(titles) - words)
-    return "\n".join(f"| {' | '.join(line)} |" for line in [titles, rules, *rows])
-
-
 def readmes() -> list[Path]:
     """All READMEs of the repository."""
     found = [ROOT / "README.md"]
@@ -218,6 +212,11 @@ def _maker(path: Path) -> Table:
         if len(name.parts) == len(PurePath(pattern).parts) and name.match(pattern):
             return table
     raise ValueError(f"No table is made of {name}. Add it to TABLES in {Path(__file__).name}.")
+
+
+def _markdown(titles: list[str], rows: list[list[str]], words: int = 1) -> str:
+    table: str = _recipe("benchmarks", "result_table").result_table(titles, rows, words)
+    return table
 
 
 def _recipe(folder: str, script: str) -> ModuleType:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import transformers
 from finetuning_sides import Material, Segment, Setting, Side, read_material, start_afresh, train_ours, train_trainer
+from result_table import result_table
 
 logger = logging.getLogger("finetuning_throughput")
 
@@ -93,7 +94,7 @@ def ratios(row: Row, reference: Row) -> list[float]:
 
 def table(report: list[Row]) -> str:
     """The figures as a table."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     for row in report:
         reference = next(one for one in report if one.precision == row.precision and one.side == REFERENCE)
         factors = ratios(row, reference)
@@ -105,8 +106,8 @@ def table(report: list[Row]) -> str:
             format(padding, ".1%"),
             format(median(speed(each.tokens, each) for each in row.segments), ".0f"),
         ]
-        lines.append(" | ".join([row.precision, row.side, *cells]))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([row.precision, row.side, *cells])
+    return result_table(COLUMNS, lines, words=2)
 
 
 def read_report(values: dict[str, object]) -> list[Row]:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
+from result_table import result_table
 
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
@@ -166,12 +167,11 @@ def table(values: dict[str, Any]) -> str:
     report = [Row(**row) for row in values["rows"]]
     best = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.seconds))
     least = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.cpu_seconds))
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     for row in report:
         speed = format(values["essays"] / median(row.seconds), ".2f")
-        cells = [row.side, speed, *_ratio(best.seconds, row.seconds), *_ratio(least.cpu_seconds, row.cpu_seconds)]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([row.side, speed, *_ratio(best.seconds, row.seconds), *_ratio(least.cpu_seconds, row.cpu_seconds)])
+    return result_table(COLUMNS, lines)
 
 
 def _ratio(reference: Sequence[float], mine: Sequence[float]) -> tuple[str, str]:
