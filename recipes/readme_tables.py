@@ -1,4 +1,4 @@
-"""Write the tables of all READMEs anew from the results files that they name, or check that they are up to date.
+"""Write the tables of all READMEs anew from the results files or modules that they name, or check them.
 
     python recipes/readme_tables.py [--check]
 
@@ -18,8 +18,12 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.screening.kinds import KINDS
 from aes_dynloss.reports.comparison_text import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 # A comment, then the table, up to the first line that is none of its rows.
@@ -102,6 +106,33 @@ def measures_table(_: Path, __: str) -> str:
     return _markdown(["measure", "definition", "reference"], rows, words=3)
 
 
+def teacher_keys_table(_: Path, __: str) -> str:
+    """The keys of each kind of teacher."""
+    kinds = {"dlf": DlfConfig, "dln": DlnConfig}
+    rows = [[f"{kind}: {key}", *cells] for kind, model in kinds.items() for key, *cells in _keys(model)]
+    return _markdown(["kind: key", "default", "meaning"], rows, words=3)
+
+
+def estimator_keys_table(_: Path, __: str) -> str:
+    """The keys of a hypergradient's estimator."""
+    return _markdown(["key", "default", "meaning"], _keys(HypergradientConfig), words=3)
+
+
+def _keys(model: type[ConfigModel]) -> list[list[str]]:
+    """Key, default and description of a configuration's plain fields."""
+    return [
+        [f"`{name}`", json.dumps(field.default).strip('"'), field.description or ""]
+        for name, field in model.model_fields.items()
+        if not field.is_required() and not isinstance(field.default, ConfigModel)
+    ]
+
+
+def advisories_table(_: Path, __: str) -> str:
+    """The kinds of advisories with their default actions."""
+    rows = [[f"`{name}`", kind.title, kind.default] for name, kind in KINDS.items()]
+    return _markdown(["kind", "meaning", "default"], rows, words=3)
+
+
 def screening_table(path: Path, part: str) -> str:
     """What advisories find; of all screens, or of the one that a part names."""
     screening = _recipe("benchmarks", "screening")
@@ -167,6 +198,9 @@ TABLES: dict[str, Table] = {
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
     "aes_dynloss/reports/measure_list.py": measures_table,
+    "aes_dynloss/essays/screening/kinds.py": advisories_table,
+    "aes_dynloss/teaching/teachers/config.py": teacher_keys_table,
+    "aes_dynloss/teaching/hypergradient/estimators.py": estimator_keys_table,
 }
 
 
