@@ -243,10 +243,3 @@ _ALL = (
     ),
 )
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
-
-
-def measures_markdown() -> str:
-    """All measures as a table in Markdown: a line each, with definition and reference."""
-    lines = ["| measure | what it is | from |", "|---|---|---|"]
-    lines += [f"| {one.title} | {one.definition} | {one.reference} |" for one in MEASURES.values()]
-    return "\n".join(lines) + "\n"

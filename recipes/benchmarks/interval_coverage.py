@@ -5,7 +5,7 @@
 Takes the folders of one arm, fold by fold: intervals and certainty are fitted on each run's dev predictions, as its
 model holds them, and measured on its test predictions; essays are pooled over the folds. ASAP's common folds have no
 test essay twice. The surer half is the half of each fold, and "worst model" is the fold whose mean certainty is
-farthest from its exact agreement. Prints the table of the README.
+farthest from its exact agreement. Prints the README table.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from result_table import result_table
 
 from aes_dynloss import read_predictions
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals, same_score_chance
@@ -89,18 +90,16 @@ def measure(runs: list[Path]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The README's table."""
-    lines = [
-        "| prompt | essays | inside at .80 | at .90 | at .95 | points wide at .90 | certainty, mean | exact agreement "
-        "| surer half | other half | worst model off |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    titles = ["prompt", "essays", "covered at 0.80", "at 0.90", "at 0.95", "width at 0.90", "mean certainty"]
+    titles += ["exact agreement", "surer half", "other half", "worst model off"]
+    measures = ("certainty", "exact_agreement", "exact_agreement_surer_half", "exact_agreement_other_half")
+    rows = []
     for prompt, own in result["prompts"].items():
         inside = [f"{own['inside'][name]:.3f}" for name in ("0.8", "0.9", "0.95")]
-        names = ("certainty", "exact_agreement", "exact_agreement_surer_half", "exact_agreement_other_half")
-        cells = [prompt, str(own["n"]), *inside, f"{own['width']['0.9']:.1f}", *(f"{own[name]:.3f}" for name in names)]
-        cells.append(f"{own['certainty_off_worst_model']:+.3f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        figures = [f"{own[name]:.3f}" for name in measures]
+        off = f"{own['certainty_off_worst_model']:+.3f}"
+        rows.append([prompt, str(own["n"]), *inside, f"{own['width']['0.9']:.1f}", *figures, off])
+    return result_table(titles, rows)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from result_table import result_table
 
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.tables.score_range import ScoreRange
@@ -101,12 +102,13 @@ def measures_row(essays: int, runs: int) -> dict[str, Any]:
 
 def speed_table(found: dict[str, Any]) -> str:
     """The rows as markdown."""
-    lines = ["| row | essays | seconds | goal | CPU seconds | page MB | goal |", "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = []
     for row in found["rows"]:
-        seconds = f"{median(row['seconds']):.1f} | {GOALS[row['row']]:g} | {median(row['cpu_seconds']):.1f}"
-        page = " | " if row["page_bytes"] is None else f"{row['page_bytes'] / 1e6:.2f} | {LARGEST_PAGE / 1e6:g}"
-        lines.append(f"| {row['row']} | {row['essays']:,} | {seconds} | {page} |")
-    return "\n".join(lines)
+        page = row["page_bytes"]
+        sizes = ["", ""] if page is None else [f"{page / 1e6:.2f}", f"{LARGEST_PAGE / 1e6:g}"]
+        seconds = [f"{median(row['seconds']):.1f}", f"{GOALS[row['row']]:g}", f"{median(row['cpu_seconds']):.1f}"]
+        lines.append([row["row"], f"{row['essays']:,}", *seconds, *sizes])
+    return result_table(["row", "essays", "seconds", "goal", "CPU seconds", "page MB", "goal"], lines)
 
 
 def main() -> None:

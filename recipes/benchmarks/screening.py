@@ -1,6 +1,6 @@
 r"""Measure advisories: how many real essays they keep a score from, and which faults they find.
 
-    python recipes/benchmarks/screening.py --source data/asap/training_set_rel3.tsv --folds data/asap/folds/fold_0 \
+    python recipes/benchmarks/screening.py --source data/asap/asap_aes.parquet --folds data/asap/folds/fold_0 \
         --wordings prompts.json --output recipes/benchmarks/results/screening.json
 
 Screens are fitted on the train essays of a fold and asked for its test essays, as they are and made faulty
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from result_table import result_table
 from screening_faults import Sources, faults, quotations
 
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -153,20 +154,15 @@ def table(found: Mapping[str, Any], screens: Sequence[str] = SCREENS) -> str:
     rows = found["prompts"]
     columns = [(prompt, name) for name in screens for prompt in rows]
     titles = [f"{prompt}, {name}" if len(screens) > 1 else prompt for prompt, name in columns]
-    lines = ["| essays | " + " | ".join(titles) + " |"]
-    lines += ["| --- |" + " ---: |" * len(columns)]
-    real = [f"{100 * rows[prompt][name]['genuine']['withheld']:.1f}" for prompt, name in columns]
-    lines += ["| real | " + " | ".join(real) + " |"]
+    lines = [["real", *(f"{100 * rows[prompt][name]['genuine']['withheld']:.1f}" for prompt, name in columns)]]
     for fault in faults():
         own = [rows[prompt][name]["faults"].get(fault) for prompt, name in columns]
         cells = ["-" if one is None else f"{100 * one['withheld']:.0f} ({100 * one['kind']:.0f})" for one in own]
-        lines.append(f"| {fault} | " + " | ".join(cells) + " |")
-    lines.append(
-        f"| {OFF_TOPIC} | " + " | ".join(_mean(rows[prompt][name]["off topic"]) for prompt, name in columns) + " |"
-    )
+        lines.append([fault, *cells])
+    lines.append([OFF_TOPIC, *(_mean(rows[prompt][name]["off topic"]) for prompt, name in columns)])
     unseen = [_mean(rows[prompt].get("unseen topic", {})) if name == "all prompts" else "-" for prompt, name in columns]
-    lines.append(f"| {UNSEEN_TOPIC} | " + " | ".join(unseen) + " |")
-    return "\n".join(lines)
+    lines.append([UNSEEN_TOPIC, *unseen])
+    return result_table(["essays", *titles], lines)
 
 
 def _mean(rows: Mapping[str, Mapping[str, float]]) -> str:

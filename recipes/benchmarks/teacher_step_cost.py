@@ -22,6 +22,7 @@ import torch
 from hypergradient_cost import Found, common_options, distance, left_out, measure_memory, run_program, time_round
 from hypergradient_rows import RATE, Bench, Row, Setting, Suite, plain
 from hypergradient_students import SHAPES, TINY
+from result_table import result_table
 from torch import Tensor
 from torch.func import functional_call
 
@@ -135,7 +136,7 @@ def _ratio(costs: list[float], reference: list[float]) -> float | None:
 
 def table(found: dict[str, Found], off: dict[str, list[float]]) -> str:
     """The figures as a table, with the goals."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines = []
     reference = found[REFERENCE]
     for name, entry in found.items():
         figures = [
@@ -150,8 +151,8 @@ def table(found: dict[str, Found], off: dict[str, list[float]]) -> str:
             *((part, ".0e") for part in off.get(name, [None] * len(ANSWERS))),
         ]
         cells = ["" if figure is None else format(figure, form) for figure, form in figures]
-        lines.append(" | ".join([name, *cells, *([entry.failed] if entry.failed else [])]))
-    return "\n".join(f"| {line} |" for line in lines)
+        lines.append([name, *cells, *([entry.failed] if entry.failed else [])])
+    return result_table(COLUMNS, lines)
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from result_table import result_table
 
 from aes_dynloss import EssayScorer
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -82,24 +83,21 @@ def measure(run: Path, source: str, names: Mapping[str, str] | None = None) -> d
 
 def table(result: dict[str, Any]) -> str:
     """The README's table."""
-    lines = [
-        "| prompt | real essays | flagged | withheld | essays on other prompts | flagged | withheld |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    rows = []
     for prompt, own in result["prompts"].items():
-        shares = [
-            [f"{100 * own[f'{who}_{what}']:.1f} %" for what in ("flagged", "withheld")] for who in ("real", "others")
-        ]
-        lines.append(
-            f"| {prompt} | {own['real']} | {' | '.join(shares[0])} | {own['others']} | {' | '.join(shares[1])} |"
+        real, others = (
+            [str(own[who]), *(f"{100 * own[f'{who}_{what}']:.1f} %" for what in ("flagged", "withheld"))]
+            for who in ("real", "others")
         )
-    return "\n".join(lines)
+        rows.append([prompt, *real, *others])
+    titles = ["prompt", "real essays", "flagged", "withheld", "essays on other prompts", "flagged", "withheld"]
+    return result_table(titles, rows)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--source", default="data/asap/training_set_rel3.tsv")
+    parser.add_argument("--source", default="data/asap/asap_aes.parquet")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     made = measure(arguments.run, arguments.source)

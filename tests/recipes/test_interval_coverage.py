@@ -68,10 +68,8 @@ def test_essays_unlike_dev_show(script, tmp_path):
     json.dumps(found)
 
 
-def test_the_readme_holds_the_results(script):
-    text = (FOLDER / "results/interval_coverage.json").read_text(encoding="utf-8")
-    found = json.loads(text)
-    assert script.table(found) in (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_results_are_as_near_as_the_readme_says():
+    found = json.loads((FOLDER / "results/interval_coverage.json").read_text(encoding="utf-8"))
     inside = [own["inside"] for own in found["prompts"].values()]
     worst = max(abs(value - float(stated)) for own in inside for stated, value in own.items())
     assert worst == pytest.approx(0.011, abs=0.0005)

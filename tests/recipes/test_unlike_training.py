@@ -1,8 +1,7 @@
-"""The script on distances, short and with a tiny model; the README holds its results."""
+"""The script on distances, short and with a tiny model."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -58,8 +57,3 @@ def test_shares_of_a_tiny_model(script, tmp_path, monkeypatch):
     }  # fmt: skip
     assert found["bridge"]["others_withheld"] > 0.5
     assert (found["phones"]["real_flagged"], found["phones"]["real_withheld"]) == (1, 1)
-
-
-def test_the_readme_holds_the_results(script):
-    found = json.loads((FOLDER / "results/unlike_training.json").read_text(encoding="utf-8"))
-    assert script.table(found) in (ROOT / "README.md").read_text(encoding="utf-8")

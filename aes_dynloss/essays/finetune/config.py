@@ -128,7 +128,7 @@ _EXAMPLES = {
     "loss.terms": "\n# Such as Morris's: {stde: {schedule: morris, a: 1.0, b: 0.15, c: 1.1}, mse: rest}"
     "\n# Schedules: constant (value), morris (a, b, c), linear (start, end), cosine (start, end).",
     "teacher": "\n# Such as: {kind: dlf, episodes: 20, learning_rate: 0.05, hypergradient: {estimator: exact}}"
-    "\n# A teacher that learns needs data.split.teacher_dev_fraction. Keys of its kinds: see `teacher` in the README.",
+    "\n# A teacher that learns needs data.split.teacher_dev_fraction. Its keys: aes_dynloss/teaching/README.md.",
 }
 
 

@@ -1,0 +1,283 @@
+"""Write the tables of all READMEs anew from the results files or modules that they name, or check them.
+
+    python recipes/readme_tables.py [--check]
+
+A comment above a table names its source, a file or folder from the top of the repository (for `recipes/vision`, from
+beside the README), and where a source has several tables, which of them: `<!-- SOURCE [PART] -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
+
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.screening.kinds import KINDS
+from aes_dynloss.reports.comparison_text import benchmark_markdown
+from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+# A comment, then the table, up to the first line that is none of its rows.
+GENERATED = re.compile(r"^<!-- (?P<source>\S+)(?: (?P<part>[^>]+))? -->\n(?P<table>(?:\|.*\n)*)", re.MULTILINE)
+Table = Callable[[Path, str], str]
+
+# What the table of systems shows: floors of one grid, and arms by grid with their description.
+SHOWN_FLOORS = {"length": "essay length", "tfidf_ridge": "tf-idf and ridge regression"}
+SHOWN_ARMS = {
+    "asap_frozen": {
+        "minilm": "frozen all-MiniLM-L6-v2, squared error",
+        "mpnet": "frozen all-mpnet-base-v2, squared error",
+        "all_three": "mean score of 3 arms x 2 seeds, squared error and ordinal",
+    },
+    "asap_losses": {
+        "morris_standardised": "frozen all-mpnet-base-v2, schedule of Morris (2023), standardised",
+        "tuned_schedule": "frozen all-mpnet-base-v2, squared error with a rising part of 1 - QWK",
+        "l2t_dlf": "frozen all-mpnet-base-v2, L2T-DLF",
+        "l2t_dln": "frozen all-mpnet-base-v2, L2T-DLN as published",
+        "l2t_dln_memory_4": "frozen all-mpnet-base-v2, L2T-DLN, memory of four steps",
+    },
+}
+
+
+def grid_table(path: Path, part: str) -> str:
+    """One table of a grid's report.
+
+    Args:
+        path: A benchmark.json.
+        part: ``arms``, ``systems`` (floors, raters, published) or a kind of difference, as report.json names it.
+
+    Raises:
+        ValueError: The report has no such table.
+    """
+    report = _read(path)
+    titles = {"arms": "", "systems": "## Floors"}
+    titles |= {kind: f"### {entry['difference']}" for kind, entry in report["differences"].items()}
+    title = ""
+    for block in benchmark_markdown(report).split("\n\n"):
+        if block.startswith("#"):
+            title = block
+        elif block.startswith("|") and part in titles and (part == "arms" or title.startswith(titles[part])):
+            return block.rstrip("\n")
+    raise ValueError(f"{path.name} has no table {part!r}. Choose one of {', '.join(titles)}.")
+
+
+def systems_table(folder: Path, _: str) -> str:
+    """Floors, human raters, published systems and this toolkit's own models on ASAP in one table."""
+    reports = {grid: _read(folder / f"{grid}.json") for grid in SHOWN_ARMS}
+    others = reports["asap_frozen"]
+    rows = []
+    for name, description in SHOWN_FLOORS.items():
+        plain, rescaled = (others["floors"][f"{name}{version}"]["mean"] for version in ("", "_rescaled"))
+        rows.append([f"floor: {description}", f"{plain:.3f}", "", f"{rescaled:.3f}"])
+    rows.append(["human-human", f"{others['human_human']['mean']:.3f}", "", ""])
+    rows += [[_published(one), f"{one['qwk']:.3f}", "", ""] for one in others["published"]]
+    for grid, arms in SHOWN_ARMS.items():
+        for arm, description in arms.items():
+            mean = reports[grid]["arms"][arm]["mean"]
+            low, high = mean["qwk_interval"]
+            rescaled = f"{mean['qwk_rescaled']:.3f}"
+            rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
+    return _markdown(["system", "QWK", "95 % CI", "rescaled on dev"], rows)
+
+
+def _published(system: Mapping[str, str]) -> str:
+    """Name and short reference; a protocol of its own is marked."""
+    (reference,) = re.findall(r"^.*?\(\d{4}\)", system["source"])
+    return f"{system['system']}, {reference}{'' if system['protocol'].startswith('common') else ', own protocol'}"
+
+
+def robustness_table(folder: Path, _: str) -> str:
+    """How often scores rise that must not, by kind of change and arm."""
+    return "\n".join(_recipe("essays", "collect_robustness").robustness_lines(folder))
+
+
+def measures_table(_: Path, __: str) -> str:
+    """Every measure of a report with its definition and reference."""
+    rows = [[measure.title, measure.definition, measure.reference] for measure in MEASURES.values()]
+    return _markdown(["measure", "definition", "reference"], rows, words=3)
+
+
+def teacher_keys_table(_: Path, __: str) -> str:
+    """The keys of each kind of teacher."""
+    kinds = {"dlf": DlfConfig, "dln": DlnConfig}
+    rows = [[f"{kind}: {key}", *cells] for kind, model in kinds.items() for key, *cells in _keys(model)]
+    return _markdown(["kind: key", "default", "meaning"], rows, words=3)
+
+
+def estimator_keys_table(_: Path, __: str) -> str:
+    """The keys of a hypergradient's estimator."""
+    return _markdown(["key", "default", "meaning"], _keys(HypergradientConfig), words=3)
+
+
+def _keys(model: type[ConfigModel]) -> list[list[str]]:
+    """Key, default and description of a configuration's plain fields."""
+    return [
+        [f"`{name}`", json.dumps(field.default).strip('"'), field.description or ""]
+        for name, field in model.model_fields.items()
+        if not field.is_required() and not isinstance(field.default, ConfigModel)
+    ]
+
+
+def advisories_table(_: Path, __: str) -> str:
+    """The kinds of advisories with their default actions."""
+    rows = [[f"`{name}`", kind.title, kind.default] for name, kind in KINDS.items()]
+    return _markdown(["kind", "meaning", "default"], rows, words=3)
+
+
+def screening_table(path: Path, part: str) -> str:
+    """What advisories find; of all screens, or of the one that a part names."""
+    screening = _recipe("benchmarks", "screening")
+    table: str = screening.table(_read(path), [part] if part else screening.SCREENS)
+    return table
+
+
+def hypergradient_table(path: Path, _: str) -> str:
+    """Cost of every estimator."""
+    cost, values = _recipe("benchmarks", "hypergradient_cost"), _read(path)
+    table: str = cost.table([cost.Found(**row) for row in values["rows"]], values["copy_mib"])
+    return table
+
+
+def teacher_step_table(path: Path, _: str) -> str:
+    """Cost of a teacher step of L2T-DLN."""
+    cost, step = _recipe("benchmarks", "hypergradient_cost"), _recipe("benchmarks", "teacher_step_cost")
+    rows = {row["row"]: dict(row) for row in _read(path)["rows"]}
+    off = {name: distances for name, row in rows.items() if (distances := row.pop("off")) is not None}
+    found = {name: cost.Found(**row, off=None) for name, row in rows.items()}
+    table: str = step.table(found, off)
+    return table
+
+
+def throughput_table(path: Path, _: str) -> str:
+    """Essays a second while an encoder is fine-tuned."""
+    throughput = _recipe("benchmarks", "finetuning_throughput")
+    table: str = throughput.table(throughput.read_report(_read(path)))
+    return table
+
+
+def by_script(folder: str, script: str, function: str = "table") -> Table:
+    """The table that a recipe's own function makes of its results file."""
+
+    def table(path: Path, _: str) -> str:
+        made: str = getattr(_recipe(folder, script), function)(_read(path))
+        return made
+
+    return table
+
+
+def overview_table(_: Path, __: str) -> str:
+    """All grids of pictures."""
+    table: str = _recipe("vision", "overview").overview()
+    return table
+
+
+# The first pattern that a source matches says how its table is made.
+TABLES: dict[str, Table] = {
+    "recipes/essays/results/grids": systems_table,
+    "recipes/essays/results/grids/*.json": grid_table,
+    "recipes/essays/results/robustness": robustness_table,
+    "recipes/essays/results/robustness/asap_augmentation.json": grid_table,
+    "recipes/benchmarks/results/screening.json": screening_table,
+    "recipes/benchmarks/results/unlike_training.json": by_script("benchmarks", "unlike_training"),
+    "recipes/benchmarks/results/interval_coverage.json": by_script("benchmarks", "interval_coverage"),
+    "recipes/benchmarks/results/hypergradient_*.json": hypergradient_table,
+    "recipes/benchmarks/results/teacher_step_*.json": teacher_step_table,
+    "recipes/benchmarks/results/finetuning_throughput_*.json": throughput_table,
+    "recipes/benchmarks/results/scoring_throughput_*.json": by_script("benchmarks", "scoring_throughput"),
+    "recipes/benchmarks/results/scoring_memory.json": by_script("benchmarks", "scoring_memory"),
+    "recipes/benchmarks/results/reporting_speed.json": by_script("benchmarks", "reporting_speed", "speed_table"),
+    "recipes/vision/results/*.json": by_script("vision", "grid"),
+    "recipes/vision/overview.py": overview_table,
+    "aes_dynloss/reports/measure_list.py": measures_table,
+    "aes_dynloss/essays/screening/kinds.py": advisories_table,
+    "aes_dynloss/teaching/teachers/config.py": teacher_keys_table,
+    "aes_dynloss/teaching/hypergradient/estimators.py": estimator_keys_table,
+}
+
+
+def readmes() -> list[Path]:
+    """All READMEs of the repository."""
+    found = [ROOT / "README.md"]
+    for folder in ("aes_dynloss", "recipes"):
+        found += sorted((ROOT / folder).rglob("README.md"))
+    return found
+
+
+def sources(readme: Path) -> dict[str, Path]:
+    """The sources that a README names, with their paths.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+    """
+    paths = {}
+    for match in GENERATED.finditer(readme.read_text(encoding="utf-8")):
+        source = match["source"]
+        places = [folder / source for folder in (ROOT, readme.parent) if (folder / source).exists()]
+        if not places:
+            raise FileNotFoundError(f"{readme} names {source}, which does not exist.")
+        paths[source] = places[0]
+    return paths
+
+
+def with_tables(readme: Path) -> str:
+    """A README's text with every generated table made anew."""
+    paths = sources(readme)
+
+    def made(match: re.Match[str]) -> str:
+        path = paths[match["source"]]
+        table = _maker(path)(path, match["part"] or "")
+        return f"{match[0][: match.start('table') - match.start()]}{table}\n"
+
+    return GENERATED.sub(made, readme.read_text(encoding="utf-8"))
+
+
+def _maker(path: Path) -> Table:
+    name = PurePath(path.relative_to(ROOT))
+    for pattern, table in TABLES.items():
+        if len(name.parts) == len(PurePath(pattern).parts) and name.match(pattern):
+            return table
+    raise ValueError(f"No table is made of {name}. Add it to TABLES in {Path(__file__).name}.")
+
+
+def _markdown(titles: list[str], rows: list[list[str]], words: int = 1) -> str:
+    table: str = _recipe("benchmarks", "result_table").result_table(titles, rows, words)
+    return table
+
+
+def _recipe(folder: str, script: str) -> ModuleType:
+    """A script of a recipes folder as a module; scripts import their neighbours by their plain names."""
+    path = str(ROOT / "recipes" / folder)
+    if path not in sys.path:
+        sys.path.append(path)
+    return importlib.import_module(script)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 3 if a table is out of date")
+    options = parser.parse_args()
+    stale = {path: text for path in readmes() if (text := with_tables(path)) != path.read_text(encoding="utf-8")}
+    for path, text in stale.items():
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {'out of date' if options.check else 'written'}\n")
+        if not options.check:
+            path.write_text(text, encoding="utf-8")
+    sys.exit(3 if stale and options.check else 0)
+
+
+if __name__ == "__main__":
+    main()
