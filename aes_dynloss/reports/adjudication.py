@@ -17,10 +17,22 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
+from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
 from aes_dynloss.reports.prompts import build_report
-from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, count, heading, number, words
-from aes_dynloss.reports.text import aligned, figure_words
+from aes_dynloss.reports.table import (
+    MEAN,
+    NOTHING,
+    PROMPT,
+    Cell,
+    Column,
+    Table,
+    count,
+    measure_column,
+    number,
+    text_table,
+    words,
+)
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS
 from aes_dynloss.tables.table_files import read_cells
@@ -169,9 +181,6 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
             )
 
 
-_TITLES = {"qwk": "QWK", "exact_agreement": "exact", "adjacent_agreement": "adjacent"}
-
-
 def adjudication_words(found: Mapping[str, Any]) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
     open_words = ""
@@ -184,19 +193,13 @@ def adjudication_words(found: Mapping[str, Any]) -> str:
     )
 
 
-def adjudication_table(found: Mapping[str, Any]) -> str:
+def adjudication_text(found: Mapping[str, Any]) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
         found: What ``adjudication_entry`` returned.
     """
-    rows = {**found["prompts"], "mean": found["mean"]}
-    columns = [["prompt", *rows], ["decided", *(str(row.get("decided", "")) for row in rows.values())]]
-    for which in ("machine", "final"):
-        entries = [row[which] or {} for row in rows.values()]
-        columns.append([f"{which} n", *(str(entry.get("n", "")) for entry in entries)])
-        columns += [[title, *(figure_words(entry.get(name)) for entry in entries)] for name, title in _TITLES.items()]
-    return "\n".join(["Human review:", *aligned(columns), f"Note: {adjudication_words(found)}"])
+    return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
 
 
 def adjudication_sections(report: Mapping[str, Any]) -> list[Section]:
@@ -208,31 +211,37 @@ def adjudication_sections(report: Mapping[str, Any]) -> list[Section]:
     found = report.get("adjudicated")
     if found is None:
         return []
+    return [Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])]
+
+
+def adjudication_table(found: Mapping[str, Any]) -> Table:
+    """The machine alone and after human review: a row a prompt, their mean at the foot.
+
+    Args:
+        found: What ``adjudication_entry`` returned.
+    """
     rows = [
         [words(prompt), count(entry["decided"]), *_agreement_cells(entry["machine"]), *_agreement_cells(entry["final"])]
         for prompt, entry in found["prompts"].items()
     ]
-    mean = found["mean"]
-    foot = [[words("Mean over prompts"), NOTHING, *_agreement_cells(mean["machine"]), *_agreement_cells(mean["final"])]]
-    own = [_titled("Machine", name) for name in MEASURED]
-    final = [_titled("Final", name) for name in MEASURED]
-    columns = [
-        Heading("Prompt", numeric=False),
-        Heading("Decided by humans"),
-        *(Heading("Machine n", hint="Essays that the machine scored."), *own),
-        *(Heading("Final n", hint="Essays that have a score in the end, a human's or the machine's."), *final),
-    ]
-    table = Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
-    return [Section("review", "Human review", [Words(adjudication_words(found)), table])]
+    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(found["mean"][which])]
+    foot = [[MEAN, NOTHING, *mean]]
+    columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
+    for which, essays in (
+        ("Machine", "Essays that the machine scored."),
+        ("Final", "Essays that have a score in the end, a human's or the machine's."),
+    ):
+        columns.append(Column(f"{which.lower()}_n", f"{which} n", f"{which.lower()} n", explanation=essays))
+        columns += [_column(which, measure_column(name)) for name in MEASURED]
+    return Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
 
 
-def _titled(which: str, name: str) -> Heading:
-    own = heading(name)
-    return Heading(f"{which} {own.title}", hint=own.hint)
+def _column(which: str, column: Column) -> Column:
+    return replace(column, key=f"{which.lower()}_{column.key}", title=f"{which} {column.title}", short=column.plain)
 
 
-def _agreement_cells(entry: Entry | None) -> list[Cell]:
+def _agreement_cells(entry: Mapping[str, Any] | None) -> list[Cell]:
     if entry is None:
-        return [count(0), *(number(None, why="The machine scored none of them.") for _ in MEASURED)]
+        return [count(0), *(number(None, why=Missing.NOT_SCORED) for _ in MEASURED)]
     size = count(entry["n"]) if "n" in entry else NOTHING
     return [size, *(number(entry.get(name)) for name in MEASURED)]

@@ -6,7 +6,6 @@ The page of a report on predictions: a reader's summary, then tables and picture
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,20 @@ from aes_dynloss.reports.report_tables import (
     worst_table,
 )
 from aes_dynloss.reports.robustness import robustness_section
-from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, count, figure, interval, minus, words
+from aes_dynloss.reports.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Table,
+    count,
+    figure,
+    interval,
+    minus,
+    words,
+    words_column,
+)
 
+Entry = Mapping[str, Any]
 Report = Mapping[str, Any]
 Flags = Sequence[Entry]
 
@@ -78,12 +89,12 @@ def light_table(report: Report) -> Table:
     places += [] if many else prompts
     rows = []
     for (criterion, column), found in _judged(report).items():
-        name = Cell(_criterion_title(criterion, column), small=_threshold_words(criterion))
+        name = words(_criterion_title(criterion, column), note=_threshold_words(criterion))
         counts = _light_counts(found, prompts) if many else []
         rows.append([name, *(_light(found.get(place, [])) for place in places), *counts])
     titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
-    columns = [Heading(title, numeric=False) for title in ("Criterion", *titles)]
-    columns += [Heading(f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
+    columns = [words_column(title, title) for title in ("Criterion", *titles)]
+    columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
     where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
     return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
 
@@ -100,7 +111,7 @@ def prompt_light_table(report: Report) -> Table | None:
     judged = _judged(report)
     titles = [_criterion_title(*name) for name in judged]
     rows = [[words(prompt), *(_light(found.get(prompt, [])) for found in judged.values())] for prompt in prompts]
-    columns = [Heading(title, numeric=False) for title in ("Prompt", *titles)]
+    columns = [words_column(title, title) for title in ("Prompt", *titles)]
     return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
 
 
@@ -116,7 +127,7 @@ def _judged(report: Report) -> dict[tuple[str, str | None], dict[str | None, lis
 def _light_counts(found: Mapping[str | None, Flags], prompts: Sequence[str]) -> list[Cell]:
     """On how many prompts the verdict on a criterion is pass, flag and unknown."""
     verdicts = [worst_verdict(flag["verdict"] for flag in found[prompt]) for prompt in prompts if prompt in found]
-    return [replace(count(verdicts.count(verdict)), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
+    return [count(verdicts.count(verdict), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
 
 
 def light_words(report: Report) -> str:
@@ -140,12 +151,11 @@ def _light(flags: Flags) -> Cell:
     verdict = worst_verdict(flag["verdict"] for flag in flags)
     told = [flag for flag in flags if flag["verdict"] == verdict]
     shown = max(told, key=lambda flag: abs(flag["value"] or 0.0))
-    text = f"{SYMBOLS[verdict]} {verdict}"
     value = "" if shown["value"] is None else _value_words(shown)
     if len(flags) > 1:
         farthest = "" if shown["value"] is None else f"; {shown['group'][1]} {_value_words(shown)}"
         value = f"{len(told)} of {len(flags)} groups{farthest}"
-    return Cell(text, verdict, small=value, why=shown["words"], mark=verdict)
+    return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown["words"], mark=verdict)
 
 
 def worst_verdict(verdicts: Iterable[str]) -> str:

@@ -16,12 +16,15 @@ import pandas as pd
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
+from aes_dynloss.reports.table import Cell, Column, Record, Table, table_records, words_column
 from aes_dynloss.tables.table_files import write_table
 
 Entry = Mapping[str, Any]
-Row = dict[str, Any]
+Row = list[Cell]
 
-COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "low", "high")
+_NAMES = ("prompt", "column", "group", "table", "item", "measure")
+_ENDS = ("low", "high")
+COLUMNS = (*_NAMES, "value", *_ENDS)
 # Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
 _LISTS = {
     "score_points": ("point",),
@@ -33,7 +36,7 @@ _MAPPINGS = ("range", "human_human", "prediction_interval")
 _APART = {"score_versions", "confusion", "fairness", *_LISTS, *_MAPPINGS}
 
 
-def report_rows(report: Mapping[str, Any]) -> list[Row]:
+def report_rows(report: Mapping[str, Any]) -> list[Record]:
     """Every number of a report, one a row.
 
     Args:
@@ -60,7 +63,8 @@ def report_rows(report: Mapping[str, Any]) -> list[Row]:
         rows += _adjudication_rows(report["adjudicated"])
     if "robustness" in report:
         rows += _robustness_rows(report["robustness"])
-    return rows
+    columns = [*(words_column(name, name) for name in _NAMES), Column("value", "value", ends=_ENDS)]
+    return table_records(Table("report", "Report", columns, rows))
 
 
 def _entry_rows(prompt: str | None, entry: Entry) -> Iterator[Row]:
@@ -166,8 +170,7 @@ def _row(
     column: str | None = None,
     group: str | None = None,
 ) -> Row:
-    low, high = (None, None) if ends is None else ends
-    return dict(zip(COLUMNS, (prompt, column, group, table, item, measure, value, low, high), strict=True))
+    return [*map(Cell, (prompt, column, group, table, item, measure)), Cell(value, interval=ends)]
 
 
 REPORT, TABLE, PAGE = "report.json", "report.csv", "report.html"

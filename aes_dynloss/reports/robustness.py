@@ -18,8 +18,26 @@ from aes_dynloss.configfile import ConfigModel, validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.blocks import Block, Bullets, Folded, Gallery, Pairs, Section, Words, render_page
 from aes_dynloss.reports.drawing import MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
-from aes_dynloss.reports.table import NOTHING, UNDEFINED, Cell, Entry, Heading, Table, count, minus, number, words
-from aes_dynloss.reports.text import EXPECTATIONS, aligned, headline_words, percent
+from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Record,
+    Table,
+    count,
+    minus,
+    percent,
+    share,
+    signed,
+    table_records,
+    text_table,
+    words,
+    words_column,
+)
+
+Entry = Mapping[str, Any]
+EXPECTATIONS = {"fall": "should fall", "not_rise": "should not rise", "stay": "should stay"}
 
 Part = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -151,7 +169,20 @@ def of_same_prompts(robustness: dict[str, Any], prompts: Collection[str], source
 _SHARES = ("rises", "falls", "stays", "raw_rises", "raw_falls", "to_lowest")
 
 
-def robustness_table(robustness: Entry) -> str:
+def headline_words(robustness: Entry) -> str:
+    """How often the score rises when it must not, in a sentence; nothing where no such change was made."""
+    figures = robustness["expected"].get("must_not_rise")
+    if figures is None or figures["rises"] is None:
+        return ""
+    rises, raw = figures["rises"], figures["raw_rises"]
+    return (
+        f"The score rises, though it should fall or at most stay, in {percent(rises['share'])} of {figures['n']:,} "
+        f"changes ({percent(rises['low'])} to {percent(rises['high'])}); the unrounded score in "
+        f"{percent(raw['share'])}."
+    )
+
+
+def robustness_text(robustness: Entry) -> str:
     """The main figures as text.
 
     Args:
@@ -161,63 +192,65 @@ def robustness_table(robustness: Entry) -> str:
         A line for each kind of change, under a heading for what the score should do, and the headline; ends without a
         line break. The interval is that of the share of scores that rise; "-" is an undefined value.
     """
-    confidence = f"{100 * robustness['settings']['confidence']:g} %"
-    titles = ("change", "n", "rises", confidence, "falls", "stays", "raw rises", "change in sd")
-    rows: list[list[str]] = []
-    for expected, heading in EXPECTATIONS.items():
-        kinds = {name: kind for name, kind in robustness["kinds"].items() if kind["expected"] == expected}
-        if kinds:
-            rows.append([heading, *[""] * (len(titles) - 1)])
-            rows += [[f"  {name}: {kind['title']}", *_text_cells(kind["total"])] for name, kind in kinds.items()]
-            rows.append(["  together", *_text_cells(robustness["expected"][expected])])
-    lines = aligned([list(column) for column in zip(titles, *rows, strict=True)])
+    lines = text_table(change_table(robustness, grouped=True).chosen(*_IN_TERMINAL))
     essays = robustness["essays"]
     drawn = ", ".join(f"{count} to prompt {prompt}" for prompt, count in essays.items())
     lines += ["", f"{sum(essays.values())} essays ({drawn}), each beside its changed forms."]
-    headline = headline_words(robustness)
-    lines += [headline] if headline else []
+    lines += filter(None, [headline_words(robustness)])
     lines += [f"Note: {note}" for note in robustness["notes"]]
     return "\n".join(lines)
 
 
-def robustness_rows(robustness: Entry) -> list[dict[str, Any]]:
+def robustness_rows(robustness: Entry) -> list[Record]:
     """A row for each kind and prompt, and for each kind in total, where the prompt is blank."""
-    rows = []
-    for name, kind in robustness["kinds"].items():
-        for prompt, entry in {None: kind["total"], **kind["prompts"]}.items():
-            row = {"kind": name, "expected": kind["expected"], "prompt_id": prompt}
-            row |= {key: value for key, value in entry.items() if key not in _SHARES}
-            for share in _SHARES:
-                own = entry[share] or {"share": None, "low": None, "high": None}
-                row |= {share: own["share"], f"{share}_low": own["low"], f"{share}_high": own["high"]}
-            rows.append(row)
-    return rows
-
-
-def _text_cells(entry: Entry) -> list[str]:
-    rises = entry["rises"]
-    interval = "-" if rises is None else f"{percent(rises['low'])} to {percent(rises['high'])}"
-    shares = [percent(entry[name]["share"]) if entry[name] else "-" for name in ("falls", "stays", "raw_rises")]
-    change = entry["raw_change_sd"]
-    words = "-" if change is None else f"{change:+.2f}".replace("-0.00", "+0.00")
-    return [str(entry["n"]), "-" if rises is None else percent(rises["share"]), interval, *shares, words]
+    kinds = robustness["kinds"]
+    entries = [entry for kind in kinds.values() for entry in (kind["total"], *kind["prompts"].values())]
+    plain = [name for name in entries[0] if name not in _SHARES]
+    of_prompts = dict.fromkeys(name for entry in entries for name in entry if name not in entries[0])
+    columns = [words_column(key, key) for key in ("kind", "expected", "prompt_id")]
+    columns += [Column(name, name) for name in plain]
+    columns += [Column(name, name, ends=(f"{name}_low", f"{name}_high")) for name in _SHARES]
+    columns += [Column(name, name) for name in of_prompts]
+    rows = [
+        [
+            *map(Cell, (name, kind["expected"], prompt, *(entry[figure] for figure in plain))),
+            *(_share(entry[figure]) for figure in _SHARES),
+            *(Cell(entry.get(figure)) for figure in of_prompts),
+        ]
+        for name, kind in kinds.items()
+        for prompt, entry in {None: kind["total"], **kind["prompts"]}.items()
+    ]
+    return table_records(Table("robustness", "Robustness", columns, rows))
 
 
 RobustnessFigures = Mapping[str, Any]
 
 _TOGETHER = {"must_not_rise": "Together, where a score must not rise", "stay": "Together, where it should stay"}
-_SHARE_HEADINGS = {
-    "rises": Heading("Rises", hint="Share of changed essays that get a higher score point than before."),
-    "falls": Heading("Falls", hint="Share that get a lower one."),
-    "stays": Heading("Stays", hint="Share that get the same one."),
-    "to_lowest": Heading("Lowest score", hint="Share that get the prompt's lowest score after the change."),
-    "raw_rises": Heading("Unrounded rises", hint="Share whose unrounded prediction is higher than before."),
-}
-# An interval for each share would make the table wider than a page; csv and json have them all.
+# An interval for each share would make a page's table wider than it is; csv and json have them all.
 _WITH_ENDS = ("rises", "raw_rises")
-_CHANGE = Heading(
-    "Change in sd", hint="Mean change of the unrounded prediction, in sd of the prompt's predictions before."
+_COLUMNS = (
+    words_column("change", "Change", "change"),
+    words_column("expected", "The score"),
+    Column("n", "n", explanation="Essays that the change altered."),
+    Column("rises", "Rises", "rises", explanation="Share of changed essays that get a higher score point than before."),
+    Column("falls", "Falls", "falls", explanation="Share that get a lower one."),
+    Column("stays", "Stays", "stays", explanation="Share that get the same one."),
+    Column("to_lowest", "Lowest score", explanation="Share that get the prompt's lowest score after the change."),
+    Column(
+        "raw_rises",
+        "Unrounded rises",
+        "raw rises",
+        explanation="Share whose unrounded prediction is higher than before.",
+    ),
+    Column(
+        "raw_change_sd",
+        "Change in sd",
+        "change in sd",
+        explanation="Mean change of the unrounded prediction, in sd of the prompt's predictions before.",
+    ),
+    Column("unchanged", "Unaltered", explanation="Essays in which there was nothing to change; they are in no share."),
 )
+_IN_TERMINAL = ("change", "n", "rises", "rises_interval", "falls", "stays", "raw_rises", "raw_change_sd")
 _DEFINITIONS = (
     ("should fall", "Less is there to score than before, or nothing. A score that rises is a fault."),
     (
@@ -273,38 +306,38 @@ def robustness_page(robustness: RobustnessFigures, *, title: str, about: Mapping
     return render_page(title, facts, sections, about)
 
 
-def change_table(robustness: RobustnessFigures) -> Table:
-    """A row for each kind of change, sums at the foot.
+def change_table(robustness: RobustnessFigures, *, grouped: bool = False) -> Table:
+    """A row for each kind of change, with sums.
 
     Args:
         robustness: What ``measure_robustness`` returned.
+        grouped: Whether kinds stand under headings of what the score should do, each group with its sum; otherwise
+            sums are at the foot.
     """
-    rows = [
-        [
-            words(kind["title"]),
-            words(EXPECTATIONS[kind["expected"]]),
-            *_table_cells(kind["total"]),
-            count(kind["total"]["unchanged"]),
+    rows: list[list[Cell]] = []
+    for expected, title in EXPECTATIONS.items():
+        kinds = {name: kind for name, kind in robustness["kinds"].items() if kind["expected"] == expected}
+        own = [
+            _change_row(words(kind["title"], short=f"  {name}: {kind['title']}"), title, kind["total"])
+            for name, kind in kinds.items()
         ]
-        for expected in EXPECTATIONS
-        for kind in robustness["kinds"].values()
-        if kind["expected"] == expected
-    ]
-    foot = [
-        [words(title), NOTHING, *_table_cells(robustness["expected"][group]), NOTHING]
-        for group, title in _TOGETHER.items()
-        if group in robustness["expected"]
-    ]
-    columns = [
-        Heading("Change", numeric=False),
-        Heading("The score", numeric=False),
-        Heading("n", hint="Essays that the change altered."),
-        *_SHARE_HEADINGS.values(),
-        _CHANGE,
-        Heading("Unaltered", hint="Essays in which there was nothing to change; they are in no share."),
-    ]
+        if grouped and own:
+            heading = [words(title), *[NOTHING] * (len(_COLUMNS) - 1)]
+            own = [heading, *own, _change_row(words("  together"), "", robustness["expected"][expected])]
+        rows += own
+    sums = {} if grouped else {group: _TOGETHER[group] for group in _TOGETHER if group in robustness["expected"]}
+    foot = [_change_row(words(title), "", robustness["expected"][group]) for group, title in sums.items()]
     level = f"{100 * robustness['settings']['confidence']:g} %"
-    return Table("robustness-table", f"Scores after changes, {level} intervals below", columns, rows, foot)
+    return Table("robustness-table", f"Scores after changes, {level} intervals below", _COLUMNS, rows, foot, level)
+
+
+def _change_row(name: Cell, expected: str, entry: Entry) -> list[Cell]:
+    shares = (
+        _share(entry[key], ends=key in _WITH_ENDS) for key in ("rises", "falls", "stays", "to_lowest", "raw_rises")
+    )
+    unchanged = count(entry["unchanged"]) if "unchanged" in entry else NOTHING
+    change = signed(entry["raw_change_sd"], why=Missing.NO_SPREAD)
+    return [name, words(expected), count(entry["n"]), *shares, change, unchanged]
 
 
 def prompt_table(robustness: RobustnessFigures) -> Table:
@@ -315,13 +348,10 @@ def prompt_table(robustness: RobustnessFigures) -> Table:
     """
     prompts = list(robustness["essays"])
     rows = [
-        [
-            words(kind["title"]),
-            *(_share(kind["prompts"].get(prompt, {}).get("rises")) for prompt in prompts),
-        ]
+        [words(kind["title"]), *(_share(kind["prompts"].get(prompt, {}).get("rises")) for prompt in prompts)]
         for kind in robustness["kinds"].values()
     ]
-    columns = [Heading("Change", numeric=False), *(Heading(f"Prompt {prompt}") for prompt in prompts)]
+    columns = [_COLUMNS[0], *(Column(f"prompt {prompt}", f"Prompt {prompt}") for prompt in prompts)]
     return Table("robustness-prompts", "Share of scores that rise, by prompt", columns, rows)
 
 
@@ -376,17 +406,10 @@ def _figures(robustness: RobustnessFigures) -> list[Block]:
     return [*gallery, change_table(robustness), *by_prompt]
 
 
-def _table_cells(entry: Entry) -> list[Cell]:
-    change = entry["raw_change_sd"]
-    shares = (_share(entry[name], ends=name in _WITH_ENDS) for name in _SHARE_HEADINGS)
-    return [count(entry["n"]), *shares, number(change, why="No change, or no spread of predictions.")]
-
-
 def _share(found: Entry | None, *, ends: bool = True) -> Cell:
     if found is None:
-        return Cell(UNDEFINED, None, why="There was no essay that the change altered.")
-    reach = f"{percent(found['low'])} to {percent(found['high'])}"
-    return Cell(percent(found["share"]), found["share"], small=reach if ends else "")
+        return share(None, why=Missing.UNALTERED)
+    return share(found["share"], (found["low"], found["high"]) if ends else None)
 
 
 def _in_percent(found: Entry | None) -> tuple[float | None, list[float] | None]:

@@ -11,7 +11,7 @@ import pytest
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.reports.comparison_text import benchmark_markdown
+from aes_dynloss.reports.comparison_tables import benchmark_markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

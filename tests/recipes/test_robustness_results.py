@@ -11,7 +11,7 @@ import pytest
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.reports.comparison_text import benchmark_markdown
+from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.robustness import read_robustness
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from scored_runs import RANGES, grid
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.reports.comparison import COVERS, VERSIONS
-from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.tables.score_range import ScoreRange
 

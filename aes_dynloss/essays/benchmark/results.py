@@ -23,7 +23,7 @@ from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.reports.comparison import read_run
 from aes_dynloss.reports.comparison_page import benchmark_page
-from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.training.run_folder import write_json, write_text
 
