@@ -104,9 +104,9 @@ def evaluate(
     decisions = None if adjudicated is None else read_decisions(adjudicated)
     report = build_report(test, dev=dev_table, subgroups=subgroups)
     if decisions is not None:
-        report["adjudicated"] = adjudication_entry(report, test, decisions)
+        report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if changed is not None:
-        report["robustness"] = of_same_prompts(changed, report["prompts"], robustness)
+        report = replace(report, robustness=of_same_prompts(changed, report.prompts, robustness))
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
@@ -114,5 +114,5 @@ def evaluate(
         write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
         click.echo(f"Wrote {output_dir / REPORT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
-    if decisions is not None and not as_json:
-        click.echo(adjudication_text(report["adjudicated"]))
+    if report.adjudicated is not None and not as_json:
+        click.echo(adjudication_text(report.adjudicated))

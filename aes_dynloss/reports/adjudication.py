@@ -7,10 +7,9 @@ What humans decided on essays for review, beside what the machine said, as a sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import pandas as pd
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
 from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.table import (
@@ -112,18 +112,13 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     )
 
 
-def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, decisions: Decisions) -> dict[str, Any]:
+def adjudication_entry(report: Report, machine: PredictionTable, decisions: Decisions) -> Adjudication:
     """The machine's figures beside those of the scores that count in the end.
 
     Args:
         report: The machine's report.
         machine: Its predictions.
         decisions: Humans' scores of some of the essays.
-
-    Returns:
-        ``decided`` and ``undecided`` essays of the sheet, ``without_score`` (withheld and undecided), and for each
-        prompt the ``machine`` and ``final`` figures: n, qwk, exact_agreement and adjacent_agreement; their ``mean`` is
-        over the prompts of which the machine scored any essay.
 
     Raises:
         DataError: As `adjudicated` does.
@@ -132,31 +127,30 @@ def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, deci
     after = build_report(final, resamples=0)
     decided = decisions.decided
     prompts = {
-        prompt: {
-            "decided": int((decided.index.get_level_values(0) == prompt).sum()),
-            "machine": _figures(report["prompts"].get(prompt)),
-            "final": _figures(entry),
-        }
-        for prompt, entry in after["prompts"].items()
+        prompt: ReviewedPrompt(
+            int((decided.index.get_level_values(0) == prompt).sum()),
+            ReviewFigures.from_dict(report.prompts[prompt]) if prompt in report.prompts else None,
+            ReviewFigures.from_dict(entry),
+        )
+        for prompt, entry in after.prompts.items()
     }
-    return {
-        "decided": len(decided),
-        "undecided": len(decisions.table) - len(decided),
-        "without_score": 0 if final.withheld is None else len(final.withheld),
-        "prompts": prompts,
-        "mean": {which: _mean(prompts, which) for which in ("machine", "final")},
-    }
+    common = [entry for entry in prompts.values() if entry.machine is not None]
+    return Adjudication(
+        decided=len(decided),
+        undecided=len(decisions.table) - len(decided),
+        without_score=0 if final.withheld is None else len(final.withheld),
+        prompts=prompts,
+        mean=ReviewedMean(
+            _mean([entry.machine for entry in common if entry.machine]), _mean([entry.final for entry in common])
+        ),
+    )
 
 
-def _mean(prompts: Mapping[str, Mapping[str, Any]], which: str) -> dict[str, float | None]:
-    """Means over the prompts that the machine scored too; None where a prompt's figure is undefined."""
-    common = [entry[which] for entry in prompts.values() if entry["machine"] is not None]
-    values = {name: [entry[name] for entry in common] for name in MEASURED}
-    return {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
-
-
-def _figures(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if entry is None else {name: entry[name] for name in ("n", *MEASURED) if name in entry}
+def _mean(entries: Sequence[ReviewFigures]) -> ReviewFigures:
+    """Means over prompts; None where a prompt's figure is undefined."""
+    values = {name: [getattr(entry, name) for entry in entries] for name in MEASURED}
+    means = {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
+    return ReviewFigures.from_dict(means)
 
 
 def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) -> None:
@@ -181,19 +175,19 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
             )
 
 
-def adjudication_words(found: Mapping[str, Any]) -> str:
+def adjudication_words(found: Adjudication) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
     open_words = ""
-    if found["without_score"]:
-        open_words = f" {found['without_score']} essays that the machine withheld have no score yet."
+    if found.without_score:
+        open_words = f" {found.without_score} essays that the machine withheld have no score yet."
     return (
-        f"Essays that humans decided on: {found['decided']}; of the review sheet still undecided: {found['undecided']}."
+        f"Essays that humans decided on: {found.decided}; of the review sheet still undecided: {found.undecided}."
         f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )
 
 
-def adjudication_text(found: Mapping[str, Any]) -> str:
+def adjudication_text(found: Adjudication) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
@@ -202,29 +196,29 @@ def adjudication_text(found: Mapping[str, Any]) -> str:
     return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
 
 
-def adjudication_sections(report: Mapping[str, Any]) -> list[Section]:
+def adjudication_sections(report: Report) -> list[Section]:
     """The section; none where no decisions were given.
 
     Args:
         report: What ``build_report`` returned, perhaps with ``adjudicated``.
     """
-    found = report.get("adjudicated")
+    found = report.adjudicated
     if found is None:
         return []
     return [Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])]
 
 
-def adjudication_table(found: Mapping[str, Any]) -> Table:
+def adjudication_table(found: Adjudication) -> Table:
     """The machine alone and after human review: a row a prompt, their mean at the foot.
 
     Args:
         found: What ``adjudication_entry`` returned.
     """
     rows = [
-        [words(prompt), count(entry["decided"]), *_agreement_cells(entry["machine"]), *_agreement_cells(entry["final"])]
-        for prompt, entry in found["prompts"].items()
+        [words(prompt), count(entry.decided), *_agreement_cells(entry.machine), *_agreement_cells(entry.final)]
+        for prompt, entry in found.prompts.items()
     ]
-    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(found["mean"][which])]
+    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(found.mean, which))]
     foot = [[MEAN, NOTHING, *mean]]
     columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
     for which, essays in (
@@ -240,8 +234,8 @@ def _column(which: str, column: Column) -> Column:
     return replace(column, key=f"{which.lower()}_{column.key}", title=f"{which} {column.title}", short=column.plain)
 
 
-def _agreement_cells(entry: Mapping[str, Any] | None) -> list[Cell]:
+def _agreement_cells(entry: ReviewFigures | None) -> list[Cell]:
     if entry is None:
         return [count(0), *(number(None, why=Missing.NOT_SCORED) for _ in MEASURED)]
-    size = count(entry["n"]) if "n" in entry else NOTHING
-    return [size, *(number(entry.get(name)) for name in MEASURED)]
+    size = NOTHING if entry.n is None else count(entry.n)
+    return [size, *(number(getattr(entry, name)) for name in MEASURED)]

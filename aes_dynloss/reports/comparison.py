@@ -25,7 +25,7 @@ from aes_dynloss.measures.bootstrap import (
 from aes_dynloss.measures.differences import QUESTIONS, answer, smallest_p
 from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.predictions import read_predictions
-from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.prompts import report_values
 from aes_dynloss.tables.score_range import ScoreRange
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
@@ -39,7 +39,8 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
 
     Args:
         paths: One an arm: a run's folder, a file of predictions (.csv, .jsonl or .parquet), or a folder with runs
-            anywhere beneath it, as :func:`read_runs` takes them.
+            anywhere beneath it, told apart by their paths, such as ARM/fold_0/prompt_3/seed_1/: the part ``seed_*`` is
+            the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run scored is in its predictions.
 
     Returns:
         Runs by the arm's name, which is its path's last part, with as many parts before it as set it apart from others.
@@ -56,25 +57,6 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
     ):
         arms[name].append(read_run(stratum, seed, path))
     return arms
-
-
-def read_runs(path: str | Path) -> list[ScoredRun]:
-    """Read the runs of one arm.
-
-    A folder with runs beneath it, such as ARM/fold_0/seed_1/ or ARM/fold_0/prompt_3/seed_1/, tells what they are by
-    their paths: the part ``seed_*`` is the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run
-    scored is in its predictions; so an arm with a run for each prompt compares with one that has a run for all.
-
-    Args:
-        path: A run's folder, a file of predictions, or a folder with runs anywhere beneath it.
-
-    Returns:
-        The runs, in the order of their paths.
-
-    Raises:
-        DataError: There is no run, or one that is incomplete or cannot be read.
-    """
-    return [read_run(*place) for place in _run_places(Path(path))]
 
 
 def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
@@ -157,7 +139,7 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
         )
     if not (path / PREDICTIONS_TEST).is_file():
         raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
-    ranges = _ranges(read_report(path / REPORT), path / REPORT)
+    ranges = _ranges(report_values(path / REPORT), path / REPORT)
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)

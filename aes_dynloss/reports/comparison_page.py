@@ -117,7 +117,7 @@ def comparison_page(
         *_prompts(comparison),
         *_others(comparison),
         *training_sections(pictures),
-        *note_sections(comparison, _MEASURES),
+        *note_sections(comparison["notes"], comparison["settings"], _MEASURES),
     ]
     return render_page(title, facts, sections, about)
 

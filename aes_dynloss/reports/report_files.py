@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
 from aes_dynloss.reports.table import Cell, Column, Record, Table, table_records, words_column
@@ -36,7 +37,7 @@ _MAPPINGS = ("range", "human_human", "prediction_interval")
 _APART = {"score_versions", "confusion", "fairness", *_LISTS, *_MAPPINGS}
 
 
-def report_rows(report: Mapping[str, Any]) -> list[Record]:
+def report_rows(report: Report) -> list[Record]:
     """Every number of a report, one a row.
 
     Args:
@@ -50,19 +51,19 @@ def report_rows(report: Mapping[str, Any]) -> list[Record]:
         undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
     """
     rows: list[Row] = []
-    for prompt, entry in report["prompts"].items():
+    for prompt, entry in report.prompts.items():
         rows += _entry_rows(prompt, entry)
-    rows += _entry_rows(None, report["mean"])
-    for name, floor in report["floors"].items():
-        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor["prompts"].items()]
-        rows.append(_row("floors", "qwk", floor["mean"], item=name))
-    rows += _flag_rows(report.get("flags", ()))
-    rows += _worst_rows(report.get("worst", ()))
-    rows += _measure_rows(report["settings"], "settings")
-    if "adjudicated" in report:
-        rows += _adjudication_rows(report["adjudicated"])
-    if "robustness" in report:
-        rows += _robustness_rows(report["robustness"])
+    rows += _entry_rows(None, report.mean)
+    for name, floor in report.floors.items():
+        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor.prompts.items()]
+        rows.append(_row("floors", "qwk", floor.mean, item=name))
+    rows += _flag_rows(report.flags)
+    rows += _worst_rows(report.worst)
+    rows += _measure_rows(report.settings, "settings")
+    if report.adjudicated:
+        rows += _adjudication_rows(report.adjudicated)
+    if report.robustness:
+        rows += _robustness_rows(report.robustness)
     columns = [*(words_column(name, name) for name in _NAMES), Column("value", "value", ends=_ENDS)]
     return table_records(Table("report", "Report", columns, rows))
 
@@ -177,7 +178,7 @@ REPORT, TABLE, PAGE = "report.json", "report.csv", "report.html"
 
 
 def write_report_files(
-    report: Mapping[str, Any],
+    report: Report,
     folder: Path,
     *,
     title: str,

@@ -13,6 +13,7 @@ from aes_dynloss.reports.drawing import Picture
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES, Missing
+from aes_dynloss.reports.model import ColumnFairness, GroupAgreement, MeanEntry, PromptEntry, Report, VersionAgreement
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.table import (
     MEAN,
@@ -34,9 +35,7 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
-
-Entry = Mapping[str, Any]
-Report = Mapping[str, Any]
+from aes_dynloss.tables.score_range import ScoreRange
 
 # Title and measures of each table of a page; the first also says what was measured.
 AGREEMENT = {
@@ -93,13 +92,13 @@ def report_text(report: Report) -> str:
         no prompt has is left out, "-" is an undefined value.
     """
     lines = text_table(agreement_table(report).chosen(*_IN_TERMINAL).known_columns())
-    lines.append(f"QWK, Fisher mean: {figure_words(report['mean']['qwk_fisher'])}")
-    if report["floors"]:
-        floors = ", ".join(f"{name} {figure_words(floor['mean'])}" for name, floor in report["floors"].items())
+    lines.append(f"QWK, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
+    if report.floors:
+        floors = ", ".join(f"{name} {figure_words(floor.mean)}" for name, floor in report.floors.items())
         lines.append(f"Floors, mean QWK: {floors}")
-    if "robustness" in report:
-        lines += filter(None, [headline_words(report["robustness"])])
-    lines += [f"Note: {note}" for note in report["notes"]]
+    if report.robustness:
+        lines += filter(None, [headline_words(report.robustness)])
+    lines += [f"Note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
@@ -113,46 +112,30 @@ def agreement_table(report: Report) -> Table:
     sizes = [Column("n", "Essays", "n"), words_column("range", "Range", "range")]
     human = [Column("twice", "Scored twice"), *HUMAN_COLUMNS.values()]
     rows = []
-    for prompt, entry in report["prompts"].items():
-        cells = [number(entry[name], entry.get(f"{name}_interval"), _why_missing(entry, name)) for name in measures]
-        rows.append([words(prompt), count(entry["n"]), range_cell(entry["range"]), *_human_cells(entry), *cells])
-    mean = [_mean_cell(report, name) for name in measures]
-    foot = [[MEAN, NOTHING, NOTHING, *_human_cells(report["mean"], mean=True), *mean]]
+    for prompt, entry in report.prompts.items():
+        cells = [_measure_cell(entry, name, entry.why_missing(name)) for name in measures]
+        rows.append([words(prompt), count(entry.n), range_cell(entry.range), *_human_cells(entry), *cells])
+    # A mean of some measures, such as errors in score points, would mean nothing.
+    mean = [
+        _measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
+    ]
+    foot = [[MEAN, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
     columns = [PROMPT, *sizes, *human, *map(measure_column, measures)]
-    level = f"{100 * report['settings']['confidence']:g} %"
-    return Table("agreement", "Agreement", columns, rows, foot, level)
+    return Table("agreement", "Agreement", columns, rows, foot, report.level)
 
 
-def _human_cells(entry: Entry, *, mean: bool = False) -> list[Cell]:
+def _human_cells(entry: PromptEntry | MeanEntry) -> list[Cell]:
     """Essays scored twice, and HUMAN_COLUMNS; the mean has no count, and no human-machine figures on those essays."""
-    human = entry.get("human_human") or {}
+    human: Mapping[str, Any] = entry.human_human or {}
+    mean = isinstance(entry, MeanEntry)
     why = Missing.RATERS if human.get("n") else Missing.NO_SECOND_SCORE
     kept = human if mean and human else HUMAN_COLUMNS
     cells = [number(human.get(key), why=why) if key in kept else NOTHING for key in HUMAN_COLUMNS]
     return [NOTHING if mean else count(human.get("n", 0)), *cells]
 
 
-def _mean_cell(report: Report, name: str) -> Cell:
-    """The mean of a measure over prompts; nothing where a mean would mean nothing."""
-    mean, entries = report["mean"], report["prompts"].values()
-    if name not in mean:
-        return NOTHING
-    reasons = {_why_missing(entry, name) for entry in entries if entry[name] is None}
-    everywhere = len(reasons) == 1 and all(entry[name] is None for entry in entries)
-    return number(mean[name], mean.get(f"{name}_interval"), reasons.pop() if everywhere else Missing.SOME_PROMPTS)
-
-
-def _why_missing(entry: Entry, name: str) -> Missing:
-    """Why a measure of a prompt is missing, if it is."""
-    needs = MEASURES[name].needs
-    if needs is Missing.NO_SECOND_SCORE and (entry.get("human_human") or {}).get("n"):
-        return Missing.RATERS
-    if needs is not None and not (needs is Missing.NO_LENGTHS and entry["residuals_by_length"]):
-        return needs
-    if len(entry["residuals_by_score"]) == 1:
-        return Missing.EQUAL_HUMAN_SCORES
-    ends = entry["reliability"]
-    return Missing.EQUAL_PREDICTIONS if ends[0]["raw_from"] == ends[-1]["raw_to"] else Missing.UNDEFINED
+def _measure_cell(entry: PromptEntry | MeanEntry, name: str, why: Missing | None) -> Cell:
+    return number(entry[name], entry.get(f"{name}_interval"), why)
 
 
 def agreement_tables(report: Report) -> list[Table]:
@@ -184,8 +167,8 @@ def _on_page(table: Table, name: str, caption: str) -> Table:
 
 def coverage_table(report: Report) -> Table | None:
     """How often the human score lay in the machine's prediction interval; None where no prompt has any."""
-    entries = {prompt: entry.get("prediction_interval") for prompt, entry in report["prompts"].items()}
-    if not any(entry and entry["measured"] is not None for entry in entries.values()):
+    entries = {prompt: entry.prediction_interval for prompt, entry in report.prompts.items()}
+    if not any(entry and entry.measured is not None for entry in entries.values()):
         return None
     rows = [
         [words(prompt), *(number(entry[key], why=Missing.NO_DEV) for key in COVERAGE)]
@@ -201,15 +184,15 @@ def version_table(report: Report) -> Table:
     names = ("qwk", "exact_agreement", "pearson", "rmse", "smd", "sd_ratio")
     rows = [
         [words(prompt), words(VERSIONS.get(version, version)), *_version_cells(version, found, ("mean", "sd", *names))]
-        for prompt, entry in report["prompts"].items()
-        for version, found in entry["score_versions"].items()
+        for prompt, entry in report.prompts.items()
+        for version, found in entry.score_versions.items()
     ]
     moments = [Column("mean", "Mean"), Column("sd", "sd")]
     columns = [PROMPT, words_column("version", "Version"), *moments, *map(measure_column, names)]
     return Table("versions-table", "Agreement of each version with the human scores", columns, rows)
 
 
-def _version_cells(version: str, found: Entry, names: Sequence[str]) -> list[Cell]:
+def _version_cells(version: str, found: VersionAgreement, names: Sequence[str]) -> list[Cell]:
     kappas = ("qwk", "exact_agreement") if not version.endswith("_round") else ()
     return [number(found[name], why=Missing.NOT_ROUNDED if name in kappas else None) for name in names]
 
@@ -217,11 +200,11 @@ def _version_cells(version: str, found: Entry, names: Sequence[str]) -> list[Cel
 def point_table(report: Report) -> Table:
     """Essays at each score point, by prompt."""
     rows = []
-    for prompt, entry in report["prompts"].items():
-        for row in entry["score_points"]:
-            shares = [number(row[rater] / entry["n"]) for rater in ("human", "machine")]
+    for prompt, entry in report.prompts.items():
+        for row in entry.score_points:
+            shares = [number(row[rater] / entry.n) for rater in ("human", "machine")]
             counts = [count(row[rater]) for rater in ("human", "machine")]
-            rows.append([words(prompt), point(row["point"]), *counts, *shares, number(row["gap"])])
+            rows.append([words(prompt), point(row.point), *counts, *shares, number(row.gap)])
     columns = [
         PROMPT,
         Column("point", "Score point"),
@@ -234,41 +217,39 @@ def point_table(report: Report) -> Table:
 
 def floor_table(report: Report) -> Table | None:
     """QWK of scorers that any machine should beat; None without them."""
-    floors: Mapping[str, Entry] = report["floors"]
-    if not floors:
+    if not report.floors:
         return None
-    prompts = list(report["prompts"])
+    prompts = list(report.prompts)
     rows = [
-        [words(name), number(floor["mean"]), *(number(floor["prompts"].get(prompt)) for prompt in prompts)]
-        for name, floor in floors.items()
+        [words(name), number(floor.mean), *(number(floor.prompts.get(prompt)) for prompt in prompts)]
+        for name, floor in report.floors.items()
     ]
-    own = (number(report["prompts"][prompt]["qwk"]) for prompt in prompts)
-    foot = [[words("this machine"), number(report["mean"]["qwk"]), *own]]
+    own = (number(report.prompts[prompt]["qwk"]) for prompt in prompts)
+    foot = [[words("this machine"), number(report.mean.qwk), *own]]
     columns = [words_column("scorer", "Scorer"), Column("mean", "Mean"), *map(prompt_column, prompts)]
     return Table("floors-table", "QWK of floors on the same essays", columns, rows, foot)
 
 
 def worst_table(report: Report) -> Table | None:
     """Essays whose human score and prediction are farthest apart; None without any."""
-    found: Sequence[Entry] = report["worst"]
-    if not found:
+    if not report.worst:
         return None
     rows = []
-    for row in found:
-        scores = [point(row["reference"]), number(row["raw"]), point(row["score"])]
-        length = count(row.get("words"), Missing.NO_LENGTHS)
-        difference = number(row["raw"] - row["reference"])
-        rows.append([words(row["essay_id"]), words(row["prompt_id"]), *scores, difference, length])
+    for row in report.worst:
+        scores = [point(row.reference), number(row.raw), point(row.score)]
+        length = count(row.words, Missing.NO_LENGTHS)
+        difference = number(row.raw - row.reference)
+        rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
     titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")
     columns = [words_column("essay", "Essay"), PROMPT, *(Column(title.lower(), title) for title in titles)]
     caption = f"The {len(rows)} largest differences of prediction and human score"
     return Table("worst-table", caption, columns, rows).known_columns()
 
 
-def range_cell(span: Entry) -> Cell:
+def range_cell(span: ScoreRange) -> Cell:
     """A prompt's score points, short."""
-    step = "" if span["step"] == 1 else f" by {span['step']:g}"
-    low, high = f"{span['low']:g}", f"{span['high']:g}"
+    step = "" if span.step == 1 else f" by {span.step:g}"
+    low, high = f"{span.low:g}", f"{span.high:g}"
     return words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
 
 
@@ -302,32 +283,32 @@ class FairnessSection:
     pictures: tuple[Picture, ...]
 
 
-def fairness_sections(report: Mapping[str, Any]) -> list[FairnessSection]:
+def fairness_sections(report: Report) -> list[FairnessSection]:
     """A section for each column of groups; none where no column was named.
 
     Args:
         report: What ``build_report`` returned.
     """
-    found = {prompt: entry["fairness"] for prompt, entry in report["prompts"].items() if entry.get("fairness")}
+    found = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
     columns = dict.fromkeys(column for fairness in found.values() for column in fairness["columns"])
     pictures = fairness_figures(report) if columns else {}
     sections = []
     for place, column in enumerate(columns):
-        parts = {prompt: one["columns"][column] for prompt, one in found.items() if column in one["columns"]}
+        parts = {prompt: one.columns[column] for prompt, one in found.items() if column in one.columns}
         name = f"fairness-{place + 1}"
         groups, tests = _group_table(name, column, parts), _test_table(name, column, parts)
         sections.append(FairnessSection(name, column, groups, tests, pictures.get(column, ())))
     return sections
 
 
-def multiplicity_words(report: Mapping[str, Any]) -> str:
+def multiplicity_words(report: Report) -> str:
     """How many comparisons were made, and what that means; empty without subgroups."""
-    found = [entry["fairness"] for entry in report["prompts"].values() if entry.get("fairness")]
+    found = [entry.fairness for entry in report.prompts.values() if entry.fairness]
     if not found:
         return ""
-    groups = sum(len(part["groups"]) for one in found for part in one["columns"].values())
-    tests = sum(one["comparisons"] for one in found)
-    small = found[0]["small_group"]
+    groups = sum(len(part.groups) for one in found for part in one.columns.values())
+    tests = sum(one.comparisons for one in found)
+    small = found[0].small_group
     family = "of all columns" if len(found) == 1 else "of all columns within a prompt"
     return (
         f"{groups} groups and {tests} p values are shown, so that some will look remarkable by chance alone: Holm p "
@@ -336,15 +317,15 @@ def multiplicity_words(report: Mapping[str, Any]) -> str:
     )
 
 
-def _group_table(name: str, column: str, parts: Mapping[str, Entry]) -> Table:
+def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> Table:
     rows = []
     for prompt, part in parts.items():
-        for group, entry in part["groups"].items():
-            means = [number(entry["mean_reference"]), number(entry["mean_raw"])]
+        for group, entry in part.groups.items():
+            means = [number(entry.mean_reference), number(entry.mean_raw)]
             judged = [_judged(entry, measure) for measure in ("dsm", "smd")]
             others = [number(entry[measure], entry[f"{measure}_interval"]) for measure in ("qwk", "pearson")]
-            small = words(_SMALL) if entry["small"] else NOTHING
-            rows.append([words(group), words(prompt), count(entry["n"]), small, *means, *judged, *others])
+            small = words(_SMALL) if entry.small else NOTHING
+            rows.append([words(group), words(prompt), count(entry.n), small, *means, *judged, *others])
     columns = [
         words_column("group", "Group"),
         PROMPT,
@@ -355,18 +336,18 @@ def _group_table(name: str, column: str, parts: Mapping[str, Entry]) -> Table:
     return Table(f"{name}-groups", f"Groups of {column}", columns, rows)
 
 
-def _judged(entry: Entry, measure: str) -> Cell:
+def _judged(entry: GroupAgreement, measure: str) -> Cell:
     """A group's mean difference, set off where it misses the criterion."""
     value = entry[measure]
     missed = value is not None and not CRITERIA[f"subgroup_{measure}"].met_by(value)
     return number(value, entry[f"{measure}_interval"], mark="flag" if missed else "")
 
 
-def _test_table(name: str, column: str, parts: Mapping[str, Entry]) -> Table:
+def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> Table:
     rows = []
     for prompt, part in parts.items():
         found = [part[test] for test in TESTS]
-        cells = [[number(one["r_squared_adjusted"]), p_value(one["p"]), p_value(one["p_holm"])] for one in found]
+        cells = [[number(one.r_squared_adjusted), p_value(one.p), p_value(one.p_holm)] for one in found]
         rows.append([words(prompt), *(cell for three in cells for cell in three)])
     columns = [PROMPT]
     for test in TESTS:

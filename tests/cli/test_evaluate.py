@@ -116,7 +116,7 @@ def test_help_loads_no_heavy_library():
 
 def test_evaluation_loads_no_model_library():
     code = (
-        "import sys, aes_dynloss.reports.prompts, aes_dynloss.essays.floors\n"
+        "import sys, aes_dynloss.reports.prompts, aes_dynloss.reports.report_tables\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

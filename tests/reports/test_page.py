@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -116,7 +117,7 @@ def test_what_is_missing_says_why(bare):
 def test_strange_names_are_shown_and_not_run(report):
     essay = report["worst"][0]["essay_id"]
     strange = renamed(report, {essay: EVIL, "1": "$x$ \x01", "2": f"{EVIL} & 'y'", "Korean": f'{EVIL}"', "L1": EVIL})
-    strange["worst"][0]["text"] = f"{EVIL}\nsecond line"
+    strange.worst[0] = replace(strange.worst[0], text=f"{EVIL}\nsecond line")
     html = report_page(strange, title=EVIL, about={EVIL: EVIL})
     assert EVIL not in html
     assert html.count("<script") == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from aes_dynloss.reports.prompts import build_report
@@ -19,8 +21,7 @@ TABLE = pd.DataFrame(
 
 def test_a_table_to_the_letter():
     report = build_report(TABLE, floors={"length": {"prompts": {}, "mean": -0.0001}}, resamples=0)
-    report["notes"] = ["A note."]
-    assert report_text(report) == "\n".join(
+    assert report_text(replace(report, notes=["A note."])) == "\n".join(
         [
             "prompt  n  range    QWK  exact  adjacent      r    SMD  sd ratio",
             "1       3    1-3  1.000  1.000     1.000  0.973  0.177     0.874",

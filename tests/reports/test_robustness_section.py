@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -94,7 +95,7 @@ def test_one_prompt_has_no_table_of_prompts():
 
 @pytest.fixture(scope="module")
 def report(measured):
-    return bare_report() | {"robustness": measured}
+    return replace(bare_report(), robustness=measured)
 
 
 def test_a_report_has_a_section_of_it(report, measured):

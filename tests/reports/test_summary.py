@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sample_report import bare_report, full_report
 
@@ -18,11 +20,11 @@ TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 
 
 def flag(criterion, value, prompt, group=None):
-    return {**judge(criterion, value).to_dict(), "prompt": prompt, "group": group}
+    return replace(judge(criterion, value), prompt=prompt, group=group)
 
 
 def report_of(flags, prompts=("1", "2")):
-    return {"flags": flags, "prompts": dict.fromkeys(prompts)}
+    return replace(bare_report(), flags=flags, prompts=dict.fromkeys(prompts))
 
 
 def lights(flags, prompts=("1", "2")):
@@ -129,22 +131,21 @@ def test_three_sentences_about_little():
 
 
 def test_what_is_watched_is_told_by_its_places():
-    report = bare_report()
-    report["flags"] = [
+    flags = [
         *(flag("qwk", 0.5, prompt) for prompt in (None, "1", "2")),
         *(flag("pearson", value, prompt) for prompt, value in ((None, 0.6), ("1", 0.5), ("2", 0.9))),
         *(flag("smd", 0.5, str(number)) for number in range(9)),
         flag("smd", 0.0, "9"),
     ]
-    *_, watch = summary_sentences(report)
+    report = bare_report()
+    *_, watch = summary_sentences(replace(report, flags=flags))
     assert watch == ("Watch what misses its criterion: QWK (everywhere); r (the mean and prompt 1); SMD (9 prompts).")
-    report["flags"] = [flag("qwk", 0.9, "1")]
-    assert summary_sentences(report)[2] == "No criterion that could be judged is missed."
-    report["flags"] = []
-    assert summary_sentences(report)[2] == "No criterion was judged."
+    met = replace(report, flags=[flag("qwk", 0.9, "1")])
+    assert summary_sentences(met)[2] == "No criterion that could be judged is missed."
+    assert summary_sentences(replace(report, flags=[]))[2] == "No criterion was judged."
 
 
 def test_humans_of_some_prompts_speak_for_these():
     report = full_report(TWO, essays=60, resamples=0)
-    del report["prompts"]["2"]["human_human"]
+    report.prompts["2"] = replace(report.prompts["2"], human_human=None)
     assert "on the prompt where that is known (60 essays scored twice)" in summary_sentences(report)[1]
