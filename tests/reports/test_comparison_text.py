@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 from scored_runs import RANGES, grid, scored_run
 
-from aes_dynloss.reports.comparison import COVERS, ScoredRun, compare_arms
+from aes_dynloss.reports.comparison import COVERS, Comparison, ScoredRun, compare_arms
 from aes_dynloss.reports.comparison_tables import comparison_text
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.tables.score_range import ScoreRange
@@ -16,11 +16,11 @@ def run(scores):
 
 
 def test_tables_to_the_letter():
-    comparison = compare_arms({"plain": run([1, 1, 1, 1]), "new": run([0, 0, 1, 1])}, "plain", resamples=100)
+    comparison = compare_arms({"plain": run([1, 1, 1, 1]), "new": run([0, 0, 1, 1])}, "plain", resamples=100).to_dict()
     comparison["differences"]["qwk"]["arms"]["new"]["mean"] |= {"interval": [-0.0001, 1.0], "p": 0.25, "p_holm": 3e-5}
     comparison["arms"]["plain"]["mean"]["qwk_interval"] = [0.0, 1.0]
     comparison["notes"] = ["A note."]
-    assert comparison_text(comparison) == "\n".join(
+    assert comparison_text(Comparison.from_dict(comparison)) == "\n".join(
         [
             "Test essays: 4, one prompt. Control: plain",
             "arm    runs    QWK            95 %",
