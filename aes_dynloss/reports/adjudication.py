@@ -1,8 +1,6 @@
 """Human decisions on essays that a machine withheld or doubted: read back, put in its scores' place, and measured.
 
-Human review as text: what was decided, and what the scores agree like before and after it.
-
-What humans decided on essays for review, beside what the machine said, as a section of a report.
+What was decided, and the agreement before and after it, as text and as a section of a report.
 """
 
 from __future__ import annotations

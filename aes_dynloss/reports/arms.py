@@ -125,7 +125,7 @@ def build_cells(
                 _refuse_other_essays(part, first, prompt)
         score_range = _common_range(prompt, [part for stratum in strata for part in together[stratum]])
         cells[prompt] = [_cell(stratum, prompt, together[stratum], score_range, notes) for stratum in strata]
-    return cells, _told(notes, len(arms))
+    return cells, _format_notes(notes, len(arms))
 
 
 def _prompt_order(prompt: str) -> tuple[bool, int, str]:
@@ -253,7 +253,7 @@ def _name(arm: str, run: ScoredRun) -> str:
     return ", ".join(parts)
 
 
-def _told(notes: Notes, arms: int) -> list[str]:
+def _format_notes(notes: Notes, arms: int) -> list[str]:
     """Notes in words, each once, with the arms that it is about."""
     told = []
     for note in dict.fromkeys(note for _, note in notes):

@@ -1,14 +1,11 @@
-"""Pictures of arms held against each other: their kappas, and their differences from the control.
-
-The pages of a comparison of arms and of a benchmark.
-"""
+"""The pages of a comparison of arms and of a benchmark, with pictures of kappas and of differences from the control."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aes_dynloss.reports.blocks import Block, Folded, Gallery, Section, Words, render_page
+from aes_dynloss.reports.blocks import Block, Folded, Gallery, Section, Words, closing_sections, render_page
 from aes_dynloss.reports.comparison import ArmFigures, Benchmark, DifferenceKind, GridFigures
 from aes_dynloss.reports.comparison_tables import (
     AnyComparison,
@@ -32,7 +29,7 @@ from aes_dynloss.reports.drawing import (
     rows_panel,
     saved,
 )
-from aes_dynloss.reports.page import note_sections, training_sections
+from aes_dynloss.reports.page import measure_pairs, training_sections
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
 
 WIDTH = 8.6
@@ -123,7 +120,7 @@ def comparison_page(
         *_prompts(comparison),
         *_others(comparison),
         *training_sections(pictures),
-        *note_sections(comparison.notes, comparison.settings, _MEASURES),
+        *closing_sections(comparison.notes, comparison.settings, [measure_pairs(_MEASURES)]),
     ]
     return render_page(title, facts, sections, about)
 

@@ -1,6 +1,6 @@
 """Criteria that a machine's scores should meet before they are used, each judged: pass, flag or unknown.
 
-What of a report meets the criteria for machine scores, and which essays humans and machine disagree about most.
+A report's flags, and the essays that humans and machine disagree about most.
 """
 
 from __future__ import annotations

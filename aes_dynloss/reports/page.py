@@ -1,6 +1,6 @@
-"""What a reader should know first: three sentences, and a light for each criterion and prompt.
+"""The page of a report on predictions: a summary, tables and pictures.
 
-The page of a report on predictions: a reader's summary, then tables and pictures.
+The summary is three sentences, and a light for each criterion and prompt.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from aes_dynloss.reports.adjudication import adjudication_sections
 from aes_dynloss.reports.blocks import (
     Block,
-    Bullets,
     Folded,
     Gallery,
     Pairs,
     Part,
     Section,
     Words,
+    closing_sections,
     render_page,
     write_page,
 )
@@ -31,7 +31,7 @@ from aes_dynloss.reports.model import Flag, Report
 from aes_dynloss.reports.report_tables import (
     agreement_tables,
     coverage_table,
-    fairness_sections,
+    fairness_parts,
     floor_table,
     human_tables,
     multiplicity_words,
@@ -301,7 +301,7 @@ def report_page(
         *training_sections(pictures),
         *_worst(report),
         *_floors(report),
-        *note_sections(report.notes, report.settings),
+        *closing_sections(report.notes, report.settings, [measure_pairs()]),
     ]
     return render_page(title, [f"{essays:,} essays", named], sections, about)
 
@@ -314,29 +314,10 @@ def training_sections(pictures: Sequence[Picture]) -> list[Section]:
     return [Section("training", "Training", [Gallery("training-pictures", "", words, pictures, size="large")])]
 
 
-def note_sections(
-    notes: Sequence[str], settings: Mapping[str, Any], measures: Sequence[str] | None = None
-) -> list[Section]:
-    """Notes, settings, and what the measures are: the end of every page.
-
-    Args:
-        notes: What a reader must know.
-        settings: How it was measured.
-        measures: Names of the measures to define; all by default.
-    """
-    chosen = [MEASURES[name] for name in measures or MEASURES]
-    defined = [(one.title, f"{one.definition} {one.reference.rstrip('.')}.") for one in chosen]
-    return [
-        *([Section("notes", "Notes", [Bullets(notes)])] if notes else []),
-        Section(
-            "settings", "Settings", [Pairs([(name.replace("_", " "), _setting(settings[name])) for name in settings])]
-        ),
-        Section("measures", "Measures", [Pairs(defined)]),
-    ]
-
-
-def _setting(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
+    """What measures are and where they come from."""
+    chosen = [MEASURES[name] for name in names]
+    return Pairs([(one.title, f"{one.definition} {one.reference.rstrip('.')}.") for one in chosen])
 
 
 def _summary(report: Report) -> Section:
@@ -373,17 +354,9 @@ def _share_words(report: Report) -> str:
 
 
 def _fairness(report: Report) -> list[Section]:
-    found = fairness_sections(report)
-    if not found:
-        return []
-    blocks: list[Block] = [Words(multiplicity_words(report))]
-    for one in found:
-        inside: list[Block] = [one.groups, one.tests]
-        if one.pictures:
-            words = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
-            inside.append(Gallery(f"{one.name}-pictures", "", words, one.pictures, size="medium"))
-        blocks.append(Part(one.name, one.column, inside))
-    return [Section("fairness", "Fairness by subgroups", blocks)]
+    parts = fairness_parts(report)
+    words = Words(multiplicity_words(report))
+    return [Section("fairness", "Fairness by subgroups", [words, *parts])] if parts else []
 
 
 def _pictures(report: Report) -> Section:

@@ -1,7 +1,4 @@
-"""The report's entries: what it says about one prompt, and about the mean over prompts.
-
-The report on predictions: agreement per prompt and in the mean over prompts, intervals, and what was assumed.
-"""
+"""The report on predictions: agreement per prompt and in the mean over prompts, intervals, and what was assumed."""
 
 from __future__ import annotations
 

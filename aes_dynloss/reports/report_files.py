@@ -1,7 +1,4 @@
-"""A report as rows of one long table, so that its csv holds every number that its json holds.
-
-A report on disk: report.json, the same numbers as report.csv, and report.html for readers.
-"""
+"""A report on disk: report.json, the same numbers as rows of report.csv, and report.html for readers."""
 
 from __future__ import annotations
 

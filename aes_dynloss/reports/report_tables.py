@@ -6,10 +6,10 @@ Fairness by subgroups as sections of a page: groups, tests, and how many compari
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from aes_dynloss.reports.drawing import Picture
+from aes_dynloss.reports.blocks import Gallery, Part
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES, Missing
@@ -264,41 +264,27 @@ TESTS = ("osa", "osd", "csd")
 _SMALL = "small"
 
 
-@dataclass(frozen=True)
-class FairnessSection:
-    """What a page says about one column of groups.
-
-    Args:
-        name: Its name in the page's address.
-        column: The column.
-        groups: Figures of its groups, by prompt.
-        tests: What groups explain of the errors, by prompt.
-        pictures: One a prompt.
-    """
-
-    name: str
-    column: str
-    groups: Table
-    tests: Table
-    pictures: tuple[Picture, ...]
-
-
-def fairness_sections(report: Report) -> list[FairnessSection]:
-    """A section for each column of groups; none where no column was named.
+def fairness_parts(report: Report) -> list[Part]:
+    """A part of a page for each column of groups; none where no column was named.
 
     Args:
         report: What ``build_report`` returned.
     """
     found = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
-    columns = dict.fromkeys(column for fairness in found.values() for column in fairness["columns"])
+    columns = dict.fromkeys(column for fairness in found.values() for column in fairness.columns)
     pictures = fairness_figures(report) if columns else {}
-    sections = []
-    for place, column in enumerate(columns):
-        parts = {prompt: one.columns[column] for prompt, one in found.items() if column in one.columns}
-        name = f"fairness-{place + 1}"
-        groups, tests = _group_table(name, column, parts), _test_table(name, column, parts)
-        sections.append(FairnessSection(name, column, groups, tests, pictures.get(column, ())))
-    return sections
+    parts = []
+    for place, column in enumerate(columns, start=1):
+        by_prompt = {prompt: one.columns[column] for prompt, one in found.items() if column in one.columns}
+        name, explained = (
+            f"fairness-{place}",
+            "Dots with intervals; the band is the criterion. Hollow dots are small groups.",
+        )
+        tables = [_group_table(name, column, by_prompt), _test_table(name, column, by_prompt)]
+        drawn = pictures.get(column, ())
+        gallery = [Gallery(f"{name}-pictures", "", explained, drawn, size="medium")] if drawn else []
+        parts.append(Part(name, column, [*tables, *gallery]))
+    return parts
 
 
 def multiplicity_words(report: Report) -> str:

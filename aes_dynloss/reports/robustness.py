@@ -1,9 +1,4 @@
-"""What changes of essays did to their scores, as a section of a report and as a page of its own.
-
-A measured robustness as a file: what it holds, and reading it back.
-
-A measured robustness as a plain-text table and as rows of a csv file.
-"""
+"""A measured robustness: what its file holds, read back; as plain text, csv rows, a section of a report and a page."""
 
 from __future__ import annotations
 
@@ -16,7 +11,17 @@ from pydantic import Field
 
 from aes_dynloss.configfile import ConfigModel, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.reports.blocks import Block, Bullets, Folded, Gallery, Pairs, Section, Words, render_page
+from aes_dynloss.reports.blocks import (
+    Block,
+    Bullets,
+    Folded,
+    Gallery,
+    Pairs,
+    Section,
+    Words,
+    closing_sections,
+    render_page,
+)
 from aes_dynloss.reports.drawing import MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.table import (
@@ -26,7 +31,6 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
-    minus,
     percent,
     share,
     signed,
@@ -294,14 +298,11 @@ def robustness_page(robustness: RobustnessFigures, *, title: str, about: Mapping
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
         f"{len(robustness['kinds'])} kinds of change",
     ]
-    settings = [(name.replace("_", " "), _setting(value)) for name, value in robustness["settings"].items()]
-    notes = [Section("notes", "Notes", [Bullets(robustness["notes"])])] if robustness["notes"] else []
+    measures: list[Block] = [Pairs(_DEFINITIONS), Words(_REFERENCES)]
     sections = [
         Section("summary", "Summary", _lead(robustness, lead=True)),
         Section("changes", "Changes", _figures(robustness)),
-        *notes,
-        Section("settings", "Settings", [Pairs(settings)]),
-        Section("measures", "Measures", [Pairs(_DEFINITIONS), Words(_REFERENCES)]),
+        *closing_sections(robustness["notes"], robustness["settings"], measures),
     ]
     return render_page(title, facts, sections, about)
 
@@ -416,7 +417,3 @@ def _in_percent(found: Entry | None) -> tuple[float | None, list[float] | None]:
     if found is None:
         return None, None
     return 100 * found["share"], [100 * found["low"], 100 * found["high"]]
-
-
-def _setting(value: object) -> str:
-    return "all" if value is None else minus(f"{value:g}") if isinstance(value, float) else str(value)
