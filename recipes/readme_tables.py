@@ -20,7 +20,7 @@ from typing import Any
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.reports.comparison_text import benchmark_markdown
+from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig

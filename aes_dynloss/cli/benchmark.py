@@ -65,7 +65,7 @@ def benchmark(
     from aes_dynloss.essays.benchmark.grid import run_in_turn
     from aes_dynloss.essays.benchmark.ray_cluster import run_on_ray
     from aes_dynloss.essays.benchmark.results import MARKDOWN, PAGE
-    from aes_dynloss.reports.comparison_text import benchmark_markdown
+    from aes_dynloss.reports.comparison_tables import benchmark_markdown
 
     on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
     report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn)

@@ -42,7 +42,7 @@ def compare(
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.comparison import compare_arms, read_arms
     from aes_dynloss.reports.comparison_page import comparison_page
-    from aes_dynloss.reports.comparison_text import comparison_table
+    from aes_dynloss.reports.comparison_tables import comparison_text
     from aes_dynloss.reports.page import write_page
     from aes_dynloss.reports.prompts import report_json, write_report
     from aes_dynloss.reports.report_files import refuse_existing, replacing_together
@@ -58,4 +58,4 @@ def compare(
             write_page(page, new / COMPARISON_PAGE)
             write_report(comparison, new / COMPARISON)
         click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
-    click.echo(report_json(comparison) if as_json else comparison_table(comparison), nl=not as_json)
+    click.echo(report_json(comparison) if as_json else comparison_text(comparison), nl=not as_json)

@@ -80,13 +80,13 @@ def evaluate(
     prediction) or score (score point) or both.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_table, read_decisions
+    from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
     from aes_dynloss.reports.exports import export_rsmeval
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report, report_json
     from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
+    from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
-    from aes_dynloss.reports.text import report_table
     from aes_dynloss.tables.columns import ColumnNames
     from aes_dynloss.tables.score_range import parse_ranges, read_ranges
 
@@ -104,15 +104,15 @@ def evaluate(
     decisions = None if adjudicated is None else read_decisions(adjudicated)
     report = build_report(test, dev=dev_table, subgroups=subgroups)
     if decisions is not None:
-        report["adjudicated"] = adjudication_entry(report, test, decisions)
+        report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if changed is not None:
-        report["robustness"] = of_same_prompts(changed, report["prompts"], robustness)
+        report = replace(report, robustness=of_same_prompts(changed, report.prompts, robustness))
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
     if output_dir is not None:
         write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
         click.echo(f"Wrote {output_dir / REPORT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
-    click.echo(report_json(report) if as_json else report_table(report), nl=not as_json)
-    if decisions is not None and not as_json:
-        click.echo(adjudication_table(report["adjudicated"]))
+    click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
+    if report.adjudicated is not None and not as_json:
+        click.echo(adjudication_text(report.adjudicated))

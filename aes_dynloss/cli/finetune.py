@@ -39,11 +39,11 @@ def finetune(
 
     from aes_dynloss.essays.finetune.run import finetune as run
     from aes_dynloss.reports.report_files import PAGE, REPORT
-    from aes_dynloss.reports.text import report_table
+    from aes_dynloss.reports.report_tables import report_text
 
     result = run(resolved, output_dir, resume=resume, force=force)
     if not PartialState().is_main_process:
         return
-    click.echo(report_table(result.report))
+    click.echo(report_text(result.report))
     report = output_dir / (PAGE if resolved.evaluation.page else REPORT)
     click.echo(f"Model: {output_dir / 'model'}\nReport: {report}", err=True)

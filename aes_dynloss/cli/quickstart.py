@@ -28,7 +28,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.essays.scoring.score import score_essays
     from aes_dynloss.essays.screening.kinds import Policy
     from aes_dynloss.reports.report_files import PAGE, REPORT
-    from aes_dynloss.reports.text import report_table
+    from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.training.accelerator import build_accelerator
 
     if resume and force:
@@ -47,7 +47,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     click.echo(
         "\nAgreement with the scores of test essays (made up, so these figures say nothing about real essays):\n"
     )
-    click.echo(report_table(result.report))
+    click.echo(report_text(result.report))
     click.echo(
         f"""
 Model:        {model}

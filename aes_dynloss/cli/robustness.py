@@ -94,7 +94,7 @@ def robustness(
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
     from aes_dynloss.reports.prompts import report_json
-    from aes_dynloss.reports.robustness import robustness_table
+    from aes_dynloss.reports.robustness import robustness_text
     from aes_dynloss.training.accelerator import plain_accelerator
 
     # In the precision of the environment: scores are compared with others in the same one.
@@ -111,12 +111,13 @@ def robustness(
         return
     if output_dir is not None:
         _write(measured, output_dir, model)
-    click.echo(report_json(measured) if as_json else robustness_table(measured), nl=not as_json)
+    click.echo(report_json(measured) if as_json else robustness_text(measured), nl=not as_json)
 
 
 def _list_kinds(context: click.Context) -> None:
     from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
-    from aes_dynloss.reports.text import EXPECTATIONS, aligned
+    from aes_dynloss.reports.robustness import EXPECTATIONS
+    from aes_dynloss.reports.table import aligned
 
     kinds = PERTURBATIONS.values()
     expected = [f"({EXPECTATIONS[kind.expected]})" for kind in kinds]

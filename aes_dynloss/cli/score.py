@@ -216,7 +216,7 @@ def _complete(output: Path | None, *, resume: bool) -> bool:
 
 def _list_kinds(context: click.Context) -> None:
     from aes_dynloss.essays.screening.kinds import KINDS
-    from aes_dynloss.reports.text import aligned
+    from aes_dynloss.reports.table import aligned
 
     titles = [kind.title for kind in KINDS.values()]
     width = max(map(len, titles))

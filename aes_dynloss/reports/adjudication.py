@@ -1,26 +1,36 @@
 """Human decisions on essays that a machine withheld or doubted: read back, put in its scores' place, and measured.
 
-Human review as text: what was decided, and what the scores agree like before and after it.
-
-What humans decided on essays for review, beside what the machine said, as a section of a report.
+What was decided, and the agreement before and after it, as text and as a section of a report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
+from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
 from aes_dynloss.reports.prompts import build_report
-from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, count, heading, number, words
-from aes_dynloss.reports.text import aligned, figure_words
+from aes_dynloss.reports.table import (
+    MEAN,
+    NOTHING,
+    PROMPT,
+    Cell,
+    Column,
+    Table,
+    count,
+    measure_column,
+    number,
+    text_table,
+    words,
+)
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS
 from aes_dynloss.tables.frames import read_cells
@@ -100,18 +110,13 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     )
 
 
-def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, decisions: Decisions) -> dict[str, Any]:
+def adjudication_entry(report: Report, machine: PredictionTable, decisions: Decisions) -> Adjudication:
     """The machine's figures beside those of the scores that count in the end.
 
     Args:
         report: The machine's report.
         machine: Its predictions.
         decisions: Humans' scores of some of the essays.
-
-    Returns:
-        ``decided`` and ``undecided`` essays of the sheet, ``without_score`` (withheld and undecided), and for each
-        prompt the ``machine`` and ``final`` figures: n, qwk, exact_agreement and adjacent_agreement; their ``mean`` is
-        over the prompts of which the machine scored any essay.
 
     Raises:
         DataError: As `adjudicated` does.
@@ -120,31 +125,30 @@ def adjudication_entry(report: Mapping[str, Any], machine: PredictionTable, deci
     after = build_report(final, resamples=0)
     decided = decisions.decided
     prompts = {
-        prompt: {
-            "decided": int((decided.index.get_level_values(0) == prompt).sum()),
-            "machine": _figures(report["prompts"].get(prompt)),
-            "final": _figures(entry),
-        }
-        for prompt, entry in after["prompts"].items()
+        prompt: ReviewedPrompt(
+            int((decided.index.get_level_values(0) == prompt).sum()),
+            ReviewFigures.from_dict(report.prompts[prompt]) if prompt in report.prompts else None,
+            ReviewFigures.from_dict(entry),
+        )
+        for prompt, entry in after.prompts.items()
     }
-    return {
-        "decided": len(decided),
-        "undecided": len(decisions.table) - len(decided),
-        "without_score": 0 if final.withheld is None else len(final.withheld),
-        "prompts": prompts,
-        "mean": {which: _mean(prompts, which) for which in ("machine", "final")},
-    }
+    common = [entry for entry in prompts.values() if entry.machine is not None]
+    return Adjudication(
+        decided=len(decided),
+        undecided=len(decisions.table) - len(decided),
+        without_score=0 if final.withheld is None else len(final.withheld),
+        prompts=prompts,
+        mean=ReviewedMean(
+            _mean([entry.machine for entry in common if entry.machine]), _mean([entry.final for entry in common])
+        ),
+    )
 
 
-def _mean(prompts: Mapping[str, Mapping[str, Any]], which: str) -> dict[str, float | None]:
-    """Means over the prompts that the machine scored too; None where a prompt's figure is undefined."""
-    common = [entry[which] for entry in prompts.values() if entry["machine"] is not None]
-    values = {name: [entry[name] for entry in common] for name in MEASURED}
-    return {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
-
-
-def _figures(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if entry is None else {name: entry[name] for name in ("n", *MEASURED) if name in entry}
+def _mean(entries: Sequence[ReviewFigures]) -> ReviewFigures:
+    """Means over prompts; None where a prompt's figure is undefined."""
+    values = {name: [getattr(entry, name) for entry in entries] for name in MEASURED}
+    means = {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
+    return ReviewFigures.from_dict(means)
 
 
 def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) -> None:
@@ -169,70 +173,67 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
             )
 
 
-_TITLES = {"qwk": "QWK", "exact_agreement": "exact", "adjacent_agreement": "adjacent"}
-
-
-def adjudication_words(found: Mapping[str, Any]) -> str:
+def adjudication_words(found: Adjudication) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
     open_words = ""
-    if found["without_score"]:
-        open_words = f" {found['without_score']} essays that the machine withheld have no score yet."
+    if found.without_score:
+        open_words = f" {found.without_score} essays that the machine withheld have no score yet."
     return (
-        f"Essays that humans decided on: {found['decided']}; of the review sheet still undecided: {found['undecided']}."
+        f"Essays that humans decided on: {found.decided}; of the review sheet still undecided: {found.undecided}."
         f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )
 
 
-def adjudication_table(found: Mapping[str, Any]) -> str:
+def adjudication_text(found: Adjudication) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
         found: What ``adjudication_entry`` returned.
     """
-    rows = {**found["prompts"], "mean": found["mean"]}
-    columns = [["prompt", *rows], ["decided", *(str(row.get("decided", "")) for row in rows.values())]]
-    for which in ("machine", "final"):
-        entries = [row[which] or {} for row in rows.values()]
-        columns.append([f"{which} n", *(str(entry.get("n", "")) for entry in entries)])
-        columns += [[title, *(figure_words(entry.get(name)) for entry in entries)] for name, title in _TITLES.items()]
-    return "\n".join(["Human review:", *aligned(columns), f"Note: {adjudication_words(found)}"])
+    return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
 
 
-def adjudication_sections(report: Mapping[str, Any]) -> list[Section]:
+def adjudication_sections(report: Report) -> list[Section]:
     """The section; none where no decisions were given.
 
     Args:
         report: What ``build_report`` returned, perhaps with ``adjudicated``.
     """
-    found = report.get("adjudicated")
+    found = report.adjudicated
     if found is None:
         return []
+    return [Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])]
+
+
+def adjudication_table(found: Adjudication) -> Table:
+    """The machine alone and after human review: a row a prompt, their mean at the foot.
+
+    Args:
+        found: What ``adjudication_entry`` returned.
+    """
     rows = [
-        [words(prompt), count(entry["decided"]), *_agreement_cells(entry["machine"]), *_agreement_cells(entry["final"])]
-        for prompt, entry in found["prompts"].items()
+        [words(prompt), count(entry.decided), *_agreement_cells(entry.machine), *_agreement_cells(entry.final)]
+        for prompt, entry in found.prompts.items()
     ]
-    mean = found["mean"]
-    foot = [[words("Mean over prompts"), NOTHING, *_agreement_cells(mean["machine"]), *_agreement_cells(mean["final"])]]
-    own = [_titled("Machine", name) for name in MEASURED]
-    final = [_titled("Final", name) for name in MEASURED]
-    columns = [
-        Heading("Prompt", numeric=False),
-        Heading("Decided by humans"),
-        *(Heading("Machine n", hint="Essays that the machine scored."), *own),
-        *(Heading("Final n", hint="Essays that have a score in the end, a human's or the machine's."), *final),
-    ]
-    table = Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
-    return [Section("review", "Human review", [Words(adjudication_words(found)), table])]
+    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(found.mean, which))]
+    foot = [[MEAN, NOTHING, *mean]]
+    columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
+    for which, essays in (
+        ("Machine", "Essays that the machine scored."),
+        ("Final", "Essays that have a score in the end, a human's or the machine's."),
+    ):
+        columns.append(Column(f"{which.lower()}_n", f"{which} n", f"{which.lower()} n", explanation=essays))
+        columns += [_column(which, measure_column(name)) for name in MEASURED]
+    return Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
 
 
-def _titled(which: str, name: str) -> Heading:
-    own = heading(name)
-    return Heading(f"{which} {own.title}", hint=own.hint)
+def _column(which: str, column: Column) -> Column:
+    return replace(column, key=f"{which.lower()}_{column.key}", title=f"{which} {column.title}", short=column.plain)
 
 
-def _agreement_cells(entry: Entry | None) -> list[Cell]:
+def _agreement_cells(entry: ReviewFigures | None) -> list[Cell]:
     if entry is None:
-        return [count(0), *(number(None, why="The machine scored none of them.") for _ in MEASURED)]
-    size = count(entry["n"]) if "n" in entry else NOTHING
-    return [size, *(number(entry.get(name)) for name in MEASURED)]
+        return [count(0), *(number(None, why=Missing.NOT_SCORED) for _ in MEASURED)]
+    size = NOTHING if entry.n is None else count(entry.n)
+    return [size, *(number(getattr(entry, name)) for name in MEASURED)]

@@ -8,9 +8,11 @@ Several seeds' predictions of the same essays, brought together as those of one 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +41,32 @@ class ScoredRun:
     seed: str
     test: PredictionTable
     dev: PredictionTable | None
+
+
+def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """A name for each path: its last part, with as many parts before it as set it apart from the others.
+
+    Args:
+        paths: Paths, made absolute before they are named.
+
+    Returns:
+        Path by name, in the paths' order.
+
+    Raises:
+        ConfigError: A path is there twice.
+    """
+    whole = [Path(path).absolute() for path in paths]
+    whole = [Path(os.path.normpath(path)) for path in whole]
+    for path in whole:
+        if whole.count(path) > 1:
+            raise ConfigError(f"{path} is given twice. A run compared with itself says nothing: leave one out.")
+    names = {}
+    for path, given in zip(whole, paths, strict=True):
+        others = [other for other in whole if other != path]
+        lengths = range(1, len(path.parts) + 1)
+        length = next(n for n in lengths if all(other.parts[-n:] != path.parts[-n:] for other in others))
+        names[Path(*path.parts[-length:]).as_posix()] = Path(given)
+    return names
 
 
 class _Part(NamedTuple):
@@ -97,7 +125,7 @@ def build_cells(
                 _refuse_other_essays(part, first, prompt)
         score_range = _common_range(prompt, [part for stratum in strata for part in together[stratum]])
         cells[prompt] = [_cell(stratum, prompt, together[stratum], score_range, notes) for stratum in strata]
-    return cells, _told(notes, len(arms))
+    return cells, _format_notes(notes, len(arms))
 
 
 def _prompt_order(prompt: str) -> tuple[bool, int, str]:
@@ -225,7 +253,7 @@ def _name(arm: str, run: ScoredRun) -> str:
     return ", ".join(parts)
 
 
-def _told(notes: Notes, arms: int) -> list[str]:
+def _format_notes(notes: Notes, arms: int) -> list[str]:
     """Notes in words, each once, with the arms that it is about."""
     told = []
     for note in dict.fromkeys(note for _, note in notes):

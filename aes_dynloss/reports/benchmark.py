@@ -21,7 +21,22 @@ from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.measures.reliability import human_entry
 from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
-from aes_dynloss.reports.comparison import VERSIONS, ScoredRun, compare_arms
+from aes_dynloss.reports.comparison import (
+    VERSIONS,
+    Arm,
+    ArmFigures,
+    Benchmark,
+    Cost,
+    GridArm,
+    GridFigures,
+    HumanRaters,
+    OverSeeds,
+    PublishedFigure,
+    Raters,
+    ScoredRun,
+    compare_arms,
+)
+from aes_dynloss.reports.model import Floor
 
 COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
 
@@ -81,7 +96,7 @@ _FOLD_DIGESTS = frozenset(
 
 def published_rows(
     systems: Iterable[PublishedSystem], essays: Mapping[str, Collection[tuple[str, str]]]
-) -> list[dict[str, Any]]:
+) -> list[PublishedFigure]:
     """Published figures for a report, each with whether it was measured on the report's essays.
 
     Args:
@@ -89,17 +104,12 @@ def published_rows(
         essays: Prompt and id of the essays that the report measures, by stratum.
 
     Returns:
-        ``system``, ``qwk``, ``source`` and ``protocol``: COMMON_FOLDS where the report measures all of the common folds
+        Figures, of the ``protocol`` COMMON_FOLDS where the report measures all of the common folds
         as the system's authors did, otherwise OWN_PROTOCOL.
     """
     same = {essay_digest(stratum) for stratum in essays.values()} == _FOLD_DIGESTS
     return [
-        {
-            "system": one.system,
-            "qwk": one.qwk,
-            "source": one.source,
-            "protocol": COMMON_FOLDS if same and one.on_common_folds else OWN_PROTOCOL,
-        }
+        PublishedFigure(one.system, one.qwk, one.source, COMMON_FOLDS if same and one.on_common_folds else OWN_PROTOCOL)
         for one in systems
     ]
 
@@ -154,30 +164,26 @@ class RunCost:
         return CPU_SECONDS if self.device.startswith("CPU") else GPU_SECONDS
 
 
-def cost_entry(costs: Sequence[RunCost]) -> dict[str, Any] | None:
+def cost_entry(costs: Sequence[RunCost]) -> Cost | None:
     """The cost of an arm's runs.
 
     Args:
         costs: One a run.
 
     Returns:
-        ``runs``, ``seconds_per_run`` (mean), ``total_seconds``, ``unit``, ``devices``; the seconds and the unit are
-        None where some runs used cards and others processors, whose seconds are not the same thing. None without runs.
+        Their cost, of which the mean is ``seconds_per_run``. None without runs.
     """
     if not costs:
         return None
     units = {cost.unit for cost in costs}
     total = sum(cost.device_seconds for cost in costs) if len(units) == 1 else None
-    return {
-        "runs": len(costs),
-        "seconds_per_run": None if total is None else total / len(costs),
-        "total_seconds": total,
-        "unit": None if total is None else units.pop(),
-        "devices": sorted({cost.device for cost in costs}),
-    }
+    mean = None if total is None else total / len(costs)
+    return Cost(
+        len(costs), mean, total, None if total is None else units.pop(), sorted({cost.device for cost in costs})
+    )
 
 
-def cost_notes(entries: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+def cost_notes(entries: Mapping[str, Cost | None]) -> list[str]:
     """What a reader must know who compares costs.
 
     Args:
@@ -190,17 +196,16 @@ def cost_notes(entries: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     notes = [
         f"{arm}: its runs were on cards and on processors, whose seconds are not added."
         for arm, entry in known.items()
-        if entry["unit"] is None
+        if entry.unit is None
     ]
-    if len({tuple(entry["devices"]) for entry in known.values()}) > 1:
-        words = "; ".join(f"{arm}: {', '.join(entry['devices'])}" for arm, entry in known.items())
+    if len({tuple(entry.devices) for entry in known.values()}) > 1:
+        words = "; ".join(f"{arm}: {', '.join(entry.devices)}" for arm, entry in known.items())
         notes.append(f"Arms ran on different devices, so that their seconds do not compare ({words}).")
     return notes
 
 
 __all__ = ["RunCost", "ScoredRun", "build_benchmark_report"]
 
-Entry = dict[str, Any]
 # Measures of raw predictions, whose mean over prompts, strata and seeds is given without an interval.
 RAW_MEASURES = {"pearson": pearson, "sd_ratio": sd_ratio}
 DEV_NOTE = (
@@ -221,7 +226,7 @@ def build_benchmark_report(
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     published: Sequence[PublishedSystem] = (),
-) -> dict[str, Any]:
+) -> Benchmark:
     """Measure all arms of a grid on the same essays and resamples, and put beside them what they are to be read with.
 
     An arm's QWK on a prompt is the mean over strata of the mean over seeds, its mean that over prompts. r and sd ratio
@@ -240,15 +245,6 @@ def build_benchmark_report(
         costs: The cost of each of an arm's runs, by arm.
         floors: QWK by stratum, floor and prompt. A floor that some stratum and prompt lacks is left out.
         published: Systems whose published figures are to stand beside the arms'.
-
-    Returns:
-        Strict JSON without texts and ids: ``measured_on``, ``protocol``, ``control``, ``strata``, ``essays`` (by
-        prompt, summed over strata), ``distinct_essays``; ``arms`` by name: ``ensemble_of`` (its arms, or None),
-        ``members`` (models behind a score), ``seeds``, ``prompts`` by id and ``mean`` (each with the versions of
-        VERSIONS, their intervals, ``pearson``, ``sd_ratio``, and ``over_seeds`` by version: ``n``, ``mean``, ``sd``,
-        ``by_seed``) and ``cost`` (that of all its members' runs, as ``cost_entry`` gives it); ``differences`` as
-        ``compare_arms`` gives them; ``human_human`` (``prompts`` by id: ``n`` and ``qwk``; ``mean``); ``floors`` by
-        name (``prompts`` and ``mean``); ``published`` as ``published_rows`` gives it; ``notes``; ``settings``.
 
     Raises:
         ConfigError: A setting is out of its bounds, an arm has no run, the control or an arm with costs is none of the
@@ -274,30 +270,33 @@ def build_benchmark_report(
     for arm, runs in measured.items():
         sources = made[arm][0] if arm in made else [arm]
         seeds = {source: {run.seed for run in arms[source]} for source in sources}
-        entries[arm] = {
-            "ensemble_of": sources if arm in made else None,
-            "members": sum(map(len, seeds.values())) if arm in made else 1,
-            "seeds": sorted(set().union(*seeds.values())),
-            **_figures(comparison["arms"][arm], _raw_measures(runs)),
-            "cost": cost_entry([cost for source in sources for cost in (costs or {}).get(source, ())]),
-        }
+        entries[arm] = GridArm(
+            ensemble_of=sources if arm in made else None,
+            members=sum(map(len, seeds.values())) if arm in made else 1,
+            seeds=sorted(set().union(*seeds.values())),
+            **_figures(comparison.arms[arm], _raw_measures(runs)),
+            cost=cost_entry([cost for source in sources for cost in (costs or {}).get(source, ())]),
+        )
     essays = _essays(arms[control])
     places = {(stratum, prompt) for stratum, found in essays.items() for prompt, _ in found}
-    floor_entries, floor_notes = _floors(floors or {}, places, list(comparison["essays"]))
+    prompts = list(comparison.essays)
+    floor_entries, floor_notes = _floors(floors or {}, places, prompts)
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries)]
-    return {
-        "measured_on": measured_on,
-        "protocol": protocol,
-        **{key: comparison[key] for key in ("control", "strata", "essays")},
-        "distinct_essays": len(set().union(*essays.values())),
-        "arms": entries,
-        "differences": comparison["differences"],
-        "human_human": _human_human(arms[control], list(comparison["essays"])),
-        "floors": floor_entries,
-        "published": published_rows(published, essays),
-        "notes": [*notes, *floor_notes, *cost_notes(spent), *comparison["notes"]],
-        "settings": comparison["settings"],
-    }
+    return Benchmark(
+        measured_on=measured_on,
+        protocol=protocol,
+        control=control,
+        strata=comparison.strata,
+        essays=comparison.essays,
+        distinct_essays=len(set().union(*essays.values())),
+        arms=entries,
+        differences=comparison.differences,
+        human_human=_human_human(arms[control], prompts),
+        floors=floor_entries,
+        published=published_rows(published, essays),
+        notes=[*notes, *floor_notes, *cost_notes(spent), *comparison.notes],
+        settings=comparison.settings,
+    )
 
 
 def _refuse_other_costs(arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]) -> None:
@@ -352,34 +351,33 @@ def _mixtures(
     return made
 
 
-def _figures(compared: Mapping[str, Any], raw: Mapping[str, Entry]) -> dict[str, Any]:
+def _figures(compared: Arm, raw: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
     """An arm's figures on each prompt and in the mean."""
 
-    def figures(entry: Mapping[str, Any], measures: Entry) -> Entry:
-        kappas = {key: entry[key] for version in VERSIONS for key in (version, f"{version}_interval")}
+    def figures(entry: ArmFigures, measures: Mapping[str, float | None]) -> GridFigures:
         over_seeds = {version: _over_seeds(entry[f"{version}_by_seed"]) for version in VERSIONS}
-        return {**kappas, **measures, "over_seeds": over_seeds}
+        return GridFigures.from_dict({**entry, **measures, "over_seeds": over_seeds})
 
     means = {}
     for measure in RAW_MEASURES:
         values = [entry[measure] for entry in raw.values()]
-        means[measure] = None if None in values else float(np.mean(values))
+        means[measure] = None if None in values else float(np.mean(values))  # type: ignore[arg-type]
     return {
-        "prompts": {prompt: figures(entry, raw[prompt]) for prompt, entry in compared["prompts"].items()},
-        "mean": figures(compared["mean"], means),
+        "prompts": {prompt: figures(entry, raw[prompt]) for prompt, entry in compared.prompts.items()},
+        "mean": figures(compared.mean, means),
     }
 
 
-def _over_seeds(by_seed: Mapping[str, float] | None) -> Entry | None:
+def _over_seeds(by_seed: Mapping[str, float] | None) -> OverSeeds | None:
     """Mean and sd over seeds; None where there is no value for every seed."""
     if by_seed is None:
         return None
     values = list(by_seed.values())
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "by_seed": dict(by_seed)}
+    return OverSeeds(len(values), float(np.mean(values)), sd, dict(by_seed))
 
 
-def _raw_measures(runs: Sequence[ScoredRun]) -> dict[str, Entry]:
+def _raw_measures(runs: Sequence[ScoredRun]) -> dict[str, dict[str, float | None]]:
     """Measures of raw predictions by prompt: the mean over strata of the mean over seeds, None if one is undefined."""
     found: dict[str, dict[str, list[list[float]]]] = {}
     for run in runs:
@@ -394,12 +392,12 @@ def _raw_measures(runs: Sequence[ScoredRun]) -> dict[str, Entry]:
     return {prompt: dict(zip(RAW_MEASURES, map(none_if_nan, values), strict=True)) for prompt, values in means.items()}
 
 
-def _undefined_notes(entries: Mapping[str, Entry]) -> list[str]:
+def _undefined_notes(entries: Mapping[str, GridArm]) -> list[str]:
     """Arms without r or sd ratio."""
     notes = []
     for arm, entry in entries.items():
         for measure in RAW_MEASURES:
-            prompts = [prompt for prompt, figures in entry["prompts"].items() if figures[measure] is None]
+            prompts = [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None]
             if prompts:
                 notes.append(
                     f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: some run's predictions "
@@ -417,7 +415,7 @@ def _essays(runs: Sequence[ScoredRun]) -> dict[str, set[tuple[str, str]]]:
     return essays
 
 
-def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> dict[str, Any]:
+def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> HumanRaters:
     """Agreement of two humans on the essays that are measured, each of them once."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for run in runs:
@@ -427,16 +425,16 @@ def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> dict[str,
     for prompt in prompts:
         human = human_entry(pd.concat(tables[prompt]).drop_duplicates("essay_id"))
         if human is not None:
-            entries[prompt] = {key: human[key] for key in ("n", "qwk")}
-    known = [entry["qwk"] for entry in entries.values() if entry["n"]]
-    return {"prompts": entries, "mean": float(np.mean(known)) if len(known) == len(prompts) else None}
+            entries[prompt] = Raters(human["n"], human["qwk"])
+    known = [entry["qwk"] for entry in entries.values() if entry.n]
+    return HumanRaters(entries, float(np.mean(known)) if len(known) == len(prompts) else None)
 
 
 def _floors(
     floors: Mapping[str, Mapping[str, Mapping[str, float]]],
     places: Collection[tuple[str, str]],
     prompts: Sequence[str],
-) -> tuple[dict[str, Entry], list[str]]:
+) -> tuple[dict[str, Floor], list[str]]:
     """Each floor's QWK by prompt, the mean over strata, and its mean over prompts; and notes on what is left out.
 
     Args:
@@ -458,5 +456,5 @@ def _floors(
             prompt: float(np.mean([floors[stratum][name][prompt] for stratum, one in sorted(places) if one == prompt]))
             for prompt in prompts
         }
-        entries[name] = {"prompts": means, "mean": float(np.mean(list(means.values())))}
+        entries[name] = Floor(means, float(np.mean(list(means.values()))))
     return entries, notes

@@ -1,6 +1,6 @@
-"""A page's sections as one html file that needs nothing beside it and asks for nothing.
+"""What a page is made of: sections, and in them words, lists, tables and pictures; and the page as one html file.
 
-What a page is made of: sections, and in them words, lists, tables and pictures; the template knows each kind.
+The templates know each kind of block. The file needs nothing beside it and asks for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from aes_dynloss.reports.drawing import Picture, inline_svg
-from aes_dynloss.reports.table import Table
+from aes_dynloss.reports.table import Table, minus
 from aes_dynloss.tables.atomic import atomic_file
 
 
@@ -126,6 +126,28 @@ class Section:
 
 
 Block = Words | Bullets | Pairs | Gallery | Folded | Part | Table
+
+
+def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measures: Sequence[Block]) -> list[Section]:
+    """The end of every page.
+
+    Args:
+        notes: What a reader must know.
+        settings: How it was measured; None is told as "all".
+        measures: What the measures are.
+    """
+    pairs = Pairs([(name.replace("_", " "), _setting(value)) for name, value in settings.items()])
+    return [
+        *([Section("notes", "Notes", [Bullets(notes)])] if notes else []),
+        Section("settings", "Settings", [pairs]),
+        Section("measures", "Measures", measures),
+    ]
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
+    return "all" if value is None else minus(str(value)) if isinstance(value, float) else str(value)
 
 
 _TEMPLATES = "templates"

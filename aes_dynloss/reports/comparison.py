@@ -1,12 +1,14 @@
 """Comparison of arms, such as losses, on the same essays: a paired bootstrap, corrected for many comparisons.
 
+What a comparison and a grid's report hold, typed as report.json is.
+
 Runs to be compared: folders of fine-tuning runs, folders of such folders, and files of predictions.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,18 @@ from tqdm import tqdm
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.bootstrap import (
     Cell,
-    Figure,
     IntervalSettings,
     Side,
     mean_figure,
     percentile_interval,
     prompt_figures,
 )
+from aes_dynloss.measures.bootstrap import Figure as DrawnFigure
 from aes_dynloss.measures.differences import QUESTIONS, answer, smallest_p
-from aes_dynloss.reports.arms import ScoredRun, build_cells
+from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
+from aes_dynloss.reports.model import Entry, Figure, Floor, Interval
 from aes_dynloss.reports.predictions import read_predictions
-from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.prompts import report_values
 from aes_dynloss.tables.score_range import ScoreRange
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
@@ -39,7 +42,8 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
 
     Args:
         paths: One an arm: a run's folder, a file of predictions (.csv, .jsonl or .parquet), or a folder with runs
-            anywhere beneath it, as :func:`read_runs` takes them.
+            anywhere beneath it, told apart by their paths, such as ARM/fold_0/prompt_3/seed_1/: the part ``seed_*`` is
+            the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run scored is in its predictions.
 
     Returns:
         Runs by the arm's name, which is its path's last part, with as many parts before it as set it apart from others.
@@ -56,51 +60,6 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
     ):
         arms[name].append(read_run(stratum, seed, path))
     return arms
-
-
-def read_runs(path: str | Path) -> list[ScoredRun]:
-    """Read the runs of one arm.
-
-    A folder with runs beneath it, such as ARM/fold_0/seed_1/ or ARM/fold_0/prompt_3/seed_1/, tells what they are by
-    their paths: the part ``seed_*`` is the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run
-    scored is in its predictions; so an arm with a run for each prompt compares with one that has a run for all.
-
-    Args:
-        path: A run's folder, a file of predictions, or a folder with runs anywhere beneath it.
-
-    Returns:
-        The runs, in the order of their paths.
-
-    Raises:
-        DataError: There is no run, or one that is incomplete or cannot be read.
-    """
-    return [read_run(*place) for place in _run_places(Path(path))]
-
-
-def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
-    """A name for each path: its last part, with as many parts before it as set it apart from the others.
-
-    Args:
-        paths: Paths, made absolute before they are named.
-
-    Returns:
-        Path by name, in the paths' order.
-
-    Raises:
-        ConfigError: A path is there twice.
-    """
-    whole = [Path(path).absolute() for path in paths]
-    whole = [Path(os.path.normpath(path)) for path in whole]
-    for path in whole:
-        if whole.count(path) > 1:
-            raise ConfigError(f"{path} is given twice. A run compared with itself says nothing: leave one out.")
-    names = {}
-    for path, given in zip(whole, paths, strict=True):
-        others = [other for other in whole if other != path]
-        lengths = range(1, len(path.parts) + 1)
-        length = next(n for n in lengths if all(other.parts[-n:] != path.parts[-n:] for other in others))
-        names[Path(*path.parts[-length:]).as_posix()] = Path(given)
-    return names
 
 
 def _run_places(path: Path) -> list[tuple[str, str, Path]]:
@@ -157,7 +116,7 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
         )
     if not (path / PREDICTIONS_TEST).is_file():
         raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
-    ranges = _ranges(read_report(path / REPORT), path / REPORT)
+    ranges = _ranges(report_values(path / REPORT), path / REPORT)
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
@@ -187,6 +146,217 @@ COVERS = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmFigures(Entry):
+    """An arm's kappas, and their values by seed where all strata and prompts have the same seeds."""
+
+    qwk: float
+    qwk_interval: Interval
+    qwk_by_seed: dict[str, float] | None
+    qwk_rescaled: Figure
+    qwk_rescaled_interval: Interval
+    qwk_rescaled_by_seed: dict[str, float] | None
+    qwk_cut_points: Figure
+    qwk_cut_points_interval: Interval
+    qwk_cut_points_by_seed: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm(Entry):
+    """An arm's own figures."""
+
+    runs: int
+    seeds: list[str]
+    mean: ArmFigures
+    prompts: dict[str, ArmFigures]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference(Entry):
+    """A difference from the control, with its p value and the one that Holm's procedure adjusts."""
+
+    difference: float
+    interval: Interval
+    p: float
+    p_holm: float
+    by_seed: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmDifferences(Entry):
+    """An arm's differences of one kind; None where a version of its scores or of the control's is missing."""
+
+    mean: Difference | None
+    prompts: dict[str, Difference | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DifferenceKind(Entry):
+    """Differences of one kind, in words, by arm; ``comparisons`` are the families' sizes, ``mean`` and ``prompts``."""
+
+    difference: str
+    comparisons: dict[str, int]
+    arms: dict[str, ArmDifferences]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparisonSettings(Entry):
+    """How intervals and p values were made."""
+
+    interval: str
+    covers: str
+    correction: str
+    resamples: int
+    confidence: float
+    seed: int
+    qwk_of_identical_constants: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison(Entry):
+    """Arms held against a control on the same essays.
+
+    Args:
+        control: The arm that the others are held against.
+        arms: The arms' own figures.
+        differences: Differences from the control, by the kinds of QUESTIONS.
+        strata: Such as folds.
+        essays: Essays by prompt, summed over strata.
+        notes: What a reader must know.
+        settings: How intervals and p values were made.
+    """
+
+    control: str
+    arms: dict[str, Arm]
+    differences: dict[str, DifferenceKind]
+    strata: list[str]
+    essays: dict[str, int]
+    notes: list[str]
+    settings: ComparisonSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublishedFigure(Entry):
+    """A published system's QWK, and whether it was measured on the report's essays."""
+
+    system: str
+    qwk: float
+    source: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cost(Entry):
+    """What an arm's runs cost; seconds and unit are None where cards and processors took part."""
+
+    runs: int
+    seconds_per_run: Figure
+    total_seconds: Figure
+    unit: str | None
+    devices: list[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OverSeeds(Entry):
+    """Mean and sd (divisor n - 1) over seeds."""
+
+    n: int
+    mean: float
+    sd: Figure
+    by_seed: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridFigures(Entry):
+    """An arm's kappas, and r and sd ratio of its raw predictions; ``over_seeds`` is by version of VERSIONS."""
+
+    qwk: float
+    qwk_interval: Interval
+    qwk_rescaled: Figure
+    qwk_rescaled_interval: Interval
+    qwk_cut_points: Figure
+    qwk_cut_points_interval: Interval
+    pearson: Figure
+    sd_ratio: Figure
+    over_seeds: dict[str, OverSeeds | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridArm(Entry):
+    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
+
+    ensemble_of: list[str] | None
+    members: int
+    seeds: list[str]
+    prompts: dict[str, GridFigures]
+    mean: GridFigures
+    cost: Cost | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raters(Entry):
+    """QWK of two humans with each other on ``n`` essays of a prompt."""
+
+    n: int
+    qwk: Figure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HumanRaters(Entry):
+    """QWK of two humans with each other; the mean is None where it is unknown for a prompt."""
+
+    prompts: dict[str, Raters]
+    mean: Figure
+
+    @property
+    def essays(self) -> int:
+        """How many essays two humans scored."""
+        return sum(one.n for one in self.prompts.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Benchmark(Entry):
+    """A grid's report, without texts and ids: a comparison of its arms with what they are to be read with.
+
+    Args:
+        measured_on: ``test`` or ``dev``.
+        protocol: What was trained on what, in words.
+        control: The arm that the others are held against.
+        strata: Such as folds.
+        essays: Essays by prompt, summed over strata.
+        distinct_essays: Essays that are not counted twice.
+        arms: Arms and their ensembles.
+        differences: As a comparison has them.
+        human_human: Two humans' agreement with each other.
+        floors: QWK of floors by name.
+        published: Published systems.
+        notes: What a reader must know.
+        settings: How intervals and p values were made.
+        config: The grid's configuration, where a grid was run.
+        manifests: What made its runs.
+        runs: Its runs and their costs.
+    """
+
+    LEFT_OUT = ("config", "manifests", "runs")
+
+    measured_on: str
+    protocol: str
+    control: str
+    strata: list[str]
+    essays: dict[str, int]
+    distinct_essays: int
+    arms: dict[str, GridArm]
+    differences: dict[str, DifferenceKind]
+    human_human: HumanRaters
+    floors: dict[str, Floor]
+    published: list[PublishedFigure]
+    notes: list[str]
+    settings: ComparisonSettings
+    config: dict[str, Any] | None = None
+    manifests: dict[str, Any] | None = None
+    runs: list[Any] | None = None
+
+
 def compare_arms(
     arms: Mapping[str, Sequence[ScoredRun]],
     control: str,
@@ -196,7 +366,7 @@ def compare_arms(
     seed: int = 0,
     fewest: int = 2,
     ensembles: Collection[str] = (),
-) -> dict[str, Any]:
+) -> Comparison:
     """Hold arms against a control on the same essays, prompt by prompt and in the mean over prompts.
 
     An arm's QWK on a prompt is the mean over strata of the mean over seeds; its mean is that over prompts. Differences
@@ -214,10 +384,7 @@ def compare_arms(
         ensembles: Arms that are made of other arms' seeds; that they have no such seeds themselves is not noted.
 
     Returns:
-        Strict JSON: ``control``; ``arms`` by name (``runs``, ``seeds``, ``prompts`` by id and ``mean``, each with the
-        versions of VERSIONS, their intervals and their values by seed, or None where dev is missing, and by seed also
-        where seeds differ between the strata or prompts); ``differences`` by the kinds of
-        QUESTIONS, as ``answer`` gives them; ``strata``; ``essays`` by prompt; ``notes``; ``settings``.
+        The comparison; an arm's rescaled kappas and those after cut points are None where dev is missing.
 
     Raises:
         ConfigError: A setting is out of its bounds, there are too few arms, or the control is none of them.
@@ -234,56 +401,54 @@ def compare_arms(
     prompts = {prompt: prompt_figures(strata, resamples, seed) for prompt, strata in cells.items()}
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
     mean = {side: mean_figure([figures[side] for figures in prompts.values()]) for side in common}
-    differences = {name: answer(question, control, prompts, mean, confidence) for name, question in QUESTIONS.items()}
-    return {
-        "control": control,
-        "arms": {arm: _arm_entry(arm, runs, prompts, mean, confidence) for arm, runs in arms.items()},
-        "differences": differences,
-        "strata": sorted({cell.stratum for strata in cells.values() for cell in strata}),
-        "essays": {prompt: sum(len(cell.human) for cell in strata) for prompt, strata in cells.items()},
-        "notes": [
+    differences = {
+        name: DifferenceKind.from_dict(answer(question, control, prompts, mean, confidence))
+        for name, question in QUESTIONS.items()
+    }
+    own = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
+    return Comparison(
+        control=control,
+        arms={arm: _arm(arm, runs, prompts, mean, confidence) for arm, runs in arms.items()},
+        differences=differences,
+        strata=sorted({cell.stratum for strata in cells.values() for cell in strata}),
+        essays={prompt: sum(len(cell.human) for cell in strata) for prompt, strata in cells.items()},
+        notes=[
             *notes,
-            *_seed_notes({arm: runs for arm, runs in arms.items() if arm not in ensembles}, cells),
+            *_seed_notes(own, cells),
             *_missing_notes(arms, mean),
             *_coarse_notes(differences, settings),
         ],
-        "settings": {
-            "interval": "paired percentile bootstrap over essays within strata and prompts",
-            "covers": COVERS,
-            "correction": "Holm, within the means of all arms and within the prompts of all arms",
-            "resamples": resamples,
-            "confidence": confidence,
-            "seed": seed,
-            "qwk_of_identical_constants": 1.0,
-        },
-    }
+        settings=ComparisonSettings(
+            interval="paired percentile bootstrap over essays within strata and prompts",
+            covers=COVERS,
+            correction="Holm, within the means of all arms and within the prompts of all arms",
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+        ),
+    )
 
 
-def _arm_entry(
+def _arm(
     arm: str,
     runs: Sequence[ScoredRun],
-    prompts: Mapping[str, Mapping[Side, Figure]],
-    mean: Mapping[Side, Figure],
+    prompts: Mapping[str, Mapping[Side, DrawnFigure]],
+    mean: Mapping[Side, DrawnFigure],
     confidence: float,
-) -> dict[str, Any]:
+) -> Arm:
     """An arm's own kappas."""
 
-    def entry(figures: Mapping[Side, Figure]) -> dict[str, Any]:
+    def figures(found: Mapping[Side, DrawnFigure]) -> ArmFigures:
         values: dict[str, Any] = {}
         for version in VERSIONS:
-            figure = figures.get((arm, version))
-            values[version] = None if figure is None else figure.value
-            values[f"{version}_interval"] = None if figure is None else percentile_interval(figure.draws, confidence)
-            by_seed = None if figure is None else figure.by_seed
-            values[f"{version}_by_seed"] = None if by_seed is None else dict(by_seed)
-        return values
+            one = found.get((arm, version))
+            values[version] = None if one is None else one.value
+            values[f"{version}_interval"] = None if one is None else percentile_interval(one.draws, confidence)
+            values[f"{version}_by_seed"] = None if one is None or one.by_seed is None else dict(one.by_seed)
+        return ArmFigures.from_dict(values)
 
-    return {
-        "runs": len(runs),
-        "seeds": sorted({run.seed for run in runs}),
-        "mean": entry(mean),
-        "prompts": {prompt: entry(figures) for prompt, figures in prompts.items()},
-    }
+    by_prompt = {prompt: figures(found) for prompt, found in prompts.items()}
+    return Arm(len(runs), sorted({run.seed for run in runs}), figures(mean), by_prompt)
 
 
 def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Sequence[Cell]]) -> list[str]:
@@ -302,7 +467,7 @@ def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Seq
     return notes
 
 
-def _missing_notes(arms: Mapping[str, Sequence[ScoredRun]], mean: Mapping[Side, Figure]) -> list[str]:
+def _missing_notes(arms: Mapping[str, Sequence[ScoredRun]], mean: Mapping[Side, DrawnFigure]) -> list[str]:
     """Arms without calibrated kappas."""
     lacking = [arm for arm in arms if not all((arm, version) in mean for version in VERSIONS)]
     if not lacking:
@@ -313,9 +478,9 @@ def _missing_notes(arms: Mapping[str, Sequence[ScoredRun]], mean: Mapping[Side, 
     ]
 
 
-def _coarse_notes(differences: Mapping[str, Mapping[str, Any]], settings: IntervalSettings) -> list[str]:
+def _coarse_notes(differences: Mapping[str, DifferenceKind], settings: IntervalSettings) -> list[str]:
     """A warning where no difference, however clear, could pass the correction with so few resamples."""
-    most = max(max(kind["comparisons"].values()) for kind in differences.values())
+    most = max(max(kind.comparisons.values()) for kind in differences.values())
     adjusted = most * smallest_p(settings.resamples)
     level = 1 - settings.confidence
     if adjusted <= level:

@@ -8,7 +8,8 @@ All pictures of a report, drawn from the report alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,20 +30,18 @@ from aes_dynloss.reports.drawing import (
     saved,
 )
 from aes_dynloss.reports.flags import CRITERIA
+from aes_dynloss.reports.model import Entry, GroupAgreement, MeanEntry, PromptEntry, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-Entry = Mapping[str, Any]
-
-
-def agreement_picture(report: Mapping[str, Any]) -> Picture:
+def agreement_picture(report: Report) -> Picture:
     """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
-    prompts: Mapping[str, Entry] = report["prompts"]
-    rows = {f"Prompt {prompt}": entry for prompt, entry in prompts.items()}
+    prompts = report.prompts
+    rows: dict[str, PromptEntry | MeanEntry] = {f"Prompt {prompt}": entry for prompt, entry in prompts.items()}
     if len(rows) > 1:
-        rows["Mean"] = report["mean"]
+        rows["Mean"] = report.mean
     panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
     for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
         axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
@@ -60,12 +59,11 @@ def agreement_picture(report: Mapping[str, Any]) -> Picture:
     return saved(panels[0], "Agreement by prompt", description)
 
 
-def _human(entry: Entry, measure: str) -> float | None:
-    value: float | None = (entry.get("human_human") or {}).get(measure)
-    return value
+def _human(entry: PromptEntry | MeanEntry, measure: str) -> float | None:
+    return entry.human_human[measure] if entry.human_human else None
 
 
-def group_picture(column: str, prompt: str, groups: Mapping[str, Entry], small: int, reach: float) -> Picture:
+def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
     """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
     panels = rows_panel(list(groups), ["DSM", "SMD"], width=6.4)
     for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
@@ -73,21 +71,20 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, Entry], small: 
         axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0, label="Criterion")
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
-        hollow = [place for place, entry in enumerate(groups.values()) if entry["small"]]
+        hollow = [place for place, entry in enumerate(groups.values()) if entry.small]
         label = f"Group (hollow: fewer than {small} essays)"
         draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
         axes.set_xlim(-reach, reach)
         axes.locator_params(axis="x", nbins=5)
     explain_above(panels[0], 2)
     words = "; ".join(
-        f"{drawn_name(name)}: DSM {_rounded(entry['dsm'])}, SMD {_rounded(entry['smd'])}"
-        for name, entry in groups.items()
+        f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
     description = f"Dots with intervals, and the band from -.10 to .10. {words}."
     return saved(panels[0], f"Groups of {column}, prompt {prompt}", description)
 
 
-def reach_of(groups: Iterable[Entry]) -> float:
+def reach_of(groups: Iterable[GroupAgreement]) -> float:
     """How far from 0 the groups' DSM and SMD reach with their intervals, so that prompts can share a scale."""
     found = [1.5 * CRITERIA["subgroup_smd"].threshold]
     for entry in groups:
@@ -109,10 +106,10 @@ MOST_BARS = 13
 _SHADES = 8
 
 
-def confusion_picture(prompt: str, entry: Entry) -> Picture:
+def confusion_picture(prompt: str, entry: PromptEntry) -> Picture:
     """How often each human score met each machine score; only cells that occur are drawn."""
-    span, cells = entry["range"], entry["confusion"]
-    low, high, step = span["low"], span["high"], span["step"]
+    span, cells = entry.range, entry.confusion
+    low, high, step = span.low, span.high, span.step
     axes = panel(WIDTH, WIDTH)
     written = round((high - low) / step) < MOST_WRITTEN_POINTS
     # Under a written count a cell stays pale enough for the page's ink, on a light ground and on a dark one.
@@ -155,11 +152,11 @@ def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, stron
         axes.add_patch(PathPatch(path, facecolor=HUMAN, alpha=strongest * shade / _SHADES, linewidth=0))
 
 
-def distribution_picture(prompt: str, entry: Entry) -> Picture:
+def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Shares of essays at each score point, human and machine."""
-    points = entry["score_points"]
-    places = np.array([one["point"] for one in points])
-    step, essays = entry["range"]["step"], max(1, entry["n"])
+    points = entry.score_points
+    places = np.array([one.point for one in points])
+    step, essays = entry.range.step, max(1, entry.n)
     axes = panel(WIDTH, HEIGHT, top=0.3)
     for rater, colour, side in (("human", HUMAN, -1), ("machine", MACHINE, 1)):
         shares = np.array([100 * one[rater] / essays for one in points])
@@ -175,35 +172,35 @@ def distribution_picture(prompt: str, entry: Entry) -> Picture:
     if len(points) <= MOST_BARS:
         axes.set_xticks(places)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
-    widest = max(points, key=lambda one: abs(one["gap"]))
+    widest = max(points, key=lambda one: abs(one.gap))
     words = (
-        f"Shares of essays by score point, human and machine. The largest gap is {100 * widest['gap']:+.1f} percentage "
-        f"points at score {widest['point']:g}."
+        f"Shares of essays by score point, human and machine. The largest gap is {100 * widest.gap:+.1f} percentage "
+        f"points at score {widest.point:g}."
     )
     return saved(axes, f"Scores given, prompt {prompt}", words)
 
 
-def residual_by_score_picture(prompt: str, entry: Entry) -> Picture:
+def residual_by_score_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by human score."""
-    rows = entry["residuals_by_score"]
+    rows = entry.residuals_by_score
     axes = _residual_panel(_column(rows, "reference"), rows, "Human score")
     first, last = rows[0], rows[-1]
     words = (
-        f"Mean of prediction less human score, with one sd, by human score: {first['mean']:+.2f} at "
-        f"{first['reference']:g} and {last['mean']:+.2f} at {last['reference']:g}."
+        f"Mean of prediction less human score, with one sd, by human score: {first.mean:+.2f} at "
+        f"{first.reference:g} and {last.mean:+.2f} at {last.reference:g}."
     )
     return saved(axes, f"Residuals by score, prompt {prompt}", words)
 
 
-def residual_by_length_picture(prompt: str, entry: Entry) -> Picture:
+def residual_by_length_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by length."""
-    rows = entry["residuals_by_length"]
+    rows = entry.residuals_by_length or []
     middles = (_column(rows, "words_from") + _column(rows, "words_to")) / 2
     axes = _residual_panel(middles, rows, "Length (words, middle of the bin)")
     first, last = rows[0], rows[-1]
     words = (
-        f"Mean of prediction less human score, with one sd, by length: {first['mean']:+.2f} for the shortest essays "
-        f"and {last['mean']:+.2f} for the longest."
+        f"Mean of prediction less human score, with one sd, by length: {first.mean:+.2f} for the shortest essays "
+        f"and {last.mean:+.2f} for the longest."
     )
     return saved(axes, f"Residuals by length, prompt {prompt}", words)
 
@@ -228,12 +225,12 @@ def _draw_spread(axes: Axes, places: NDArray[np.float64], means: NDArray[np.floa
 
 def _column(rows: Sequence[Entry], key: str) -> NDArray[np.float64]:
     """Values of all rows; the sd of one essay is unknown, and drawn as none."""
-    return np.array([row[key] or 0.0 for row in rows], dtype=np.float64)
+    return np.array([getattr(row, key) or 0.0 for row in rows], dtype=np.float64)
 
 
-def reliability_picture(prompt: str, entry: Entry) -> Picture:
+def reliability_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean human score against the mean prediction, in bins of equal count."""
-    rows = entry["reliability"]
+    rows = entry.reliability
     raw, human, sds = (_column(rows, key) for key in ("mean_raw", "mean_reference", "sd_reference"))
     axes = panel(WIDTH, HEIGHT)
     both = [float(min(raw.min(), human.min())), float(max(raw.max(), human.max()))]
@@ -256,7 +253,7 @@ MOST_DRAWN_ROWS = 40
 FEWEST_GROUPS, MOST_DRAWN_GROUPS = 2, 40
 
 
-_BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, Entry], Picture]], ...] = (
+_BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, PromptEntry], Picture]], ...] = (
     (
         "confusion",
         "confusion",
@@ -298,7 +295,7 @@ _BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, Entry], Picture]], ..
 )
 
 
-def report_figures(report: Mapping[str, Any]) -> list[Gallery]:
+def report_figures(report: Report) -> list[Gallery]:
     """The pictures that need nothing but the report.
 
     Args:
@@ -308,29 +305,29 @@ def report_figures(report: Mapping[str, Any]) -> list[Gallery]:
         Galleries in the order of a page; a kind that no prompt has data for is left out. Beyond MOST_DRAWN_PROMPTS, or
         MOST_DRAWN_ROWS in the first, the prompts with the most essays are drawn, which the gallery's words say.
     """
-    prompts: Mapping[str, Entry] = report["prompts"]
+    prompts = report.prompts
     drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS)
     rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS)
     galleries = []
     with drawing():
         words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
-        agreement = (agreement_picture({**report, "prompts": {prompt: prompts[prompt] for prompt in rows}}),)
+        agreement = (agreement_picture(replace(report, prompts={prompt: prompts[prompt] for prompt in rows})),)
         galleries.append(Gallery("agreement-figure", "Agreement by prompt", words + rows_cut, agreement, size="large"))
         for name, key, title, words, draw in _BY_PROMPT:
-            made = tuple(draw(prompt, prompts[prompt]) for prompt in drawn if prompts[prompt].get(key))
+            made = tuple(draw(prompt, prompts[prompt]) for prompt in drawn if getattr(prompts[prompt], key))
             if made:
                 galleries.append(Gallery(name, title, words + cut, made))
     return galleries
 
 
-def _largest(prompts: Mapping[str, Entry], most: int) -> tuple[list[str], str]:
+def _largest(prompts: Mapping[str, PromptEntry], most: int) -> tuple[list[str], str]:
     """The prompts with the most essays in the report's order, and words for it if there are others."""
-    largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt]["n"])[:most])
+    largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt].n)[:most])
     drawn = [prompt for prompt in prompts if prompt in largest]
     return drawn, f" Drawn are the {most} prompts with the most essays." if len(drawn) < len(prompts) else ""
 
 
-def fairness_figures(report: Mapping[str, Any]) -> dict[str, tuple[Picture, ...]]:
+def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
     """Pictures of subgroups, by column, one a prompt.
 
     Args:
@@ -339,17 +336,17 @@ def fairness_figures(report: Mapping[str, Any]) -> dict[str, tuple[Picture, ...]
     Returns:
         Pictures of the prompts in which the column has from FEWEST_GROUPS to MOST_DRAWN_GROUPS groups.
     """
-    found: dict[str, dict[str, Entry]] = {}
-    for prompt, entry in report["prompts"].items():
-        for column, part in (entry.get("fairness") or {"columns": {}})["columns"].items():
-            if FEWEST_GROUPS <= len(part["groups"]) <= MOST_DRAWN_GROUPS:
-                found.setdefault(column, {})[prompt] = part["groups"]
+    found: dict[str, dict[str, dict[str, GroupAgreement]]] = {}
+    for prompt, entry in report.prompts.items():
+        for column, part in (entry.fairness.columns if entry.fairness else {}).items():
+            if FEWEST_GROUPS <= len(part.groups) <= MOST_DRAWN_GROUPS:
+                found.setdefault(column, {})[prompt] = part.groups
     pictures = {}
     with drawing():
         for column, prompts in found.items():
             drawn = list(prompts)[:MOST_DRAWN_PROMPTS]
             reach = reach_of(entry for prompt in drawn for entry in prompts[prompt].values())
-            small = {prompt: report["prompts"][prompt]["fairness"]["small_group"] for prompt in drawn}
+            small = {prompt: report.prompts[prompt]["fairness"].small_group for prompt in drawn}
             pictures[column] = tuple(
                 group_picture(column, prompt, prompts[prompt], small[prompt], reach) for prompt in drawn
             )

@@ -1,24 +1,21 @@
 """Criteria that a machine's scores should meet before they are used, each judged: pass, flag or unknown.
 
-What of a report meets the criteria for machine scores, and which essays humans and machine disagree about most.
+A report's flags, and the essays that humans and machine disagree about most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.measures.agreement import score_point_numbers
+from aes_dynloss.reports.model import Direction, Disagreement, Flag, MeanEntry, PromptEntry, Verdict
 from aes_dynloss.tables.score_range import ScoreRange
-
-Direction = Literal["at least", "at most", "within"]
-Verdict = Literal["pass", "flag", "unknown"]
 
 # .8 - .7 is .10000000000000009, and is no more than .1.
 FLOAT_NOISE = 1e-9
@@ -70,35 +67,6 @@ CRITERIA: Mapping[str, Criterion] = {
     "subgroup_dsm": Criterion("DSM of a subgroup", "within", 0.10, source="RSMTool"),
     "score_share": Criterion("Largest gap of a score point's share", "within", 0.05, "programmes' convention", True),
 }
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One criterion, judged.
-
-    Args:
-        criterion: Its name in ``CRITERIA``.
-        where: What was judged, such as a prompt or a subgroup; empty for all essays.
-        value: The value, or None where it is unknown.
-        threshold: The criterion's threshold.
-        direction: On which side of the threshold the value should lie.
-        verdict: pass, flag or unknown.
-        words: The verdict in a sentence.
-        source: Whose criterion it is.
-    """
-
-    criterion: str
-    where: str
-    value: float | None
-    threshold: float
-    direction: Direction
-    verdict: Verdict
-    words: str
-    source: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def judge(name: str, value: float | None, where: str = "") -> Flag:
@@ -176,30 +144,6 @@ def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]
     return [judge(name, values[name], where) for name in CRITERIA if name in values]
 
 
-def score_share_gaps(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) -> NDArray[np.float64]:
-    """How much larger the machine's share of each score point is than the humans'.
-
-        gap_k = share(m = k) - share(h = k)
-
-    Args:
-        reference: Human scores, shape (..., n), n >= 1, score points of ``score_range``.
-        score: Machine scores, same shape, score points of ``score_range``.
-        score_range: The prompt's score points.
-
-    Returns:
-        Gaps, shape (..., score_range.count), ascending by score point, each from -1 to 1, of sum 0.
-
-    Raises:
-        DataError: The shapes differ, there is no score, or a score is no score point.
-    """
-    human, machine = score_point_numbers(score_range, reference=reference, score=score)
-    gaps = [
-        np.asarray((machine == point).mean(axis=-1) - (human == point).mean(axis=-1))
-        for point in range(score_range.count)
-    ]
-    return np.stack(gaps, axis=-1)
-
-
 def largest_gap(gaps: ArrayLike) -> float:
     """The gap that is farthest from 0, with its sign: the value of the criterion ``score_share``.
 
@@ -221,7 +165,7 @@ def largest_gap(gaps: ArrayLike) -> float:
 MOST_WORST = 20
 
 
-def report_flags(prompts: Mapping[str, Mapping[str, Any]], mean: Mapping[str, Any]) -> list[dict[str, Any]]:
+def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry) -> list[Flag]:
     """Every criterion, judged on every prompt, in the mean over prompts, and on every subgroup.
 
     Args:
@@ -229,22 +173,26 @@ def report_flags(prompts: Mapping[str, Mapping[str, Any]], mean: Mapping[str, An
         mean: Its mean over prompts, on which the criteria of agreement are judged.
 
     Returns:
-        ``Flag.to_dict()`` with ``prompt`` (None: the mean) and ``group`` (None, or column and group), the mean first.
+        Flags, the mean first.
     """
-    found = [_placed(flag, None) for flag in judge_all(_agreement(mean), "mean over prompts")]
+    flags = judge_all(_agreement(mean), "mean over prompts")
     for prompt, entry in prompts.items():
-        values = _agreement(entry)
-        values |= {"smd": entry["smd"], "score_share": largest_gap([row["gap"] for row in entry["score_points"]])}
-        found += [_placed(flag, prompt) for flag in judge_all(values, f"prompt {prompt}")]
-        for column, part in entry.get("fairness", {}).get("columns", {}).items():
-            for group, figures in part["groups"].items():
-                judged = {"subgroup_smd": figures["smd"], "subgroup_dsm": figures["dsm"]}
-                where = f"prompt {prompt}, {column} {group}"
-                found += [_placed(flag, prompt, [column, group]) for flag in judge_all(judged, where)]
-    return found
+        values = _agreement(entry) | {
+            "smd": entry.smd,
+            "score_share": largest_gap([one.gap for one in entry.score_points]),
+        }
+        flags += [replace(flag, prompt=prompt) for flag in judge_all(values, f"prompt {prompt}")]
+        for column, part in entry.fairness.columns.items() if entry.fairness else ():
+            for group, figures in part.groups.items():
+                judged = {"subgroup_smd": figures.smd, "subgroup_dsm": figures.dsm}
+                found = judge_all(judged, f"prompt {prompt}, {column} {group}")
+                flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in found]
+    return flags
 
 
-def worst_disagreements(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], most: int = MOST_WORST) -> list[Any]:
+def worst_disagreements(
+    table: pd.DataFrame, ranges: Mapping[str, ScoreRange], most: int = MOST_WORST
+) -> list[Disagreement]:
     """The essays whose human score and prediction are farthest apart, in score points.
 
     Args:
@@ -253,27 +201,21 @@ def worst_disagreements(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], m
         most: At most so many.
 
     Returns:
-        Rows, the farthest first: ``essay_id``, ``prompt_id``, ``reference``, ``raw``, ``score``, and ``words`` and
-        ``text`` where the table has them. Of equal ones the first in the table comes first.
+        The farthest first, with ``words`` and ``text`` where the table has them. Of equal ones the first in the table
+        comes first.
     """
     steps = table["prompt_id"].map({prompt: span.step for prompt, span in ranges.items()})
     apart = ((table["raw"] - table["reference"]).abs() / steps).to_numpy(dtype=np.float64)
     order = np.argsort(-apart, kind="stable")[:most]
-    columns = ["essay_id", "prompt_id", "reference", "raw", "score"]
-    columns += [name for name in ("words", "text") if name in table]
-    rows: list[Any] = table.iloc[order][columns].to_dict("records")
-    return rows
+    rows: list[Any] = table.iloc[order].to_dict("records")
+    return [Disagreement.from_dict(row) for row in rows]
 
 
-def _agreement(entry: Mapping[str, Any]) -> dict[str, float | None]:
-    human = entry.get("human_human", {})
+def _agreement(entry: PromptEntry | MeanEntry) -> dict[str, float | None]:
+    human = entry.human_human
     return {
-        "qwk": entry["qwk"],
-        "pearson": entry["pearson"],
-        "qwk_degradation": human.get("degradation"),
-        "pearson_degradation": human.get("pearson_degradation"),
+        "qwk": entry.qwk,
+        "pearson": entry.pearson,
+        "qwk_degradation": human.degradation if human else None,
+        "pearson_degradation": human.pearson_degradation if human else None,
     }
-
-
-def _placed(flag: Flag, prompt: str | None, group: list[str] | None = None) -> dict[str, Any]:
-    return {**flag.to_dict(), "prompt": prompt, "group": group}

@@ -1,14 +1,35 @@
-"""What each measure of a report is, in a line, and where it comes from; pages and the README are made of this list."""
+"""What each measure of a report is and where it comes from, and the reasons why a value is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
-# What a measure needs beside human and machine scores; it says why a figure is missing.
-SECOND_SCORE = "a second human score of the same essays"
-DEV = "the same scorer's predictions of dev essays"
-LENGTHS = "the essays' lengths in words"
+
+class Missing(Enum):
+    """Why a value is missing: the member's name is the code, its value the sentence for a reader."""
+
+    NO_DEV = "Unknown: it needs the same scorer's predictions of dev essays."
+    NO_DEV_OF_RUN = "Unknown: a run has no predictions of dev essays."
+    NO_SECOND_SCORE = "Unknown: it needs a second human score of the same essays."
+    NO_LENGTHS = "Unknown: it needs the essays' lengths in words."
+    NO_COST = "Unknown: no run's seconds are known, or they are of cards and of processors."
+    RATERS = "Undefined: the raters agree by chance alone, or score on another scale than the reference."
+    EQUAL_HUMAN_SCORES = "Undefined: all human scores are equal."
+    EQUAL_PREDICTIONS = "Undefined: all predictions are equal."
+    SOME_PROMPTS = "Undefined: some prompts have no value, so that there is no mean."
+    NOT_ROUNDED = "Only rounded scores are score points."
+    NOT_SCORED = "The machine scored none of them."
+    UNALTERED = "There was no essay that the change altered."
+    NO_SPREAD = "No change, or no spread of predictions."
+    UNDEFINED = "It is undefined on these scores."
+
+    @property
+    def sentence(self) -> str:
+        """The reason for a reader."""
+        return self.value
+
 
 _WILLIAMSON = "Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1)"
 _LORD = "Lord and Novick (1968), Statistical Theories of Mental Test Scores, chapter 3"
@@ -28,14 +49,16 @@ class Measure:
         title: Its name in tables.
         definition: What it is, in one line.
         reference: Author and year of where it comes from.
-        needs: What it needs beside human and machine scores; empty for nothing.
+        needs: The reason why it is missing without what it needs beside human and machine scores.
+        short: Its name in plain text; the title by default.
     """
 
     name: str
     title: str
     definition: str
     reference: str
-    needs: str = ""
+    needs: Missing | None = None
+    short: str | None = None
 
 
 _ALL = (
@@ -51,14 +74,16 @@ _ALL = (
         "QWK, rescaled",
         "QWK after the predictions were given the human scores' mean and sd on dev.",
         _WILLIAMSON,
-        DEV,
+        Missing.NO_DEV,
+        short="rescaled",
     ),
     Measure(
         "qwk_cut_points",
         "QWK, cut points",
         "QWK after the predictions were cut into score points where dev's QWK is highest.",
         "This toolkit: fitted on dev alone",
-        DEV,
+        Missing.NO_DEV,
+        short="cut points",
     ),
     Measure(
         "qwk_variance_matched",
@@ -78,12 +103,14 @@ _ALL = (
         "Exact agreement",
         "Share of essays with the same human and machine score point.",
         _WILLIAMSON,
+        short="exact",
     ),
     Measure(
         "adjacent_agreement",
         "Adjacent agreement",
         "Share of essays whose two score points are equal or neighbours.",
         _WILLIAMSON,
+        short="adjacent",
     ),
     Measure(
         "kappa",
@@ -114,7 +141,7 @@ _ALL = (
         "r without length",
         "Correlation of human scores and predictions among essays of one length (partial correlation).",
         "Yule (1907), Proceedings of the Royal Society A 79",
-        LENGTHS,
+        Missing.NO_LENGTHS,
     ),
     Measure("spearman", "Spearman", "Correlation of the ranks.", _SPEARMAN),
     Measure("rmse", "RMSE", "Root mean squared error of the predictions, in score points.", _WILLIAMSON),
@@ -133,28 +160,30 @@ _ALL = (
         "Human-human QWK",
         "QWK of two human raters with each other, on the essays that were scored twice.",
         _WILLIAMSON,
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
+        short="human-human",
     ),
     Measure(
         "degradation",
         "QWK lost",
         "Degradation: human-human QWK less human-machine QWK on the same essays.",
         _WILLIAMSON,
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
+        short="degradation",
     ),
     Measure(
         "pearson_degradation",
         "r lost",
         "Degradation of the correlation: human-human r less human-machine r on the same essays.",
         _WILLIAMSON,
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
     ),
     Measure(
         "pearson_disattenuated",
         "r, disattenuated",
         "Correlation of the predictions with the true score: r divided by the root of the human score's reliability.",
         f"{_SPEARMAN}; {_LORD}",
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
     ),
     Measure(
         "prmse",
@@ -162,21 +191,21 @@ _ALL = (
         "Proportional reduction in mean squared error when the machine predicts the true score, which raters' errors "
         "do not lower.",
         "Haberman (2008); Loukina et al. (2020), BEA",
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
     ),
     Measure(
         "qwk_ceiling",
         "QWK ceiling",
         "Highest QWK to expect of any machine, given the human score's reliability under classical test theory.",
         f"{_LORD}; Haberman (2019), ETS RR-19-20",
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
     ),
     Measure(
         "qwk_of_true_score",
         "QWK of the true score",
         "QWK to expect of a machine that gives every essay its true score.",
         f"{_LORD}; Haberman (2019), ETS RR-19-20",
-        SECOND_SCORE,
+        Missing.NO_SECOND_SCORE,
     ),
     Measure(
         "score_share",
@@ -196,7 +225,7 @@ _ALL = (
         "Score points among which an essay's human score lies with the stated coverage, from errors on dev (split "
         "conformal).",
         "Papadopoulos et al. (2002); Lei et al. (2018), Journal of the American Statistical Association 113(523)",
-        DEV,
+        Missing.NO_DEV,
     ),
     Measure(
         "subgroup_smd",

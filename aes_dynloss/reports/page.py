@@ -1,12 +1,11 @@
-"""What a reader should know first: three sentences, and a light for each criterion and prompt.
+"""The page of a report on predictions: a summary, tables and pictures.
 
-The page of a report on predictions: a reader's summary, then tables and pictures.
+The summary is three sentences, and a light for each criterion and prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ import numpy as np
 from aes_dynloss.reports.adjudication import adjudication_sections
 from aes_dynloss.reports.blocks import (
     Block,
-    Bullets,
     Folded,
     Gallery,
     Pairs,
     Part,
     Section,
     Words,
+    closing_sections,
     render_page,
     write_page,
 )
@@ -28,10 +27,11 @@ from aes_dynloss.reports.drawing import Picture, picture_from_svg
 from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.flags import CRITERIA, value_words
 from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.model import Flag, Report
 from aes_dynloss.reports.report_tables import (
     agreement_tables,
     coverage_table,
-    fairness_sections,
+    fairness_parts,
     floor_table,
     human_tables,
     multiplicity_words,
@@ -40,10 +40,20 @@ from aes_dynloss.reports.report_tables import (
     worst_table,
 )
 from aes_dynloss.reports.robustness import robustness_section
-from aes_dynloss.reports.table import NOTHING, Cell, Entry, Heading, Table, count, figure, interval, minus, words
+from aes_dynloss.reports.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Table,
+    count,
+    figure,
+    interval,
+    minus,
+    words,
+    words_column,
+)
 
-Report = Mapping[str, Any]
-Flags = Sequence[Entry]
+Flags = Sequence[Flag]
 
 SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
 # Longer lists are counted instead.
@@ -61,7 +71,7 @@ def summary_sentences(report: Report) -> list[str]:
     Returns:
         Three sentences.
     """
-    return [_agreement_sentence(report), _humans(report), _watch(report["flags"])]
+    return [_agreement_sentence(report), _humans(report), _watch(report.flags)]
 
 
 def light_table(report: Report) -> Table:
@@ -72,18 +82,18 @@ def light_table(report: Report) -> Table:
     Args:
         report: What ``build_report`` returned.
     """
-    prompts: list[str] = list(report["prompts"])
+    prompts: list[str] = list(report.prompts)
     many = len(prompts) > MOST_ACROSS
     places: list[str | None] = [None] if len(prompts) > 1 else []
     places += [] if many else prompts
     rows = []
     for (criterion, column), found in _judged(report).items():
-        name = Cell(_criterion_title(criterion, column), small=_threshold_words(criterion))
+        name = words(_criterion_title(criterion, column), note=_threshold_words(criterion))
         counts = _light_counts(found, prompts) if many else []
         rows.append([name, *(_light(found.get(place, [])) for place in places), *counts])
     titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
-    columns = [Heading(title, numeric=False) for title in ("Criterion", *titles)]
-    columns += [Heading(f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
+    columns = [words_column(title, title) for title in ("Criterion", *titles)]
+    columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
     where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
     return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
 
@@ -94,38 +104,38 @@ def prompt_light_table(report: Report) -> Table | None:
     Args:
         report: What ``build_report`` returned.
     """
-    prompts: list[str] = list(report["prompts"])
+    prompts: list[str] = list(report.prompts)
     if len(prompts) <= MOST_ACROSS:
         return None
     judged = _judged(report)
     titles = [_criterion_title(*name) for name in judged]
     rows = [[words(prompt), *(_light(found.get(prompt, [])) for found in judged.values())] for prompt in prompts]
-    columns = [Heading(title, numeric=False) for title in ("Prompt", *titles)]
+    columns = [words_column(title, title) for title in ("Prompt", *titles)]
     return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
 
 
-def _judged(report: Report) -> dict[tuple[str, str | None], dict[str | None, list[Entry]]]:
+def _judged(report: Report) -> dict[tuple[str, str | None], dict[str | None, list[Flag]]]:
     """Flags by criterion and column of groups, and by prompt, or None for the mean."""
-    judged: dict[tuple[str, str | None], dict[str | None, list[Entry]]] = {}
-    for flag in report["flags"]:
-        row = judged.setdefault((flag["criterion"], flag["group"][0] if flag["group"] else None), {})
-        row.setdefault(flag["prompt"], []).append(flag)
+    judged: dict[tuple[str, str | None], dict[str | None, list[Flag]]] = {}
+    for flag in report.flags:
+        row = judged.setdefault((flag.criterion, flag.group[0] if flag.group else None), {})
+        row.setdefault(flag.prompt, []).append(flag)
     return judged
 
 
 def _light_counts(found: Mapping[str | None, Flags], prompts: Sequence[str]) -> list[Cell]:
     """On how many prompts the verdict on a criterion is pass, flag and unknown."""
-    verdicts = [worst_verdict(flag["verdict"] for flag in found[prompt]) for prompt in prompts if prompt in found]
-    return [replace(count(verdicts.count(verdict)), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
+    verdicts = [worst_verdict(flag.verdict for flag in found[prompt]) for prompt in prompts if prompt in found]
+    return [count(verdicts.count(verdict), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
 
 
 def light_words(report: Report) -> str:
     """How to read the lights, and whose criteria they are."""
     sources: dict[str, dict[str, None]] = {}
-    for flag in report["flags"]:
-        sources.setdefault(flag["source"], {})[CRITERIA[flag["criterion"]].title] = None
+    for flag in report.flags:
+        sources.setdefault(flag.source, {})[CRITERIA[flag.criterion].title] = None
     whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
-    grouped = any(flag["group"] for flag in report["flags"])
+    grouped = any(flag.group for flag in report.flags)
     groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
     return (
         "A criterion is flagged where the value lies on the wrong side of its threshold, and unknown where there is no "
@@ -137,15 +147,14 @@ def _light(flags: Flags) -> Cell:
     """The verdict on one criterion at one place: a group that misses it is not outweighed by others that do not."""
     if not flags:
         return NOTHING
-    verdict = worst_verdict(flag["verdict"] for flag in flags)
-    told = [flag for flag in flags if flag["verdict"] == verdict]
-    shown = max(told, key=lambda flag: abs(flag["value"] or 0.0))
-    text = f"{SYMBOLS[verdict]} {verdict}"
-    value = "" if shown["value"] is None else _value_words(shown)
+    verdict = worst_verdict(flag.verdict for flag in flags)
+    told = [flag for flag in flags if flag.verdict == verdict]
+    shown = max(told, key=lambda flag: abs(flag.value or 0.0))
+    value = _value_words(shown)
     if len(flags) > 1:
-        farthest = "" if shown["value"] is None else f"; {shown['group'][1]} {_value_words(shown)}"
+        farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""
         value = f"{len(told)} of {len(flags)} groups{farthest}"
-    return Cell(text, verdict, small=value, why=shown["words"], mark=verdict)
+    return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown.words, mark=verdict)
 
 
 def worst_verdict(verdicts: Iterable[str]) -> str:
@@ -154,9 +163,11 @@ def worst_verdict(verdicts: Iterable[str]) -> str:
     return next((verdict for verdict in ("flag", "unknown") if verdict in found), "pass")
 
 
-def _value_words(flag: Entry) -> str:
+def _value_words(flag: Flag) -> str:
     """A value, short, with more decimals where few would put it on the other side of its threshold."""
-    return minus(value_words(flag["value"], CRITERIA[flag["criterion"]])).replace("percentage points", "pp")
+    if flag.value is None:
+        return ""
+    return minus(value_words(flag.value, CRITERIA[flag.criterion])).replace("percentage points", "pp")
 
 
 def _criterion_title(criterion: str, column: str | None) -> str:
@@ -169,17 +180,17 @@ def _threshold_words(criterion: str) -> str:
 
 
 def _agreement_sentence(report: Report) -> str:
-    mean, prompts = report["mean"], report["prompts"]
-    essays = sum(entry["n"] for entry in prompts.values())
+    mean, prompts = report.mean, report.prompts
+    essays = sum(entry.n for entry in prompts.values())
     many = len(prompts) > 1
-    ends = mean["qwk_interval"]
-    level = f" ({100 * report['settings']['confidence']:g} % interval {interval(ends)})" if ends else ""
+    ends = mean.qwk_interval
+    level = f" ({report.level} interval {interval(ends)})" if ends else ""
     where = f" on {len(prompts)} prompts" if many else ""
     average = "in the mean over prompts, " if many else ""
     return (
         f"The machine's scores of {essays:,} essays{where} were held against human scores: {average}QWK is "
-        f"{figure(mean['qwk'])}{level} and r is {figure(mean['pearson'])}; {_share(mean['exact_agreement'])} of the "
-        f"essays got the humans' score, {_share(mean['adjacent_agreement'])} that or a neighbouring one."
+        f"{figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {_share(mean.exact_agreement)} of the "
+        f"essays got the humans' score, {_share(mean.adjacent_agreement)} that or a neighbouring one."
     )
 
 
@@ -188,29 +199,33 @@ def _share(value: float | None) -> str:
 
 
 def _humans(report: Report) -> str:
-    entries = [entry for entry in report["prompts"].values() if (entry.get("human_human") or {}).get("n")]
-    if not entries:
+    entries = [entry for entry in report.prompts.values() if entry.scored_twice]
+    humans = [entry.human_human for entry in entries if entry.human_human]
+    if not humans:
         return (
             "How well human raters agree with each other is unknown, for no essay has two human scores: nothing here "
             "tells how high a machine's agreement could be."
         )
-    humans = [entry["human_human"] for entry in entries]
-    twice = sum(human["n"] for human in humans)
-    lost = float(np.mean([human["degradation"] for human in humans]))
+    twice = sum(human.n for human in humans)
+    lost = _average(human.degradation for human in humans)
     known = "prompt" if len(entries) == 1 else f"{len(entries)} prompts"
-    some = f" on the {known} where that is known" if len(entries) < len(report["prompts"]) else ""
-    level = float(np.mean([human["qwk"] for human in humans]))
+    some = f" on the {known} where that is known" if len(entries) < len(report.prompts) else ""
+    level = _average(human.qwk for human in humans)
     relation = (
         f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}" if abs(lost) >= 0.0005 else "at the same level"
     )
-    ceilings = [entry["qwk_ceiling"] for entry in entries]
+    ceilings = [entry.qwk_ceiling for entry in entries]
     ceiling = ""
     if None not in ceilings:
-        ceiling = f"; given the raters' own errors, no machine is expected to exceed {figure(float(np.mean(ceilings)))}"
+        ceiling = f"; given the raters' own errors, no machine is expected to exceed {figure(_average(ceilings))}"
     return (
         f"Two human raters agree with each other at a QWK of {figure(level)}{some} ({twice:,} essays scored twice), "
         f"and the machine's QWK on these essays is {relation}{ceiling}."
     )
+
+
+def _average(values: Iterable[float | None]) -> float:
+    return float(np.mean([value for value in values if value is not None]))
 
 
 def _watch(flags: Flags) -> str:
@@ -227,11 +242,11 @@ def _named(flags: Flags, verdict: str) -> str:
     everywhere: dict[str, set[str | None]] = {}
     found: dict[str, dict[str | None, None]] = {}
     order = list(CRITERIA)
-    for flag in sorted(flags, key=lambda flag: order.index(flag["criterion"])):
-        title = _criterion_title(flag["criterion"], flag["group"][0] if flag["group"] else None)
-        everywhere.setdefault(title, set()).add(flag["prompt"])
-        if flag["verdict"] == verdict:
-            found.setdefault(title, {})[flag["prompt"]] = None
+    for flag in sorted(flags, key=lambda flag: order.index(flag.criterion)):
+        title = _criterion_title(flag.criterion, flag.group[0] if flag.group else None)
+        everywhere.setdefault(title, set()).add(flag.prompt)
+        if flag.verdict == verdict:
+            found.setdefault(title, {})[flag.prompt] = None
     return "; ".join(
         f"{title} ({_places(list(places), all_of_them=places.keys() == everywhere[title])})"
         for title, places in found.items()
@@ -273,20 +288,20 @@ def report_page(
     Raises:
         DataError: A picture is no svg.
     """
-    essays = sum(entry["n"] for entry in report["prompts"].values())
-    prompts = list(report["prompts"])
+    essays = sum(entry.n for entry in report.prompts.values())
+    prompts = list(report.prompts)
     named = f"Prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"
     sections = [
         _summary(report),
         *_agreement_sections(report),
         *adjudication_sections(report),
         *_fairness(report),
-        *([robustness_section(report["robustness"])] if "robustness" in report else []),
+        *([robustness_section(report.robustness)] if report.robustness else []),
         _pictures(report),
         *training_sections(pictures),
         *_worst(report),
         *_floors(report),
-        *note_sections(report),
+        *closing_sections(report.notes, report.settings, [measure_pairs()]),
     ]
     return render_page(title, [f"{essays:,} essays", named], sections, about)
 
@@ -299,39 +314,23 @@ def training_sections(pictures: Sequence[Picture]) -> list[Section]:
     return [Section("training", "Training", [Gallery("training-pictures", "", words, pictures, size="large")])]
 
 
-def note_sections(report: Report, measures: Sequence[str] | None = None) -> list[Section]:
-    """Notes, settings, and what the measures are: the end of every page.
-
-    Args:
-        report: A report of any kind.
-        measures: Names of the measures to define; all by default.
-    """
-    settings = Pairs([(name.replace("_", " "), _setting(value)) for name, value in report["settings"].items()])
-    chosen = [MEASURES[name] for name in measures or MEASURES]
-    defined = [(one.title, f"{one.definition} {one.reference.rstrip('.')}.") for one in chosen]
-    notes = [Section("notes", "Notes", [Bullets(report["notes"])])] if report["notes"] else []
-    return [
-        *notes,
-        Section("settings", "Settings", [settings]),
-        Section("measures", "Measures", [Pairs(defined)]),
-    ]
-
-
-def _setting(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
+    """What measures are and where they come from."""
+    chosen = [MEASURES[name] for name in names]
+    return Pairs([(one.title, f"{one.definition} {one.reference.rstrip('.')}.") for one in chosen])
 
 
 def _summary(report: Report) -> Section:
     sentences = [Words(sentence, lead=True) for sentence in summary_sentences(report)]
-    lights: list[Block] = [light_table(report), Words(light_words(report))] if report["flags"] else []
-    each = prompt_light_table(report) if report["flags"] else None
+    lights: list[Block] = [light_table(report), Words(light_words(report))] if report.flags else []
+    each = prompt_light_table(report) if report.flags else None
     folded = [] if each is None else [Folded("Every prompt", [each])]
     return Section("summary", "Summary", [*sentences, *lights, *folded])
 
 
 def _agreement_sections(report: Report) -> list[Section]:
-    fisher = report["mean"]["qwk_fisher"]
-    extra = [Words(f"Fisher mean of the prompts' QWK: {figure(fisher)}.")] if len(report["prompts"]) > 1 else []
+    fisher = report.mean.qwk_fisher
+    extra = [Words(f"Fisher mean of the prompts' QWK: {figure(fisher)}.")] if len(report.prompts) > 1 else []
     coverage = coverage_table(report)
     covered = [] if coverage is None else [coverage]
     shares = Folded("Essays at each score point", [point_table(report)])
@@ -345,27 +344,19 @@ def _agreement_sections(report: Report) -> list[Section]:
 
 def _share_words(report: Report) -> str:
     """The largest gap of shares, and where."""
-    rows = [(row, prompt) for prompt, entry in report["prompts"].items() for row in entry["score_points"]]
-    row, prompt = max(rows, key=lambda one: abs(one[0]["gap"]))
-    more = "more" if row["gap"] > 0 else "less"
+    rows = [(row, prompt) for prompt, entry in report.prompts.items() for row in entry.score_points]
+    row, prompt = max(rows, key=lambda one: abs(one[0].gap))
+    more = "more" if row.gap > 0 else "less"
     return (
-        f"The largest gap between the machine's share of a score point and the humans' is at score {row['point']:g} of "
-        f"prompt {prompt}, which the machine gives {abs(100 * row['gap']):.1f} percentage points {more} often."
+        f"The largest gap between the machine's share of a score point and the humans' is at score {row.point:g} of "
+        f"prompt {prompt}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} often."
     )
 
 
 def _fairness(report: Report) -> list[Section]:
-    found = fairness_sections(report)
-    if not found:
-        return []
-    blocks: list[Block] = [Words(multiplicity_words(report))]
-    for one in found:
-        inside: list[Block] = [one.groups, one.tests]
-        if one.pictures:
-            words = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
-            inside.append(Gallery(f"{one.name}-pictures", "", words, one.pictures, size="medium"))
-        blocks.append(Part(one.name, one.column, inside))
-    return [Section("fairness", "Fairness by subgroups", blocks)]
+    parts = fairness_parts(report)
+    words = Words(multiplicity_words(report))
+    return [Section("fairness", "Fairness by subgroups", [words, *parts])] if parts else []
 
 
 def _pictures(report: Report) -> Section:
@@ -377,11 +368,7 @@ def _worst(report: Report) -> list[Section]:
     table = worst_table(report)
     if table is None:
         return []
-    texts = [
-        (f"Essay {row['essay_id']} of prompt {row['prompt_id']}", str(row["text"]))
-        for row in report["worst"]
-        if row.get("text")
-    ]
+    texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
     folded = [Folded("Texts of these essays", [Pairs(texts, essays=True)])] if texts else []
     return [Section("worst", "Worst disagreements", [table, *folded])]
 

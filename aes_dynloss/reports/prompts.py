@@ -1,13 +1,10 @@
-"""The report's entries: what it says about one prompt, and about the mean over prompts.
-
-The report on predictions: agreement per prompt and in the mean over prompts, intervals, and what was assumed.
-"""
+"""The report on predictions: agreement per prompt and in the mean over prompts, intervals, and what was assumed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +42,7 @@ from aes_dynloss.measures.reliability import (
     variance_matched_qwk,
 )
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
+from aes_dynloss.reports.model import Entry, Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange, widened
@@ -76,7 +74,7 @@ class PromptReport:
         notes: What a reader of the figures must know.
     """
 
-    entry: dict[str, Any]
+    entry: PromptEntry
     draws: dict[str, NDArray[np.float64]]
     notes: list[str]
 
@@ -118,7 +116,7 @@ def measure_prompt(
         **measures(reference, raw, score, score_range),
         **{name: float(quadratic_weighted_kappa(reference, scores)) for name, scores in calibrated.items()},
     }
-    entry: dict[str, Any] = {"n": len(essays), "range": asdict(score_range)}
+    entry: dict[str, Any] = {"n": len(essays), "range": score_range}
     for name, value in values.items():
         entry[name] = value
         if name in INTERVAL_MEASURES:
@@ -129,12 +127,12 @@ def measure_prompt(
     human = human_entry(essays)
     if human is not None:
         entry["human_human"] = human
-    entry |= _taken_apart(essays, dev, score_range)
+    entry |= _breakdowns(essays, dev, score_range)
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
     if subgroups:
         entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings)
         notes += [f"Prompt {prompt}: {note}" for note in entry["fairness"]["notes"]]
-    return PromptReport(entry, draws, notes)
+    return PromptReport(PromptEntry.from_dict(entry), draws, notes)
 
 
 def _beyond_agreement(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str, Any]:
@@ -153,7 +151,7 @@ def _beyond_agreement(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str
     return dict(zip(BEYOND_AGREEMENT, values, strict=True))
 
 
-def _taken_apart(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
+def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
     """What tables and pictures show of the scores."""
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     line: RescalingLine | None = None
@@ -173,7 +171,7 @@ def _taken_apart(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: Sc
     }
 
 
-def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[dict[str, Any], list[str]]:
+def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
     """Means over prompts, each prompt counting the same; a measure that some prompt lacks has none.
 
     Args:
@@ -181,7 +179,7 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
         settings: How intervals are drawn.
 
     Returns:
-        Means by name, and notes on them.
+        Means, and notes on them.
     """
     mean: dict[str, Any] = {"n_prompts": len(parts)}
     notes = []
@@ -199,14 +197,14 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
             )
         if name == "qwk":
             mean["qwk_fisher"] = fisher_mean(list(values.values()))
-    humans = [part.entry.get("human_human", {}) for part in parts.values()]
-    if all(human.get("n") for human in humans):
+    humans = [part.entry.human_human for part in parts.values()]
+    if all(human and human.n for human in humans):
         mean["human_human"] = {
-            key: None if None in found else float(np.mean(found))
+            key: None if None in values else float(np.mean(values))
             for key in ("qwk", "degradation", "pearson", "pearson_degradation")
-            for found in ([human[key] for human in humans],)
+            for values in ([getattr(human, key) for human in humans],)
         }
-    return mean, notes
+    return MeanEntry.from_dict(mean), notes
 
 
 def calibrated_scores(
@@ -269,7 +267,7 @@ def build_report(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Report:
     """Measure predictions against human scores, prompt by prompt and in the mean over prompts.
 
     Kappa and agreement are those of the score points; Pearson, Spearman, RMSE, SMD and sd ratio those of the raw
@@ -288,8 +286,8 @@ def build_report(
         seed: Seed of the resamples, >= 0.
 
     Returns:
-        Strict JSON: ``prompts`` by id, ``mean``, ``floors``, ``flags`` (criteria, judged), ``worst`` (the largest
-        disagreements), ``notes``, ``settings``; None where undefined, by a note.
+        The report. ``report.to_dict()`` is the content of report.json, whose keys the report takes too:
+        ``report["mean"]["qwk"]`` is ``report.mean.qwk``. A value is None where it is undefined.
 
     Raises:
         ConfigError: A setting is out of its bounds.
@@ -308,15 +306,15 @@ def build_report(
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
     entries = {prompt: part.entry for prompt, part in measured.items()}
-    return {
-        "prompts": entries,
-        "mean": mean,
-        "floors": {name: dict(floor) for name, floor in (floors or {}).items()},
-        "flags": report_flags(entries, mean),
-        "worst": worst_disagreements(test.table, spans),
-        "notes": [*notes, *mean_notes],
-        "settings": settings.to_dict(),
-    }
+    return Report(
+        prompts=entries,
+        mean=mean,
+        floors={name: Floor.from_dict(floor) for name, floor in (floors or {}).items()},
+        flags=report_flags(entries, mean),
+        worst=worst_disagreements(test.table, spans),
+        notes=[*notes, *mean_notes],
+        settings=Settings.from_dict(settings.to_dict()),
+    )
 
 
 def write_report(report: Mapping[str, Any], path: str | Path) -> None:
@@ -333,8 +331,23 @@ def write_report(report: Mapping[str, Any], path: str | Path) -> None:
         temporary.write_text(report_json(report), encoding="utf-8")
 
 
-def read_report(path: str | Path) -> dict[str, Any]:
+def read_report(path: str | Path) -> Report:
     """Read what ``write_report`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It cannot be read, or is no report.
+    """
+    try:
+        return Report.from_dict(report_values(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no whole report: {error!r}. Make it again.") from error
+
+
+def report_values(path: str | Path) -> dict[str, Any]:
+    """The content of report.json, of this version or of another.
 
     Args:
         path: The file.
@@ -353,7 +366,8 @@ def read_report(path: str | Path) -> dict[str, Any]:
 
 def report_json(report: Mapping[str, Any]) -> str:
     """A report as the text of its file; ValueError if it holds NaN or infinity, which JSON does not know."""
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    values = report.to_dict() if isinstance(report, Entry) else report
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _checked(

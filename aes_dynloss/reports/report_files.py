@@ -1,7 +1,4 @@
-"""A report as rows of one long table, so that its csv holds every number that its json holds.
-
-A report on disk: report.json, the same numbers as report.csv, and report.html for readers.
-"""
+"""A report on disk: report.json, the same numbers as rows of report.csv, and report.html for readers."""
 
 from __future__ import annotations
 
@@ -14,14 +11,18 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
+from aes_dynloss.reports.table import Cell, Column, Record, Table, table_records, words_column
 from aes_dynloss.tables.frames import write_table
 
 Entry = Mapping[str, Any]
-Row = dict[str, Any]
+Row = list[Cell]
 
-COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "low", "high")
+_NAMES = ("prompt", "column", "group", "table", "item", "measure")
+_ENDS = ("low", "high")
+COLUMNS = (*_NAMES, "value", *_ENDS)
 # Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
 _LISTS = {
     "score_points": ("point",),
@@ -33,7 +34,7 @@ _MAPPINGS = ("range", "human_human", "prediction_interval")
 _APART = {"score_versions", "confusion", "fairness", *_LISTS, *_MAPPINGS}
 
 
-def report_rows(report: Mapping[str, Any]) -> list[Row]:
+def report_rows(report: Report) -> list[Record]:
     """Every number of a report, one a row.
 
     Args:
@@ -47,20 +48,21 @@ def report_rows(report: Mapping[str, Any]) -> list[Row]:
         undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
     """
     rows: list[Row] = []
-    for prompt, entry in report["prompts"].items():
+    for prompt, entry in report.prompts.items():
         rows += _entry_rows(prompt, entry)
-    rows += _entry_rows(None, report["mean"])
-    for name, floor in report["floors"].items():
-        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor["prompts"].items()]
-        rows.append(_row("floors", "qwk", floor["mean"], item=name))
-    rows += _flag_rows(report.get("flags", ()))
-    rows += _worst_rows(report.get("worst", ()))
-    rows += _measure_rows(report["settings"], "settings")
-    if "adjudicated" in report:
-        rows += _adjudication_rows(report["adjudicated"])
-    if "robustness" in report:
-        rows += _robustness_rows(report["robustness"])
-    return rows
+    rows += _entry_rows(None, report.mean)
+    for name, floor in report.floors.items():
+        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor.prompts.items()]
+        rows.append(_row("floors", "qwk", floor.mean, item=name))
+    rows += _flag_rows(report.flags)
+    rows += _worst_rows(report.worst)
+    rows += _measure_rows(report.settings, "settings")
+    if report.adjudicated:
+        rows += _adjudication_rows(report.adjudicated)
+    if report.robustness:
+        rows += _robustness_rows(report.robustness)
+    columns = [*(words_column(name, name) for name in _NAMES), Column("value", "value", ends=_ENDS)]
+    return table_records(Table("report", "Report", columns, rows))
 
 
 def _entry_rows(prompt: str | None, entry: Entry) -> Iterator[Row]:
@@ -166,15 +168,14 @@ def _row(
     column: str | None = None,
     group: str | None = None,
 ) -> Row:
-    low, high = (None, None) if ends is None else ends
-    return dict(zip(COLUMNS, (prompt, column, group, table, item, measure, value, low, high), strict=True))
+    return [*map(Cell, (prompt, column, group, table, item, measure)), Cell(value, interval=ends)]
 
 
 REPORT, TABLE, PAGE = "report.json", "report.csv", "report.html"
 
 
 def write_report_files(
-    report: Mapping[str, Any],
+    report: Report,
     folder: Path,
     *,
     title: str,

@@ -1,9 +1,4 @@
-"""What changes of essays did to their scores, as a section of a report and as a page of its own.
-
-A measured robustness as a file: what it holds, and reading it back.
-
-A measured robustness as a plain-text table and as rows of a csv file.
-"""
+"""A measured robustness: what its file holds, read back; as plain text, csv rows, a section of a report and a page."""
 
 from __future__ import annotations
 
@@ -16,14 +11,40 @@ from pydantic import Field
 
 from aes_dynloss.configfile import ConfigModel, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.reports.blocks import Block, Bullets, Folded, Gallery, Pairs, Section, Words, render_page
+from aes_dynloss.reports.blocks import (
+    Block,
+    Bullets,
+    Folded,
+    Gallery,
+    Pairs,
+    Section,
+    Words,
+    closing_sections,
+    render_page,
+)
 from aes_dynloss.reports.drawing import MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
-from aes_dynloss.reports.table import NOTHING, UNDEFINED, Cell, Entry, Heading, Table, count, minus, number, words
-from aes_dynloss.reports.text import EXPECTATIONS, aligned, headline_words, percent
+from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Record,
+    Table,
+    count,
+    percent,
+    share,
+    signed,
+    table_records,
+    text_table,
+    words,
+    words_column,
+)
 
 Part = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Group = Literal["must_not_rise", "fall", "not_rise", "stay"]
+Expected = Literal["fall", "not_rise", "stay"]
+EXPECTATIONS: dict[Expected, str] = {"fall": "should fall", "not_rise": "should not rise", "stay": "should stay"}
 
 
 class Share(ConfigModel):
@@ -75,7 +96,7 @@ class KindEntry(ConfigModel):
     """One kind of change."""
 
     title: str
-    expected: Literal["fall", "not_rise", "stay"]
+    expected: Expected
     worthless: bool
     total: KindFigures
     prompts: dict[str, PromptFigures]
@@ -99,6 +120,14 @@ class Robustness(ConfigModel):
     expected: dict[Group, GroupFigures]
     kinds: dict[str, KindEntry]
     notes: list[str]
+
+
+Content = Robustness | Mapping[str, Any]
+
+
+def typed_robustness(content: Content) -> Robustness:
+    """What was measured, typed; ``content`` is what ``measure_robustness`` returned, or robustness.json holds."""
+    return content if isinstance(content, Robustness) else Robustness.model_validate(content)
 
 
 def read_robustness(path: str | Path) -> dict[str, Any]:
@@ -151,73 +180,94 @@ def of_same_prompts(robustness: dict[str, Any], prompts: Collection[str], source
 _SHARES = ("rises", "falls", "stays", "raw_rises", "raw_falls", "to_lowest")
 
 
-def robustness_table(robustness: Entry) -> str:
+def headline_words(content: Content) -> str:
+    """How often the score rises when it must not, in a sentence; nothing where no such change was made.
+
+    Args:
+        content: What ``measure_robustness`` returned.
+    """
+    figures = typed_robustness(content).expected.get("must_not_rise")
+    if figures is None or figures.rises is None or figures.raw_rises is None:
+        return ""
+    rises, raw = figures.rises, figures.raw_rises
+    return (
+        f"The score rises, though it should fall or at most stay, in {percent(rises.share)} of {figures.n:,} "
+        f"changes ({percent(rises.low)} to {percent(rises.high)}); the unrounded score in "
+        f"{percent(raw.share)}."
+    )
+
+
+def robustness_text(content: Content) -> str:
     """The main figures as text.
 
     Args:
-        robustness: What ``measure_robustness`` returned.
+        content: What ``measure_robustness`` returned.
 
     Returns:
         A line for each kind of change, under a heading for what the score should do, and the headline; ends without a
         line break. The interval is that of the share of scores that rise; "-" is an undefined value.
     """
-    confidence = f"{100 * robustness['settings']['confidence']:g} %"
-    titles = ("change", "n", "rises", confidence, "falls", "stays", "raw rises", "change in sd")
-    rows: list[list[str]] = []
-    for expected, heading in EXPECTATIONS.items():
-        kinds = {name: kind for name, kind in robustness["kinds"].items() if kind["expected"] == expected}
-        if kinds:
-            rows.append([heading, *[""] * (len(titles) - 1)])
-            rows += [[f"  {name}: {kind['title']}", *_text_cells(kind["total"])] for name, kind in kinds.items()]
-            rows.append(["  together", *_text_cells(robustness["expected"][expected])])
-    lines = aligned([list(column) for column in zip(titles, *rows, strict=True)])
-    essays = robustness["essays"]
+    robustness = typed_robustness(content)
+    lines = text_table(change_table(robustness, grouped=True).chosen(*_IN_TERMINAL))
+    essays = robustness.essays
     drawn = ", ".join(f"{count} to prompt {prompt}" for prompt, count in essays.items())
     lines += ["", f"{sum(essays.values())} essays ({drawn}), each beside its changed forms."]
-    headline = headline_words(robustness)
-    lines += [headline] if headline else []
-    lines += [f"Note: {note}" for note in robustness["notes"]]
+    lines += filter(None, [headline_words(robustness)])
+    lines += [f"Note: {note}" for note in robustness.notes]
     return "\n".join(lines)
 
 
-def robustness_rows(robustness: Entry) -> list[dict[str, Any]]:
+def robustness_rows(content: Content) -> list[Record]:
     """A row for each kind and prompt, and for each kind in total, where the prompt is blank."""
-    rows = []
-    for name, kind in robustness["kinds"].items():
-        for prompt, entry in {None: kind["total"], **kind["prompts"]}.items():
-            row = {"kind": name, "expected": kind["expected"], "prompt_id": prompt}
-            row |= {key: value for key, value in entry.items() if key not in _SHARES}
-            for share in _SHARES:
-                own = entry[share] or {"share": None, "low": None, "high": None}
-                row |= {share: own["share"], f"{share}_low": own["low"], f"{share}_high": own["high"]}
-            rows.append(row)
-    return rows
+    robustness = typed_robustness(content)
+    kinds = robustness.kinds
+    plain = [name for name in KindFigures.model_fields if name not in _SHARES]
+    of_prompts = [name for name in PromptFigures.model_fields if name not in KindFigures.model_fields]
+    columns = [words_column(key, key) for key in ("kind", "expected", "prompt_id")]
+    columns += [Column(name, name) for name in plain]
+    columns += [Column(name, name, ends=(f"{name}_low", f"{name}_high")) for name in _SHARES]
+    columns += [Column(name, name) for name in of_prompts]
+    rows = [
+        [
+            *map(Cell, (name, kind.expected, prompt, *(getattr(entry, figure) for figure in plain))),
+            *(_share(getattr(entry, figure)) for figure in _SHARES),
+            *(Cell(getattr(entry, figure, None)) for figure in of_prompts),
+        ]
+        for name, kind in kinds.items()
+        for prompt, entry in [(None, kind.total), *kind.prompts.items()]
+    ]
+    return table_records(Table("robustness", "Robustness", columns, rows))
 
 
-def _text_cells(entry: Entry) -> list[str]:
-    rises = entry["rises"]
-    interval = "-" if rises is None else f"{percent(rises['low'])} to {percent(rises['high'])}"
-    shares = [percent(entry[name]["share"]) if entry[name] else "-" for name in ("falls", "stays", "raw_rises")]
-    change = entry["raw_change_sd"]
-    words = "-" if change is None else f"{change:+.2f}".replace("-0.00", "+0.00")
-    return [str(entry["n"]), "-" if rises is None else percent(rises["share"]), interval, *shares, words]
-
-
-RobustnessFigures = Mapping[str, Any]
-
-_TOGETHER = {"must_not_rise": "Together, where a score must not rise", "stay": "Together, where it should stay"}
-_SHARE_HEADINGS = {
-    "rises": Heading("Rises", hint="Share of changed essays that get a higher score point than before."),
-    "falls": Heading("Falls", hint="Share that get a lower one."),
-    "stays": Heading("Stays", hint="Share that get the same one."),
-    "to_lowest": Heading("Lowest score", hint="Share that get the prompt's lowest score after the change."),
-    "raw_rises": Heading("Unrounded rises", hint="Share whose unrounded prediction is higher than before."),
+_TOGETHER: dict[Group, str] = {
+    "must_not_rise": "Together, where a score must not rise",
+    "stay": "Together, where it should stay",
 }
-# An interval for each share would make the table wider than a page; csv and json have them all.
+# An interval for each share would make a page's table wider than it is; csv and json have them all.
 _WITH_ENDS = ("rises", "raw_rises")
-_CHANGE = Heading(
-    "Change in sd", hint="Mean change of the unrounded prediction, in sd of the prompt's predictions before."
+_COLUMNS = (
+    words_column("change", "Change", "change"),
+    words_column("expected", "The score"),
+    Column("n", "n", explanation="Essays that the change altered."),
+    Column("rises", "Rises", "rises", explanation="Share of changed essays that get a higher score point than before."),
+    Column("falls", "Falls", "falls", explanation="Share that get a lower one."),
+    Column("stays", "Stays", "stays", explanation="Share that get the same one."),
+    Column("to_lowest", "Lowest score", explanation="Share that get the prompt's lowest score after the change."),
+    Column(
+        "raw_rises",
+        "Unrounded rises",
+        "raw rises",
+        explanation="Share whose unrounded prediction is higher than before.",
+    ),
+    Column(
+        "raw_change_sd",
+        "Change in sd",
+        "change in sd",
+        explanation="Mean change of the unrounded prediction, in sd of the prompt's predictions before.",
+    ),
+    Column("unchanged", "Unaltered", explanation="Essays in which there was nothing to change; they are in no share."),
 )
+_IN_TERMINAL = ("change", "n", "rises", "rises_interval", "falls", "stays", "raw_rises", "raw_change_sd")
 _DEFINITIONS = (
     ("should fall", "Less is there to score than before, or nothing. A score that rises is a fault."),
     (
@@ -234,118 +284,121 @@ _REFERENCES = (
 )
 
 
-def robustness_section(robustness: RobustnessFigures) -> Section:
+def robustness_section(content: Content) -> Section:
     """The section of a report's page.
 
     Args:
-        robustness: What ``measure_robustness`` returned.
+        content: What ``measure_robustness`` returned.
     """
-    notes: list[Block] = [Bullets(robustness["notes"])] if robustness["notes"] else []
+    robustness = typed_robustness(content)
+    notes: list[Block] = [Bullets(robustness.notes)] if robustness.notes else []
     return Section("robustness", "Robustness", [*_lead(robustness, lead=False), *_figures(robustness), *notes])
 
 
-def robustness_page(robustness: RobustnessFigures, *, title: str, about: Mapping[str, Any] | None = None) -> str:
+def robustness_page(content: Content, *, title: str, about: Mapping[str, Any] | None = None) -> str:
     """A measured robustness as one html page of the same kind as a report's.
 
     Args:
-        robustness: What ``measure_robustness`` returned.
+        content: What ``measure_robustness`` returned.
         title: The page's title.
         about: Words for the foot by name.
 
     Returns:
         Html.
     """
-    essays, prompts = sum(robustness["essays"].values()), len(robustness["essays"])
+    robustness = typed_robustness(content)
+    essays, prompts = sum(robustness.essays.values()), len(robustness.essays)
     facts = [
         f"{essays:,} essays",
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
-        f"{len(robustness['kinds'])} kinds of change",
+        f"{len(robustness.kinds)} kinds of change",
     ]
-    settings = [(name.replace("_", " "), _setting(value)) for name, value in robustness["settings"].items()]
-    notes = [Section("notes", "Notes", [Bullets(robustness["notes"])])] if robustness["notes"] else []
+    measures: list[Block] = [Pairs(_DEFINITIONS), Words(_REFERENCES)]
     sections = [
         Section("summary", "Summary", _lead(robustness, lead=True)),
         Section("changes", "Changes", _figures(robustness)),
-        *notes,
-        Section("settings", "Settings", [Pairs(settings)]),
-        Section("measures", "Measures", [Pairs(_DEFINITIONS), Words(_REFERENCES)]),
+        *closing_sections(robustness.notes, robustness.settings.model_dump(), measures),
     ]
     return render_page(title, facts, sections, about)
 
 
-def change_table(robustness: RobustnessFigures) -> Table:
-    """A row for each kind of change, sums at the foot.
+def change_table(robustness: Robustness, *, grouped: bool = False) -> Table:
+    """A row for each kind of change, with sums.
 
     Args:
         robustness: What ``measure_robustness`` returned.
+        grouped: Whether kinds stand under headings of what the score should do, each group with its sum; otherwise
+            sums are at the foot.
     """
-    rows = [
-        [
-            words(kind["title"]),
-            words(EXPECTATIONS[kind["expected"]]),
-            *_table_cells(kind["total"]),
-            count(kind["total"]["unchanged"]),
+    rows: list[list[Cell]] = []
+    for expected, title in EXPECTATIONS.items():
+        kinds = {name: kind for name, kind in robustness.kinds.items() if kind.expected == expected}
+        own = [
+            _change_row(words(kind.title, short=f"  {name}: {kind.title}"), title, kind.total)
+            for name, kind in kinds.items()
         ]
-        for expected in EXPECTATIONS
-        for kind in robustness["kinds"].values()
-        if kind["expected"] == expected
-    ]
-    foot = [
-        [words(title), NOTHING, *_table_cells(robustness["expected"][group]), NOTHING]
-        for group, title in _TOGETHER.items()
-        if group in robustness["expected"]
-    ]
-    columns = [
-        Heading("Change", numeric=False),
-        Heading("The score", numeric=False),
-        Heading("n", hint="Essays that the change altered."),
-        *_SHARE_HEADINGS.values(),
-        _CHANGE,
-        Heading("Unaltered", hint="Essays in which there was nothing to change; they are in no share."),
-    ]
-    level = f"{100 * robustness['settings']['confidence']:g} %"
-    return Table("robustness-table", f"Scores after changes, {level} intervals below", columns, rows, foot)
+        if grouped and own:
+            heading = [words(title), *[NOTHING] * (len(_COLUMNS) - 1)]
+            own = [heading, *own, _change_row(words("  together"), "", robustness.expected[expected])]
+        rows += own
+    sums = {} if grouped else {group: _TOGETHER[group] for group in _TOGETHER if group in robustness.expected}
+    foot = [_change_row(words(title), "", robustness.expected[group]) for group, title in sums.items()]
+    level = f"{100 * robustness.settings.confidence:g} %"
+    return Table("robustness-table", f"Scores after changes, {level} intervals below", _COLUMNS, rows, foot, level)
 
 
-def prompt_table(robustness: RobustnessFigures) -> Table:
+def _change_row(name: Cell, expected: str, entry: Figures) -> list[Cell]:
+    keys = ("rises", "falls", "stays", "to_lowest", "raw_rises")
+    return [
+        name,
+        words(expected) if expected else NOTHING,
+        count(entry.n),
+        *(_share(getattr(entry, key), ends=key in _WITH_ENDS) for key in keys),
+        signed(entry.raw_change_sd, why=Missing.NO_SPREAD),
+        count(entry.unchanged) if isinstance(entry, KindFigures) else NOTHING,
+    ]
+
+
+def prompt_table(robustness: Robustness) -> Table:
     """The share of scores that rise, by kind of change and prompt.
 
     Args:
         robustness: What ``measure_robustness`` returned.
     """
-    prompts = list(robustness["essays"])
+    prompts = list(robustness.essays)
     rows = [
         [
-            words(kind["title"]),
-            *(_share(kind["prompts"].get(prompt, {}).get("rises")) for prompt in prompts),
+            words(kind.title),
+            *(_share(kind.prompts[prompt].rises if prompt in kind.prompts else None) for prompt in prompts),
         ]
-        for kind in robustness["kinds"].values()
+        for kind in robustness.kinds.values()
     ]
-    columns = [Heading("Change", numeric=False), *(Heading(f"Prompt {prompt}") for prompt in prompts)]
+    columns = [_COLUMNS[0], *(Column(f"prompt {prompt}", f"Prompt {prompt}") for prompt in prompts)]
     return Table("robustness-prompts", "Share of scores that rise, by prompt", columns, rows)
 
 
-def rises_picture(robustness: RobustnessFigures) -> Picture | None:
+def rises_picture(content: Content) -> Picture | None:
     """How often the score rises after each kind of change that must not raise it; None without any."""
-    kinds = [kind for kind in robustness["kinds"].values() if kind["expected"] != "stay" and kind["total"]["rises"]]
+    robustness = typed_robustness(content)
+    kinds = [kind for kind in robustness.kinds.values() if kind.expected != "stay" and kind.total.rises]
     if not kinds:
         return None
     with drawing():
-        panels = rows_panel([kind["title"] for kind in kinds], ["Scores that rise, %", "Unrounded, %"], width=8.6)
+        panels = rows_panel([kind.title for kind in kinds], ["Scores that rise, %", "Unrounded, %"], width=8.6)
         for axes, measure in zip(panels, ("rises", "raw_rises"), strict=True):
-            values = [_in_percent(kind["total"][measure]) for kind in kinds]
+            values = [_in_percent(getattr(kind.total, measure)) for kind in kinds]
             draw_intervals(axes, values, colour=MACHINE, label="Rises")
             axes.set_xlim(-3, 103)
-        told = "; ".join(f"{drawn_name(kind['title'])} {percent(kind['total']['rises']['share'])}" for kind in kinds)
+        told = "; ".join(f"{drawn_name(title)} {percent(one.share)}" for title, one in _rises(robustness).items())
         return saved(panels[0], "Scores that rise when they must not", f"Dots with intervals. {told}.")
 
 
-def _lead(robustness: RobustnessFigures, *, lead: bool) -> list[Block]:
+def _lead(robustness: Robustness, *, lead: bool) -> list[Block]:
     """What was done, what came out, and which kinds fool the scorer most."""
-    essays, prompts = sum(robustness["essays"].values()), len(robustness["essays"])
+    essays, prompts = sum(robustness.essays.values()), len(robustness.essays)
     where = f"{prompts} prompts" if prompts > 1 else "one prompt"
     sentences = [
-        f"{essays:,} essays to {where} were scored as they are and after changes of {len(robustness['kinds'])} kinds, "
+        f"{essays:,} essays to {where} were scored as they are and after changes of {len(robustness.kinds)} kinds, "
         "of which it is known what they should do to a score.",
         headline_words(robustness),
         _worst(robustness),
@@ -354,46 +407,37 @@ def _lead(robustness: RobustnessFigures, *, lead: bool) -> list[Block]:
     return [Words(sentence.replace(" %", "\u00a0%"), lead=lead) for sentence in sentences if sentence]
 
 
-def _worst(robustness: RobustnessFigures) -> str:
+def _rises(robustness: Robustness) -> dict[str, Share]:
+    """How often the score rises, by the title of each kind of change that must not raise it."""
+    kinds = [kind for kind in robustness.kinds.values() if kind.expected != "stay"]
+    return {kind.title: kind.total.rises for kind in kinds if kind.total.rises}
+
+
+def _worst(robustness: Robustness) -> str:
     """The kinds that fool the scorer most often."""
-    found = {
-        kind["title"]: kind["total"]["rises"]["share"]
-        for kind in robustness["kinds"].values()
-        if kind["expected"] != "stay" and kind["total"]["rises"] and kind["total"]["rises"]["share"] > 0
-    }
+    found = {title: one.share for title, one in _rises(robustness).items() if one.share > 0}
     most = sorted(found, key=lambda title: -found[title])[:3]
     told = "; ".join(f"{title} ({percent(found[title])})" for title in most)
     return f"It does so most often after: {told}." if told else ""
 
 
-def _figures(robustness: RobustnessFigures) -> list[Block]:
+def _figures(robustness: Robustness) -> list[Block]:
     picture = rises_picture(robustness)
     explained = "How often a score rises that should fall or at most stay, with intervals."
     gallery: list[Block] = [Gallery("robustness-figure", "", explained, [picture], size="large")] if picture else []
     by_prompt: list[Block] = []
-    if len(robustness["essays"]) > 1:
+    if len(robustness.essays) > 1:
         by_prompt = [Folded("Scores that rise, by prompt", [prompt_table(robustness)])]
     return [*gallery, change_table(robustness), *by_prompt]
 
 
-def _table_cells(entry: Entry) -> list[Cell]:
-    change = entry["raw_change_sd"]
-    shares = (_share(entry[name], ends=name in _WITH_ENDS) for name in _SHARE_HEADINGS)
-    return [count(entry["n"]), *shares, number(change, why="No change, or no spread of predictions.")]
-
-
-def _share(found: Entry | None, *, ends: bool = True) -> Cell:
+def _share(found: Share | None, *, ends: bool = True) -> Cell:
     if found is None:
-        return Cell(UNDEFINED, None, why="There was no essay that the change altered.")
-    reach = f"{percent(found['low'])} to {percent(found['high'])}"
-    return Cell(percent(found["share"]), found["share"], small=reach if ends else "")
+        return share(None, why=Missing.UNALTERED)
+    return share(found.share, (found.low, found.high) if ends else None)
 
 
-def _in_percent(found: Entry | None) -> tuple[float | None, list[float] | None]:
+def _in_percent(found: Share | None) -> tuple[float | None, list[float] | None]:
     if found is None:
         return None, None
-    return 100 * found["share"], [100 * found["low"], 100 * found["high"]]
-
-
-def _setting(value: object) -> str:
-    return "all" if value is None else minus(f"{value:g}") if isinstance(value, float) else str(value)
+    return 100 * found.share, [100 * found.low, 100 * found.high]

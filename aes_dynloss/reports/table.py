@@ -1,123 +1,47 @@
-"""Tables as a page shows them: cells that say how they sort, and why a value is missing."""
+"""Tables of typed cells, and their four renderers: html (by the page's templates), markdown, plain text, records.
+
+One function builds the table of a thing; what a terminal, a README or a page shows of it is a choice of its columns.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
-from aes_dynloss.reports.measure_list import MEASURES
-from aes_dynloss.reports.text import figure_words
+from aes_dynloss.reports.measure_list import MEASURES, Missing
 
-Entry = Mapping[str, Any]
+Form = Literal["words", "figure", "signed", "count", "point", "percent", "p"]
+Record = dict[str, float | str | None]
+Ends = Sequence[float] | None
 
 UNDEFINED = "\u2013"
-_CORRELATIONS = ("pearson", "spearman", "pearson_without_length")
+INTERVAL = "_interval"
+_UNKNOWN = ("", "-")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Args:
-        text: What is shown; empty for a cell that has nothing to say.
-        order: What it sorts by; None sorts last.
-        small: A second, smaller line, such as an interval.
-        why: Why the value is missing, or what it means.
-        mark: How it is set off: pass, flag, unknown, or nothing.
-    """
-
-    text: str
-    order: float | str | None = None
-    small: str = ""
-    why: str = ""
-    mark: str = ""
-
-    @property
-    def undefined(self) -> bool:
-        """Whether a value is missing here."""
-        return self.text == UNDEFINED
+def figure_words(value: float | None) -> str:
+    """Three decimals, no minus before a zero, and "-" for what is undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
 
 
-@dataclass(frozen=True)
-class Heading:
-    """The heading of a column.
-
-    Args:
-        title: Its words.
-        numeric: Whether it holds numbers, which stand flush right and sort by value.
-        hint: What the column is, in a line.
-    """
-
-    title: str
-    numeric: bool = True
-    hint: str = ""
+def signed_words(value: float) -> str:
+    """Three decimals with a sign, but for a zero."""
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names its rows.
-
-    Args:
-        name: Its name in the page's address.
-        caption: What it holds.
-        headings: One a column.
-        rows: Cells, as many a row as headings.
-        foot: Rows that stay below when the others are sorted.
-        sortable: Whether its headings sort.
-    """
-
-    kind: ClassVar[str] = "table"
-
-    name: str
-    caption: str
-    headings: Sequence[Heading]
-    rows: Sequence[Sequence[Cell]]
-    foot: Sequence[Sequence[Cell]] = ()
-    sortable: bool = True
+def p_words(p: float) -> str:
+    """Four decimals, and never a zero, which no bootstrap can show."""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-class Reasons:
-    """Why values are missing: a note of the report, or what the measure needs.
-
-    Args:
-        notes: The report's notes.
-    """
-
-    def __init__(self, notes: Sequence[str]) -> None:
-        self._notes = notes
-        self._own: dict[str | None, list[str]] = {}
-
-    def of(self, measure: str, prompt: str | None = None) -> str:
-        """The reason that a measure is missing; empty if none is known.
-
-        Args:
-            measure: Its name in MEASURES.
-            prompt: The prompt, or None for the mean.
-        """
-        if prompt not in self._own:
-            self._own[prompt] = [note for note in self._notes if _concerns(note, prompt)]
-        for note in self._own[prompt]:
-            if re.search(rf"\b{measure}\b", note) or (
-                measure in _CORRELATIONS and "correlations are undefined" in note
-            ):
-                return note
-        needs = MEASURES[measure].needs if measure in MEASURES else ""
-        return f"Unknown: it needs {needs}." if needs else ""
-
-
-def _concerns(note: str, prompt: str | None) -> bool:
-    """Whether a note is about a prompt, or about the mean (None), or about all."""
-    if not note.startswith(("Prompt ", "The mean ")):
-        return True
-    own = "The mean" if prompt is None else f"Prompt {prompt}"
-    return note.startswith(own) and not re.match(r"\w", note[len(own) :])
-
-
-def figure(value: float | None) -> str:
-    """Three decimals with a minus that is read aloud, or a dash for what is undefined."""
-    return UNDEFINED if value is None else minus(figure_words(value))
+def percent(share: float) -> str:
+    """A share with one decimal."""
+    return f"{100 * share:.1f} %"
 
 
 def minus(text: str) -> str:
@@ -125,34 +49,273 @@ def minus(text: str) -> str:
     return text.replace("-", "\u2212")
 
 
-def interval(ends: Sequence[float] | None) -> str:
-    """Both ends of an interval; nothing without one."""
+def figure(value: float | None) -> str:
+    """A figure for a page's sentence: three decimals, or a dash for what is undefined."""
+    return UNDEFINED if value is None else minus(figure_words(value))
+
+
+def interval(ends: Ends) -> str:
+    """Both ends of an interval for a page's sentence; nothing without one."""
     return "" if ends is None else f"{figure(ends[0])} to {figure(ends[1])}"
 
 
-def number(value: float | None, ends: Sequence[float] | None = None, why: str = "", mark: str = "") -> Cell:
-    """A measure's cell, with its interval below."""
-    return Cell(figure(value), value, interval(ends), why if value is None else "", mark)
+_FORMS: Mapping[Form, Callable[[float], str]] = {
+    "figure": figure_words,
+    "signed": signed_words,
+    "count": lambda value: f"{value:,.0f}",
+    "point": lambda value: f"{value:g}",
+    "percent": percent,
+    "p": p_words,
+}
 
 
-def count(value: float | None, why: str = "") -> Cell:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table; without value and reason it has nothing to say.
+
+    Args:
+        value: A number or words, which it also sorts by.
+        form: How the value and its interval are written.
+        interval: Both ends of the value's interval.
+        missing: Why the value is missing.
+        short: Words for plain text and markdown, where they differ from a page's.
+        long: Words for a page, where they differ from the value's.
+        note: A second, smaller line on a page.
+        hint: What the value means, shown on a page when asked for.
+        mark: How a page sets it off: pass, flag, unknown, or nothing.
+    """
+
+    value: float | str | None = None
+    form: Form = "words"
+    interval: Ends = None
+    missing: Missing | None = None
+    short: str | None = None
+    long: str | None = None
+    note: str = ""
+    hint: str = ""
+    mark: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value in words: "-" where it is missing, nothing where there is none."""
+        if isinstance(self.value, str) or self.value is None:
+            return self.value or ("-" if self.missing else "")
+        return _FORMS[self.form](self.value)
+
+    @property
+    def plain(self) -> str:
+        """What plain text and markdown show."""
+        return self.text if self.short is None else self.short
+
+    @property
+    def shown(self) -> str:
+        """What a page shows: a dash for what is missing, and a minus that is read aloud."""
+        if self.long is not None or isinstance(self.value, str):
+            return self.long or self.text
+        return UNDEFINED if self.missing else minus(self.text)
+
+    @property
+    def below(self) -> str:
+        """A page's smaller line: the interval, or the note."""
+        return self.note if self.interval is None else minus(self.ends)
+
+    @property
+    def ends(self) -> str:
+        """The interval in words; nothing without one."""
+        return "" if self.interval is None else " to ".join(map(_FORMS[self.form], self.interval))
+
+    @property
+    def why(self) -> str:
+        """Why the value is missing, or what it means."""
+        return self.missing.sentence if self.missing else self.hint
+
+
+NOTHING = Cell()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        key: Its name in records.
+        title: Its heading on a page.
+        short: Its heading in plain text and markdown; the title by default.
+        kind: Numbers stand flush right and sort by value; words stand flush left.
+        explanation: What the column is, in a line.
+        ends: Names in records of the ends of its values' intervals, if there are any.
+    """
+
+    key: str
+    title: str
+    short: str | None = None
+    kind: Literal["number", "words"] = "number"
+    explanation: str = ""
+    ends: tuple[str, str] | None = None
+
+    @property
+    def plain(self) -> str:
+        """Its heading in plain text and markdown."""
+        return self.title if self.short is None else self.short
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose first column names its rows.
+
+    Args:
+        name: Its name in a page's address.
+        caption: What it holds.
+        columns: Its columns.
+        rows: Cells, as many a row as columns.
+        foot: Rows that stay below when the others are sorted.
+        level: The intervals' level in words, which heads their columns in plain text.
+        sortable: Whether a page sorts it by its headings.
+    """
+
+    kind: ClassVar[str] = "table"
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    foot: Sequence[Sequence[Cell]] = ()
+    level: str = ""
+    sortable: bool = True
+
+    def chosen(self, *keys: str) -> Table:
+        """Some columns, in this order; ``KEY_interval`` is a column of the intervals of another."""
+        places = {column.key: place for place, column in enumerate(self.columns)}
+        bare = [key if key in places else key.removesuffix(INTERVAL) for key in keys]
+        columns = [
+            self.columns[places[one]] if key == one else Column(key, self.level)
+            for key, one in zip(keys, bare, strict=True)
+        ]
+
+        def pick(row: Sequence[Cell]) -> list[Cell]:
+            cells = [(row[places[one]], key == one) for key, one in zip(keys, bare, strict=True)]
+            return [cell if whole else _interval_cell(cell) for cell, whole in cells]
+
+        return replace(self, columns=columns, rows=list(map(pick, self.rows)), foot=list(map(pick, self.foot)))
+
+    def known_columns(self) -> Table:
+        """The columns in which something is known."""
+        known = {
+            place for row in (*self.rows, *self.foot) for place, cell in enumerate(row) if cell.plain not in _UNKNOWN
+        }
+        return self.chosen(*(column.key for place, column in enumerate(self.columns) if place in known | {0}))
+
+    def known_rows(self) -> Table:
+        """The rows in which something beside their name is known."""
+        rows = [row for row in self.rows if any(cell.plain not in _UNKNOWN for cell in row[1:])]
+        return replace(self, rows=rows)
+
+    def retitled(self, **shorts: str) -> Table:
+        """The same table with other headings in plain text, by key."""
+        columns = [replace(column, short=shorts.get(column.key, column.short)) for column in self.columns]
+        return replace(self, columns=columns)
+
+
+def _interval_cell(cell: Cell) -> Cell:
+    return Cell(cell.ends) if cell.interval else NOTHING if cell is NOTHING else Cell(missing=Missing.UNDEFINED)
+
+
+def number(
+    value: float | None, ends: Sequence[float] | None = None, why: Missing | None = None, mark: str = ""
+) -> Cell:
+    """A figure with its interval; where it is missing, why."""
+    return _known(value, "figure", why, interval=ends, mark=mark)
+
+
+def signed(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
+    """A difference with its interval."""
+    return _known(value, "signed", why, interval=ends)
+
+
+def share(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
+    """A share in per cent, with its interval."""
+    return _known(value, "percent", why, interval=ends)
+
+
+def p_value(p: float | None, why: Missing | None = None) -> Cell:
+    """A p value."""
+    return _known(p, "p", why)
+
+
+def count(value: float | None, why: Missing | None = None, mark: str = "") -> Cell:
     """A whole number, by thousands."""
-    return Cell(UNDEFINED, None, why=why) if value is None else Cell(f"{value:,.0f}", float(value))
+    return _known(value, "count", why, mark=mark)
 
 
 def point(value: float) -> Cell:
     """A score point, with as many decimals as it has."""
-    return Cell(minus(f"{value:g}"), float(value))
+    return Cell(value, "point")
 
 
-def words(text: str, *, mark: str = "", small: str = "") -> Cell:
+def words(text: str, *, short: str | None = None, mark: str = "", note: str = "", hint: str = "") -> Cell:
     """A name, or other words."""
-    return Cell(text, text, small=small, mark=mark)
+    return Cell(text, short=short, mark=mark, note=note, hint=hint)
 
 
-def heading(measure: str) -> Heading:
-    """The heading of a measure's column."""
-    return Heading(MEASURES[measure].title, hint=MEASURES[measure].definition)
+def _known(value: float | None, form: Form, why: Missing | None, interval: Ends = None, mark: str = "") -> Cell:
+    if value is None:
+        return Cell(missing=why or Missing.UNDEFINED, mark=mark)
+    return Cell(value, form, interval, mark=mark)
 
 
-NOTHING = Cell("")
+def measure_column(name: str, title: str | None = None, key: str | None = None) -> Column:
+    """The column of a measure, with its definition."""
+    measure = MEASURES[name]
+    return Column(key or name, title or measure.title, title or measure.short, explanation=measure.definition)
+
+
+def words_column(key: str, title: str, short: str | None = None) -> Column:
+    """A column of words."""
+    return Column(key, title, short, "words")
+
+
+PROMPT = words_column("prompt", "Prompt", "prompt")
+MEAN = words("Mean over prompts", short="mean")
+
+
+def prompt_column(prompt: str) -> Column:
+    """The column of a prompt."""
+    return Column(f"prompt {prompt}", f"Prompt {prompt}", prompt)
+
+
+def aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns, the first flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for first, *others in zip(*columns, strict=True):
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def text_table(table: Table) -> list[str]:
+    """The lines of a table in plain text."""
+    rows = [[column.plain for column in table.columns]]
+    rows += [[cell.plain for cell in row] for row in (*table.rows, *table.foot)]
+    return aligned(list(zip(*rows, strict=True)))
+
+
+def markdown_table(table: Table) -> str:
+    """A table in GitHub markdown, without a line break at its end."""
+    lines = [[column.plain for column in table.columns]]
+    lines += [["---:" if column.kind == "number" else "---" for column in table.columns]]
+    lines += [[cell.plain.replace("|", "\\|") for cell in row] for row in (*table.rows, *table.foot)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def table_records(table: Table) -> list[Record]:
+    """The rows of a table for a csv file, with all digits: value by key, and ends of intervals; None for blank."""
+    records: list[Record] = []
+    for row in (*table.rows, *table.foot):
+        record: Record = {}
+        for column, cell in zip(table.columns, row, strict=True):
+            record[column.key] = cell.value
+            if column.ends:
+                record |= zip(column.ends, cell.interval or (None, None), strict=True)
+        records.append(record)
+    return records

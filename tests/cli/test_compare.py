@@ -87,7 +87,7 @@ def test_errors_are_one_message(runs):
 
 def test_a_comparison_loads_no_model_library():
     code = (
-        "import sys, aes_dynloss.reports.comparison_text, aes_dynloss.reports.comparison\n"
+        "import sys, aes_dynloss.reports.comparison_tables, aes_dynloss.reports.comparison\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )

@@ -15,6 +15,7 @@ from aes_dynloss.reports.arms import split_by_prompt
 from aes_dynloss.reports.benchmark import ScoredRun
 from aes_dynloss.reports.comparison import VERSIONS, compare_arms
 from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.prompts import report_json
 from aes_dynloss.tables.score_range import ScoreRange
 
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1)}
@@ -90,15 +91,28 @@ def test_differences_are_those_of_the_comparison():
 
 
 def test_the_rest_of_the_report():
-    assert json.loads(json.dumps(REPORT, allow_nan=False)) == REPORT
+    assert json.loads(report_json(REPORT)) == REPORT
     expected = {"measured_on": "test", "protocol": "two folds", "control": "mse", "strata": ["fold_0", "fold_1"]}
     assert {key: REPORT[key] for key in expected} == expected
     assert list(REPORT["essays"].items()) == [("2", 80), ("10", 80)]
     assert REPORT["distinct_essays"] == 160
     assert (REPORT["published"], REPORT["floors"]) == ([], {})
     assert REPORT["human_human"] == {"prompts": {}, "mean": None}
-    text = json.dumps(REPORT)
+    text = report_json(REPORT)
     assert not [essay for run in ARMS["mse"] for essay in run.test.table["essay_id"] if essay in text]
+
+
+def test_the_keys_of_benchmark_json_stay():
+    arm = REPORT["arms"]["mse"]
+    assert " ".join(REPORT) == (
+        "measured_on protocol control strata essays distinct_essays arms differences human_human floors published "
+        "notes settings"
+    )
+    assert " ".join(arm) == "ensemble_of members seeds prompts mean cost"
+    assert " ".join(arm["mean"]) == (
+        "qwk qwk_interval qwk_rescaled qwk_rescaled_interval qwk_cut_points qwk_cut_points_interval pearson sd_ratio "
+        "over_seeds"
+    )
 
 
 def test_essays_of_several_strata_are_counted_once_beside_their_sum():
@@ -110,7 +124,7 @@ def test_essays_of_several_strata_are_counted_once_beside_their_sum():
 
 def flat(report):
     """Numbers and words by their path."""
-    return pd.json_normalize(report).iloc[0].to_dict()
+    return pd.json_normalize(json.loads(report_json(report))).iloc[0].to_dict()
 
 
 def assert_same(report, expected, without=()):
@@ -199,7 +213,7 @@ def test_one_seed_has_no_sd_and_no_ensemble():
 
 def test_a_single_arm_is_reported_too():
     report = build({"mse": ARMS["mse"]}, ensembles=False)
-    assert_same({"mse": report["arms"]["mse"]}, {"mse": REPORT["arms"]["mse"]})
+    assert_same(report["arms"]["mse"], REPORT["arms"]["mse"])
     assert report["differences"]["qwk"]["arms"] == {}
     own = report["differences"]["qwk_minus_rescaled"]
     assert own["comparisons"] == {"mean": 1, "prompts": 2}
@@ -219,7 +233,7 @@ def test_without_dev_there_are_no_calibrated_kappas():
             assert entry["prompts"]["2"][f"{version}_interval"] is None
             assert entry["mean"]["over_seeds"][version] is None
     assert any("qwk_rescaled and qwk_cut_points, and what is held" in note for note in report["notes"])
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert json.loads(report_json(report)) == report
 
 
 def test_seeds_that_scored_other_essays_are_refused():

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from itertools import count
 
 import pandas as pd
@@ -12,9 +13,10 @@ from scored_runs import RANGES, grid
 
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
-from aes_dynloss.reports.comparison import COVERS, VERSIONS
-from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.comparison import COVERS, VERSIONS, Benchmark
+from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.prompts import report_json
 from aes_dynloss.tables.score_range import ScoreRange
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -49,7 +51,7 @@ def told_apart(value, numbers):
 
 
 REPORT = build(ARMS, costs=COSTS, floors=FLOORS, published=ASAP_SYSTEMS)
-REPORT["arms"] = told_apart(REPORT["arms"], count(-100))
+REPORT = Benchmark.from_dict({**REPORT, "arms": told_apart(REPORT.to_dict()["arms"], count(-100))})
 MARKDOWN = benchmark_markdown(REPORT)
 ROWS = benchmark_rows(REPORT)
 
@@ -85,7 +87,7 @@ def one_prompt(seed, scores, ids="abcd"):
 
 def test_markdown_to_the_letter():
     arms = {"mse": [one_prompt("", [0, 1, 0, 1])], "a|b": [one_prompt("", [0, 0, 1, 1])]}
-    report = build(arms, protocol="one split", costs={"mse": [RunCost(7.25, "CPU, 2 threads", 1)]})
+    report = build(arms, protocol="one split", costs={"mse": [RunCost(7.25, "CPU, 2 threads", 1)]}).to_dict()
     report["arms"]["mse"]["mean"]["qwk_interval"] = [-0.5, 0.5]
     report["differences"]["qwk"]["arms"]["a|b"]["mean"] |= {"interval": [-0.0001, 1.0], "p": 0.25, "p_holm": 3e-5}
     report["notes"] = ["A note."]
@@ -218,7 +220,7 @@ def test_seeds_that_differ_are_told_by_their_numbers():
 
 
 def test_notes_close_the_markdown():
-    report = {**REPORT, "notes": ["One note.", "Another."]}
+    report = replace(REPORT, notes=["One note.", "Another."])
     assert benchmark_markdown(report).endswith(f"- {COVERS} Resamples: 480.\n- One note.\n- Another.\n")
 
 
@@ -282,7 +284,7 @@ def test_csv_json_and_markdown_agree():
     writer.writeheader()
     writer.writerows(ROWS)
     written = list(csv.DictReader(io.StringIO(text.getvalue())))
-    report = json.loads(json.dumps(REPORT, allow_nan=False))
+    report = Benchmark.from_dict(json.loads(report_json(REPORT)))
     means = {row["arm"]: row for row in written if (row["prompt"], row["measure"]) == ("mean", "qwk")}
     for row in ARM_TABLE:
         in_json = report["arms"][row["arm"]]["mean"]["qwk"]

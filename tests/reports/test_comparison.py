@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.reports.comparison import COVERS, VERSIONS, ScoredRun, compare_arms
 from aes_dynloss.reports.predictions import check_predictions
-from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.prompts import build_report, report_json
 from aes_dynloss.tables.score_range import ScoreRange
 
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1), "wild": grid("wild", noise=0.4)}
@@ -69,7 +69,7 @@ def test_clear_differences_are_found():
 
 
 def test_the_rest_of_the_result():
-    assert json.loads(json.dumps(RESULT, allow_nan=False)) == RESULT
+    assert json.loads(report_json(RESULT)) == RESULT
     assert list(RESULT["essays"].items()) == [("2", 80), ("10", 80)]
     assert RESULT["strata"] == ["fold_0", "fold_1"]
     assert RESULT["notes"] == []
@@ -87,7 +87,7 @@ def test_the_order_of_rows_and_runs_does_not_matter():
         for number, run in enumerate(reversed(ARMS["wild"]))
     ]
     again = compare_arms({**ARMS, "wild": runs}, "mse", resamples=400)
-    flat, before = (pd.json_normalize(result["differences"]).iloc[0] for result in (again, RESULT))
+    flat, before = (pd.json_normalize(result.to_dict()["differences"]).iloc[0] for result in (again, RESULT))
     for name, value in flat.items():
         assert value == (before[name] if isinstance(value, str) else pytest.approx(before[name], abs=1e-12)), name
 

@@ -10,8 +10,7 @@ from scored_runs import grid
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost
 from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.comparison_page import benchmark_page, comparison_page
-from aes_dynloss.reports.comparison_text import p_words, signed_words
-from aes_dynloss.reports.text import figure_words
+from aes_dynloss.reports.table import figure_words, p_words, signed_words
 
 EVIL = "<script>alert(1)</script>"
 ARMS = {"mse": grid("mse", 0.2), "morris": grid("morris", 0.13), EVIL: grid("dlf", 0.19)}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pandas as pd
 from scored_runs import RANGES, grid, scored_run
 
-from aes_dynloss.reports.comparison import COVERS, ScoredRun, compare_arms
-from aes_dynloss.reports.comparison_text import comparison_table
+from aes_dynloss.reports.comparison import COVERS, Comparison, ScoredRun, compare_arms
+from aes_dynloss.reports.comparison_tables import comparison_text
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -16,11 +16,11 @@ def run(scores):
 
 
 def test_tables_to_the_letter():
-    comparison = compare_arms({"plain": run([1, 1, 1, 1]), "new": run([0, 0, 1, 1])}, "plain", resamples=100)
+    comparison = compare_arms({"plain": run([1, 1, 1, 1]), "new": run([0, 0, 1, 1])}, "plain", resamples=100).to_dict()
     comparison["differences"]["qwk"]["arms"]["new"]["mean"] |= {"interval": [-0.0001, 1.0], "p": 0.25, "p_holm": 3e-5}
     comparison["arms"]["plain"]["mean"]["qwk_interval"] = [0.0, 1.0]
     comparison["notes"] = ["A note."]
-    assert comparison_table(comparison) == "\n".join(
+    assert comparison_text(Comparison.from_dict(comparison)) == "\n".join(
         [
             "Test essays: 4, one prompt. Control: plain",
             "arm    runs    QWK            95 %",
@@ -39,7 +39,7 @@ def test_tables_to_the_letter():
 
 def test_means_come_first_and_then_prompts():
     comparison = compare_arms({"mse": grid("mse"), "stde": grid("stde")}, "mse", resamples=240)
-    lines = comparison_table(comparison).splitlines()
+    lines = comparison_text(comparison).splitlines()
     titles = [line for line in lines if "comparisons that Holm p corrects for" in line]
     assert titles == [
         "QWK minus that of mse (mean over 2 prompts; comparisons that Holm p corrects for: 1)",
@@ -57,12 +57,12 @@ def test_means_come_first_and_then_prompts():
 
 def test_what_some_arm_lacks_is_a_dash_and_what_all_lack_is_left_out():
     arms = {"mse": [scored_run("mse")], "a": [scored_run("a", dev=False)], "b": [scored_run("b")]}
-    lines = comparison_table(compare_arms(arms, "mse", resamples=400)).splitlines()
+    lines = comparison_text(compare_arms(arms, "mse", resamples=400)).splitlines()
     assert lines[3].split()[6:] == ["-"] * 4
     start = next(place for place, line in enumerate(lines) if line.startswith("rescaled QWK minus"))
     assert lines[start + 2].split() == ["a", "-", "-", "-", "-"]
     arms = {name: [scored_run(name, dev=False)] for name in ("mse", "a")}
-    text = comparison_table(compare_arms(arms, "mse", resamples=400))
+    text = comparison_text(compare_arms(arms, "mse", resamples=400))
     assert "rescaled QWK" not in text.split("Note:")[0]
     assert len(RANGES) == 2
     assert text.count("QWK minus that of mse") == 2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, largest_gap, score_share_gaps
+from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, largest_gap
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
@@ -117,29 +117,9 @@ def test_what_cannot_be_judged():
         judge("smd", math.inf)
 
 
-def test_gaps_by_hand():
-    gaps = score_share_gaps([1, 2, 2, 3], [2, 2, 2, 6], RANGE)
-    np.testing.assert_allclose(gaps, [-0.25, 0.25, -0.25, 0, 0, 0.25])
-    assert largest_gap(gaps) == -0.25
+def test_the_largest_gap_keeps_its_sign():
     assert largest_gap([0.1, -0.3, 0.2]) == -0.3
-
-
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=30))
-def test_gaps_are_bounded_antisymmetric_and_of_sum_zero(pairs):
-    human, machine = np.array(pairs).T
-    gaps = score_share_gaps(human, machine, RANGE)
-    assert gaps.shape == (6,)
-    assert np.abs(gaps).max() <= 1
-    assert gaps.sum() == pytest.approx(0, abs=1e-12)
-    np.testing.assert_allclose(score_share_gaps(machine, human, RANGE), -gaps)
-    np.testing.assert_array_equal(score_share_gaps(human, human, RANGE), np.zeros(6))
-    stacked = score_share_gaps(np.stack([human, machine]), np.stack([machine, machine]), RANGE)
-    np.testing.assert_allclose(stacked, [gaps, np.zeros(6)])
-
-
-def test_gaps_that_cannot_be_told():
-    with pytest.raises(DataError, match="The score 7 is no score point"):
-        score_share_gaps([1], [7], RANGE)
+    assert largest_gap([-0.25, 0.25]) == -0.25
     for gaps in ([], [[0.1, 0.2]]):
         with pytest.raises(DataError, match=r"gaps of shape \(points,\)"):
             largest_gap(gaps)

@@ -31,7 +31,7 @@ def numbers(value):
 )
 def test_the_rows_hold_every_number_of_the_report(made):
     report = made()
-    rows = report_rows(report)
+    rows, report = report_rows(report), report.to_dict()
     assert all(tuple(row) == COLUMNS for row in rows)
     flat = Counter(float(row[key]) for row in rows for key in ("value", "low", "high") if row[key] is not None)
     for entry in report["prompts"].values():

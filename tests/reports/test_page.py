@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,10 +12,10 @@ from read_page import read_page
 from sample_report import bare_report, full_report, renamed
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.report_tables import AGREEMENT, LIMIT_MEASURES
-from aes_dynloss.reports.text import figure_words
+from aes_dynloss.reports.table import figure_words
 from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
@@ -109,16 +110,14 @@ def test_no_word_of_a_programming_language_is_shown(page):
 def test_what_is_missing_says_why(bare):
     missing = [one for one in bare.all("span") if one.attributes.get("class") == "undefined"]
     assert {cell.text for cell in missing} == {"\u2013"}
-    assert missing[0].attributes["title"].startswith("qwk_rescaled and qwk_cut_points are null")
     titles = {cell.attributes["title"] for cell in missing}
-    assert "Unknown: it needs a second human score of the same essays." in titles
-    assert "Unknown: it needs the essays' lengths in words." in titles
+    assert {one.sentence for one in (Missing.NO_DEV, Missing.NO_SECOND_SCORE, Missing.NO_LENGTHS)} <= titles
 
 
 def test_strange_names_are_shown_and_not_run(report):
     essay = report["worst"][0]["essay_id"]
     strange = renamed(report, {essay: EVIL, "1": "$x$ \x01", "2": f"{EVIL} & 'y'", "Korean": f'{EVIL}"', "L1": EVIL})
-    strange["worst"][0]["text"] = f"{EVIL}\nsecond line"
+    strange.worst[0] = replace(strange.worst[0], text=f"{EVIL}\nsecond line")
     html = report_page(strange, title=EVIL, about={EVIL: EVIL})
     assert EVIL not in html
     assert html.count("<script") == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from matplotlib.figure import Figure
 from read_page import read_page
@@ -126,7 +128,7 @@ def test_figures_are_drawn_for_what_a_report_has():
 
 def test_figures_of_very_many_prompts_are_those_of_the_largest_and_say_so():
     report = full_report({str(number): ScoreRange(1, 4) for number in range(20)}, essays=30, resamples=0, subgroups=())
-    report["prompts"]["19"]["n"] += 5
+    report.prompts["19"] = replace(report.prompts["19"], n=35)
     galleries = {gallery.name: gallery for gallery in report_figures(report)}
     assert len(galleries["confusion"].pictures) == MOST_DRAWN_PROMPTS
     assert galleries["confusion"].pictures[-1].title == "Confusion matrix, prompt 19"
@@ -136,7 +138,7 @@ def test_figures_of_very_many_prompts_are_those_of_the_largest_and_say_so():
 def test_the_picture_of_all_prompts_has_so_many_rows_and_the_mean():
     spans = {str(number): ScoreRange(1, 4) for number in range(MOST_DRAWN_ROWS + 2)}
     report = full_report(spans, essays=4, resamples=0, subgroups=())
-    report["prompts"]["0"]["n"] -= 1
+    report.prompts["0"] = replace(report.prompts["0"], n=3)
     agreement = report_figures(report)[0]
     assert f"the {MOST_DRAWN_ROWS} prompts with the most essays" in agreement.words
     drawn = agreement.pictures[0].description

@@ -232,5 +232,5 @@ def test_numbers_beyond_measure(column, number):
         check_predictions(table, ranges={"1": ScoreRange(1, 6)}, source="p.csv")
     table[column] = [1e50, -1e50]
     checked = check_predictions(table, ranges={"1": ScoreRange(1, 6)}, source="p.csv")
-    assert "Infinity" not in json.dumps(build_report(checked, resamples=0))
-    assert "NaN" not in json.dumps(build_report(checked, resamples=0))
+    assert "Infinity" not in json.dumps(build_report(checked, resamples=0).to_dict())
+    assert "NaN" not in json.dumps(build_report(checked, resamples=0).to_dict())

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from aes_dynloss.reports.prompts import build_report
-from aes_dynloss.reports.text import report_table
+from aes_dynloss.reports.report_tables import report_text
 from aes_dynloss.tables.score_range import ScoreRange
 
 TABLE = pd.DataFrame(
@@ -19,8 +21,7 @@ TABLE = pd.DataFrame(
 
 def test_a_table_to_the_letter():
     report = build_report(TABLE, floors={"length": {"prompts": {}, "mean": -0.0001}}, resamples=0)
-    report["notes"] = ["A note."]
-    assert report_table(report) == "\n".join(
+    assert report_text(replace(report, notes=["A note."])) == "\n".join(
         [
             "prompt  n  range    QWK  exact  adjacent      r    SMD  sd ratio",
             "1       3    1-3  1.000  1.000     1.000  0.973  0.177     0.874",
@@ -36,7 +37,7 @@ def test_a_table_to_the_letter():
 def test_columns_appear_where_something_was_measured():
     dev = TABLE.assign(essay_id=list("uvwxyz"))
     report = build_report(TABLE.assign(second_reference=TABLE["reference"]), dev=dev, resamples=20, confidence=0.9)
-    heading, first, *_ = report_table(report).splitlines()
+    heading, first, *_ = report_text(report).splitlines()
     for title in ("90 %", "rescaled", "cut points", "human-human", "degradation"):
         assert title in heading
     assert " to " in first
@@ -45,6 +46,6 @@ def test_columns_appear_where_something_was_measured():
 def test_undefined_values_are_dashes_and_steps_are_told():
     table = TABLE.assign(raw=[2, 2, 2, 0.4, 1.0, 0.6], score=[2, 2, 2, 0.5, 1, 1])
     report = build_report(table, ranges={"1": ScoreRange(1, 3), "2": ScoreRange(0, 1, 0.5)}, resamples=0)
-    lines = report_table(report).splitlines()
+    lines = report_text(report).splitlines()
     assert lines[1].split() == ["1", "3", "1-3", "0.000", "0.333", "1.000", "-", "0.000", "0.000"]
     assert "0-1 by 0.5" in lines[2]

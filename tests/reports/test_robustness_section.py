@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,8 +12,9 @@ from sample_robustness import sample_robustness
 
 from aes_dynloss.reports.page import report_page
 from aes_dynloss.reports.report_files import COLUMNS, report_rows
-from aes_dynloss.reports.robustness import rises_picture, robustness_page
-from aes_dynloss.reports.text import headline_words, percent, report_table
+from aes_dynloss.reports.report_tables import report_text
+from aes_dynloss.reports.robustness import headline_words, rises_picture, robustness_page
+from aes_dynloss.reports.table import percent
 
 EVIL = "<script>alert(1)</script>"
 
@@ -93,7 +95,7 @@ def test_one_prompt_has_no_table_of_prompts():
 
 @pytest.fixture(scope="module")
 def report(measured):
-    return bare_report() | {"robustness": measured}
+    return replace(bare_report(), robustness=measured)
 
 
 def test_a_report_has_a_section_of_it(report, measured):
@@ -108,8 +110,8 @@ def test_a_report_has_a_section_of_it(report, measured):
 
 
 def test_the_terminal_tells_the_headline(report, measured):
-    assert headline_words(measured) in report_table(report).split("\n")
-    assert report_table(report).replace(f"{headline_words(measured)}\n", "") == report_table(bare_report())
+    assert headline_words(measured) in report_text(report).split("\n")
+    assert report_text(report).replace(f"{headline_words(measured)}\n", "") == report_text(bare_report())
 
 
 def numbers(value):

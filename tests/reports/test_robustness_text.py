@@ -9,8 +9,8 @@ from word_counter import WordCounter
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.robustness import measure_robustness
-from aes_dynloss.reports.robustness import robustness_rows, robustness_table
-from aes_dynloss.reports.text import headline_words, percent
+from aes_dynloss.reports.robustness import headline_words, robustness_rows, robustness_text
+from aes_dynloss.reports.table import percent
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def measured():
 
 
 def test_every_kind_has_a_line_with_its_figures(measured):
-    lines = robustness_table(measured).split("\n")
+    lines = robustness_text(measured).split("\n")
     for name, kind in measured["kinds"].items():
         (line,) = [line for line in lines if line.startswith(f"  {name}: ")]
         total = kind["total"]
@@ -46,9 +46,7 @@ def test_the_headline_says_how_often(measured):
 
 def test_what_is_undefined_is_a_dash():
 
-    table = robustness_table(
-        measure_robustness(WordCounter(), [UnscoredEssay("1", "a", "word")], kinds=["delete_last"])
-    )
+    table = robustness_text(measure_robustness(WordCounter(), [UnscoredEssay("1", "a", "word")], kinds=["delete_last"]))
     assert re.search(r"delete_last: last third deleted +0( +-){6}$", table, re.MULTILINE)
     assert not re.search("nan|None", table)
 

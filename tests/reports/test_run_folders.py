@@ -7,7 +7,13 @@ import pytest
 from scored_runs import RANGES, grid, scored_run, write_run
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.reports.comparison import arm_names, compare_arms, read_arms, read_runs
+from aes_dynloss.reports.arms import arm_names
+from aes_dynloss.reports.comparison import compare_arms, read_arms
+
+
+def read_runs(path):
+    (runs,) = read_arms([path]).values()
+    return runs
 
 
 def write_grid(root, runs):

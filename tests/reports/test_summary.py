@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sample_report import bare_report, full_report
 
@@ -18,11 +20,11 @@ TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}
 
 
 def flag(criterion, value, prompt, group=None):
-    return {**judge(criterion, value).to_dict(), "prompt": prompt, "group": group}
+    return replace(judge(criterion, value), prompt=prompt, group=group)
 
 
 def report_of(flags, prompts=("1", "2")):
-    return {"flags": flags, "prompts": dict.fromkeys(prompts)}
+    return replace(bare_report(), flags=flags, prompts=dict.fromkeys(prompts))
 
 
 def lights(flags, prompts=("1", "2")):
@@ -45,7 +47,7 @@ def test_one_that_misses_is_not_outweighed_and_unknown_is_not_passed(verdicts, w
 def test_what_is_unknown_is_no_pass():
     ((_, mean, first, second),) = lights([flag("qwk", None, None), flag("qwk", 0.8, "1"), flag("qwk", None, "2")])
     assert [mean.mark, first.mark, second.mark] == ["unknown", "pass", "unknown"]
-    assert (second.text, second.small) == ("? unknown", "")
+    assert (second.text, second.note) == ("? unknown", "")
 
 
 def test_a_criterion_that_is_not_judged_somewhere_has_no_light_there():
@@ -58,22 +60,22 @@ def test_groups_of_a_column_share_a_light_that_names_the_farthest():
     found = [flag("subgroup_smd", value, "1", ["L1", group]) for group, value in groups.items()]
     ((name, light),) = lights(found, ["1"])
     assert name.text == "SMD of a subgroup: L1"
-    assert (light.mark, light.small) == ("flag", "2 of 4 groups; b \u22120.300")
+    assert (light.mark, light.note) == ("flag", "2 of 4 groups; b \u22120.300")
 
 
 def test_a_value_close_to_its_threshold_shows_its_side():
     ((_, first, second),) = [row[:1] + row[2:] for row in lights([flag("qwk", 0.69996, "1"), flag("qwk", 0.7, "2")])]
-    assert (first.mark, first.small) == ("flag", "0.69996")
-    assert (second.mark, second.small) == ("pass", "0.700")
+    assert (first.mark, first.note) == ("flag", "0.69996")
+    assert (second.mark, second.note) == ("pass", "0.700")
     ((_, share),) = lights([flag("score_share", -0.0731, "1")], ["1"])
-    assert share.small == "\u22127.3 pp"
+    assert share.note == "\u22127.3 pp"
     ((_, share),) = lights([flag("score_share", -0.05004, "1")], ["1"])
-    assert (share.mark, share.small) == ("flag", "\u22125.004 pp")
+    assert (share.mark, share.note) == ("flag", "\u22125.004 pp")
 
 
 def test_one_prompt_has_one_light_a_criterion():
     table = light_table(report_of([flag("qwk", 0.8, "1"), flag("qwk", 0.8, None)], ["1"]))
-    assert [heading.title for heading in table.headings] == ["Criterion", "Prompt 1"]
+    assert [column.title for column in table.columns] == ["Criterion", "Prompt 1"]
 
 
 def test_very_many_prompts_are_counted_and_told_one_below_the_other():
@@ -83,13 +85,13 @@ def test_very_many_prompts_are_counted_and_told_one_below_the_other():
     report = report_of(found, prompts)
     table = light_table(report)
     titles = ["Criterion", "Mean", "Prompts: pass", "Prompts: flag", "Prompts: unknown"]
-    assert [heading.title for heading in table.headings] == titles
+    assert [column.title for column in table.columns] == titles
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["QWK", "✓ pass", "14", "1", "1"],
         ["SMD", "", "0", "1", "0"],
     ]
     each = prompt_light_table(report)
-    assert [heading.title for heading in each.headings] == ["Prompt", "QWK", "SMD"]
+    assert [column.title for column in each.columns] == ["Prompt", "QWK", "SMD"]
     assert [[cell.text for cell in row] for row in each.rows[-4:]] == [
         ["13", "✓ pass", ""],
         ["14", "▲ flag", ""],
@@ -129,22 +131,21 @@ def test_three_sentences_about_little():
 
 
 def test_what_is_watched_is_told_by_its_places():
-    report = bare_report()
-    report["flags"] = [
+    flags = [
         *(flag("qwk", 0.5, prompt) for prompt in (None, "1", "2")),
         *(flag("pearson", value, prompt) for prompt, value in ((None, 0.6), ("1", 0.5), ("2", 0.9))),
         *(flag("smd", 0.5, str(number)) for number in range(9)),
         flag("smd", 0.0, "9"),
     ]
-    *_, watch = summary_sentences(report)
+    report = bare_report()
+    *_, watch = summary_sentences(replace(report, flags=flags))
     assert watch == ("Watch what misses its criterion: QWK (everywhere); r (the mean and prompt 1); SMD (9 prompts).")
-    report["flags"] = [flag("qwk", 0.9, "1")]
-    assert summary_sentences(report)[2] == "No criterion that could be judged is missed."
-    report["flags"] = []
-    assert summary_sentences(report)[2] == "No criterion was judged."
+    met = replace(report, flags=[flag("qwk", 0.9, "1")])
+    assert summary_sentences(met)[2] == "No criterion that could be judged is missed."
+    assert summary_sentences(replace(report, flags=[]))[2] == "No criterion was judged."
 
 
 def test_humans_of_some_prompts_speak_for_these():
     report = full_report(TWO, essays=60, resamples=0)
-    del report["prompts"]["2"]["human_human"]
+    report.prompts["2"] = replace(report.prompts["2"], human_human=None)
     assert "on the prompt where that is known (60 essays scored twice)" in summary_sentences(report)[1]

@@ -19,7 +19,7 @@ PRELOADED = [
     "aes_dynloss.essays.finetune.run",
     "aes_dynloss.essays.model.model_folder",
     "aes_dynloss.essays.scoring.output",
-    "aes_dynloss.reports.text",
+    "aes_dynloss.reports.report_tables",
     "torch.distributed.fsdp",
     "torch.fx.experimental.symbolic_shapes",
     "transformers.models.auto.modeling_auto",

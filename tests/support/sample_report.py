@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from aes_dynloss.reports.model import Entry
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -78,6 +79,8 @@ def bare_report(essays=12):
 
 def renamed(value, names):
     """The same report under other ids or group names, in keys and values."""
+    if isinstance(value, Entry):
+        return type(value).from_dict(renamed(value.to_dict(), names))
     if isinstance(value, dict):
         return {names.get(key, key): renamed(one, names) for key, one in value.items()}
     if isinstance(value, list):

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -34,6 +33,7 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.tables.atomic import TEMPORARY, write_text
 from aes_dynloss.tables.formats import STANDARD_INPUT
 
@@ -92,7 +92,7 @@ CONFIG = "benchmark.yaml"
 Engine = Callable[[Sequence[Cell], Path], None]
 
 
-def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any]:
+def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
     """Run all cells of a grid that are not done, and report the grid.
 
     Args:
@@ -101,7 +101,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> dict[str, Any
         run: Runs cells, such as :func:`aes_dynloss.essays.benchmark.grid.run_in_turn`.
 
     Returns:
-        The content of benchmark.json.
+        The report, whose content is that of benchmark.json.
 
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
-from aes_dynloss.reports.comparison import read_run
+from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import benchmark_page
-from aes_dynloss.reports.comparison_text import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.training.run_folder import write_json
@@ -35,7 +36,7 @@ PAGE = "report.html"
 FLOORS = "floors"
 
 
-def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTable, root: Path) -> dict[str, Any]:
+def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTable, root: Path) -> Benchmark:
     """Measure all arms on the same essays, and write benchmark.json, .md and .csv, and report.html.
 
     Args:
@@ -45,7 +46,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
         root: The grid's folder.
 
     Returns:
-        The content of benchmark.json.
+        The report, whose content is that of benchmark.json.
 
     Raises:
         DataError: A cell's predictions are damaged, or the arms have not scored the same essays.
@@ -81,9 +82,10 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
-    report["notes"] += [*_figure_notes(config, report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
-    report |= {"config": config.model_dump(mode="json", by_alias=True), "manifests": manifests, "runs": runs}
-    write_json(root / REPORT, report)
+    notes = [*_figure_notes(config, report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
+    own = config.model_dump(mode="json", by_alias=True)
+    report = replace(report, notes=[*report.notes, *notes], config=own, manifests=manifests, runs=runs)
+    write_json(root / REPORT, report.to_dict())
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_text(root / TABLE, _csv(benchmark_rows(report)))
     write_page(benchmark_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)

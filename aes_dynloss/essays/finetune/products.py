@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
-    report["notes"] += notes
+    report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
         write_predictions(table, folder / f"predictions_{name}.csv")
     scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))

@@ -49,6 +49,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
@@ -108,7 +109,7 @@ class FinetuneResult:
     """
 
     folder: Path
-    report: dict[str, Any]
+    report: Report
 
 
 def finetune(

@@ -1,0 +1,399 @@
+"""The tables of a comparison of arms, and of a benchmark, which is one with more beside it.
+
+A comparison as plain text for a terminal; a benchmark's report as GitHub markdown, and as rows of a csv file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from aes_dynloss.reports.comparison import (
+    VERSIONS,
+    ArmDifferences,
+    ArmFigures,
+    Benchmark,
+    Comparison,
+    Cost,
+    Difference,
+    DifferenceKind,
+    GridArm,
+    GridFigures,
+)
+from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.model import Floor
+from aes_dynloss.reports.table import (
+    NOTHING,
+    UNDEFINED,
+    Cell,
+    Column,
+    Record,
+    Table,
+    count,
+    markdown_table,
+    measure_column,
+    number,
+    p_value,
+    prompt_column,
+    signed,
+    table_records,
+    text_table,
+    words,
+    words_column,
+)
+
+AnyComparison = Comparison | Benchmark
+
+HUMAN, MEAN = "human-human", "mean"
+_ARM = words_column("arm", "Arm", "arm")
+
+
+def level_words(comparison: AnyComparison) -> str:
+    """The level of a comparison's intervals."""
+    return f"{100 * comparison.settings.confidence:g} %"
+
+
+def arms_table(comparison: AnyComparison) -> Table:
+    """The arms' means."""
+    grid = isinstance(comparison, Benchmark)
+    raw = [measure_column(name) for name in (("pearson", "sd_ratio") if grid else ())]
+    units = _units(comparison)
+    seconds = f"seconds ({units[0]})" if len(units) == 1 else "seconds"
+    own = [
+        Column("over_seeds", "sd over seeds", explanation="Of the QWK."),
+        Column("seconds", "Seconds of a run", seconds),
+    ]
+    rows = []
+    for arm, entry in comparison.arms.items():
+        mean = entry.mean
+        kappas = [number(mean[name], mean[f"{name}_interval"], Missing.NO_DEV_OF_RUN) for name in VERSIONS]
+        if isinstance(entry, GridArm):
+            figures = [number(entry.mean.pearson), number(entry.mean.sd_ratio), number(_sd_over_seeds(entry.mean))]
+            rows.append([words(arm), count(entry.members), *kappas, *figures, _cost_cell(entry, named=len(units) > 1)])
+        else:
+            rows.append([words(arm), count(entry.runs), *kappas])
+    behind = Column("members", "Models behind a score") if grid else Column("runs", "Runs", "runs")
+    columns = [_ARM, behind, *map(measure_column, VERSIONS), *raw, *(own if grid else ())]
+    level = level_words(comparison)
+    table = Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
+    return table.chosen(*(column.key for column in columns if column.key != "seconds" or _costs(comparison)))
+
+
+def _sd_over_seeds(mean: GridFigures) -> float | None:
+    found = mean.over_seeds["qwk"]
+    return None if found is None else found.sd
+
+
+def _costs(comparison: AnyComparison) -> dict[str, Cost]:
+    """What is known of the arms' costs."""
+    arms = comparison.arms.items()
+    return {arm: entry.cost for arm, entry in arms if isinstance(entry, GridArm) and entry.cost}
+
+
+def _units(comparison: AnyComparison) -> list[str]:
+    return sorted({cost.unit for cost in _costs(comparison).values() if cost.unit is not None})
+
+
+def _cost_cell(entry: GridArm, *, named: bool) -> Cell:
+    """Seconds of a run; an ensemble takes those of all its members."""
+    cost, members = entry.cost, entry.members
+    if cost is None or cost.seconds_per_run is None:
+        return number(None, why=Missing.NO_COST)
+    seconds = cost.seconds_per_run
+    text = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
+    short, long = (f"{members} {times} {text}" if members > 1 else text for times in ("x", "×"))  # noqa: RUF001
+    return Cell(members * seconds, short=f"{short} {cost.unit}" if named else short, long=long, note=str(cost.unit))
+
+
+def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", name: str = "differences") -> Table:
+    """One family of differences from the control; an arm without one has a row of unknown cells.
+
+    Args:
+        comparison: What ``compare_arms`` returned.
+        kind: The kind of difference, a key of ``differences``.
+        part: The family: ``mean`` or ``prompts``.
+        name: The table's name in a page's address.
+    """
+    answered, level, why = comparison.differences[kind], level_words(comparison), Missing.NO_DEV_OF_RUN
+    rows = []
+    for row, entry in _difference_rows(answered, part).items():
+        found = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
+        cells = [
+            signed(found["difference"], found["interval"], why),
+            *(p_value(found[p], why) for p in ("p", "p_holm")),
+        ]
+        rows.append([words(row), *cells])
+    columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
+    where = "mean over prompts" if part == "mean" else "by prompt"
+    family = f"comparisons that Holm p corrects for: {answered.comparisons[part]}"
+    title = answered.difference[:1].upper() + answered.difference[1:]
+    return Table(name, f"{title}, {where}, {level} intervals below; {family}", columns, rows, (), level)
+
+
+_DIFFERENCE = ("arm", "difference", "difference_interval", "p", "p_holm")
+
+
+def _difference_rows(kind: DifferenceKind, part: str) -> dict[str, Difference | None]:
+    """The entries of one family of differences by their row's name."""
+    if part == "mean":
+        return {arm: entries.mean for arm, entries in kind.arms.items()}
+    prompts = dict.fromkeys(prompt for entries in kind.arms.values() for prompt in entries.prompts)
+    return {
+        f"prompt {prompt}, {arm}": entries.prompts[prompt] for prompt in prompts for arm, entries in kind.arms.items()
+    }
+
+
+def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
+    """Each version of QWK by arm and prompt, where some arm has it; floors and human raters below the first."""
+    prompts = list(comparison.essays)
+    columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(prompt_column, prompts)]
+    tables = {}
+    for version in VERSIONS:
+        rows = [
+            [
+                words(arm),
+                number(entry.mean[version], why=Missing.NO_DEV_OF_RUN),
+                *(_version_cell(entry.prompts[prompt], version) for prompt in prompts),
+            ]
+            for arm, entry in comparison.arms.items()
+        ]
+        if all(cell.missing for row in rows for cell in row[1:]):
+            continue
+        foot = _beside_prompts(comparison, prompts) if isinstance(comparison, Benchmark) and version == "qwk" else []
+        title = measure_column(version).title
+        name = f"prompts-{version.replace('_', '-')}"
+        tables[version] = Table(name, f"{title} by prompt", columns, rows, foot, level_words(comparison))
+    return tables
+
+
+def _version_cell(entry: ArmFigures | GridFigures, version: str) -> Cell:
+    return number(entry[version], entry[f"{version}_interval"], Missing.NO_DEV_OF_RUN)
+
+
+def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
+    """Floors and human raters by prompt."""
+    rows = [
+        [words(f"floor: {name}"), number(floor.mean), *(number(floor.prompts[prompt]) for prompt in prompts)]
+        for name, floor in report.floors.items()
+    ]
+    raters = report.human_human.prompts
+    if raters:
+        found = (raters[prompt].qwk if prompt in raters else None for prompt in prompts)
+        own = (number(value, why=Missing.NO_SECOND_SCORE) for value in found)
+        rows.append([words(HUMAN), number(report.human_human.mean, why=Missing.SOME_PROMPTS), *own])
+    return rows
+
+
+def beside_table(report: Benchmark) -> Table | None:
+    """What the arms' QWK is to be read with: floors, human raters, published systems; None without any."""
+    rows = [
+        [words(f"floor: {name}"), number(floor.mean), words("on the same essays"), NOTHING]
+        for name, floor in report.floors.items()
+    ]
+    human = report.human_human
+    if human.prompts:
+        pair = f"two raters with each other, not with the resolved score, on {human.essays:,} essays"
+        rows.append([words(HUMAN), number(human.mean, why=Missing.SOME_PROMPTS), words(pair), NOTHING])
+    for one in report.published:
+        protocol = words(one.protocol, short=f"{one.protocol}: {one.source}")
+        rows.append([words(one.system), number(one.qwk), protocol, words(one.source)])
+    if not rows:
+        return None
+    columns = [
+        words_column("system", "System", "system"),
+        Column("qwk", "QWK"),
+        words_column("measured", "Measured", "measured"),
+        words_column("source", "Source"),
+    ]
+    return Table("beside-table", "Mean QWK of others", columns, rows)
+
+
+def cost_table(report: Benchmark) -> Table | None:
+    """What the arms' runs cost; None where it is not known of any."""
+    rows = []
+    for arm, cost in _costs(report).items():
+        seconds = (count(value, Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
+        kind, devices = words(cost.unit or UNDEFINED), words("; ".join(cost.devices))
+        rows.append([words(arm), count(cost.runs), *seconds, kind, devices])
+    if not rows:
+        return None
+    numbers = {"runs": "Runs", "seconds_per_run": "Seconds of a run", "total_seconds": "Seconds of all"}
+    columns = [_ARM, *(Column(key, title) for key, title in numbers.items())]
+    columns += [words_column("unit", "Unit"), words_column("devices", "Devices")]
+    return Table("costs-table", "Wall time of a run times its processes", columns, rows)
+
+
+def comparison_text(comparison: AnyComparison) -> str:
+    """The comparison's figures as text: the means first, then the prompts.
+
+    Args:
+        comparison: What ``compare_arms`` returned.
+
+    Returns:
+        Tables of the arms' own kappas and of each kind of difference, with what intervals cover, how p values are
+        corrected, and the notes; ends without a line break. "-" is an undefined value.
+    """
+    many = len(comparison.essays)
+    mean = "one prompt" if many == 1 else f"mean over {many} prompts"
+    essays = sum(comparison.essays.values())
+    kappas = [key for version in VERSIONS for key in (version, f"{version}_interval")]
+    arms = arms_table(comparison).chosen("arm", "runs", *kappas).known_columns()
+    blocks = [[f"Test essays: {essays}, {mean}. Control: {comparison.control}", *text_table(arms)]]
+    # Of one prompt, the mean has said it.
+    for part, title in {"mean": mean, **({"prompts": "each prompt"} if many > 1 else {})}.items():
+        for name, kind in comparison.differences.items():
+            table = difference_table(comparison, name, part)
+            if table.known_rows().rows:
+                family = f"{title}; comparisons that Holm p corrects for: {kind.comparisons[part]}"
+                lines = text_table(table.chosen(*_DIFFERENCE).retitled(arm=""))
+                blocks.append([f"{kind.difference} ({family})", *lines])
+    settings = comparison.settings
+    closing = [f"{settings.covers} Resamples: {settings.resamples}."]
+    closing += [f"Note: {note}" for note in comparison.notes]
+    return "\n\n".join("\n".join(block) for block in [*blocks, closing])
+
+
+def benchmark_markdown(content: Mapping[str, Any]) -> str:
+    """A grid's report for a reader.
+
+    Args:
+        content: What ``build_benchmark_report`` returned, or the content of benchmark.json.
+
+    Returns:
+        GitHub markdown, ends with a line break: a table of the arms; floors, human agreement and published figures;
+        mean differences from the control; QWK by prompt; notes. "-" is an undefined value. Differences by prompt are in
+        the report alone.
+    """
+    report = Benchmark.from_dict(content)
+    arms = arms_table(report)
+    kept = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
+    arms = arms.chosen("arm", "qwk", "qwk_interval", *kept)
+    blocks = ["# Benchmark", _measured(report), markdown_table(arms), _arm_words(report)]
+    beside = beside_table(report)
+    if beside:
+        blocks.append("## Floors, human raters and published systems")
+        blocks.append(markdown_table(beside.chosen("system", "qwk", "measured")))
+    differences = list(_differences(report))
+    if differences:
+        blocks += [f"## Differences from {report.control}", *differences]
+    if len(report.essays) > 1:
+        blocks.append("## Prompts")
+        for version, table in prompt_tables(report).items():
+            prompts = [column.key for column in table.columns[2:]]
+            blocks.append("### QWK" if version == "qwk" else f"### QWK, {measure_column(version).short}")
+            blocks.append(markdown_table(table.chosen("arm", *prompts, MEAN).retitled(arm="prompt")))
+    settings = report.settings
+    notes = [f"{settings.covers} Resamples: {settings.resamples}.", *report.notes]
+    blocks += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _differences(report: Benchmark) -> Iterator[str]:
+    """Each kind of difference in the mean over prompts, where some arm has it."""
+    for name, kind in report.differences.items():
+        table = difference_table(report, name).known_rows()
+        if table.rows:
+            yield f"### {kind.difference} (comparisons that Holm p corrects for: {kind.comparisons['mean']})"
+            yield markdown_table(table.chosen(*_DIFFERENCE))
+
+
+def _measured(report: Benchmark) -> str:
+    """What was measured, in one line."""
+    own = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
+    alike = all(seeds == own[0] for seeds in own)
+    seeds = _counted(len(own[0]), "seed") if alike else f"{min(map(len, own))} to {max(map(len, own))} seeds"
+    strata = [stratum for stratum in report.strata if stratum]
+    listed = f" ({', '.join(strata)})" if strata else ""
+    return (
+        f"QWK on {report.measured_on} essays. Protocol: {report.protocol}. "
+        f"{_counted(report.distinct_essays, 'essay')}, {_counted(len(report.essays), 'prompt')}, "
+        f"{_counted(len(report.strata), 'stratum', 'strata')}{listed}, {seeds}. Control: {report.control}."
+    )
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def _arm_words(report: Benchmark) -> str:
+    """What the columns of the arms' table are."""
+    prompts = "" if len(report.essays) == 1 else " and prompts"
+    words = [
+        f"Means over strata{prompts}. rescaled: given the human scores' mean and sd on dev; cut points: tuned on dev; "
+        "r and sd ratio: of raw predictions; sd over seeds: of the QWK."
+    ]
+    devices = {device for cost in _costs(report).values() for device in cost.devices}
+    if devices:
+        words.append(
+            f"seconds: mean of a run's wall time times its processes, on {'; '.join(sorted(devices))}; runs that "
+            "share a device count it in full."
+        )
+    return " ".join(words)
+
+
+_RECORD_COLUMNS = (
+    *(words_column(key, key) for key in ("arm", "prompt", "measure")),
+    Column("value", "value", ends=("low", "high")),
+    Column("sd_over_seeds", "sd_over_seeds"),
+    Column("n", "n"),
+)
+
+
+def benchmark_rows(report: Benchmark) -> list[Record]:
+    """A grid's figures as rows, one a figure, with all digits.
+
+    Args:
+        report: What ``build_benchmark_report`` returned.
+
+    Returns:
+        Rows of ``arm``, ``prompt`` (an id, or ``mean``), ``measure``, ``value``, ``low`` and ``high`` (the interval),
+        ``sd_over_seeds`` and ``n`` (essays; for ``seconds_per_run`` runs); None where there is none. Measures are the
+        arms' own, ``difference_*`` by the kinds of difference, and ``seconds_per_run`` in the report's unit. Floors
+        are named ``floor NAME``, published systems ``published NAME``, human raters ``human-human``.
+    """
+    rows = [row for arm, entry in report.arms.items() for row in _arm_rows(arm, entry, report.essays)]
+    for kind, answers in report.differences.items():
+        for arm, answered in answers.arms.items():
+            for prompt, found, n in _places(answered, report.essays):
+                if found is not None:
+                    rows.append(_row(arm, prompt, f"difference_{kind}", found.difference, found.interval, n=n))
+    for name, floor in report.floors.items():
+        rows += [_row(f"floor {name}", prompt, "qwk", value, n=n) for prompt, value, n in _places(floor, report.essays)]
+    human = report.human_human
+    if human.prompts:
+        rows += [_row(HUMAN, prompt, "qwk", entry.qwk, n=entry.n) for prompt, entry in human.prompts.items()]
+        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=report.human_human.essays))
+    rows += [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
+    return table_records(Table("figures", "Figures", _RECORD_COLUMNS, rows))
+
+
+def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) -> Iterator[tuple[str, Any, int]]:
+    """What an entry has for each prompt and in the mean, with the number of essays."""
+    for prompt, value in entry.prompts.items():
+        yield prompt, value, essays[prompt]
+    yield MEAN, entry.mean, sum(essays.values())
+
+
+def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[list[Cell]]:
+    """An arm's own measures and its cost."""
+    for prompt, figures, n in _places(entry, essays):
+        for version in VERSIONS:
+            over_seeds = figures["over_seeds"][version]
+            sd = None if over_seeds is None else over_seeds.sd
+            yield _row(arm, prompt, version, figures[version], figures[f"{version}_interval"], sd, n)
+        for measure in ("pearson", "sd_ratio"):
+            yield _row(arm, prompt, measure, figures[measure], n=n)
+    if entry.cost is not None:
+        yield _row(arm, MEAN, "seconds_per_run", entry.cost.seconds_per_run, n=entry.cost.runs)
+
+
+def _row(
+    arm: str,
+    prompt: str,
+    measure: str,
+    value: float | None,
+    interval: Sequence[float] | None = None,
+    sd_over_seeds: float | None = None,
+    n: int | None = None,
+) -> list[Cell]:
+    return [*map(words, (arm, prompt, measure)), number(value, interval), number(sd_over_seeds), Cell(n)]
