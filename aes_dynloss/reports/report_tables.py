@@ -12,7 +12,7 @@ from typing import Any
 from aes_dynloss.reports.blocks import Gallery, Part
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA
-from aes_dynloss.reports.measure_list import MEASURES, Missing
+from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import ColumnFairness, GroupAgreement, MeanEntry, PromptEntry, Report, VersionAgreement
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.table import (
@@ -24,7 +24,6 @@ from aes_dynloss.reports.table import (
     Table,
     count,
     figure_words,
-    markdown_table,
     measure_column,
     minus,
     number,
@@ -251,13 +250,6 @@ def range_cell(span: ScoreRange) -> Cell:
     step = "" if span.step == 1 else f" by {span.step:g}"
     low, high = f"{span.low:g}", f"{span.high:g}"
     return words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
-
-
-def measures_markdown() -> str:
-    """All measures as a table in Markdown: a line each, with definition and reference."""
-    columns = [words_column(title, title) for title in ("measure", "what it is", "from")]
-    rows = [[words(one.title), words(one.definition), words(one.reference)] for one in MEASURES.values()]
-    return markdown_table(Table("measures", "Measures", columns, rows)) + "\n"
 
 
 TESTS = ("osa", "osd", "csd")
