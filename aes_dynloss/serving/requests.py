@@ -80,8 +80,7 @@ def body_refusal(error: ValidationError) -> RefusalError:
     Args:
         error: What pydantic found; its first fault is told.
     """
-    faults = error.errors(include_url=False, include_input=False)
-    first = faults[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return RefusalError(400, f"The body is not valid JSON: {first['ctx']['error']}.")
     place = place_words(first["loc"])
@@ -89,8 +88,7 @@ def body_refusal(error: ValidationError) -> RefusalError:
         words = "is no key that is known here"
     else:
         words = _EXPECTED.get(first["type"], "is not as expected")
-    more = "" if len(faults) == 1 else f" (and {len(faults) - 1} more faults)"
-    return RefusalError(422, f"{place} {words}{more}.")
+    return RefusalError(422, f"{place} {words}.")
 
 
 def place_words(location: Sequence[Any]) -> str:
