@@ -28,6 +28,7 @@ from aes_dynloss.essays.model.model_folder import (
     MEMBERS,
     VERSION,
     appearing_whole,
+    check_unlisted,
     config_digest,
     read_config,
 )
@@ -331,6 +332,7 @@ def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -
     places = [folder / MEMBERS / str(number) for number in range(len(digests))]
     for place, digest in zip(places, digests, strict=True):  # all of them, before the first is opened
         _check_member(place, digest)
+    check_unlisted(folder, {CONFIG}, {str(place.relative_to(folder)) for place in places})
     members = [
         Member(EssayScorer.from_pretrained(place, accelerator=accelerator), place.resolve(), digest)
         for place, digest in zip(places, digests, strict=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from aes_dynloss.essays.model.encoders import (
     build_encoder,
     check_vocabulary,
     check_window,
+    encoder_label,
     encoder_values,
     file_sha256,
     has_vocabulary,
@@ -292,10 +294,14 @@ def _write_files(parts: ModelParts, folder: Path, card: str) -> None:
 
 
 def _config_values(parts: ModelParts) -> dict[str, Any]:
+    config = parts.model.config
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": parts.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
+        "model": {
+            **config.model_dump(mode="json", exclude=_OF_TRAINING),
+            "encoder": encoder_label(config.encoder),
+        },
         "prompts": [asdict(scale) for scale in parts.model.scales],
         "postprocessing": parts.postprocessing.to_dict(),
         "intervals": parts.intervals.to_dict(),
@@ -319,6 +325,31 @@ def _check_files(folder: Path, values: dict[str, Any]) -> None:
                 f"{path} is not what was written: its sha256 is {found[:12]}..., expected {str(digest)[:12]}... "
                 "It is truncated, swapped or edited; fetch the folder again."
             )
+    check_unlisted(folder, {Path(name).name for name in expected})
+
+
+def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection[str] = ()) -> None:
+    """Refuse files that config.json does not list: transformers would read some of them, and scores would change.
+
+    Args:
+        folder: A model folder. Its README.md, and names that begin with a dot, are nowhere read.
+        listed: Names of its files.
+        subfolders: Folders in it that have lists of their own.
+
+    Raises:
+        CheckpointError: There is another file, or a link to a folder.
+    """
+    for parent, folders, files in os.walk(folder):
+        place = Path(parent).relative_to(folder)
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in sorted([*files, *links]):
+            path = place / name
+            if str(path) not in {CARD, *listed} and not name.startswith("."):
+                raise CheckpointError(
+                    f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
+                    "opened. Move that file elsewhere, or fetch the folder again."
+                )
+        folders[:] = [name for name in folders if not name.startswith(".") and str(place / name) not in subfolders]
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:

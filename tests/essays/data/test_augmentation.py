@@ -19,8 +19,8 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import BUNDLED_OTHERS, augment, deserved_score
 from aes_dynloss.essays.data.data_config import AugmentationConfig, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.finetune import run as finetune_module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import run as finetune_module
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.training.run_folder import CHECKPOINT

