@@ -10,9 +10,16 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
 from aes_dynloss.errors import CheckpointError, ShapeError
-from aes_dynloss.essays.model.familiarity import Familiarity, WithStrangeness, essay_vectors, fit_familiarity
+from aes_dynloss.essays.model.familiarity import (
+    NEIGHBOURS,
+    Familiarity,
+    WithStrangeness,
+    essay_vectors,
+    fit_familiarity,
+)
 from aes_dynloss.essays.model.model_folder import SCREENING, Screening, read_screening, write_screening
 from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.screening.evidence import learn_distance_threshold
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.training.prediction import predict
 
@@ -84,6 +91,20 @@ def test_training_essays_are_near_and_few_dev_essays_are_beyond():
     strangeness = predict(accelerator, WithStrangeness(model, familiarity), dev)[:, -1]
     assert float((strangeness > 1).float().mean()) <= 0.02
     assert float(strangeness.median()) > 0.05
+
+
+def test_no_training_essay_is_among_its_own_neighbours():
+    model = scoring_model()
+    accelerator = Accelerator(cpu=True)
+    train, dev = random_essays([*range(5, 65)] * 2, seed=1), random_essays([12] * 2, seed=2)
+    familiarity = fit_familiarity(accelerator, model, train, dev)
+    multiples = predict(accelerator, WithStrangeness(model, familiarity), dev)[:, -1].numpy()
+    for number, references in enumerate(familiarity.references):
+        threshold = float(familiarity.thresholds[number])
+        cosines = (references @ references.T).numpy()
+        others = [1 - np.sort(np.delete(row, place))[-NEIGHBOURS] for place, row in enumerate(cosines)]
+        distances = np.array([*multiples[dev.groups == number] * threshold, *others])
+        assert threshold == pytest.approx(learn_distance_threshold(distances), rel=1e-4)
 
 
 def test_too_few_essays_tell_nothing():
