@@ -92,7 +92,7 @@ class WarmStart:
             scales[mine] = replace(self.model.scales[theirs], prompt=measured[mine].prompt)
         return scales
 
-    def hand_on(self, model: ScoringModel) -> None:
+    def copy_weights_to(self, model: ScoringModel) -> None:
         """Copy pooling, standardisation, and the head: the rows of shared prompts, and whatever all prompts share.
 
         Args:

@@ -32,8 +32,8 @@ from aes_dynloss.essays.model.encoders import (
     has_vocabulary,
     longest_window,
 )
-from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
@@ -50,11 +50,11 @@ class Screening:
 
     Args:
         text: From their words.
-        familiarity: From their vectors.
+        ood_distance: From their vectors.
     """
 
     text: Screen
-    familiarity: Familiarity
+    ood_distance: OodDistance
 
 
 def write_screening(screening: Screening, path: Path) -> None:
@@ -67,9 +67,9 @@ def write_screening(screening: Screening, path: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {_TEXT + name: np.ascontiguousarray(array) for name, array in screening.text.to_arrays().items()}
-    for number, vectors in enumerate(screening.familiarity.references):
+    for number, vectors in enumerate(screening.ood_distance.references):
         arrays[f"{_VECTORS}{number}"] = vectors.half().cpu().numpy()
-    arrays[_THRESHOLDS] = screening.familiarity.thresholds.cpu().numpy()
+    arrays[_THRESHOLDS] = screening.ood_distance.thresholds.cpu().numpy()
     save_file(arrays, path)
 
 
@@ -92,7 +92,7 @@ def read_screening(path: Path) -> Screening:
         )
         thresholds = arrays[_THRESHOLDS]
         vectors = [torch.from_numpy(arrays[f"{_VECTORS}{number}"]) for number in range(len(thresholds))]
-        return Screening(text, Familiarity(vectors, thresholds.tolist()))
+        return Screening(text, OodDistance(vectors, thresholds.tolist()))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AesDynlossError) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path.name} is damaged: {words}. Fetch the folder again.") from None
@@ -389,7 +389,7 @@ def _check_fit(model: ScoringModel, screening: Screening | None) -> None:
     if screening is None:
         return
     width = model.encoder.config.hidden_size
-    known = screening.familiarity.references
+    known = screening.ood_distance.references
     if len(known) != len(model.scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
         raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
 

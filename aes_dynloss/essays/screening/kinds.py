@@ -187,7 +187,7 @@ class Policy(ConfigModel):
         action: Action = getattr(self, kind)
         return action
 
-    def looked_at(self, advisories: Sequence[Advisory]) -> tuple[Advisory, ...]:
+    def active(self, advisories: Sequence[Advisory]) -> tuple[Advisory, ...]:
         """Those whose kind is not off."""
         return tuple(found for found in advisories if self.action(found.kind) != "off")
 

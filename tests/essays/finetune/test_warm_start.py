@@ -264,7 +264,7 @@ def test_prompts_in_another_order_and_with_other_neighbours(tmp_path, kind, prom
             parameter.add_(torch.randn_like(parameter) * 0.3)
     start = WarmStart(earlier, None, "", Path())
     later = ScoringModel(start.encoder(None), config, start.scales(new_scales)).eval()
-    start.hand_on(later)
+    start.copy_weights_to(later)
     features, length = torch.randn(5, 16), torch.randn(5) + 3
     for prompt, old, new in (("a", 0, 2), ("b", 1, 1)):
         scores = []
