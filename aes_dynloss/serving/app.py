@@ -1,6 +1,6 @@
-"""The application: its addresses, and how each answers.
+"""The web application: its routes, error handlers, OpenAPI documentation, and the page for people.
 
-The page for people, one file, and the policy under which a browser runs its own script alone.
+The page is one file; its content security policy lets a browser run the page's own script alone.
 """
 
 from __future__ import annotations

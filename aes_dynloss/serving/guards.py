@@ -1,6 +1,6 @@
-"""What stands around the application: whom it answers to, headers of every response, and no fault that gets out.
+"""Middleware around the application: allowed hosts, security headers, access logs, and faults without essays' words.
 
-Words on faults that hold no word of an essay: an exception's message may quote what it fell over.
+A fault is logged by its kind and place, since an exception's message may quote an essay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What clients send and get, as OpenAPI documents it."""
+"""Requests and responses of the service, as OpenAPI documents them."""
 
 from __future__ import annotations
 

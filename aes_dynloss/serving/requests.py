@@ -1,9 +1,4 @@
-"""Reading a request's body: no more bytes than the limit, and not for ever.
-
-What one client may ask for, and how long it may take to ask.
-
-Requests that are refused: the status, one sentence, and no word of an essay.
-"""
+"""Reading and refusing requests: limits of size and time, and refusals of one sentence without a word of an essay."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Ensembles of fine-tuned scorers, over seeds or folds: the mean of what their members say.
+"""Ensembles of fine-tuned scorers over seeds or folds, and their folders: the mean of the members' raw scores.
 
-An ensemble's folder: config.json, a card, and its members as whole model folders, which nothing can swap unseen.
+A folder holds config.json, a card, and the members as whole model folders, whose digests config.json lists.
 """
 
 from __future__ import annotations

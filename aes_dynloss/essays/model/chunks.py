@@ -1,13 +1,11 @@
-"""Chunks of unlike lengths side by side with hardly any padding.
+"""Chunking: an essay becomes chunks of the encoder's window, and chunks become blocks with little padding.
 
-The chunks of a batch are sorted by length and cut into blocks, each padded to its own longest chunk. All blocks go
-through an encoder together, as one row of tokens, so that its linear layers see one large product and little padding;
-attention alone goes block by block.
+Nothing is cut off unless a cap is set. The chunks of a batch are sorted by length and cut into blocks, each padded to
+its own longest chunk. All blocks go through an encoder together, as one row of tokens, so that its linear layers see
+one large product and little padding; attention alone goes block by block.
 
 References:
     Krell et al. 2021, Efficient sequence packing without cross-contamination (the aim; blocks need no mask of pairs).
-
-From an essay to chunks of the encoder's window: any length, nothing cut off unless a cap is set.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Model folders: config.json, model.safetensors, the tokenizer and a model card. Data, never code.
+"""Model folders: config.json, model.safetensors, the tokenizer, what advisories need, and a model card.
 
-What a model folder holds to tell essays that its model should not judge: numbers, neither text nor code.
+They hold data, never code: numbers and the tokenizer's files, each listed in config.json with its sha256. No text of an
+essay is stored.
 """
 
 from __future__ import annotations

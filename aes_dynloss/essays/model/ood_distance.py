@@ -1,4 +1,4 @@
-"""How far an essay is, to the model, from the essays that it learned from."""
+"""Out-of-distribution distance: how far an essay's vector is from those of the training essays."""
 
 from __future__ import annotations
 

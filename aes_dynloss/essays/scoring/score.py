@@ -1,6 +1,6 @@
-"""Scoring essays from tables, a window at a time: any number of essays in constant memory.
+"""Scoring a stream of essays window by window, in constant memory, with advisories.
 
-Advisories on essays of a stream: by their words, by their vectors, and by what came before them.
+Advisories rest on an essay's words, on its vector, and on the essays before it.
 """
 
 from __future__ import annotations
