@@ -27,7 +27,7 @@ def fault_lines(model: type[BaseModel], error: ValidationError) -> list[str]:
         model: The configuration's class.
         error: What validating it raised.
     """
-    return list(dict.fromkeys(_fault_words(model, fault) for fault in _meant(error.errors())))
+    return list(dict.fromkeys(_fault_words(model, fault) for fault in _relevant(error.errors())))
 
 
 def value_words(value: object) -> str:
@@ -42,7 +42,7 @@ def value_words(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _meant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _relevant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
 
     def is_beside(fault: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
-"""The application: its addresses, and how each answers.
+"""The web application: its routes, error handlers, OpenAPI documentation, and the page for people.
 
-The page for people, one file, and the policy under which a browser runs its own script alone.
+The page is one file; its content security policy lets a browser run the page's own script alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
@@ -83,7 +84,7 @@ async def score(request: Request) -> Response:
     queue: ScoringQueue = request.app.state.queue
     body = await read_body(request, service.limits)
     try:
-        asked = ScoreRequest.model_validate_json(body)
+        asked = await run_in_threadpool(ScoreRequest.model_validate_json, body)
     except ValidationError as error:
         raise body_refusal(error) from None
     rows = await queue.rows(service.checked(asked.essays))

@@ -1,6 +1,6 @@
-"""A queue in front of a model: requests that wait at the same time are scored together, by one thread.
+"""Dynamic batching: requests that wait at the same time are scored together, by one thread.
 
-From a request's essays to what the model says of them, as plain values of JSON.
+A service turns a request's essays into rows of plain JSON values.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What stands around the application: whom it answers to, headers of every response, and no fault that gets out.
+"""Middleware around the application: allowed hosts, security headers, access logs, and faults without essays' words.
 
-Words on faults that hold no word of an essay: an exception's message may quote what it fell over.
+A fault is logged by its kind and place, since an exception's message may quote an essay.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_HOST = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 # Anything else may be a client's own words and is not logged.
 _LOGGED_PATHS = ("/", "/score", "/health", "/openapi.json")
 _LOGGED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -154,11 +155,12 @@ class Guarded:
 
 
 def host_name(header: str) -> str:
-    """The name in a header Host, without its port, in lower case; square brackets stay around an IPv6 address."""
-    name, colon, port = header.strip().rpartition(":")
-    if not colon or "]" in port:
-        name = header.strip()
-    return name.lower()
+    """The name in a header Host, in lower case and without its port; empty if the header is malformed.
+
+    Square brackets stay around an IPv6 address.
+    """
+    match = _HOST.fullmatch(header.strip())
+    return match["name"].lower() if match else ""
 
 
 def allowed_name(given: str) -> str:
@@ -173,7 +175,7 @@ def allowed_name(given: str) -> str:
     # An IPv6 address, which headers put in square brackets.
     bare = given.count(":") > 1 and not given.strip().startswith("[")
     name = host_name(f"[{given.strip()}]" if bare else given)
-    if not name or re.search(r"[\s/*@?#]", given.strip()):
+    if not name or re.search(r"[\s/*@?#]", name):
         raise ConfigError(
             f"--allowed-host {given}: expected the name of a host alone, such as scores.example, without http://, a "
             "path or *."

@@ -1,10 +1,10 @@
-"""What clients send and get, as OpenAPI documents it."""
+"""Requests and responses of the service, as OpenAPI documents them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 _TEXT = "Dear editor, I think that pupils should keep their phones because they may need them on the way home."
 
@@ -12,6 +12,15 @@ _TEXT = "Dear editor, I think that pupils should keep their phones because they 
 class _Asked(BaseModel):
     # A client's mistake is told without what it sent: that may be an essay.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown_key(cls, values: Any) -> Any:  # noqa: ANN401 - whatever the client sent
+        """Keep the first unknown key alone: an error is built for each, and a body has room for a great many."""
+        if not isinstance(values, dict):
+            return values
+        unknown = next((key for key in values if key not in cls.model_fields), None)
+        return {key: value for key, value in values.items() if key in cls.model_fields or key == unknown}
 
 
 class EssayToScore(_Asked):
@@ -33,7 +42,8 @@ class ScoreRequest(_Asked):
         json_schema_extra={"examples": [{"essays": [{"essay_id": "17", "prompt_id": "phones", "text": _TEXT}]}]}
     )
 
-    essays: list[EssayToScore] = Field(min_length=1, description="One essay or several.")
+    # Validation ends at the first faulty essay.
+    essays: Annotated[list[EssayToScore], FailFast()] = Field(min_length=1, description="One essay or several.")
 
 
 class ScoredEssay(BaseModel):

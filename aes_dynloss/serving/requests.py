@@ -1,9 +1,4 @@
-"""Reading a request's body: no more bytes than the limit, and not for ever.
-
-What one client may ask for, and how long it may take to ask.
-
-Requests that are refused: the status, one sentence, and no word of an essay.
-"""
+"""Reading and refusing requests: limits of size and time, and refusals of one sentence without a word of an essay."""
 
 from __future__ import annotations
 
@@ -80,8 +75,7 @@ def body_refusal(error: ValidationError) -> RefusalError:
     Args:
         error: What pydantic found; its first fault is told.
     """
-    faults = error.errors(include_url=False, include_input=False)
-    first = faults[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return RefusalError(400, f"The body is not valid JSON: {first['ctx']['error']}.")
     place = place_words(first["loc"])
@@ -89,8 +83,7 @@ def body_refusal(error: ValidationError) -> RefusalError:
         words = "is no key that is known here"
     else:
         words = _EXPECTED.get(first["type"], "is not as expected")
-    more = "" if len(faults) == 1 else f" (and {len(faults) - 1} more faults)"
-    return RefusalError(422, f"{place} {words}{more}.")
+    return RefusalError(422, f"{place} {words}.")
 
 
 def place_words(location: Sequence[Any]) -> str:

@@ -1,6 +1,6 @@
-"""The server: its socket, its patience with clients, and its end, at which every request that it took is answered.
+"""The HTTP/1.1 server: its socket, a deadline for each request's head, and a graceful shutdown.
 
-HTTP/1.1 with a deadline for the head of each request, by which a client has to say what it wants.
+On shutdown every request that was accepted is answered.
 """
 
 from __future__ import annotations

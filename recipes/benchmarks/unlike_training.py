@@ -24,13 +24,13 @@ from aes_dynloss import EssayScorer
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.familiarity import Vectors
+from aes_dynloss.essays.model.ood_distance import Vectors
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.training.prediction import predict
 
 
-def strangeness(scorer: EssayScorer, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def ood_distance(scorer: EssayScorer, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of each essay, against each prompt of the model, (N, P); above 1 is flagged."""
     import torch
 
@@ -42,7 +42,7 @@ def strangeness(scorer: EssayScorer, texts: list[str]) -> np.ndarray[Any, np.dty
     examples = EssayExamples(scorer.chunker(texts), nowhere, np.zeros(len(texts)), pad)
     vectors = predict(scorer.accelerator, Vectors(scorer.model), examples, progress="read essays")
     prompts = range(len(scorer.prompts))
-    columns = [screening.familiarity(vectors, torch.full((len(texts),), prompt)) for prompt in prompts]
+    columns = [screening.ood_distance(vectors, torch.full((len(texts),), prompt)) for prompt in prompts]
     return torch.stack(columns, dim=1).double().numpy()
 
 
@@ -62,7 +62,7 @@ def measure(run: Path, source: str, names: Mapping[str, str] | None = None) -> d
     on = {essay: known.get(own, own) for essay, own in zip(table.essay_ids, table.values("prompt_id"), strict=True)}
     ids = [essay for essay in wanted if essay in texts]
     essays, prompts = [texts[essay] for essay in ids], np.array([on[essay] for essay in ids], dtype=object)
-    multiples = strangeness(scorer, essays)
+    multiples = ood_distance(scorer, essays)
     screen, policy = scorer.screen, Policy()
     found = {}
     for place, prompt in enumerate(scorer.prompts):

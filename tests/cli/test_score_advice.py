@@ -17,8 +17,8 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.screening.kinds import KINDS
@@ -37,8 +37,8 @@ def scales() -> list[PromptScale]:
 def write_model(folder: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     monkeypatch.setattr("tiny_scorer.TWO_PROMPTS", scales())
     scorer = tiny_scorer(write_tiny_encoder(folder / f"encoder_{head}"), head=head, log_length=True)
-    familiarity = Familiarity([torch.randn(60, 16), torch.zeros(0, 16)], [5.0, 1.0])
-    scorer.screening = Screening(small_screen(), familiarity)
+    ood_distance = OodDistance([torch.randn(60, 16), torch.zeros(0, 16)], [5.0, 1.0])
+    scorer.screening = Screening(small_screen(), ood_distance)
     generator = np.random.default_rng(0)
     texts = [made_up(PROMPTS[n % 2], generator, 80 + n % 9 * 10) for n in range(120)]
     prompts = [PROMPTS[n % 2] for n in range(120)]

@@ -91,7 +91,9 @@ def test_a_further_name_is_taken_without_its_port(given, name):
     assert host_name(f"{name}:8000") == name
 
 
-@pytest.mark.parametrize("given", ["https://a.example", "a.example/", "", " ", ":8000", "*", "*.example", "a b"])
+@pytest.mark.parametrize(
+    "given", ["https://a.example", "a.example/", "", " ", ":8000", "*", "*.example", "a b", "a.example:x"]
+)
 def test_a_further_name_that_is_none(given):
     from aes_dynloss.errors import ConfigError
     from aes_dynloss.serving.guards import allowed_name

@@ -12,8 +12,8 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -37,7 +37,7 @@ def test_shares_of_a_tiny_model(script, tmp_path, monkeypatch):
     scorer = tiny_scorer(write_tiny_encoder(tmp_path / "encoder"))
     # To the first prompt all essays are near, to the second all are far.
     near, far = torch.randn(60, 16), torch.randn(60, 16)
-    scorer.screening = Screening(small_screen(), Familiarity([near, far], [5.0, 1e-4]))
+    scorer.screening = Screening(small_screen(), OodDistance([near, far], [5.0, 1e-4]))
     scorer.save_pretrained(tmp_path / "run/model")
     texts, prompts = made_up_essays(6, seed=3)
     rows = {

@@ -42,7 +42,7 @@ class WordCounter:
             dropped_tokens=0 * counts,
             certainty=gaps,
             probabilities=None,
-            strangeness=gaps,
+            ood_distance=gaps,
         )
 
 

@@ -1,6 +1,6 @@
-"""Ensembles of fine-tuned scorers, over seeds or folds: the mean of what their members say.
+"""Ensembles of fine-tuned scorers over seeds or folds, and their folders: the mean of the members' raw scores.
 
-An ensemble's folder: config.json, a card, and its members as whole model folders, which nothing can swap unseen.
+A folder holds config.json, a card, and the members as whole model folders, whose digests config.json lists.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from aes_dynloss.essays.model.model_folder import (
     MEMBERS,
     VERSION,
     appearing_whole,
+    check_unlisted,
     config_digest,
     read_config,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, chances_of
+from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, agreement_probability
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
@@ -163,7 +164,7 @@ class EssayEnsemble:
 
         Returns:
             Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ,
-            ``probabilities`` the members' means, ``strangeness`` that of the members that know.
+            ``probabilities`` the members' means, ``ood_distance`` that of the members that know.
 
         Raises:
             DataError: A prompt is unknown, or the lengths differ.
@@ -178,10 +179,10 @@ class EssayEnsemble:
         score = self.points(raw, prompt_ids)
         probabilities = _mean_probabilities([answer.probabilities for answer in answers])
         # By errors whatever the heads say: it is these that dev's files, which hold raw scores alone, can set right.
-        chances = chances_of(self.prompts, self.intervals, prompt_ids, raw, score, None)
+        chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, score, None)
         certainty = self.certainty.of(prompt_ids, chances)
-        strangeness = _mean_of_known([answer.strangeness for answer in answers])
-        return Scores(raw, score, counts[0], counts[1], certainty, probabilities, strangeness)
+        ood_distance = _mean_of_known([answer.ood_distance for answer in answers])
+        return Scores(raw, score, counts[0], counts[1], certainty, probabilities, ood_distance)
 
     def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
         """Score points, (N,), from raw predictions."""
@@ -331,6 +332,7 @@ def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -
     places = [folder / MEMBERS / str(number) for number in range(len(digests))]
     for place, digest in zip(places, digests, strict=True):  # all of them, before the first is opened
         _check_member(place, digest)
+    check_unlisted(folder, {CONFIG}, {str(place.relative_to(folder)) for place in places})
     members = [
         Member(EssayScorer.from_pretrained(place, accelerator=accelerator), place.resolve(), digest)
         for place, digest in zip(places, digests, strict=True)

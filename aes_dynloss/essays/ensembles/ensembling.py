@@ -16,7 +16,7 @@ from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, Member
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
-from aes_dynloss.essays.model.scorer import chances_of
+from aes_dynloss.essays.model.scorer import agreement_probability
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
@@ -76,7 +76,7 @@ def _fit_certainty(ensemble: EssayEnsemble, dev: pd.DataFrame) -> None:
     ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
     prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
     score = ensemble.points(raw, prompt_ids)
-    chances = chances_of(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
+    chances = agreement_probability(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
     same = equal_points(ranges, prompt_ids, score, dev["reference"])
     ensemble.certainty = fit_certainty(prompt_ids, chances, same)
 

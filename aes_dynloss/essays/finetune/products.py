@@ -24,6 +24,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST
+from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.reports.drawing import picture_from_svg
@@ -100,7 +101,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 |---|---|---|---|---|---|
 {rows}
 
-- Encoder: {config.model.encoder}; head: {config.model.head}; pooling: {config.model.pooling}.
+- Encoder: {encoder_label(config.model.encoder)}; head: {config.model.head}; pooling: {config.model.pooling}.
 - Loss: {terms}. Seed: {config.training.seed}.
 - From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
@@ -276,7 +277,7 @@ def _about(config: FinetuneConfig, folder: Path) -> dict[str, str]:
     else:
         loss = f"steered by a teacher of kind {config.teacher.kind}"
     return {
-        "Encoder": config.model.encoder,
+        "Encoder": encoder_label(config.model.encoder),
         "Head": config.model.head,
         "Loss": loss,
         "Seed": str(config.training.seed),

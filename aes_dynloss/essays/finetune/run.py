@@ -41,10 +41,10 @@ from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
-from aes_dynloss.essays.model.familiarity import fit_familiarity
 from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.ood_distance import fit_ood_distance
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
-from aes_dynloss.essays.model.scorer import EssayScorer, chances_of
+from aes_dynloss.essays.model.scorer import EssayScorer, agreement_probability
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
@@ -87,7 +87,7 @@ def learn_from_dev(
     scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
     probabilities = scorer.probabilities(outputs)
     score = scorer.score_points(raw, groups)
-    chances = chances_of(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
+    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
     same = equal_points(ranges, prompt_ids, score, dev.scores)
     scorer.certainty = fit_certainty(prompt_ids, chances, same)
 
@@ -211,12 +211,12 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         measured = [name for name in ("dev", "test") if name in parts]
         outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
         genuine = ready.select(rows["train"])
-        familiarity = fit_familiarity(accelerator, scorer.model, genuine, dev, config.training.seed)
+        ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
 
     groups = {name: examples.groups[rows[name]] for name in measured}
     learn_from_dev(scorer, parts["dev"], outputs["dev"], groups["dev"], config.model.postprocessing)
     if accelerator.is_main_process:
-        scorer.screening = Screening(_screen(parts["train"]), familiarity)
+        scorer.screening = Screening(_screen(parts["train"]), ood_distance)
         predictions: dict[str, pd.DataFrame] = {
             name: prediction_table(
                 scorer,
@@ -279,7 +279,7 @@ def _build(
     scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
     model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))
     if start is not None:
-        start.hand_on(model)
+        start.copy_weights_to(model)
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
 
 

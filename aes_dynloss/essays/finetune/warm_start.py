@@ -25,7 +25,7 @@ from torch import Tensor
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, file_sha256, set_dropout
+from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, file_sha256, set_dropout
 from aes_dynloss.essays.model.heads import ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
@@ -92,7 +92,7 @@ class WarmStart:
             scales[mine] = replace(self.model.scales[theirs], prompt=measured[mine].prompt)
         return scales
 
-    def hand_on(self, model: ScoringModel) -> None:
+    def copy_weights_to(self, model: ScoringModel) -> None:
         """Copy pooling, standardisation, and the head: the rows of shared prompts, and whatever all prompts share.
 
         Args:
@@ -139,8 +139,11 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
 
 
 def _check_fits(config: ModelConfig, earlier: ModelConfig, folder: Path) -> None:
-    then = earlier.model_dump(exclude=_FREE)
-    changed = {name: now for name, now in config.model_dump(exclude=_FREE).items() if now != then[name]}
+    then, wanted = (
+        {**each.model_dump(exclude=_FREE), "encoder": Path(encoder_label(each.encoder)).name}
+        for each in (earlier, config)
+    )
+    changed = {name: now for name, now in wanted.items() if now != then[name]}
     differing = [f"model.{name} is {now!r}, there {then[name]!r}" for name, now in changed.items()]
     if differing:
         raise ConfigError(

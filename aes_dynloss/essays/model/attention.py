@@ -1,13 +1,11 @@
-"""MPNet's attention with one bias of relative positions for the whole batch.
+"""Attention of encoders without wasted padding: one shared position bias for MPNet, and attention block by block.
 
-MPNet's own attention in transformers writes that bias out for every row of a batch, and all scores beside it: that is
-what fills a GPU. Here attention runs through torch's fused kernels, to which the one bias is shown as if every row had
-its own. So that padding needs no mask of its own for every row, it goes into the dot product: a query gets one more
-feature, 1, and a key one that is far below 0 at padding.
+MPNet's own attention in transformers writes its bias of relative positions out for every row of a batch, which is what
+fills a GPU. Here attention runs through torch's fused kernels with the one bias broadcast over the batch. Padding needs
+no mask per row: a query gets one more feature, 1, and a key one that is far below 0 at padding.
 
-Attention block by block, for encoders of transformers that take an attention function from outside.
-
-See :mod:`aes_dynloss.essays.model.chunks`. Where no blocks are named, attention is transformers' own.
+Block-wise attention serves encoders that take an attention function from outside, see
+:mod:`aes_dynloss.essays.model.chunks`. Where no blocks are given, attention is that of transformers.
 """
 
 from __future__ import annotations

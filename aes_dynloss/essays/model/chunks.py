@@ -1,13 +1,11 @@
-"""Chunks of unlike lengths side by side with hardly any padding.
+"""Chunking: an essay becomes chunks of the encoder's window, and chunks become blocks with little padding.
 
-The chunks of a batch are sorted by length and cut into blocks, each padded to its own longest chunk. All blocks go
-through an encoder together, as one row of tokens, so that its linear layers see one large product and little padding;
-attention alone goes block by block.
+Nothing is cut off unless a cap is set. The chunks of a batch are sorted by length and cut into blocks, each padded to
+its own longest chunk. All blocks go through an encoder together, as one row of tokens, so that its linear layers see
+one large product and little padding; attention alone goes block by block.
 
 References:
     Krell et al. 2021, Efficient sequence packing without cross-contamination (the aim; blocks need no mask of pairs).
-
-From an essay to chunks of the encoder's window: any length, nothing cut off unless a cap is set.
 """
 
 from __future__ import annotations
@@ -58,14 +56,14 @@ class Chunker:
         # What the tokenizer puts around a text, learned from an example: there is no common way to ask.
         try:
             (bare,) = self._ids(["a"], special=False)
-            (dressed,) = self._ids(["a"], special=True)
+            (with_special_tokens,) = self._ids(["a"], special=True)
         except BaseException as error:
             # Damaged files of a tokenizer may load and then panic, which is no Exception.
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             raise ConfigError(f"The tokenizer cannot read a word ({error}). Fetch the encoder again, whole.") from None
-        start = next((i for i in range(len(dressed)) if dressed[i : i + len(bare)] == bare), 0)
-        self._before, self._after = dressed[:start], dressed[start + len(bare) :]
+        start = next((i for i in range(len(with_special_tokens)) if with_special_tokens[i : i + len(bare)] == bare), 0)
+        self._before, self._after = with_special_tokens[:start], with_special_tokens[start + len(bare) :]
         self._room = window - len(self._before) - len(self._after)
         # An empty text must leave something to pool.
         self._blank = [] if self._before or self._after else [tokenizer.pad_token_id]

@@ -62,6 +62,20 @@ def locate_encoder(name: str) -> str:
     return name
 
 
+def encoder_label(name: str) -> str:
+    """An encoder's name for files that go to others: of a path its last part alone.
+
+    Args:
+        name: See :func:`locate_encoder`.
+
+    >>> encoder_label("/home/ana/encoders/minilm"), encoder_label("sentence-transformers/all-mpnet-base-v2")
+    ('minilm', 'sentence-transformers/all-mpnet-base-v2')
+    """
+    path = Path(name)
+    is_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_dir()
+    return (path.name or path.resolve().name) if is_path else name
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -82,6 +96,7 @@ def load_encoder(name: str, dropout: float | None = None) -> Any:  # noqa: ANN40
 
     place = locate_encoder(name)
     config = _loaded(AutoConfig, place, name)
+    _choose_attention(config)
     set_dropout(config, dropout)
     options = {"config": config, "use_safetensors": True, "dtype": "float32", "output_loading_info": True}
     whole, report = _loaded(AutoModel, place, name, **options)
@@ -147,9 +162,15 @@ def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers
         )
     try:
         config = AutoConfig.for_model(**values)
+        _choose_attention(config)
         return trimmed(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever transformers makes of damaged values
         raise CheckpointError(f"The encoder's configuration cannot be built: {_first_line(error)}.") from None
+
+
+def _choose_attention(config: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Leave the attention to transformers, whatever the folder names: that may be code to fetch from the hub."""
+    config._attn_implementation = None
 
 
 def trimmed(encoder: Any) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -1,7 +1,4 @@
-"""From an essay's vector to a score, or to a distribution over the score points of its prompt.
-
-From the tokens of all of an essay's chunks to one vector.
-"""
+"""Pooling and heads: from an essay's token states to one vector, and from it to a score or a distribution of scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scorer is made of."""
+"""Configuration of a scorer: encoder, pooling, head, and what is trained."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Model folders: config.json, model.safetensors, the tokenizer and a model card. Data, never code.
+"""Model folders: config.json, model.safetensors, the tokenizer, what advisories need, and a model card.
 
-What a model folder holds to tell essays that its model should not judge: numbers, neither text nor code.
+They hold data, never code: numbers and the tokenizer's files, each listed in config.json with its sha256. No text of an
+essay is stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,16 +24,18 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import (
     build_encoder,
     check_vocabulary,
+    encoder_label,
     encoder_values,
     file_sha256,
     has_vocabulary,
 )
-from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.score_range import ScoreRange
 
 SCREENING = "screening.safetensors"
@@ -46,11 +48,11 @@ class Screening:
 
     Args:
         text: From their words.
-        familiarity: From their vectors.
+        ood_distance: From their vectors.
     """
 
     text: Screen
-    familiarity: Familiarity
+    ood_distance: OodDistance
 
 
 def write_screening(screening: Screening, path: Path) -> None:
@@ -63,9 +65,9 @@ def write_screening(screening: Screening, path: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {_TEXT + name: np.ascontiguousarray(array) for name, array in screening.text.to_arrays().items()}
-    for number, vectors in enumerate(screening.familiarity.references):
+    for number, vectors in enumerate(screening.ood_distance.references):
         arrays[f"{_VECTORS}{number}"] = vectors.half().cpu().numpy()
-    arrays[_THRESHOLDS] = screening.familiarity.thresholds.cpu().numpy()
+    arrays[_THRESHOLDS] = screening.ood_distance.thresholds.cpu().numpy()
     save_file(arrays, path)
 
 
@@ -88,7 +90,7 @@ def read_screening(path: Path) -> Screening:
         )
         thresholds = arrays[_THRESHOLDS]
         vectors = [torch.from_numpy(arrays[f"{_VECTORS}{number}"]) for number in range(len(thresholds))]
-        return Screening(text, Familiarity(vectors, thresholds.tolist()))
+        return Screening(text, OodDistance(vectors, thresholds.tolist()))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AesDynlossError) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path.name} is damaged: {words}. Fetch the folder again.") from None
@@ -156,21 +158,9 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
     try:
-        folder = folder.resolve()
         _check_replaceable(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        new, old = partial / "new", partial / "old"
-        try:
-            new.mkdir()
+        with atomic_folder(folder) as new:
             yield new
-            if folder.exists():
-                folder.replace(old)
-            new.replace(folder)
-        finally:
-            if old.exists() and not folder.exists():
-                old.replace(folder)
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
 
@@ -289,10 +279,14 @@ def _write_files(parts: ModelParts, folder: Path, card: str) -> None:
 
 
 def _config_values(parts: ModelParts) -> dict[str, Any]:
+    config = parts.model.config
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": parts.model.config.model_dump(mode="json", exclude=_OF_TRAINING),
+        "model": {
+            **config.model_dump(mode="json", exclude=_OF_TRAINING),
+            "encoder": encoder_label(config.encoder),
+        },
         "prompts": [asdict(scale) for scale in parts.model.scales],
         "postprocessing": parts.postprocessing.to_dict(),
         "intervals": parts.intervals.to_dict(),
@@ -316,6 +310,31 @@ def _check_files(folder: Path, values: dict[str, Any]) -> None:
                 f"{path} is not what was written: its sha256 is {found[:12]}..., expected {str(digest)[:12]}... "
                 "It is truncated, swapped or edited; fetch the folder again."
             )
+    check_unlisted(folder, {Path(name).name for name in expected})
+
+
+def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection[str] = ()) -> None:
+    """Refuse files that config.json does not list: transformers would read some of them, and scores would change.
+
+    Args:
+        folder: A model folder. Its README.md, and names that begin with a dot, are nowhere read.
+        listed: Names of its files.
+        subfolders: Folders in it that have lists of their own.
+
+    Raises:
+        CheckpointError: There is another file, or a link to a folder.
+    """
+    for parent, folders, files in os.walk(folder):
+        place = Path(parent).relative_to(folder)
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in sorted([*files, *links]):
+            path = place / name
+            if str(path) not in {CARD, *listed} and not name.startswith("."):
+                raise CheckpointError(
+                    f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
+                    "opened. Move that file elsewhere, or fetch the folder again."
+                )
+        folders[:] = [name for name in folders if not name.startswith(".") and str(place / name) not in subfolders]
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:
@@ -355,7 +374,7 @@ def _check_fit(model: ScoringModel, screening: Screening | None) -> None:
     if screening is None:
         return
     width = model.encoder.config.hidden_size
-    known = screening.familiarity.references
+    known = screening.ood_distance.references
     if len(known) != len(model.scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
         raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
 

@@ -1,7 +1,4 @@
-"""What the training essays say about each prompt's scale, as heads and losses need it.
-
-From raw predictions to score points, as it is fitted on dev and stored with a model.
-"""
+"""Each prompt's scale: statistics of its training scores, and the postprocessing from raw to score fitted on dev."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.familiarity import WithStrangeness
 from aes_dynloss.essays.model.model_folder import ModelParts, Screening, read_model_folder, write_model_folder
+from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
@@ -39,7 +39,7 @@ class Scores:
         certainty: Chance that a human gives the same score point, (N,), set right on dev; NaN where neither the
             head nor dev tells.
         probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
-        strangeness: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
+        ood_distance: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
             model does not know.
     """
 
@@ -49,7 +49,7 @@ class Scores:
     dropped_tokens: NDArray[np.int64]
     certainty: NDArray[np.float64]
     probabilities: NDArray[np.float64] | None
-    strangeness: NDArray[np.float64]
+    ood_distance: NDArray[np.float64]
 
 
 class Scorer(Protocol):
@@ -204,25 +204,25 @@ class EssayScorer:
         if len(texts) == 0:
             none = np.zeros(0)
             return Scores(none, none, counts[:, 0], counts[:, 1], none, None, none)
-        outputs, strangeness = self._outputs(examples, tokens, progress)
+        outputs, ood_distance = self._outputs(examples, tokens, progress)
         raw = self.raw_scores(outputs, groups)
         points = self.score_points(raw, groups)
         probabilities = self.probabilities(outputs)
-        chances = chances_of(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
+        chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
         certainty = self.certainty.of(prompt_ids, chances)
-        return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, strangeness)
+        return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, ood_distance)
 
     def _outputs(
         self, examples: EssayExamples, tokens: int, progress: str | None
     ) -> tuple[Tensor, NDArray[np.float64]]:
-        """The model's outputs, (N, D), and the essays' strangeness, (N,)."""
+        """The model's outputs, (N, D), and the essays' out-of-distribution distances, (N,)."""
         self.model.to(self.accelerator.device)
         if self.screening is None:
             answers = predict(
                 self.accelerator, self.model, examples, tokens=tokens, progress=progress, precision=self.precision
             )
             return answers, np.full(len(examples), np.nan)
-        module = WithStrangeness(self.model, self.screening.familiarity).to(self.accelerator.device)
+        module = WithOodDistance(self.model, self.screening.ood_distance).to(self.accelerator.device)
         answers = predict(
             self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
         )
@@ -262,7 +262,7 @@ class EssayScorer:
         write_model_folder(parts, Path(folder), card)
 
 
-def chances_of(
+def agreement_probability(
     prompts: Mapping[str, Prompt],
     intervals: Intervals,
     prompt_ids: Sequence[str],

@@ -1,4 +1,4 @@
-"""Where scores go: csv, jsonl or parquet, to a file that appears whole or to standard output as they come."""
+"""Output of scores: csv, jsonl or parquet, to a file written atomically or streamed to standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring that goes on where it was killed: each window's scores are put by as a file, and joined at the end."""
+"""Resumable scoring: each window's scores are saved as a part, and the parts are joined at the end."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def score_parts(
 
 
 def _end_early(parts: ScoreParts, output: Path) -> None:
-    """What ended before the first window, such as by a wrong column, need not be gone on with; the rest can be."""
+    """Remove a run that ended before its first window, such as by a wrong column; any other can be resumed."""
     finished = sum(1 for _ in parts.folder.glob(_PARTS))
     if finished:
         logger.warning("%d finished parts are kept in %s: go on with --resume.", finished, parts.folder)
@@ -157,7 +157,7 @@ def _end_early(parts: ScoreParts, output: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run put by, but nothing of others; the settings first, for parts without them count for nothing."""
+    """Remove what a run saved, and nothing else; the settings first, since parts without them are void."""
     for pattern in (SETTINGS, _PARTS, _HALVES, LOCK):
         for path in folder.glob(pattern):
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""Scores in fewer bits only where they are those of float32: checked on the essays that are to be scored.
+"""Scoring in bf16: the encoder's matrix products only, and only where scores agree with those of float32.
 
-Scoring in fewer bits: the encoder multiplies its matrices in bf16; pooling and head stay in float32.
+Pooling and head stay in float32. The agreement is checked on the essays that are to be scored.
 """
 
 from __future__ import annotations

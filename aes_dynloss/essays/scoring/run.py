@@ -1,6 +1,6 @@
-"""One run of scoring into files: scores, and a review sheet beside them; a run that was killed can be gone on with.
+"""One run of scoring into files, scores and a review sheet; an interrupted run can be resumed.
 
-Which essays a human should score, and the sheet on which that is done.
+The review sheet lists the essays that a human should score.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def score_to_files(
     resume: bool = False,
     force: bool = False,
 ) -> tuple[int, int]:
-    """Score essays into a file, which appears when all are scored; what is finished before is put by beside it.
+    """Score essays into a file, which appears when all are scored; finished parts are saved beside it.
 
     Args:
         scorer: The scorer.
@@ -189,14 +189,14 @@ def score_to_files(
         accelerator: The scorer's; the main process alone writes.
         model_digest: Digest of the model, which a run that goes on must find as it was.
         review: The review sheet, if one is wanted.
-        resume: Go on with what was put by.
+        resume: Resume from the saved parts.
         force: Begin again.
 
     Returns:
         Numbers of essays scored and, of these, for review; 0 and 0 on other processes than the main one.
 
     Raises:
-        ConfigError: What was put by cannot be gone on with, see `score_parts`.
+        ConfigError: The saved parts cannot be resumed, see `score_parts`.
         DataError: An essay cannot be scored, the essays have changed, or a file cannot be written.
     """
     settings: Mapping[str, Any] = {

@@ -1,6 +1,6 @@
-"""Scoring essays from tables, a window at a time: any number of essays in constant memory.
+"""Scoring a stream of essays window by window, in constant memory, with advisories.
 
-Advisories on essays of a stream: by their words, by their vectors, and by what came before them.
+Advisories rest on an essay's words, on its vector, and on the essays before it.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ class Adviser:
         self._duplicates(essays, prompt_ids)
 
     def advise(
-        self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str], strangeness: NDArray[np.float64]
+        self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str], ood_distance: NDArray[np.float64]
     ) -> list[tuple[Advisory, ...]]:
         """The advisories on some essays, N.
 
         Args:
             essays: The next of the stream.
             prompt_ids: The prompt of each.
-            strangeness: Distance of each from training essays, (N,), NaN where unknown; see `Scores`.
+            ood_distance: Distance of each from training essays, (N,), NaN where unknown; see `Scores`.
         """
         texts = [essay.text for essay in essays]
         if self._screen is None:
             found = [[] if text.strip() else [advisory("empty", 0, 0)] for text in texts]
         else:
             found = [list(own) for own in self._screen.examine(texts, prompt_ids)]
-        for own, distance in zip(found, strangeness, strict=True):
+        for own, distance in zip(found, ood_distance, strict=True):
             strange = distance_advisory(float(distance), 1.0)
             if strange is not None:
                 own.append(strange)
         for own, duplicate in zip(found, self._duplicates(essays, prompt_ids), strict=True):
             if duplicate is not None:
                 own.append(duplicate)
-        return [self.policy.looked_at(own) for own in found]
+        return [self.policy.active(own) for own in found]
 
     def _duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
         if self._finder is None:
@@ -178,7 +178,7 @@ def score_essays(
         scores = scorer.score([essay.text for essay in part], prompt_ids, progress=progress)
         columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
         if adviser is not None:
-            columns |= _advice(adviser, part, prompt_ids, scores.strangeness, columns)
+            columns |= _advice(adviser, part, prompt_ids, scores.ood_distance, columns)
         if scorer.capped:
             columns["dropped_tokens"] = scores.dropped_tokens.tolist()
         yield ScoredWindow(
@@ -257,11 +257,11 @@ def _advice(
     adviser: Adviser,
     part: Sequence[UnscoredEssay],
     prompt_ids: Sequence[str],
-    strangeness: NDArray[np.float64],
+    ood_distance: NDArray[np.float64],
     columns: Mapping[str, list[Any]],
 ) -> dict[str, list[Any]]:
     """The columns of advisories, and those of scores with blanks where they are withheld."""
-    found = adviser.advise(part, prompt_ids, strangeness)
+    found = adviser.advise(part, prompt_ids, ood_distance)
     withheld = [adviser.policy.withholds(own) for own in found]
     judged = {
         name: [None if out else value for value, out in zip(values, withheld, strict=True)]

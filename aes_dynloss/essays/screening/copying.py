@@ -1,9 +1,7 @@
-"""Runs of words that come from the prompt: from its wording where it is known, and from what many essays on it share.
+"""Copied and repeated text: runs of words shared with the prompt, and runs that an essay repeats.
 
-A run of four words that stands in very many essays on a prompt, and hardly in those on others, was not thought of by
-all of their writers: it stands in the prompt or in the text that the prompt is about.
-
-Runs of words that stand in an essay more than once: sentences and paragraphs that were pasted.
+A run of four words that occurs in very many essays on a prompt, and hardly in those on others, comes from the prompt or
+from its source text. Repeated runs are sentences and paragraphs that were pasted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The kinds of advisories: what each is called, what follows from it unless one says otherwise, and its reason.
-
-What follows from an advisory: the score is kept, withheld, or the kind is not looked at.
-"""
+"""Kinds of advisories, their reasons, and the policy: advise, withhold the score, or off."""
 
 from __future__ import annotations
 
@@ -187,7 +184,7 @@ class Policy(ConfigModel):
         action: Action = getattr(self, kind)
         return action
 
-    def looked_at(self, advisories: Sequence[Advisory]) -> tuple[Advisory, ...]:
+    def active(self, advisories: Sequence[Advisory]) -> tuple[Advisory, ...]:
         """Those whose kind is not off."""
         return tuple(found for found in advisories if self.action(found.kind) != "off")
 

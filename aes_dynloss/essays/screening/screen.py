@@ -1,6 +1,6 @@
-"""What training essays tell of others by their words alone: learned once, asked of every essay that is scored.
+"""The screen: text statistics learned once from training essays, and advisories on other essays by them.
 
-A screen as plain arrays, and back, with every array held against what it must be.
+It is stored as plain arrays, each of which is validated when it is read.
 """
 
 from __future__ import annotations

@@ -106,23 +106,6 @@ def mixed(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint64(31))
 
 
-def share_by_essay(
-    chosen: NDArray[np.bool_], essays: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Each essay's share of chosen items.
-
-    Args:
-        chosen: Whether an item is chosen, (I,).
-        essays: The essay of each item, (I,).
-        count: Number of essays, N.
-
-    Returns:
-        Shares, (N,), 0 where an essay has no item; and numbers of items, (N,).
-    """
-    totals = np.bincount(essays, minlength=count)
-    return np.bincount(essays[chosen], minlength=count) / np.maximum(totals, 1), totals
-
-
 @cache
 def _word_characters() -> NDArray[np.uint64]:
     """For each code point what it adds to a word: 0 where it stands in no word."""

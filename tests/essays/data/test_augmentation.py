@@ -22,6 +22,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.finetune import run as finetune_module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
+from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.training.run_folder import CHECKPOINT
 
@@ -208,6 +209,29 @@ def test_nothing_that_is_measured_on_train_knows_them(runs):
     (note,) = [note for note in augmented["notes"] if "data.augmentation" in note]
     assert note.startswith("18 changed copies of training essays were learned from, too (data.augmentation): ")
     assert not [note for note in plain["notes"] if "changed copies" in note]
+
+
+def test_advisories_are_learned_from_genuine_train_essays(run_yaml, tmp_path, monkeypatch):
+    """Neither from dev nor from changed copies."""
+    texts, vectors = [], []
+    fit_screen, fit_vectors = Screen.fit, finetune_module.fit_ood_distance
+
+    def record_texts(given, *rest):
+        texts.extend(given)
+        return fit_screen(given, *rest)
+
+    def record_vectors(accelerator, model, train, dev, seed):
+        vectors.append((len(train), len(dev)))
+        return fit_vectors(accelerator, model, train, dev, seed)
+
+    monkeypatch.setattr(Screen, "fit", record_texts)
+    monkeypatch.setattr(finetune_module, "fit_ood_distance", record_vectors)
+    run = tmp_path / "run"
+    assert tune(run_yaml, run, WORDS[0], "training.epochs=1").code == 0
+    held_out = {row["essay_id"] for part in ("dev", "test") for row in read_rows(run / f"predictions_{part}.csv")}
+    assert sorted(texts) == sorted(row["text"] for row in small_essays() if row["essay_id"] not in held_out)
+    essays = manifest(run)["split"]["essays"]
+    assert vectors == [(essays["train"], essays["dev"])]
 
 
 @pytest.mark.parametrize("part", ["dev", "test"])

@@ -18,9 +18,9 @@ from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
-from aes_dynloss.essays.model.familiarity import Familiarity
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.score import score_essays
@@ -240,12 +240,12 @@ def test_progress(models: list[Path], capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_members_that_know_nothing_of_training_essays_do_not_count(encoder, models):
     ensemble = EssayEnsemble.from_members(models)
-    assert np.isnan(ensemble.score(TEXTS, PROMPT_IDS).strangeness).all()
+    assert np.isnan(ensemble.score(TEXTS, PROMPT_IDS).ood_distance).all()
     for member, size in zip(ensemble.members, (6, 0), strict=False):
         vectors = [torch.randn(6, 16), torch.randn(size, 16)]
-        member.scorer.screening = Screening(small_screen(), Familiarity(vectors, [1.0, 2.0]))
-    each = [member.scorer.score(TEXTS, PROMPT_IDS).strangeness for member in ensemble.members[:2]]
-    both = ensemble.score(TEXTS, PROMPT_IDS).strangeness
+        member.scorer.screening = Screening(small_screen(), OodDistance(vectors, [1.0, 2.0]))
+    each = [member.scorer.score(TEXTS, PROMPT_IDS).ood_distance for member in ensemble.members[:2]]
+    both = ensemble.score(TEXTS, PROMPT_IDS).ood_distance
     np.testing.assert_allclose(both[LETTERS], (each[0] + each[1])[LETTERS] / 2)
     np.testing.assert_allclose(both[~LETTERS], each[0][~LETTERS])
     assert np.isfinite(both).all()

@@ -88,10 +88,25 @@ def test_what_is_written(models: list[Path], folder: Path) -> None:
 
 def test_only_the_models_own_files_are_copied(models: list[Path], tmp_path: Path) -> None:
     copy = Path(shutil.copytree(models[0], tmp_path / "copy"))
-    (copy / "evil.py").write_text("code")
+    (copy / ".evil.py").write_text("code")
     EssayEnsemble.from_members([copy, models[1]]).save_pretrained(tmp_path / "both", card="# Mine\n")
     assert contents(tmp_path / "both" / "members" / "0") == contents(models[0])
     assert (tmp_path / "both" / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["special_tokens_map.json", "members/special_tokens_map.json", "members/0/special_tokens_map.json"]
+)
+def test_unlisted_files_are_refused(folder: Path, name: str) -> None:
+    (folder / name).write_text('{"pad_token": "otter"}')
+    with pytest.raises(CheckpointError, match=r"special_tokens_map.json is not among the files"):
+        open_scorer(folder)
+
+
+def test_an_unlisted_member_is_refused(folder: Path) -> None:
+    shutil.copytree(folder / "members" / "0", folder / "members" / "2")
+    with pytest.raises(CheckpointError, match=r"members/2/.* is not among the files"):
+        open_scorer(folder)
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -198,6 +213,8 @@ class TestDamage:
     @pytest.mark.parametrize("count", [0, 1])
     def test_too_few_members(self, folder: Path, count: int) -> None:
         values = values_of(folder)
+        for number in range(count, len(values["members"])):
+            shutil.rmtree(folder / "members" / str(number))
         values["members"] = values["members"][:count]
         values["sha256"]["config.json"] = config_digest(values)
         (folder / "config.json").write_text(json.dumps(values))

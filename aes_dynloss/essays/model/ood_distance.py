@@ -1,4 +1,4 @@
-"""How far an essay is, to the model, from the essays that it learned from."""
+"""Out-of-distribution distance: how far an essay's vector is from those of the training essays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_REFERENCES = 256
 ENOUGH_DEV, FEWEST = 100, 50
 
 
-class Familiarity(nn.Module):
+class OodDistance(nn.Module):
     """Distance of essays from training essays of the same prompt, as a multiple of what nearly all essays keep to.
 
         d = 1 - the k-th largest cosine between the essay's vector and those of training essays, k = 5
@@ -83,25 +83,25 @@ class Familiarity(nn.Module):
         return answer
 
 
-class WithStrangeness(nn.Module):
+class WithOodDistance(nn.Module):
     """A scoring model that also says how far essays are from those that it learned from.
 
     Args:
         model: The model.
-        familiarity: What it compares with.
+        ood_distance: What it compares with.
     """
 
-    def __init__(self, model: ScoringModel, familiarity: Familiarity) -> None:
+    def __init__(self, model: ScoringModel, ood_distance: OodDistance) -> None:
         super().__init__()
         self.model = model
-        self.familiarity = familiarity
+        self.ood_distance = ood_distance
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The model's outputs and, in a last column, multiples of the familiar distance: (B, D + 1)."""
         features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
         seen = {"prompt": inputs["prompt"], "log_length": inputs["log_length"], "features": features}
         outputs = self.model(**seen)
-        strange = self.familiarity(essay_vectors(self.model, features), inputs["prompt"])
+        strange = self.ood_distance(essay_vectors(self.model, features), inputs["prompt"])
         return torch.cat([outputs, strange[:, None].to(outputs.dtype)], dim=1)
 
 
@@ -127,9 +127,9 @@ def essay_vectors(model: ScoringModel, features: Tensor) -> Tensor:
     return features[:, -(features.shape[1] // model.pooled_count) :]
 
 
-def fit_familiarity(
+def fit_ood_distance(
     accelerator: Accelerator, model: ScoringModel, train: EssayExamples, dev: EssayExamples, seed: int = 0
-) -> Familiarity:
+) -> OodDistance:
     """What a model knows, from its training essays; how far essays are from them, from its dev essays.
 
     Where dev has fewer than 100 essays of a prompt, the training essays' distances from the other ones count too; where
@@ -159,7 +159,7 @@ def fit_familiarity(
             thresholds.append(1.0)
         else:
             thresholds.append(max(learn_distance_threshold(distances), 1e-6))
-    return Familiarity(references, thresholds)
+    return OodDistance(references, thresholds)
 
 
 def _distances(vectors: Tensor, references: Tensor, *, itself: bool = False) -> NDArray[np.float64]:
