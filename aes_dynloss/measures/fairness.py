@@ -96,15 +96,15 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
 def _explained_by_groups(values: NDArray[np.float64], codes: NDArray[np.intp], groups: int, noise: float) -> Explained:
     """One-way analysis of variance."""
     essays = len(values)
-    spare = essays - groups
-    if groups < 2 or spare < 1:
+    residual_dof = essays - groups
+    if groups < 2 or residual_dof < 1:
         return Explained(None, None)
     if np.ptp(values) <= noise:
         return Explained(0.0, None)
     total = float(np.square(values - values.mean()).sum())
     left = float(np.square(_centred(values, codes, groups)).sum())
-    adjusted = 1 - (left / spare) / (total / (essays - 1))
-    return Explained(adjusted, _f_test(total - left, groups - 1, left, spare))
+    adjusted = 1 - (left / residual_dof) / (total / (essays - 1))
+    return Explained(adjusted, _f_test(total - left, groups - 1, left, residual_dof))
 
 
 def _explained_beyond_points(
@@ -125,9 +125,9 @@ def _explained_beyond_points(
     linked = connected_components(_links(table), directed=False)[0]
     effects = groups - linked
     essays = len(values)
-    spare_before = essays - levels
-    spare = spare_before - effects
-    if effects < 1 or spare < 1:
+    residual_dof_before = essays - levels
+    residual_dof = residual_dof_before - effects
+    if effects < 1 or residual_dof < 1:
         return Explained(None, None)
     within = _centred(values, points, levels)
     if np.abs(within).max() <= noise:
@@ -138,8 +138,8 @@ def _explained_beyond_points(
     sums = np.bincount(codes, weights=within, minlength=groups)
     effect = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True) @ sums
     left = float(np.square(_centred(values - effect[codes], points, levels)).sum())
-    increment = (before / spare_before - left / spare) / (total / (essays - 1))
-    return Explained(increment, _f_test(before - left, effects, left, spare))
+    increment = (before / residual_dof_before - left / residual_dof) / (total / (essays - 1))
+    return Explained(increment, _f_test(before - left, effects, left, residual_dof))
 
 
 def _links(table: NDArray[np.float64]) -> coo_array:
@@ -156,11 +156,11 @@ def _centred(values: NDArray[np.float64], codes: NDArray[np.intp], count: int) -
     return np.asarray(values - means[codes])
 
 
-def _f_test(explained: float, effects: int, left: float, spare: int) -> float:
-    """The p value of F = (explained / effects) / (left / spare); 0 where nothing is left."""
+def _f_test(explained: float, effects: int, left: float, residual_dof: int) -> float:
+    """The p value of F = (explained / effects) / (left / residual_dof); 0 where nothing is left."""
     if left <= 0:
         return 0.0
-    return float(f_distribution.sf(explained / effects / (left / spare), effects, spare))
+    return float(f_distribution.sf(explained / effects / (left / residual_dof), effects, residual_dof))
 
 
 Entry = dict[str, Any]

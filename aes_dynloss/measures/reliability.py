@@ -366,8 +366,8 @@ def _checked_ratings(ratings: ArrayLike) -> _Ratings:
 
 def _variance_of_errors(human: _Ratings) -> NDArray[np.float64]:
     """V_e; NaN where no essay has two ratings."""
-    spare = np.asarray((human.counts - 1).sum(axis=-1))
-    return np.asarray(human.within / np.where(spare == 0, np.nan, spare), dtype=np.float64)
+    residual_dof = np.asarray((human.counts - 1).sum(axis=-1))
+    return np.asarray(human.within / np.where(residual_dof == 0, np.nan, residual_dof), dtype=np.float64)
 
 
 def _error_variance(human: _Ratings, given: ArrayLike | None) -> NDArray[np.float64]:
@@ -389,9 +389,9 @@ def _true_score_variance(human: _Ratings, errors: NDArray[np.float64]) -> NDArra
     mean = (human.counts * human.means).sum(axis=-1) / ratings
     between = (human.counts * np.square(human.means - mean[..., None])).sum(axis=-1)
     essays = human.counts.shape[-1]
-    spare = np.asarray(ratings - np.square(human.counts).sum(axis=-1) / ratings)
-    spare = np.where(essays == 1, np.nan, spare)
-    return np.asarray((between - (essays - 1) * errors) / spare, dtype=np.float64)
+    divisor = np.asarray(ratings - np.square(human.counts).sum(axis=-1) / ratings)
+    divisor = np.where(essays == 1, np.nan, divisor)
+    return np.asarray((between - (essays - 1) * errors) / divisor, dtype=np.float64)
 
 
 # Where the reference was resolved from two raters it is no rater's, and they may use another scale.

@@ -47,7 +47,7 @@ class BilinearLogLoss:
         """The coefficients W = I, b = 0, (K * K + K,)."""
         return torch.cat([torch.eye(self.bins).reshape(-1), torch.zeros(self.bins)])
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """Means of W's diagonal, of the rest of W, and of b."""
         matrix, bias = self.unpacked(coefficients)
         own = matrix.diagonal().sum()

@@ -21,7 +21,7 @@ class DynamicLoss(Protocol):
     def over_batch(self) -> bool:
         """Whether the loss couples elements, so that it must see the whole effective batch at once."""
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """A few numbers that tell the coefficients of a step, for the log; scalars on the device."""
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class Mixture:
         """Whether any component couples elements."""
         return any(component.over_batch for component in self._components.values())
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The weights by name."""
         return dict(zip(self._components, coefficients, strict=True))
 
@@ -102,7 +102,7 @@ class Mixture:
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
 
 
-class Weighted:
+class FixedMixture:
     """A loss whose coefficients are settled, so that none is left: a teacher's dev measure, say.
 
     Args:
@@ -119,7 +119,7 @@ class Weighted:
         """Whether the loss couples elements."""
         return self._loss.over_batch
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
         """Nothing."""
         return {}
 

@@ -78,7 +78,7 @@ class LossNetwork:
             layers[-1] = torch.zeros_like(layers[-1])
         return torch.cat(layers)
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The coefficients' root mean square."""
         return {"network_rms": coefficients.square().mean().sqrt()}
 
@@ -118,10 +118,10 @@ class LossNetwork:
         for number, (layer, shape) in enumerate(zip(layers, self._shapes, strict=True)):
             rows = functional.linear(rows, layer.view(shape))
             if number + 1 < len(sizes):
-                rows = self._bent(rows)
+                rows = self._activation(rows)
         return rows.squeeze(-1)
 
-    def _bent(self, values: Tensor) -> Tensor:
+    def _activation(self, values: Tensor) -> Tensor:
         if not self._smooth:
             return functional.leaky_relu(values, _SLOPE)
         return _SLOPE * values + (1 - _SLOPE) * (functional.softplus(values) - math.log(2))
@@ -146,6 +146,6 @@ class LossNetwork:
         if elements.weights is None:
             costs = self.network(coefficients, rows)
         else:  # Elements are many then, and of most pairs it is known that they cost nothing.
-            places = torch.nonzero(rival & (elements.weights.reshape(-1) > 0)[:, None], as_tuple=True)
-            costs = torch.zeros_like(signals).index_put(places, self.network(coefficients, rows[places]))
+            positions = torch.nonzero(rival & (elements.weights.reshape(-1) > 0)[:, None], as_tuple=True)
+            costs = torch.zeros_like(signals).index_put(positions, self.network(coefficients, rows[positions]))
         return costs.sum(1) / count.squeeze(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import ComponentName
 
@@ -87,9 +87,9 @@ class NetworkSpec(ConfigModel):
 LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]
 
 
-def settled(measure: str) -> DynamicLoss:
+def fixed_objective(measure: str) -> DynamicLoss:
     """A component as a measure without coefficients, in units of each group's spread."""
-    return Weighted(Mixture([measure], standardise=True), torch.ones(1))
+    return FixedMixture(Mixture([measure], standardise=True), torch.ones(1))
 
 
 def numbers_of(terms: Mapping[str, object]) -> dict[str, float] | None:

@@ -248,7 +248,7 @@ def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
     axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
     progress = numbers(part for part, _ in snapshots)
-    weights = np.stack([numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
+    weights = np.stack([numbers(loss.logged_values(coefficients).values()) for _, coefficients in snapshots], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
     widths, every = np.linspace(3.5, 1.2, len(weights)), 1 + len(snapshots) // 60
     for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):

@@ -61,7 +61,7 @@ class Estimator(Protocol):
         """The hypergradient of a measure over T steps."""
 
 
-def end_of(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
+def terminal_adjoint(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
     """Where every backward walk begins: F, the cotangent of the last point, and zeros for all coefficients, (T, K)."""
     value, slope = measure.gradient(trajectory.end.weights)
     slots = tuple(torch.zeros_like(slot) for slot in trajectory.end.slots)

@@ -18,9 +18,9 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.replay import RandomState, kept_buffers, random_state, set_random_state
 from aes_dynloss.teaching.student import Batch
-from aes_dynloss.teaching.unrolling.derivatives import pulled_back, slopes, twice_differentiable
+from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.step_plan import Alone, Gradient, Processes, Product, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, SingleProcess, StepPlan
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class CoupledLegs:
         """First derivatives."""
         whole = self._outputs(plan)
         value = self.loss(coefficients, whole.elements)
-        cotangent, to_coefficients = pulled_back([value], [torch.ones_like(value)], [whole.leaf, coefficients])
+        cotangent, to_coefficients = vjp([value], [torch.ones_like(value)], [whole.leaf, coefficients])
         flat = torch.zeros_like(self.live.weights())
         for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
-            flat += self.live.flat(pulled_back([self._answer(batch, state)], [part], self.live.parameters))
+            flat += self.live.flat(vjp([self._answer(batch, state)], [part], self.live.parameters))
         error = whole.elements.errors().detach().sum() / plan.count
         return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
 
     def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
         """The gradient with respect to the coefficients alone."""
         value = self.loss(coefficients, self._outputs(plan).elements)
-        return pulled_back([value], [torch.ones_like(value)], [coefficients])[0]
+        return vjp([value], [torch.ones_like(value)], [coefficients])[0]
 
     def product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """With c = dl/do and r = J q: H q = J^T d<c(o), r>/do + d<c, J q>/dw, c held; M^T q = d<c(o, phi), r>/dphi."""
@@ -76,14 +76,14 @@ class CoupledLegs:
         with twice_differentiable():
             own = [self._tangent(*place, views) for place in zip(plan.batches, whole.states, strict=True)]
             _, (tangent,) = self.processes.rows(plan.index, [torch.cat(own)])
-            (slope,) = slopes(self.loss(coefficients, whole.elements), [whole.leaf])
-            bent, to_coefficients = pulled_back([slope], [tangent], [whole.leaf, coefficients])
+            (slope,) = differentiable_grad(self.loss(coefficients, whole.elements), [whole.leaf])
+            bent, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
             parts, bends = whole.shares(plan, slope.detach()), whole.shares(plan, bent)
             flat = torch.zeros_like(cotangent)
             for batch, state, part, bend in zip(plan.batches, whole.states, parts, bends, strict=True):
                 answer = self._answer(batch, state)
-                first = slopes(answer, self.live.parameters, part)
-                flat += self.live.flat(pulled_back([*first, answer], [*views, bend], self.live.parameters))
+                first = differentiable_grad(answer, self.live.parameters, part)
+                flat += self.live.flat(vjp([*first, answer], [*views, bend], self.live.parameters))
         return self.processes.total(flat), to_coefficients
 
     def _answer(self, batch: Batch, state: RandomState) -> Tensor:
@@ -94,7 +94,7 @@ class CoupledLegs:
         """J q, (B, D), by differentiating the transposed product."""
         answer = self._answer(batch, state)
         zero = torch.zeros_like(answer).requires_grad_()
-        return pulled_back(slopes(answer, self.live.parameters, zero), direction, [zero])[0]
+        return vjp(differentiable_grad(answer, self.live.parameters, zero), direction, [zero])[0]
 
     def _outputs(self, plan: StepPlan) -> _Outputs:
         states, outputs = [], []
@@ -124,7 +124,7 @@ class Objective:
     ) -> None:
         self.live = live
         self.loss = loss
-        self.processes: Processes = processes or Alone()
+        self.processes: Processes = processes or SingleProcess()
         self._measuring = measuring
         self._legs = CoupledLegs(live, loss, self.processes)
 
@@ -161,7 +161,7 @@ class Objective:
             with torch.no_grad():
                 outputs = self.live.outputs(batch, self.processes.autocast())
             value = self._value(self._elements(outputs, [batch]), coefficients, plan.count)
-            total += pulled_back([value], [torch.ones_like(value)], [coefficients])[0]
+            total += vjp([value], [torch.ones_like(value)], [coefficients])[0]
         return self.processes.total(total)
 
     def is_one_graph(self, plan: StepPlan) -> bool:
@@ -196,11 +196,11 @@ class Objective:
         leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
         with twice_differentiable():
             value, error = self._part(plan.batches[0], coefficients, plan.count, inputs)
-            found = slopes(value, leaves)
+            found = differentiable_grad(value, leaves)
 
         def product(cotangent: Tensor) -> tuple[Tensor, Tensor]:
             with twice_differentiable():  # a student that checkpoints its activations computes them again here
-                flat, to_coefficients = self._split(pulled_back(found[:-1], self.live.views(cotangent), leaves))
+                flat, to_coefficients = self._split(vjp(found[:-1], self.live.views(cotangent), leaves))
             return self.processes.total(flat), self.processes.total(to_coefficients)
 
         if not gradient:
@@ -229,7 +229,7 @@ class Objective:
 
     def _is_coupled(self, plan: StepPlan) -> bool:
         """Whether the loss couples elements of several micro-batches or processes."""
-        return self.loss.over_batch and (self.processes.number > 1 or len(plan.batches) > 1)
+        return self.loss.over_batch and (self.processes.world_size > 1 or len(plan.batches) > 1)
 
     def _elements(self, outputs: Tensor, batches: Sequence[Batch]) -> Elements:
         keep = torch.cat([batch.index for batch in batches]) >= 0
@@ -274,7 +274,7 @@ class Objective:
         for batch in plan.batches:
             with twice_differentiable():
                 value, _ = self._part(batch, coefficients, plan.count)
-                first = slopes(value, self.live.parameters)
-                part, more = self._split(pulled_back(first, self.live.views(cotangent), leaves))
+                first = differentiable_grad(value, self.live.parameters)
+                part, more = self._split(vjp(first, self.live.views(cotangent), leaves))
             flat, to_coefficients = flat + part, to_coefficients + more
         return self.processes.total(flat), self.processes.total(to_coefficients)
