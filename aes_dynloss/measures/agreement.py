@@ -39,11 +39,11 @@ def checked_columns(**columns: ArrayLike) -> tuple[NDArray[np.float64], ...]:
     """
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
-    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len(set(shapes.values())) > 1:
-        raise DataError(f"Columns of scores need one shape, found {found}. Give each essay one value in each.")
+        raise DataError(f"Columns of scores need one shape, found {listed}. Give each essay one value in each.")
     if any(not shape or shape[-1] == 0 for shape in shapes.values()):
-        raise DataError(f"A measure needs at least one essay, found {found}.")
+        raise DataError(f"A measure needs at least one essay, found {listed}.")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise DataError(

@@ -192,8 +192,8 @@ def kappa_on_resamples(
             "Kappa on resamples needs counts (resamples, n), human (n,) and machines (n, machines) with n >= 1, found "
             f"{counts.shape}, {human.shape} and {machines.shape}."
         )
-    own, others = human.astype(np.float64), machines.astype(np.float64)
-    columns = [np.ones_like(own)[:, None], own[:, None], own[:, None] ** 2, others, others**2, own[:, None] * others]
+    h, m = human.astype(np.float64)[:, None], machines.astype(np.float64)
+    columns = [np.ones_like(h), h, h**2, m, m**2, h * m]
     sums = counts @ np.hstack(columns)
     essays, human_sum, human_square = sums[:, 0:1], sums[:, 1:2], sums[:, 2:3]
     machine_sum, machine_square, product = np.split(sums[:, 3:], 3, axis=1)
@@ -272,23 +272,23 @@ def agreement_draws(
     if len(human) == 0:
         raise DataError("Measures on resamples need at least one essay.")
     means = dict(averaged or {})
-    own, others = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
+    h, scores = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
     columns = [*means.values()]
     for one, other in pairs.values():
         first, second = _standardised(one), _standardised(other)
         columns += [first, second, first**2, second**2, first * second]
-    columns += [own, own**2, *(column for other in others for column in (other, other**2, own * other))]
+    columns += [h, h**2, *(column for m in scores for column in (m, m**2, h * m))]
     drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
-    found = dict(zip(means, drawn[: len(means)], strict=True))
-    place = len(means)
+    draws = dict(zip(means, drawn[: len(means)], strict=True))
+    position = len(means)
     for name in pairs:
-        found[name] = _pearson(*drawn[place : place + 5])
-        place += 5
-    human_mean, human_square = drawn[place : place + 2]
+        draws[name] = _pearson(*drawn[position : position + 5])
+        position += 5
+    human_mean, human_square = drawn[position : position + 2]
     for number, name in enumerate(machines):
-        mean, square, product = drawn[place + 2 + 3 * number : place + 5 + 3 * number]
-        found[name] = kappa_from_means(human_mean, human_square, mean, square, product)
-    return found
+        mean, square, product = drawn[position + 2 + 3 * number : position + 5 + 3 * number]
+        draws[name] = kappa_from_means(human_mean, human_square, mean, square, product)
+    return draws
 
 
 def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> Column:
@@ -444,8 +444,8 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
 
 def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
     """Each arm's mean over seeds in one cell."""
-    places = [(side, run) for side, runs in cell.machines.items() for run in runs]
-    machines = np.column_stack([cell.machines[side][run] for side, run in places])
+    pairs = [(side, run) for side, runs in cell.machines.items() for run in runs]
+    machines = np.column_stack([cell.machines[side][run] for side, run in pairs])
     # Ids hold no line break, so that no other stratum and prompt are joined to the same name.
     generator = prompt_generator(seed, f"{cell.stratum}\n{cell.prompt}")
     essays = len(cell.human)
@@ -453,7 +453,7 @@ def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
     kappas = np.concatenate([kappa_on_resamples(counts, cell.human, machines) for counts in parts])
     figures = {}
     for side, runs in cell.machines.items():
-        columns = {run: place for place, (other, run) in enumerate(places) if other == side}
+        columns = {run: position for position, (other, run) in enumerate(pairs) if other == side}
         by_seed = {run: float(kappas[0, columns[run]]) for run in runs}
         figures[side] = Figure(kappas[:, list(columns.values())].mean(axis=1), by_seed)
     return figures

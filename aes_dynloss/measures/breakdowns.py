@@ -95,8 +95,12 @@ def residuals_by_length(reference: Column, raw: Column, words: Column) -> Rows:
     """
     residuals = raw - reference
     return [
-        {"words_from": float(words[mine].min()), "words_to": float(words[mine].max()), **_moments(residuals[mine])}
-        for mine in _bins(words)
+        {
+            "words_from": float(words[members].min()),
+            "words_to": float(words[members].max()),
+            **_moments(residuals[members]),
+        }
+        for members in _bins(words)
     ]
 
 
@@ -115,14 +119,14 @@ def reliability_rows(reference: Column, raw: Column) -> Rows:
         Murphy and Winkler (1977), Journal of the Royal Statistical Society C 26(1): reliability diagrams.
     """
     rows = []
-    for mine in _bins(raw):
-        human = _moments(reference[mine])
+    for members in _bins(raw):
+        human = _moments(reference[members])
         rows.append(
             {
-                "raw_from": float(raw[mine].min()),
-                "raw_to": float(raw[mine].max()),
+                "raw_from": float(raw[members].min()),
+                "raw_to": float(raw[members].max()),
                 "n": human["n"],
-                "mean_raw": float(raw[mine].mean()),
+                "mean_raw": float(raw[members].mean()),
                 "mean_reference": human["mean"],
                 "sd_reference": human["sd"],
             }

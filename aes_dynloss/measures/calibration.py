@@ -195,8 +195,8 @@ def fit_cut_points(raw: ArrayLike, reference: ArrayLike, score_range: ScoreRange
         position, index = position[order], index[order]
         draws = np.random.default_rng(0).integers(0, len(index), (resamples, len(index)))
         # A resample of a single human score has no kappa, and says nothing about cuts.
-        told = [draw for draw in draws if np.ptp(index[draw]) > 0]
-        tuned = [_CutSearch(position[draw], index[draw], halves, AVERAGED_COST).run() for draw in told]
+        varied = [draw for draw in draws if np.ptp(index[draw]) > 0]
+        tuned = [_CutSearch(position[draw], index[draw], halves, AVERAGED_COST).run() for draw in varied]
         best = np.mean(tuned, axis=0) if tuned else halves
     else:
         best = _CutSearch(position, index, halves, CUT_POINT_COST).run()

@@ -23,31 +23,33 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which kappa of an arm is held against which of the control's.
+class KappaDifference:
+    """A kind of difference: a kappa of an arm minus a kappa of the control.
 
     Args:
         arm_version: The arm's kappa.
         control_version: The control's kappa, which is taken away.
-        words: The difference in words, to be formatted with the control's name.
-        own: Whether the control answers it too, against itself.
+        description: The difference in words, to be formatted with the control's name.
+        includes_control: Whether the control is compared too, with itself.
     """
 
     arm_version: str
     control_version: str
-    words: str
-    own: bool = False
+    description: str
+    includes_control: bool = False
 
 
-QUESTIONS = {
-    "qwk": Question("qwk", "qwk", "QWK minus that of {control}"),
-    "qwk_rescaled": Question("qwk_rescaled", "qwk_rescaled", "rescaled QWK minus that of {control}"),
-    "qwk_minus_rescaled": Question("qwk", "qwk_rescaled", "QWK as it is minus the rescaled QWK of {control}", own=True),
+DIFFERENCES = {
+    "qwk": KappaDifference("qwk", "qwk", "QWK minus that of {control}"),
+    "qwk_rescaled": KappaDifference("qwk_rescaled", "qwk_rescaled", "rescaled QWK minus that of {control}"),
+    "qwk_minus_rescaled": KappaDifference(
+        "qwk", "qwk_rescaled", "QWK as it is minus the rescaled QWK of {control}", includes_control=True
+    ),
 }
 
 
-def answer(
-    question: Question,
+def difference_entries(
+    kind: KappaDifference,
     control: str,
     prompts: Mapping[str, Mapping[Side, Figure]],
     mean: Mapping[Side, Figure],
@@ -59,7 +61,7 @@ def answer(
     within each.
 
     Args:
-        question: The kind of difference.
+        kind: The kind of difference.
         control: The arm that the others are held against.
         prompts: Figures by arm and version, by prompt.
         mean: Those of the mean over prompts.
@@ -71,10 +73,10 @@ def answer(
         a version is missing.
     """
     names = dict.fromkeys(arm for figures in (*prompts.values(), mean) for arm, _ in figures)
-    arms = [arm for arm in names if question.own or arm != control]
+    arms = [arm for arm in names if kind.includes_control or arm != control]
 
     def entry(arm: str, figures: Mapping[Side, Figure]) -> Entry | None:
-        sides = (arm, question.arm_version), (control, question.control_version)
+        sides = (arm, kind.arm_version), (control, kind.control_version)
         if not all(side in figures for side in sides):
             return None
         return difference_entry(figures[sides[0]].minus(figures[sides[1]]), confidence)
@@ -86,7 +88,7 @@ def answer(
         "prompts": _correct([one for entries in by_prompt.values() for one in entries.values()]),
     }
     return {
-        "difference": question.words.format(control=control),
+        "difference": kind.description.format(control=control),
         "comparisons": sizes,
         "arms": {arm: {"mean": means[arm], "prompts": by_prompt[arm]} for arm in arms},
     }

@@ -205,19 +205,19 @@ def subgroup_fairness(
     if missing:
         have = ", ".join(repr(str(name)) for name in essays.columns)
         raise DataError(f"The essays have no column {missing[0]!r} (columns: {have}). Name the column that holds it.")
-    found: dict[str, Entry] = {}
+    by_column: dict[str, Entry] = {}
     notes = []
     for name in dict.fromkeys(columns):
         labels = group_labels(essays[name])
         groups = group_entries(essays, labels, score_range, settings, small)
         tests = score_differences(essays["reference"], essays["raw"], labels)
-        found[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
+        by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
         notes += _notes(name, groups, small)
-    tested = [found[name][test] for name in found for test in ("osa", "osd", "csd")]
-    known = [entry for entry in tested if entry["p"] is not None]
+    entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
+    known = [entry for entry in entries if entry["p"] is not None]
     for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
         entry["p_holm"] = float(adjusted)
-    return {"columns": found, "comparisons": len(known), "small_group": small, "notes": notes}
+    return {"columns": by_column, "comparisons": len(known), "small_group": small, "notes": notes}
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -233,8 +233,8 @@ def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
         DataError: There are more than MOST_GROUPS groups.
     """
     known = column.notna().to_numpy()
-    words = np.array([str(value).strip() if is_known else "" for value, is_known in zip(column, known, strict=True)])
-    labels = np.where(words == "", NO_GROUP, words).astype(object)
+    texts = np.array([str(value).strip() if is_known else "" for value, is_known in zip(column, known, strict=True)])
+    labels = np.where(texts == "", NO_GROUP, texts).astype(object)
     count = len(set(labels))
     if count > MOST_GROUPS:
         raise DataError(
@@ -293,18 +293,18 @@ def group_entries(
     order = np.lexsort((names, -counts))
     entries = {}
     for name in names[order]:
-        own = np.flatnonzero(labels == name)
-        gaps = {measure: values[own] for measure, values in with_units.items()}
+        members = np.flatnonzero(labels == name)
+        gaps = {measure: values[members] for measure, values in with_units.items()}
         values = {measure: float(gap.mean()) for measure, gap in gaps.items()}
-        values["qwk"] = float(quadratic_weighted_kappa(human[own], score[own]))
-        values["pearson"] = float(pearson(human[own], raw[own]))
+        values["qwk"] = float(quadratic_weighted_kappa(human[members], score[members]))
+        values["pearson"] = float(pearson(human[members], raw[members]))
         draws = {}
         if settings.resamples:
             generator = prompt_generator(settings.seed, str(name))
-            kappa, r = {"qwk": points[1][own]}, {"pearson": (human[own], raw[own])}
-            draws = agreement_draws(points[0][own], kappa, r, settings.resamples, generator, averaged=gaps)
-        entry: Entry = {"n": len(own), "small": len(own) < small}
-        entry |= {"mean_reference": float(human[own].mean()), "mean_raw": float(raw[own].mean())}
+            kappa, r = {"qwk": points[1][members]}, {"pearson": (human[members], raw[members])}
+            draws = agreement_draws(points[0][members], kappa, r, settings.resamples, generator, averaged=gaps)
+        entry: Entry = {"n": len(members), "small": len(members) < small}
+        entry |= {"mean_reference": float(human[members].mean()), "mean_raw": float(raw[members].mean())}
         for measure in INTERVAL_MEASURES:
             entry[measure] = none_if_nan(np.asarray(values[measure]))
             interval = percentile_interval(draws[measure], settings.confidence) if draws else None

@@ -60,10 +60,10 @@ class PromptErrors:
         if not 0 < coverage < 1:
             raise ConfigError(f"A coverage must lie between 0 and 1, such as .9, found {coverage}.")
         # 1e-9: (9 + 1) * .9 is 9, and not a little more.
-        place = math.ceil((self.essays + 1) * coverage - 1e-9)
-        if place > self.essays:
+        rank = math.ceil((self.essays + 1) * coverage - 1e-9)
+        if rank > self.essays:
             return None
-        return self.errors[min(len(self.errors), math.ceil(place / self.essays * len(self.errors))) - 1]
+        return self.errors[min(len(self.errors), math.ceil(rank / self.essays * len(self.errors))) - 1]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Intervals:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            prompt: {"errors": list(found.errors), "essays": found.essays} for prompt, found in self.prompts.items()
+            prompt: {"errors": list(entry.errors), "essays": entry.essays} for prompt, entry in self.prompts.items()
         }
 
     @classmethod
@@ -134,8 +134,8 @@ class Intervals:
         try:
             return cls(
                 {
-                    str(prompt): PromptErrors(tuple(float(error) for error in found["errors"]), int(found["essays"]))
-                    for prompt, found in values.items()
+                    str(prompt): PromptErrors(tuple(float(error) for error in entry["errors"]), int(entry["essays"]))
+                    for prompt, entry in values.items()
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -159,16 +159,16 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
     if len(prompt_ids) == 0:
         return Intervals({})
     machine, human = checked_columns(raw=raw, reference=reference)
-    answered = np.asarray(prompt_ids, dtype=object)
-    found = {}
+    prompts = np.asarray(prompt_ids, dtype=object)
+    by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
-        errors = np.sort(np.abs(machine - human)[answered == prompt])
+        errors = np.sort(np.abs(machine - human)[prompts == prompt])
         essays = len(errors)
         if essays > MOST_ERRORS:
-            places = np.ceil(np.arange(1, MOST_ERRORS + 1) / MOST_ERRORS * essays).astype(np.int64) - 1
-            errors = errors[places]
-        found[prompt] = PromptErrors(tuple(errors.tolist()), essays)
-    return Intervals(found)
+            ranks = np.ceil(np.arange(1, MOST_ERRORS + 1) / MOST_ERRORS * essays).astype(np.int64) - 1
+            errors = errors[ranks]
+        by_prompt[prompt] = PromptErrors(tuple(errors.tolist()), essays)
+    return Intervals(by_prompt)
 
 
 def coverage_entry(
@@ -197,7 +197,7 @@ _QUANTILES = np.linspace(0, 1, 201)
 _LEAST = 1e-3
 
 
-def same_score_chance(
+def same_score_probability(
     known: PromptErrors, raw: ArrayLike, score: ArrayLike, score_range: ScoreRange
 ) -> NDArray[np.float64]:
     """The chance that a human gives the same score point, as far as the errors on dev tell.
@@ -261,8 +261,8 @@ class Certainty:
 
         certainty = sigmoid(logit(chance) + b),    b such that on dev mean(certainty) = share of equal scores
 
-    Errors around score points are no more alike than heads are modest: on ASAP the chances of
-    :func:`same_score_chance` are up to 8 points too low. One number a prompt mends their mean, and keeps their order.
+    On ASAP the probabilities of :func:`same_score_probability` are up to 8 points too low. One shift a prompt corrects
+    their mean and keeps their order.
 
     Args:
         prompts: By prompt.
@@ -283,11 +283,11 @@ class Certainty:
         Returns:
             Certainties, (n,).
         """
-        answer, answered = np.array(chance, dtype=np.float64), np.asarray(prompt_ids, dtype=object)
-        for prompt, found in self.prompts.items():
-            mine = answered == prompt
-            answer[mine] = _shifted(answer[mine], found.shift)
-        return answer
+        certainty, prompts = np.array(chance, dtype=np.float64), np.asarray(prompt_ids, dtype=object)
+        for prompt, entry in self.prompts.items():
+            of_prompt = prompts == prompt
+            certainty[of_prompt] = _shifted(certainty[of_prompt], entry.shift)
+        return certainty
 
     def unsure_below(self, prompt: str, share: float) -> float | None:
         """The certainty below which the least certain ``share`` of dev essays lie; None for an unknown prompt.
@@ -299,17 +299,17 @@ class Certainty:
         """
         if not 0 <= share <= 1:
             raise ConfigError(f"The share of uncertain essays must lie from 0 to 1, found {share}.")
-        found = self.prompts.get(prompt)
-        if found is None:
+        entry = self.prompts.get(prompt)
+        if entry is None:
             return None
-        border = float(np.interp(share, _QUANTILES, found.quantiles))
-        least, most = found.quantiles[0], found.quantiles[-1]
+        border = float(np.interp(share, _QUANTILES, entry.quantiles))
+        least, most = entry.quantiles[0], entry.quantiles[-1]
         return float(np.nextafter(border, 2)) if share > 0 and border == least < most else border
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            prompt: {"shift": found.shift, "quantiles": list(found.quantiles)} for prompt, found in self.prompts.items()
+            prompt: {"shift": entry.shift, "quantiles": list(entry.quantiles)} for prompt, entry in self.prompts.items()
         }
 
     @classmethod
@@ -322,9 +322,9 @@ class Certainty:
         try:
             return cls(
                 {
-                    str(prompt): PromptCertainty(float(found["shift"]), tuple(float(one) for one in found["quantiles"]))
-                    for prompt, found in values.items()
-                    if not isinstance(found, list)  # of an earlier form, without the shift: nothing is known
+                    str(prompt): PromptCertainty(float(entry["shift"]), tuple(float(one) for one in entry["quantiles"]))
+                    for prompt, entry in values.items()
+                    if not isinstance(entry, list)  # of an earlier form, without the shift: nothing is known
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError, DataError) as error:
@@ -356,15 +356,15 @@ def fit_certainty(prompt_ids: Sequence[str], chance: ArrayLike, same: ArrayLike)
         same: Whether the human gave the same score, (n,).
     """
     values, equal = np.asarray(chance, dtype=np.float64), np.asarray(same, dtype=bool)
-    answered = np.asarray(prompt_ids, dtype=object)
-    found = {}
+    prompts = np.asarray(prompt_ids, dtype=object)
+    by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
-        mine = (answered == prompt) & np.isfinite(values)
-        if mine.any():
-            shift = _fitting_shift(values[mine], equal[mine])
-            quantiles = np.maximum.accumulate(np.quantile(_shifted(values[mine], shift), _QUANTILES))
-            found[prompt] = PromptCertainty(shift, tuple(np.clip(quantiles, 0, 1).tolist()))
-    return Certainty(found)
+        of_prompt = (prompts == prompt) & np.isfinite(values)
+        if of_prompt.any():
+            shift = _fitting_shift(values[of_prompt], equal[of_prompt])
+            quantiles = np.maximum.accumulate(np.quantile(_shifted(values[of_prompt], shift), _QUANTILES))
+            by_prompt[prompt] = PromptCertainty(shift, tuple(np.clip(quantiles, 0, 1).tolist()))
+    return Certainty(by_prompt)
 
 
 def _fitting_shift(chance: NDArray[np.float64], same: NDArray[np.bool_]) -> float:

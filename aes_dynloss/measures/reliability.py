@@ -452,13 +452,13 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     Returns:
         The figures of LIMITS, None where there are no two humans' scores or one is undefined; and notes.
     """
-    found: dict[str, Any] = dict.fromkeys(LIMITS)
+    limits: dict[str, Any] = dict.fromkeys(LIMITS)
     pair = _rater_pair(essays)
     if pair is None:
-        return found, []
+        return limits, []
     twice = essays[essays[list(pair)].notna().all(axis=1)]
     if len(twice) < 2:
-        return found, []
+        return limits, []
     reference, raw = twice["reference"].to_numpy(), twice["raw"].to_numpy()
     ratings = twice[list(pair)].to_numpy(dtype=np.float64)
     summed = pair == _RATER_PAIRS[0] and _is_mostly(ratings.sum(axis=1), reference, score_range)
@@ -466,15 +466,15 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     # Raters whose scores run against each other are as reliable as those that have nothing in common.
     single = np.maximum(pearson(ratings[:, 0], ratings[:, 1]), 0.0)
     reliability = spearman_brown(single, 2.0 if summed or averaged else 1.0)
-    found["pearson_disattenuated"] = none_if_nan(disattenuated_correlation(pearson(reference, raw), reliability))
-    found["qwk_ceiling"] = none_if_nan(qwk_ceiling(reliability))
-    found["qwk_of_true_score"] = none_if_nan(qwk_of_true_score(reliability))
+    limits["pearson_disattenuated"] = none_if_nan(disattenuated_correlation(pearson(reference, raw), reliability))
+    limits["qwk_ceiling"] = none_if_nan(qwk_ceiling(reliability))
+    limits["qwk_of_true_score"] = none_if_nan(qwk_of_true_score(reliability))
     # The raters' scale is that of single ratings; a sum of two is on twice that scale.
     scale = 2.0 if summed else 1.0
     if summed or pair != _RATER_PAIRS[0] or _on_one_scale(ratings, reference):
-        found["prmse"] = none_if_nan(prmse(raw / scale, ratings))
-        return found, []
-    return found, [
+        limits["prmse"] = none_if_nan(prmse(raw / scale, ratings))
+        return limits, []
+    return limits, [
         f"Prompt {prompt}: prmse is null, as the raters' scores are on another scale than the reference, and it is "
         "not their sum."
     ]

@@ -22,7 +22,7 @@ from aes_dynloss.measures.bootstrap import (
     percentile_interval,
     prompt_figures,
 )
-from aes_dynloss.measures.differences import QUESTIONS, answer, smallest_p
+from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
 from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.reports.prompts import read_report
@@ -216,8 +216,8 @@ def compare_arms(
     Returns:
         Strict JSON: ``control``; ``arms`` by name (``runs``, ``seeds``, ``prompts`` by id and ``mean``, each with the
         versions of VERSIONS, their intervals and their values by seed, or None where dev is missing, and by seed also
-        where seeds differ between the strata or prompts); ``differences`` by the kinds of
-        QUESTIONS, as ``answer`` gives them; ``strata``; ``essays`` by prompt; ``notes``; ``settings``.
+        where seeds differ between the strata or prompts); ``differences`` by the kinds
+        of DIFFERENCES, as ``difference_entries`` gives them; ``strata``; ``essays`` by prompt; ``notes``; ``settings``.
 
     Raises:
         ConfigError: A setting is out of its bounds, there are too few arms, or the control is none of them.
@@ -234,7 +234,9 @@ def compare_arms(
     prompts = {prompt: prompt_figures(strata, resamples, seed) for prompt, strata in cells.items()}
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
     mean = {side: mean_figure([figures[side] for figures in prompts.values()]) for side in common}
-    differences = {name: answer(question, control, prompts, mean, confidence) for name, question in QUESTIONS.items()}
+    differences = {
+        name: difference_entries(kind, control, prompts, mean, confidence) for name, kind in DIFFERENCES.items()
+    }
     return {
         "control": control,
         "arms": {arm: _arm_entry(arm, runs, prompts, mean, confidence) for arm, runs in arms.items()},

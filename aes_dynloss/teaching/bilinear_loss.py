@@ -50,9 +50,9 @@ class BilinearLogLoss:
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """Means of W's diagonal, of the rest of W, and of b."""
         matrix, bias = self.unpacked(coefficients)
-        own = matrix.diagonal().sum()
-        others = (matrix.sum() - own) / (self.bins * (self.bins - 1))
-        return {"diagonal": own / self.bins, "off_diagonal": others, "bias": bias.mean()}
+        diagonal = matrix.diagonal().sum()
+        off_diagonal = (matrix.sum() - diagonal) / (self.bins * (self.bins - 1))
+        return {"diagonal": diagonal / self.bins, "off_diagonal": off_diagonal, "bias": bias.mean()}
 
     def unpacked(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """W, (K, K), and b, (K,).
@@ -88,8 +88,8 @@ class BilinearLogLoss:
         matrix, bias = self.unpacked(coefficients)
         plain = cross_entropy(elements)
         log_probs, classes = self._binned(elements)
-        answers = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
-        return self._floor * plain - torch.sigmoid(answers)
+        logits = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
+        return self._floor * plain - torch.sigmoid(logits)
 
     def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
@@ -99,8 +99,8 @@ class BilinearLogLoss:
         present = log_probs > ABSENT_BELOW
         if log_probs.shape[1] > self.bins:
             count = present.sum(1, keepdim=True)
-            places = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
-            bins = torch.where(count > self.bins, places * self.bins // count.clamp(min=1), places)
+            columns = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
+            bins = torch.where(count > self.bins, columns * self.bins // count.clamp(min=1), columns)
             inside = bins[:, :, None] == torch.arange(self.bins, device=bins.device)
             inside = inside & present[:, :, None]
             log_probs = torch.where(inside, log_probs[:, :, None], _NEVER).logsumexp(1)

@@ -23,7 +23,7 @@ from aes_dynloss.essays.model.model_folder import ModelParts, Screening, read_mo
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_chance
+from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
 from aes_dynloss.training.prediction import Precision, predict
 
 
@@ -291,5 +291,5 @@ def chances_of(
         if probabilities is not None:
             answer[mine] = probabilities[mine, span.to_index(score[mine]).astype(np.int64)]
         elif prompt in intervals.prompts:
-            answer[mine] = same_score_chance(intervals.prompts[prompt], raw[mine], score[mine], span)
+            answer[mine] = same_score_probability(intervals.prompts[prompt], raw[mine], score[mine], span)
     return answer

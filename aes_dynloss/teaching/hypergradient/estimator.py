@@ -29,8 +29,8 @@ class Measure:
     def gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """F and its gradient, (P,), at weights, which are in the live module afterwards."""
         self.objective.live.put(weights)
-        found = self.objective.gradient(self.plan, weights.new_zeros(0))
-        return found.value, found.weights
+        gradient = self.objective.gradient(self.plan, weights.new_zeros(0))
+        return gradient.value, gradient.weights
 
 
 @dataclass(frozen=True)

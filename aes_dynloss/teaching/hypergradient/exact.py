@@ -48,8 +48,8 @@ class Exact:
             if product is None or (rule.needs_gradient and known is None):
                 objective.live.put(point.weights)
                 wanted = rule.needs_gradient and known is None
-                found, product = objective.product(step.plan, step.coefficients, gradient=wanted)
-                known = found.weights if known is None and found is not None else known
+                first_order, product = objective.product(step.plan, step.coefficients, gradient=wanted)
+                known = first_order.weights if known is None and first_order is not None else known
             adjoint, cotangent = rule.pull_back(point, known, step.plan.factor, adjoint)
             hessian_vector_product, coefficients[number] = product(cotangent)
             adjoint = replace(adjoint, weights=adjoint.weights + hessian_vector_product)
@@ -79,5 +79,5 @@ class UnrolledGraph:
             (slope,) = torch.autograd.grad(value, point.weights, create_graph=True)
             point = rule.advance(point, slope, step.plan.factor)
         value = measure.objective.graph(measure.plan, coefficients.new_zeros(0), point.weights)
-        (found,) = torch.autograd.grad(value, coefficients, allow_unused=True, materialize_grads=True)
-        return Hypergradient(value.detach(), found)
+        (hypergradient,) = torch.autograd.grad(value, coefficients, allow_unused=True, materialize_grads=True)
+        return Hypergradient(value.detach(), hypergradient)

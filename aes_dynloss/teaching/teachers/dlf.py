@@ -61,8 +61,8 @@ class AttentionTeacher(nn.Module):
             functional.softmax(states @ keys.T, dim=1) @ values.T
             for keys, values in zip(self.keys, torch.split(self.values, list(self.blocks)), strict=True)
         ]
-        answer = torch.cat(parts, dim=1)
-        return functional.softplus(answer) if self.positive else answer
+        coefficients = torch.cat(parts, dim=1)
+        return functional.softplus(coefficients) if self.positive else coefficients
 
 
 class TaughtPolicy:
@@ -79,8 +79,8 @@ class TaughtPolicy:
     def coefficients(self, state: StudentState) -> Tensor:
         """Coefficients for a state, (K,)."""
         device = next(self.teacher.parameters()).device
-        answer: Tensor = self.teacher(state.as_tensor(device)[None])[0]
-        return answer
+        coefficients: Tensor = self.teacher(state.as_tensor(device)[None])[0]
+        return coefficients
 
 
 def _inverse_softplus(values: Tensor) -> Tensor:
@@ -131,5 +131,5 @@ class RandomPolicy:
         """Coefficients for a state, (K,); the same for the same state."""
         generator = torch.Generator().manual_seed(self._seed + round(state.progress * 1e6))
         noise = torch.randn(len(self._neutral), generator=generator).to(self._spread)
-        answer = self._neutral + noise * self._spread
-        return answer.clamp(min=0.0) if self._positive else answer
+        coefficients = self._neutral + noise * self._spread
+        return coefficients.clamp(min=0.0) if self._positive else coefficients

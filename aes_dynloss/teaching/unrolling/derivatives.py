@@ -15,10 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 def differentiable_grad(value: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
     """A gradient that can be differentiated again; zeros for inputs that play no part."""
-    found: tuple[Tensor, ...] = torch.autograd.grad(
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(
         value, inputs, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    return found
+    return gradients
 
 
 def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -31,18 +31,20 @@ class _Outputs:
         states: State of the generators before each of this process's micro-batches.
         leaf: All processes' outputs, (E, D), the leaf of ``elements``.
         elements: Elements on it.
-        mine: Place of each of this process's rows in ``leaf``, -1 for fillers.
+        local_rows: Index in ``leaf`` of each of this process's rows, -1 for fillers.
     """
 
     states: list[RandomState]
     leaf: Tensor
     elements: Elements
-    mine: Tensor
+    local_rows: Tensor
 
     def shares(self, plan: StepPlan, rows: Tensor) -> list[Tensor]:
         """This process's rows of a tensor like ``leaf``, micro-batch by micro-batch; 0 for fillers."""
-        own = torch.where((self.mine >= 0)[:, None], rows[self.mine.clamp(min=0)], torch.zeros_like(rows[:1]))
-        return plan.shares(own)
+        local = torch.where(
+            (self.local_rows >= 0)[:, None], rows[self.local_rows.clamp(min=0)], torch.zeros_like(rows[:1])
+        )
+        return plan.shares(local)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class CoupledLegs:
         cotangent, to_coefficients = vjp([value], [torch.ones_like(value)], [whole.leaf, coefficients])
         flat = torch.zeros_like(self.live.weights())
         for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
-            flat += self.live.flat(vjp([self._answer(batch, state)], [part], self.live.parameters))
+            flat += self.live.flat(vjp([self._forward(batch, state)], [part], self.live.parameters))
         error = whole.elements.errors().detach().sum() / plan.count
         return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
 
@@ -74,27 +76,29 @@ class CoupledLegs:
         whole = self._outputs(plan)
         views = self.live.views(cotangent)
         with twice_differentiable():
-            own = [self._tangent(*place, views) for place in zip(plan.batches, whole.states, strict=True)]
-            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(own)])
+            local = [
+                self._tangent(batch, state, views) for batch, state in zip(plan.batches, whole.states, strict=True)
+            ]
+            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(local)])
             (slope,) = differentiable_grad(self.loss(coefficients, whole.elements), [whole.leaf])
-            bent, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
-            parts, bends = whole.shares(plan, slope.detach()), whole.shares(plan, bent)
+            output_hvp, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
+            parts, hvp_parts = whole.shares(plan, slope.detach()), whole.shares(plan, output_hvp)
             flat = torch.zeros_like(cotangent)
-            for batch, state, part, bend in zip(plan.batches, whole.states, parts, bends, strict=True):
-                answer = self._answer(batch, state)
-                first = differentiable_grad(answer, self.live.parameters, part)
-                flat += self.live.flat(vjp([*first, answer], [*views, bend], self.live.parameters))
+            for batch, state, part, hvp_part in zip(plan.batches, whole.states, parts, hvp_parts, strict=True):
+                outputs = self._forward(batch, state)
+                first = differentiable_grad(outputs, self.live.parameters, part)
+                flat += self.live.flat(vjp([*first, outputs], [*views, hvp_part], self.live.parameters))
         return self.processes.total(flat), to_coefficients
 
-    def _answer(self, batch: Batch, state: RandomState) -> Tensor:
+    def _forward(self, batch: Batch, state: RandomState) -> Tensor:
         set_random_state(state, self.live.device)
         return self.live.outputs(batch, self.processes.autocast())
 
     def _tangent(self, batch: Batch, state: RandomState, direction: Sequence[Tensor]) -> Tensor:
         """J q, (B, D), by differentiating the transposed product."""
-        answer = self._answer(batch, state)
-        zero = torch.zeros_like(answer).requires_grad_()
-        return vjp(differentiable_grad(answer, self.live.parameters, zero), direction, [zero])[0]
+        outputs = self._forward(batch, state)
+        zero = torch.zeros_like(outputs).requires_grad_()
+        return vjp(differentiable_grad(outputs, self.live.parameters, zero), direction, [zero])[0]
 
     def _outputs(self, plan: StepPlan) -> _Outputs:
         states, outputs = [], []
@@ -105,8 +109,8 @@ class CoupledLegs:
         columns = [torch.cat([getattr(batch, name) for batch in plan.batches]) for name in ("targets", "groups")]
         index, (leaf, targets, groups) = self.processes.rows(plan.index, [torch.cat(outputs), *columns])
         leaf = leaf.requires_grad_()
-        mine = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
-        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), mine)
+        local_rows = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
+        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), local_rows)
 
 
 class Objective:
@@ -196,16 +200,16 @@ class Objective:
         leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
         with twice_differentiable():
             value, error = self._part(plan.batches[0], coefficients, plan.count, inputs)
-            found = differentiable_grad(value, leaves)
+            gradients = differentiable_grad(value, leaves)
 
         def product(cotangent: Tensor) -> tuple[Tensor, Tensor]:
             with twice_differentiable():  # a student that checkpoints its activations computes them again here
-                flat, to_coefficients = self._split(vjp(found[:-1], self.live.views(cotangent), leaves))
+                flat, to_coefficients = self._split(vjp(gradients[:-1], self.live.views(cotangent), leaves))
             return self.processes.total(flat), self.processes.total(to_coefficients)
 
         if not gradient:
             return None, product
-        flat, to_coefficients = self._split([slope.detach() for slope in found])
+        flat, to_coefficients = self._split([slope.detach() for slope in gradients])
         return self._total([Gradient(value.detach(), flat, to_coefficients, error)]), product
 
     def graph(self, plan: StepPlan, coefficients: Tensor, weights: Tensor) -> Tensor:
@@ -248,9 +252,9 @@ class Objective:
         elements = self._elements(self.live.outputs(batch, self.processes.autocast(), weights), [batch])
         return self._value(elements, coefficients, count), elements.errors().detach().sum() / count
 
-    def _split(self, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _split(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Gradients of all weights as one vector, (P,), and of the coefficients, (K,)."""
-        return self.live.flat(found[:-1]), found[-1]
+        return self.live.flat(gradients[:-1]), gradients[-1]
 
     def _total(self, parts: Sequence[Gradient]) -> Gradient:
         """The parts of all micro-batches and processes together."""
