@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import cross_entropy
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _NEVER = -1e4
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 SMOOTHING = 0.1
 FOCUS = 2.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import COMPONENTS, Component
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Elements
 
 
 class DynamicLoss(Protocol):

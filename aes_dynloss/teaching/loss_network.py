@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.components import cross_entropy, squared_error
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _INPUTS = 4
 _SLOPE = 0.01

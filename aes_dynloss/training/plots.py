@@ -24,9 +24,9 @@ from aes_dynloss.errors import CheckpointError
 from aes_dynloss.plot_style import empty_figure, explain, plot_style
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
+from aes_dynloss.teaching.student import Elements
 from aes_dynloss.training.run_folder import write_text
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_spec import fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.loop import NO_TEACHER, TeacherUpdate, fit

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,6 @@ from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
 RecurrentState = list[tuple[Tensor, Tensor]]
 
 _SCALE = 10.0
-
-
-class CoordinateTeacher(Protocol):
-    """Answers a change of each coefficient from its gradient, coordinate by coordinate."""
-
-    def fresh(self, size: int) -> RecurrentState:
-        """Memory before the first answer, for P coordinates."""
-
-    def __call__(self, gradient: Tensor, memory: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """The change's direction, (P,), and the next memory."""
 
 
 def preprocessed(gradient: Tensor) -> Tensor:
