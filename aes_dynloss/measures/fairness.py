@@ -74,6 +74,11 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
     References:
         Loukina, Madnani and Zechner (2019), The many dimensions of algorithmic fairness in educational applications,
         BEA 2019, 1-10. RSMTool's ``get_fairness_analyses``, which reports the adjusted R^2.
+
+    Examples:
+        >>> found = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
+        >>> round(found["osd"].r_squared_adjusted, 3), round(found["osd"].p, 3)
+        (0.942, 0.019)
     """
     human, machine = checked_columns(reference=reference, raw=raw)
     labels = np.asarray(groups)
@@ -200,6 +205,15 @@ def subgroup_fairness(
     Raises:
         DataError: A column is not there or holds more than MOST_GROUPS groups, there is no essay, a value is not finite
             or a score is no score point.
+
+    Examples:
+        >>> essays = pd.DataFrame({"reference": [1, 2, 3, 4, 2, 3], "raw": [1.2, 2.1, 2.8, 3.6, 2.4, 3.1]})
+        >>> essays["score"] = essays["raw"].round()
+        >>> essays["language"] = list("aaabbb")
+        >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
+        >>> found = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
+        >>> sorted(found["columns"]["language"]), found["comparisons"]
+        (['csd', 'groups', 'osa', 'osd'], 3)
     """
     missing = [name for name in ("reference", "raw", "score", *columns) if name not in essays]
     if missing:
@@ -231,6 +245,10 @@ def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
 
     Raises:
         DataError: There are more than MOST_GROUPS groups.
+
+    Examples:
+        >>> group_labels(pd.Series(["a", None, " b ", ""]))
+        array(['a', 'No info', 'b', 'No info'], dtype=object)
     """
     known = column.notna().to_numpy()
     texts = np.array([str(value).strip() if is_known else "" for value, is_known in zip(column, known, strict=True)])
@@ -278,6 +296,14 @@ def group_entries(
     References:
         RSMTool's ``difference_of_standardized_means``, and its ``standardized_mean_difference`` by the method
         "williamson". Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> essays = pd.DataFrame({"reference": [1, 2, 3, 4, 2, 3], "raw": [1.2, 2.1, 2.8, 3.6, 2.4, 3.1]})
+        >>> essays["score"] = essays["raw"].round()
+        >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
+        >>> groups = group_entries(essays, np.array(list("aaabbb"), dtype=object), ScoreRange(1, 4), settings)
+        >>> {name: (entry["n"], round(entry["dsm"], 3)) for name, entry in groups.items()}
+        {'a': (3, -0.12), 'b': (3, 0.12)}
     """
     human, raw, score = checked_columns(**{name: essays[name] for name in ("reference", "raw", "score")})
     points = np.stack(score_point_numbers(score_range, reference=human, score=score))

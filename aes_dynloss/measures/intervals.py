@@ -31,6 +31,11 @@ class PromptErrors:
     Args:
         errors: |raw - human score|, ascending, on the prompt's scale.
         essays: Number of dev essays; more than there are errors where those were thinned.
+
+    Examples:
+        >>> known = PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)
+        >>> known.half_width(0.6), known.half_width(0.9)  # the 3rd of 4 errors; too few essays for 90 %
+        (0.4, None)
     """
 
     errors: tuple[float, ...]
@@ -82,6 +87,11 @@ class Intervals:
     References:
         Papadopoulos, Proedrou, Vovk and Gammerman (2002), Inductive confidence machines for regression. Lei, G'Sell,
         Rinaldo, Tibshirani and Wasserman (2018), Journal of the American Statistical Association 113(523), algorithm 2.
+
+    Examples:
+        >>> intervals = Intervals({"1": PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)})
+        >>> intervals.bounds("1", [2.8], ScoreRange(1, 4), coverage=0.8)
+        (array([2.]), array([3.]))
     """
 
     prompts: Mapping[str, PromptErrors]
@@ -155,6 +165,11 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
 
     Raises:
         DataError: The shapes differ, or a value is not finite.
+
+    Examples:
+        >>> intervals = fit_intervals(["1", "1", "1"], raw=[1.5, 2.0, 3.25], reference=[1, 2, 3])
+        >>> intervals.prompts["1"].errors
+        (0.0, 0.25, 0.5)
     """
     if len(prompt_ids) == 0:
         return Intervals({})
@@ -184,6 +199,11 @@ def coverage_entry(
     Returns:
         ``stated``, ``measured`` (share of essays inside) and ``mean_width`` (on the prompt's scale, 0 for one score
         point); None where there are no intervals.
+
+    Examples:
+        >>> bounds = (np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+        >>> coverage_entry([2, 4], bounds)
+        {'stated': 0.9, 'measured': 0.5, 'mean_width': 1.0}
     """
     if bounds is None:
         return {"stated": coverage, "measured": None, "mean_width": None}
@@ -216,6 +236,11 @@ def same_score_probability(
 
     Returns:
         Chances, (n,).
+
+    Examples:
+        >>> known = PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)
+        >>> same_score_probability(known, raw=[2.0, 2.4], score=[2, 2], score_range=ScoreRange(1, 4))
+        array([0.75 , 0.625])
     """
     values, points = checked_columns(raw=raw, score=score)
     half = score_range.step / 2
@@ -341,6 +366,10 @@ def equal_points(
         prompt_ids: Prompt of each of n essays.
         score: Scores, (n,).
         reference: Scores, (n,).
+
+    Examples:
+        >>> equal_points({"1": ScoreRange(1, 4)}, ["1", "1"], score=[2, 3], reference=[2, 2])
+        array([ True, False])
     """
     half_steps = np.array([ranges[prompt].step / 2 for prompt in prompt_ids])
     gap = np.abs(np.asarray(score, dtype=np.float64) - np.asarray(reference, dtype=np.float64))
@@ -354,6 +383,11 @@ def fit_certainty(prompt_ids: Sequence[str], chance: ArrayLike, same: ArrayLike)
         prompt_ids: Prompt of each dev essay, n of them, maybe none.
         chance: What the errors or the head say, (n,); NaN where there is nothing.
         same: Whether the human gave the same score, (n,).
+
+    Examples:
+        >>> certainty = fit_certainty(["1", "1"], chance=[0.25, 0.75], same=[True, False])
+        >>> certainty.of(["1"], [0.75]).round(3)
+        array([0.75])
     """
     values, equal = np.asarray(chance, dtype=np.float64), np.asarray(same, dtype=bool)
     prompts = np.asarray(prompt_ids, dtype=object)

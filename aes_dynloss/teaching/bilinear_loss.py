@@ -28,6 +28,13 @@ class BilinearLogLoss:
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+
+    Examples:
+        >>> loss = BilinearLogLoss(classes=2, floor=0.0)
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> loss(loss.neutral(), elements)  # W = I, b = 0: -sigmoid(log p_y)
+        tensor([-0.3333, -0.4737])
     """
 
     over_batch = False

@@ -41,6 +41,15 @@ class Mixture:
 
     Raises:
         ConfigError: No components, or one that does not exist.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> loss = Mixture(["mse", "mae"])
+        >>> loss(torch.tensor([1.0, 0.5]), elements)
+        tensor([0.1400, 0.0000, 0.3600])
+        >>> loss.logged_values(torch.tensor([1.0, 0.5]))
+        {'mse': tensor(1.), 'mae': tensor(0.5000)}
     """
 
     def __init__(self, names: Sequence[str], *, standardise: bool = False) -> None:
@@ -108,6 +117,13 @@ class FixedMixture:
     Args:
         loss: The loss.
         coefficients: Its coefficients, (K,).
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> loss = FixedMixture(Mixture(["mse", "mae"]), torch.tensor([1.0, 0.5]))
+        >>> loss(torch.zeros(0), elements)
+        tensor([0.1400, 0.0000, 0.3600])
     """
 
     def __init__(self, loss: DynamicLoss, coefficients: Tensor) -> None:
@@ -133,7 +149,12 @@ class FixedMixture:
 
 
 def those_that_need(field: str, names: Sequence[str]) -> list[str]:
-    """The components among these that read an optional field of :class:`Elements`."""
+    """The components among these that read an optional field of :class:`Elements`.
+
+    Examples:
+        >>> those_that_need("log_probs", ["mse", "focal"])
+        ['focal']
+    """
     return [name for name in names if COMPONENTS[name].needs == field]
 
 

@@ -38,6 +38,16 @@ class LossNetwork:
 
     References:
         Hai et al. 2023, L2T-DLN: Learning to teach with dynamic loss network, arXiv 2310.19313.
+
+    Examples:
+        >>> LossNetwork("distribution").size
+        5000
+        >>> loss = LossNetwork("distribution", plain=1.0)
+        >>> phi = loss.start(torch.Generator().manual_seed(0), silent=True)
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> loss(phi, elements)  # silent: the plain cross-entropy alone
+        tensor([0.6931, 0.1054])
     """
 
     over_batch = False

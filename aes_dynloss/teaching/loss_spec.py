@@ -88,11 +88,23 @@ LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminat
 
 
 def fixed_objective(measure: str) -> DynamicLoss:
-    """A component as a measure without coefficients, in units of each group's spread."""
+    """A component as a measure without coefficients, in units of each group's spread.
+
+    Examples:
+        >>> fixed_objective("mse").over_batch, fixed_objective("one_minus_qwk").over_batch
+        (False, True)
+    """
     return FixedMixture(Mixture([measure], standardise=True), torch.ones(1))
 
 
 def numbers_of(terms: Mapping[str, object]) -> dict[str, float] | None:
-    """The terms' weights if all are plain numbers; None if one is a schedule or the rest."""
+    """The terms' weights if all are plain numbers; None if one is a schedule or the rest.
+
+    Examples:
+        >>> numbers_of({"mse": 1.0, "mae": 0.5})
+        {'mse': 1.0, 'mae': 0.5}
+        >>> numbers_of({"mse": "rest"}) is None
+        True
+    """
     plain = {name: weight for name, weight in terms.items() if isinstance(weight, float)}
     return plain if len(plain) == len(terms) else None

@@ -29,6 +29,14 @@ class Batch:
         targets: What it is to answer, (B, ...).
         groups: The group of each example whose scale it is judged on, (B,) int64: an essay's prompt, else all 0.
         index: The row of each example in its table, (B,) int64; -1 marks a filler, which counts for nothing.
+
+    Examples:
+        >>> inputs, targets = {"ids": torch.tensor([[5, 8], [7, 0]])}, torch.tensor([0.2, 0.9])
+        >>> batch = Batch(inputs, targets, groups=torch.tensor([0, 0]), index=torch.tensor([3, 1]))
+        >>> len(batch)
+        2
+        >>> batch.to(torch.device("cpu")).targets
+        tensor([0.2000, 0.9000])
     """
 
     inputs: Mapping[str, Tensor]
@@ -74,6 +82,14 @@ class Elements:
 
     Raises:
         ShapeError: Two of them differ in length. (Broadcasting (E, 1) against (E,) would average over all pairs.)
+
+    Examples:
+        >>> scores, targets, half = torch.tensor([0.25, 0.5]), torch.tensor([0.0, 1.0]), torch.full((2,), 0.5)
+        >>> elements = Elements(scores, targets, torch.tensor([0, 0]), centre=half, spread=half)
+        >>> elements.standardised().targets
+        tensor([-1.,  1.])
+        >>> elements.errors()
+        tensor([0.2500, 1.0000])
     """
 
     scores: Tensor
@@ -138,6 +154,11 @@ class Elements:
             weights: See the class.
             other: See the class.
             kinds: See the class.
+
+        Examples:
+            >>> log_probs = torch.tensor([[0.6, 0.4], [0.1, 0.9]]).log()
+            >>> Elements.of_classes(log_probs, torch.tensor([0, 0]), chance_error=torch.tensor(0.5)).scores
+            tensor([1., 0.])
         """
         right = (log_probs.detach().argmax(1) == classes).to(log_probs.dtype)
         ones = torch.ones_like(right)

@@ -33,6 +33,12 @@ class AttentionTeacher(nn.Module):
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+
+    Examples:
+        >>> teacher = AttentionTeacher(torch.tensor([1.0, 0.5]), positive=True)
+        >>> states = torch.stack([StudentState(progress).as_tensor() for progress in (0.0, 0.5, 1.0)])
+        >>> teacher(states).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -70,6 +76,11 @@ class TaughtPolicy:
 
     Args:
         teacher: From states, (T, S), to coefficients, (T, K).
+
+    Examples:
+        >>> policy = TaughtPolicy(AttentionTeacher(torch.tensor([1.0, 0.5]), positive=True))
+        >>> policy.coefficients(StudentState(progress=0.5)).shape
+        torch.Size([2])
     """
 
     def __init__(self, teacher: nn.Module) -> None:
@@ -92,6 +103,10 @@ class FixedPolicy:
 
     Args:
         coefficients: (K,).
+
+    Examples:
+        >>> FixedPolicy(torch.tensor([1.0, 0.5])).coefficients(StudentState(progress=0.5))
+        tensor([1.0000, 0.5000])
     """
 
     def __init__(self, coefficients: Tensor) -> None:
@@ -107,6 +122,11 @@ def frozen_mean(coefficients: Tensor) -> FixedPolicy:
 
     Args:
         coefficients: What it answered over a run, (T, K).
+
+    Examples:
+        >>> policy = frozen_mean(torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
+        >>> policy.coefficients(StudentState(progress=0.5))
+        tensor([2.0000, 0.5000])
     """
     return FixedPolicy(coefficients.mean(0))
 
@@ -119,6 +139,11 @@ class RandomPolicy:
         neutral: The plain loss's coefficients, (K,).
         positive: Whether they must stay at or above 0.
         seed: Of the directions.
+
+    Examples:
+        >>> policy = RandomPolicy(torch.tensor([[1.1, 0.5], [0.9, 0.5]]), torch.tensor([1.0, 0.5]), positive=True)
+        >>> bool(policy.coefficients(StudentState(progress=0.5))[1] == 0.5)  # this one never moved
+        True
     """
 
     def __init__(self, coefficients: Tensor, neutral: Tensor, *, positive: bool, seed: int = 0) -> None:

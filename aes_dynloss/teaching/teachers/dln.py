@@ -39,6 +39,12 @@ def preprocessed(gradient: Tensor) -> Tensor:
 
     References:
         Andrychowicz et al. 2016, Learning to learn by gradient descent by gradient descent, appendix A.
+
+    Examples:
+        >>> preprocessed(torch.tensor([1.0, -1e-3, 0.0]))
+        tensor([[ 0.0000,  1.0000],
+                [-0.6908, -1.0000],
+                [-1.0000,  0.0000]])
     """
     size = gradient.abs()
     large = size >= math.exp(-_SCALE)
@@ -57,6 +63,14 @@ class CoordinateLstm(nn.Module):
 
     References:
         Hai et al. 2023, arXiv 2310.19313.
+
+    Examples:
+        >>> teacher = CoordinateLstm()
+        >>> sum(weights.numel() for weights in teacher.parameters())
+        84236
+        >>> change, memory = teacher(torch.tensor([0.1, -0.2, 0.0]), teacher.fresh(3))
+        >>> change.shape, len(memory)
+        (torch.Size([3]), 4)
     """
 
     def __init__(self, width: int = 64, depth: int = 3, *, remembers: bool = True) -> None:
@@ -93,6 +107,13 @@ class CoordinateFeedForward(nn.Module):
     Args:
         width: Size of the hidden layers.
         depth: Number of hidden layers.
+
+    Examples:
+        >>> teacher = CoordinateFeedForward()
+        >>> sum(weights.numel() for weights in teacher.parameters())
+        84457
+        >>> teacher(torch.tensor([0.1, -0.2, 0.0]), teacher.fresh(3))[0].shape
+        torch.Size([3])
     """
 
     def __init__(self, width: int = 204, depth: int = 3) -> None:
@@ -123,6 +144,10 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | Coordinat
     Args:
         kind: ``lstm``, ``memoryless_lstm`` or ``feed_forward``.
         seed: Of its first weights.
+
+    Examples:
+        >>> type(build_coordinate_teacher("feed_forward", seed=0)).__name__
+        'CoordinateFeedForward'
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -166,6 +191,11 @@ class LossNetworkTeacher:
 
     References:
         Hai et al. 2023, arXiv 2310.19313, and its released program.
+
+    Examples:
+        >>> teacher = LossNetworkTeacher(torch.tensor([1.0, 0.5]), build_coordinate_teacher("lstm", seed=0))
+        >>> teacher.coefficients(StudentState(progress=0.0))
+        tensor([1.0000, 0.5000])
     """
 
     def __init__(
