@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report
     from aes_dynloss.tables.score_range import ScoreRange
-    from aes_dynloss.teaching.elements import Elements
     from aes_dynloss.teaching.policies import LossConfig
-    from aes_dynloss.teaching.student import Batch
+    from aes_dynloss.teaching.student import Batch, Elements
     from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import fit
     from aes_dynloss.training.prediction import predict
@@ -37,7 +36,7 @@ _HOMES = {
     "ConfigError": "aes_dynloss.errors",
     "DataConfig": "aes_dynloss.essays.data.data_config",
     "DataError": "aes_dynloss.errors",
-    "Elements": "aes_dynloss.teaching.elements",
+    "Elements": "aes_dynloss.teaching.student",
     "EssayEnsemble": "aes_dynloss.essays.ensembles.ensemble",
     "EssayScorer": "aes_dynloss.essays.model.scorer",
     "FinetuneConfig": "aes_dynloss.essays.finetune.config",

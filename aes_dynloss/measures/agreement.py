@@ -15,8 +15,6 @@ One figure over several prompts: the 2012 competition's mean, and pooled kappa w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
@@ -36,14 +34,18 @@ def checked_columns(**columns: ArrayLike) -> tuple[NDArray[np.float64], ...]:
 
     Raises:
         DataError: The shapes differ, there is no essay, or a value is not finite.
+
+    Examples:
+        >>> checked_columns(reference=[1, 2], score=[2, 2])
+        (array([1., 2.]), array([2., 2.]))
     """
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
-    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len(set(shapes.values())) > 1:
-        raise DataError(f"Columns of scores need one shape, found {found}. Give each essay one value in each.")
+        raise DataError(f"Columns of scores need one shape, found {listed}. Give each essay one value in each.")
     if any(not shape or shape[-1] == 0 for shape in shapes.values()):
-        raise DataError(f"A measure needs at least one essay, found {found}.")
+        raise DataError(f"A measure needs at least one essay, found {listed}.")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise DataError(
@@ -64,6 +66,10 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
 
     Raises:
         DataError: The shapes differ, there is no essay, a value is not finite, or a score is no score point.
+
+    Examples:
+        >>> score_point_numbers(ScoreRange(2, 12), reference=[2, 7, 12])
+        (array([ 0,  5, 10]),)
     """
     numbers = []
     for name, scores in zip(columns, checked_columns(**columns), strict=True):
@@ -106,6 +112,10 @@ def quadratic_weighted_kappa(reference: ArrayLike, score: ArrayLike) -> NDArray[
     References:
         Cohen (1968), Psychological Bulletin 70(4), weighted kappa. Fleiss and Cohen (1973), Educational and
         Psychological Measurement 33(3): its moment form. Lin (1989), Biometrics 45(1), eq. 1.
+
+    Examples:
+        >>> round(float(quadratic_weighted_kappa([1, 2, 3, 4], [1, 2, 4, 4])), 3)
+        0.917
     """
     human, machine = _checked_pair(reference, score)
     gap = human.mean(axis=-1) - machine.mean(axis=-1)
@@ -131,6 +141,10 @@ def agreement_within(reference: ArrayLike, score: ArrayLike, tolerance: float) -
 
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> round(float(agreement_within([1, 2, 3, 4], [1, 2, 4, 4], tolerance=0)), 3)
+        0.75
     """
     human, machine = _checked_pair(reference, score)
     # 1e-6: .1 + .2 is not .3, and score points of a step of .1 are such sums.
@@ -152,10 +166,14 @@ def pearson(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
 
     References:
         Pearson (1895), Proceedings of the Royal Society 58. Williamson, Xi and Breyer (2012).
+
+    Examples:
+        >>> round(float(pearson([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
+        0.99
     """
     human, machine = _checked_pair(reference, raw)
-    human_deviation = _unit_deviation(human)
-    machine_deviation = _unit_deviation(machine)
+    human_deviation = unit_deviation(human)
+    machine_deviation = unit_deviation(machine)
     return np.asarray(np.clip((human_deviation * machine_deviation).sum(axis=-1), -1, 1), dtype=np.float64)
 
 
@@ -174,6 +192,10 @@ def spearman(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
 
     References:
         Spearman (1904), American Journal of Psychology 15(1).
+
+    Examples:
+        >>> round(float(spearman([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
+        1.0
     """
     human, machine = _checked_pair(reference, raw)
     return pearson(rankdata(human, axis=-1), rankdata(machine, axis=-1))
@@ -194,6 +216,10 @@ def rmse(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
 
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> round(float(rmse([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
+        0.354
     """
     human, machine = _checked_pair(reference, raw)
     return np.asarray(np.sqrt(np.square(machine - human).mean(axis=-1)), dtype=np.float64)
@@ -217,6 +243,10 @@ def standardized_mean_difference(reference: ArrayLike, raw: ArrayLike) -> NDArra
 
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> round(float(standardized_mean_difference([1, 2, 3, 4], [1.5, 2.5, 3.5, 4.5])), 3)
+        0.387
     """
     human, machine = _checked_pair(reference, raw)
     pooled = np.sqrt((_sample_sd(human) ** 2 + _sample_sd(machine) ** 2) / 2)
@@ -238,6 +268,10 @@ def sd_ratio(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
 
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> round(float(sd_ratio([1, 2, 3, 4], [1.5, 2.0, 2.5, 3.0])), 3)
+        0.5
     """
     human, machine = _checked_pair(reference, raw)
     return _divided(_sample_sd(machine), _sample_sd(human))
@@ -259,6 +293,11 @@ def measures(
 
     Raises:
         DataError: The shapes differ, there is no score, a value is not finite, or a score is no score point.
+
+    Examples:
+        >>> found = measures([1, 2, 3, 4], [1.2, 2.1, 3.6, 3.8], [1, 2, 4, 4], ScoreRange(1, 4))
+        >>> round(found["qwk"], 3), found["exact_agreement"], round(found["rmse"], 3)
+        (0.917, 0.75, 0.335)
     """
     for name, column in (("reference", reference), ("score", score)):
         values = np.ravel(np.asarray(column, dtype=np.float64))
@@ -280,7 +319,12 @@ def measures(
 
 
 def none_if_nan(value: NDArray[np.float64]) -> float | None:
-    """A single value as a plain float, or None where it is undefined."""
+    """A single value as a plain float, or None where it is undefined.
+
+    Examples:
+        >>> none_if_nan(np.asarray(0.5)), none_if_nan(np.asarray(np.nan))
+        (0.5, None)
+    """
     return None if np.isnan(value) else float(value)
 
 
@@ -302,8 +346,19 @@ def _constant(column: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(column.max(axis=-1) == column.min(axis=-1))
 
 
-def _unit_deviation(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Deviations from the mean, scaled to length 1; NaN for a constant column."""
+def unit_deviation(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Deviations from the mean, scaled to length 1; NaN for a constant column.
+
+    Args:
+        column: Values, shape (..., n).
+
+    Returns:
+        Deviations along the last axis, same shape.
+
+    Examples:
+        >>> unit_deviation(np.array([0.0, 3.0, 6.0])).round(3)
+        array([-0.707,  0.   ,  0.707])
+    """
     deviation = column - column.mean(axis=-1, keepdims=True)
     # Scaled by the largest deviation first, or squares of deviations below 1e-160 would vanish.
     largest = np.abs(deviation).max(axis=-1, keepdims=True)
@@ -346,6 +401,10 @@ def unweighted_kappa(reference: ArrayLike, score: ArrayLike, score_range: ScoreR
 
     References:
         Cohen (1960), Educational and Psychological Measurement 20(1), 37-46.
+
+    Examples:
+        >>> round(float(unweighted_kappa([1, 2, 3, 4], [1, 2, 4, 4], ScoreRange(1, 4))), 3)
+        0.667
     """
     human, machine = score_point_numbers(score_range, reference=reference, score=score)
     observed = np.asarray((human == machine).mean(axis=-1))
@@ -377,6 +436,10 @@ def gwet_ac1(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) ->
 
     References:
         Gwet (2008), British Journal of Mathematical and Statistical Psychology 61(1), 29-48.
+
+    Examples:
+        >>> round(float(gwet_ac1([1, 2, 3, 4], [1, 2, 4, 4], ScoreRange(1, 4))), 3)
+        0.671
     """
     return _gwet(reference, score, score_range, quadratic=False)
 
@@ -403,6 +466,10 @@ def gwet_ac2(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) ->
 
     References:
         Gwet (2014), Handbook of Inter-Rater Reliability, 4th edition, chapter 4 (weights: chapter 3).
+
+    Examples:
+        >>> round(float(gwet_ac2([1, 2, 3, 4], [1, 2, 4, 4], ScoreRange(1, 4))), 3)
+        0.91
     """
     return _gwet(reference, score, score_range, quadratic=True)
 
@@ -451,39 +518,12 @@ def fisher_mean(kappas: ArrayLike) -> float:
     References:
         Fisher (1921), Metron 1, the transformation. Hewlett Foundation: Automated Essay Scoring (Kaggle, 2012),
         evaluation rules.
+
+    Examples:
+        >>> round(float(fisher_mean([0.5, 0.9])), 3)
+        0.766
     """
     values = np.asarray(kappas, dtype=np.float64)
     if values.size == 0 or not (np.abs(values) <= 1 + 1e-9).all():
         raise DataError(f"A Fisher mean needs kappas from -1 to 1, found {values.tolist()}.")
     return float(np.tanh(np.arctanh(np.clip(values, -FISHER_CAP, FISHER_CAP)).mean()))
-
-
-def pooled_quadratic_weighted_kappa(
-    reference: ArrayLike, score: ArrayLike, prompt_ids: Sequence[str], ranges: Mapping[str, ScoreRange]
-) -> float:
-    """QWK over the essays of several prompts at once, where that means anything: all have the same range.
-
-    Args:
-        reference: Human scores, shape (n,).
-        score: Machine scores, shape (n,).
-        prompt_ids: Prompt of each essay, n of them.
-        ranges: Score range of every prompt.
-
-    Returns:
-        Kappa of the pooled essays.
-
-    Raises:
-        DataError: The prompts' ranges differ, or one is not given. Pooled over ASAP's eight ranges, predicting each
-            prompt's mean score gives .966: the prompts' scales agree, not the scores.
-    """
-    prompts = list(dict.fromkeys(prompt_ids))
-    unknown = [prompt for prompt in prompts if prompt not in ranges]
-    if unknown:
-        raise DataError(f"Pooled QWK needs the score range of every prompt; none given for {', '.join(unknown)}.")
-    if len({ranges[prompt] for prompt in prompts}) > 1:
-        listed = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in prompts)
-        raise DataError(
-            f"QWK pooled over prompts with different ranges ({listed}) measures the difference of their scales. "
-            "Take the mean of the prompts' QWKs instead."
-        )
-    return float(quadratic_weighted_kappa(reference, score))

@@ -35,6 +35,12 @@ class Paired(NamedTuple):
         measure: Function of two arrays of shape (..., n) that reduces the last axis, such as those of ``agreement``.
         reference: Human scores, shape (n,).
         other: Machine scores, shape (n,).
+
+    Examples:
+        >>> from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+        >>> pair = Paired(quadratic_weighted_kappa, [1, 2, 3, 4], [1, 2, 4, 4])
+        >>> round(float(pair.measure(pair.reference, pair.other)), 3)
+        0.917
     """
 
     measure: Measure
@@ -54,6 +60,10 @@ def prompt_generator(seed: int, prompt_id: str) -> np.random.Generator:
 
     Raises:
         ConfigError: The seed is negative.
+
+    Examples:
+        >>> prompt_generator(0, "1").random() == prompt_generator(0, "1").random()
+        True
     """
     if seed < 0:
         raise ConfigError(f"A seed must be a whole number >= 0, found {seed}.")
@@ -81,6 +91,12 @@ def bootstrap_draws(
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+
+    Examples:
+        >>> from aes_dynloss.measures.agreement import rmse
+        >>> pairs = {"rmse": Paired(rmse, [1, 2, 3], [2, 3, 4])}
+        >>> bootstrap_draws(pairs, resamples=4, generator=np.random.default_rng(0))
+        {'rmse': array([1., 1., 1., 1.])}
     """
     if resamples < 1:
         raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
@@ -118,6 +134,10 @@ def percentile_interval(draws: ArrayLike, confidence: float) -> list[float] | No
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, eq. 13.5.
+
+    Examples:
+        >>> percentile_interval(np.arange(101), confidence=0.5)
+        [25.0, 75.0]
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"A confidence must lie between 0 and 1, such as .95, found {confidence}.")
@@ -146,6 +166,11 @@ def resample_counts(essays: int, resamples: int, generator: np.random.Generator)
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 6: a resample as a vector of proportions.
+
+    Examples:
+        >>> counts = next(resample_counts(essays=3, resamples=2, generator=np.random.default_rng(0)))
+        >>> counts.shape, counts.sum(axis=1)
+        ((2, 3), array([3., 3.]))
     """
     if resamples < 1:
         raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
@@ -185,6 +210,11 @@ def kappa_on_resamples(
 
     References:
         Fleiss and Cohen (1973), Educational and Psychological Measurement 33(3): kappa's moment form.
+
+    Examples:
+        >>> counts, machines = np.ones((1, 4)), np.array([[0, 0], [1, 1], [2, 3], [3, 3]])
+        >>> kappa_on_resamples(counts, np.array([0, 1, 2, 3]), machines).round(3)
+        array([[1.   , 0.917]])
     """
     fitting = counts.ndim == machines.ndim == 2 and human.shape == machines.shape[:1] == counts.shape[1:]
     if not fitting or human.size == 0:
@@ -192,8 +222,8 @@ def kappa_on_resamples(
             "Kappa on resamples needs counts (resamples, n), human (n,) and machines (n, machines) with n >= 1, found "
             f"{counts.shape}, {human.shape} and {machines.shape}."
         )
-    own, others = human.astype(np.float64), machines.astype(np.float64)
-    columns = [np.ones_like(own)[:, None], own[:, None], own[:, None] ** 2, others, others**2, own[:, None] * others]
+    h, m = human.astype(np.float64)[:, None], machines.astype(np.float64)
+    columns = [np.ones_like(h), h, h**2, m, m**2, h * m]
     sums = counts @ np.hstack(columns)
     essays, human_sum, human_square = sums[:, 0:1], sums[:, 1:2], sums[:, 2:3]
     machine_sum, machine_square, product = np.split(sums[:, 3:], 3, axis=1)
@@ -219,6 +249,11 @@ def kappa_from_means(
 
     Returns:
         Kappa, of the broadcast shape; 1.0 where it is 0/0, of identical constants.
+
+    Examples:
+        >>> h, m = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 4.0])
+        >>> float(kappa_from_means(h.mean(), (h**2).mean(), m.mean(), (m**2).mean(), (h * m).mean()).round(3))
+        0.917
     """
     observed = human_square - 2 * product + machine_square
     expected = human_square + machine_square - 2 * human * machine
@@ -268,27 +303,32 @@ def agreement_draws(
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13. Singh (1981), Annals of Statistics
         9(6): the bootstrap of a mean and its normal limit.
+
+    Examples:
+        >>> points = np.array([0, 1, 2, 3])
+        >>> agreement_draws(points, {"qwk": points}, {}, resamples=3, generator=np.random.default_rng(0))
+        {'qwk': array([1., 1., 1.])}
     """
     if len(human) == 0:
         raise DataError("Measures on resamples need at least one essay.")
     means = dict(averaged or {})
-    own, others = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
+    h, scores = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
     columns = [*means.values()]
     for one, other in pairs.values():
         first, second = _standardised(one), _standardised(other)
         columns += [first, second, first**2, second**2, first * second]
-    columns += [own, own**2, *(column for other in others for column in (other, other**2, own * other))]
+    columns += [h, h**2, *(column for m in scores for column in (m, m**2, h * m))]
     drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
-    found = dict(zip(means, drawn[: len(means)], strict=True))
-    place = len(means)
+    draws = dict(zip(means, drawn[: len(means)], strict=True))
+    position = len(means)
     for name in pairs:
-        found[name] = _pearson(*drawn[place : place + 5])
-        place += 5
-    human_mean, human_square = drawn[place : place + 2]
+        draws[name] = _pearson(*drawn[position : position + 5])
+        position += 5
+    human_mean, human_square = drawn[position : position + 2]
     for number, name in enumerate(machines):
-        mean, square, product = drawn[place + 2 + 3 * number : place + 5 + 3 * number]
-        found[name] = kappa_from_means(human_mean, human_square, mean, square, product)
-    return found
+        mean, square, product = drawn[position + 2 + 3 * number : position + 5 + 3 * number]
+        draws[name] = kappa_from_means(human_mean, human_square, mean, square, product)
+    return draws
 
 
 def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> Column:
@@ -420,6 +460,13 @@ def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Sid
 
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 8 (paired columns) and 13.
+
+    Examples:
+        >>> runs = {("plain", "qwk"): {"seed 0": np.array([0, 1, 3, 3])}}
+        >>> cell = Cell("fold 0", "1", np.array([0, 1, 2, 3]), runs)
+        >>> figures = prompt_figures([cell], resamples=10, seed=0)
+        >>> round(figures["plain", "qwk"].value, 3), len(figures["plain", "qwk"].draws)
+        (0.917, 10)
     """
     measured = [_cell_figures(cell, resamples, seed) for cell in cells]
     return {
@@ -434,6 +481,10 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
 
     Args:
         figures: At least one, all with as many resamples.
+
+    Examples:
+        >>> mean_figure([Figure(np.array([0.5, 0.25]), None), Figure(np.array([1.0, 0.75]), None)]).values
+        array([0.75, 0.5 ])
     """
     first = figures[0].by_seed
     by_seed = None
@@ -444,8 +495,8 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
 
 def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
     """Each arm's mean over seeds in one cell."""
-    places = [(side, run) for side, runs in cell.machines.items() for run in runs]
-    machines = np.column_stack([cell.machines[side][run] for side, run in places])
+    pairs = [(side, run) for side, runs in cell.machines.items() for run in runs]
+    machines = np.column_stack([cell.machines[side][run] for side, run in pairs])
     # Ids hold no line break, so that no other stratum and prompt are joined to the same name.
     generator = prompt_generator(seed, f"{cell.stratum}\n{cell.prompt}")
     essays = len(cell.human)
@@ -453,7 +504,7 @@ def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
     kappas = np.concatenate([kappa_on_resamples(counts, cell.human, machines) for counts in parts])
     figures = {}
     for side, runs in cell.machines.items():
-        columns = {run: place for place, (other, run) in enumerate(places) if other == side}
+        columns = {run: position for position, (other, run) in enumerate(pairs) if other == side}
         by_seed = {run: float(kappas[0, columns[run]]) for run in runs}
         figures[side] = Figure(kappas[:, list(columns.values())].mean(axis=1), by_seed)
     return figures

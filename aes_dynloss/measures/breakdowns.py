@@ -36,6 +36,11 @@ def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) 
     Returns:
         A row a score point, ascending: ``point``, ``human`` and ``machine`` (essays), ``gap`` (machine's share less the
         humans').
+
+    Examples:
+        >>> human, score = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 4.0])
+        >>> score_point_rows(human, score, ScoreRange(1, 4))[3]
+        {'point': 4.0, 'human': 1, 'machine': 2, 'gap': 0.25}
     """
     counts = [np.bincount(score_range.to_index(scores), minlength=score_range.count) for scores in (reference, score)]
     gaps = (counts[1] - counts[0]) / len(reference)
@@ -55,6 +60,11 @@ def confusion_cells(reference: Column, score: Column, score_range: ScoreRange) -
 
     Returns:
         Human score, machine score and number of essays of each cell that has some, ascending.
+
+    Examples:
+        >>> human, score = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.0, 4.0])
+        >>> confusion_cells(human, score, ScoreRange(1, 4))
+        [[1.0, 1.0, 1], [2.0, 2.0, 1], [3.0, 4.0, 1], [4.0, 4.0, 1]]
     """
     points, count = score_range.points, score_range.count
     cells = np.bincount(
@@ -76,6 +86,11 @@ def residuals_by_score(reference: Column, raw: Column) -> Rows:
     Returns:
         A row a human score that occurs, ascending: ``reference``, ``n``, ``mean`` and ``sd`` (divisor n - 1, None for
         one essay) of the residuals.
+
+    Examples:
+        >>> rows = residuals_by_score(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 2.5]))
+        >>> [(row["reference"], row["n"], row["mean"]) for row in rows]
+        [(1.0, 2, 0.5), (2.0, 1, 0.5)]
     """
     residuals = raw - reference
     return [{"reference": float(point), **_moments(residuals[reference == point])} for point in np.unique(reference)]
@@ -92,11 +107,20 @@ def residuals_by_length(reference: Column, raw: Column, words: Column) -> Rows:
     Returns:
         A row a bin of about n / BINS essays, ascending: ``words_from`` and ``words_to``, the shortest and longest essay
         in it; ``n``, ``mean`` and ``sd`` of the residuals. Essays of one length are in one bin, so there may be fewer.
+
+    Examples:
+        >>> rows = residuals_by_length(np.ones(4), np.array([1.0, 2.0, 1.5, 1.5]), np.array([90.0, 90.0, 200.0, 210.0]))
+        >>> [(row["words_from"], row["n"], row["mean"]) for row in rows]
+        [(90.0, 2, 0.5), (200.0, 1, 0.5), (210.0, 1, 0.5)]
     """
     residuals = raw - reference
     return [
-        {"words_from": float(words[mine].min()), "words_to": float(words[mine].max()), **_moments(residuals[mine])}
-        for mine in _bins(words)
+        {
+            "words_from": float(words[members].min()),
+            "words_to": float(words[members].max()),
+            **_moments(residuals[members]),
+        }
+        for members in _bins(words)
     ]
 
 
@@ -113,16 +137,21 @@ def reliability_rows(reference: Column, raw: Column) -> Rows:
 
     References:
         Murphy and Winkler (1977), Journal of the Royal Statistical Society C 26(1): reliability diagrams.
+
+    Examples:
+        >>> rows = reliability_rows(np.array([1.0, 2.0, 4.0]), np.array([1.5, 1.5, 3.0]))
+        >>> [(row["mean_raw"], row["mean_reference"]) for row in rows]
+        [(1.5, 1.5), (3.0, 4.0)]
     """
     rows = []
-    for mine in _bins(raw):
-        human = _moments(reference[mine])
+    for members in _bins(raw):
+        human = _moments(reference[members])
         rows.append(
             {
-                "raw_from": float(raw[mine].min()),
-                "raw_to": float(raw[mine].max()),
+                "raw_from": float(raw[members].min()),
+                "raw_to": float(raw[members].max()),
                 "n": human["n"],
-                "mean_raw": float(raw[mine].mean()),
+                "mean_raw": float(raw[members].mean()),
                 "mean_reference": human["mean"],
                 "sd_reference": human["sd"],
             }
@@ -144,6 +173,12 @@ def version_entries(
     Returns:
         By version (``score_versions``): ``mean``, ``sd``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``, and of rounded
         ones ``qwk`` and ``exact_agreement``, which are None for the others; None where undefined.
+
+    Examples:
+        >>> human, raw = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.4, 2.0, 3.2, 3.6])
+        >>> entries = version_entries(human, raw, ScoreRange(1, 4), line=None)
+        >>> entries["raw_trim_round"]["qwk"], entries["raw"]["qwk"]
+        (1.0, None)
     """
     entries = {}
     for name, scores in score_versions(raw, score_range, line).items():

@@ -49,6 +49,10 @@ class RescalingLine:
         slope: Above 0.
         intercept: Value at raw = 0.
         note: Why the line is the identity although it was fitted; empty where it was fitted in earnest.
+
+    Examples:
+        >>> RescalingLine(slope=2.0, intercept=-3.0).apply([2.0, 2.5])
+        array([1., 2.])
     """
 
     slope: float = 1.0
@@ -89,6 +93,10 @@ class CutPoints:
         score_range: The prompt's score points, ``count`` of them.
         cuts: Ascending values on the raw scale, ``count - 1`` of them; raw >= cuts[k] gives at least point k + 1.
         note: Why the cuts are plain rounding although they were tuned; empty where they were tuned in earnest.
+
+    Examples:
+        >>> CutPoints(ScoreRange(1, 3), cuts=(1.4, 2.6)).apply([1.3, 1.4, 3.0])
+        array([1., 2., 3.])
     """
 
     score_range: ScoreRange
@@ -146,6 +154,13 @@ def fit_rescaling(raw: ArrayLike, reference: ArrayLike) -> RescalingLine:
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1): scaling to the human
         scores' mean and sd. Kolen and Brennan (2014), Test Equating, Scaling, and Linking: linear linking.
+
+    Examples:
+        >>> line = fit_rescaling(raw=[2.0, 2.5, 3.0], reference=[1, 2, 3])
+        >>> line.slope, line.intercept
+        (2.0, -3.0)
+        >>> line.apply([2.25])
+        array([1.5])
     """
     predictions, human = _checked_pair(raw, reference)
     note = _degenerate(predictions, human)
@@ -177,6 +192,11 @@ def fit_cut_points(raw: ArrayLike, reference: ArrayLike, score_range: ScoreRange
 
     Raises:
         DataError: The shapes differ, there is no essay, a value is not finite, or a human score is no score point.
+
+    Examples:
+        >>> cuts = fit_cut_points([2.0, 2.4, 2.6, 3.0], [1, 2, 2, 3], ScoreRange(1, 3))
+        >>> cuts.apply([2.0, 2.4, 2.6, 3.0])
+        array([1., 2., 2., 3.])
     """
     predictions, human = _checked_pair(raw, reference)
     outside = [value for value in human if not score_range.holds(value)]
@@ -195,8 +215,8 @@ def fit_cut_points(raw: ArrayLike, reference: ArrayLike, score_range: ScoreRange
         position, index = position[order], index[order]
         draws = np.random.default_rng(0).integers(0, len(index), (resamples, len(index)))
         # A resample of a single human score has no kappa, and says nothing about cuts.
-        told = [draw for draw in draws if np.ptp(index[draw]) > 0]
-        tuned = [_CutSearch(position[draw], index[draw], halves, AVERAGED_COST).run() for draw in told]
+        varied = [draw for draw in draws if np.ptp(index[draw]) > 0]
+        tuned = [_CutSearch(position[draw], index[draw], halves, AVERAGED_COST).run() for draw in varied]
         best = np.mean(tuned, axis=0) if tuned else halves
     else:
         best = _CutSearch(position, index, halves, CUT_POINT_COST).run()
@@ -309,6 +329,10 @@ def trim(values: ArrayLike, score_range: ScoreRange, tolerance: float = TRIM_TOL
 
     References:
         RSMTool, ``FeaturePreprocessor.trim``.
+
+    Examples:
+        >>> trim([0.2, 2.5, 4.9], ScoreRange(1, 4))
+        array([0.5002, 2.5   , 4.4998])
     """
     if not 0 <= tolerance < 0.5:
         raise ConfigError(
@@ -349,6 +373,13 @@ def score_versions(
     References:
         RSMTool, ``FeaturePreprocessor.process_predictions``; its documentation, "Score post-processing". Williamson,
         Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13: scaling.
+
+    Examples:
+        >>> versions = score_versions([0.2, 2.5], ScoreRange(1, 4), line=None)
+        >>> list(versions)
+        ['raw', 'raw_trim', 'raw_trim_round']
+        >>> versions["raw_trim_round"]
+        array([1., 3.])
     """
     (scores,) = checked_columns(raw=raw)
     kinds = {"raw": scores} if line is None else {"raw": scores, "scale": line.apply(scores)}

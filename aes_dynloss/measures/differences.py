@@ -23,31 +23,33 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which kappa of an arm is held against which of the control's.
+class KappaDifference:
+    """A kind of difference: a kappa of an arm minus a kappa of the control.
 
     Args:
         arm_version: The arm's kappa.
         control_version: The control's kappa, which is taken away.
-        words: The difference in words, to be formatted with the control's name.
-        own: Whether the control answers it too, against itself.
+        description: The difference in words, to be formatted with the control's name.
+        includes_control: Whether the control is compared too, with itself.
     """
 
     arm_version: str
     control_version: str
-    words: str
-    own: bool = False
+    description: str
+    includes_control: bool = False
 
 
-QUESTIONS = {
-    "qwk": Question("qwk", "qwk", "QWK minus that of {control}"),
-    "qwk_rescaled": Question("qwk_rescaled", "qwk_rescaled", "rescaled QWK minus that of {control}"),
-    "qwk_minus_rescaled": Question("qwk", "qwk_rescaled", "QWK as it is minus the rescaled QWK of {control}", own=True),
+DIFFERENCES = {
+    "qwk": KappaDifference("qwk", "qwk", "QWK minus that of {control}"),
+    "qwk_rescaled": KappaDifference("qwk_rescaled", "qwk_rescaled", "rescaled QWK minus that of {control}"),
+    "qwk_minus_rescaled": KappaDifference(
+        "qwk", "qwk_rescaled", "QWK as it is minus the rescaled QWK of {control}", includes_control=True
+    ),
 }
 
 
-def answer(
-    question: Question,
+def difference_entries(
+    kind: KappaDifference,
     control: str,
     prompts: Mapping[str, Mapping[Side, Figure]],
     mean: Mapping[Side, Figure],
@@ -59,7 +61,7 @@ def answer(
     within each.
 
     Args:
-        question: The kind of difference.
+        kind: The kind of difference.
         control: The arm that the others are held against.
         prompts: Figures by arm and version, by prompt.
         mean: Those of the mean over prompts.
@@ -69,12 +71,19 @@ def answer(
         ``difference`` in words, ``comparisons`` (family sizes ``mean`` and ``prompts``), and ``arms`` by name, each
         with ``mean`` and ``prompts`` by id: ``difference``, ``interval``, ``p``, ``p_holm``, ``by_seed``; or None where
         a version is missing.
+
+    Examples:
+        >>> one, control = Figure(np.array([0.75, 0.5, 1.0]), None), Figure(np.full(3, 0.5), None)
+        >>> figures = {("a", "qwk"): one, ("c", "qwk"): control}
+        >>> entry = difference_entries(DIFFERENCES["qwk"], "c", {"1": figures}, figures, confidence=0.95)
+        >>> entry["difference"], entry["comparisons"], entry["arms"]["a"]["mean"]["difference"]
+        ('QWK minus that of c', {'mean': 1, 'prompts': 1}, 0.25)
     """
     names = dict.fromkeys(arm for figures in (*prompts.values(), mean) for arm, _ in figures)
-    arms = [arm for arm in names if question.own or arm != control]
+    arms = [arm for arm in names if kind.includes_control or arm != control]
 
     def entry(arm: str, figures: Mapping[Side, Figure]) -> Entry | None:
-        sides = (arm, question.arm_version), (control, question.control_version)
+        sides = (arm, kind.arm_version), (control, kind.control_version)
         if not all(side in figures for side in sides):
             return None
         return difference_entry(figures[sides[0]].minus(figures[sides[1]]), confidence)
@@ -86,7 +95,7 @@ def answer(
         "prompts": _correct([one for entries in by_prompt.values() for one in entries.values()]),
     }
     return {
-        "difference": question.words.format(control=control),
+        "difference": kind.description.format(control=control),
         "comparisons": sizes,
         "arms": {arm: {"mean": means[arm], "prompts": by_prompt[arm]} for arm in arms},
     }
@@ -101,6 +110,11 @@ def difference_entry(figure: Figure, confidence: float) -> Entry:
 
     Returns:
         The entry.
+
+    Examples:
+        >>> entry = difference_entry(Figure(np.array([0.25, 0.0, 0.5]), None), confidence=0.5)
+        >>> entry["difference"], entry["interval"]
+        (0.25, [0.125, 0.375])
     """
     return {
         "difference": figure.value,
@@ -130,6 +144,10 @@ def two_sided_p(draws: ArrayLike) -> float:
     References:
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 15.4: the level at which the percentile
         interval ends at 0. Davison and Hinkley (1997), Bootstrap Methods and their Application, eq. 4.11: adding one.
+
+    Examples:
+        >>> round(float(two_sided_p([0.1, 0.2, 0.3, -0.1, 0.2, 0.4, 0.1, 0.2, 0.3])), 3)
+        0.4
     """
     values = np.asarray(draws, dtype=np.float64)
     if values.size == 0:
@@ -139,7 +157,12 @@ def two_sided_p(draws: ArrayLike) -> float:
 
 
 def smallest_p(resamples: int) -> float:
-    """The smallest p value that so many resamples can give."""
+    """The smallest p value that so many resamples can give.
+
+    Examples:
+        >>> round(float(smallest_p(resamples=999)), 3)
+        0.002
+    """
     return min(1.0, 2 / (1 + resamples))
 
 
@@ -156,6 +179,10 @@ def holm_adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
 
     References:
         Holm (1979), Scandinavian Journal of Statistics 6(2), 65-70.
+
+    Examples:
+        >>> holm_adjusted([0.01, 0.04, 0.03]).round(3)
+        array([0.03, 0.06, 0.06])
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -188,6 +215,10 @@ def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[f
 
     References:
         Wilson (1927), Probable inference, the law of succession, and statistical inference.
+
+    Examples:
+        >>> [round(end, 3) for end in wilson_interval(0.5, n=10)]
+        [0.237, 0.763]
     """
     z = float(ndtri(0.5 + confidence / 2))
     middle = share + z * z / (2 * n)
@@ -224,6 +255,10 @@ def clustered_interval(
         Korn and Graubard (1998), Confidence intervals for proportions with small expected number of positive counts
         estimated from survey data. Dean and Pagano (2015), Evaluating confidence interval methods for binomial
         proportions in clustered surveys.
+
+    Examples:
+        >>> [round(end, 3) for end in clustered_interval(np.array([2, 0, 1]), np.array([2, 2, 2]))]
+        [0.125, 0.875]
     """
     if counts.shape != totals.shape or totals.sum() <= 0:
         raise ShapeError(
@@ -265,6 +300,15 @@ def change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
         n (rows), essays (different ones), already_lowest (rows whose score could not fall), each share with its
         interval, and mean changes in sd of the prompt's predictions before; None is undefined. ``to_lowest`` is the
         share that gets the lowest score after the change.
+
+    Examples:
+        >>> changes = pd.DataFrame({
+        ...     "essay": [0, 1], "prompt_id": "1", "score": [2, 3], "raw": [2.1, 3.0], "changed_score": [1, 3],
+        ...     "changed_raw": [1.2, 3.0], "lowest": 1, "unit": 0.5, "tolerance": 0.01,
+        ... })
+        >>> figures = change_figures(changes, confidence=0.95)
+        >>> figures["falls"]["share"], figures["score_change_sd"]
+        (0.5, -1.0)
     """
     moved = np.sign((changes.changed_score - changes.score).to_numpy(float))
     raw_change = (changes.changed_raw - changes.raw).to_numpy(float)
@@ -290,7 +334,16 @@ def change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
 
 
 def prompt_change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """The same over one prompt's rows, with means on its own scale: before, after, and of the change."""
+    """The same over one prompt's rows, with means on its own scale: before, after, and of the change.
+
+    Examples:
+        >>> changes = pd.DataFrame({
+        ...     "essay": [0, 1], "prompt_id": "1", "score": [2, 3], "raw": [2.1, 3.0], "changed_score": [1, 3],
+        ...     "changed_raw": [1.2, 3.0], "lowest": 1, "unit": 0.5, "tolerance": 0.01,
+        ... })
+        >>> prompt_change_figures(changes, confidence=0.95)["mean_score_change"]
+        -0.5
+    """
     return {
         **change_figures(changes, confidence),
         "mean_score": _mean(changes.score.to_numpy(float)),
@@ -307,6 +360,10 @@ def share_of(judged: NDArray[np.bool_], essays: NDArray[Any], confidence: float)
         judged: Judgements, (n,).
         essays: The essay that each is about, (n,).
         confidence: Between 0 and 1.
+
+    Examples:
+        >>> share_of(np.array([True, False]), np.array([0, 1]), confidence=0.95)["share"]
+        0.5
     """
     if len(judged) == 0:
         return None

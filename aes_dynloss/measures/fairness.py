@@ -74,6 +74,11 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
     References:
         Loukina, Madnani and Zechner (2019), The many dimensions of algorithmic fairness in educational applications,
         BEA 2019, 1-10. RSMTool's ``get_fairness_analyses``, which reports the adjusted R^2.
+
+    Examples:
+        >>> found = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
+        >>> round(found["osd"].r_squared_adjusted, 3), round(found["osd"].p, 3)
+        (0.942, 0.019)
     """
     human, machine = checked_columns(reference=reference, raw=raw)
     labels = np.asarray(groups)
@@ -96,15 +101,15 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
 def _explained_by_groups(values: NDArray[np.float64], codes: NDArray[np.intp], groups: int, noise: float) -> Explained:
     """One-way analysis of variance."""
     essays = len(values)
-    spare = essays - groups
-    if groups < 2 or spare < 1:
+    residual_dof = essays - groups
+    if groups < 2 or residual_dof < 1:
         return Explained(None, None)
     if np.ptp(values) <= noise:
         return Explained(0.0, None)
     total = float(np.square(values - values.mean()).sum())
     left = float(np.square(_centred(values, codes, groups)).sum())
-    adjusted = 1 - (left / spare) / (total / (essays - 1))
-    return Explained(adjusted, _f_test(total - left, groups - 1, left, spare))
+    adjusted = 1 - (left / residual_dof) / (total / (essays - 1))
+    return Explained(adjusted, _f_test(total - left, groups - 1, left, residual_dof))
 
 
 def _explained_beyond_points(
@@ -125,9 +130,9 @@ def _explained_beyond_points(
     linked = connected_components(_links(table), directed=False)[0]
     effects = groups - linked
     essays = len(values)
-    spare_before = essays - levels
-    spare = spare_before - effects
-    if effects < 1 or spare < 1:
+    residual_dof_before = essays - levels
+    residual_dof = residual_dof_before - effects
+    if effects < 1 or residual_dof < 1:
         return Explained(None, None)
     within = _centred(values, points, levels)
     if np.abs(within).max() <= noise:
@@ -138,8 +143,8 @@ def _explained_beyond_points(
     sums = np.bincount(codes, weights=within, minlength=groups)
     effect = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True) @ sums
     left = float(np.square(_centred(values - effect[codes], points, levels)).sum())
-    increment = (before / spare_before - left / spare) / (total / (essays - 1))
-    return Explained(increment, _f_test(before - left, effects, left, spare))
+    increment = (before / residual_dof_before - left / residual_dof) / (total / (essays - 1))
+    return Explained(increment, _f_test(before - left, effects, left, residual_dof))
 
 
 def _links(table: NDArray[np.float64]) -> coo_array:
@@ -156,11 +161,11 @@ def _centred(values: NDArray[np.float64], codes: NDArray[np.intp], count: int) -
     return np.asarray(values - means[codes])
 
 
-def _f_test(explained: float, effects: int, left: float, spare: int) -> float:
-    """The p value of F = (explained / effects) / (left / spare); 0 where nothing is left."""
+def _f_test(explained: float, effects: int, left: float, residual_dof: int) -> float:
+    """The p value of F = (explained / effects) / (left / residual_dof); 0 where nothing is left."""
     if left <= 0:
         return 0.0
-    return float(f_distribution.sf(explained / effects / (left / spare), effects, spare))
+    return float(f_distribution.sf(explained / effects / (left / residual_dof), effects, residual_dof))
 
 
 Entry = dict[str, Any]
@@ -200,24 +205,33 @@ def subgroup_fairness(
     Raises:
         DataError: A column is not there or holds more than MOST_GROUPS groups, there is no essay, a value is not finite
             or a score is no score point.
+
+    Examples:
+        >>> essays = pd.DataFrame({"reference": [1, 2, 3, 4, 2, 3], "raw": [1.2, 2.1, 2.8, 3.6, 2.4, 3.1]})
+        >>> essays["score"] = essays["raw"].round()
+        >>> essays["language"] = list("aaabbb")
+        >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
+        >>> found = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
+        >>> sorted(found["columns"]["language"]), found["comparisons"]
+        (['csd', 'groups', 'osa', 'osd'], 3)
     """
     missing = [name for name in ("reference", "raw", "score", *columns) if name not in essays]
     if missing:
         have = ", ".join(repr(str(name)) for name in essays.columns)
         raise DataError(f"The essays have no column {missing[0]!r} (columns: {have}). Name the column that holds it.")
-    found: dict[str, Entry] = {}
+    by_column: dict[str, Entry] = {}
     notes = []
     for name in dict.fromkeys(columns):
         labels = group_labels(essays[name])
         groups = group_entries(essays, labels, score_range, settings, small)
         tests = score_differences(essays["reference"], essays["raw"], labels)
-        found[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
+        by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
         notes += _notes(name, groups, small)
-    tested = [found[name][test] for name in found for test in ("osa", "osd", "csd")]
-    known = [entry for entry in tested if entry["p"] is not None]
+    entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
+    known = [entry for entry in entries if entry["p"] is not None]
     for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
         entry["p_holm"] = float(adjusted)
-    return {"columns": found, "comparisons": len(known), "small_group": small, "notes": notes}
+    return {"columns": by_column, "comparisons": len(known), "small_group": small, "notes": notes}
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -231,10 +245,14 @@ def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
 
     Raises:
         DataError: There are more than MOST_GROUPS groups.
+
+    Examples:
+        >>> group_labels(pd.Series(["a", None, " b ", ""]))
+        array(['a', 'No info', 'b', 'No info'], dtype=object)
     """
     known = column.notna().to_numpy()
-    words = np.array([str(value).strip() if is_known else "" for value, is_known in zip(column, known, strict=True)])
-    labels = np.where(words == "", NO_GROUP, words).astype(object)
+    texts = np.array([str(value).strip() if is_known else "" for value, is_known in zip(column, known, strict=True)])
+    labels = np.where(texts == "", NO_GROUP, texts).astype(object)
     count = len(set(labels))
     if count > MOST_GROUPS:
         raise DataError(
@@ -278,6 +296,14 @@ def group_entries(
     References:
         RSMTool's ``difference_of_standardized_means``, and its ``standardized_mean_difference`` by the method
         "williamson". Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13.
+
+    Examples:
+        >>> essays = pd.DataFrame({"reference": [1, 2, 3, 4, 2, 3], "raw": [1.2, 2.1, 2.8, 3.6, 2.4, 3.1]})
+        >>> essays["score"] = essays["raw"].round()
+        >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
+        >>> groups = group_entries(essays, np.array(list("aaabbb"), dtype=object), ScoreRange(1, 4), settings)
+        >>> {name: (entry["n"], round(entry["dsm"], 3)) for name, entry in groups.items()}
+        {'a': (3, -0.12), 'b': (3, 0.12)}
     """
     human, raw, score = checked_columns(**{name: essays[name] for name in ("reference", "raw", "score")})
     points = np.stack(score_point_numbers(score_range, reference=human, score=score))
@@ -293,18 +319,18 @@ def group_entries(
     order = np.lexsort((names, -counts))
     entries = {}
     for name in names[order]:
-        own = np.flatnonzero(labels == name)
-        gaps = {measure: values[own] for measure, values in with_units.items()}
+        members = np.flatnonzero(labels == name)
+        gaps = {measure: values[members] for measure, values in with_units.items()}
         values = {measure: float(gap.mean()) for measure, gap in gaps.items()}
-        values["qwk"] = float(quadratic_weighted_kappa(human[own], score[own]))
-        values["pearson"] = float(pearson(human[own], raw[own]))
+        values["qwk"] = float(quadratic_weighted_kappa(human[members], score[members]))
+        values["pearson"] = float(pearson(human[members], raw[members]))
         draws = {}
         if settings.resamples:
             generator = prompt_generator(settings.seed, str(name))
-            kappa, r = {"qwk": points[1][own]}, {"pearson": (human[own], raw[own])}
-            draws = agreement_draws(points[0][own], kappa, r, settings.resamples, generator, averaged=gaps)
-        entry: Entry = {"n": len(own), "small": len(own) < small}
-        entry |= {"mean_reference": float(human[own].mean()), "mean_raw": float(raw[own].mean())}
+            kappa, r = {"qwk": points[1][members]}, {"pearson": (human[members], raw[members])}
+            draws = agreement_draws(points[0][members], kappa, r, settings.resamples, generator, averaged=gaps)
+        entry: Entry = {"n": len(members), "small": len(members) < small}
+        entry |= {"mean_reference": float(human[members].mean()), "mean_raw": float(raw[members].mean())}
         for measure in INTERVAL_MEASURES:
             entry[measure] = none_if_nan(np.asarray(values[measure]))
             interval = percentile_interval(draws[measure], settings.confidence) if draws else None

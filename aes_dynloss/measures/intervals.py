@@ -31,6 +31,11 @@ class PromptErrors:
     Args:
         errors: |raw - human score|, ascending, on the prompt's scale.
         essays: Number of dev essays; more than there are errors where those were thinned.
+
+    Examples:
+        >>> known = PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)
+        >>> known.half_width(0.6), known.half_width(0.9)  # the 3rd of 4 errors; too few essays for 90 %
+        (0.4, None)
     """
 
     errors: tuple[float, ...]
@@ -60,10 +65,10 @@ class PromptErrors:
         if not 0 < coverage < 1:
             raise ConfigError(f"A coverage must lie between 0 and 1, such as .9, found {coverage}.")
         # 1e-9: (9 + 1) * .9 is 9, and not a little more.
-        place = math.ceil((self.essays + 1) * coverage - 1e-9)
-        if place > self.essays:
+        rank = math.ceil((self.essays + 1) * coverage - 1e-9)
+        if rank > self.essays:
             return None
-        return self.errors[min(len(self.errors), math.ceil(place / self.essays * len(self.errors))) - 1]
+        return self.errors[min(len(self.errors), math.ceil(rank / self.essays * len(self.errors))) - 1]
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,11 @@ class Intervals:
     References:
         Papadopoulos, Proedrou, Vovk and Gammerman (2002), Inductive confidence machines for regression. Lei, G'Sell,
         Rinaldo, Tibshirani and Wasserman (2018), Journal of the American Statistical Association 113(523), algorithm 2.
+
+    Examples:
+        >>> intervals = Intervals({"1": PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)})
+        >>> intervals.bounds("1", [2.8], ScoreRange(1, 4), coverage=0.8)
+        (array([2.]), array([3.]))
     """
 
     prompts: Mapping[str, PromptErrors]
@@ -121,7 +131,7 @@ class Intervals:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            prompt: {"errors": list(found.errors), "essays": found.essays} for prompt, found in self.prompts.items()
+            prompt: {"errors": list(entry.errors), "essays": entry.essays} for prompt, entry in self.prompts.items()
         }
 
     @classmethod
@@ -134,8 +144,8 @@ class Intervals:
         try:
             return cls(
                 {
-                    str(prompt): PromptErrors(tuple(float(error) for error in found["errors"]), int(found["essays"]))
-                    for prompt, found in values.items()
+                    str(prompt): PromptErrors(tuple(float(error) for error in entry["errors"]), int(entry["essays"]))
+                    for prompt, entry in values.items()
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -155,20 +165,25 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
 
     Raises:
         DataError: The shapes differ, or a value is not finite.
+
+    Examples:
+        >>> intervals = fit_intervals(["1", "1", "1"], raw=[1.5, 2.0, 3.25], reference=[1, 2, 3])
+        >>> intervals.prompts["1"].errors
+        (0.0, 0.25, 0.5)
     """
     if len(prompt_ids) == 0:
         return Intervals({})
     machine, human = checked_columns(raw=raw, reference=reference)
-    answered = np.asarray(prompt_ids, dtype=object)
-    found = {}
+    prompts = np.asarray(prompt_ids, dtype=object)
+    by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
-        errors = np.sort(np.abs(machine - human)[answered == prompt])
+        errors = np.sort(np.abs(machine - human)[prompts == prompt])
         essays = len(errors)
         if essays > MOST_ERRORS:
-            places = np.ceil(np.arange(1, MOST_ERRORS + 1) / MOST_ERRORS * essays).astype(np.int64) - 1
-            errors = errors[places]
-        found[prompt] = PromptErrors(tuple(errors.tolist()), essays)
-    return Intervals(found)
+            ranks = np.ceil(np.arange(1, MOST_ERRORS + 1) / MOST_ERRORS * essays).astype(np.int64) - 1
+            errors = errors[ranks]
+        by_prompt[prompt] = PromptErrors(tuple(errors.tolist()), essays)
+    return Intervals(by_prompt)
 
 
 def coverage_entry(
@@ -184,6 +199,11 @@ def coverage_entry(
     Returns:
         ``stated``, ``measured`` (share of essays inside) and ``mean_width`` (on the prompt's scale, 0 for one score
         point); None where there are no intervals.
+
+    Examples:
+        >>> bounds = (np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+        >>> coverage_entry([2, 4], bounds)
+        {'stated': 0.9, 'measured': 0.5, 'mean_width': 1.0}
     """
     if bounds is None:
         return {"stated": coverage, "measured": None, "mean_width": None}
@@ -197,7 +217,7 @@ _QUANTILES = np.linspace(0, 1, 201)
 _LEAST = 1e-3
 
 
-def same_score_chance(
+def same_score_probability(
     known: PromptErrors, raw: ArrayLike, score: ArrayLike, score_range: ScoreRange
 ) -> NDArray[np.float64]:
     """The chance that a human gives the same score point, as far as the errors on dev tell.
@@ -216,6 +236,11 @@ def same_score_chance(
 
     Returns:
         Chances, (n,).
+
+    Examples:
+        >>> known = PromptErrors((0.1, 0.2, 0.4, 0.8), essays=4)
+        >>> same_score_probability(known, raw=[2.0, 2.4], score=[2, 2], score_range=ScoreRange(1, 4))
+        array([0.75 , 0.625])
     """
     values, points = checked_columns(raw=raw, score=score)
     half = score_range.step / 2
@@ -261,8 +286,8 @@ class Certainty:
 
         certainty = sigmoid(logit(chance) + b),    b such that on dev mean(certainty) = share of equal scores
 
-    Errors around score points are no more alike than heads are modest: on ASAP the chances of
-    :func:`same_score_chance` are up to 8 points too low. One number a prompt mends their mean, and keeps their order.
+    On ASAP the probabilities of :func:`same_score_probability` are up to 8 points too low. One shift a prompt corrects
+    their mean and keeps their order.
 
     Args:
         prompts: By prompt.
@@ -283,11 +308,11 @@ class Certainty:
         Returns:
             Certainties, (n,).
         """
-        answer, answered = np.array(chance, dtype=np.float64), np.asarray(prompt_ids, dtype=object)
-        for prompt, found in self.prompts.items():
-            mine = answered == prompt
-            answer[mine] = _shifted(answer[mine], found.shift)
-        return answer
+        certainty, prompts = np.array(chance, dtype=np.float64), np.asarray(prompt_ids, dtype=object)
+        for prompt, entry in self.prompts.items():
+            of_prompt = prompts == prompt
+            certainty[of_prompt] = _shifted(certainty[of_prompt], entry.shift)
+        return certainty
 
     def unsure_below(self, prompt: str, share: float) -> float | None:
         """The certainty below which the least certain ``share`` of dev essays lie; None for an unknown prompt.
@@ -299,17 +324,17 @@ class Certainty:
         """
         if not 0 <= share <= 1:
             raise ConfigError(f"The share of uncertain essays must lie from 0 to 1, found {share}.")
-        found = self.prompts.get(prompt)
-        if found is None:
+        entry = self.prompts.get(prompt)
+        if entry is None:
             return None
-        border = float(np.interp(share, _QUANTILES, found.quantiles))
-        least, most = found.quantiles[0], found.quantiles[-1]
+        border = float(np.interp(share, _QUANTILES, entry.quantiles))
+        least, most = entry.quantiles[0], entry.quantiles[-1]
         return float(np.nextafter(border, 2)) if share > 0 and border == least < most else border
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            prompt: {"shift": found.shift, "quantiles": list(found.quantiles)} for prompt, found in self.prompts.items()
+            prompt: {"shift": entry.shift, "quantiles": list(entry.quantiles)} for prompt, entry in self.prompts.items()
         }
 
     @classmethod
@@ -322,9 +347,9 @@ class Certainty:
         try:
             return cls(
                 {
-                    str(prompt): PromptCertainty(float(found["shift"]), tuple(float(one) for one in found["quantiles"]))
-                    for prompt, found in values.items()
-                    if not isinstance(found, list)  # of an earlier form, without the shift: nothing is known
+                    str(prompt): PromptCertainty(float(entry["shift"]), tuple(float(one) for one in entry["quantiles"]))
+                    for prompt, entry in values.items()
+                    if not isinstance(entry, list)  # of an earlier form, without the shift: nothing is known
                 }
             )
         except (AttributeError, KeyError, TypeError, ValueError, DataError) as error:
@@ -341,6 +366,10 @@ def equal_points(
         prompt_ids: Prompt of each of n essays.
         score: Scores, (n,).
         reference: Scores, (n,).
+
+    Examples:
+        >>> equal_points({"1": ScoreRange(1, 4)}, ["1", "1"], score=[2, 3], reference=[2, 2])
+        array([ True, False])
     """
     half_steps = np.array([ranges[prompt].step / 2 for prompt in prompt_ids])
     gap = np.abs(np.asarray(score, dtype=np.float64) - np.asarray(reference, dtype=np.float64))
@@ -354,17 +383,22 @@ def fit_certainty(prompt_ids: Sequence[str], chance: ArrayLike, same: ArrayLike)
         prompt_ids: Prompt of each dev essay, n of them, maybe none.
         chance: What the errors or the head say, (n,); NaN where there is nothing.
         same: Whether the human gave the same score, (n,).
+
+    Examples:
+        >>> certainty = fit_certainty(["1", "1"], chance=[0.25, 0.75], same=[True, False])
+        >>> certainty.of(["1"], [0.75]).round(3)
+        array([0.75])
     """
     values, equal = np.asarray(chance, dtype=np.float64), np.asarray(same, dtype=bool)
-    answered = np.asarray(prompt_ids, dtype=object)
-    found = {}
+    prompts = np.asarray(prompt_ids, dtype=object)
+    by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
-        mine = (answered == prompt) & np.isfinite(values)
-        if mine.any():
-            shift = _fitting_shift(values[mine], equal[mine])
-            quantiles = np.maximum.accumulate(np.quantile(_shifted(values[mine], shift), _QUANTILES))
-            found[prompt] = PromptCertainty(shift, tuple(np.clip(quantiles, 0, 1).tolist()))
-    return Certainty(found)
+        of_prompt = (prompts == prompt) & np.isfinite(values)
+        if of_prompt.any():
+            shift = _fitting_shift(values[of_prompt], equal[of_prompt])
+            quantiles = np.maximum.accumulate(np.quantile(_shifted(values[of_prompt], shift), _QUANTILES))
+            by_prompt[prompt] = PromptCertainty(shift, tuple(np.clip(quantiles, 0, 1).tolist()))
+    return Certainty(by_prompt)
 
 
 def _fitting_shift(chance: NDArray[np.float64], same: NDArray[np.bool_]) -> float:

@@ -28,6 +28,7 @@ from aes_dynloss.measures.agreement import (
     pearson,
     quadratic_weighted_kappa,
     score_point_numbers,
+    unit_deviation,
 )
 from aes_dynloss.measures.calibration import SMALLEST_SD_RATIO
 from aes_dynloss.tables.score_range import ScoreRange
@@ -54,6 +55,10 @@ def spearman_brown(reliability: ArrayLike, raters: float) -> NDArray[np.float64]
     References:
         Spearman (1910), British Journal of Psychology 3(3); Brown (1910), the same issue. Lord and Novick (1968),
         Statistical Theories of Mental Test Scores, chapter 4.
+
+    Examples:
+        >>> round(float(spearman_brown(0.6, raters=2)), 3)
+        0.75
     """
     if not 0 < raters < np.inf:
         raise DataError(f"A mean needs a number of raters above 0, found {raters}.")
@@ -81,6 +86,10 @@ def disattenuated_correlation(human_machine: ArrayLike, human_human: ArrayLike) 
     References:
         Spearman (1904), American Journal of Psychology 15(1). Lord and Novick (1968), chapter 3. RSMTool's
         ``compute_disattenuated_correlations``.
+
+    Examples:
+        >>> round(float(disattenuated_correlation(0.72, 0.81)), 3)
+        0.8
     """
     machine = np.asarray(human_machine, dtype=np.float64)
     human = np.asarray(human_human, dtype=np.float64)
@@ -118,6 +127,10 @@ def qwk_of_true_score(reliability: ArrayLike) -> NDArray[np.float64]:
     References:
         Lord and Novick (1968), chapter 3: h = t + e. Fleiss and Cohen (1973), Educational and Psychological
         Measurement 33(3): kappa's moment form. Haberman (2019), ETS Research Report RR-19-20: kappa and true scores.
+
+    Examples:
+        >>> round(float(qwk_of_true_score(0.6)), 3)
+        0.75
     """
     rho = _checked_reliability(reliability)
     return np.asarray(2 * rho / (1 + rho), dtype=np.float64)
@@ -148,6 +161,10 @@ def qwk_ceiling(reliability: ArrayLike) -> NDArray[np.float64]:
     References:
         Lord and Novick (1968), chapter 3: sqrt(rho), the index of reliability, is r(h, t). Haberman (2019), ETS
         Research Report RR-19-20.
+
+    Examples:
+        >>> round(float(qwk_ceiling(0.64)), 3)
+        0.8
     """
     return np.sqrt(_checked_reliability(reliability))
 
@@ -176,6 +193,11 @@ def variance_matched_qwk(reference: ArrayLike, raw: ArrayLike, score_range: Scor
     References:
         Williamson, Xi and Breyer (2012), Educational Measurement: Issues and Practice 31(1), 2-13: scaling to the
         human scores' mean and sd.
+
+    Examples:
+        >>> human, raw = [1, 2, 3, 4], [2.2, 2.4, 2.6, 2.8]  # the right order, too little spread
+        >>> float(variance_matched_qwk(human, raw, ScoreRange(1, 4)))
+        1.0
     """
     human, machine = checked_columns(reference=reference, raw=raw)
     score_point_numbers(score_range, reference=human)
@@ -208,8 +230,12 @@ def length_partialled_pearson(reference: ArrayLike, raw: ArrayLike, words: Array
 
     References:
         Yule (1907), Proceedings of the Royal Society A 79, partial correlation. RSMTool's ``partial_correlations``.
+
+    Examples:
+        >>> round(float(length_partialled_pearson([1, 2, 3, 4], [1.2, 2.4, 2.6, 4.0], [100, 150, 300, 320])), 3)
+        0.999
     """
-    human, machine, length = map(_unit_deviation, checked_columns(reference=reference, raw=raw, words=words))
+    human, machine, length = map(unit_deviation, checked_columns(reference=reference, raw=raw, words=words))
     residuals = []
     for column in (human, machine):
         residual = column - (column * length).sum(axis=-1, keepdims=True) * length
@@ -224,16 +250,6 @@ def _checked_reliability(reliability: ArrayLike) -> NDArray[np.float64]:
     if (rho > 1 + 1e-9).any():
         raise DataError(f"A reliability is at most 1, found {rho[rho > 1 + 1e-9][0]:g}. Give that of the human score.")
     return np.where(rho >= 0, np.minimum(rho, 1), np.nan)
-
-
-def _unit_deviation(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Deviations from the mean, scaled to length 1; NaN for a constant column."""
-    deviation = column - column.mean(axis=-1, keepdims=True)
-    # Asked of the values, for the deviations of equal floats may be 1e-17; and scaled by the largest one first, or
-    # squares of tiny deviations would vanish.
-    constant = np.ptp(column, axis=-1, keepdims=True) == 0
-    deviation = deviation / np.where(constant, np.nan, np.abs(deviation).max(axis=-1, keepdims=True))
-    return np.asarray(deviation / np.sqrt(np.square(deviation).sum(axis=-1, keepdims=True)))
 
 
 # A true-score variance below this share of the error variance is a difference of equal numbers: float noise.
@@ -273,6 +289,10 @@ def variance_of_errors(ratings: ArrayLike) -> NDArray[np.float64]:
     References:
         Loukina, Madnani, Cahill, Yao, Johnson, Riordan and McCaffrey (2020), Using PRMSE to evaluate automated scoring
         systems in the presence of label noise, BEA 2020, 18-29, appendix.
+
+    Examples:
+        >>> float(variance_of_errors([[1, 2], [2, 2], [3, 4]]).round(3))
+        0.333
     """
     return _variance_of_errors(_checked_ratings(ratings))
 
@@ -297,6 +317,10 @@ def true_score_variance(ratings: ArrayLike, error_variance: ArrayLike | None = N
 
     References:
         Loukina et al. (2020), appendix.
+
+    Examples:
+        >>> float(true_score_variance([[1, 2], [2, 2], [3, 4]]).round(3))
+        0.917
     """
     human = _checked_ratings(ratings)
     return _true_score_variance(human, _error_variance(human, error_variance))
@@ -329,6 +353,10 @@ def prmse(machine: ArrayLike, ratings: ArrayLike, error_variance: ArrayLike | No
         Loukina, Madnani, Cahill, Yao, Johnson, Riordan and McCaffrey (2020), BEA 2020, 18-29; its estimators for
         essays with unequal numbers of ratings are those of RSMTool's ``prmse_true``. Haberman (2008), Journal of
         Educational and Behavioral Statistics 33(2), 204-229: PRMSE.
+
+    Examples:
+        >>> float(prmse([2, 2, 3, 3], [[1, 2], [2, 2], [3, 4], [4, 4]]).round(3))
+        0.806
     """
     human = _checked_ratings(ratings)
     (predictions,) = checked_columns(machine=machine)
@@ -366,8 +394,8 @@ def _checked_ratings(ratings: ArrayLike) -> _Ratings:
 
 def _variance_of_errors(human: _Ratings) -> NDArray[np.float64]:
     """V_e; NaN where no essay has two ratings."""
-    spare = np.asarray((human.counts - 1).sum(axis=-1))
-    return np.asarray(human.within / np.where(spare == 0, np.nan, spare), dtype=np.float64)
+    residual_dof = np.asarray((human.counts - 1).sum(axis=-1))
+    return np.asarray(human.within / np.where(residual_dof == 0, np.nan, residual_dof), dtype=np.float64)
 
 
 def _error_variance(human: _Ratings, given: ArrayLike | None) -> NDArray[np.float64]:
@@ -389,9 +417,9 @@ def _true_score_variance(human: _Ratings, errors: NDArray[np.float64]) -> NDArra
     mean = (human.counts * human.means).sum(axis=-1) / ratings
     between = (human.counts * np.square(human.means - mean[..., None])).sum(axis=-1)
     essays = human.counts.shape[-1]
-    spare = np.asarray(ratings - np.square(human.counts).sum(axis=-1) / ratings)
-    spare = np.where(essays == 1, np.nan, spare)
-    return np.asarray((between - (essays - 1) * errors) / spare, dtype=np.float64)
+    divisor = np.asarray(ratings - np.square(human.counts).sum(axis=-1) / ratings)
+    divisor = np.where(essays == 1, np.nan, divisor)
+    return np.asarray((between - (essays - 1) * errors) / divisor, dtype=np.float64)
 
 
 # Where the reference was resolved from two raters it is no rater's, and they may use another scale.
@@ -416,6 +444,13 @@ def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
         ``n`` essays that were scored twice; ``qwk``, ``human_machine_qwk`` and ``degradation``; ``pearson``,
         ``human_machine_pearson`` and ``pearson_degradation``, None where undefined; or None where the table holds no
         two humans' scores.
+
+    Examples:
+        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
+        >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
+        >>> entry = human_entry(essays)
+        >>> round(entry["qwk"], 3), entry["human_machine_qwk"], round(entry["degradation"], 3)
+        (0.9, 1.0, -0.1)
     """
     pair = _rater_pair(essays)
     if pair is None:
@@ -451,14 +486,21 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
 
     Returns:
         The figures of LIMITS, None where there are no two humans' scores or one is undefined; and notes.
+
+    Examples:
+        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
+        >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
+        >>> limits, notes = limit_entries("1", essays, ScoreRange(1, 4))
+        >>> {name: round(value, 3) for name, value in limits.items()}, notes
+        ({'pearson_disattenuated': 0.999, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
     """
-    found: dict[str, Any] = dict.fromkeys(LIMITS)
+    limits: dict[str, Any] = dict.fromkeys(LIMITS)
     pair = _rater_pair(essays)
     if pair is None:
-        return found, []
+        return limits, []
     twice = essays[essays[list(pair)].notna().all(axis=1)]
     if len(twice) < 2:
-        return found, []
+        return limits, []
     reference, raw = twice["reference"].to_numpy(), twice["raw"].to_numpy()
     ratings = twice[list(pair)].to_numpy(dtype=np.float64)
     summed = pair == _RATER_PAIRS[0] and _is_mostly(ratings.sum(axis=1), reference, score_range)
@@ -466,15 +508,15 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     # Raters whose scores run against each other are as reliable as those that have nothing in common.
     single = np.maximum(pearson(ratings[:, 0], ratings[:, 1]), 0.0)
     reliability = spearman_brown(single, 2.0 if summed or averaged else 1.0)
-    found["pearson_disattenuated"] = none_if_nan(disattenuated_correlation(pearson(reference, raw), reliability))
-    found["qwk_ceiling"] = none_if_nan(qwk_ceiling(reliability))
-    found["qwk_of_true_score"] = none_if_nan(qwk_of_true_score(reliability))
+    limits["pearson_disattenuated"] = none_if_nan(disattenuated_correlation(pearson(reference, raw), reliability))
+    limits["qwk_ceiling"] = none_if_nan(qwk_ceiling(reliability))
+    limits["qwk_of_true_score"] = none_if_nan(qwk_of_true_score(reliability))
     # The raters' scale is that of single ratings; a sum of two is on twice that scale.
     scale = 2.0 if summed else 1.0
     if summed or pair != _RATER_PAIRS[0] or _on_one_scale(ratings, reference):
-        found["prmse"] = none_if_nan(prmse(raw / scale, ratings))
-        return found, []
-    return found, [
+        limits["prmse"] = none_if_nan(prmse(raw / scale, ratings))
+        return limits, []
+    return limits, [
         f"Prompt {prompt}: prmse is null, as the raters' scores are on another scale than the reference, and it is "
         "not their sum."
     ]

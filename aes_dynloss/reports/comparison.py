@@ -24,7 +24,7 @@ from aes_dynloss.measures.bootstrap import (
     prompt_figures,
 )
 from aes_dynloss.measures.bootstrap import Figure as DrawnFigure
-from aes_dynloss.measures.differences import QUESTIONS, answer, smallest_p
+from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.model import Entry, Figure, Floor, Interval
 from aes_dynloss.reports.predictions import read_predictions
@@ -219,7 +219,7 @@ class Comparison(Entry):
     Args:
         control: The arm that the others are held against.
         arms: The arms' own figures.
-        differences: Differences from the control, by the kinds of QUESTIONS.
+        differences: Differences from the control, by the kinds of DIFFERENCES.
         strata: Such as folds.
         essays: Essays by prompt, summed over strata.
         notes: What a reader must know.
@@ -402,8 +402,8 @@ def compare_arms(
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
     mean = {side: mean_figure([figures[side] for figures in prompts.values()]) for side in common}
     differences = {
-        name: DifferenceKind.from_dict(answer(question, control, prompts, mean, confidence))
-        for name, question in QUESTIONS.items()
+        name: DifferenceKind.from_dict(difference_entries(kind, control, prompts, mean, confidence))
+        for name, kind in DIFFERENCES.items()
     }
     own = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
     return Comparison(

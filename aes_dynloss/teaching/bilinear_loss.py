@@ -7,7 +7,7 @@ from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import cross_entropy
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _NEVER = -1e4
 
@@ -28,6 +28,13 @@ class BilinearLogLoss:
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+
+    Examples:
+        >>> loss = BilinearLogLoss(classes=2, floor=0.0)
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> loss(loss.neutral(), elements)  # W = I, b = 0: -sigmoid(log p_y)
+        tensor([-0.3333, -0.4737])
     """
 
     over_batch = False
@@ -47,12 +54,12 @@ class BilinearLogLoss:
         """The coefficients W = I, b = 0, (K * K + K,)."""
         return torch.cat([torch.eye(self.bins).reshape(-1), torch.zeros(self.bins)])
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """Means of W's diagonal, of the rest of W, and of b."""
         matrix, bias = self.unpacked(coefficients)
-        own = matrix.diagonal().sum()
-        others = (matrix.sum() - own) / (self.bins * (self.bins - 1))
-        return {"diagonal": own / self.bins, "off_diagonal": others, "bias": bias.mean()}
+        diagonal = matrix.diagonal().sum()
+        off_diagonal = (matrix.sum() - diagonal) / (self.bins * (self.bins - 1))
+        return {"diagonal": diagonal / self.bins, "off_diagonal": off_diagonal, "bias": bias.mean()}
 
     def unpacked(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """W, (K, K), and b, (K,).
@@ -88,8 +95,8 @@ class BilinearLogLoss:
         matrix, bias = self.unpacked(coefficients)
         plain = cross_entropy(elements)
         log_probs, classes = self._binned(elements)
-        answers = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
-        return self._floor * plain - torch.sigmoid(answers)
+        logits = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
+        return self._floor * plain - torch.sigmoid(logits)
 
     def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
@@ -99,8 +106,8 @@ class BilinearLogLoss:
         present = log_probs > ABSENT_BELOW
         if log_probs.shape[1] > self.bins:
             count = present.sum(1, keepdim=True)
-            places = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
-            bins = torch.where(count > self.bins, places * self.bins // count.clamp(min=1), places)
+            columns = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
+            bins = torch.where(count > self.bins, columns * self.bins // count.clamp(min=1), columns)
             inside = bins[:, :, None] == torch.arange(self.bins, device=bins.device)
             inside = inside & present[:, :, None]
             log_probs = torch.where(inside, log_probs[:, :, None], _NEVER).logsumexp(1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 SMOOTHING = 0.1
 FOCUS = 2.0
@@ -37,6 +37,12 @@ def cross_entropy(elements: Elements) -> Tensor:
 
     Raises:
         ShapeError: The student has no distribution.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> cross_entropy(elements)
+        tensor([0.6931, 0.1054])
     """
     log_probs, classes = _distribution(elements)
     return -log_probs.gather(1, classes[:, None]).squeeze(1)
@@ -53,6 +59,12 @@ def smooth_error(elements: Elements) -> Tensor:
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, released program: the teacher's dev measure.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 0]), chance_error=torch.tensor(0.5))
+        >>> smooth_error(elements)
+        tensor([0., 1.])
     """
     log_probs, classes = _distribution(elements)
     probs = log_probs.exp()
@@ -67,6 +79,12 @@ def expected_error(elements: Elements) -> Tensor:
 
     Returns:
         (E,), in [0, 1].
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> expected_error(elements)
+        tensor([0.5000, 0.1000])
     """
     log_probs, classes = _distribution(elements)
     return 1.0 - log_probs.gather(1, classes[:, None]).squeeze(1).exp()
@@ -83,6 +101,12 @@ def label_smoothing(elements: Elements) -> Tensor:
 
     References:
         Szegedy et al. 2016, Rethinking the inception architecture for computer vision, section 7.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> label_smoothing(elements)
+        tensor([0.6931, 0.2152])
     """
     log_probs, _ = _distribution(elements)
     present = log_probs > ABSENT_BELOW
@@ -101,6 +125,12 @@ def focal(elements: Elements) -> Tensor:
 
     References:
         Lin et al. 2017, Focal loss for dense object detection, equation 4.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> focal(elements)
+        tensor([0.1733, 0.0011])
     """
     plain = cross_entropy(elements)
     return (1.0 - torch.exp(-plain)).pow(FOCUS) * plain
@@ -121,6 +151,12 @@ def large_margin(elements: Elements) -> Tensor:
     References:
         Wang et al. 2018, Additive margin softmax for face verification; Liu et al. 2016, Large-margin softmax loss for
         convolutional neural networks.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> large_margin(elements)
+        tensor([1.3133, 0.2639])
     """
     log_probs, classes = _distribution(elements)
     true = torch.nn.functional.one_hot(classes, log_probs.shape[1]).to(log_probs.dtype)
@@ -157,6 +193,12 @@ def squared_error(elements: Elements) -> Tensor:
 
     Returns:
         (E,), at least 0.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> squared_error(elements)
+        tensor([0.0400, 0.0000, 0.1600])
     """
     return (elements.scores - elements.targets).square()
 
@@ -169,6 +211,12 @@ def absolute_error(elements: Elements) -> Tensor:
 
     Returns:
         (E,), at least 0.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> absolute_error(elements)
+        tensor([0.2000, 0.0000, 0.4000])
     """
     return (elements.scores - elements.targets).abs()
 
@@ -186,6 +234,12 @@ def huber(elements: Elements) -> Tensor:
 
     References:
         Huber 1964, Robust estimation of a location parameter.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> huber(elements)
+        tensor([0.0200, 0.0000, 0.0687])
     """
     error = (elements.scores - elements.targets).abs()
     delta = 0.5 * elements.spread
@@ -203,6 +257,12 @@ def binary_cross_entropy(elements: Elements) -> Tensor:
 
     Raises:
         ShapeError: The student has no sigmoid link, so there are no logits.
+
+    Examples:
+        >>> logits, y, half = torch.tensor([0.0, 2.0]), torch.tensor([0.5, 1.0]), torch.full((2,), 0.5)
+        >>> elements = Elements(logits.sigmoid(), y, torch.tensor([0, 0]), half, half, logits=logits)
+        >>> binary_cross_entropy(elements)
+        tensor([0.6931, 0.1269])
     """
     if elements.logits is None:
         raise ShapeError("binary_cross_entropy needs a student with a sigmoid link; set model.link=sigmoid.")
@@ -223,6 +283,12 @@ def ranking(elements: Elements) -> Tensor:
 
     References:
         Burges et al. 2005, Learning to rank using gradient descent (RankNet).
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> ranking(elements)
+        tensor(0.4689)
     """
     scaled = elements.standardised()
     margin = scaled.scores[:, None] - scaled.scores[None, :]
@@ -245,6 +311,12 @@ def one_minus_qwk(elements: Elements) -> Tensor:
 
     References:
         Cohen 1968, Weighted kappa; de la Torre et al. 2018, Weighted kappa loss function for ordinal classification.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> one_minus_qwk(elements)
+        tensor(0.3333)
     """
     scaled = elements.standardised()
     p, y = scaled.scores, scaled.targets
@@ -269,6 +341,12 @@ def standard_deviation_error(elements: Elements) -> Tensor:
 
     References:
         Morris 2023, arXiv 2305.10447.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> standard_deviation_error(elements)
+        tensor(0.2383)
     """
     scaled = elements.standardised()
     unit = elements.spread.square().mean().sqrt()
@@ -290,6 +368,12 @@ def all_pairs_error(elements: Elements) -> Tensor:
 
     References:
         Morris 2023, arXiv 2305.10447, released program.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> all_pairs_error(elements)
+        tensor(0.4474)
     """
     errors = (elements.scores[:, None] - elements.targets[None, :]).square().mean()
     variance = elements.targets.var(unbiased=False)

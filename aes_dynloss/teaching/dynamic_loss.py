@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import COMPONENTS, Component
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Elements
 
 
 class DynamicLoss(Protocol):
@@ -21,7 +21,7 @@ class DynamicLoss(Protocol):
     def over_batch(self) -> bool:
         """Whether the loss couples elements, so that it must see the whole effective batch at once."""
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """A few numbers that tell the coefficients of a step, for the log; scalars on the device."""
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
@@ -41,6 +41,15 @@ class Mixture:
 
     Raises:
         ConfigError: No components, or one that does not exist.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> loss = Mixture(["mse", "mae"])
+        >>> loss(torch.tensor([1.0, 0.5]), elements)
+        tensor([0.1400, 0.0000, 0.3600])
+        >>> loss.logged_values(torch.tensor([1.0, 0.5]))
+        {'mse': tensor(1.), 'mae': tensor(0.5000)}
     """
 
     def __init__(self, names: Sequence[str], *, standardise: bool = False) -> None:
@@ -60,7 +69,7 @@ class Mixture:
         """Whether any component couples elements."""
         return any(component.over_batch for component in self._components.values())
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The weights by name."""
         return dict(zip(self._components, coefficients, strict=True))
 
@@ -102,12 +111,19 @@ class Mixture:
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
 
 
-class Weighted:
-    """A loss whose coefficients are settled, so that none is left: a teacher's dev measure, say.
+class FixedMixture:
+    """A mixture with fixed coefficients, of which none is left to a policy, such as a teacher's dev measure.
 
     Args:
         loss: The loss.
         coefficients: Its coefficients, (K,).
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> elements = Elements(p, y, torch.zeros(3, dtype=torch.int64), centre=0.5 * one, spread=0.5 * one)
+        >>> loss = FixedMixture(Mixture(["mse", "mae"]), torch.tensor([1.0, 0.5]))
+        >>> loss(torch.zeros(0), elements)
+        tensor([0.1400, 0.0000, 0.3600])
     """
 
     def __init__(self, loss: DynamicLoss, coefficients: Tensor) -> None:
@@ -119,7 +135,7 @@ class Weighted:
         """Whether the loss couples elements."""
         return self._loss.over_batch
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
         """Nothing."""
         return {}
 
@@ -133,7 +149,12 @@ class Weighted:
 
 
 def those_that_need(field: str, names: Sequence[str]) -> list[str]:
-    """The components among these that read an optional field of :class:`Elements`."""
+    """The components among these that read an optional field of :class:`Elements`.
+
+    Examples:
+        >>> those_that_need("log_probs", ["mse", "focal"])
+        ['focal']
+    """
     return [name for name in names if COMPONENTS[name].needs == field]
 
 

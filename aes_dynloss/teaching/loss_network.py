@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.components import cross_entropy, squared_error
-from aes_dynloss.teaching.elements import ABSENT_BELOW, Elements
+from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _INPUTS = 4
 _SLOPE = 0.01
@@ -38,6 +38,16 @@ class LossNetwork:
 
     References:
         Hai et al. 2023, L2T-DLN: Learning to teach with dynamic loss network, arXiv 2310.19313.
+
+    Examples:
+        >>> LossNetwork("distribution").size
+        5000
+        >>> loss = LossNetwork("distribution", plain=1.0)
+        >>> phi = loss.start(torch.Generator().manual_seed(0), silent=True)
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> loss(phi, elements)  # silent: the plain cross-entropy alone
+        tensor([0.6931, 0.1054])
     """
 
     over_batch = False
@@ -78,7 +88,7 @@ class LossNetwork:
             layers[-1] = torch.zeros_like(layers[-1])
         return torch.cat(layers)
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The coefficients' root mean square."""
         return {"network_rms": coefficients.square().mean().sqrt()}
 
@@ -118,10 +128,10 @@ class LossNetwork:
         for number, (layer, shape) in enumerate(zip(layers, self._shapes, strict=True)):
             rows = functional.linear(rows, layer.view(shape))
             if number + 1 < len(sizes):
-                rows = self._bent(rows)
+                rows = self._activation(rows)
         return rows.squeeze(-1)
 
-    def _bent(self, values: Tensor) -> Tensor:
+    def _activation(self, values: Tensor) -> Tensor:
         if not self._smooth:
             return functional.leaky_relu(values, _SLOPE)
         return _SLOPE * values + (1 - _SLOPE) * (functional.softplus(values) - math.log(2))
@@ -146,6 +156,6 @@ class LossNetwork:
         if elements.weights is None:
             costs = self.network(coefficients, rows)
         else:  # Elements are many then, and of most pairs it is known that they cost nothing.
-            places = torch.nonzero(rival & (elements.weights.reshape(-1) > 0)[:, None], as_tuple=True)
-            costs = torch.zeros_like(signals).index_put(places, self.network(coefficients, rows[places]))
+            positions = torch.nonzero(rival & (elements.weights.reshape(-1) > 0)[:, None], as_tuple=True)
+            costs = torch.zeros_like(signals).index_put(positions, self.network(coefficients, rows[positions]))
         return costs.sum(1) / count.squeeze(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import ComponentName
 
@@ -87,12 +87,24 @@ class NetworkSpec(ConfigModel):
 LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]
 
 
-def settled(measure: str) -> DynamicLoss:
-    """A component as a measure without coefficients, in units of each group's spread."""
-    return Weighted(Mixture([measure], standardise=True), torch.ones(1))
+def fixed_objective(measure: str) -> DynamicLoss:
+    """A component as a measure without coefficients, in units of each group's spread.
+
+    Examples:
+        >>> fixed_objective("mse").over_batch, fixed_objective("one_minus_qwk").over_batch
+        (False, True)
+    """
+    return FixedMixture(Mixture([measure], standardise=True), torch.ones(1))
 
 
 def numbers_of(terms: Mapping[str, object]) -> dict[str, float] | None:
-    """The terms' weights if all are plain numbers; None if one is a schedule or the rest."""
+    """The terms' weights if all are plain numbers; None if one is a schedule or the rest.
+
+    Examples:
+        >>> numbers_of({"mse": 1.0, "mae": 0.5})
+        {'mse': 1.0, 'mae': 0.5}
+        >>> numbers_of({"mse": "rest"}) is None
+        True
+    """
     plain = {name: weight for name, weight in terms.items() if isinstance(weight, float)}
     return plain if len(plain) == len(terms) else None

@@ -31,6 +31,10 @@ class StudentState:
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions: the state of the student model.
+
+    Examples:
+        >>> StudentState(progress=0.25, train_error=0.5, dev_measure=0.75).as_tensor()
+        tensor([0.2500, 0.5000, 0.7500])
     """
 
     SIZE: ClassVar[int] = 3
@@ -51,6 +55,14 @@ class StateTracker:
     Args:
         total_steps: Optimiser steps of the whole run, at least 1.
         memory: Weight of the past in the running training error.
+
+    Examples:
+        >>> tracker = StateTracker(total_steps=100, memory=0.5)
+        >>> tracker.step = 20
+        >>> tracker.take_error(0.5)
+        >>> tracker.take_measure(0.75)
+        >>> tracker.state()
+        StudentState(progress=0.2, train_error=0.75, dev_measure=0.75)
     """
 
     total_steps: int
@@ -95,6 +107,11 @@ class ScheduledPolicy:
 
     Args:
         weights: A schedule for each component; None for one that gets what the others leave of 1.
+
+    Examples:
+        >>> policy = ScheduledPolicy({"mse": Constant(value=0.75), "mae": None})
+        >>> policy.coefficients(StudentState(progress=0.5))
+        tensor([0.7500, 0.2500])
     """
 
     def __init__(self, weights: Mapping[str, Schedule | None]) -> None:
@@ -108,7 +125,16 @@ class ScheduledPolicy:
 
 
 class LossConfig(ConfigModel):
-    """Which losses are mixed, and how their weights change."""
+    """Which losses are mixed, and how their weights change.
+
+    Examples:
+        >>> config = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})
+        >>> loss, policy = config.build()
+        >>> loss.coefficient_names
+        ('mse', 'mae')
+        >>> policy.coefficients(StudentState(progress=0.25))
+        tensor([0.7500, 0.2500])
+    """
 
     terms: dict[ComponentName, float | Literal["rest"] | Schedule] = Field(
         default={"mse": 1.0},

@@ -14,7 +14,12 @@ from aes_dynloss.configfile import ConfigModel
 
 
 class Constant(ConfigModel):
-    """The same weight throughout."""
+    """The same weight throughout.
+
+    Examples:
+        >>> Constant(value=0.3)(progress=0.5)
+        0.3
+    """
 
     schedule: Literal["constant"] = "constant"
     value: float = Field(description="The weight.")
@@ -30,6 +35,11 @@ class Morris(ConfigModel):
     References:
         Morris 2023, arXiv 2305.10447: a = 1, b = .15, c = 1.1 in the paper's figure; a = 1, b = .2, c = 1 in the runs
         behind its tables.
+
+    Examples:
+        >>> schedule = Morris(a=1.0, b=0.2, c=1.0)
+        >>> [round(schedule(progress), 3) for progress in (0.0, 0.2, 0.6, 1.0)]
+        [1.0, 1.0, 0.67, 0.449]
     """
 
     schedule: Literal["morris"] = "morris"
@@ -44,7 +54,13 @@ class Morris(ConfigModel):
 
 
 class Linear(ConfigModel):
-    """A straight line from ``start`` to ``end``."""
+    """A straight line from ``start`` to ``end``.
+
+    Examples:
+        >>> schedule = Linear(start=1.0, end=0.0)
+        >>> [schedule(progress) for progress in (0.0, 0.25, 1.0)]
+        [1.0, 0.75, 0.0]
+    """
 
     schedule: Literal["linear"] = "linear"
     start: float = Field(description="Weight at progress 0.")
@@ -56,7 +72,13 @@ class Linear(ConfigModel):
 
 
 class Cosine(ConfigModel):
-    """Half a cosine wave from ``start`` to ``end``, flat at both."""
+    """Half a cosine wave from ``start`` to ``end``, flat at both.
+
+    Examples:
+        >>> schedule = Cosine(start=1.0, end=0.0)
+        >>> [round(schedule(progress), 3) for progress in (0.0, 0.25, 0.5, 1.0)]
+        [1.0, 0.854, 0.5, 0.0]
+    """
 
     schedule: Literal["cosine"] = "cosine"
     start: float = Field(description="Weight at progress 0.")

@@ -129,13 +129,13 @@ class AccelerateProcesses:
         self._accelerator = accelerator
 
     @property
-    def number(self) -> int:
+    def world_size(self) -> int:
         """How many there are."""
         return int(self._accelerator.num_processes)
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on each of them."""
-        if self.number == 1:
+        if self.world_size == 1:
             return tensor
         whole: Tensor = self._accelerator.reduce(tensor.contiguous(), "sum")
         return whole

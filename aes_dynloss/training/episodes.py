@@ -184,7 +184,7 @@ class Episodes:
         return dict(measure())
 
     def _line(self, number: int, episode: _Episode) -> dict[str, Any]:
-        mean = self._lesson.objective.loss.watched(episode.trajectory.coefficients.mean(0))
+        mean = self._lesson.objective.loss.logged_values(episode.trajectory.coefficients.mean(0))
         return {
             "step": number,
             "measure": float(episode.hypergradient.measure),

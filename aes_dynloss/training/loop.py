@@ -165,7 +165,7 @@ def fit(
             # 4. The teacher learns from it.
             taught = teacher.learn(optimizer.optimizer, last=step.measured)
             # 5. Numbers leave the device, some steps at a time.
-            watched = loss.watched(coefficients)
+            watched = loss.logged_values(coefficients)
             unread.append(Unread(run.tracker.step, step.epoch, rate, state, watched, record, norm, taught))
             bar.update()
             if len(unread) >= config.log_every or step.measured:

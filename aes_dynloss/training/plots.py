@@ -25,9 +25,9 @@ from aes_dynloss.plot_style import empty_figure, explain, plot_style
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
+from aes_dynloss.teaching.student import Elements
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -248,7 +248,7 @@ def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
     axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
     progress = numbers(part for part, _ in snapshots)
-    weights = np.stack([numbers(loss.watched(coefficients).values()) for _, coefficients in snapshots], axis=1)
+    weights = np.stack([numbers(loss.logged_values(coefficients).values()) for _, coefficients in snapshots], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
     widths, every = np.linspace(3.5, 1.2, len(weights)), 1 + len(snapshots) // 60
     for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):

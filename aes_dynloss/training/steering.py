@@ -22,7 +22,7 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validat
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, numbers_of, settled
+from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective, numbers_of
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
@@ -222,7 +222,7 @@ class _Learning:
             module,
             self.train,
             self.teacher_dev,
-            settled(teacher.measure),
+            fixed_objective(teacher.measure),
             teacher,
             self.config,
         )
@@ -255,7 +255,7 @@ class _Learning:
             network,
             self.teacher_dev,
             total_steps(self.train, self.config),
-            settled(teacher.measure),
+            fixed_objective(teacher.measure),
             teacher,
             self.config,
         )

@@ -13,14 +13,14 @@ from hypergradient_students import CLASSES, BertStudent, Shape, random_batch, re
 from torch import Tensor, nn
 
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture, Weighted
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.step_plan import Alone, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import SingleProcess, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import unroll
 from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd, UpdateRule
 
@@ -40,7 +40,7 @@ class Setting:
     graph_mib: float = 1.0
 
 
-class Precise(Alone):
+class Precise(SingleProcess):
     """One process, forward passes in a given precision."""
 
     def __init__(self, device: torch.device, precision: str) -> None:
@@ -82,7 +82,7 @@ class Bench:
         self.live = LiveStudent(self.student)
         self.objective = Objective(self.live, self.loss, processes)
         self.plans = [self._plan(shape) for _ in range(self.steps)]
-        self.dev_error = Weighted(Mixture(("expected_error" if pictures else "mse",)), torch.ones(1))
+        self.dev_error = FixedMixture(Mixture(("expected_error" if pictures else "mse",)), torch.ones(1))
         self.measure = Measure(Objective(self.live, self.dev_error, processes, measuring=True), self._plan(shape))
         self.rule = rule or Sgd(Rates(self._number(RATE), self._number(DECAY)), MOMENTUM)
         self.start = self.rule.start(self.live.weights())

@@ -11,8 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Batch, Student
+from aes_dynloss.teaching.student import Batch, Elements, Student
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from result_table import result_table
 
 from aes_dynloss import read_predictions
-from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals, same_score_chance
+from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals, same_score_probability
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -54,9 +54,9 @@ def _certainty(dev: pd.DataFrame, raw: Scores, score: Scores, span: ScoreRange) 
     """Of one prompt's test essays, as a model learns it from the prompt's dev essays."""
     prompt_ids = dev["prompt_id"].tolist()
     known = fit_intervals(prompt_ids, dev["raw"], dev["reference"]).prompts[prompt_ids[0]]
-    own = same_score_chance(known, dev["raw"], dev["score"], span)
+    own = same_score_probability(known, dev["raw"], dev["score"], span)
     learned = fit_certainty(prompt_ids, own, equal_points({prompt_ids[0]: span}, *_scores(dev)))
-    return learned.of([prompt_ids[0]] * len(raw), same_score_chance(known, raw, score, span))
+    return learned.of([prompt_ids[0]] * len(raw), same_score_probability(known, raw, score, span))
 
 
 def _scores(essays: pd.DataFrame) -> tuple[list[str], Scores, Scores]:

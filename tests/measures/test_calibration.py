@@ -104,6 +104,42 @@ def test_no_single_move_improves_the_tuned_cuts(score_range, seed):
                 assert other <= best + 1e-8
 
 
+def swept_cuts(raw, human, score_range, order):
+    """Coordinate search from the definition, the cuts visited in an order."""
+    line = fit_rescaling(raw, human)
+    start = (score_range.points[:-1] + score_range.step / 2 - line.intercept) / line.slope
+    cuts, moved = list(start), True
+    while moved:
+        moved = False
+        for which in order:
+            best = plain_objective(CutPoints(score_range, tuple(cuts)), line, raw, human, score_range)
+            candidates = [
+                [*cuts[:which], start[which] + shift * score_range.step / line.slope, *cuts[which + 1 :]]
+                for shift in np.linspace(-0.5, 0.5, 21)
+            ]
+            tried = [CutPoints(score_range, tuple(one)) for one in candidates]
+            values = [plain_objective(one, line, raw, human, score_range) for one in tried]
+            if max(values) > best + 1e-9:
+                cuts, moved = candidates[int(np.argmax(values))], True
+    return cuts
+
+
+@pytest.mark.parametrize(
+    ("raw", "human"),
+    [
+        ([1.2, 0.5, 2.5, 1.3], [1, 2, 2, 2]),
+        ([2.4, 1.8, 1.3, 3.2, 0.8], [3, 2, 2, 1, 2]),
+        ([1.2, 0.1, 5.2, 2.0, 2.2, 2.7], [1, 1, 3, 3, 2, 3]),
+    ],
+)
+def test_cuts_are_swept_from_the_lowest_to_the_highest(raw, human):
+    """Where the direction matters: moving one cut changes what is best for the next."""
+    raw, human, three = np.array(raw), np.array(human), ScoreRange(1, 3)
+    upward, downward = swept_cuts(raw, human, three, (0, 1)), swept_cuts(raw, human, three, (1, 0))
+    assert not np.allclose(upward, downward)
+    np.testing.assert_allclose(fit_cut_points(raw, human, three).cuts, upward)
+
+
 @pytest.mark.parametrize("resamples", [0, 5])
 def test_tuning_is_deterministic_and_blind_to_the_essays_order(resamples):
     raw, human = shrunk_predictions()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.measures.intervals import Certainty, PromptErrors, equal_points, fit_certainty, same_score_chance
+from aes_dynloss.measures.intervals import Certainty, PromptErrors, equal_points, fit_certainty, same_score_probability
 from aes_dynloss.tables.score_range import ScoreRange
 
 FOUR = ScoreRange(1, 4)
@@ -20,13 +20,13 @@ class TestChance:
         """Of errors .1, .3, .6 and 1, taken up and down, which lead from 2.2 to a human score that rounds to 2?"""
         known = PromptErrors((0.1, 0.3, 0.6, 1.0), 4)
         # 1.5 <= 2.2 + e < 2.5: e from -.7 to .3, which holds -.6, -.3, -.1, .1 of the eight.
-        assert same_score_chance(known, [2.2], [2.0], FOUR) == pytest.approx([4 / 8])
+        assert same_score_probability(known, [2.2], [2.0], FOUR) == pytest.approx([4 / 8])
 
     def test_the_ends_are_open(self):
         known = PromptErrors((0.1, 0.3, 0.6, 1.0), 4)
         # 4 takes all above 3.5: e >= -.7 from 4.2, all but -1.
-        assert same_score_chance(known, [4.2], [4.0], FOUR) == pytest.approx([7 / 8])
-        assert same_score_chance(known, [0.8], [1.0], FOUR) == pytest.approx([7 / 8])
+        assert same_score_probability(known, [4.2], [4.0], FOUR) == pytest.approx([7 / 8])
+        assert same_score_probability(known, [0.8], [1.0], FOUR) == pytest.approx([7 / 8])
 
     @given(
         errors=st.lists(st.integers(1, 400).map(lambda one: one / 97), min_size=1, max_size=30),
@@ -34,7 +34,7 @@ class TestChance:
     )
     def test_the_chances_of_all_points_sum_to_one_and_the_nearest_is_likeliest(self, errors, raw):
         known = PromptErrors(tuple(sorted(errors)), len(errors))
-        chances = [float(same_score_chance(known, [raw], [point], FOUR)[0]) for point in FOUR.points]
+        chances = [float(same_score_probability(known, [raw], [point], FOUR)[0]) for point in FOUR.points]
         assert sum(chances) == pytest.approx(1)
         assert min(chances) >= 0
 
@@ -44,7 +44,7 @@ class TestChance:
         human = FOUR.to_point(raw + generator.normal(0, 0.5, 4000))
         known = PromptErrors(tuple(np.sort(np.abs(raw - human)).tolist()), 4000)
         score = FOUR.to_point(raw)
-        chance = same_score_chance(known, raw, score, FOUR)
+        chance = same_score_probability(known, raw, score, FOUR)
         assert chance.mean() == pytest.approx((human == score).mean(), abs=0.06)
         sure = chance > np.median(chance)
         assert (human == score)[sure].mean() > (human == score)[~sure].mean() + 0.05

@@ -6,8 +6,8 @@ import pytest
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.bootstrap import Figure
 from aes_dynloss.measures.differences import (
-    QUESTIONS,
-    answer,
+    DIFFERENCES,
+    difference_entries,
     difference_entry,
     holm_adjusted,
     smallest_p,
@@ -85,7 +85,7 @@ def test_each_question_takes_its_own_versions():
         "qwk_minus_rescaled": {"control": -0.1, "clear": 0.3, "unsure": -0.1},
     }
     for name, expected in wanted.items():
-        found = answer(QUESTIONS[name], "control", {"7": FIGURES}, FIGURES, 0.95)
+        found = difference_entries(DIFFERENCES[name], "control", {"7": FIGURES}, FIGURES, 0.95)
         for part in (lambda one: one["mean"], lambda one: one["prompts"]["7"]):
             entries = {arm: part(one) for arm, one in found["arms"].items()}
             values = {arm: None if one is None else one["difference"] for arm, one in entries.items()}
@@ -95,7 +95,7 @@ def test_each_question_takes_its_own_versions():
 
 def test_families_hold_the_known_comparisons_of_one_kind():
     prompts = {"1": FIGURES, "2": {side: one for side, one in FIGURES.items() if side[0] != "unsure"}, "3": FIGURES}
-    found = answer(QUESTIONS["qwk"], "control", prompts, FIGURES, 0.95)
+    found = difference_entries(DIFFERENCES["qwk"], "control", prompts, FIGURES, 0.95)
     assert found["comparisons"] == {"mean": 2, "prompts": 5}
     clear, unsure = found["arms"]["clear"], found["arms"]["unsure"]
     assert clear["mean"]["p"] == pytest.approx(0.02)
@@ -103,11 +103,11 @@ def test_families_hold_the_known_comparisons_of_one_kind():
     assert clear["prompts"]["3"]["p_holm"] == pytest.approx(0.1)
     assert unsure["mean"]["p_holm"] == unsure["mean"]["p"] == 1.0
     assert unsure["prompts"]["2"] is None
-    own = answer(QUESTIONS["qwk_minus_rescaled"], "control", prompts, FIGURES, 0.95)
+    own = difference_entries(DIFFERENCES["qwk_minus_rescaled"], "control", prompts, FIGURES, 0.95)
     assert own["comparisons"] == {"mean": 3, "prompts": 8}
 
 
 def test_by_seed_where_both_have_the_same_seeds():
-    found = answer(QUESTIONS["qwk"], "control", {"7": FIGURES}, FIGURES, 0.95)["arms"]
+    found = difference_entries(DIFFERENCES["qwk"], "control", {"7": FIGURES}, FIGURES, 0.95)["arms"]
     assert found["clear"]["mean"]["by_seed"] == {"1": pytest.approx(0.4)}
     assert found["unsure"]["mean"]["by_seed"] is None

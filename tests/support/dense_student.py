@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 
 PLACES, FEATURES, CLASSES = 4, 2, 3
 NO_TRUTH = -1

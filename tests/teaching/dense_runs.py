@@ -9,7 +9,7 @@ from dense_student import DenseStudent
 from taught_runs import RULES, TaughtRun
 
 from aes_dynloss.teaching.hypergradient.estimator import Measure
-from aes_dynloss.teaching.loss_spec import settled
+from aes_dynloss.teaching.loss_spec import fixed_objective
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 
@@ -23,7 +23,9 @@ def dense_run(
         replace(dense_plan(list(range(8 * number, 8 * number + 8)), micro), factor=1.0 - 0.2 * number)
         for number in range(steps)
     ]
-    measure = Measure(Objective(live, settled("cross_entropy"), measuring=True), dense_plan(list(range(500, 508)), 8))
+    measure = Measure(
+        Objective(live, fixed_objective("cross_entropy"), measuring=True), dense_plan(list(range(500, 508)), 8)
+    )
     built = RULES[rule](live)
     start = built.start(live.weights())
     return TaughtRun(Objective(live, DENSE_LOSSES[name]), built, start, plans, coefficients_of(name, steps), measure)

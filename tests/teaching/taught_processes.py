@@ -43,7 +43,7 @@ class Gloo:
     """Processes over torch.distributed; the slow way, through pickled objects."""
 
     @property
-    def number(self) -> int:
+    def world_size(self) -> int:
         return distributed.get_world_size()
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Gloo:
         return tensor
 
     def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        every: list[Any] = [None] * self.number
+        every: list[Any] = [None] * self.world_size
         distributed.all_gather_object(every, [index, *(tensor.detach() for tensor in tensors)])
         index, *columns = (torch.cat(parts) for parts in zip(*every, strict=True))
         order = index.argsort(stable=True)[int((index < 0).sum()) :]

@@ -155,7 +155,7 @@ class PlainError:
     def terms(self, elements: Any) -> dict[str, Tensor]:
         return {"error": self(torch.zeros(0), elements)}
 
-    def watched(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         return {}
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 
 FEATURES, TOKENS, SIDE, CLASSES, GROUPS = 3, 4, 5, 3, 2
 

@@ -162,10 +162,10 @@ def test_what_it_says_of_itself():
     loss = BilinearLogLoss(3)
     assert loss.blocks == (9, 3)
     phi = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 0.5, 1.0, 3.0])
-    watched = {name: float(value) for name, value in loss.watched(phi).items()}
+    watched = {name: float(value) for name, value in loss.logged_values(phi).items()}
     assert watched == pytest.approx({"diagonal": 5.0, "off_diagonal": 5.0, "bias": 1.5})
     phi[1] = 8.0
-    assert float(loss.watched(phi)["off_diagonal"]) == pytest.approx(6.0)
+    assert float(loss.logged_values(phi)["off_diagonal"]) == pytest.approx(6.0)
     elements = drawn([3] * 4, 3)
     assert torch.equal(loss.terms(elements)["cross_entropy"], cross_entropy(elements))
 

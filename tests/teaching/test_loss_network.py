@@ -185,7 +185,9 @@ def test_absent_score_points_play_no_part(dtype):
 
 
 def test_what_it_says_of_itself():
-    assert float(LossNetwork("scores").watched(torch.tensor([3.0, 4.0]))["network_rms"]) == pytest.approx(12.5**0.5)
+    assert float(LossNetwork("scores").logged_values(torch.tensor([3.0, 4.0]))["network_rms"]) == pytest.approx(
+        12.5**0.5
+    )
 
 
 def test_what_is_refused():

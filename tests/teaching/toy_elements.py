@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Elements
 
 CENTRES, SPREADS = np.array([0.4, 0.55, 0.3]), np.array([0.2, 0.3, 0.1])
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.loss_spec import settled
+from aes_dynloss.teaching.loss_spec import fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.loop import NO_TEACHER, TeacherUpdate, fit
@@ -134,7 +133,7 @@ class PlantedTask:
     BATCH = 32
 
     def __init__(self, kind: Kind, measure: str, seed: int, *, steps: int, rate: float, noise: float) -> None:
-        self.kind, self.measure, self.seed, self.steps = kind, settled(measure), seed, steps
+        self.kind, self.measure, self.seed, self.steps = kind, fixed_objective(measure), seed, steps
         self.train = Ratings(kind, steps * self.BATCH, 10 * seed + 1, noise)
         self.teacher_dev = Ratings(kind, 200, 10 * seed + 2)
         self._held_out = Ratings(kind, 2000, 10 * seed + 3)

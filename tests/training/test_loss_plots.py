@@ -14,7 +14,7 @@ import torch
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import Mixture, Weighted
+from aes_dynloss.teaching.dynamic_loss import FixedMixture, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.training.plots import MOST_CURVES, MOST_POINTS, loss_plots, write_loss_plots
 from aes_dynloss.training.run_folder import RunLog
@@ -154,7 +154,7 @@ def test_costs_of_rivals_are_the_network_s(log):
     assert values == pytest.approx(RIVALS.network(snapshots[2][1], rows).numpy())
 
 
-@pytest.mark.parametrize("loss", [Weighted(MIXTURE, torch.ones(2)), object()])
+@pytest.mark.parametrize("loss", [FixedMixture(MIXTURE, torch.ones(2)), object()])
 def test_of_another_loss_only_the_log_is_drawn(tmp_path, log, loss):
     assert write_loss_plots(tmp_path, loss, [(0.0, torch.zeros(0))], log) == [tmp_path / f"{name}.svg" for name in LOG]
 

@@ -28,7 +28,7 @@ import pytest
 import torch
 from planted_noise import PlantedTask, TwoTopicStudent
 
-from aes_dynloss.teaching.loss_spec import BilinearSpec, NetworkSpec, settled
+from aes_dynloss.teaching.loss_spec import BilinearSpec, NetworkSpec, fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
@@ -62,7 +62,7 @@ def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
         "random": RandomPolicy(taught.coefficients, neutral, positive=spec.positive, seed=seed),
     }
     found = {name: task.judged(folder / name, loss, policy) for name, policy in policies.items()}
-    return {"plain": task.judged(folder / "plain", settled("cross_entropy"), NOTHING), **found}
+    return {"plain": task.judged(folder / "plain", fixed_objective("cross_entropy"), NOTHING), **found}
 
 
 def taught_by_lstm(folder: Path, seed: int) -> dict[str, float]:
@@ -98,7 +98,7 @@ def taught_by_dln(folder: Path, seed: int, **which: Any) -> dict[str, float]:
         "random": RandomPolicy(rewritten, first, positive=False, seed=seed),
     }
     found |= {name: task.judged(folder / name, loss, policy) for name, policy in policies.items()}
-    return {"plain": task.judged(folder / "plain", settled("mse"), NOTHING), **found}
+    return {"plain": task.judged(folder / "plain", fixed_objective("mse"), NOTHING), **found}
 
 
 @dataclass

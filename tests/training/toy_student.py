@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 
 FEATURES, CLASSES, GROUPS = 5, 4, 3
 

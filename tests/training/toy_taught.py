@@ -14,7 +14,7 @@ from torch import Tensor
 from toy_runs import Outcome, settings
 from toy_student import CLASSES, ToyExamples, ToyStudent
 
-from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, settled
+from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, fixed_objective
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
@@ -105,7 +105,7 @@ def teach(
     folder.mkdir(parents=True, exist_ok=True)
     episodes = Episodes(
         accelerator, student, SPECS[loss].build(), teacher, train or ToyExamples(37), ToyExamples(13, seed=2),
-        settled(config.measure), config, training,
+        fixed_objective(config.measure), config, training,
     )  # fmt: skip
     change(episodes)
     measure = measure_of(accelerator, student, before_measure)
@@ -156,7 +156,7 @@ def network_fit(
     )
     update = LossNetworkUpdate(
         accelerator, student, loss, teacher, ToyExamples(13, seed=2), total_steps(train, training),
-        settled(config.measure), config, training,
+        fixed_objective(config.measure), config, training,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     result = fit(

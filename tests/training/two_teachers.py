@@ -73,7 +73,7 @@ def with_dropout(folder: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
-    found: dict[str, Any] = {"processes": AccelerateProcesses(accelerator).number}
+    found: dict[str, Any] = {"processes": AccelerateProcesses(accelerator).world_size}
     found["episodes"] = {name: episodes(folder / f"episodes {name}", name) for name in EPISODES}
     found["networks"] = {name: network(folder / f"network {name}", name) for name in NETWORKS}
     found["dropout"] = with_dropout(folder / "dropout")

@@ -61,9 +61,9 @@ class EssayEnsemble:
     It knows the prompts that all members know on one score range.
 
     Example:
-        >>> ensemble = EssayEnsemble.from_members(["runs/seed_1/model", "runs/seed_2/model"])
-        >>> ensemble.save_pretrained("runs/both")
-        >>> ensemble.score(["Dear editor, ..."], prompt_ids=["1"]).score
+        >>> ensemble = EssayEnsemble.from_members(["runs/seed_1/model", "runs/seed_2/model"])  # doctest: +SKIP
+        >>> ensemble.save_pretrained("runs/both")  # doctest: +SKIP
+        >>> ensemble.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
 
     Args:
         members: M scorers, two or more; their order does not matter.

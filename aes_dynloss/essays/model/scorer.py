@@ -23,7 +23,7 @@ from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_chance
+from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
 from aes_dynloss.training.prediction import Precision, predict
 
 
@@ -88,8 +88,8 @@ class EssayScorer:
     """Scores essays with a fine-tuned model.
 
     Example:
-        >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")
-        >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score
+        >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")  # doctest: +SKIP
+        >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
 
     Args:
         model: The torch module.
@@ -291,5 +291,5 @@ def agreement_probability(
         if probabilities is not None:
             answer[mine] = probabilities[mine, span.to_index(score[mine]).astype(np.int64)]
         elif prompt in intervals.prompts:
-            answer[mine] = same_score_chance(intervals.prompts[prompt], raw[mine], score[mine], span)
+            answer[mine] = same_score_probability(intervals.prompts[prompt], raw[mine], score[mine], span)
     return answer

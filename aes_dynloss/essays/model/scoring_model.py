@@ -16,7 +16,7 @@ from aes_dynloss.essays.model.encoders import layer_list
 from aes_dynloss.essays.model.heads import Pooling, ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.teaching.elements import Elements
+from aes_dynloss.teaching.student import Elements
 
 
 class ScoringModel(nn.Module):

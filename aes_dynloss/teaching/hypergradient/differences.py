@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, end_of
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, terminal_adjoint
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 from aes_dynloss.teaching.unrolling.unroll import Trajectory
@@ -39,19 +39,19 @@ class Differences:
         self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
     ) -> Hypergradient:
         """See :class:`Estimator`."""
-        value, ahead, coefficients = end_of(trajectory, measure)
+        value, adjoint, coefficients = terminal_adjoint(trajectory, measure)
         for number, step, point in trajectory.backwards(objective, rule):
             if step.gradient is None and (self.one_sided or rule.needs_gradient):
                 raise ConfigError(
                     "Differences need the forward run's gradients here; remember them (Memory.gradients)."
                 )
             known = step.gradient.weights if step.gradient is not None else None
-            ahead, cotangent = rule.pull_back(point, known, step.plan.factor, ahead)
+            adjoint, cotangent = rule.pull_back(point, known, step.plan.factor, adjoint)
             here = (step.gradient.weights, step.gradient.coefficients) if self.one_sided and step.gradient else None
-            bent, coefficients[number] = difference_product(
+            hessian_vector_product, coefficients[number] = difference_product(
                 objective, step.plan, step.coefficients, point.weights, cotangent, size=self.size, here=here
             )
-            ahead = replace(ahead, weights=ahead.weights + bent)
+            adjoint = replace(adjoint, weights=adjoint.weights + hessian_vector_product)
         return Hypergradient(value, coefficients)
 
 
@@ -110,11 +110,11 @@ def check_differences(
     Returns:
         Error of (H q, M^T q), by Euclidean norm, as a part of the exact one; 0 where both are 0.
     """
-    _, ahead, _ = end_of(trajectory, measure)
+    _, adjoint, _ = terminal_adjoint(trajectory, measure)
     _, step, point = next(trajectory.backwards(objective, rule))
     objective.live.put(point.weights)
     first, product = objective.product(step.plan, step.coefficients)
-    _, cotangent = rule.pull_back(point, first.weights if first is not None else None, step.plan.factor, ahead)
+    _, cotangent = rule.pull_back(point, first.weights if first is not None else None, step.plan.factor, adjoint)
     exact = product(cotangent)
     near = difference_product(objective, step.plan, step.coefficients, point.weights, cotangent, size=size)
     errors = [

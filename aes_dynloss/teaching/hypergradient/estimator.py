@@ -29,8 +29,8 @@ class Measure:
     def gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """F and its gradient, (P,), at weights, which are in the live module afterwards."""
         self.objective.live.put(weights)
-        found = self.objective.gradient(self.plan, weights.new_zeros(0))
-        return found.value, found.weights
+        gradient = self.objective.gradient(self.plan, weights.new_zeros(0))
+        return gradient.value, gradient.weights
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Estimator(Protocol):
         """The hypergradient of a measure over T steps."""
 
 
-def end_of(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
+def terminal_adjoint(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
     """Where every backward walk begins: F, the cotangent of the last point, and zeros for all coefficients, (T, K)."""
     value, slope = measure.gradient(trajectory.end.weights)
     slots = tuple(torch.zeros_like(slot) for slot in trajectory.end.slots)

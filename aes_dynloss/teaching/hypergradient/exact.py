@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, end_of
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, terminal_adjoint
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Trajectory
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
@@ -38,7 +38,7 @@ class Exact:
         self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
     ) -> Hypergradient:
         """See :class:`Estimator`."""
-        value, ahead, coefficients = end_of(trajectory, measure)
+        value, adjoint, coefficients = terminal_adjoint(trajectory, measure)
         first = 0 if self.last is None else max(0, len(trajectory) - self.last)
         for number, step, point in trajectory.backwards(objective, rule):
             if number < first:
@@ -48,11 +48,11 @@ class Exact:
             if product is None or (rule.needs_gradient and known is None):
                 objective.live.put(point.weights)
                 wanted = rule.needs_gradient and known is None
-                found, product = objective.product(step.plan, step.coefficients, gradient=wanted)
-                known = found.weights if known is None and found is not None else known
-            ahead, cotangent = rule.pull_back(point, known, step.plan.factor, ahead)
-            bent, coefficients[number] = product(cotangent)
-            ahead = replace(ahead, weights=ahead.weights + bent)
+                first_order, product = objective.product(step.plan, step.coefficients, gradient=wanted)
+                known = first_order.weights if known is None and first_order is not None else known
+            adjoint, cotangent = rule.pull_back(point, known, step.plan.factor, adjoint)
+            hessian_vector_product, coefficients[number] = product(cotangent)
+            adjoint = replace(adjoint, weights=adjoint.weights + hessian_vector_product)
         return Hypergradient(value, coefficients)
 
 
@@ -64,7 +64,7 @@ class UnrolledGraph:
         self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
     ) -> Hypergradient:
         """See :class:`Estimator`."""
-        if objective.processes.number > 1:
+        if objective.processes.world_size > 1:
             raise ConfigError("The unrolled graph is for one process; choose the exact estimator.")
         if objective.live.checkpoints_activations:
             raise ConfigError(
@@ -79,5 +79,5 @@ class UnrolledGraph:
             (slope,) = torch.autograd.grad(value, point.weights, create_graph=True)
             point = rule.advance(point, slope, step.plan.factor)
         value = measure.objective.graph(measure.plan, coefficients.new_zeros(0), point.weights)
-        (found,) = torch.autograd.grad(value, coefficients, allow_unused=True, materialize_grads=True)
-        return Hypergradient(value.detach(), found)
+        (hypergradient,) = torch.autograd.grad(value, coefficients, allow_unused=True, materialize_grads=True)
+        return Hypergradient(value.detach(), hypergradient)

@@ -33,6 +33,12 @@ class AttentionTeacher(nn.Module):
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, section 3.2.
+
+    Examples:
+        >>> teacher = AttentionTeacher(torch.tensor([1.0, 0.5]), positive=True)
+        >>> states = torch.stack([StudentState(progress).as_tensor() for progress in (0.0, 0.5, 1.0)])
+        >>> teacher(states).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -61,8 +67,8 @@ class AttentionTeacher(nn.Module):
             functional.softmax(states @ keys.T, dim=1) @ values.T
             for keys, values in zip(self.keys, torch.split(self.values, list(self.blocks)), strict=True)
         ]
-        answer = torch.cat(parts, dim=1)
-        return functional.softplus(answer) if self.positive else answer
+        coefficients = torch.cat(parts, dim=1)
+        return functional.softplus(coefficients) if self.positive else coefficients
 
 
 class TaughtPolicy:
@@ -70,6 +76,11 @@ class TaughtPolicy:
 
     Args:
         teacher: From states, (T, S), to coefficients, (T, K).
+
+    Examples:
+        >>> policy = TaughtPolicy(AttentionTeacher(torch.tensor([1.0, 0.5]), positive=True))
+        >>> policy.coefficients(StudentState(progress=0.5)).shape
+        torch.Size([2])
     """
 
     def __init__(self, teacher: nn.Module) -> None:
@@ -79,8 +90,8 @@ class TaughtPolicy:
     def coefficients(self, state: StudentState) -> Tensor:
         """Coefficients for a state, (K,)."""
         device = next(self.teacher.parameters()).device
-        answer: Tensor = self.teacher(state.as_tensor(device)[None])[0]
-        return answer
+        coefficients: Tensor = self.teacher(state.as_tensor(device)[None])[0]
+        return coefficients
 
 
 def _inverse_softplus(values: Tensor) -> Tensor:
@@ -92,6 +103,10 @@ class FixedPolicy:
 
     Args:
         coefficients: (K,).
+
+    Examples:
+        >>> FixedPolicy(torch.tensor([1.0, 0.5])).coefficients(StudentState(progress=0.5))
+        tensor([1.0000, 0.5000])
     """
 
     def __init__(self, coefficients: Tensor) -> None:
@@ -107,6 +122,11 @@ def frozen_mean(coefficients: Tensor) -> FixedPolicy:
 
     Args:
         coefficients: What it answered over a run, (T, K).
+
+    Examples:
+        >>> policy = frozen_mean(torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
+        >>> policy.coefficients(StudentState(progress=0.5))
+        tensor([2.0000, 0.5000])
     """
     return FixedPolicy(coefficients.mean(0))
 
@@ -119,6 +139,11 @@ class RandomPolicy:
         neutral: The plain loss's coefficients, (K,).
         positive: Whether they must stay at or above 0.
         seed: Of the directions.
+
+    Examples:
+        >>> policy = RandomPolicy(torch.tensor([[1.1, 0.5], [0.9, 0.5]]), torch.tensor([1.0, 0.5]), positive=True)
+        >>> bool(policy.coefficients(StudentState(progress=0.5))[1] == 0.5)  # this one never moved
+        True
     """
 
     def __init__(self, coefficients: Tensor, neutral: Tensor, *, positive: bool, seed: int = 0) -> None:
@@ -131,5 +156,5 @@ class RandomPolicy:
         """Coefficients for a state, (K,); the same for the same state."""
         generator = torch.Generator().manual_seed(self._seed + round(state.progress * 1e6))
         noise = torch.randn(len(self._neutral), generator=generator).to(self._spread)
-        answer = self._neutral + noise * self._spread
-        return answer.clamp(min=0.0) if self._positive else answer
+        coefficients = self._neutral + noise * self._spread
+        return coefficients.clamp(min=0.0) if self._positive else coefficients

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +21,9 @@ from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
 
 # Memory of the teacher: for each cell its hidden and its cell state, each (P, size).
-Memory = list[tuple[Tensor, Tensor]]
+RecurrentState = list[tuple[Tensor, Tensor]]
 
 _SCALE = 10.0
-
-
-class CoordinateTeacher(Protocol):
-    """Answers a change of each coefficient from its gradient, coordinate by coordinate."""
-
-    def fresh(self, size: int) -> Memory:
-        """Memory before the first answer, for P coordinates."""
-
-    def __call__(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """The change's direction, (P,), and the next memory."""
 
 
 def preprocessed(gradient: Tensor) -> Tensor:
@@ -49,6 +39,12 @@ def preprocessed(gradient: Tensor) -> Tensor:
 
     References:
         Andrychowicz et al. 2016, Learning to learn by gradient descent by gradient descent, appendix A.
+
+    Examples:
+        >>> preprocessed(torch.tensor([1.0, -1e-3, 0.0]))
+        tensor([[ 0.0000,  1.0000],
+                [-0.6908, -1.0000],
+                [-1.0000,  0.0000]])
     """
     size = gradient.abs()
     large = size >= math.exp(-_SCALE)
@@ -67,6 +63,14 @@ class CoordinateLstm(nn.Module):
 
     References:
         Hai et al. 2023, arXiv 2310.19313.
+
+    Examples:
+        >>> teacher = CoordinateLstm()
+        >>> sum(weights.numel() for weights in teacher.parameters())
+        84236
+        >>> change, memory = teacher(torch.tensor([0.1, -0.2, 0.0]), teacher.fresh(3))
+        >>> change.shape, len(memory)
+        (torch.Size([3]), 4)
     """
 
     def __init__(self, width: int = 64, depth: int = 3, *, remembers: bool = True) -> None:
@@ -76,12 +80,12 @@ class CoordinateLstm(nn.Module):
         self._sizes = sizes[1:]
         self._remembers = remembers
 
-    def fresh(self, size: int) -> Memory:
+    def fresh(self, size: int) -> RecurrentState:
         """Zeros for P coordinates."""
         like = next(self.parameters())
-        return [(like.new_zeros(size, own), like.new_zeros(size, own)) for own in self._sizes]
+        return [(like.new_zeros(size, width), like.new_zeros(size, width)) for width in self._sizes]
 
-    def forward(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, gradient: Tensor, memory: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The change's direction, (P,) in (-1, 1), and the next memory.
 
         Args:
@@ -89,12 +93,12 @@ class CoordinateLstm(nn.Module):
             memory: Of the step before.
         """
         signal = preprocessed(gradient)
-        following: Memory = []
+        next_memory: RecurrentState = []
         for cell, state in zip(self.cells, memory, strict=True):
             hidden, inner = cell(signal, state)
-            following.append((hidden, inner))
+            next_memory.append((hidden, inner))
             signal = hidden
-        return signal.squeeze(1), following if self._remembers else memory
+        return signal.squeeze(1), next_memory if self._remembers else memory
 
 
 class CoordinateFeedForward(nn.Module):
@@ -103,6 +107,13 @@ class CoordinateFeedForward(nn.Module):
     Args:
         width: Size of the hidden layers.
         depth: Number of hidden layers.
+
+    Examples:
+        >>> teacher = CoordinateFeedForward()
+        >>> sum(weights.numel() for weights in teacher.parameters())
+        84457
+        >>> teacher(torch.tensor([0.1, -0.2, 0.0]), teacher.fresh(3))[0].shape
+        torch.Size([3])
     """
 
     def __init__(self, width: int = 204, depth: int = 3) -> None:
@@ -110,11 +121,11 @@ class CoordinateFeedForward(nn.Module):
         sizes = [2, *[width] * depth, 1]
         self.layers = nn.ModuleList(nn.Linear(into, out) for into, out in itertools.pairwise(sizes))
 
-    def fresh(self, size: int) -> Memory:  # noqa: ARG002 - the signature of all teachers
+    def fresh(self, size: int) -> RecurrentState:  # noqa: ARG002 - the signature of all teachers
         """Nothing."""
         return []
 
-    def forward(self, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, gradient: Tensor, memory: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The change's direction, (P,) in (-1, 1), and nothing to remember."""
         signal = preprocessed(gradient)
         for layer in self.layers:
@@ -122,7 +133,7 @@ class CoordinateFeedForward(nn.Module):
         return signal.squeeze(1), memory
 
 
-def detached(memory: Memory) -> Memory:
+def detached(memory: RecurrentState) -> RecurrentState:
     """The same memory, cut from its graph."""
     return [(hidden.detach(), inner.detach()) for hidden, inner in memory]
 
@@ -133,6 +144,10 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | Coordinat
     Args:
         kind: ``lstm``, ``memoryless_lstm`` or ``feed_forward``.
         seed: Of its first weights.
+
+    Examples:
+        >>> type(build_coordinate_teacher("feed_forward", seed=0)).__name__
+        'CoordinateFeedForward'
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -176,6 +191,11 @@ class LossNetworkTeacher:
 
     References:
         Hai et al. 2023, arXiv 2310.19313, and its released program.
+
+    Examples:
+        >>> teacher = LossNetworkTeacher(torch.tensor([1.0, 0.5]), build_coordinate_teacher("lstm", seed=0))
+        >>> teacher.coefficients(StudentState(progress=0.0))
+        tensor([1.0000, 0.5000])
     """
 
     def __init__(
@@ -219,26 +239,26 @@ class LossNetworkTeacher:
             estimator: How hypergradients are taken.
         """
         with objective.live.undisturbed():
-            found = estimator(objective, rule, first, measure)
-            gradient = found.coefficients.sum(0)
+            first_pass = estimator(objective, rule, first, measure)
+            gradient = first_pass.coefficients.sum(0)
             first.release()
             if self._memory_span is not None and self._steps % self._memory_span == 0:
                 self.memory = self.network.fresh(len(self.phi))
             change, memory = self.network(gradient.to(self.phi.dtype), self.memory)
-            following = self.phi - self._step_size * change
-            held = following.detach()
+            next_phi_graph = self.phi - self._step_size * change
+            next_phi = next_phi_graph.detach()
             plans = [step.plan for step in first.steps]
             objective.live.put_buffers(buffers)
-            second = unroll(objective, rule, first.start, plans, lambda: held, memory=first.memory)
-            kept = objective.live.buffers()
-            judged = estimator(objective, rule, second, measure)
+            second = unroll(objective, rule, first.start, plans, lambda: next_phi, memory=first.memory)
+            buffers_after = objective.live.buffers()
+            second_pass = estimator(objective, rule, second, measure)
             self._optimizer.zero_grad()
-            following.backward(judged.coefficients.sum(0).to(following.dtype))
+            next_phi_graph.backward(second_pass.coefficients.sum(0).to(next_phi_graph.dtype))
             self._optimizer.step()
         self._steps += 1
-        self.phi = held
+        self.phi = next_phi
         self.memory = detached(memory)
-        return TeacherStep(second.end, kept, found.measure, judged.measure, gradient.norm())
+        return TeacherStep(second.end, buffers_after, first_pass.measure, second_pass.measure, gradient.norm())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: phi, the teacher, its memory and its optimiser."""

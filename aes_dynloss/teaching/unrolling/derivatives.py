@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def slopes(value: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
+def differentiable_grad(value: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
     """A gradient that can be differentiated again; zeros for inputs that play no part."""
-    found: tuple[Tensor, ...] = torch.autograd.grad(
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(
         value, inputs, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
     )
-    return found
+    return gradients
 
 
-def pulled_back(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     """Vector-Jacobian product; outputs without a graph add nothing."""
     pairs = [(output, cotangent) for output, cotangent in zip(outputs, cotangents, strict=True) if output.requires_grad]
     if not pairs:

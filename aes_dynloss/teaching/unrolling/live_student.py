@@ -91,11 +91,11 @@ class LiveStudent:
         """
         with precision:
             if weights is None:
-                answer: Tensor = self.module(**batch.inputs)
+                outputs: Tensor = self.module(**batch.inputs)
             else:
                 named = dict(zip(self.names, weights, strict=True))
-                answer = functional_call(self.module, named, (), dict(batch.inputs))
-        return answer
+                outputs = functional_call(self.module, named, (), dict(batch.inputs))
+        return outputs
 
     def measure_mode(self) -> None:
         """No dropout; batch norm by the batch's own statistics, so that a dev measure depends on the weights alone."""

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.elements import Elements
 from aes_dynloss.teaching.replay import RandomState, kept_buffers, random_state, set_random_state
-from aes_dynloss.teaching.student import Batch
-from aes_dynloss.teaching.unrolling.derivatives import pulled_back, slopes, twice_differentiable
+from aes_dynloss.teaching.student import Batch, Elements
+from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.step_plan import Alone, Gradient, Processes, Product, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, SingleProcess, StepPlan
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,20 @@ class _Outputs:
         states: State of the generators before each of this process's micro-batches.
         leaf: All processes' outputs, (E, D), the leaf of ``elements``.
         elements: Elements on it.
-        mine: Place of each of this process's rows in ``leaf``, -1 for fillers.
+        local_rows: Index in ``leaf`` of each of this process's rows, -1 for fillers.
     """
 
     states: list[RandomState]
     leaf: Tensor
     elements: Elements
-    mine: Tensor
+    local_rows: Tensor
 
     def shares(self, plan: StepPlan, rows: Tensor) -> list[Tensor]:
         """This process's rows of a tensor like ``leaf``, micro-batch by micro-batch; 0 for fillers."""
-        own = torch.where((self.mine >= 0)[:, None], rows[self.mine.clamp(min=0)], torch.zeros_like(rows[:1]))
-        return plan.shares(own)
+        local = torch.where(
+            (self.local_rows >= 0)[:, None], rows[self.local_rows.clamp(min=0)], torch.zeros_like(rows[:1])
+        )
+        return plan.shares(local)
 
 
 @dataclass(frozen=True)
@@ -57,44 +58,46 @@ class CoupledLegs:
         """First derivatives."""
         whole = self._outputs(plan)
         value = self.loss(coefficients, whole.elements)
-        cotangent, to_coefficients = pulled_back([value], [torch.ones_like(value)], [whole.leaf, coefficients])
+        cotangent, to_coefficients = vjp([value], [torch.ones_like(value)], [whole.leaf, coefficients])
         flat = torch.zeros_like(self.live.weights())
         for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
-            flat += self.live.flat(pulled_back([self._answer(batch, state)], [part], self.live.parameters))
+            flat += self.live.flat(vjp([self._forward(batch, state)], [part], self.live.parameters))
         error = whole.elements.errors().detach().sum() / plan.count
         return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
 
     def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
         """The gradient with respect to the coefficients alone."""
         value = self.loss(coefficients, self._outputs(plan).elements)
-        return pulled_back([value], [torch.ones_like(value)], [coefficients])[0]
+        return vjp([value], [torch.ones_like(value)], [coefficients])[0]
 
     def product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
         """With c = dl/do and r = J q: H q = J^T d<c(o), r>/do + d<c, J q>/dw, c held; M^T q = d<c(o, phi), r>/dphi."""
         whole = self._outputs(plan)
         views = self.live.views(cotangent)
         with twice_differentiable():
-            own = [self._tangent(*place, views) for place in zip(plan.batches, whole.states, strict=True)]
-            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(own)])
-            (slope,) = slopes(self.loss(coefficients, whole.elements), [whole.leaf])
-            bent, to_coefficients = pulled_back([slope], [tangent], [whole.leaf, coefficients])
-            parts, bends = whole.shares(plan, slope.detach()), whole.shares(plan, bent)
+            local = [
+                self._tangent(batch, state, views) for batch, state in zip(plan.batches, whole.states, strict=True)
+            ]
+            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(local)])
+            (slope,) = differentiable_grad(self.loss(coefficients, whole.elements), [whole.leaf])
+            output_hvp, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
+            parts, hvp_parts = whole.shares(plan, slope.detach()), whole.shares(plan, output_hvp)
             flat = torch.zeros_like(cotangent)
-            for batch, state, part, bend in zip(plan.batches, whole.states, parts, bends, strict=True):
-                answer = self._answer(batch, state)
-                first = slopes(answer, self.live.parameters, part)
-                flat += self.live.flat(pulled_back([*first, answer], [*views, bend], self.live.parameters))
+            for batch, state, part, hvp_part in zip(plan.batches, whole.states, parts, hvp_parts, strict=True):
+                outputs = self._forward(batch, state)
+                first = differentiable_grad(outputs, self.live.parameters, part)
+                flat += self.live.flat(vjp([*first, outputs], [*views, hvp_part], self.live.parameters))
         return self.processes.total(flat), to_coefficients
 
-    def _answer(self, batch: Batch, state: RandomState) -> Tensor:
+    def _forward(self, batch: Batch, state: RandomState) -> Tensor:
         set_random_state(state, self.live.device)
         return self.live.outputs(batch, self.processes.autocast())
 
     def _tangent(self, batch: Batch, state: RandomState, direction: Sequence[Tensor]) -> Tensor:
         """J q, (B, D), by differentiating the transposed product."""
-        answer = self._answer(batch, state)
-        zero = torch.zeros_like(answer).requires_grad_()
-        return pulled_back(slopes(answer, self.live.parameters, zero), direction, [zero])[0]
+        outputs = self._forward(batch, state)
+        zero = torch.zeros_like(outputs).requires_grad_()
+        return vjp(differentiable_grad(outputs, self.live.parameters, zero), direction, [zero])[0]
 
     def _outputs(self, plan: StepPlan) -> _Outputs:
         states, outputs = [], []
@@ -105,8 +108,8 @@ class CoupledLegs:
         columns = [torch.cat([getattr(batch, name) for batch in plan.batches]) for name in ("targets", "groups")]
         index, (leaf, targets, groups) = self.processes.rows(plan.index, [torch.cat(outputs), *columns])
         leaf = leaf.requires_grad_()
-        mine = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
-        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), mine)
+        local_rows = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
+        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), local_rows)
 
 
 class Objective:
@@ -124,7 +127,7 @@ class Objective:
     ) -> None:
         self.live = live
         self.loss = loss
-        self.processes: Processes = processes or Alone()
+        self.processes: Processes = processes or SingleProcess()
         self._measuring = measuring
         self._legs = CoupledLegs(live, loss, self.processes)
 
@@ -161,7 +164,7 @@ class Objective:
             with torch.no_grad():
                 outputs = self.live.outputs(batch, self.processes.autocast())
             value = self._value(self._elements(outputs, [batch]), coefficients, plan.count)
-            total += pulled_back([value], [torch.ones_like(value)], [coefficients])[0]
+            total += vjp([value], [torch.ones_like(value)], [coefficients])[0]
         return self.processes.total(total)
 
     def is_one_graph(self, plan: StepPlan) -> bool:
@@ -196,16 +199,16 @@ class Objective:
         leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
         with twice_differentiable():
             value, error = self._part(plan.batches[0], coefficients, plan.count, inputs)
-            found = slopes(value, leaves)
+            gradients = differentiable_grad(value, leaves)
 
         def product(cotangent: Tensor) -> tuple[Tensor, Tensor]:
             with twice_differentiable():  # a student that checkpoints its activations computes them again here
-                flat, to_coefficients = self._split(pulled_back(found[:-1], self.live.views(cotangent), leaves))
+                flat, to_coefficients = self._split(vjp(gradients[:-1], self.live.views(cotangent), leaves))
             return self.processes.total(flat), self.processes.total(to_coefficients)
 
         if not gradient:
             return None, product
-        flat, to_coefficients = self._split([slope.detach() for slope in found])
+        flat, to_coefficients = self._split([slope.detach() for slope in gradients])
         return self._total([Gradient(value.detach(), flat, to_coefficients, error)]), product
 
     def graph(self, plan: StepPlan, coefficients: Tensor, weights: Tensor) -> Tensor:
@@ -229,7 +232,7 @@ class Objective:
 
     def _is_coupled(self, plan: StepPlan) -> bool:
         """Whether the loss couples elements of several micro-batches or processes."""
-        return self.loss.over_batch and (self.processes.number > 1 or len(plan.batches) > 1)
+        return self.loss.over_batch and (self.processes.world_size > 1 or len(plan.batches) > 1)
 
     def _elements(self, outputs: Tensor, batches: Sequence[Batch]) -> Elements:
         keep = torch.cat([batch.index for batch in batches]) >= 0
@@ -248,9 +251,9 @@ class Objective:
         elements = self._elements(self.live.outputs(batch, self.processes.autocast(), weights), [batch])
         return self._value(elements, coefficients, count), elements.errors().detach().sum() / count
 
-    def _split(self, found: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _split(self, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Gradients of all weights as one vector, (P,), and of the coefficients, (K,)."""
-        return self.live.flat(found[:-1]), found[-1]
+        return self.live.flat(gradients[:-1]), gradients[-1]
 
     def _total(self, parts: Sequence[Gradient]) -> Gradient:
         """The parts of all micro-batches and processes together."""
@@ -274,7 +277,7 @@ class Objective:
         for batch in plan.batches:
             with twice_differentiable():
                 value, _ = self._part(batch, coefficients, plan.count)
-                first = slopes(value, self.live.parameters)
-                part, more = self._split(pulled_back(first, self.live.views(cotangent), leaves))
+                first = differentiable_grad(value, self.live.parameters)
+                part, more = self._split(vjp(first, self.live.views(cotangent), leaves))
             flat, to_coefficients = flat + part, to_coefficients + more
         return self.processes.total(flat), self.processes.total(to_coefficients)

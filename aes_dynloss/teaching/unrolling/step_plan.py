@@ -21,7 +21,7 @@ class Processes(Protocol):
     """The processes that share a run, each with its part of every batch."""
 
     @property
-    def number(self) -> int:
+    def world_size(self) -> int:
         """How many there are."""
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -34,10 +34,10 @@ class Processes(Protocol):
         """The precision in which forward passes run."""
 
 
-class Alone:
+class SingleProcess:
     """A single process in full precision."""
 
-    number = 1
+    world_size = 1
 
     def total(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""

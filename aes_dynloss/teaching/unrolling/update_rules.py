@@ -55,14 +55,14 @@ class UpdateRule(Protocol):
             factor: The step's learning rate as a part of the peak.
         """
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, ahead: Point) -> tuple[Point, Tensor]:
+    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
         """The adjoint of :meth:`advance`.
 
         Args:
             point: As in :meth:`advance`.
             gradient: As in :meth:`advance`; may be None unless the rule ``needs_gradient``.
             factor: As in :meth:`advance`.
-            ahead: Cotangents of the next point's weights and slots.
+            adjoint: Cotangents of the next point's weights and slots.
 
         Returns:
             Cotangents of the point, without the way through the gradient; and of the gradient, (P,).
@@ -90,16 +90,16 @@ class Rates:
         scale: Tensor = self.clip / (gradient.norm() + _CLIP_EPS)
         return gradient * scale.clamp(max=1.0)
 
-    def clipped_adjoint(self, gradient: Tensor | None, ahead: Tensor) -> Tensor:
+    def clipped_adjoint(self, gradient: Tensor | None, adjoint: Tensor) -> Tensor:
         """Cotangent of the gradient from that of the clipped gradient; the norm is part of the map."""
         if self.clip is None:
-            return ahead
+            return adjoint
         if gradient is None:
             raise ValueError("The adjoint of clipping needs the gradient of its step.")
         norm = gradient.norm()
         scale = self.clip / (norm + _CLIP_EPS)
-        slope = torch.dot(ahead, gradient) / (norm * (norm + _CLIP_EPS))
-        return torch.where(scale < 1.0, scale * (ahead - slope * gradient), ahead)
+        slope = torch.dot(adjoint, gradient) / (norm * (norm + _CLIP_EPS))
+        return torch.where(scale < 1.0, scale * (adjoint - slope * gradient), adjoint)
 
 
 _CLIP_EPS = 1e-6
@@ -140,12 +140,12 @@ class Sgd:
         weights = point.weights - factor * self._rates.rate * velocity
         return Point(weights, (velocity,) if self._momentum else (), point.step + 1)
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, ahead: Point) -> tuple[Point, Tensor]:
+    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
         """See :class:`UpdateRule`."""
-        pulled = -factor * self._rates.rate * ahead.weights
+        pulled = -factor * self._rates.rate * adjoint.weights
         if self._momentum:
-            pulled = ahead.slots[0] + pulled
-        weights = ahead.weights + self._rates.decay * pulled
+            pulled = adjoint.slots[0] + pulled
+        weights = adjoint.weights + self._rates.decay * pulled
         slots = (self._momentum * pulled,) if self._momentum else ()
         return Point(weights, slots, point.step), self._rates.clipped_adjoint(gradient, pulled)
 
@@ -190,7 +190,7 @@ class AdamW:
         step = torch.where(never, 0.0, rate / bias * first / (root / root_bias + self._eps))
         return Point(point.weights * (1 - rate * self._rates.decay) - step, (first, second), point.step + 1)
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, ahead: Point) -> tuple[Point, Tensor]:
+    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
         """See :class:`UpdateRule`."""
         if gradient is None:
             raise ValueError("AdamW's adjoint needs the gradient of its step.")
@@ -201,11 +201,11 @@ class AdamW:
         never = second == 0
         root = torch.where(never, 1.0, second).sqrt()
         bottom = root / root_bias + self._eps
-        ratio = torch.where(never, 0.0, -rate / bias * ahead.weights)  # cotangent of first / bottom
-        to_first = ahead.slots[0] + ratio / bottom
-        to_second = ahead.slots[1] - ratio * first / bottom.square() * 0.5 / (root_bias * root)
+        ratio = torch.where(never, 0.0, -rate / bias * adjoint.weights)  # cotangent of first / bottom
+        to_first = adjoint.slots[0] + ratio / bottom
+        to_second = adjoint.slots[1] - ratio * first / bottom.square() * 0.5 / (root_bias * root)
         to_taken = (1 - beta_1) * to_first + 2 * (1 - beta_2) * taken * to_second
-        weights = ahead.weights * (1 - rate * self._rates.decay)
+        weights = adjoint.weights * (1 - rate * self._rates.decay)
         behind = Point(weights, (beta_1 * to_first, beta_2 * to_second), point.step)
         return behind, self._rates.clipped_adjoint(gradient, to_taken)
 

@@ -84,7 +84,7 @@ def test_the_final_student_learns_under_the_teacher_as_it_is(taught, name):
     answers = []
     for record in steps_of(taught(name)):
         answers.append(policy.coefficients(StudentState(**record["state"])))
-        watched = spec.build().watched(answers[-1])
+        watched = spec.build().logged_values(answers[-1])
         assert {key: float(value) for key, value in watched.items()} == pytest.approx(record["coefficients"], rel=1e-5)
     assert len(answers) == 2 * -(-27 // 8)
     assert not torch.equal(answers[0], answers[-1])
@@ -100,7 +100,7 @@ def test_a_teacher_of_another_run(run_yaml, taught, tmp_path, name):
     assert {path.name for path in (tmp_path / "run").iterdir()} == EVERYTHING
     spec, policy = read_teacher(taught(name) / "teacher", torch.device("cpu"))
     for record in steps_of(tmp_path / "run"):
-        watched = spec.build().watched(policy.coefficients(StudentState(**record["state"])))
+        watched = spec.build().logged_values(policy.coefficients(StudentState(**record["state"])))
         assert {key: float(value) for key, value in watched.items()} == pytest.approx(record["coefficients"], rel=1e-5)
         assert "teacher" not in record
     if name == FIRST[0]:

@@ -80,8 +80,8 @@ def test_gradients_must_have_been_kept(estimator, rule):
 def test_no_direction_no_product():
     run = taught_run()
     here = run.live.weights()
-    bent, mixed = difference_product(run.objective, run.plans[0], run.phi[0], here, torch.zeros_like(here), size=1e-3)
-    assert not bent.any()
+    hvp, mixed = difference_product(run.objective, run.plans[0], run.phi[0], here, torch.zeros_like(here), size=1e-3)
+    assert not hvp.any()
     assert not mixed.any()
 
 

@@ -167,8 +167,8 @@ def test_a_coupled_loss_on_each_part():
 
 
 def without_momentum(pull_back):
-    def trapped(self, point, gradient, factor, ahead):
-        behind, cotangent = pull_back(self, point, gradient, factor, ahead)
+    def trapped(self, point, gradient, factor, adjoint):
+        behind, cotangent = pull_back(self, point, gradient, factor, adjoint)
         return Point(behind.weights, tuple(0.0 * slot for slot in behind.slots), behind.step), cotangent
 
     return trapped
@@ -190,9 +190,9 @@ def test_clipping_is_walked_back(rule, monkeypatch):
     run = taught_run(rule=rule)
     right = run.reference().coefficients
 
-    def held(self, gradient, ahead):
+    def held(self, gradient, adjoint):
         """The norm taken for a number."""
-        return ahead * (self.clip / gradient.norm()).clamp(max=1.0)
+        return adjoint * (self.clip / gradient.norm()).clamp(max=1.0)
 
     monkeypatch.setattr(Rates, "clipped_adjoint", held)
     assert error_of(run.estimate(Exact()).coefficients, right) > CLEARLY

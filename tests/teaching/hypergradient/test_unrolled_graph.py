@@ -6,12 +6,12 @@ from taught_students import SmallTransformer
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
-from aes_dynloss.teaching.unrolling.step_plan import Alone
+from aes_dynloss.teaching.unrolling.step_plan import SingleProcess
 
 
 def test_it_is_for_one_process():
-    class Two(Alone):
-        number = 2
+    class Two(SingleProcess):
+        world_size = 2
 
     run = taught_run(processes=Two())
     with pytest.raises(ConfigError, match="one process; choose the exact estimator"):

@@ -29,8 +29,8 @@ def by_one_graph(run, plan, phi):
     weights, phi = run.live.weights().requires_grad_(), phi.clone().requires_grad_()
     value = run.objective.graph(plan, phi, weights)
     slope, to_phi = torch.autograd.grad(value, [weights, phi], create_graph=True)
-    bent, mixed = torch.autograd.grad(slope, [weights, phi], direction(len(weights)))
-    return value.detach(), slope.detach(), to_phi.detach(), bent, mixed
+    hvp, mixed = torch.autograd.grad(slope, [weights, phi], direction(len(weights)))
+    return value.detach(), slope.detach(), to_phi.detach(), hvp, mixed
 
 
 @pytest.mark.parametrize("micro", LAYOUTS)
@@ -39,7 +39,7 @@ def by_one_graph(run, plan, phi):
 def test_first_and_second_derivatives(student, loss, micro):
     run = taught_run(student=STUDENTS[student](), loss=loss, micro=micro)
     plan, phi = run.plans[0], run.phi[0]
-    value, slope, to_phi, bent, mixed = by_one_graph(run, plan, phi)
+    value, slope, to_phi, hvp, mixed = by_one_graph(run, plan, phi)
     found = run.objective.gradient(plan, phi)
     torch.testing.assert_close(found.value, value, rtol=1e-12, atol=0)
     assert error_of(found.weights, slope) < 1e-12
@@ -49,7 +49,7 @@ def test_first_and_second_derivatives(student, loss, micro):
     assert error_of(again.weights, slope) < 1e-12
     assert error_of(again.coefficients, to_phi) < 1e-12
     torch.testing.assert_close(again.error, found.error, rtol=1e-12, atol=0)
-    for answer, right in zip(product(direction(len(slope))), (bent, mixed), strict=True):
+    for answer, right in zip(product(direction(len(slope))), (hvp, mixed), strict=True):
         assert error_of(answer, right) < 1e-11
 
 
@@ -60,10 +60,8 @@ def test_the_layout_of_a_batch_does_not_matter(loss):
     for micro in (8, 4, 2, 3):
         run = taught_run(student=SmallTransformer(dropout=0.0), loss=loss, micro=micro)
         first, product = run.objective.product(run.plans[0], run.phi[0])
-        bent, mixed = product(direction(len(first.weights)))
-        answers.append(
-            torch.cat([first.value[None], first.error[None], first.weights, first.coefficients, bent, mixed])
-        )
+        hvp, mixed = product(direction(len(first.weights)))
+        answers.append(torch.cat([first.value[None], first.error[None], first.weights, first.coefficients, hvp, mixed]))
     for answer in answers[1:]:
         torch.testing.assert_close(answer, answers[0], rtol=1e-9, atol=1e-11)
 
@@ -80,9 +78,9 @@ def test_fillers_count_for_nothing(loss, micro):
     answers = []
     for plan in (run.plans[0], filled):
         first, product = run.objective.product(plan, run.phi[0])
-        bent, mixed = product(direction(len(first.weights)))
+        hvp, mixed = product(direction(len(first.weights)))
         cheap = run.objective.coefficient_gradient(plan, run.phi[0])
-        answers.append(torch.cat([first.value[None], first.error[None], first.weights, bent, mixed, cheap]))
+        answers.append(torch.cat([first.value[None], first.error[None], first.weights, hvp, mixed, cheap]))
     torch.testing.assert_close(answers[1], answers[0], rtol=1e-10, atol=1e-12)
 
 
@@ -203,12 +201,12 @@ def test_the_second_derivative_of_an_operation(name):
     plan = replace(micro_batches(list(range(6)), 6), random=taught_run().plans[0].random)
     phi, here = torch.tensor([1.0, 0.5], dtype=torch.float64), live.weights()
     q = direction(len(here))
-    bent, mixed = objective.product(plan, phi)[1](q)
+    hvp, mixed = objective.product(plan, phi)[1](q)
     sides = []
     for sign in (1, -1):
         live.put(here + sign * 1e-5 * q)
         sides.append(objective.gradient(plan, phi))
-    assert error_of(bent, (sides[0].weights - sides[1].weights) / 2e-5) < 1e-7
+    assert error_of(hvp, (sides[0].weights - sides[1].weights) / 2e-5) < 1e-7
     assert error_of(mixed, (sides[0].coefficients - sides[1].coefficients) / 2e-5) < 1e-7
 
 
@@ -227,8 +225,8 @@ def test_tokens_that_are_looked_up():
     objective = Objective(live, Mixture(["mse"]))
     phi, plan = torch.ones(1, dtype=torch.float64), StepPlan((words,), 4)
     first, product = objective.product(plan, phi)
-    bent, _ = product(direction(len(first.weights)))
+    hvp, _ = product(direction(len(first.weights)))
     assert live.names[0] == "embedding.weight"
-    for found in (first.weights, bent):
+    for found in (first.weights, hvp):
         rows = found[:24].view(6, 4).abs().sum(1)
         assert (rows > 0).tolist() == [True] * 3 + [False] * 3

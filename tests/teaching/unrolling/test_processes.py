@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import torch
 
-from aes_dynloss.teaching.unrolling.step_plan import Alone
+from aes_dynloss.teaching.unrolling.step_plan import SingleProcess
 
 
 def test_one_process_alone():
-    alone = Alone()
+    alone = SingleProcess()
     index, (rows, columns) = alone.rows(
         torch.tensor([4, -1, 2, -1, 9]), [torch.arange(10).view(5, 2), torch.tensor([5, 6, 7, 8, 9])]
     )
@@ -15,4 +15,4 @@ def test_one_process_alone():
     assert columns.tolist() == [7, 5, 9]
     tensor = torch.ones(3)
     assert torch.equal(alone.total(tensor), tensor)
-    assert alone.number == 1
+    assert alone.world_size == 1

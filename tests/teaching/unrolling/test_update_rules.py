@@ -82,11 +82,11 @@ def test_advance_leaves_its_point_as_it_was():
         assert all(map(torch.equal, before, (point.weights, *point.slots)))
 
 
-def autograds_answer(rule, point, gradient, factor, ahead):
+def autograds_answer(rule, point, gradient, factor, adjoint):
     """Cotangents of weights, slots and gradient."""
     leaves = [tensor.clone().requires_grad_() for tensor in (point.weights, *point.slots, gradient)]
     after = rule.advance(Point(leaves[0], tuple(leaves[1:-1]), point.step), leaves[-1], factor)
-    outputs, cotangents = [after.weights, *after.slots], [ahead.weights, *ahead.slots]
+    outputs, cotangents = [after.weights, *after.slots], [adjoint.weights, *adjoint.slots]
     return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True, materialize_grads=True)
 
 
@@ -112,19 +112,19 @@ def test_the_adjoint_is_autograds(name, decay, clip, factor, taken, zeros, seed)
         if step < taken:
             point = rule.advance(point, gradient, 1.0)
     slots = tuple(numbers(seed + 50 + number, TOTAL) for number in range(len(point.slots)))
-    ahead = Point(numbers(seed + 40, TOTAL), slots, point.step + 1)
-    behind, cotangent = rule.pull_back(point, gradient, factor, ahead)
+    adjoint = Point(numbers(seed + 40, TOTAL), slots, point.step + 1)
+    behind, cotangent = rule.pull_back(point, gradient, factor, adjoint)
     found = (behind.weights, *behind.slots, cotangent)
-    for mine, theirs in zip(found, autograds_answer(rule, point, gradient, factor, ahead), strict=True):
+    for mine, theirs in zip(found, autograds_answer(rule, point, gradient, factor, adjoint), strict=True):
         assert bool(mine.isfinite().all())
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
     assert behind.step == point.step
 
 
 def test_a_step_without_clipping_needs_no_gradient_to_be_walked_back():
-    point, ahead = Point(numbers(0, TOTAL), (numbers(1, TOTAL),)), Point(numbers(2, TOTAL), (numbers(3, TOTAL),))
+    point, adjoint = Point(numbers(0, TOTAL), (numbers(1, TOTAL),)), Point(numbers(2, TOTAL), (numbers(3, TOTAL),))
     free = Sgd(rates(decay=0.1), momentum=0.9)
-    known, unknown = (free.pull_back(point, given, 0.5, ahead) for given in (numbers(4, TOTAL), None))
+    known, unknown = (free.pull_back(point, given, 0.5, adjoint) for given in (numbers(4, TOTAL), None))
     assert torch.equal(known[1], unknown[1])
     assert not free.needs_gradient
     assert Sgd(rates(clip=1.0)).needs_gradient
@@ -149,8 +149,8 @@ def test_a_weight_that_was_never_read_has_no_slope():
     gradient = numbers(1, TOTAL)
     gradient[4] = 0.0
     start = rule.start(numbers(0, TOTAL))
-    ahead = Point(torch.ones(TOTAL, dtype=torch.float64), (torch.zeros(TOTAL, dtype=torch.float64),) * 2)
-    _, cotangent = rule.pull_back(start, gradient, 1.0, ahead)
+    adjoint = Point(torch.ones(TOTAL, dtype=torch.float64), (torch.zeros(TOTAL, dtype=torch.float64),) * 2)
+    _, cotangent = rule.pull_back(start, gradient, 1.0, adjoint)
     assert float(cotangent[4]) == 0.0
     assert float(cotangent.abs().max()) < 1.0
 

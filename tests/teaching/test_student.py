@@ -8,8 +8,7 @@ from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.dynamic_loss import detached
-from aes_dynloss.teaching.elements import Elements
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, Elements
 
 
 def test_lengths():
