@@ -1,4 +1,4 @@
-"""The recipes that need no data of others run, short and with a tiny encoder."""
+"""All recipes are valid; those that need no data of others run, short and with a tiny encoder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from command_line import command
 from tiny_encoder import write_tiny_encoder
+
+from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["training.epochs=1", "training.batch_size=64", "evaluation.resamples=100", "evaluation.floors=false"]
@@ -34,3 +37,8 @@ def test_taught_on_the_bundled_essays(name, tmp_path):
         assert [json.loads(line)["step"] for line in episodes] == [1, 2]
     else:
         assert all(line["teacher"]["hypergradient_norm"] > 0 for line in steps)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes/essays").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_configuration(path):
+    validate(FinetuneConfig, read_mapping(path), path.name)
