@@ -170,8 +170,9 @@ def read_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig) 
     """The point where a student and its torch optimiser are."""
     states = [optimizer.state.get(parameter, {}) for parameter in live.parameters]
     slots = tuple(live.flat([_copied(state.get(name)) for state in states]) for name in _slot_names(config))
-    step = states[0].get("step", 0)
-    return Point(live.weights(), slots, int(step))
+    # A weight that no loss has read has no state: its own step count says nothing about the others'.
+    step = max(int(state.get("step", 0)) for state in states)
+    return Point(live.weights(), slots, step)
 
 
 @torch.no_grad()

@@ -99,6 +99,35 @@ def test_a_point_that_is_written_goes_on_as_where_it_was_read(name):
     same_points(other.read(), walk.read(), 0.0)
 
 
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_weight_without_a_gradient_does_not_set_the_step_count(place):
+    """Torch keeps no state for it; the next step of the others is torch's all the same."""
+    walk = Walk("adamw")
+    idle = walk.live.parameters[place]
+
+    def gradient(seed):
+        whole = drawn_gradient(walk.live, seed)
+        walk.live.views(whole)[place].zero_()
+        return whole
+
+    def step(seed):
+        for parameter, view in zip(walk.live.parameters, walk.live.views(gradient(seed)), strict=True):
+            parameter.grad = None if parameter is idle else view.clone()
+        walk.optimizer.step()
+
+    for number in range(3):
+        step(number)
+    point = walk.read()
+    assert idle not in walk.optimizer.state
+    assert point.step == 3
+    factor = walk.scheduler.get_last_lr()[-1] / walk.scheduler.base_lrs[-1]
+    step(3)
+    expected = walk.rule.advance(point, gradient(3), factor)
+    for parameter, view in zip(walk.live.parameters, walk.live.views(expected.weights), strict=True):
+        if parameter is not idle:
+            torch.testing.assert_close(parameter.detach(), view, rtol=0, atol=1e-12)
+
+
 def test_a_point_that_was_read_stays_as_it_is():
     """The student goes on; what was remembered of it does not."""
     walk = Walk("momentum")
