@@ -9,10 +9,13 @@ from toy_runs import EVERYTHING, MIXTURE, assert_same_weights, settings, toy_fit
 from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.errors import TrainingError
+from aes_dynloss.teaching.policies import LossConfig
+from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import steps_left
+from aes_dynloss.training.loop import fit
 from aes_dynloss.training.optimization import learning_rate_factor
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
-from aes_dynloss.training.run_state import read_checkpoint
+from aes_dynloss.training.run_state import read_checkpoint, trained_state
 
 
 class Spy:
@@ -183,6 +186,26 @@ def test_averaged_weights_are_what_is_measured_and_kept(tmp_path):
         expected = {name: decay * expected[name] + (1 - decay) * weights[name] for name in weights}
     assert_same_weights(kept[0], expected, 1e-12)
     assert_same_weights(outcome.weights, kept[0])
+
+
+def test_of_equal_dev_measures_the_first_is_the_best(tmp_path):
+    """Later weights that measure no better are no reason to train longer, nor to be kept."""
+    student, seen = ToyStudent(), []
+    measure = iter([0.1, 0.5, 0.5, 0.3, 0.5])
+
+    def measured():
+        seen.append(trained_state(student))
+        return {"good": next(measure)}
+
+    config = settings(epochs=5)
+    loss, policy = LossConfig.model_validate({"terms": {"mse": 1.0}}).build()
+    result = fit(
+        build_accelerator(config), student, ToyExamples(37), loss, policy, config,
+        measure=measured, select_by="good", folder=tmp_path,
+    )  # fmt: skip
+    assert (result.best_measure, result.best_step, result.steps) == (0.5, 14, 35)
+    assert_same_weights(trained_state(student), seen[1])
+    assert any(not torch.equal(seen[1][name], seen[2][name]) for name in seen[1])
 
 
 class Teacher:
