@@ -59,6 +59,7 @@ def package_version(package: str) -> str | None:
 
 
 CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"
@@ -80,7 +81,8 @@ def run_folder(
 ) -> Iterator[bool]:
     """Hold a folder while a run works in it; its config.yaml is there from the first moment.
 
-    A run that fails before it has made anything takes its config.yaml along.
+    A run that fails before it has made anything but config.yaml and manifest.json takes these along, so that the
+    corrected command finds an empty folder.
 
     Args:
         accelerator: The run's.
@@ -120,8 +122,10 @@ def run_folder(
             yield (folder / products[-1]).exists()
         except BaseException:
             # What ended before it made anything, such as by a wrong path, is no run that would have to be resumed.
-            if accelerator.is_main_process and not any((folder / name).exists() for name in known if name != CONFIG):
-                (folder / CONFIG).unlink(missing_ok=True)
+            described = (CONFIG, MANIFEST)
+            if accelerator.is_main_process and not any((folder / n).exists() for n in known if n not in described):
+                for name in described:
+                    (folder / name).unlink(missing_ok=True)
             raise
     finally:
         lock.release()

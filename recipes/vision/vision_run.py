@@ -26,11 +26,11 @@ from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherCo
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, describe_run, run_folder, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, METRICS, describe_run, run_folder, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 
-WEIGHTS, PICTURE, REPORT, MANIFEST = "student.safetensors", "predictions.png", "report.json", "manifest.json"
+WEIGHTS, PICTURE, REPORT = "student.safetensors", "predictions.png", "report.json"
 TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, WEIGHTS, PICTURE, REPORT)
 CONFIG_NAMES = {

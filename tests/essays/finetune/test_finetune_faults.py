@@ -26,7 +26,16 @@ class TestFaultsThatShowBeforeTraining:
         outcome = tune(run_yaml, folder, *words)
         assert (outcome.code, outcome.out) == (2, "")
         assert message in outcome.error
-        assert not (folder / "metrics.jsonl").exists()
+        assert not [path.name for path in folder.glob("*") if path.name != ".lock"]  # the corrected command can start
+
+    def test_a_wrong_encoder_path_does_not_block_the_corrected_command(self, run_yaml, tmp_path):
+        self.check(run_yaml, tmp_path / "run", ["model.encoder=./nowhere"], "there is no folder ./nowhere")
+        assert tune(run_yaml, tmp_path / "run").code == 0
+
+    def test_a_wrong_teacher_path_does_not_block_the_corrected_command(self, run_yaml, tmp_path):
+        words = ["teacher={from: nowhere}", "loss={terms: {mse: 1.0}}"]
+        self.check(run_yaml, tmp_path / "run", words, "nowhere holds no teacher.json")
+        assert tune(run_yaml, tmp_path / "run").code == 0
 
     @pytest.mark.parametrize("column", ["essay_id", "prompt_id"])
     def test_ids_that_predictions_cannot_hold(self, run_yaml, tmp_path, column):
@@ -40,7 +49,7 @@ class TestFaultsThatShowBeforeTraining:
         words = [f"data.source={write_rows(tmp_path / 'essays.csv', rows)}", "data.split.column=part"]
         message = "prompt river has no dev essays. Change data.split, or leave floors out by evaluation.floors: false."
         self.check(run_yaml, tmp_path / "run", [*words, "evaluation.floors=true"], message)
-        assert tune(run_yaml, tmp_path / "run", *words, "--force").code == 0
+        assert tune(run_yaml, tmp_path / "run", *words).code == 0
         check_scores(tmp_path / "run", tmp_path / "essays.csv", "test")
 
     def test_a_vocabulary_that_the_encoder_does_not_know(self, run_yaml, tmp_path):
