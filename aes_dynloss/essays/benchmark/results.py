@@ -17,7 +17,6 @@ from aes_dynloss.essays.benchmark.cells import CELLS, COST, Cell, part_split_con
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
-from aes_dynloss.essays.finetune.products import MANIFEST
 from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
@@ -27,7 +26,7 @@ from aes_dynloss.reports.comparison_page import benchmark_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
-from aes_dynloss.training.run_folder import write_json
+from aes_dynloss.training.run_folder import MANIFEST, write_json
 
 logger = logging.getLogger(__name__)
 
