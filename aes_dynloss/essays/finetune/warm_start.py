@@ -26,11 +26,10 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, file_sha256, set_dropout
-from aes_dynloss.essays.model.heads import ScoreHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
 from aes_dynloss.tables.frames import read_cells
 
 logger = logging.getLogger(__name__)

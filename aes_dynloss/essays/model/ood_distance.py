@@ -14,7 +14,7 @@ from torch.nn import functional
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.essays.screening.evidence import learn_distance_threshold
+from aes_dynloss.essays.screening.training_statistics import learn_distance_threshold
 from aes_dynloss.training.prediction import predict
 
 NEIGHBOURS = 5

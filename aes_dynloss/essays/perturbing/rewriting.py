@@ -1,13 +1,9 @@
-"""The same essay in other letters or words: misspelt, exchanged, contracted, in capitals, with other spaces.
+"""Rewriting of essays: pieces that can be moved, other wording, and nonsense.
 
-An essay in pieces that can be moved: paragraphs, sentences, words. All of it is linear in the text's length.
-
-Nonsense of a wanted length: grammatical sentences of rare words that mean nothing, and random letters.
-
-The first follows the idea of L. Perelman's BABEL generator (2014): long words in sound grammar, about a few given key
-words. Word lists and sentence patterns are our own.
-
-Short passages of songs and speeches that anybody knows, and that belong to nobody: all were printed before 1900.
+All of it is linear in the text's length. Pieces are paragraphs, sentences and words. Wording covers misspelt, exchanged
+and contracted words, capitals and spaces. Nonsense is of a wanted length: random letters, or grammatical sentences of
+rare words after the idea of L. Perelman's BABEL generator (2014), with word lists and patterns of our own. The short
+passages of songs and speeches are in the public domain: all were printed before 1900.
 """
 
 from __future__ import annotations

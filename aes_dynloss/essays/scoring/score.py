@@ -19,8 +19,8 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer, Scores
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
-from aes_dynloss.essays.screening.evidence import distance_advisory
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
+from aes_dynloss.essays.screening.training_statistics import distance_advisory
 from aes_dynloss.measures.intervals import COVERAGE
 
 logger = logging.getLogger(__name__)

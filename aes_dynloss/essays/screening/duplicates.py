@@ -9,7 +9,7 @@ import numpy as np
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
-from aes_dynloss.essays.screening.word_hashes import MOST_CHARACTERS, hash_words, mixed, normal_text
+from aes_dynloss.essays.screening.training_statistics import MOST_CHARACTERS, hash_words, mixed, normal_text
 
 # Essays that are remembered; 56 bytes each.
 REMEMBERED = 1 << 20

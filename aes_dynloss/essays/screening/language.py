@@ -1,9 +1,14 @@
-"""Everyday words of another language than the training essays', and letters of other alphabets.
+"""Language of an essay: gibberish, other languages than the training essays', letters of other alphabets.
 
-The commonest words of some languages: articles, prepositions, pronouns, forms of to be and to have.
+**Gibberish.** Neighbouring words distinguish an essay from random letters, random words and fluent nonsense. A pair of
+words is known if two training essays hold it, and no fewer than chance alone would bring about:
 
-About half of any running text consists of them. Typed from general knowledge of these languages; forms that students
-write without their accents stand beside the others.
+    essays(a, b) >= max(2, N (1 - exp(-words(a) words(b) / words / N)))
+
+for N essays, so that "the of" is not known merely because both words are common.
+
+**Other languages.** Function words (articles, prepositions, pronouns, forms of to be and to have) make up about half of
+any running text. The lists are from general knowledge of these languages; forms without accents stand beside the others.
 """
 
 from __future__ import annotations
@@ -15,8 +20,118 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.evidence import Essays, Values, count_essays, thresholds_by_prompt, weighed_share
-from aes_dynloss.essays.screening.word_hashes import BitTable, Hashes, WordHashes, hash_words, normal_text
+from aes_dynloss.essays.screening.training_statistics import (
+    FEWEST_ESSAYS,
+    BitTable,
+    Essays,
+    Hashes,
+    Values,
+    WordHashes,
+    count_essays,
+    hash_words,
+    normal_text,
+    tail_threshold,
+    thresholds_by_prompt,
+    weighed_share,
+)
+
+# One writer's own pair of words is not learned.
+FEWEST_WRITERS = 2
+# However poorly the training essays are written, an essay half of whose pairs are known is let pass.
+MILDEST_GIBBERISH = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPairs:
+    """Pairs of neighbouring words that go together.
+
+    Args:
+        table: Them.
+        average: Share of a training essay's pairs that other training essays know.
+    """
+
+    table: BitTable
+    average: float
+
+    def known(self, words: WordHashes) -> tuple[Values, Values]:
+        """Each essay's share of known pairs, as it is judged and as it is, both (N,)."""
+        pairs, of_essay = words.grams(2)
+        return shares(self.table.holds(pairs), of_essay, len(words.counts), self.average)
+
+
+def learn_pairs(essays: Essays) -> tuple[KnownPairs, Values]:
+    """Pairs that training essays know, and the share of them that nearly all essays exceed.
+
+    Args:
+        essays: The training essays, N >= 1.
+
+    Returns:
+        Them, and thresholds for the prompts and for essays on others, (P + 1,). An essay's pairs are looked up in the
+        other essays; for the last threshold in those on other prompts, and where all are on one, it is NaN.
+    """
+    pairs, of_essay = essays.words.grams(2)
+    counted = count_essays(pairs, of_essay, essays)
+    chance, words = _words_of_pairs(essays, counted.items, counted.place)
+    together = counted.essays.sum(axis=1)
+    count = len(essays.prompts)
+    by_chance = _by_chance(chance.sum(axis=2), words.sum(), count)
+    # What an essay itself adds to a pair is one essay.
+    in_others = _known(together - 1, _by_chance(chance.sum(axis=2), words.sum(), count - 1))[counted.place]
+    average = float(in_others.mean()) if len(in_others) else 0.0
+    judged = shares(in_others, of_essay, count, average)[0]
+    thresholds = thresholds_by_prompt(judged, essays, "low", MILDEST_GIBBERISH)
+    elsewhere, sizes = np.zeros(len(pairs), dtype=bool), essays.sizes
+    for prompt in range(essays.prompt_count):
+        own = essays.prompts[of_essay] == prompt
+        left = _by_chance(chance.sum(axis=2) - chance[:, :, prompt], words.sum() - words[prompt], count - sizes[prompt])
+        elsewhere[own] = _known(together - counted.essays[:, prompt], left)[counted.place[own]]
+    thresholds[-1] = np.nan
+    if essays.prompt_count > 1 and count >= FEWEST_ESSAYS:
+        thresholds[-1] = min(tail_threshold(shares(elsewhere, of_essay, count, average)[0], "low"), MILDEST_GIBBERISH)
+    return KnownPairs(BitTable.of(counted.items[_known(together, by_chance)]), average), thresholds
+
+
+def shares(chosen: NDArray[np.bool_], of_essay: NDArray[np.int64], count: int, average: float) -> tuple[Values, Values]:
+    """Each essay's share of chosen items, as it is judged (`weighed_share`) and as it is.
+
+    Args:
+        chosen: Whether an item is chosen, (I,).
+        of_essay: The essay of each item, (I,).
+        count: Number of essays, N.
+        average: Share of an average essay.
+    """
+    totals = np.bincount(of_essay, minlength=count)
+    sums = np.bincount(of_essay[chosen], minlength=count)
+    return weighed_share(sums.astype(np.float64), totals, average), sums / np.maximum(totals, 1)
+
+
+def _known(together: NDArray[np.int64], by_chance: Values) -> NDArray[np.bool_]:
+    known: NDArray[np.bool_] = (together >= FEWEST_WRITERS) & (together >= by_chance)
+    return known
+
+
+def _by_chance(words: NDArray[np.int64], total: int, essays: int) -> Values:
+    """In how many essays two words, with counts (2, U), would stand side by side if words stood anywhere."""
+    pairs = words[0] * words[1].astype(np.float64) / max(total, 1)
+    held: Values = essays * -np.expm1(-pairs / max(essays, 1))
+    return held
+
+
+def _words_of_pairs(
+    essays: Essays, pairs: NDArray[np.uint64], place: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How often the first and the second word of each pair stand in essays of a prompt, (2, U, P); all words, (P,)."""
+    words = essays.words
+    distinct, of_word = np.unique(words.words, return_inverse=True)
+    cells = of_word.astype(np.int64) * essays.prompt_count + essays.prompts[words.essays]
+    counts = np.bincount(cells, minlength=len(distinct) * essays.prompt_count).reshape(
+        len(distinct), essays.prompt_count
+    )
+    beside = np.flatnonzero(words.essays[:-1] == words.essays[1:])
+    anywhere = np.zeros(len(pairs), dtype=np.int64)
+    anywhere[place] = beside
+    return np.stack([counts[of_word[anywhere]], counts[of_word[anywhere + 1]]]), counts.sum(axis=0)
+
 
 FUNCTION_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(words.split())
@@ -126,7 +241,7 @@ FUNCTION_WORDS: dict[str, frozenset[str]] = {
 
 
 # An essay that quotes a sentence or two is not in another language.
-MILDEST = 0.15
+MILDEST_FOREIGN = 0.15
 # Words in so many of the training essays, and alphabets of so many of their letters, are at home.
 _HOME_WORDS, _HOME_LETTERS = 0.05, 0.01
 # A language whose everyday words make up so much of the training essays is theirs.
@@ -205,7 +320,7 @@ def learn_foreign(essays: Essays, letters: Values) -> tuple[Foreign, Values]:
         common = np.concatenate([common, lists[language]])
     foreign = Foreign(BitTable.of(np.setdiff1d(np.concatenate(list(lists.values())), common)), home)
     judged, _ = foreign.share(words, share_outside(letters, home))
-    return foreign, thresholds_by_prompt(judged, essays, "high", MILDEST)
+    return foreign, thresholds_by_prompt(judged, essays, "high", MILDEST_FOREIGN)
 
 
 def letters_by_alphabet(texts: Sequence[str]) -> Values:

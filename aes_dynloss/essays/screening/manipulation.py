@@ -1,13 +1,11 @@
-"""Passages that speak to a machine that scores: set it other tasks, ask it for a score, or pass for its own markup.
+"""Attempts to manipulate a machine that scores: hidden characters, and passages that address the machine.
 
-They are told by their wording, so that new wordings are missed; the scorers of this package are not moved by such words
-as a language model that is asked for a score may be. Essays that ask a human reader for a good grade pass as a rule.
+**Passages** set the machine other tasks, ask it for a score, or pass for its own markup. They are recognised by their
+wording, so that new wordings are missed. Essays that ask a human reader for a good grade pass as a rule.
 
-Characters that a machine reads and a reader does not see as they are.
-
-What honest texts hold passes: byte order marks, soft hyphens, no-break spaces, joiners between emoji and in the scripts
-that need them, marks of direction beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets,
-Greek letters in formulas, and flags of regions.
+**Hidden characters** are those that a machine reads and a reader does not see as they are. What honest texts hold passes:
+byte order marks, soft hyphens, no-break spaces, joiners between emoji and in the scripts that need them, direction marks
+beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets, Greek letters in formulas, flags.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.word_hashes import WordHashes, hash_words
+from aes_dynloss.essays.screening.training_statistics import WordHashes, hash_words
 
 # One slip of an editor, such as a pair of marks around a pasted path, is let pass.
 LET_PASS = 2

@@ -15,15 +15,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.essays.screening.copying import MILDEST_REPETITION as MILDEST
-from aes_dynloss.essays.screening.copying import PromptRuns, learn_runs, repeated
-from aes_dynloss.essays.screening.evidence import CHUNK, Essays, Values, hash_essays, thresholds_by_prompt
-from aes_dynloss.essays.screening.foreign import NAMES, Foreign, learn_foreign, letters_by_alphabet, share_outside
+from aes_dynloss.essays.screening.content import (
+    HIGHEST,
+    LOWEST,
+    PLACES,
+    PromptRuns,
+    Topics,
+    learn_runs,
+    learn_topics,
+    repeated,
+)
+from aes_dynloss.essays.screening.content import MILDEST_REPETITION as MILDEST
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
+from aes_dynloss.essays.screening.language import (
+    NAMES,
+    Foreign,
+    KnownPairs,
+    learn_foreign,
+    learn_pairs,
+    letters_by_alphabet,
+    share_outside,
+)
 from aes_dynloss.essays.screening.manipulation import LET_PASS, hidden_characters, injections
-from aes_dynloss.essays.screening.pairs import KnownPairs, learn_pairs
-from aes_dynloss.essays.screening.topics import HIGHEST, LOWEST, PLACES, Topics, learn_topics
-from aes_dynloss.essays.screening.word_hashes import LARGEST, SMALLEST, BitTable, hash_words, normal_text
+from aes_dynloss.essays.screening.training_statistics import (
+    CHUNK,
+    LARGEST,
+    SMALLEST,
+    BitTable,
+    Essays,
+    Values,
+    hash_essays,
+    hash_words,
+    normal_text,
+    thresholds_by_prompt,
+)
 
 # The kinds that have a threshold for each prompt, and the side of it that is suspicious.
 LEARNED = {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.heads import ABSENT, ScoreHead
 from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.scoring_model import ABSENT, ScoreHead
 from aes_dynloss.tables.score_range import ScoreRange
 
 WIDTH = 6

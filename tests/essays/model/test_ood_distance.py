@@ -19,8 +19,8 @@ from aes_dynloss.essays.model.ood_distance import (
     fit_ood_distance,
 )
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.essays.screening.evidence import learn_distance_threshold
 from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.essays.screening.training_statistics import learn_distance_threshold
 from aes_dynloss.training.prediction import predict
 
 TEXTS = ["The otter swam under the old bridge", "A letter to the head teacher about phones"] * 8

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aes_dynloss.essays.model.heads import Pooling
+from aes_dynloss.essays.model.scoring_model import Pooling
 
 KINDS = ("mean", "cls", "attention")
 WIDTH = 5

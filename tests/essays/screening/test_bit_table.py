@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aes_dynloss.essays.screening.word_hashes import LARGEST, SMALLEST, BitTable
+from aes_dynloss.essays.screening.training_statistics import LARGEST, SMALLEST, BitTable
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000, 100_000])

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from small_screen import made_up_essays, small_screen
 
-from aes_dynloss.essays.screening import topics as topics_module
-from aes_dynloss.essays.screening.copying import learn_runs, repeated
-from aes_dynloss.essays.screening.evidence import CHUNK, Essays, hash_essays
-from aes_dynloss.essays.screening.pairs import learn_pairs
-from aes_dynloss.essays.screening.topics import learn_topics
-from aes_dynloss.essays.screening.word_hashes import hash_words
+from aes_dynloss.essays.screening import content as topics_module
+from aes_dynloss.essays.screening.content import learn_runs, learn_topics, repeated
+from aes_dynloss.essays.screening.language import learn_pairs
+from aes_dynloss.essays.screening.training_statistics import CHUNK, Essays, hash_essays, hash_words
 
 
 def one_prompt(texts: list[str]) -> Essays:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.screening.evidence import distance_advisory, learn_distance_threshold, tail_threshold
 from aes_dynloss.essays.screening.kinds import KINDS, Policy, advisory
+from aes_dynloss.essays.screening.training_statistics import distance_advisory, learn_distance_threshold, tail_threshold
 
 
 @pytest.mark.parametrize("side", ["low", "high"])
