@@ -60,6 +60,7 @@ def package_version(package: str) -> str | None:
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+TEACHER, PLOTS = "teacher", "plots"
 LOCK = ".lock"
 
 

@@ -31,7 +31,7 @@ from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, describe_run, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, PLOTS, TEACHER, describe_run, write_json
 
 _PACKAGES = (
     "aes-dynloss",
@@ -130,7 +130,6 @@ def _weight(weight: object) -> str:
 
 
 MANIFEST = "manifest.json"
-TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (
     MANIFEST,
     MODEL,
