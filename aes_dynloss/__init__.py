@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from aes_dynloss.teaching.policies import LossConfig
     from aes_dynloss.teaching.student import Batch, Elements
     from aes_dynloss.training.config import TrainingConfig
-    from aes_dynloss.training.loop import fit
+    from aes_dynloss.training.loop import RunContext, fit
     from aes_dynloss.training.prediction import predict
-    from aes_dynloss.training.steering import teach
+    from aes_dynloss.training.run import train_student
 
 _HOMES = {
     "AesDynlossError": "aes_dynloss.errors",
@@ -42,6 +42,7 @@ _HOMES = {
     "FinetuneConfig": "aes_dynloss.essays.finetune.config",
     "LossConfig": "aes_dynloss.teaching.policies",
     "Paired": "aes_dynloss.measures.bootstrap",
+    "RunContext": "aes_dynloss.training.loop",
     "ScoreRange": "aes_dynloss.tables.score_range",
     "ShapeError": "aes_dynloss.errors",
     "TrainingConfig": "aes_dynloss.training.config",
@@ -56,7 +57,7 @@ _HOMES = {
     "quadratic_weighted_kappa": "aes_dynloss.measures.agreement",
     "read_essays": "aes_dynloss.essays.data.readers",
     "read_predictions": "aes_dynloss.reports.predictions",
-    "teach": "aes_dynloss.training.steering",
+    "train_student": "aes_dynloss.training.run",
 }
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "FinetuneConfig",
     "LossConfig",
     "Paired",
+    "RunContext",
     "ScoreRange",
     "ShapeError",
     "TrainingConfig",
@@ -86,7 +88,7 @@ __all__ = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
-    "teach",
+    "train_student",
 ]
 
 

@@ -27,6 +27,7 @@ PUBLIC = [
     "FinetuneConfig",
     "LossConfig",
     "Paired",
+    "RunContext",
     "ScoreRange",
     "ShapeError",
     "TrainingConfig",
@@ -41,7 +42,7 @@ PUBLIC = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
-    "teach",
+    "train_student",
 ]
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "pandas", "sklearn", "scipy"}
 ROOT = Path(aes_dynloss.__file__).parents[1]

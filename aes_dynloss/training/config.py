@@ -40,7 +40,7 @@ class TrainingConfig(ConfigModel):
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="The student's optimiser.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     weight_decay: float = Field(default=0.01, ge=0, le=1e3, description="Weight decay, on matrices only.")
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="Part of the steps in which the learning rate rises.")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="Fraction of steps spent in warm-up.")
     decay: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="How the learning rate goes to 0 afterwards."
     )

@@ -37,40 +37,61 @@ from aes_dynloss.training.run_state import Restorable, RunState, load_trained_st
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RunContext:
+    """Everything that a training run needs besides the student, its data and its loss.
+
+    Args:
+        accelerator: Devices, processes and precision.
+        config: Settings of the student's training.
+        folder: The run's folder: metrics.jsonl, the checkpoint, and what a teacher leaves.
+        measure: Measures the student as it is on dev; called by every process; higher is better.
+        select_by: The measure that selects the best checkpoint, stops early and is shown to a teacher.
+        resume: Continue from the folder's checkpoints, if there are any.
+    """
+
+    accelerator: Accelerator
+    config: TrainingConfig
+    folder: Path
+    measure: Callable[[], Mapping[str, float]]
+    select_by: str
+    resume: bool = False
+
+
 class TeacherUpdate(Restorable, Protocol):
     """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none."""
 
-    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
-        """See a step whose gradients are there, before the student takes it."""
+    def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """Record a step whose gradients are computed, before the student takes it."""
 
-    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
-        """Update the teacher after a step, if it is time, and the student with it.
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+        """Update the teacher after a step, if one is due, and the student with it.
 
         Args:
             optimizer: The student's.
-            last: Whether the student is measured and saved next, so that nothing may be left half done.
+            last: Whether the student is measured and saved next, so that no window may stay open.
 
         Returns:
-            Numbers for the log; none where there was no update.
+            Numbers for the log; empty without an update.
         """
 
 
 class NoTeacher:
-    """The update of a run whose loss is steered by a schedule, or by a teacher that no longer learns."""
+    """The null update of a run whose loss follows a schedule or a frozen teacher."""
 
-    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
-        """Nothing is remembered."""
+    def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """Record nothing."""
 
-    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is learnt."""
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
+        """Update nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing is kept."""
+        """No state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is put back."""
+        """No state."""
 
 
 NO_TEACHER = NoTeacher()
@@ -78,11 +99,11 @@ NO_TEACHER = NoTeacher()
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended.
+    """The outcome of a training run.
 
     Args:
         best_measure: Best dev measure.
-        best_step: Optimiser step after which it was seen.
+        best_step: Optimiser step after which it was measured.
         steps: Optimiser steps taken.
         stopped_early: Whether patience ran out.
     """
@@ -94,41 +115,32 @@ class FitResult:
 
 
 def fit(
-    accelerator: Accelerator,
+    context: RunContext,
     student: Student,
     train: Examples,
     loss: DynamicLoss,
     policy: LossPolicy,
-    config: TrainingConfig,
-    *,
-    measure: Callable[[], Mapping[str, float]],
-    select_by: str,
-    folder: Path,
     teacher: TeacherUpdate = NO_TEACHER,
-    resume: bool = False,
 ) -> FitResult:
-    """Train a student; afterwards it holds the weights of its best dev measure.
+    """Train a student; afterwards it has the weights of its best dev measure.
 
     Args:
-        accelerator: Devices, processes and precision.
+        context: The run.
         student: The student.
         train: Training examples.
-        loss: The loss whose coefficients change.
-        policy: Who answers the coefficients.
-        config: Settings.
-        measure: Measures the student as it then is on dev; called by every process; higher is better.
-        select_by: The measure that chooses the best weights and stops early.
-        folder: Where metrics.jsonl and the checkpoint go.
-        teacher: Moves the teacher that is behind ``policy``.
-        resume: Go on from the folder's checkpoint, if there is one.
+        loss: The loss, a function of coefficients and elements.
+        policy: Returns the coefficients for the state of the student.
+        teacher: Updates the teacher behind ``policy``.
 
     Returns:
-        The run's result.
+        The outcome.
 
     Raises:
-        TrainingError: The loss, its gradient or the dev measure is no longer a number; the last checkpoint is kept.
+        TrainingError: The loss, its gradient or the dev measure is no longer finite; the last checkpoint is kept.
         CheckpointError: The checkpoint is damaged or belongs to another run.
     """
+    accelerator, config, select_by = context.accelerator, context.config, context.select_by
+    checkpoint = context.folder / CHECKPOINT
     module = student.as_module().to(accelerator.device)
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     model, optimizer = _prepare(accelerator, module, build_optimizer(student, config), config.seed)
@@ -136,15 +148,15 @@ def fit(
     scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
     run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, average)
-    kept = run.restore(accelerator, folder / CHECKPOINT) if resume and (folder / CHECKPOINT).exists() else 0
+    kept = run.restore(accelerator, checkpoint) if context.resume and checkpoint.exists() else 0
     hidden = not accelerator.is_main_process
-    path, tracker = (None if hidden else folder / METRICS), (accelerator.log if config.trackers else None)
+    path, tracker = (None if hidden else context.folder / METRICS), (accelerator.log if config.trackers else None)
     log, unread = RunLog(path, keep=kept, tracker=tracker), list[Unread]()
     with log, tqdm(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
         for step in steps_left(train, config, taken=run.tracker.step):
             if run.since_best >= (config.patience or math.inf):
                 break
-            # 1. The policy looks at the student and answers the loss's coefficients.
+            # 1. The policy returns the loss's coefficients for the state of the student.
             state = run.tracker.state()
             coefficients = policy.coefficients(state).to(accelerator.device, non_blocking=True)
             # 2. This process's share of the batch goes forwards and backwards.
@@ -152,7 +164,7 @@ def fit(
             planned = step_plan(accelerator, train, step, run.tracker.step, total, config)
             plan = replace(planned, random=random_state(accelerator.device))
             record = backward(accelerator, model, student, loss, coefficients, plan.batches, plan.count)
-            teacher.watch(plan, coefficients, optimizer.optimizer)
+            teacher.record_step(plan, coefficients, optimizer.optimizer)
             # 3. The student steps.
             norm = accelerator.clip_grad_norm_(learning, config.clip_norm or math.inf)
             rate = float(run.scheduler.get_last_lr()[0])
@@ -162,8 +174,8 @@ def fit(
             if average is not None:
                 average.update()
             run.tracker.step += 1
-            # 4. The teacher learns from it.
-            taught = teacher.learn(optimizer.optimizer, last=step.measured)
+            # 4. The teacher is updated, if that is due.
+            taught = teacher.update(optimizer.optimizer, last=step.measured)
             # 5. Numbers leave the device, some steps at a time.
             watched = loss.logged_values(coefficients)
             unread.append(Unread(run.tracker.step, step.epoch, rate, state, watched, record, norm, taught))
@@ -174,12 +186,12 @@ def fit(
             if step.measured:
                 agree_on_buffers(accelerator, module)
                 with average.in_place() if average is not None else nullcontext():
-                    measured = dict(measure())
+                    measured = dict(context.measure())
                     _check_finite(run.tracker.step, {select_by: measured[select_by]})
                     run.take_measure(measured[select_by])
                 log.write({"step": run.tracker.step, "epoch": step.epoch, "dev": measured})
                 bar.set_postfix({select_by: f"{measured[select_by]:.3f}", "best": f"{run.best.measure:.3f}"})
-                run.save(accelerator, folder / CHECKPOINT, log.flushed())
+                run.save(accelerator, checkpoint, log.flushed())
     load_trained_state(module, run.best.weights)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     logger.info("Best dev %s %.4f after step %d of %d.", select_by, run.best.measure, run.best.step, run.tracker.step)
@@ -189,7 +201,7 @@ def fit(
 def _prepare(
     accelerator: Accelerator, module: Module, optimizer: Optimizer, seed: int
 ) -> tuple[Module, AcceleratedOptimizer]:
-    """What Accelerate makes of student and optimiser; further processes get dropout noise of their own."""
+    """Student and optimiser as Accelerate wraps them; each further process gets its own dropout noise."""
     with warnings.catch_warnings():
         # DDP's successor of this option is not in every torch that is supported.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
@@ -201,7 +213,7 @@ def _prepare(
 
 @dataclass(frozen=True)
 class Unread:
-    """Numbers of a step that still lie on the device."""
+    """The numbers of a step that are still on the device."""
 
     step: int
     epoch: int
@@ -213,13 +225,13 @@ class Unread:
     taught: Mapping[str, float]
 
     def packed(self) -> Tensor:
-        """All that is on the device as one tensor."""
+        """All numbers on the device as one tensor."""
         record = self.record
         return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.watched.values()])
 
 
 def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
-    """Bring the numbers of the last steps from the device, in one go, and log them."""
+    """Copy the numbers of the last steps from the device, in one transfer, and log them."""
     rows = torch.stack([entry.packed().double() for entry in unread]).tolist()
     for entry, numbers in zip(unread, rows, strict=True):
         loss, error, norm, *rest = numbers

@@ -1,4 +1,4 @@
-"""L2T-DLN inside ``fit``: every so many steps the loss network and its teacher learn from those steps."""
+"""L2T-DLN inside ``fit``: after every window of steps the loss network and its teacher are updated from them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.estimator import Measure
-from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlnConfig
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
 from aes_dynloss.training.accelerator import agree_on_buffers
-from aes_dynloss.training.batching import Examples
-from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.optimization import read_point, write_point
 from aes_dynloss.training.plots import MOST_PLACES, History, thinned
-from aes_dynloss.training.problem import Lesson
+from aes_dynloss.training.problem import BilevelProblem
 
 
 class LossNetworkUpdate:
@@ -33,73 +28,56 @@ class LossNetworkUpdate:
     ``config.window`` steps, or early where the student is measured, so that none is open in a checkpoint.
 
     Args:
-        accelerator: The run's.
-        student: The student, on its device.
-        loss: The loss network.
-        teacher: Its weights and their teacher.
-        dev: Essays of teacher_dev.
+        problem: The student, trained by the loss network, and the measure that the teacher minimises.
+        teacher: The loss network's weights and their teacher.
         total: Steps of the run, over which progress is counted.
-        measure: The measure on them, without coefficients.
         config: The teacher's settings.
-        training: The student's.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        student: Student,
-        loss: DynamicLoss,
-        teacher: LossNetworkTeacher,
-        dev: Examples,
-        total: int,
-        measure: DynamicLoss,
-        config: DlnConfig,
-        training: TrainingConfig,
-    ) -> None:
-        self._lesson = Lesson.prepared(accelerator, student, loss, dev, measure, config.hypergradient, training)
+    def __init__(self, problem: BilevelProblem, teacher: LossNetworkTeacher, total: int, config: DlnConfig) -> None:
+        self._problem = problem
         self._teacher = teacher
         self._total = total
         self._config = config
-        self._training = training
         self._taken: list[TakenStep] = []
-        # Not at a window's first step: `watch` comes after its forward pass, which has moved batch norm's statistics.
-        self._buffers = self._lesson.live.buffers()
+        # Not at a window's first step: `record_step` comes after its forward pass, which moved batch norm's statistics.
+        self._buffers = self._problem.live.buffers()
         self._windows = 0
         self._steps = 0
         self.history: History = [(0.0, teacher.phi.cpu())]
 
-    def watch(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
-        """Remember a step of the window's first run."""
-        point = read_point(self._lesson.live, optimizer, self._training)
+    def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
+        """Record a step of the window's first run."""
+        point = read_point(self._problem.live, optimizer, self._problem.training)
         if self._taken:  # the second run starts from the first point as a whole
-            point = as_read(point, self._lesson.rule)
+            point = as_read(point, self._problem.rule)
         gradient = None
-        if self._lesson.memory.gradients:
-            weights = self._lesson.live.flat([parameter.grad for parameter in self._lesson.live.parameters]).clone()
-            with self._lesson.live.undisturbed():
-                to_coefficients = self._lesson.objective.coefficient_gradient(plan, coefficients)
+        if self._problem.memory.gradients:
+            weights = self._problem.live.flat([parameter.grad for parameter in self._problem.live.parameters]).clone()
+            with self._problem.live.undisturbed():
+                to_coefficients = self._problem.objective.coefficient_gradient(plan, coefficients)
             gradient = Gradient(weights.new_zeros(()), weights, to_coefficients, weights.new_zeros(()))
         # The first point is kept as it is, since the student itself goes on from there.
-        kept = keep(point, self._lesson.memory.storage if self._taken else "device")
+        kept = keep(point, self._problem.memory.storage if self._taken else "device")
         self._taken.append(TakenStep(plan, coefficients, kept, gradient))
 
-    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
-        """At the end of a window loss network and teacher learn, and the student goes on from the second run."""
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+        """At the end of a window update loss network and teacher; the student continues from the second run."""
         if len(self._taken) < self._config.window and not last:
             return {}
-        end = read_point(self._lesson.live, optimizer, self._training)
-        trajectory = Trajectory(self._taken, end, self._lesson.memory)
+        end = read_point(self._problem.live, optimizer, self._problem.training)
+        trajectory = Trajectory(self._taken, end, self._problem.memory)
         measure = self._next_measure()
         if self._windows == 1:
-            self._lesson.check(trajectory, measure)
+            self._problem.check(trajectory, measure)
         done = self._teacher.step(
-            self._lesson.objective, self._lesson.rule, trajectory, self._buffers, measure, self._lesson.estimator
+            self._problem.objective, self._problem.rule, trajectory, self._buffers, measure, self._problem.estimator
         )
-        write_point(self._lesson.live, optimizer, self._training, done.end)
-        self._lesson.live.put_buffers(done.buffers)
+        write_point(self._problem.live, optimizer, self._problem.training, done.end)
+        self._problem.live.put_buffers(done.buffers)
         if last:  # as `fit` does before it measures, and the next window starts from there
-            agree_on_buffers(self._lesson.accelerator, self._lesson.live.module)
-        self._buffers = self._lesson.live.buffers()
+            agree_on_buffers(self._problem.accelerator, self._problem.live.module)
+        self._buffers = self._problem.live.buffers()
         self._steps += len(self._taken)
         self._taken = []
         self.history.append((self._steps / self._total, self._teacher.phi.cpu()))
@@ -109,21 +87,21 @@ class LossNetworkUpdate:
         return dict(zip(("measure_before", "measure_after", "hypergradient_norm"), numbers, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on between two windows."""
+        """The state between two windows."""
         history = [list(place) for place in self.history]
         counts = {"windows": self._windows, "steps": self._steps}
         return {"teacher": self._teacher.state_dict(), **counts, "history": history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put :meth:`state_dict` back."""
+        """Restore :meth:`state_dict`."""
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
         self.history = [(progress, phi) for progress, phi in state["history"]]
-        self._buffers = self._lesson.live.buffers()
+        self._buffers = self._problem.live.buffers()
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""
-        generator = np.random.default_rng([self._training.seed, 1, self._windows])
+        generator = np.random.default_rng([self._problem.training.seed, 1, self._windows])
         self._windows += 1
-        size = min(self._config.dev_batch, len(self._lesson.dev))
-        return self._lesson.measure_on(generator.choice(len(self._lesson.dev), size, replace=False))
+        size = min(self._config.dev_batch, len(self._problem.dev))
+        return self._problem.measure_on(generator.choice(len(self._problem.dev), size, replace=False))

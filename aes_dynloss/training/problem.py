@@ -1,6 +1,6 @@
-"""What a teacher of either kind learns from: the student as the teaching core sees it, and a measure of it.
+"""The bilevel problem of a teacher: the student's training inside, a measure on teacher_dev outside.
 
-From a table's rows to what one process reads in a step that a teacher differentiates.
+Both levels read their batches as plans: one process's micro-batches of a step that the teacher differentiates.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def measure_plan(accelerator: Accelerator, examples: Examples, rows: Rows, confi
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A student, its loss, its optimiser, a measure on teacher_dev, and how the measure is differentiated.
+class BilevelProblem:
+    """A student, its loss and optimiser (inner level), a measure on teacher_dev (outer level), and its hypergradient.
 
     Args:
         accelerator: The run's.
@@ -51,9 +51,9 @@ class Lesson:
         objective: The student's loss.
         measured: The measure on teacher_dev.
         rule: The student's optimiser as a pure function.
-        estimator: How hypergradients are taken.
-        memory: What a run must remember for that.
-        config: The settings of both.
+        estimator: The estimator of hypergradients.
+        memory: What a run must store for it.
+        config: Settings of the estimator.
     """
 
     accelerator: Accelerator
@@ -76,8 +76,8 @@ class Lesson:
         measure: DynamicLoss,
         config: HypergradientConfig,
         training: TrainingConfig,
-    ) -> Lesson:
-        """A lesson with a student that is on its device.
+    ) -> BilevelProblem:
+        """The problem of a student that is on its device.
 
         Args:
             accelerator: The run's.
@@ -85,7 +85,7 @@ class Lesson:
             loss: The loss whose coefficients change.
             dev: Examples of teacher_dev.
             measure: The measure on them, without coefficients.
-            config: How it is differentiated.
+            config: Settings of its hypergradient.
             training: The student's settings.
         """
         processes, live = AccelerateProcesses(accelerator), LiveStudent(student)

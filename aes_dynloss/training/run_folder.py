@@ -62,6 +62,7 @@ CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+TEACHER, PLOTS = "teacher", "plots"
 LOCK = ".lock"
 
 

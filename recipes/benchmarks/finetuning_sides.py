@@ -30,7 +30,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy, StudentState
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import NoTeacher, fit
+from aes_dynloss.training.loop import NoTeacher, RunContext, fit
 
 RATE = 3e-5
 SEED = 0
@@ -178,11 +178,11 @@ class ToLast(NoTeacher):
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
 
-    def learn(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
-        """Nothing is learnt."""
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+        """Update nothing."""
         if last:
             self._segment.stop()
-        return super().learn(optimizer, last=last)
+        return super().update(optimizer, last=last)
 
 
 def train_ours(setting: Setting, material: Material, rows: NDArray[np.int64], **training: Any) -> Segment:  # noqa: ANN401
@@ -197,16 +197,12 @@ def train_ours(setting: Setting, material: Material, rows: NDArray[np.int64], **
     loss, policy = LossConfig().build()
     with tempfile.TemporaryDirectory() as folder:
         fit(
-            accelerator,
+            RunContext(accelerator, config, Path(folder), lambda: {"none": 0.0}, "none"),
             model,
             material.examples.select(rows),
             loss,
             FromFirst(policy, segment),
-            config,
-            measure=lambda: {"none": 0.0},
-            select_by="none",
-            folder=Path(folder),
-            teacher=ToLast(segment),
+            ToLast(segment),
         )
     return segment
 

@@ -22,14 +22,14 @@ from typing import Any, Literal
 
 import click
 from pydantic import Field
-from vision_run import CONFIG_NAMES, MANIFEST, REPORT, TEACHER, run
+from vision_run import CONFIG_NAMES, MANIFEST, REPORT, run
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.run_folder import CONFIG, METRICS, BusyFolderError, changed_keys, write_json
+from aes_dynloss.training.run_folder import CONFIG, METRICS, TEACHER, BusyFolderError, changed_keys, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 

@@ -1,4 +1,4 @@
-"""A run of a vision recipe: configuration, folder, teaching, training, test, report. The tasks fill it."""
+"""A run of a vision recipe: configuration, folder, training, test, report. Each task brings its student and data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aes_dynloss import ConfigError, LossConfig, TrainingConfig, TrainingError, fit, predict, teach
+from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
 from aes_dynloss.teaching.components import OF_CLASSES
@@ -26,12 +26,11 @@ from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherCo
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, METRICS, describe_run, run_folder, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, PLOTS, TEACHER, describe_run, run_folder, write_json
 
 logger = logging.getLogger("aes_dynloss.vision")
 
 WEIGHTS, PICTURE, REPORT = "student.safetensors", "predictions.png", "report.json"
-TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, WEIGHTS, PICTURE, REPORT)
 CONFIG_NAMES = {
     "classification": "ClassificationConfig",
@@ -144,32 +143,12 @@ def _train_and_test(
     again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
     check_bins(config.teacher, task.classes)
     measure = partial(_measured, accelerator, task, config.measure_size)
-    common = {"measure": measure, "select_by": task.select_by, "folder": folder, "resume": resume}
-    steered = teach(
-        accelerator,
-        task.student,
-        task.train,
-        task.teacher_dev,
-        config.loss,
-        config.teacher,
-        config.training,
-        classes=task.classes,
-        **common,
-    )
-    result = fit(
-        accelerator,
-        task.student,
-        task.train,
-        steered.loss,
-        steered.policy,
-        config.training,
-        teacher=steered.update,
-        **common,
+    context = RunContext(accelerator, config.training, folder, measure, task.select_by, resume)
+    result = train_student(
+        context, task.student, task.train, task.teacher_dev, config.loss, config.teacher, classes=task.classes
     )
     outputs = _outputs(accelerator, task, task.test, config.measure_size)
     if accelerator.is_main_process:
-        steered.write(folder / TEACHER)
-        steered.plot(folder / PLOTS, folder / METRICS)
         task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
         state = task.student.as_module().state_dict()
         save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)

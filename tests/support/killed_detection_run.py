@@ -66,10 +66,10 @@ def prepare() -> None:
     """Leave out the drawing, which takes longer than the runs do, and import what they would each import."""
     import detection
 
-    from aes_dynloss.training import steering
+    from aes_dynloss.training import run
 
     detection.Detection.draw = lambda *_: Figure()
-    steering.write_loss_plots = lambda *_, **__: None
+    run.write_loss_plots = lambda *_, **__: None
     for name in ("matplotlib.backends.backend_agg", "pycocotools.cocoeval", "sklearn.cluster", "torchvision.ops"):
         importlib.import_module(name)
 

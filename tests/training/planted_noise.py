@@ -15,10 +15,12 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.loss_spec import fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.student import Batch, Elements
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import NO_TEACHER, TeacherUpdate, fit
+from aes_dynloss.training.loop import NO_TEACHER, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.problem import BilevelProblem
 
 FEATURES = 3
 Kind = Literal["labels", "scores"]
@@ -152,6 +154,17 @@ class PlantedTask:
         """What ``fit`` and ``Episodes`` ask for; both measure after the last step alone, so nothing is chosen by it."""
         return lambda: {"good": 1.0 - self._measured(student, self.teacher_dev)}
 
+    def context(self, student: TwoTopicStudent, folder: Path) -> RunContext:
+        """A run in a folder."""
+        return RunContext(self.accelerator, self.training, folder, self.on_dev(student), "good")
+
+    def problem(self, student: TwoTopicStudent, loss: DynamicLoss, config: DlfConfig | DlnConfig) -> BilevelProblem:
+        """What a teacher of that student learns from."""
+        how = config.hypergradient
+        return BilevelProblem.prepared(
+            self.accelerator, student, loss, self.teacher_dev, self.measure, how, self.training
+        )
+
     def judged(
         self,
         folder: Path,
@@ -162,10 +175,7 @@ class PlantedTask:
         """The measure on the held-out clean set after a run of ``fit``; lower is better."""
         student = self.student()
         folder.mkdir(parents=True, exist_ok=True)
-        fit(
-            self.accelerator, student, self.train, loss, policy, self.training,
-            measure=self.on_dev(student), select_by="good", folder=folder, teacher=update(student),
-        )  # fmt: skip
+        fit(self.context(student, folder), student, self.train, loss, policy, update(student))
         return self._measured(student, self._held_out)
 
     def _measured(self, student: TwoTopicStudent, table: Ratings) -> float:

@@ -15,7 +15,7 @@ from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.loop import NoTeacher, fit
+from aes_dynloss.training.loop import NoTeacher, RunContext, fit
 
 # What takes a number, or as many rows as there are non-zeros, from the device to the host.
 _ASKING = {"_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "_unique2", "unique_dim"}
@@ -59,14 +59,14 @@ def listened_fit(folder: Path, questions: Questions, student: Any, train: Any, t
             return scheduled.coefficients(state)
 
     class To(NoTeacher):
-        def learn(self, optimizer: Any, *, last: bool) -> dict[str, float]:
+        def update(self, optimizer: Any, *, last: bool) -> dict[str, float]:
             questions.listening = not last
             return {}
 
     with questions:
         fit(
-            build_accelerator(config), student, train, loss, From(), config,
-            measure=lambda: {"none": 0.0}, select_by="none", folder=folder, teacher=To(),
+            RunContext(build_accelerator(config), config, folder, lambda: {"none": 0.0}, "none"),
+            student, train, loss, From(), To(),
         )  # fmt: skip
 
 

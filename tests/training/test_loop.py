@@ -215,13 +215,13 @@ class Teacher:
         self.student = student
         self.seen = []
 
-    def watch(self, plan, coefficients, optimizer):
+    def record_step(self, plan, coefficients, optimizer):
         assert coefficients.tolist() == pytest.approx([1 - coefficients[1].item(), coefficients[1].item()])
         bias = self.student.head.bias
         rows = sorted(int(row) for batch in plan.batches for row in batch.index)
         self.seen.append([rows, plan.count, plan.factor, float(bias.detach()[0]), float(bias.grad[0])])
 
-    def learn(self, optimizer, *, last):
+    def update(self, optimizer, *, last):
         self.seen[-1] += [float(self.student.head.bias.detach()[0]), last]
         return {"steps": float(len(self.seen))}
 

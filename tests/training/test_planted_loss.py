@@ -51,10 +51,8 @@ def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
     loss, neutral = spec.build(), spec.neutral()
     teacher = AttentionTeacher(neutral, spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
     student = task.student()
-    episodes = Episodes(
-        task.accelerator, student, loss, teacher, task.train, task.teacher_dev, task.measure, config, task.training
-    )
-    taught = episodes.run(task.on_dev(student), select_by="good", folder=folder)
+    problem = task.problem(student, loss, config)
+    taught = Episodes(task.context(student, folder), problem, teacher, task.train, config).run()
     policies: dict[str, LossPolicy] = {
         "neutral": FixedPolicy(neutral),
         "taught": TaughtPolicy(teacher),
@@ -86,8 +84,7 @@ def taught_by_dln(folder: Path, seed: int, **which: Any) -> dict[str, float]:
     updates: list[LossNetworkUpdate] = []
 
     def update(student: TwoTopicStudent) -> LossNetworkUpdate:
-        parts = (loss, teacher, task.teacher_dev, task.steps, task.measure, config, task.training)
-        updates.append(LossNetworkUpdate(task.accelerator, student, *parts))
+        updates.append(LossNetworkUpdate(task.problem(student, loss, config), teacher, task.steps, config))
         return updates[0]
 
     found = {"taught": task.judged(folder / "taught", loss, teacher, update)}

@@ -142,10 +142,10 @@ class Counting:
     def __init__(self):
         self.steps = 0
 
-    def watch(self, plan, coefficients, optimizer):
+    def record_step(self, plan, coefficients, optimizer):
         self.steps += 1
 
-    def learn(self, optimizer, *, last):
+    def update(self, optimizer, *, last):
         return {}
 
     def state_dict(self):

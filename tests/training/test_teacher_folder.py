@@ -12,7 +12,7 @@ from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpe
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import build_coordinate_teacher
-from aes_dynloss.training.steering import TEACHER, WEIGHTS, read_teacher, write_teacher
+from aes_dynloss.training.run import TEACHER_CONFIG, TEACHER_WEIGHTS, read_teacher, write_teacher
 
 CPU = torch.device("cpu")
 STATES = [StudentState(0.0), StudentState(0.4, 0.5, 0.8), StudentState(1.0, 0.1, 0.9)]
@@ -55,7 +55,7 @@ def test_an_attention_teacher_comes_back(tmp_path, name):
     for state in STATES:
         assert torch.equal(policy.coefficients(state), TaughtPolicy(teacher).coefficients(state))
     assert not torch.equal(policy.coefficients(STATES[0]), policy.coefficients(STATES[2]))
-    assert {path.name for path in (tmp_path / "a" / "teacher").iterdir()} == {TEACHER, WEIGHTS}
+    assert {path.name for path in (tmp_path / "a" / "teacher").iterdir()} == {TEACHER_CONFIG, TEACHER_WEIGHTS}
 
 
 def test_a_loss_network_comes_back(tmp_path):
@@ -87,7 +87,7 @@ def test_a_teacher_replaces_one(folder):
 
 
 def test_no_teacher_there(tmp_path, folder):
-    for place in (tmp_path / "none", tmp_path, folder / TEACHER):
+    for place in (tmp_path / "none", tmp_path, folder / TEACHER_CONFIG):
         with pytest.raises(
             ConfigError, match=r"teacher\.from: .* holds no teacher\.json\. Name the folder teacher/ of"
         ):
@@ -99,14 +99,14 @@ def test_no_teacher_there(tmp_path, folder):
     [("", "keys"), ("{", "YAML|JSON|line"), ("[1]", "keys"), ("{}", "kind: this key is required")],
 )
 def test_damaged_json(folder, text, words):
-    (folder / TEACHER).write_text(text)
+    (folder / TEACHER_CONFIG).write_text(text)
     with pytest.raises(CheckpointError, match=rf"(?s)The teacher in .* cannot be read: .*({words}).*Copy the folder"):
         read_teacher(folder, CPU)
 
 
 def edit(folder, **values):
-    saved = json.loads((folder / TEACHER).read_text())
-    (folder / TEACHER).write_text(json.dumps(saved | values))
+    saved = json.loads((folder / TEACHER_CONFIG).read_text())
+    (folder / TEACHER_CONFIG).write_text(json.dumps(saved | values))
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,19 @@ def test_edited_json(folder, values, words):
 
 @pytest.mark.parametrize("place", [0, 8, -1, -100])
 def test_a_changed_byte(folder, place):
-    content = bytearray((folder / WEIGHTS).read_bytes())
+    content = bytearray((folder / TEACHER_WEIGHTS).read_bytes())
     content[place] ^= 1
-    (folder / WEIGHTS).write_bytes(content)
+    (folder / TEACHER_WEIGHTS).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"teacher\.safetensors is not the file that was written\. Copy the"):
         read_teacher(folder, CPU)
 
 
 def test_weights_that_are_gone_or_of_another_teacher(folder, tmp_path):
     write_network(tmp_path / "other")
-    (folder / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
+    (folder / TEACHER_WEIGHTS).write_bytes((tmp_path / "other" / TEACHER_WEIGHTS).read_bytes())
     with pytest.raises(CheckpointError, match="is not the file that was written"):
         read_teacher(folder, CPU)
-    (folder / WEIGHTS).unlink()
+    (folder / TEACHER_WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match=r"The teacher in .* cannot be read: .*No such file"):
         read_teacher(folder, CPU)
 
@@ -163,9 +163,9 @@ def test_weights_that_are_gone_or_of_another_teacher(folder, tmp_path):
 def test_weights_that_are_none_of_a_teachers(folder, weights, words):
     """With a digest that fits, as whoever writes such a file by hand would give it."""
     if weights is None:
-        (folder / WEIGHTS).write_bytes(b"no weights")
+        (folder / TEACHER_WEIGHTS).write_bytes(b"no weights")
     else:
-        save_file(weights, folder / WEIGHTS)
-    edit(folder, sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())
+        save_file(weights, folder / TEACHER_WEIGHTS)
+    edit(folder, sha256=hashlib.sha256((folder / TEACHER_WEIGHTS).read_bytes()).hexdigest())
     with pytest.raises(CheckpointError, match=rf"(?s)The teacher in .* cannot be read: .*{words}.*Copy the folder"):
         read_teacher(folder, CPU)

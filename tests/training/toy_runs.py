@@ -15,7 +15,7 @@ from toy_student import ToyExamples, ToyStudent
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import NO_TEACHER, FitResult, fit
+from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, fit
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run_folder import METRICS
 from aes_dynloss.training.run_state import trained_state
@@ -75,8 +75,8 @@ def toy_fit(
     loss, scheduled = LossConfig.model_validate({"terms": dict(terms)}).build()
     folder.mkdir(parents=True, exist_ok=True)
     result = fit(
-        accelerator, student, train, loss, policy(scheduled), config,
-        measure=measure, select_by="one_minus_mse", folder=folder, teacher=teacher, resume=resume,
+        RunContext(accelerator, config, folder, measure, "one_minus_mse", resume),
+        student, train, loss, policy(scheduled), teacher,
     )  # fmt: skip
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     return Outcome(result, trained_state(student), log)

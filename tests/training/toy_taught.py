@@ -21,10 +21,11 @@ from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import total_steps
-from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, Taught
-from aes_dynloss.training.loop import fit
+from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, EpisodesState
+from aes_dynloss.training.loop import NO_TEACHER, RunContext, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 from aes_dynloss.training.run_state import read_checkpoint, trained_state
 
@@ -73,7 +74,7 @@ def measure_of(
 class Lesson:
     """What some episodes left."""
 
-    taught: Taught
+    taught: EpisodesState
     teacher: DoubleTeacher
     log: list[dict[str, Any]]
 
@@ -103,13 +104,15 @@ def teach(
     teacher = teacher or DoubleTeacher(loss)
     config = DlfConfig.model_validate({"kind": "dlf", "episodes": 2, **dlf})
     folder.mkdir(parents=True, exist_ok=True)
-    episodes = Episodes(
-        accelerator, student, SPECS[loss].build(), teacher, train or ToyExamples(37), ToyExamples(13, seed=2),
-        fixed_objective(config.measure), config, training,
-    )  # fmt: skip
-    change(episodes)
     measure = measure_of(accelerator, student, before_measure)
-    taught = episodes.run(measure, select_by="one_minus_mse", folder=folder, resume=resume)
+    problem = BilevelProblem.prepared(
+        accelerator, student, SPECS[loss].build(), ToyExamples(13, seed=2),
+        fixed_objective(config.measure), config.hypergradient, training,
+    )  # fmt: skip
+    context = RunContext(accelerator, training, folder, measure, "one_minus_mse", resume)
+    episodes = Episodes(context, problem, teacher, train or ToyExamples(37), config)
+    change(episodes)
+    taught = episodes.run()
     lines = (folder / TEACHING_LOG).read_text(encoding="utf-8").splitlines()
     return Lesson(taught, teacher, [json.loads(line) for line in lines])
 
@@ -154,16 +157,20 @@ def network_fit(
     teacher = LossNetworkTeacher(
         phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
     )
-    update = LossNetworkUpdate(
-        accelerator, student, loss, teacher, ToyExamples(13, seed=2), total_steps(train, training),
-        fixed_objective(config.measure), config, training,
-    )  # fmt: skip
+    problem = BilevelProblem.prepared(
+        accelerator,
+        student,
+        loss,
+        ToyExamples(13, seed=2),
+        fixed_objective(config.measure),
+        config.hypergradient,
+        training,
+    )
+    update = LossNetworkUpdate(problem, teacher, total_steps(train, training), config)
     folder.mkdir(parents=True, exist_ok=True)
-    result = fit(
-        accelerator, student, train, loss, policy(teacher), training,
-        measure=measure_of(accelerator, student, before_measure), select_by="one_minus_mse", folder=folder,
-        resume=resume, **({"teacher": update} if learns else {}),
-    )  # fmt: skip
+    measure = measure_of(accelerator, student, before_measure)
+    context = RunContext(accelerator, training, folder, measure, "one_minus_mse", resume)
+    result = fit(context, student, train, loss, policy(teacher), update if learns else NO_TEACHER)
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     outcome = Outcome(result, trained_state(student), log)
     return NetworkRun(outcome, update, teacher, read_checkpoint(folder / CHECKPOINT))

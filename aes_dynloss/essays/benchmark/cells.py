@@ -25,12 +25,11 @@ from aes_dynloss.errors import AesDynlossError, ConfigError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.products import TEACHER
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.training.run_folder import CONFIG, changed_keys, write_json
+from aes_dynloss.training.run_folder import CONFIG, TEACHER, changed_keys, write_json
 
 CELLS, TARGET = "cells", "target_"
 

@@ -33,7 +33,7 @@ from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, describe_run, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, PLOTS, TEACHER, describe_run, write_json
 
 _PACKAGES = (
     "aes-dynloss",
@@ -131,7 +131,6 @@ def _weight(weight: object) -> str:
     return str(weight) if isinstance(weight, float | str) else repr(weight)
 
 
-TEACHER, PLOTS = "teacher", "plots"
 PRODUCTS = (
     MANIFEST,
     MODEL,

@@ -1,7 +1,4 @@
-"""Fine-tuning from a configuration to a model folder, predictions and a report.
-
-What a trained scorer takes from dev: how its scores are rounded, how far off it is, and how sure it can be.
-"""
+"""Fine-tuning of an essay scorer, from a configuration to a model folder, predictions and a report."""
 
 from __future__ import annotations
 
@@ -25,9 +22,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.products import (
-    PLOTS,
     PRODUCTS,
-    TEACHER,
     build_manifest,
     check_kept,
     prediction_table,
@@ -56,10 +51,10 @@ from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.loop import fit
+from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
-from aes_dynloss.training.run_folder import METRICS, run_folder
-from aes_dynloss.training.steering import teach
+from aes_dynloss.training.run import train_student
+from aes_dynloss.training.run_folder import run_folder
 
 
 def learn_from_dev(
@@ -178,36 +173,16 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
         train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
         measure = partial(_dev_measures, scorer, dev, human)
-        steered = teach(
-            accelerator,
+        context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
+        train_student(
+            context,
             scorer.model,
             train,
             _apart(config, teacher_dev),
             config.loss,
             config.teacher,
-            config.training,
             classes=None if config.model.head == "regression" else scorer.model.head.points,
-            measure=measure,
-            select_by=SELECT_BY,
-            folder=folder,
-            resume=resume,
         )
-        fit(
-            accelerator,
-            scorer.model,
-            train,
-            steered.loss,
-            steered.policy,
-            config.training,
-            measure=measure,
-            select_by=SELECT_BY,
-            folder=folder,
-            teacher=steered.update,
-            resume=resume,
-        )
-        if accelerator.is_main_process:
-            steered.write(folder / TEACHER)
-            steered.plot(folder / PLOTS, folder / METRICS)
         measured = [name for name in ("dev", "test") if name in parts]
         outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
         genuine = ready.select(rows["train"])

@@ -8,7 +8,7 @@ words is known if two training essays hold it, and no fewer than chance alone wo
 for N essays, so that "the of" is not known merely because both words are common.
 
 **Other languages.** Function words (articles, prepositions, pronouns, forms of to be and to have) make up about half of
-any running text. The lists are from general knowledge of these languages; forms without accents stand beside the others.
+any running text. The lists are from general knowledge of these languages; forms without accents are included.
 """
 
 from __future__ import annotations

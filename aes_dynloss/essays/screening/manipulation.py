@@ -3,9 +3,9 @@
 **Passages** set the machine other tasks, ask it for a score, or pass for its own markup. They are recognised by their
 wording, so that new wordings are missed. Essays that ask a human reader for a good grade pass as a rule.
 
-**Hidden characters** are those that a machine reads and a reader does not see as they are. What honest texts hold passes:
-byte order marks, soft hyphens, no-break spaces, joiners between emoji and in the scripts that need them, direction marks
-beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets, Greek letters in formulas, flags.
+**Hidden characters** are those that a machine reads and a reader does not see as they are. Accepted is what honest
+texts hold: byte order marks, soft hyphens, no-break spaces, joiners between emoji and in the scripts that need them,
+direction marks beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets, Greek letters in formulas, flags.
 """
 
 from __future__ import annotations

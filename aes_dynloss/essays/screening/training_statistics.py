@@ -2,7 +2,7 @@
 
 A word is a run of letters, digits and apostrophes without regard to case; each Chinese, Japanese or Korean character is
 a word. All digits count as one. Words become 8-byte hashes, a whole batch at once, the same on every machine; no word
-can be read from a hash. A `BitTable` is a set of hashes in few bits, whose members cannot be listed (B. H. Bloom, 1970).
+can be read from a hash. A `BitTable` is a set of hashes in few bits, without a list of its members (B. H. Bloom, 1970).
 
 A threshold is exceeded by about 0.2 % of genuine essays, estimated on essays that took no part in what it is a
 threshold of.

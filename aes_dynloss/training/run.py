@@ -1,0 +1,306 @@
+"""A student's training from its configuration: the loss under a schedule or a teacher, then the training loop.
+
+A teacher that learned is saved as a folder of teacher.json and teacher.safetensors, which hold data, never code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validate
+from aes_dynloss.errors import CheckpointError, ConfigError, DataError
+from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective, numbers_of
+from aes_dynloss.teaching.policies import LossConfig, LossPolicy
+from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
+from aes_dynloss.training.batching import Examples, total_steps
+from aes_dynloss.training.episodes import Episodes
+from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
+from aes_dynloss.training.loss_network_update import LossNetworkUpdate
+from aes_dynloss.training.plots import History, answers_over, thinned, write_loss_plots
+from aes_dynloss.training.problem import BilevelProblem
+from aes_dynloss.training.run_folder import METRICS, PLOTS, TEACHER, write_json
+
+TEACHER_CONFIG = "teacher.json"
+TEACHER_WEIGHTS = "teacher.safetensors"
+PHI = "phi"
+
+
+class SavedTeacher(ConfigModel):
+    """The content of teacher.json."""
+
+    format: Literal["aes_dynloss.teacher"] = "aes_dynloss.teacher"
+    version: Literal[1] = 1
+    kind: Literal["dlf", "dln"] = Field(description="The method that trained it.")
+    loss: LossSpec = Field(description="The family of losses whose coefficients it returns.")
+    sha256: str = Field(description="Digest of teacher.safetensors.")
+
+
+def write_teacher(folder: Path, kind: Literal["dlf", "dln"], spec: LossSpec, weights: dict[str, Tensor]) -> None:
+    """Write a teacher.
+
+    Args:
+        folder: The folder, created if it is missing.
+        kind: The method that trained it.
+        spec: The losses whose coefficients it returns.
+        weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's.
+    """
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    with atomic_file(folder / TEACHER_WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    saved = SavedTeacher(kind=kind, loss=spec, sha256=hashlib.sha256(content).hexdigest())
+    write_json(folder / TEACHER_CONFIG, saved.model_dump(mode="json"))
+
+
+def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPolicy]:
+    """Read a frozen teacher: its family of losses, and its policy.
+
+    Args:
+        folder: A folder that :func:`write_teacher` wrote.
+        device: The student's device.
+
+    Raises:
+        ConfigError: There is no such folder.
+        CheckpointError: It is damaged.
+    """
+    if not (folder / TEACHER_CONFIG).is_file():
+        raise ConfigError(
+            f"teacher.from: {folder} holds no {TEACHER_CONFIG}. Name the folder teacher/ of a run that taught."
+        )
+    try:
+        saved = validate(SavedTeacher, read_mapping(folder / TEACHER_CONFIG), str(folder / TEACHER_CONFIG))
+        content = (folder / TEACHER_WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != saved.sha256:
+            raise CheckpointError(
+                f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
+            )
+        weights = load(content)
+        return saved.loss, _policy(saved, weights, device)
+    except CheckpointError:
+        raise
+    except (ConfigError, OSError, SafetensorError, LookupError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"The teacher in {folder} cannot be read: {error}. Copy the folder again, whole."
+        ) from None
+
+
+def _policy(saved: SavedTeacher, weights: dict[str, Any], device: torch.device) -> LossPolicy:
+    if isinstance(saved.loss, NetworkSpec):
+        return FixedPolicy(weights[PHI].to(device))
+    keys = weights["keys"].shape[1]
+    teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
+    teacher.load_state_dict(weights)
+    return TaughtPolicy(teacher.to(device))
+
+
+@dataclass(frozen=True)
+class LossSetup:
+    """A loss whose coefficients change, and what changes them.
+
+    Args:
+        loss: The loss.
+        policy: Returns its coefficients.
+        update: Updates the policy while the student trains.
+        write: Writes the teacher into a folder; does nothing without a teacher that learns.
+        history: The coefficients over the run, where the policy cannot reproduce them.
+    """
+
+    loss: DynamicLoss
+    policy: LossPolicy
+    update: TeacherUpdate = NO_TEACHER
+    write: Callable[[Path], None] = lambda _: None
+    history: Callable[[], History] | None = None
+
+    def plot(self, folder: Path, log: Path) -> None:
+        """Plot how the loss changed over a run.
+
+        Args:
+            folder: Folder of the plots.
+            log: The run's metrics.jsonl.
+        """
+        history = answers_over(self.policy, log) if self.history is None else self.history()
+        write_loss_plots(folder, self.loss, history, log)
+
+
+def train_student(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    teacher_dev: Examples,
+    loss: LossConfig,
+    teacher: TeacherConfig | None,
+    *,
+    classes: int | None,
+) -> FitResult:
+    """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
+
+    The run's folder receives the teacher, if one learns, and plots of the loss.
+
+    Args:
+        context: The run.
+        student: The student, untrained.
+        train: Training examples.
+        teacher_dev: The teacher's examples, disjoint from all others; may be empty where none learns.
+        loss: The loss without a teacher; with an L2T-DLF teacher for a student of scores, the mixture that it weights.
+        teacher: The teacher; None for a schedule.
+        classes: Classes or score points of the student's distribution; None for a student of scores.
+
+    Raises:
+        DataError: A teacher is to learn and there are no examples for it.
+        ConfigError: The teacher does not fit the student.
+        TrainingError: The loss, its gradient or a measure is no longer finite; the last checkpoint is kept.
+        CheckpointError: A checkpoint is damaged or belongs to another run.
+    """
+    student.as_module().to(context.accelerator.device)
+    setup = prepare_loss(context, student, train, teacher_dev, loss, teacher, classes=classes)
+    result = fit(context, student, train, setup.loss, setup.policy, setup.update)
+    if context.accelerator.is_main_process:
+        setup.write(context.folder / TEACHER)
+        setup.plot(context.folder / PLOTS, context.folder / METRICS)
+    return result
+
+
+def prepare_loss(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    teacher_dev: Examples,
+    loss: LossConfig,
+    teacher: TeacherConfig | None,
+    *,
+    classes: int | None,
+) -> LossSetup:
+    """The loss of a run; arguments and errors as for :func:`train_student`.
+
+    An L2T-DLF teacher learns here, in episodes that leave the student as it was; an L2T-DLN learns during ``fit``.
+    """
+    if teacher is None:
+        return LossSetup(*loss.build())
+    if isinstance(teacher, FrozenTeacherConfig):
+        spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
+        _check_fits(spec, classes)
+        return LossSetup(spec.build(), policy)
+    if len(teacher_dev) == 0:
+        raise DataError(
+            "A teacher learns on examples of its own, and there are none. Set some of train aside by "
+            "data.teacher_dev_fraction."
+        )
+
+    problem_of = partial(_problem, context, student, teacher_dev, teacher)
+    if isinstance(teacher, DlfConfig):
+        return _dlf(context, problem_of, train, loss, teacher, classes)
+    return _dln(context, problem_of, train, teacher, classes)
+
+
+def _problem(
+    context: RunContext, student: Student, teacher_dev: Examples, teacher: DlfConfig | DlnConfig, loss: DynamicLoss
+) -> BilevelProblem:
+    return BilevelProblem.prepared(
+        context.accelerator,
+        student,
+        loss,
+        teacher_dev,
+        fixed_objective(teacher.measure),
+        teacher.hypergradient,
+        context.config,
+    )
+
+
+def _dlf(
+    context: RunContext,
+    problem_of: Callable[[DynamicLoss], BilevelProblem],
+    train: Examples,
+    mixture: LossConfig,
+    config: DlfConfig,
+    classes: int | None,
+) -> LossSetup:
+    """L2T-DLF: the teacher learns now."""
+    spec, seed = _dlf_spec(config, mixture, classes), context.config.seed
+    loss = spec.build()
+    teacher = AttentionTeacher(spec.neutral(), spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
+    teacher.to(context.accelerator.device)
+    episodes = Episodes(context, problem_of(loss), teacher, train, config).run()
+    policy = _controlled(config, spec, teacher, episodes.coefficients, seed)
+    return LossSetup(loss, policy, write=lambda folder: write_teacher(folder, "dlf", spec, teacher.state_dict()))
+
+
+def _dln(
+    context: RunContext,
+    problem_of: Callable[[DynamicLoss], BilevelProblem],
+    train: Examples,
+    config: DlnConfig,
+    classes: int | None,
+) -> LossSetup:
+    """L2T-DLN: the teacher learns between the student's steps."""
+    spec = NetworkSpec(
+        form="scores" if classes is None else "distribution",
+        width=config.width,
+        hidden=config.hidden,
+        plain=config.plain,
+        smooth=config.smooth,
+    )
+    loss, device, seed = spec.build(), context.accelerator.device, context.config.seed
+    phi = loss.start(torch.Generator().manual_seed(seed), silent=config.silent_start).to(device)
+    teacher = LossNetworkTeacher(
+        phi,
+        build_coordinate_teacher(config.teacher, seed).to(device),
+        step_size=config.step_size,
+        learning_rate=config.learning_rate,
+        memory_span=config.memory_span,
+    )
+    update = LossNetworkUpdate(problem_of(loss), teacher, total_steps(train, context.config), config)
+
+    def write(folder: Path) -> None:
+        weights: dict[str, Tensor] = {f"network.{n}": t for n, t in teacher.network.state_dict().items()}
+        write_teacher(folder, "dln", spec, {PHI: teacher.phi, **weights})
+
+    return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
+
+
+def _dlf_spec(teacher: DlfConfig, loss: LossConfig, classes: int | None) -> MixtureSpec | BilinearSpec:
+    if classes is not None:
+        return BilinearSpec(classes=classes, floor=teacher.floor, bins=teacher.bins)
+    terms = numbers_of(loss.terms)
+    if terms is None:
+        raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
+    return MixtureSpec(terms=terms, standardise=loss.standardise)
+
+
+def _check_fits(spec: LossSpec, classes: int | None) -> None:
+    of_scores = isinstance(spec, MixtureSpec) or (isinstance(spec, NetworkSpec) and spec.form == "scores")
+    if of_scores is not (classes is None):
+        words = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
+        raise ConfigError(
+            f"teacher.from: that teacher steers students that answer {words[of_scores]}, this one answers "
+            f"{words[classes is None]}."
+        )
+    if isinstance(spec, BilinearSpec) and spec.classes != classes:
+        raise ConfigError(
+            f"teacher.from: that teacher knows {spec.classes} score points or classes, this student has {classes}. Use "
+            "it with students of the same."
+        )
+
+
+def _controlled(
+    config: DlfConfig, spec: MixtureSpec | BilinearSpec, teacher: AttentionTeacher, coefficients: Tensor, seed: int
+) -> LossPolicy:
+    if config.control == "frozen_mean":
+        return frozen_mean(coefficients)
+    if config.control == "random":
+        return RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
+    return TaughtPolicy(teacher)
