@@ -1,16 +1,8 @@
-"""Measures of agreement between human and machine scores, one prompt at a time.
+"""Agreement of human and machine scores on one prompt: kappas, agreement rates, correlations, errors.
 
 Every measure reduces the last axis, so that one call also serves all resamples of a bootstrap. An undefined value (a
-correlation with a constant column, say) is NaN in these arrays; ``measures`` turns it into None, which JSON can hold.
-
-Columns of scores, refused where broadcasting, NaN or a wrong range would give a wrong number instead of an error.
-
-Agreement on score points beyond chance: Cohen's unweighted kappa, Gwet's AC1 and AC2.
-
-Every measure reduces the last axis, as those of ``agreement`` do, so that one call also serves all resamples of a
-bootstrap. None is ever undefined.
-
-One figure over several prompts: the 2012 competition's mean, and pooled kappa where it means anything.
+correlation with a constant column, say) is NaN; ``measures`` replaces it by None, which JSON can hold. Columns are
+checked first: broadcasting, NaN or a wrong range would give a wrong number instead of an error.
 """
 
 from __future__ import annotations
@@ -342,7 +334,7 @@ def _checked_pair(reference: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.fl
 
 
 def _constant(column: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a column is constant; asked of the values, for the sd of equal floats may be 1e-17 instead of 0."""
+    """Mask of constant columns; compares values, for the sd of equal floats may be 1e-17 instead of 0."""
     return np.asarray(column.max(axis=-1) == column.min(axis=-1))
 
 
@@ -420,7 +412,7 @@ def gwet_ac1(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) ->
         observed = share of essays with h = m,    expected = sum_k pi_k (1 - pi_k) / (q - 1)
 
     pi_k is the mean of both raters' shares of score point k, q the number of all score points of the range, given to
-    anybody or not. (Implementations that are not told the range count the points that they saw, which is another
+    anybody or not. (Implementations without the range count the points that occur, which is another
     value.) Chance agreement is at most 1/q, so AC1 is never 0/0; identical constants have 1.
 
     Args:

@@ -1,12 +1,8 @@
-"""Kappa of many scorers on the same resamples of the same essays, by one matrix product.
+"""Bootstrap over the essays of a prompt: resamples, percentile intervals, and kappas of many scorers on one resample.
 
-Percentile bootstrap intervals: essays are drawn with replacement within each prompt.
-
-Kappas, r and means on resamples of one prompt's essays, all from sums: one matrix product, or its normal limit.
-
-How a report's intervals are drawn.
-
-Kappas of several arms' runs on the same essays and the same resamples of them, and their means.
+``bootstrap_draws`` serves any measure. ``agreement_draws`` and ``kappa_on_resamples`` compute kappa, Pearson's r and
+means from sums, by one matrix product for all resamples. ``prompt_figures`` compares the runs of several arms on the
+same resamples.
 """
 
 from __future__ import annotations
@@ -150,7 +146,7 @@ def percentile_interval(draws: ArrayLike, confidence: float) -> list[float] | No
 
 
 def resample_counts(essays: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """How often each essay is in each resample, drawn with replacement as ``bootstrap_draws`` draws.
+    """Counts of each essay in each resample, drawn with replacement as ``bootstrap_draws`` draws.
 
     Args:
         essays: Number of essays, >= 1.
@@ -364,7 +360,7 @@ def _standardised(column: Column) -> Column:
 
 @dataclass(frozen=True)
 class IntervalSettings:
-    """How intervals are drawn.
+    """Settings of bootstrap intervals.
 
     Args:
         resamples: Bootstrap resamples; 0 for no intervals.
