@@ -41,7 +41,7 @@ def checked_columns(**columns: ArrayLike) -> tuple[NDArray[np.float64], ...]:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise DataError(
-                f"A measure needs finite values, found NaN or infinity in {name}. Drop or mend those essays."
+                f"A measure needs finite values, found NaN or infinity in {name}. Drop or correct those essays."
             )
     return tuple(arrays.values())
 
@@ -69,7 +69,7 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
         outside = ~score_range.hold(scores)
         if outside.any():
             raise DataError(
-                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or mend "
+                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or correct "
                 "the range."
             )
         numbers.append(number)
@@ -296,7 +296,8 @@ def measures(
         outside = values[~score_range.hold(values)]
         if len(outside):
             raise DataError(
-                f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or mend the range."
+                f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or correct "
+                "the range."
             )
     return {
         "qwk": none_if_nan(quadratic_weighted_kappa(reference, score)),
@@ -329,7 +330,9 @@ def _checked_pair(reference: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.fl
     if human.ndim == 0 or human.shape[-1] == 0:
         raise DataError(f"A measure of agreement needs at least one essay, found scores of shape {human.shape}.")
     if not (np.isfinite(human).all() and np.isfinite(machine).all()):
-        raise DataError("A measure of agreement needs finite scores, found NaN or infinity. Drop or mend those essays.")
+        raise DataError(
+            "A measure of agreement needs finite scores, found NaN or infinity. Drop or correct those essays."
+        )
     return human, machine
 
 

@@ -45,7 +45,7 @@ class Paired(NamedTuple):
 
 
 def prompt_generator(seed: int, prompt_id: str) -> np.random.Generator:
-    """A random stream of the prompt's own, so that its interval does not hang on which other prompts are in the file.
+    """A random stream of the prompt's own, so that its interval does not depend on which other prompts are in the file.
 
     Args:
         seed: Seed of the whole report, >= 0.
@@ -397,7 +397,7 @@ class Cell:
     Args:
         stratum: The stratum.
         prompt: The prompt.
-        human: Numbers of the human score points, shape (n,), in an order that does not hang on the files.
+        human: Numbers of the human score points, shape (n,), in an order that does not depend on the files.
         machines: Numbers of the machines' score points, shape (n,), by arm and version and then by seed.
     """
 
@@ -441,7 +441,7 @@ def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Sid
     """Each arm's kappas on one prompt: the mean over strata of the mean over seeds.
 
     Essays are drawn with replacement within each stratum, the same for all arms, versions and seeds. A stratum's and
-    prompt's resamples hang on nothing but ``seed``, their names and the number of essays.
+    prompt's resamples depend on ``seed``, their names and the number of essays alone.
 
     Args:
         cells: The prompt's cells, one a stratum.

@@ -377,7 +377,7 @@ def _checked_ratings(ratings: ArrayLike) -> _Ratings:
     if np.isinf(values).any() or not given.any(axis=-1).all():
         raise DataError(
             "Ratings need one finite rating of each essay at least, found an infinite one or an essay without any. "
-            "Drop or mend those essays."
+            "Drop or correct those essays."
         )
     origin = np.nanmin(values, axis=(-2, -1), keepdims=True)
     shifted = np.where(given, values - origin, 0)
@@ -429,8 +429,8 @@ def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
 
     Human-human figures are those of two single raters where both are there, or of reference and second_reference;
     human-machine ones those of reference and score (kappa) or raw (r). Degradation = human-human less human-machine
-    (Williamson, Xi and Breyer, 2012, flag more than .10), both on the same essays, lest it measure which essays were
-    scored twice.
+    (Williamson, Xi and Breyer, 2012, flag more than .10), both on the same essays, so that it does not
+    measure which essays were scored twice.
 
     Args:
         essays: Checked predictions of one prompt.
