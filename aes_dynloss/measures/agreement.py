@@ -1,16 +1,8 @@
-"""Measures of agreement between human and machine scores, one prompt at a time.
+"""Agreement of human and machine scores on one prompt: kappas, agreement rates, correlations, errors.
 
 Every measure reduces the last axis, so that one call also serves all resamples of a bootstrap. An undefined value (a
-correlation with a constant column, say) is NaN in these arrays; ``measures`` turns it into None, which JSON can hold.
-
-Columns of scores, refused where broadcasting, NaN or a wrong range would give a wrong number instead of an error.
-
-Agreement on score points beyond chance: Cohen's unweighted kappa, Gwet's AC1 and AC2.
-
-Every measure reduces the last axis, as those of ``agreement`` do, so that one call also serves all resamples of a
-bootstrap. None is ever undefined.
-
-One figure over several prompts: the 2012 competition's mean, and pooled kappa where it means anything.
+correlation with a constant column, say) is NaN; ``measures`` replaces it by None, which JSON can hold. Columns are
+checked first: broadcasting, NaN or a wrong range would give a wrong number instead of an error.
 """
 
 from __future__ import annotations
@@ -49,7 +41,7 @@ def checked_columns(**columns: ArrayLike) -> tuple[NDArray[np.float64], ...]:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise DataError(
-                f"A measure needs finite values, found NaN or infinity in {name}. Drop or mend those essays."
+                f"A measure needs finite values, found NaN or infinity in {name}. Drop or correct those essays."
             )
     return tuple(arrays.values())
 
@@ -77,7 +69,7 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
         outside = ~score_range.hold(scores)
         if outside.any():
             raise DataError(
-                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or mend "
+                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or correct "
                 "the range."
             )
         numbers.append(number)
@@ -304,7 +296,8 @@ def measures(
         outside = values[~score_range.hold(values)]
         if len(outside):
             raise DataError(
-                f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or mend the range."
+                f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or correct "
+                "the range."
             )
     return {
         "qwk": none_if_nan(quadratic_weighted_kappa(reference, score)),
@@ -337,12 +330,14 @@ def _checked_pair(reference: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.fl
     if human.ndim == 0 or human.shape[-1] == 0:
         raise DataError(f"A measure of agreement needs at least one essay, found scores of shape {human.shape}.")
     if not (np.isfinite(human).all() and np.isfinite(machine).all()):
-        raise DataError("A measure of agreement needs finite scores, found NaN or infinity. Drop or mend those essays.")
+        raise DataError(
+            "A measure of agreement needs finite scores, found NaN or infinity. Drop or correct those essays."
+        )
     return human, machine
 
 
 def _constant(column: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a column is constant; asked of the values, for the sd of equal floats may be 1e-17 instead of 0."""
+    """Mask of constant columns; compares values, for the sd of equal floats may be 1e-17 instead of 0."""
     return np.asarray(column.max(axis=-1) == column.min(axis=-1))
 
 
@@ -420,7 +415,7 @@ def gwet_ac1(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange) ->
         observed = share of essays with h = m,    expected = sum_k pi_k (1 - pi_k) / (q - 1)
 
     pi_k is the mean of both raters' shares of score point k, q the number of all score points of the range, given to
-    anybody or not. (Implementations that are not told the range count the points that they saw, which is another
+    anybody or not. (Implementations without the range count the points that occur, which is another
     value.) Chance agreement is at most 1/q, so AC1 is never 0/0; identical constants have 1.
 
     Args:

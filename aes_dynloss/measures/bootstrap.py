@@ -1,12 +1,8 @@
-"""Kappa of many scorers on the same resamples of the same essays, by one matrix product.
+"""Bootstrap over the essays of a prompt: resamples, percentile intervals, and kappas of many scorers on one resample.
 
-Percentile bootstrap intervals: essays are drawn with replacement within each prompt.
-
-Kappas, r and means on resamples of one prompt's essays, all from sums: one matrix product, or its normal limit.
-
-How a report's intervals are drawn.
-
-Kappas of several arms' runs on the same essays and the same resamples of them, and their means.
+``bootstrap_draws`` serves any measure. ``agreement_draws`` and ``kappa_on_resamples`` compute kappa, Pearson's r and
+means from sums, by one matrix product for all resamples. ``prompt_figures`` compares the runs of several arms on the
+same resamples.
 """
 
 from __future__ import annotations
@@ -49,7 +45,7 @@ class Paired(NamedTuple):
 
 
 def prompt_generator(seed: int, prompt_id: str) -> np.random.Generator:
-    """A random stream of the prompt's own, so that its interval does not hang on which other prompts are in the file.
+    """A random stream of the prompt's own, so that its interval does not depend on which other prompts are in the file.
 
     Args:
         seed: Seed of the whole report, >= 0.
@@ -150,7 +146,7 @@ def percentile_interval(draws: ArrayLike, confidence: float) -> list[float] | No
 
 
 def resample_counts(essays: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """How often each essay is in each resample, drawn with replacement as ``bootstrap_draws`` draws.
+    """Counts of each essay in each resample, drawn with replacement as ``bootstrap_draws`` draws.
 
     Args:
         essays: Number of essays, >= 1.
@@ -364,7 +360,7 @@ def _standardised(column: Column) -> Column:
 
 @dataclass(frozen=True)
 class IntervalSettings:
-    """How intervals are drawn.
+    """Settings of bootstrap intervals.
 
     Args:
         resamples: Bootstrap resamples; 0 for no intervals.
@@ -401,7 +397,7 @@ class Cell:
     Args:
         stratum: The stratum.
         prompt: The prompt.
-        human: Numbers of the human score points, shape (n,), in an order that does not hang on the files.
+        human: Numbers of the human score points, shape (n,), in an order that does not depend on the files.
         machines: Numbers of the machines' score points, shape (n,), by arm and version and then by seed.
     """
 
@@ -445,7 +441,7 @@ def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Sid
     """Each arm's kappas on one prompt: the mean over strata of the mean over seeds.
 
     Essays are drawn with replacement within each stratum, the same for all arms, versions and seeds. A stratum's and
-    prompt's resamples hang on nothing but ``seed``, their names and the number of essays.
+    prompt's resamples depend on ``seed``, their names and the number of essays alone.
 
     Args:
         cells: The prompt's cells, one a stratum.

@@ -1,4 +1,4 @@
-"""One prompt's scores, taken apart for tables and pictures: score points, residuals, reliability and more."""
+"""Breakdowns of one prompt's scores for tables and figures: by score point, residual, length and score version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BINS = 10
 
 
 def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) -> Rows:
-    """How often humans and machine gave each score point.
+    """Counts of each score point among human and machine scores.
 
     Args:
         reference: Human scores, shape (n,), score points of ``score_range``.

@@ -1,9 +1,8 @@
-"""Calibration of one prompt's raw predictions on dev essays: a rescaling line, and cut points tuned for kappa.
+"""Calibration of one prompt's raw predictions on dev: rescaling, tuned cut points, and versions of the scores.
 
 Raw predictions of a scorer trained by squared error shrink to the mean, which costs kappa although their order is good.
-Both corrections are fitted on dev alone and stored with the model as plain dicts.
-
-The six versions of a machine's scores that operational scoring tells apart: raw or rescaled, trimmed, rounded.
+Both corrections are fitted on dev alone and stored with the model as plain dicts. ``score_versions`` returns the six
+versions that operational scoring distinguishes: raw or rescaled, each as it is, trimmed, and rounded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Differences of arms from a control: intervals, p values, and their correction for the number of comparisons.
+"""Differences with their uncertainty: arms against a control, shares of essays, and effects of changing essays.
 
-Shares of essays with intervals, for essays that are judged once or several times.
-
-What changes of essays did to their scores: how often they rise, fall and stay, and how far.
+P values of arms are corrected for the number of comparisons (Holm). Intervals of shares allow for several judgements of
+one essay.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Fairness by subgroups: how a machine scores each group of essays, and whether differences are more than chance.
+"""Fairness by subgroups: agreement within each group of essays, and tests of differences between groups.
 
-Whether a machine errs more, or otherwise, on some groups of essays: overall and conditional score differences.
+``score_differences`` has the overall and conditional score differences (OSA, OSD, CSD); ``subgroup_fairness`` reports
+them, corrected for the number of tests, with each group's measures.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FLOAT_NOISE = 1e-12
 
 
 class Explained(NamedTuple):
-    """What groups explain of a variance.
+    """The share of a variance that groups explain, with its test.
 
     Args:
         r_squared_adjusted: Adjusted R^2, at most 1, below 0 where groups explain less than as many random ones would;
@@ -126,7 +127,7 @@ def _explained_beyond_points(
     """
     groups, levels = sizes
     table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(sizes).astype(np.float64)
-    # Effects that can be told apart: each set of groups that shared human scores link lacks one.
+    # Effects that are identified: each set of groups that shared human scores link lacks one.
     linked = connected_components(_links(table), directed=False)[0]
     effects = groups - linked
     essays = len(values)
@@ -186,7 +187,7 @@ def subgroup_fairness(
     settings: IntervalSettings,
     small: int = SMALL_GROUP,
 ) -> Entry:
-    """How one prompt's machine scores treat each group of each column.
+    """Measures of each group of each column, and tests of differences between groups, on one prompt.
 
     The p values of all columns' OSA, OSD and CSD are one family of comparisons, to which Holm's procedure is applied.
 
@@ -256,7 +257,7 @@ def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
     count = len(set(labels))
     if count > MOST_GROUPS:
         raise DataError(
-            f"Column {column.name!r} holds {count:,} groups; at most {MOST_GROUPS} can be told apart. Merge them, or "
+            f"Column {column.name!r} holds {count:,} groups; at most {MOST_GROUPS} can be compared. Merge them, or "
             "leave the column out."
         )
     return labels
@@ -350,7 +351,7 @@ def _or_nan(unit: float) -> float:
 
 
 def _notes(name: str, groups: dict[str, Entry], small: int) -> list[str]:
-    """What a reader of the column's figures must know."""
+    """Cautions for readers of the column's figures."""
     marked = [group for group, entry in groups.items() if entry["small"]]
     notes = []
     if len(groups) == 1:

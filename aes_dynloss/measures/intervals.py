@@ -1,6 +1,7 @@
-"""How sure a score is: the chance that a human gives the same one, and what is unusually unsure on dev.
+"""Uncertainty of single scores, from errors on dev: prediction intervals and the probability of a human's agreement.
 
-Prediction intervals with a stated coverage, by split conformal prediction: how far off was the machine on dev?
+Intervals are by split conformal prediction and have a stated coverage. ``Certainty`` calibrates on dev the probability
+that a human gives the same score.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class PromptErrors:
             raise DataError(f"Errors must be finite, ascending and >= 0, found {values.size} of {self.essays} essays.")
 
     def half_width(self, coverage: float) -> float | None:
-        """How far from a prediction the human score lies at most, in ``coverage`` of essays like those of dev.
+        """Half the width of intervals that contain the human score of ``coverage`` of essays like those of dev.
 
             the k-th smallest of n errors, k = ceil((n + 1) coverage)
 
@@ -57,7 +58,7 @@ class PromptErrors:
             coverage: Stated coverage, between 0 and 1.
 
         Returns:
-            Half the interval's width; None where dev has too few essays to tell (k > n).
+            Half the interval's width; None where dev has too few essays (k > n).
 
         Raises:
             ConfigError: The coverage is not between 0 and 1.
@@ -102,7 +103,7 @@ class Intervals:
         """Lowest and highest score point of each essay's interval.
 
         Args:
-            prompt: The prompt that all these essays answer.
+            prompt: The prompt of all these essays.
             raw: Predictions before rescaling and rounding, shape (n,), finite.
             score_range: The prompt's score points.
             coverage: Stated coverage, between 0 and 1.
@@ -136,7 +137,7 @@ class Intervals:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Intervals:
-        """What ``to_dict`` wrote.
+        """Inverse of ``to_dict``.
 
         Raises:
             CheckpointError: The values are not such.
@@ -189,7 +190,7 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
 def coverage_entry(
     reference: ArrayLike, bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None, coverage: float = COVERAGE
 ) -> dict[str, float | None]:
-    """How often the human score lay inside.
+    """Measured coverage: the share of intervals that contain the human score.
 
     Args:
         reference: Human scores, shape (n,).
@@ -220,13 +221,13 @@ _LEAST = 1e-3
 def same_score_probability(
     known: PromptErrors, raw: ArrayLike, score: ArrayLike, score_range: ScoreRange
 ) -> NDArray[np.float64]:
-    """The chance that a human gives the same score point, as far as the errors on dev tell.
+    """Probability that a human gives the same score point, estimated from the errors on dev.
 
         P(a <= raw + E < b),   P(E <= x) = (1 + sign(x) G(|x|)) / 2
 
     with a and b half a step below and above the score (open at the ends of the range), and G the distribution of the
     errors' sizes on dev: errors are taken to be as likely up as down, and as large wherever a prediction lies. What is
-    wrong with that, :class:`Certainty` mends.
+    wrong with that, :class:`Certainty` corrects.
 
     Args:
         known: A scorer's errors on the prompt's dev essays.
@@ -258,7 +259,7 @@ def _below(known: PromptErrors, error: NDArray[np.float64]) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class PromptCertainty:
-    """How sure a scorer can be of its scores on one prompt.
+    """Calibrated probabilities of agreement on one prompt.
 
     Args:
         shift: What is added to a chance's log-odds, so that over dev essays the chances' mean is the share of essays
@@ -282,7 +283,7 @@ class PromptCertainty:
 
 @dataclass(frozen=True)
 class Certainty:
-    """From what the errors on dev, or a head, say of a score to the chance that a human gives the same one.
+    """Calibration of the probability that a human gives the same score, prompt by prompt.
 
         certainty = sigmoid(logit(chance) + b),    b such that on dev mean(certainty) = share of equal scores
 
@@ -299,7 +300,7 @@ class Certainty:
     prompts: Mapping[str, PromptCertainty]
 
     def of(self, prompt_ids: Sequence[str], chance: ArrayLike) -> NDArray[np.float64]:
-        """The chances set right by what was seen on dev; as they are where it had no essay of a prompt.
+        """Probabilities calibrated on dev; unchanged for prompts without dev essays.
 
         Args:
             prompt_ids: Prompt of each of n essays.
@@ -339,7 +340,7 @@ class Certainty:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Certainty:
-        """What ``to_dict`` wrote.
+        """Inverse of ``to_dict``.
 
         Raises:
             CheckpointError: The values are not such.
@@ -377,7 +378,7 @@ def equal_points(
 
 
 def fit_certainty(prompt_ids: Sequence[str], chance: ArrayLike, same: ArrayLike) -> Certainty:
-    """Set a scorer's chances right on dev.
+    """Calibrate a scorer's probabilities on dev.
 
     Args:
         prompt_ids: Prompt of each dev essay, n of them, maybe none.

@@ -1,16 +1,11 @@
-"""Agreement read against what limits it: the human score's reliability, the machine's spread, and essays' length.
+"""Reliability of human scores, and the machine's agreement read against it: ceilings, PRMSE, human-human agreement.
 
 Measures of scores reduce the last axis, as those of ``agreement`` do; functions of a reliability or a correlation work
 element by element. An undefined value is NaN.
 
-The true score behind several raters' scores: how much raters err, and how well a machine predicts it (PRMSE).
-
 Under classical test theory a rating is the essay's true score plus an error of the rater's that is independent of the
 true score, of the other raters' errors and of the machine. Essays need not have the same number of ratings: a missing
-one is NaN. The functions reduce the last two axes of the ratings (essays, raters), so that one call also serves all
-resamples of a bootstrap.
-
-What two humans' scores of the same essays say: how well they agree, and what that makes of a machine's agreement.
+one is NaN. The functions of ratings reduce the last two axes (essays, raters).
 """
 
 from __future__ import annotations
@@ -69,7 +64,7 @@ def spearman_brown(reliability: ArrayLike, raters: float) -> NDArray[np.float64]
 def disattenuated_correlation(human_machine: ArrayLike, human_human: ArrayLike) -> NDArray[np.float64]:
     """Correlation of the machine with the true score: r(human, machine) / sqrt(r(human, human)).
 
-    r(human, human) stands for the reliability of the human score that the machine was held against. If that score is a
+    r(human, human) estimates the reliability of the human score that the machine was held against. If that score is a
     mean of k raters, first take ``spearman_brown`` of it.
 
     Args:
@@ -113,7 +108,7 @@ def qwk_of_true_score(reliability: ArrayLike) -> NDArray[np.float64]:
         kappa = 2 rho var(h) / (var(h) + rho var(h)) = 2 rho / (1 + rho)
 
     It is the value on a population, with the true score not rounded. A perfect machine that minimises squared error
-    gives just this; with the humans' spread it has the more that ``qwk_ceiling`` tells.
+    gives just this; with the humans' spread it reaches ``qwk_ceiling``.
 
     Args:
         reliability: Reliability of the human score, at most 1; NaN where unknown.
@@ -174,9 +169,9 @@ def variance_matched_qwk(reference: ArrayLike, raw: ArrayLike, score_range: Scor
 
         kappa(h, points(mean(h) + sd(h) / sd(raw) (raw - mean(raw))))
 
-    It tells what of a low kappa is due to predictions' level and spread, which a line can mend, and what to their
-    order. The line is fitted to the evaluated essays themselves, so this is no figure that a scorer would have reached:
-    for that, rescale by dev (``fit_rescaling``).
+    It separates the part of a low kappa that is due to predictions' level and spread, which a line can correct, from
+    the part that is due to their order. The line is fitted to the evaluated essays themselves, so that no scorer would
+    have reached this value: for that, rescale by dev (``fit_rescaling``).
 
     Args:
         reference: Human scores, shape (..., n), score points of ``score_range``.
@@ -382,7 +377,7 @@ def _checked_ratings(ratings: ArrayLike) -> _Ratings:
     if np.isinf(values).any() or not given.any(axis=-1).all():
         raise DataError(
             "Ratings need one finite rating of each essay at least, found an infinite one or an essay without any. "
-            "Drop or mend those essays."
+            "Drop or correct those essays."
         )
     origin = np.nanmin(values, axis=(-2, -1), keepdims=True)
     shifted = np.where(given, values - origin, 0)
@@ -434,8 +429,8 @@ def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
 
     Human-human figures are those of two single raters where both are there, or of reference and second_reference;
     human-machine ones those of reference and score (kappa) or raw (r). Degradation = human-human less human-machine
-    (Williamson, Xi and Breyer, 2012, flag more than .10), both on the same essays, lest it measure which essays were
-    scored twice.
+    (Williamson, Xi and Breyer, 2012, flag more than .10), both on the same essays, so that it does not
+    measure which essays were scored twice.
 
     Args:
         essays: Checked predictions of one prompt.
@@ -474,7 +469,7 @@ def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) -> tuple[dict[str, Any], list[str]]:
-    """What the raters' errors make of a machine's agreement, and how far any machine's can go.
+    """The machine's agreement corrected for the raters' errors, and the ceilings that these set.
 
     The reliability behind ``pearson_disattenuated`` and the ceilings is r between two raters, stepped up by Spearman
     and Brown where the reference is a sum or a mean of both (in MOSTLY of the essays).

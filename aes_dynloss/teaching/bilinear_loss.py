@@ -1,4 +1,4 @@
-"""The bilinear log loss of L2T-DLF: a loss of a distribution whose coefficients say what each mistake costs."""
+"""The bilinear log loss of L2T-DLF, whose coefficients weight every pair of true and predicted class."""
 
 from __future__ import annotations
 

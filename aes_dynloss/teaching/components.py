@@ -1,12 +1,8 @@
-"""Component losses: pure functions of :class:`Elements`, to be mixed by a dynamic loss.
+"""Component losses: pure functions of :class:`Elements`, mixed by a dynamic loss.
 
-A component over elements answers one number an element; one over the batch answers a single number, a statistic of
-all elements together, and is right only when it sees the whole effective batch. A new component is one function here
-plus one entry in :data:`COMPONENTS`; those of classes and score points stand in their own file.
-
-Component losses of elements that are each of one class or score point: pure functions of :class:`Elements`.
-
-Each answers one number an element. A new one is one function here plus one entry in :data:`OF_CLASSES`.
+A component over elements returns one value an element. A component over the batch returns a scalar, a statistic of all
+elements together; it is correct only on the whole effective batch. Components of classes and score points are in
+:data:`OF_CLASSES`. A new component is one function here plus one entry in :data:`COMPONENTS`.
 """
 
 from __future__ import annotations
@@ -49,7 +45,7 @@ def cross_entropy(elements: Elements) -> Tensor:
 
 
 def smooth_error(elements: Elements) -> Tensor:
-    """Smooth 0/1 error of each element, 2 sigmoid(k (max_j p_j - p_y)) - 1 with k = 50; 0 where the answer is right.
+    """Smooth 0/1 error of each element, 2 sigmoid(k (max_j p_j - p_y)) - 1 with k = 50; 0 where it is right.
 
     Args:
         elements: E elements with ``log_probs`` and ``classes``.
@@ -72,7 +68,7 @@ def smooth_error(elements: Elements) -> Tensor:
 
 
 def expected_error(elements: Elements) -> Tensor:
-    """Probability of a wrong answer of each element, 1 - p_y.
+    """Probability of a wrong class for each element, 1 - p_y.
 
     Args:
         elements: E elements with ``log_probs`` and ``classes``.
@@ -247,7 +243,7 @@ def huber(elements: Elements) -> Tensor:
 
 
 def binary_cross_entropy(elements: Elements) -> Tensor:
-    """Cross-entropy of a target in [0, 1] against the sigmoid's answer, -y ln p - (1 - y) ln(1 - p).
+    """Cross-entropy of a target in [0, 1] against the sigmoid's output, -y ln p - (1 - y) ln(1 - p).
 
     Args:
         elements: E elements with ``logits`` and targets in [0, 1] (not standardised).

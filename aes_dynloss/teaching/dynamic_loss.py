@@ -1,4 +1,4 @@
-"""Losses with coefficients from outside: the families that a schedule or a teacher steers."""
+"""Dynamic losses: families of losses whose coefficients a schedule or a teacher sets at every step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DynamicLoss(Protocol):
         """Whether the loss couples elements, so that it must see the whole effective batch at once."""
 
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """A few numbers that tell the coefficients of a step, for the log; scalars on the device."""
+        """A few scalars, on the device, that summarise the coefficients of a step in the log."""
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
         """The parts of the loss by name, for the log: (E,), or scalar where a part is over the batch."""
@@ -112,7 +112,7 @@ class Mixture:
 
 
 class FixedMixture:
-    """A mixture with fixed coefficients, of which none is left to a policy, such as a teacher's dev measure.
+    """A loss with fixed coefficients, such as a teacher's dev measure.
 
     Args:
         loss: The loss.
@@ -136,11 +136,11 @@ class FixedMixture:
         return self._loss.over_batch
 
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the signature of all losses
-        """Nothing."""
+        """Nothing: there is no coefficient to log."""
         return {}
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
-        """Those of the loss."""
+        """The terms of the loss."""
         return self._loss.terms(elements)
 
     def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:  # noqa: ARG002
@@ -159,6 +159,6 @@ def those_that_need(field: str, names: Sequence[str]) -> list[str]:
 
 
 def detached(elements: Elements) -> Elements:
-    """The same numbers, cut from their graph."""
+    """The same elements, detached from the graph."""
     cut = {name: value.detach() for name, value in vars(elements).items() if isinstance(value, Tensor)}
     return replace(elements, **cut)

@@ -27,7 +27,7 @@ class LossNetwork:
     both in units of the group's standard deviation.
 
     Args:
-        form: What the student answers: ``distribution`` or ``scores``.
+        form: Output of the student: ``distribution`` or ``scores``.
         width: Width of the hidden layers.
         hidden: Number of hidden layers.
         plain: Weight of the plain loss (cross-entropy or squared error in units of variance) beside D_phi; 0 for the

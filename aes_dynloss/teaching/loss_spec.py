@@ -1,4 +1,4 @@
-"""Which family of losses a teacher steers, in a form that can be written beside its weights."""
+"""Loss specifications: the family of losses that a teacher steers, in a form that can be saved with its weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class NetworkSpec(ConfigModel):
     """The loss network."""
 
     family: Literal["network"] = "network"
-    form: Literal["distribution", "scores"] = Field(description="What the student answers.")
+    form: Literal["distribution", "scores"] = Field(description="Output of the student.")
     width: int = Field(ge=1, description="Width of the hidden layers.")
     hidden: int = Field(ge=1, description="Number of hidden layers.")
     plain: float = Field(ge=0, description="Weight of the plain loss beside it.")

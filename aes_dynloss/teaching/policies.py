@@ -1,6 +1,6 @@
-"""Who answers the loss's coefficients: the hinge between the training loop and schedules or teachers.
+"""Loss policies: the coefficients of the next step's loss, as a function of the student's state.
 
-The student's state s_t: what a policy may know of the student when it answers the next step's coefficients.
+:class:`LossPolicy` is what the training loop calls; constants, schedules and teachers all implement it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from aes_dynloss.teaching.schedules import Constant, Schedule
 
 @dataclass(frozen=True)
 class StudentState:
-    """What a policy sees, every field in [0, 1] and a plain number, so that nothing is differentiated through it.
+    """The student's state, as a policy sees it: plain numbers in [0, 1], so that nothing is differentiated through it.
 
     Args:
         progress: Part of all optimiser steps that were taken.
-        train_error: Running mean of the training error, in units of the error of always answering the mean, cut at 1.
+        train_error: Running mean of the training error, in units of the error of always predicting the mean, cut at 1.
         dev_measure: The newest dev measure, higher is better; 0 before the first.
 
     References:
@@ -76,7 +76,7 @@ class StateTracker:
         return StudentState(min(1.0, self.step / self.total_steps), self.train_error, self.dev_measure)
 
     def take_error(self, error: float) -> None:
-        """Take in one step's training error (1 = always answering the mean)."""
+        """Take in one step's training error (1 = always predicting the mean)."""
         self.train_error = self.memory * self.train_error + (1 - self.memory) * min(1.0, max(0.0, error))
 
     def take_measure(self, measure: float) -> None:
@@ -96,7 +96,7 @@ ComponentName = Annotated[str, AfterValidator(_known_component)]
 
 
 class LossPolicy(Protocol):
-    """Answers the coefficients of a dynamic loss for the next step."""
+    """The source of a dynamic loss's coefficients: a constant, a schedule or a teacher."""
 
     def coefficients(self, state: StudentState) -> Tensor:
         """Coefficients phi_t for the state s_t, float32."""
@@ -125,7 +125,7 @@ class ScheduledPolicy:
 
 
 class LossConfig(ConfigModel):
-    """Which losses are mixed, and how their weights change.
+    """The losses that are mixed, with their weights or the schedules of these.
 
     Examples:
         >>> config = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})

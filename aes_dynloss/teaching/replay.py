@@ -1,6 +1,7 @@
-"""Replaying a forward pass with the same dropout.
+"""Snapshots of what a forward pass changes: random generators and module buffers.
 
-A module's buffers, such as batch norm's statistics, which a forward pass in training mode moves.
+Restoring the generators replays a forward pass with the same dropout; restoring the buffers undoes its update of batch
+norm's statistics.
 """
 
 from __future__ import annotations

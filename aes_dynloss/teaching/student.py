@@ -25,8 +25,8 @@ class Batch:
     """Some examples, ready for a student.
 
     Args:
-        inputs: What the student's ``predict`` reads, by name; the first dimensions are the student's own business.
-        targets: What it is to answer, (B, ...).
+        inputs: What the student's ``predict`` reads, by name; with dimensions that the student chooses.
+        targets: What it is to predict, (B, ...).
         groups: The group of each example whose scale it is judged on, (B,) int64: an essay's prompt, else all 0.
         index: The row of each example in its table, (B,) int64; -1 marks a filler, which counts for nothing.
 
@@ -180,7 +180,7 @@ class Elements:
         return whole if self.other is None else whole + self.other
 
     def errors(self) -> Tensor:
-        """Each example's mean squared error in units of its group's variance, (B,): 1 if the mean is answered."""
+        """Each example's mean squared error in units of its group's variance, (B,): 1 for predicting the mean."""
         scaled = self.standardised()
         squares = (scaled.scores - scaled.targets).square()
         if self.weights is None:
@@ -200,7 +200,7 @@ class Elements:
 
 
 class Student(Protocol):
-    """A module under training: ``forward(**batch.inputs)`` answers outputs, ``elements`` makes them fit for a loss.
+    """A module under training: ``forward(**batch.inputs)`` returns outputs, ``elements`` prepares them for a loss.
 
     The split keeps what is costly (the forward pass) apart from what is cheap (the loss), so that a loss over an
     effective batch needs only the outputs of its parts.

@@ -130,7 +130,7 @@ class AccelerateProcesses:
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return int(self._accelerator.num_processes)
 
     def total(self, tensor: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ def test_what_cannot_be_exported(tmp_path, columns, subgroups, message):
 
 def test_more_groups_than_can_be_told_apart(tmp_path):
     test = checked(essays_of("1", WHOLE, 120, 6).assign(L1=[f"g{number}" for number in range(120)]))
-    with pytest.raises(DataError, match="at most 100 can be told apart"):
+    with pytest.raises(DataError, match="at most 100 can be compared"):
         export_rsmeval(test, None, tmp_path / "rsm", subgroups=["L1"])
 
 

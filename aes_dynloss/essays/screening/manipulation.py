@@ -5,7 +5,8 @@ wording, so that new wordings are missed. Essays that ask a human reader for a g
 
 **Hidden characters** are those that a machine reads and a reader does not see as they are. Accepted is what honest
 texts hold: byte order marks, soft hyphens, no-break spaces, joiners between emoji and in the scripts that need them,
-direction marks beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets, Greek letters in formulas, flags.
+direction marks beside Arabic and Hebrew, zero-width spaces between words, symbols of Word's bullets, Greek letters in
+formulas, flags.
 """
 
 from __future__ import annotations

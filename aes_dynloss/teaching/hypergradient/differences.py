@@ -1,6 +1,7 @@
-"""Finite differences of the student's gradient in place of second derivatives: any kernel, no second backward pass.
+"""Finite differences of the student's gradient in place of second derivatives.
 
-Whether finite differences are near enough to the exact products, seen on one step of a run.
+They need no second backward pass, so that any attention kernel will do. :func:`check_differences` compares them with
+the exact products on one step of a run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all estimators share: their signature and the dev measure's gradient."""
+"""The interface of hypergradient estimators: the dev measure, the result and the terminal adjoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """How the measure at the end depends on the coefficients.
+    """The derivative of the measure at a run's end by the coefficients of every step.
 
     Args:
         measure: F, a scalar.
@@ -53,7 +53,7 @@ class Hypergradient:
 
 
 class Estimator(Protocol):
-    """Walks a trajectory back. The live module is changed on the way; callers keep it ``undisturbed``."""
+    """An estimator of a trajectory's hypergradient. It changes the live module; callers keep that ``undisturbed``."""
 
     def __call__(
         self, objective: Objective, rule: UpdateRule, trajectory: Trajectory, measure: Measure
@@ -62,7 +62,7 @@ class Estimator(Protocol):
 
 
 def terminal_adjoint(trajectory: Trajectory, measure: Measure) -> tuple[Tensor, Point, Tensor]:
-    """Where every backward walk begins: F, the cotangent of the last point, and zeros for all coefficients, (T, K)."""
+    """Start of every backward pass: F, the adjoint of the last point, and zeros for all coefficients, (T, K)."""
     value, slope = measure.gradient(trajectory.end.weights)
     slots = tuple(torch.zeros_like(slot) for slot in trajectory.end.slots)
     return value, Point(slope, slots, trajectory.end.step), torch.zeros_like(trajectory.coefficients)

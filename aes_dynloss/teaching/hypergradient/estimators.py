@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 class HypergradientConfig(ConfigModel):
-    """How a teacher's gradient is taken through the student's training."""
+    """Configuration of the hypergradient estimator and of what it stores."""
 
     estimator: Literal["exact", "truncated", "central", "one_sided", "one_step", "unrolled_graph"] = Field(
         default="exact",
@@ -57,7 +57,7 @@ class HypergradientConfig(ConfigModel):
         return ESTIMATORS[self.estimator](self)
 
     def memory(self, *, needs_gradient: bool) -> Memory:
-        """What a run must remember for it.
+        """Settings of what a run must store for this estimator.
 
         Args:
             needs_gradient: Whether the optimiser's adjoint reads gradients.

@@ -1,6 +1,7 @@
-"""Exact reverse mode: one vector-Jacobian product a step, no graph longer than a step.
+"""Exact hypergradients by reverse-mode differentiation.
 
-One graph over all steps: the plain way, whose memory grows with every step. The others are checked against it.
+:class:`Exact` takes one vector-Jacobian product a step and keeps no graph longer than a step. :class:`UnrolledGraph`
+builds one graph over all steps, whose memory grows with their number; it is the reference for the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The short horizon: each step is judged by the dev measure right after it."""
+"""The one-step (short-horizon) estimator: each step is evaluated by the dev measure directly after it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Teachers: networks that answer a loss's coefficients, and the controls that tell what in them helps."""
+"""Teachers: networks that output a loss's coefficients, and the controls that isolate what in them helps."""

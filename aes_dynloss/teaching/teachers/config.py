@@ -1,4 +1,4 @@
-"""Which teacher steers a run's loss, and how it learns."""
+"""Configuration of teachers: the kind of teacher, how it learns, and its controls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aes_dynloss.teaching.policies import ComponentName
 
 
 class TeachingConfig(ConfigModel):
-    """What all teachers that learn have in common."""
+    """Settings that all trainable teachers share."""
 
     measure: ComponentName = Field(
         default="one_minus_qwk", description="Smooth measure of the student on teacher_dev that the teacher lowers."
@@ -23,7 +23,7 @@ class TeachingConfig(ConfigModel):
 
 
 class DlfConfig(TeachingConfig):
-    """L2T-DLF: an attention teacher answers the loss's coefficients from the student's state.
+    """L2T-DLF: an attention teacher outputs the loss's coefficients from the student's state.
 
     References:
         Wu et al. 2018, Learning to teach with dynamic loss functions, arXiv 1810.12081.
@@ -42,8 +42,8 @@ class DlfConfig(TeachingConfig):
     bins: int = Field(default=12, ge=2, description="With a distribution: most score points or bins of the matrix W.")
     control: Literal["none", "frozen_mean", "random"] = Field(
         default="none",
-        description="frozen_mean: the final student learns under the teacher's mean answer. random: under answers as "
-        "far from the plain loss in random directions. Both tell what the dynamics are worth.",
+        description="frozen_mean: the final student is trained under the teacher's mean output. random: under "
+        "coefficients as far from the plain loss in random directions. Both measure what the dynamics are worth.",
     )
 
 

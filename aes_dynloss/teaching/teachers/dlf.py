@@ -1,6 +1,6 @@
 """The teacher of L2T-DLF: attention over learned keys, from the student's state to the loss's coefficients.
 
-Controls of a teacher that answers coefficients: what is left of its gain without its dynamics, or without it.
+The control policies below it measure what remains of its gain without its dynamics, or without the teacher.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class AttentionTeacher(nn.Module):
 
 
 class TaughtPolicy:
-    """Answers what a teacher says, without a graph.
+    """The coefficients that a teacher outputs, without a graph.
 
     Args:
         teacher: From states, (T, S), to coefficients, (T, K).
@@ -121,7 +121,7 @@ def frozen_mean(coefficients: Tensor) -> FixedPolicy:
     """A teacher frozen at its mean: its tuning of the loss without the dynamics.
 
     Args:
-        coefficients: What it answered over a run, (T, K).
+        coefficients: Its outputs over a run, (T, K).
 
     Examples:
         >>> policy = frozen_mean(torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
@@ -135,7 +135,7 @@ class RandomPolicy:
     """Coefficients as far from the neutral ones as a teacher's, in random directions, new in every step.
 
     Args:
-        coefficients: What the teacher answered over a run, (T, K).
+        coefficients: The teacher's outputs over a run, (T, K).
         neutral: The plain loss's coefficients, (K,).
         positive: Whether they must stay at or above 0.
         seed: Of the directions.

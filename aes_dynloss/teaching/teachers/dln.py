@@ -1,6 +1,6 @@
-"""The three stages of L2T-DLN: the student learns, the loss network learns, the teacher learns.
+"""The teacher of L2T-DLN: a recurrent network, shared by all coordinates of the loss network, that updates its weights.
 
-The teacher of L2T-DLN: one small recurrent network shared by all coordinates of the loss network.
+:class:`LossNetworkTeacher` runs the three stages: the student learns, the loss network learns, the teacher learns.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def preprocessed(gradient: Tensor) -> Tensor:
 
 
 class CoordinateLstm(nn.Module):
-    """LSTM cells 2-64-64-64-1, one over the other; the answer is the last cell's hidden state. 84,236 weights.
+    """LSTM cells 2-64-64-64-1, one over the other; the output is the last cell's hidden state. 84,236 weights.
 
     Args:
         width: Size of the inner cells.
@@ -134,7 +134,7 @@ class CoordinateFeedForward(nn.Module):
 
 
 def detached(memory: RecurrentState) -> RecurrentState:
-    """The same memory, cut from its graph."""
+    """The same memory, detached from the graph."""
     return [(hidden.detach(), inner.detach()) for hidden, inner in memory]
 
 
@@ -156,10 +156,10 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | Coordinat
 
 @dataclass(frozen=True)
 class TeacherStep:
-    """What one teacher step left.
+    """The result of one teacher step.
 
     Args:
-        end: Where the student stands now, after the second run.
+        end: The student's point after the second run.
         buffers: The student's buffers there.
         before: Dev measure at the end of the first run.
         after: And of the second.

@@ -1,1 +1,1 @@
-"""A student's training as a sequence of pure steps: run forwards, remembered, and walked back."""
+"""Unrolled training: a student's run as a sequence of pure steps, recorded for differentiation in reverse."""

@@ -1,7 +1,4 @@
-"""Two words for what autograd answers.
-
-The one place that knows which attention kernels can be differentiated twice.
-"""
+"""Wrappers of autograd: gradients with a graph, vector-Jacobian products, and attention that has second derivatives."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def differentiable_grad(value: Tensor, inputs: Sequence[Tensor], cotangent: Tensor | None = None) -> tuple[Tensor, ...]:
-    """A gradient that can be differentiated again; zeros for inputs that play no part."""
+    """A gradient with its graph, so that it can be differentiated again; zeros for unused inputs."""
     gradients: tuple[Tensor, ...] = torch.autograd.grad(
         value, inputs, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
     )

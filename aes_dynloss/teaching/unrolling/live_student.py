@@ -1,4 +1,4 @@
-"""A student's weights as one flat vector, put into the live module and taken out of it."""
+"""The live student: its trainable weights as one flat vector, written to and read from the module."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LiveStudent:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.parameters[0].device
 
     @property
@@ -72,7 +72,7 @@ class LiveStudent:
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
     def flat(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """Tensors of the weights' shapes as one vector, (P,); None stands for zeros."""
+        """Tensors of the weights' shapes as one vector, (P,); None means zeros."""
         whole = [
             torch.zeros_like(parameter) if tensor is None else tensor
             for tensor, parameter in zip(tensors, self.parameters, strict=True)

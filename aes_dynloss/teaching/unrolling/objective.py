@@ -1,9 +1,8 @@
-"""What a step minimises, as a function of the live student's weights: its gradient, and products with its Hessian.
+"""The objective of a step as a function of the student's weights: gradients and exact Hessian products.
 
-Derivatives of a loss that couples elements of several micro-batches or processes, in legs.
-
-Outputs o of all micro-batches first; then the loss on all of them, gathered; then each micro-batch back to the
-weights, with its share of the loss's derivative as cotangent. No graph is larger than a micro-batch.
+A loss that couples elements of several micro-batches or processes is differentiated in three passes: outputs of all
+micro-batches; the loss on all of them, gathered; each micro-batch back to the weights, with its share of the loss's
+derivative as cotangent. No graph is larger than a micro-batch.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ class Objective:
     Args:
         live: The student.
         loss: The loss.
-        processes: Who else has a part of the batch, and the precision; by default nobody, in full precision.
+        processes: The processes that share the batch, and the precision; by default one process in full precision.
         measuring: Whether it is a measure: no dropout, and no statistics of batch norm but the batch's own.
     """
 
@@ -174,7 +173,7 @@ class Objective:
     def product(
         self, plan: StepPlan, coefficients: Tensor, *, weights: Tensor | None = None, gradient: bool = True
     ) -> tuple[Gradient | None, Product]:
-        """First derivatives, with a function that answers exact products of the second derivatives, once.
+        """First derivatives, with a function that returns exact products of the second derivatives, once.
 
         Reverse over reverse: differentiating forward-mode products again is silently wrong through layer norm.
 

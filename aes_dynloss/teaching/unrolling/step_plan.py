@@ -1,6 +1,6 @@
-"""What a step reads, and what comes out of it.
+"""Inputs and outputs of one step: its plan, its gradient, and the processes that share it.
 
-What the teaching core needs of several processes; the training package answers it through Accelerate.
+The training package implements :class:`Processes` by Accelerate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Processes(Protocol):
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on each of them."""
@@ -50,13 +50,13 @@ class SingleProcess:
         return index[order], [tensor[order] for tensor in tensors]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Nothing changes."""
+        """Full precision: a context that changes nothing."""
         return nullcontext()
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one step reads, all that is needed to take it again.
+    """The inputs of one step: all that is needed to take it again.
 
     Args:
         batches: This process's micro-batches, on the student's device; at least one, fillers have index -1.

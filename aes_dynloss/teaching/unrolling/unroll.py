@@ -1,8 +1,7 @@
-"""A student's training run forwards, remembered so that it can be walked back.
+"""Unrolling: a student's training run as pure functions, recorded so that it can be differentiated in reverse.
 
-``fit`` is the loop that trains; this one takes the same steps as pure functions, for a teacher that learns from them.
-
-How the points of a trajectory are kept until it is walked back.
+``fit`` is the loop that trains; :func:`unroll` takes the same steps for a teacher that learns from them.
+:class:`Memory` sets how the points of a :class:`Trajectory` are stored until the backward pass.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
 
 Storage = Literal["device", "host", "bf16"]
-# Answers a kept point again.
+# Returns a stored point.
 Kept = Callable[[], Point]
 
 
@@ -59,7 +58,7 @@ def _to_host(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of a run.
+    """Settings of what a trajectory stores.
 
     Args:
         storage: Where points are kept.
@@ -82,7 +81,7 @@ class TakenStep:
     Args:
         plan: What it read, with the random state before it.
         coefficients: The loss's coefficients, (K,).
-        kept: Answers the point before it; None where it must be computed again.
+        kept: Returns the point before it; None where it must be computed again.
         gradient: Its first derivatives, where they were kept.
         product: Exact products at it, where its graph was kept.
     """
@@ -159,7 +158,7 @@ class Trajectory:
 
 
 def as_read(point: Point, rule: UpdateRule) -> Point:
-    """What is read of a point on the way back: its slots only where the rule's adjoint needs them."""
+    """The part of a point that the backward pass reads: its slots only where the rule's adjoint needs them."""
     return point if rule.needs_slots else replace(point, slots=())
 
 
@@ -180,9 +179,9 @@ def unroll(
         rule: The optimiser.
         start: Where the student is.
         plans: T steps to take; a plan without a random state goes on from the generators' state.
-        coefficients: Asked before every step, answers the loss's coefficients, (K,); their graph is not needed.
+        coefficients: Called before every step; returns the loss's coefficients, (K,), whose graph is not needed.
         memory: What is remembered.
-        taken: Told after every step its number and its gradient, when the live module holds the next point.
+        taken: Called after every step with its number and its gradient; the live module holds the next point then.
 
     Returns:
         The trajectory.
@@ -224,9 +223,9 @@ def unroll(
 
 
 class _GraphBudget:
-    """Which steps keep their graphs: as many of the last as fit into a number of bytes.
+    """The steps that keep their graphs: as many of the last as fit into a number of bytes.
 
-    The first graph that is made tells what one takes; it is made of the first step and not kept.
+    The size of a graph is measured on the first step, whose graph is not kept.
     """
 
     def __init__(self, budget: int, total: int) -> None:
@@ -261,5 +260,5 @@ class _GraphBudget:
 
 def _known(gradient: Gradient | None) -> Gradient:
     if gradient is None:
-        raise ValueError("A kept graph answers its gradient.")
+        raise ValueError("A kept graph must return its gradient.")
     return gradient

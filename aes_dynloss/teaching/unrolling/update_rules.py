@@ -1,6 +1,6 @@
-"""One optimiser step as a pure function of flat vectors, and its adjoint.
+"""Optimiser steps as pure functions of flat vectors, with their adjoints.
 
-The rules compute what ``torch.optim`` computes, so that a run of ``fit`` can be walked back.
+The rules compute what ``torch.optim`` computes, so that a run of ``fit`` can be differentiated in reverse.
 """
 
 from __future__ import annotations
