@@ -170,8 +170,9 @@ def read_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig) 
     """The point where a student and its torch optimiser are."""
     states = [optimizer.state.get(parameter, {}) for parameter in live.parameters]
     slots = tuple(live.flat([_copied(state.get(name)) for state in states]) for name in _slot_names(config))
-    step = states[0].get("step", 0)
-    return Point(live.weights(), slots, int(step))
+    # A weight that never had a gradient has no count, and one that had its first later a lower one.
+    counts = [state["step"] for state in states if "step" in state]
+    return Point(live.weights(), slots, int(torch.stack(counts).max()) if counts else 0)
 
 
 @torch.no_grad()

@@ -9,10 +9,13 @@ from toy_runs import EVERYTHING, MIXTURE, assert_same_weights, settings, toy_fit
 from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.errors import TrainingError
+from aes_dynloss.teaching.policies import LossConfig
+from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import steps_left
+from aes_dynloss.training.loop import RunContext, fit
 from aes_dynloss.training.optimization import learning_rate_factor
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
-from aes_dynloss.training.run_state import read_checkpoint
+from aes_dynloss.training.run_state import read_checkpoint, trained_state
 
 
 class Spy:
@@ -140,6 +143,20 @@ def test_the_best_weights_come_back(tmp_path):
     with torch.no_grad():
         scores = torch.sigmoid(student(dev.batch(range(11)).inputs["x"])[:, 0])
     assert 1.0 - float((scores - torch.from_numpy(dev.targets)).square().mean()) == pytest.approx(max(measures))
+
+
+def test_of_two_equal_best_measures_the_earlier_checkpoint_is_kept(tmp_path):
+    config, student = settings(), ToyStudent()
+    measures, weights = iter([0.2, 0.5, 0.5]), []
+
+    def measure():
+        weights.append(trained_state(student))
+        return {"good": next(measures)}
+
+    context = RunContext(build_accelerator(config), config, tmp_path, measure, "good")
+    result = fit(context, student, ToyExamples(37), *LossConfig(terms={"mse": 1.0}).build())
+    assert (result.best_measure, result.best_step) == (0.5, 14)
+    assert_same_weights(trained_state(student), weights[1])
 
 
 def test_patience(tmp_path):

@@ -42,11 +42,11 @@ class Walk:
         self.scheduler = build_scheduler(self.optimizer, STEPS, self.config)
         self.rule = build_rule(self.live, self.config)
 
-    def step(self, gradient):
-        """As ``fit`` steps; answers the step's factor on the peak rate."""
+    def step(self, gradient, without=None):
+        """As ``fit`` steps, a weight without a gradient left out; answers the step's factor on the peak rate."""
         factor = self.scheduler.get_last_lr()[-1] / self.scheduler.base_lrs[-1]
         for parameter, view in zip(self.live.parameters, self.live.views(gradient), strict=True):
-            parameter.grad = view.clone()
+            parameter.grad = None if parameter is without else view.clone()
         torch.nn.utils.clip_grad_norm_(self.live.parameters, self.config.clip_norm or math.inf)
         self.optimizer.step()
         self.scheduler.step()
@@ -82,6 +82,17 @@ def test_the_rule_takes_torchs_steps(name):
         if walk.config.optimizer == "adamw":
             assert walk.read().step == number + 1
     assert not torch.allclose(point.weights, LiveStudent(ToyStudent()).weights())
+
+
+def test_a_first_weight_without_gradients_does_not_set_the_step_count():
+    walk = Walk("one rate")
+    first = walk.live.parameters[0]
+    for number in range(2):
+        gradient = drawn_gradient(walk.live, number)
+        gradient[: first.numel()] = 0
+        before, factor = walk.read(), walk.step(gradient, without=first)
+        same_points(walk.read(), walk.rule.advance(before, gradient, factor))
+    assert walk.read().step == 2
 
 
 @pytest.mark.parametrize("name", CONFIGS)

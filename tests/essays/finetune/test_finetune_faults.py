@@ -40,7 +40,7 @@ class TestFaultsThatShowBeforeTraining:
         words = [f"data.source={write_rows(tmp_path / 'essays.csv', rows)}", "data.split.column=part"]
         message = "prompt river has no dev essays. Change data.split, or leave floors out by evaluation.floors: false."
         self.check(run_yaml, tmp_path / "run", [*words, "evaluation.floors=true"], message)
-        assert tune(run_yaml, tmp_path / "run", *words, "--force").code == 0
+        assert tune(run_yaml, tmp_path / "run", *words).code == 0
         check_scores(tmp_path / "run", tmp_path / "essays.csv", "test")
 
     def test_a_vocabulary_that_the_encoder_does_not_know(self, run_yaml, tmp_path):
@@ -53,6 +53,12 @@ class TestFaultsThatShowBeforeTraining:
         (tmp_path / "encoder" / "tokenizer.json").write_text(json.dumps(tokenizer))
         words = [f"model.encoder={tmp_path / 'encoder'}"]
         self.check(run_yaml, tmp_path / "run", words, "The tokenizer has ids up to 9000, but the encoder knows 124")
+
+    def test_a_wrong_encoder_does_not_block_the_corrected_command(self, run_yaml, tmp_path):
+        words = [f"model.encoder={tmp_path / 'wrong'}"]
+        self.check(run_yaml, tmp_path / "run", words, "model.encoder: there is no folder")
+        assert not (tmp_path / "run" / "manifest.json").exists()
+        assert tune(run_yaml, tmp_path / "run", "training.epochs=1").code == 0
 
     @pytest.mark.parametrize(
         "prompts", ["{phones: {low: 1, high: 1.0e9}}", "{phones: {low: 0, high: 1e308, step: 1e-9}}"]
