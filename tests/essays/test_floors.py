@@ -8,7 +8,10 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, measure_floors
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, essay_floors, measure_floors
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
@@ -131,6 +134,18 @@ def test_of_equal_alphas_the_strongest_penalty_is_taken():
         test = TEST[TEST["prompt_id"] == "b"]
         found = measure_floors(TRAIN, few, test, RANGES, names=("tfidf_ridge",))["tfidf_ridge"]["mean"]
         assert found == pytest.approx(of_test[ties[0]], abs=1e-9)
+
+
+def test_a_run_fits_its_floors_on_train_alone(tmp_path):
+    frames = {"train": TRAIN, "dev": DEV, "test": TEST}
+    rows = pd.concat([frame.assign(part=name) for name, frame in frames.items()], ignore_index=True)
+    rows = rows.rename(columns={"reference": "score"}).assign(essay_id=rows.index.map("essay {}".format))
+    rows.to_csv(tmp_path / "essays.csv", index=False)
+    prompts = {prompt: {"low": each.low, "high": each.high} for prompt, each in RANGES.items()}
+    values = {"source": str(tmp_path / "essays.csv"), "prompts": prompts, "split": {"column": "part"}}
+    config = DataConfig.model_validate(values)
+    parts = split_essays(read_essays(config), config.split).tables()
+    assert essay_floors(parts, RANGES) == FOUND
 
 
 def test_test_scores_do_not_leak_into_the_predictions():

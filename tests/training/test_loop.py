@@ -12,7 +12,7 @@ from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import steps_left
-from aes_dynloss.training.loop import fit
+from aes_dynloss.training.loop import RunContext, fit
 from aes_dynloss.training.optimization import learning_rate_factor
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 from aes_dynloss.training.run_state import read_checkpoint, trained_state
@@ -145,6 +145,20 @@ def test_the_best_weights_come_back(tmp_path):
     assert 1.0 - float((scores - torch.from_numpy(dev.targets)).square().mean()) == pytest.approx(max(measures))
 
 
+def test_of_two_equal_best_measures_the_earlier_checkpoint_is_kept(tmp_path):
+    config, student = settings(), ToyStudent()
+    measures, weights = iter([0.2, 0.5, 0.5]), []
+
+    def measure():
+        weights.append(trained_state(student))
+        return {"good": next(measures)}
+
+    context = RunContext(build_accelerator(config), config, tmp_path, measure, "good")
+    result = fit(context, student, ToyExamples(37), *LossConfig(terms={"mse": 1.0}).build())
+    assert (result.best_measure, result.best_step) == (0.5, 14)
+    assert_same_weights(trained_state(student), weights[1])
+
+
 def test_patience(tmp_path):
     changed = {"head_learning_rate": 0.5, "learning_rate": 0.5, "decay": "constant"}
     patient = toy_fit(tmp_path / "patient", epochs=12, **changed)
@@ -186,26 +200,6 @@ def test_averaged_weights_are_what_is_measured_and_kept(tmp_path):
         expected = {name: decay * expected[name] + (1 - decay) * weights[name] for name in weights}
     assert_same_weights(kept[0], expected, 1e-12)
     assert_same_weights(outcome.weights, kept[0])
-
-
-def test_of_equal_dev_measures_the_first_is_the_best(tmp_path):
-    """Later weights that measure no better are no reason to train longer, nor to be kept."""
-    student, seen = ToyStudent(), []
-    measure = iter([0.1, 0.5, 0.5, 0.3, 0.5])
-
-    def measured():
-        seen.append(trained_state(student))
-        return {"good": next(measure)}
-
-    config = settings(epochs=5)
-    loss, policy = LossConfig.model_validate({"terms": {"mse": 1.0}}).build()
-    result = fit(
-        build_accelerator(config), student, ToyExamples(37), loss, policy, config,
-        measure=measured, select_by="good", folder=tmp_path,
-    )  # fmt: skip
-    assert (result.best_measure, result.best_step, result.steps) == (0.5, 14, 35)
-    assert_same_weights(trained_state(student), seen[1])
-    assert any(not torch.equal(seen[1][name], seen[2][name]) for name in seen[1])
 
 
 class Teacher:

@@ -42,11 +42,11 @@ class Walk:
         self.scheduler = build_scheduler(self.optimizer, STEPS, self.config)
         self.rule = build_rule(self.live, self.config)
 
-    def step(self, gradient):
-        """As ``fit`` steps; answers the step's factor on the peak rate."""
+    def step(self, gradient, without=None):
+        """As ``fit`` steps, a weight without a gradient left out; answers the step's factor on the peak rate."""
         factor = self.scheduler.get_last_lr()[-1] / self.scheduler.base_lrs[-1]
         for parameter, view in zip(self.live.parameters, self.live.views(gradient), strict=True):
-            parameter.grad = view.clone()
+            parameter.grad = None if parameter is without else view.clone()
         torch.nn.utils.clip_grad_norm_(self.live.parameters, self.config.clip_norm or math.inf)
         self.optimizer.step()
         self.scheduler.step()

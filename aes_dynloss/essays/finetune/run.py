@@ -156,16 +156,16 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         parts[AUGMENTED] = augmentation.table
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     notes = [*_notes(config, start, parts), *(augmentation.notes if augmentation else ())]
+    # What can fail without training comes before the first file: a refused run must not block the corrected one.
+    scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts, start)
     floors = None
     if accelerator.is_main_process:
+        floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
         remove_scratch(folder)
         started_from, augmented = start.sha256 if start else None, augmentation.summary() if augmentation else None
         manifest = build_manifest(accelerator, config, table, splits, started_from, augmented)
         record_manifest(manifest, folder, resume=resume)
-        # Before training: what is wrong with them must not come to light after it.
-        floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
 
-    scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts, start)
     ends = np.cumsum([len(part) for part in parts.values()])
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
     with frozen_part_computed(accelerator, scorer.model, examples, rows["train"], folder) as ready:
