@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from aes_dynloss.errors import DataError, ShapeError
-from aes_dynloss.measures.bootstrap import Figure, Side, percentile_interval
+from aes_dynloss.measures.bootstrap import percentile_interval
+from aes_dynloss.measures.paired_bootstrap import Figure, Side
 
 Entry = dict[str, Any]
 

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.bootstrap import Cell, Side
+from aes_dynloss.measures.paired_bootstrap import Cell, Side
 from aes_dynloss.reports.predictions import PredictionTable
 from aes_dynloss.reports.prompts import calibrated_scores
 from aes_dynloss.tables.score_range import ScoreRange, widened

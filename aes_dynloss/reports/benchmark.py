@@ -19,7 +19,7 @@ import pandas as pd
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
-from aes_dynloss.measures.reliability import human_entry
+from aes_dynloss.measures.breakdowns import human_entry
 from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
 from aes_dynloss.reports.comparison import (
     VERSIONS,

@@ -15,16 +15,10 @@ from typing import Any
 from tqdm import tqdm
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.bootstrap import (
-    Cell,
-    IntervalSettings,
-    Side,
-    mean_figure,
-    percentile_interval,
-    prompt_figures,
-)
-from aes_dynloss.measures.bootstrap import Figure as DrawnFigure
+from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
 from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
+from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
+from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.model import Entry, Figure, Floor, Interval
 from aes_dynloss.reports.predictions import read_predictions

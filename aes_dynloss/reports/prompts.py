@@ -13,18 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.agreement import (
-    fisher_mean,
-    gwet_ac1,
-    gwet_ac2,
-    measures,
-    none_if_nan,
-    quadratic_weighted_kappa,
-    unweighted_kappa,
-)
+from aes_dynloss.measures.agreement import fisher_mean, measures, none_if_nan, quadratic_weighted_kappa
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
+    LIMITS,
     confusion_cells,
+    human_entry,
+    limit_entries,
     reliability_rows,
     residuals_by_length,
     residuals_by_score,
@@ -32,15 +27,10 @@ from aes_dynloss.measures.breakdowns import (
     version_entries,
 )
 from aes_dynloss.measures.calibration import RescalingLine, fit_cut_points, fit_rescaling
+from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
 from aes_dynloss.measures.fairness import subgroup_fairness
 from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
-from aes_dynloss.measures.reliability import (
-    LIMITS,
-    human_entry,
-    length_partialled_pearson,
-    limit_entries,
-    variance_matched_qwk,
-)
+from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
 from aes_dynloss.reports.model import Entry, Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions

@@ -10,7 +10,7 @@ from rated_essays import sample
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.measures.agreement import gwet_ac1, gwet_ac2, unweighted_kappa
+from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)

@@ -6,7 +6,8 @@ import pytest
 from rated_essays import sample
 
 from aes_dynloss.measures.agreement import pearson
-from aes_dynloss.measures.reliability import LIMITS, human_entry, limit_entries, prmse
+from aes_dynloss.measures.breakdowns import LIMITS, human_entry, limit_entries
+from aes_dynloss.measures.reliability import prmse
 from aes_dynloss.tables.score_range import ScoreRange
 
 SPAN = ScoreRange(1, 6)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
-from aes_dynloss.measures.bootstrap import Cell, Figure, mean_figure, prompt_figures, prompt_generator
+from aes_dynloss.measures.bootstrap import prompt_generator
+from aes_dynloss.measures.paired_bootstrap import Cell, Figure, mean_figure, prompt_figures
 
 RANDOM = np.random.default_rng(2)
 

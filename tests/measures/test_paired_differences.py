@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.measures.bootstrap import Figure
 from aes_dynloss.measures.differences import (
     DIFFERENCES,
     difference_entries,
@@ -13,6 +12,7 @@ from aes_dynloss.measures.differences import (
     smallest_p,
     two_sided_p,
 )
+from aes_dynloss.measures.paired_bootstrap import Figure
 
 
 def figure(value, draws, by_seed=None):

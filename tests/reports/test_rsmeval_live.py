@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from exported_essays import HALF, HALVES, RANGES, SUBGROUPS, WHOLE, checked, config_of, csv_of, dev_of_one, essays_of
 
-from aes_dynloss.measures.agreement import agreement_within, pearson, quadratic_weighted_kappa, unweighted_kappa
+from aes_dynloss.measures.agreement import agreement_within, pearson, quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import fit_rescaling, score_versions
+from aes_dynloss.measures.chance_agreement import unweighted_kappa
 from aes_dynloss.measures.reliability import prmse
 from aes_dynloss.reports.exports import export_rsmeval
 from aes_dynloss.reports.prompts import build_report
