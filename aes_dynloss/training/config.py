@@ -1,4 +1,4 @@
-"""How a student is trained."""
+"""Settings of a student's training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aes_dynloss.configfile import ConfigModel
 
 
 class TrainingConfig(ConfigModel):
-    """Settings of :func:`aes_dynloss.training.loop.fit`."""
+    """Settings of a student's training, see :func:`aes_dynloss.training.loop.fit`."""
 
     epochs: int = Field(default=5, ge=1, description="Passes over the training essays; early stopping may end sooner.")
     batch_size: int = Field(

@@ -1,6 +1,7 @@
-"""Optimiser, learning rates and averaged weights.
+"""A run's optimiser, learning-rate schedule and weight averaging, and the optimiser's pure form for the teaching core.
 
-The optimiser of a run as the teaching core sees it: an update rule, and points that are read and written.
+The pure form is an update rule over points (weights, optimiser slots, step count), read from and written to torch's
+optimiser.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def build_optimizer(student: Student, config: TrainingConfig) -> Optimizer:
 def learning_rate_factor(step: int, total: int, config: TrainingConfig) -> float:
     """Factor on the peak learning rate in step ``step`` of ``total``, counted from 0; in [0, 1].
 
-    It rises on a line over the first ``warmup`` part and never starts at 0, so that no step is wasted.
+    Linear warm-up over the first ``warmup`` fraction of the steps; it never starts at 0, so that no step is wasted.
     """
     rising = config.warmup * total
     if step < rising:

@@ -1,8 +1,6 @@
-"""The folder of a run: one run at a time, never overwritten unasked, resumed only as what it was.
+"""The folder of a run: its lock, configuration, description (versions, machine, time) and log, metrics.jsonl.
 
-What made a run, whatever was trained: versions, machine, time.
-
-metrics.jsonl: the record of a run, one JSON object a line.
+One process works in a folder at a time. A run is replaced only with ``force`` and resumed only with its configuration.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Everything about a run that changes while it trains, as a checkpoint carries it.
-
-One file that holds everything a run needs to go on as if it had never stopped.
-"""
+"""The state of a run that changes while it trains, and its checkpoint, from which a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ def trained_state(module: Module) -> dict[str, Tensor]:
 
 
 def load_trained_state(module: Module, state: dict[str, Tensor]) -> None:
-    """Put :func:`trained_state` back.
+    """Restore :func:`trained_state`.
 
     Raises:
         CheckpointError: The state belongs to another student.
@@ -97,10 +94,10 @@ class Restorable(Protocol):
     """Something with a state of its own, such as a teacher's update."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """The state to resume from."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put :meth:`state_dict` back."""
+        """Restore :meth:`state_dict`."""
 
 
 @dataclass
@@ -165,10 +162,10 @@ class RunState:
         accelerator.wait_for_everyone()
 
     def restore(self, accelerator: Accelerator, path: Path) -> int:
-        """Go back to a checkpoint.
+        """Restore a checkpoint.
 
         Returns:
-            Bytes of the log that are still true.
+            Bytes of the log up to the checkpoint.
 
         Raises:
             CheckpointError: It is damaged or belongs to another run.
