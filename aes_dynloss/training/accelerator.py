@@ -1,8 +1,6 @@
-"""Devices, processes and precision, through Accelerate.
+"""Devices, processes and precision through Accelerate, for the training loop and for the teaching core.
 
-Bringing rows, and buffers, together from all processes.
-
-The processes of a run as the teaching core sees them, through Accelerate.
+Rows are gathered, and buffers synchronised, over all processes.
 """
 
 from __future__ import annotations

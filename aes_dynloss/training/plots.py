@@ -1,9 +1,4 @@
-"""How a loss changed over one training, drawn as svg files that need nothing beside them.
-
-How a loss's coefficients went over a training, for plots of it.
-
-What a run's metrics.jsonl says, drawn: losses over the training, and learning curves of what was measured on dev.
-"""
+"""Plots of a run: loss coefficients over training, losses, and learning curves on dev, as self-contained svg files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The configuration of a whole fine-tuning run: the file that ``aes-dynloss finetune`` reads.
-
-A commented configuration, written from the models' own descriptions and defaults, so that it cannot go stale.
-"""
+"""The configuration of a fine-tuning run, and its commented template, generated from descriptions and defaults."""
 
 from __future__ import annotations
 

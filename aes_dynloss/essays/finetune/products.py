@@ -1,9 +1,4 @@
-"""What a fine-tuning run leaves in its folder: names, manifest, predictions, model and report.
-
-What made a run: versions, seeds, data, split, machine.
-
-The model card that goes with a model folder.
-"""
+"""The products of a fine-tuning run in its folder: manifest, predictions, model, model card and report."""
 
 from __future__ import annotations
 
