@@ -1,9 +1,7 @@
 """Configuration files: YAML plus ``key=value`` overrides, checked against pydantic models.
 
-The models stand beside the code that they configure; this module knows none of them. All faults of a file are
-reported together, and a key that does not exist is answered with the nearest one that does.
-
-What is wrong with a configuration, in words: where, what was found, and the nearest key that exists.
+The models stand beside the code that they configure; this module knows none of them. All faults of a file are reported
+together, each with its place, the value found, and the nearest key that exists.
 """
 
 from __future__ import annotations

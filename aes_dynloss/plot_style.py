@@ -1,4 +1,4 @@
-"""How our plots look: figures, legends and colours; matplotlib is loaded when the first is drawn."""
+"""Style of plots: figures, legends and colours; matplotlib is loaded when the first is drawn."""
 
 from __future__ import annotations
 

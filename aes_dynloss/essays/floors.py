@@ -1,8 +1,6 @@
-"""Floors: what a score costs nothing to reach, to be read beside every figure of a model.
+"""Floors: scores that simple scorers reach, to be read beside every figure of a model.
 
 Each floor is fitted prompt by prompt on the train essays, tuned on dev and measured by QWK on test.
-
-Floors of a split of essays: what simple scorers reach on its test part.
 """
 
 from __future__ import annotations

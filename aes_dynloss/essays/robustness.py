@@ -1,4 +1,4 @@
-"""How a scorer answers changes of essays of which one knows what they should do to a score."""
+"""Robustness: a scorer's response to changes of essays with a known effect on the score."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Human decisions on essays that a machine withheld or doubted: read back, put in its scores' place, and measured.
-
-What was decided, and the agreement before and after it, as text and as a section of a report.
-"""
+"""Human decisions on essays that a machine withheld or doubted: read back, put in place of its scores, and measured."""
 
 from __future__ import annotations
 

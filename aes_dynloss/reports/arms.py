@@ -1,8 +1,7 @@
-"""Runs of several arms brought together essay by essay, refused where they did not score the same essays.
+"""Predictions of several arms' runs, matched essay by essay; refused where they did not score the same essays.
 
-Dev essays in halves, each measured with calibrations fitted on the other: for tuning, which must not see test.
-
-Several seeds' predictions of the same essays, brought together as those of one scorer: their mean.
+Runs that differ in their seed alone can be averaged into one scorer. For tuning, which must not see test, dev essays
+are split in halves, each measured with calibrations fitted on the other.
 """
 
 from __future__ import annotations

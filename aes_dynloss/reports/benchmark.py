@@ -1,8 +1,7 @@
-"""The report of a grid of runs (arms x strata x seeds): figures, differences, and what to read beside them.
+"""Report of a grid of runs (arms x strata x seeds): figures, differences, costs, floors and published systems.
 
-Published figures on ASAP-AES, and whether they were measured on the essays that are reported.
-
-What an arm's runs cost: seconds of a card, or of a processor.
+Published figures on ASAP-AES say whether they were measured on the essays of the report. Costs are seconds of a card or
+of a processor.
 """
 
 from __future__ import annotations

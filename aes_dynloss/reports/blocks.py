@@ -1,7 +1,4 @@
-"""What a page is made of: sections, and in them words, lists, tables and pictures; and the page as one html file.
-
-The templates know each kind of block. The file needs nothing beside it and asks for nothing.
-"""
+"""Blocks of a page: sections with text, lists, tables and figures, and the page as one html file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Comparison of arms, such as losses, on the same essays: a paired bootstrap, corrected for many comparisons.
 
-What a comparison and a grid's report hold, typed as report.json is.
-
-Runs to be compared: folders of fine-tuning runs, folders of such folders, and files of predictions.
+Arms are folders of fine-tuning runs, folders of such folders, or files of predictions. The results are typed.
 """
 
 from __future__ import annotations

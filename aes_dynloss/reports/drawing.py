@@ -1,7 +1,4 @@
-"""Pictures for a page: matplotlib's svg, cleaned and made fit to stand in html beside others.
-
-How a report's figures are drawn: small panels of one size, without mathematics in names, saved as pictures.
-"""
+"""Drawing: small panels of one size, saved as svg that is cleaned to stand in html beside others."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""What ETS RSMTool's ``rsmeval`` takes: for each prompt a folder with a configuration and the csv files it names.
+"""Export to ETS RSMTool's ``rsmeval``: for each prompt a folder with a configuration and the csv files that it names.
 
 RSMTool knows one range of whole scores an experiment, hence a folder a prompt, and a range in other steps counted in
 whole ones. Three of its habits shape the files. It looks for a csv file in the working directory before it looks beside
-the configuration, so that ``predictions.csv`` could be somebody else's: the files' names carry a digest of what they
-hold. It leaves out human scores of 0 unless told not to. It shows the description as Markdown, after taking out what
-looks like a comment: other people's words in it are escaped.
+the configuration, so that ``predictions.csv`` could be somebody else's: the files' names carry a digest of their
+content. It leaves out human scores of 0 unless told not to. It shows the description as Markdown, after taking out what
+looks like a comment: other people's words in it are escaped, and names are reduced to what file names can hold.
 
-A folder of exported files that appears whole or not at all, and replaces nothing but its like.
-
-Names and labels as ETS RSMTool takes them: as file names, in csv files that it reads, in Markdown that it shows.
+The folder appears whole or not at all, and replaces nothing but an earlier export.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Pictures of one prompt's scores: who gets which, where machine and humans differ, and by how much.
+"""Figures of a report, drawn from the report alone.
 
-Pictures of agreement: prompt beside prompt with what limits it, and group beside group.
-
-All pictures of a report, drawn from the report alone.
+For each prompt: confusion, score distribution, residuals by score and by length, reliability. Over prompts: agreement
+beside its limits. Over groups of writers: differences with intervals.
 """
 
 from __future__ import annotations

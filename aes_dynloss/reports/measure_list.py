@@ -1,4 +1,4 @@
-"""What each measure of a report is and where it comes from, and the reasons why a value is missing."""
+"""Measures of a report with their definitions and references, and the reasons why a value is missing."""
 
 from __future__ import annotations
 

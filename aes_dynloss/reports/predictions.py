@@ -1,6 +1,6 @@
 """Tables of predictions: one essay a row, checked whole before anything is measured on it.
 
-Human scores of a file of their own, joined to predictions by essay id.
+Human scores may be in a file of their own, joined by essay id.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Bytes to lines of text, a piece at a time, with the exact place of a byte that cannot be decoded.
+"""Delimited text: bytes to lines, a piece at a time, and lines to rows of csv and tsv with strict quoting.
 
-Rows of csv and tsv: strict quoting, every value text.
+Every value is text. A byte that cannot be decoded is reported with its exact place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Score ranges of prompts: from a file, from the command line, or from the scores seen.
-
-The score points of a prompt: their range, the way to [0, 1] and back, and rounding.
-"""
+"""Score ranges: the score points of a prompt, the way to [0, 1] and back, rounding; read, given or inferred."""
 
 from __future__ import annotations
 

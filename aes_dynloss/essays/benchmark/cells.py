@@ -1,9 +1,7 @@
-"""The cells of a grid: each a fine-tuning run with a folder of its own.
+"""Cells of a grid: each a fine-tuning run in a folder of its own, which is complete or absent.
 
-Running one cell of a grid, so that its folder below cells/ is complete or absent.
-
-A cell works in a folder of its own below work/ and is moved when it is done. A lock, which the system releases when its
-process ends in whatever way, lets several processes share one grid.
+A cell works in its folder below work/ and is moved to cells/ when it is done. A lock, which the system releases however
+its process ends, lets several processes share one grid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a grid's cells found, brought together and written beside them."""
+"""Results of a grid's cells, gathered and written beside them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where essays come from: strict readers, the table, splits, checks."""
+"""Scored essays: strict readers, the table, splits, checks."""

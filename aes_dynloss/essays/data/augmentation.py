@@ -1,15 +1,13 @@
-"""Changed copies of training essays, with the scores that the changes deserve.
+"""Augmentation: changed copies of training essays, with the scores that the changes deserve.
 
-A scorer learns from them what no honest essay teaches: that nonsense is worth nothing, and that what was repeated or
-added adds nothing. Nonsense gets the prompt's lowest score, as Ding et al. give it; what must not raise a score keeps
-it, less a penalty if one is set; what a reader would not notice keeps it.
+A scorer learns from them that nonsense is worth nothing, and that repeated or added text adds nothing. Nonsense gets
+the prompt's lowest score, as in Ding et al.; what must not raise a score keeps it, minus a penalty if one is set; what
+a reader would not notice keeps it. Changes mix in material of the prompt: other essays, its wording, bundled texts.
 
 References:
     Ding, Riordan, Horbach, Cahill and Zesch (2020), Don't take "nswvtnvakgxpm" for an answer: the surprising
     vulnerability of automatic content scoring systems to adversarial input, COLING. Kabra, Bhatia, Singla, Li and Shah
     (2022), Evaluation toolkit for robustness testing of automatic essay scoring systems, CODS-COMAD.
-
-What the essays of each prompt may be mixed with, when they are changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where essays come from, how their table is laid out, and how they are split."""
+"""Configuration of the data: source, layout of the table, splits, augmentation."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""From rows to a table of scored essays: every row checked, every fault logged.
+"""From rows to a table of scored essays: each row is checked against the configured layout, and each fault logged.
 
-One row of a table of scored essays, checked against the layout that the configuration describes.
-
-Rows that hide in the text of another one, because a quote before them is not closed.
-
-Such a table can be read without a fault: the text goes on to the next quote, maybe many rows further, and what follows
-there, another essay's score, is taken for its own. The ASAP file does so to a reader that takes its quotes for quotes.
+A quote that is not closed swallows the rows up to the next quote: they become part of a text, and another essay's score
+is taken for its own, without a fault. The ASAP file does so to a reader that takes its quotes for quotes. Texts whose
+lines look like rows are reported.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Warm starts: a run that begins with the weights of an earlier one, such as one on all prompts before the target's.
 
 Where both know a prompt on the same score range, the new run's first predictions are the earlier model's, exactly. So
-what the earlier head stands on is kept with it: how the encoder's vectors are standardised, and the prompt's scale
-(the mean and sd of the earlier training scores and lengths). The first matters because the head's weights are in those
-units; the second because its answers are.
+two things are kept with its head: the standardisation of the encoder's vectors, which gives the weights their units,
+and the prompt's scale (mean and SD of the earlier training scores and lengths), which gives them to the outputs. Essays
+that the earlier run was trained on are reported where the new one is measured on them.
 
 References:
     Song et al. (2020), Multi-stage pre-training for automated Chinese essay scoring (all prompts, then the target's).
-
-Whether the essays that a run is measured on were held out of the run whose weights it starts with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a frozen encoder, or its frozen lower layers, make of the essays: computed once, then trained on."""
+"""Outputs of a frozen encoder, or of its frozen lower layers: computed once, then trained on."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What should keep a reader from believing an essay's score: found from its text alone, fast, without torch."""
+"""Screening: reasons to doubt an essay's score, found from its text alone, fast, without torch."""
