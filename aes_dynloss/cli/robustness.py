@@ -190,7 +190,7 @@ def _write(measured: dict[str, Any], folder: Path, model: Path) -> None:
     from aes_dynloss.reports.page import write_page
     from aes_dynloss.reports.prompts import write_report
     from aes_dynloss.reports.robustness import robustness_page, robustness_rows
-    from aes_dynloss.tables.frames import write_table
+    from aes_dynloss.tables.formats import write_table
 
     write_table(pd.DataFrame(robustness_rows(measured)), folder / TABLE)
     name = model.absolute().parent.name if model.name == "model" else model.absolute().name

@@ -30,7 +30,7 @@ from aes_dynloss.reports.table import (
 )
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS
-from aes_dynloss.tables.frames import read_cells
+from aes_dynloss.tables.formats import read_cells
 
 HUMAN_SCORE = "human_score"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
@@ -191,16 +191,9 @@ def adjudication_text(found: Adjudication) -> str:
     return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
 
 
-def adjudication_sections(report: Report) -> list[Section]:
-    """The section; none where no decisions were given.
-
-    Args:
-        report: What ``build_report`` returned, perhaps with ``adjudicated``.
-    """
-    found = report.adjudicated
-    if found is None:
-        return []
-    return [Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])]
+def adjudication_section(found: Adjudication) -> Section:
+    """Human decisions as a section of a report: in words, and as a table."""
+    return Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])
 
 
 def adjudication_table(found: Adjudication) -> Table:

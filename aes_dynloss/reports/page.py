@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aes_dynloss.reports.adjudication import adjudication_sections
+from aes_dynloss.reports.adjudication import adjudication_section
 from aes_dynloss.reports.blocks import (
     Block,
     Folded,
@@ -294,7 +294,7 @@ def report_page(
     sections = [
         _summary(report),
         *_agreement_sections(report),
-        *adjudication_sections(report),
+        *([adjudication_section(report.adjudicated)] if report.adjudicated else []),
         *_fairness(report),
         *([robustness_section(report.robustness)] if report.robustness else []),
         _pictures(report),

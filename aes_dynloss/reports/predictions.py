@@ -26,7 +26,7 @@ from aes_dynloss.tables.columns import (
     take_columns,
     take_kept,
 )
-from aes_dynloss.tables.frames import read_cells, write_table
+from aes_dynloss.tables.formats import read_cells, write_table
 from aes_dynloss.tables.score_range import ScoreRange, infer_range
 
 

@@ -15,7 +15,7 @@ from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
 from aes_dynloss.reports.table import Cell, Column, Record, Table, table_records, words_column
-from aes_dynloss.tables.frames import write_table
+from aes_dynloss.tables.formats import write_table
 
 Entry = Mapping[str, Any]
 Row = list[Cell]

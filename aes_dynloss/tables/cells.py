@@ -195,7 +195,7 @@ def row_words(row: int, source: str, essay_ids: Sequence[str] | pd.Series[str]) 
     Args:
         row: Its position, from 0.
         source: The table's name.
-        essay_ids: Essays of all rows; a Series of :func:`aes_dynloss.tables.frames.read_cells` knows the rows' numbers.
+        essay_ids: Essays of all rows; a Series of `formats.read_cells` knows the rows' numbers.
     """
     return f"Row {row_number(essay_ids, row)} of {source} (essay {list(essay_ids)[row]!r})"
 

@@ -1,8 +1,8 @@
-"""Rows of tables, read strictly and one at a time: csv, tsv, jsonl, parquet, xlsx, a folder of .txt, standard input.
+"""Tables: rows read strictly and one at a time from any format, whole tables in memory, and tables written.
 
-No value is guessed: every csv and tsv value is text (``007`` and ``NA`` stay what they are); jsonl, parquet and xlsx
-give the types that they hold. A csv may have semicolons or tabs between its columns. Nothing is skipped but blank
-lines, and nothing repaired.
+Formats are csv, tsv, jsonl, parquet, xlsx, a folder of .txt, and standard input. No value is guessed: every csv and tsv
+value is text (``007`` and ``NA`` stay what they are); jsonl, parquet and xlsx give the types that they hold. A csv may
+have semicolons or tabs between its columns. Nothing is skipped but blank lines, and nothing repaired.
 
 Rows are numbered as a user finds them. In csv, tsv and xlsx the header is row 1, as in a spreadsheet (a quoted text
 with line breaks is one row, a blank line counts too). In jsonl a row is a line. In parquet and in a folder of .txt
@@ -11,6 +11,7 @@ with line breaks is one row, a blank line counts too). In jsonl a row is a line.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -19,11 +20,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pandas as pd
+
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.delimited import Quoting, check_header, codec_name, delimited_rows, describe_byte, read_lines
-from aes_dynloss.tables.json_lines import json_rows
+from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
+from aes_dynloss.tables.text_rows import (
+    Quoting,
+    check_header,
+    codec_name,
+    delimited_rows,
+    describe_byte,
+    json_rows,
+    read_lines,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -241,3 +253,87 @@ def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterato
                 continue
             reason = f"{path.name} holds a NUL character: it is damaged, or no {encoding} text."
         on_fault(RowFault(folder.name, number, reason))
+
+
+WRITTEN_SUFFIXES = (".csv", ".jsonl", ".parquet")
+# A table with more columns is none: some writers make a column of each essay.
+MOST_COLUMNS = 2000
+
+
+def read_cells(path: str | Path) -> pd.DataFrame:
+    """The cells of a table as they are: text stays text ("007", "NA"), and None is a blank.
+
+    Args:
+        path: File of a kind that :func:`aes_dynloss.tables.formats.iterate_rows` reads, in UTF-8.
+
+    Returns:
+        Table of dtype object, at least one row; its index holds the rows' numbers, as the file counts them.
+
+    Raises:
+        DataError: The file is missing, of another type, empty, damaged, names a column twice, or has more than
+            MOST_COLUMNS columns.
+    """
+    path = Path(path)
+    checked_suffix(path, SUFFIXES)
+    if path.is_dir():
+        raise DataError(f"Cannot read {path}: it is a folder. Name a file.")
+    numbers: list[int] = []
+    rows: list[dict[str, object]] = []
+    columns: dict[str, None] = {}
+    for number, row in iterate_rows(path):
+        numbers.append(number)
+        rows.append(row)
+        columns.update(dict.fromkeys(row))
+        if len(columns) > MOST_COLUMNS:
+            raise DataError(
+                f"{path.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each kind "
+                "of value, and one row for each essay."
+            )
+    cells = [[_none_for_blank(row.get(column)) for column in columns] for row in rows]
+    index = pd.Index(numbers, name=ROW_NUMBERS)
+    return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as its suffix says; floats keep every digit and a blank stays blank.
+
+    Args:
+        table: Columns of strings and numbers; NaN and None are blanks.
+        path: File that ends in .csv, .jsonl or .parquet; missing folders are made.
+
+    Raises:
+        DataError: Another suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    suffix = checked_suffix(path, WRITTEN_SUFFIXES)
+    with atomic_file(path) as temporary:
+        if suffix == ".csv":
+            table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        elif suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            blanks = table.astype(object).where(table.notna(), None)
+            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in blanks.to_dict("records")]
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def checked_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
+    """The suffix of a table file, in lower case.
+
+    Args:
+        path: The file.
+        suffixes: Those that are known.
+
+    Raises:
+        DataError: It has another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise DataError(
+            f"{path.name or path} must end in one of {', '.join(suffixes)}, which says how to read or write it."
+        )
+    return suffix
+
+
+def _none_for_blank(cell: object) -> object:
+    return None if is_blank(cell) else cell

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.json_lines import unique_keys
+from aes_dynloss.tables.text_rows import unique_keys
 
 # More than any scale of scores has; a typing error beyond it would fill the memory with score points.
 MOST_POINTS = 10_000

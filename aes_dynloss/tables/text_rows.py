@@ -1,6 +1,6 @@
-"""Delimited text: bytes to lines, a piece at a time, and lines to rows of csv and tsv with strict quoting.
+"""Rows of text tables: csv and tsv with strict quoting, where every value is text, and jsonl, an object a line.
 
-Every value is text. A byte that cannot be decoded is reported with its exact place.
+Bytes are decoded to lines a piece at a time. A byte that cannot be decoded is reported with its exact place.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault
@@ -198,3 +199,58 @@ def _describe_quotes(name: str, number: int, begin: int, problem: str) -> str:
         fault = f"{problem}."
     advice = "Mend the quotes there or, if quotes are plain characters in this file, set quoting: none."
     return f"Row {number} of {name} (from line {begin}): {fault} {advice}"
+
+
+def json_rows(lines: Iterable[str], name: str, on_fault: FaultHandler) -> Iterator[Row]:
+    """Objects, numbered by their lines; blank lines are passed over.
+
+    Args:
+        lines: Lines with their line ends.
+        name: The table's name in messages.
+        on_fault: Is given each line that holds no JSON object.
+
+    Raises:
+        DataError: There is no line but blank ones.
+    """
+    empty = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        empty = False
+        try:
+            row = _parse_object(line)
+        except ValueError as error:
+            on_fault(RowFault(name, number, f"{error}. Write one JSON object a line."))
+        else:
+            yield number, row
+    if empty:
+        raise DataError(f"{name} is empty. Write one JSON object a line.")
+
+
+def _parse_object(line: str) -> dict[str, object]:
+    try:
+        value = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=unique_keys)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"column {error.colno} is not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object such as {{...}}, found {line.strip()[:40]}")
+    return value
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number; write null for a blank")
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, as ``object_pairs_hook``.
+
+    Raises:
+        ValueError: A key comes twice, of which JSON's own reader would keep the last.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} comes twice in one object")
+    return values

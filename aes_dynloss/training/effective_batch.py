@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.replay import RandomState, kept_buffers, random_state, replayed
-from aes_dynloss.teaching.student import Batch, Elements, Student
+from aes_dynloss.teaching.student import Batch, Elements, RandomState, Student, kept_buffers, random_state, replayed
 from aes_dynloss.training.accelerator import gather_rows
 
 

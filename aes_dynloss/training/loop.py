@@ -22,8 +22,7 @@ from tqdm import tqdm
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
-from aes_dynloss.teaching.replay import random_state
-from aes_dynloss.teaching.student import Student
+from aes_dynloss.teaching.student import Student, random_state
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples, steps_left, total_steps

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.policies import StateTracker
-from aes_dynloss.teaching.replay import RandomState, random_state, set_random_state
+from aes_dynloss.teaching.student import RandomState, random_state, set_random_state
 from aes_dynloss.training.optimization import WeightAverage
 
 FORMAT = 1

@@ -29,7 +29,7 @@ from torch.func import functional_call
 from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.replay import random_state, set_random_state
+from aes_dynloss.teaching.student import random_state, set_random_state
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.objective import Objective

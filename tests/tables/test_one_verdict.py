@@ -21,7 +21,7 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.gathering import gather_essays
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
-from aes_dynloss.tables.frames import MOST_COLUMNS, read_cells
+from aes_dynloss.tables.formats import MOST_COLUMNS, read_cells
 from aes_dynloss.tables.rows import FaultLog
 from aes_dynloss.tables.score_range import ScoreRange
 

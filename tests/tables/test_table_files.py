@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.tables.frames import WRITTEN_SUFFIXES, read_cells, write_table
+from aes_dynloss.tables.formats import WRITTEN_SUFFIXES, read_cells, write_table
 
 SAFE_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)
 

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.policies import LossConfig, ScheduledPolicy, StudentState
-from aes_dynloss.teaching.schedules import Constant, Linear, Morris
+from aes_dynloss.teaching.policies import Constant, Linear, LossConfig, Morris, ScheduledPolicy, StudentState
 
 
 def coefficients(policy, progress):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from aes_dynloss.teaching.schedules import Constant, Cosine, Linear, Morris, Schedule
+from aes_dynloss.teaching.policies import Constant, Cosine, Linear, Morris, Schedule
 
 progress = st.floats(0, 1)
 weight = st.floats(-10, 10)

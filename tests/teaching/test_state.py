@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.teaching.policies import StateTracker, StudentState
-from aes_dynloss.teaching.replay import random_state, replayed, set_random_state
+from aes_dynloss.teaching.student import random_state, replayed, set_random_state
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,7 @@ from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture
-from aes_dynloss.teaching.replay import random_state
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, random_state
 from aes_dynloss.training.effective_batch import backward
 
 MIXTURES = {**{name: {name: 1.0} for name in COMPONENTS}, "elementwise": {"mse": 0.7, "mae": 0.3}, "all": EVERYTHING}

@@ -34,10 +34,10 @@ from aes_dynloss.tables.cells import (
     text_value,
 )
 from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.delimited import Quoting
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultLog, RowFault
 from aes_dynloss.tables.score_range import infer_range
+from aes_dynloss.tables.text_rows import Quoting
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 

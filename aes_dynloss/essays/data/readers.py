@@ -13,9 +13,9 @@ from aes_dynloss.essays.data.gathering import build_table, gather_essays
 from aes_dynloss.essays.data.sources import open_rows
 from aes_dynloss.tables.cells import CellError, id_value, text_value
 from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.delimited import Quoting
 from aes_dynloss.tables.formats import source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
+from aes_dynloss.tables.text_rows import Quoting
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
-from aes_dynloss.tables.frames import read_cells
+from aes_dynloss.tables.formats import read_cells
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,15 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.replay import buffers_of, kept_buffers, put_buffers, random_state, set_random_state
-from aes_dynloss.teaching.student import Batch, Student
+from aes_dynloss.teaching.student import (
+    Batch,
+    Student,
+    buffers_of,
+    kept_buffers,
+    put_buffers,
+    random_state,
+    set_random_state,
+)
 
 
 class LiveStudent:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.replay import RandomState, kept_buffers, random_state, set_random_state
-from aes_dynloss.teaching.student import Batch, Elements
+from aes_dynloss.teaching.student import Batch, Elements, RandomState, kept_buffers, random_state, set_random_state
 from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, SingleProcess, StepPlan

@@ -13,8 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from aes_dynloss.teaching.replay import RandomState
-from aes_dynloss.teaching.student import Batch
+from aes_dynloss.teaching.student import Batch, RandomState
 
 
 class Processes(Protocol):

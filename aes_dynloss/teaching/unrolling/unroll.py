@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.replay import random_state
+from aes_dynloss.teaching.student import random_state
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
