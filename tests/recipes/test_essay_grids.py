@@ -18,6 +18,10 @@ GRIDS = sorted((FOLDER / "grids").glob("*.yaml"))
 RESULTS = sorted((FOLDER / "results/grids").glob("*.json"))
 
 
+# The original, and the same essays as parquet.
+ASAP_FILES = {"data/asap/training_set_rel3.tsv", "data/asap/asap_aes.parquet"}
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_a_valid_configuration(path):
     validate(FinetuneConfig, read_mapping(path), path.name)
@@ -31,11 +35,13 @@ def test_every_grid_is_valid_with_all_its_arms(path):
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_results_were_made_by_the_grid_of_their_name(path):
-    """But for where the encoder lay, which has no other name without a hub."""
+    """But for the place of the encoder, which has no other name without a hub, and the file of the same ASAP essays."""
     found = json.loads(path.read_text(encoding="utf-8"))["config"]
     recipe = read_mapping(FOLDER / "grids" / f"{path.stem}.yaml")
     expected = validate(BenchmarkConfig, recipe, path.name).model_dump(mode="json", by_alias=True)
     for config in (found, expected):
         if "mpnet" in config["finetune"]["model"]["encoder"]:
             config["finetune"]["model"]["encoder"] = "mpnet"
+        if config["finetune"]["data"]["source"] in ASAP_FILES:
+            config["finetune"]["data"]["source"] = "the essays of ASAP-AES"
     assert found == expected

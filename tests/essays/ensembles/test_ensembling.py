@@ -200,10 +200,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda table: table.drop(columns="raw"), "has no column 'raw' for raw"),
+            (lambda table: table.drop(columns="raw"), "has no column 'raw'; "),
             (
                 lambda table: table.drop(columns="prompt_id"),
-                "has no column 'prompt_id' for prompt_id",
+                "has no column 'prompt_id'; ",
             ),
             (lambda table: table.assign(reference=np.nan), "holds no human scores"),
             (

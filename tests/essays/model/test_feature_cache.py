@@ -228,7 +228,7 @@ def test_a_model_folder_knows_no_cache(encoder: Path, folder: Path, tmp_path: Pa
     made.save_pretrained(tmp_path / "model")
     assert "features_cache" not in (tmp_path / "model" / "config.json").read_text()
     opened = EssayScorer.from_pretrained(str(tmp_path / "model"))
-    assert opened.model.config == made.model.config.model_copy(update={"features_cache": None})
+    assert opened.model.config == made.model.config.model_copy(update={"features_cache": None, "encoder": encoder.name})
     with mock.patch.object(feature_cache, "FeatureCache", side_effect=AssertionError):
         np.testing.assert_array_equal(opened.score(TEXTS, ["letter"] * 5).raw, made.score(TEXTS, ["letter"] * 5).raw)
     assert not folder.exists()

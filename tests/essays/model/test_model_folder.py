@@ -132,7 +132,9 @@ class TestReplacing:
             monkeypatch.setattr(model_folder, "_write_files", full)
         else:
             real = Path.replace
-            monkeypatch.setattr(Path, "replace", lambda p, to: full() if p.name == "new" else real(p, to))
+            monkeypatch.setattr(
+                Path, "replace", lambda p, to: real(p, to) if ".old" in f"{p.name} {to.name}" else full()
+            )
         with pytest.raises(CheckpointError, match=r"model cannot be written: No space left on device"):
             scorer.save_pretrained(folder)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
