@@ -12,6 +12,8 @@ from command_line import command
 from forked import finish, start, stop_when
 from small_grid import write_small_grid
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "benchmark.csv",
     "report.html",

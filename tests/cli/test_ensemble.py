@@ -15,6 +15,8 @@ from small_run import read_rows, small_essays, tune, write_rows, write_small_run
 from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
 from aes_dynloss.measures.calibration import fit_rescaling
 
+pytestmark = pytest.mark.slow
+
 RANGE = {"phones": (1, 6), "river": (0, 4)}
 
 

@@ -16,6 +16,8 @@ from command_line import command
 from forked import finish, finish_together, start, stop_when
 from small_run import small_essays, write_rows, write_small_run
 
+pytestmark = pytest.mark.slow
+
 SAME = ["metrics.jsonl", "predictions_dev.csv", "predictions_test.csv", "model/model.safetensors", "model/config.json"]
 MORRIS = "loss.terms={stde: {schedule: morris}, mse: rest}"
 # Dropout, an average, a frozen layer and four dev measures, so that much has to be brought back.

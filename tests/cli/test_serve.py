@@ -15,6 +15,8 @@ from served import process
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
+pytestmark = pytest.mark.slow
+
 for _name in ("fastapi", "uvicorn"):
     pytest.importorskip(_name, reason="the extra `serve` is not installed")
 

@@ -9,6 +9,8 @@ import yaml
 from command_line import command, judge
 from damage import CASES, VALUES, cases, damage_place, damaged_bytes, damaged_values
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = {
     "data": {
         "source": "essays.csv",

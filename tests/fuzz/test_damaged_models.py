@@ -19,6 +19,8 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.measures.calibration import RescalingLine
 
+pytestmark = pytest.mark.slow
+
 # Sizes from which an encoder is built before its weights are looked at: none that fills the memory is tried here.
 SIZES = {"hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings", "intermediate_size", "hidden"}
 SIZES |= {"type_vocab_size", "num_attention_heads"}

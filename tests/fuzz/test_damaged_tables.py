@@ -15,6 +15,8 @@ from tiny_scorer import tiny_scorer
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import iterate_unscored
 
+pytestmark = pytest.mark.slow
+
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PROMPTS = ("letter", "notice")
 ESSAYS = [

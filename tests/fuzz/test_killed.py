@@ -19,6 +19,8 @@ from small_grid import write_small_grid
 from small_run import write_rows
 from tiny_scorer import tiny_scorer
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "3"))
 WORDS = ("otter", "bridge", "river", "head", "teacher", "phone", "lesson", "town", "fish", "letter")
 # Words of the command, what it leaves that must be the same, and what marks its end.

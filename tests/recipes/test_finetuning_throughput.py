@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tiny_encoder import WORDS, write_tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "recipes/benchmarks"
 SIDES = ["ours", "ours, length_window 50", "Trainer", "Trainer, group_by_length"]
 WINDOW = 32

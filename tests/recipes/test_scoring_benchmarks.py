@@ -14,6 +14,8 @@ from accelerate import Accelerator
 from tiny_encoder import WORDS, write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "recipes/benchmarks"
 WINDOW = 32
 

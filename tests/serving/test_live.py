@@ -25,6 +25,8 @@ from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.serving.batching import EssayService
 from aes_dynloss.serving.requests import Limits
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0 if os.environ.get("AES_DYNLOSS_LONG") == "1" else 3.0
 CLIENTS = 64
 SECRET = "zebrafinch"

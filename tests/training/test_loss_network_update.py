@@ -15,6 +15,8 @@ from toy_taught import network_fit, replaying, same_teachers
 
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 
+pytestmark = pytest.mark.slow
+
 SGD = {"optimizer": "sgd", "learning_rate": 0.1, "head_learning_rate": 0.2}
 
 

@@ -36,6 +36,8 @@ from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordina
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (11, 12, 13)
 TEACHERS = ("dlf", "lstm", "dln")
 CONTROLS = ("frozen mean", "random")

@@ -16,6 +16,8 @@ from aes_dynloss.errors import CheckpointError
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 # Dropout, averaged weights, patience, accumulation with a replay, numbers that are read between the measures.
 FULL = {"epochs": 5, "evaluations": 2, "averaging": 0.8, "patience": 4, "micro_batch_size": 4, "length_window": 2}
 

@@ -12,6 +12,8 @@ from toy_student import ToyExamples, ToyStudent
 from aes_dynloss.training.batching import share_of, steps_left
 from aes_dynloss.training.prediction import predict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

@@ -7,6 +7,8 @@ import torch
 import two_teachers
 from started_together import run_together
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

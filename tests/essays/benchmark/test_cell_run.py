@@ -16,6 +16,8 @@ from aes_dynloss.essays.benchmark import cells as cell_run
 from aes_dynloss.essays.benchmark.cells import Cell, check_cells, grid_cells, is_complete, run_cell
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path("grid")
 STAGES = {"all": {}, "target": {"after": "all", "set": {"training.learning_rate": 1e-5}}}
 

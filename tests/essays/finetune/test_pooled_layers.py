@@ -10,6 +10,8 @@ from small_run import EVERYTHING, check_scores, read_rows, tune, write_small_run
 from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.model.scorer import EssayScorer
 
+pytestmark = pytest.mark.slow
+
 LAYERS = "model.pooled_layers=all"
 FROZEN = "model.frozen_layers=all"
 VARIANTS = {

@@ -31,6 +31,8 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scorer import EssayScorer
 
+pytestmark = pytest.mark.slow
+
 TARGET = "river"
 UNSEEN = (f"data.split.target_prompt={TARGET}", "model.prompts=shared")
 TEACHER_DEV = "data.split.teacher_dev_fraction=0.3"

@@ -32,6 +32,8 @@ from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.score_range import ScoreRange
 
+pytestmark = pytest.mark.slow
+
 # What moves no float32 weight: what such a run predicts is what it began with.
 STILL = ["training.learning_rate=1e-30", "training.head_learning_rate=1e-30", "training.weight_decay=0"]
 STILL += ["training.epochs=1"]

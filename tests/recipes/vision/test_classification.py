@@ -12,6 +12,8 @@ from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import read_mapping
 
+pytestmark = pytest.mark.slow
+
 DIGITS = VISION / "digits.yaml"
 SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu"]
 TEACHERS = {

@@ -14,6 +14,8 @@ from small_boxes import FOLDER, SHORT, configured, small_rows, write_rows
 from aes_dynloss import ConfigError
 from aes_dynloss.configfile import read_mapping, validate
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = {
     "plain": [6.630921, 6.669263],
     "focal": [6.012414, 6.008174],

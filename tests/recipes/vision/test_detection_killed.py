@@ -11,6 +11,8 @@ from pathlib import Path
 import killed_detection_run
 import pytest
 
+pytestmark = pytest.mark.slow
+
 DATED = {"report.json", "manifest.json"}
 
 

@@ -19,6 +19,8 @@ from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import apply_overrides, read_mapping, validate
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["training.epochs=1", "training.log_every=1", "training.device=cpu", "training.precision=float32"]
 
 

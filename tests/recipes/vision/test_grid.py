@@ -11,6 +11,8 @@ from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import dump_yaml, read_mapping, validate
 
+pytestmark = pytest.mark.slow
+
 RESULTS = sorted((VISION / "results").glob("*.json"))
 SHORT = ["training.epochs=1", "data.most=300", "training.batch_size=64"]
 TEACHER = "teacher={kind: dlf, episodes: 1, steps: 2, measure: expected_error}"

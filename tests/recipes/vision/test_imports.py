@@ -12,6 +12,8 @@ import pytest
 import small_boxes
 import small_masks
 
+pytestmark = pytest.mark.slow
+
 VISION = Path(__file__).parents[3] / "recipes/vision"
 FOR_ESSAYS = ("aes_dynloss.essays", "transformers", "datasets")
 RUN = """

@@ -14,6 +14,8 @@ import taught_processes
 import torch
 from taught_runs import error_of
 
+pytestmark = pytest.mark.slow
+
 
 def free_port():
     with socket.socket() as probe:
