@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import pytest
 import yaml
 from command_line import command, judge
 from damage import CASES, VALUES, cases, damage_place, damaged_bytes, damaged_values
