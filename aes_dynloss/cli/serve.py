@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.serving.requests import Limits
+from aes_dynloss.serving.limits import Limits
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.serving.guards import fault_words
+from aes_dynloss.serving.limits import Limits
 from aes_dynloss.serving.messages import EssayToScore, KnownPrompt
-from aes_dynloss.serving.requests import Limits, RefusalError, shortened
+from aes_dynloss.serving.requests import RefusalError, shortened
 
 # What follows from advisories. Essays of several clients are scored side by side, so that no kind may be looked at that
 # holds an essay against the others of its window.

@@ -1,40 +1,17 @@
-"""Reading and refusing requests: limits of size and time, and refusals of one sentence without a word of an essay."""
+"""Bodies of requests and refusals: read within limits, refused in one sentence without a word of an essay."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from aes_dynloss.configfile import ConfigModel
-
-
-class Limits(ConfigModel):
-    """Bounds of a server, which keep its memory and everybody's wait finite."""
-
-    batch_size: int = Field(default=64, ge=1, description="Essays scored in one forward call, at most.")
-    max_essays: int = Field(default=256, ge=1, description="Essays of one request, at most.")
-    max_characters: int = Field(default=100_000, ge=1, description="Characters of one essay, at most.")
-    max_body: int = Field(default=2 * 2**20, ge=64, description="Bytes of one request's body, at most.")
-    max_queue: int = Field(default=1024, ge=1, description="Essays that may wait; more are refused by 503.")
-    client_seconds: float = Field(default=30.0, gt=0, description="A body must have arrived by then.")
-    header_seconds: float = Field(default=10.0, gt=0, description="A request's head must have arrived by then.")
-    connections: int = Field(default=512, ge=2, description="Connections that are open at once, at most.")
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        if self.max_queue < self.max_essays:
-            raise ValueError(
-                f"max_queue is {self.max_queue}, below max_essays, {self.max_essays}: a request of "
-                "so many essays could never be scored. Raise the one or lower the other"
-            )
-        return self
-
+from aes_dynloss.serving.limits import Limits
 
 _EXPECTED = {
     "string_type": "must be text in quotes",

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.serving.guards import LOOPBACK, Guarded, Traffic
-from aes_dynloss.serving.requests import Limits
+from aes_dynloss.serving.limits import Limits
 
 
 class DeadlineProtocol(H11Protocol):

@@ -45,7 +45,7 @@ def test_it_prints_where_it_is_once_it_answers(model, tmp_path):
 
 def test_a_port_that_is_taken_while_the_model_is_read(model):
     from aes_dynloss.errors import ConfigError
-    from aes_dynloss.serving.requests import Limits
+    from aes_dynloss.serving.limits import Limits
     from aes_dynloss.serving.server import bound_socket, run_server
 
     with bound_socket("127.0.0.1", 0) as ours, socket.socket() as theirs:

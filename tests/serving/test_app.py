@@ -14,8 +14,8 @@ from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy, advisory
 from aes_dynloss.serving.app import create_app
 from aes_dynloss.serving.batching import EssayService, column_rows
+from aes_dynloss.serving.limits import Limits
 from aes_dynloss.serving.messages import Health, ScoreRequest, ScoreResponse
-from aes_dynloss.serving.requests import Limits
 
 
 class Failing:

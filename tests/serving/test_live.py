@@ -23,7 +23,7 @@ from served import Connection, essays, process
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.serving.batching import EssayService
-from aes_dynloss.serving.requests import Limits
+from aes_dynloss.serving.limits import Limits
 
 pytestmark = pytest.mark.slow
 

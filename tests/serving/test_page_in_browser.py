@@ -37,7 +37,7 @@ def evil(scorer):
     from aes_dynloss.essays.screening.kinds import Advisory
     from aes_dynloss.serving.app import create_app
     from aes_dynloss.serving.batching import EssayService
-    from aes_dynloss.serving.requests import Limits
+    from aes_dynloss.serving.limits import Limits
     from aes_dynloss.serving.server import bound_socket, url_of
     from aes_dynloss.tables.score_range import ScoreRange
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from served import JSON, essays
 from served_app import WORDS, Served
 
+from aes_dynloss.serving.limits import Limits
 from aes_dynloss.serving.messages import ScoreRequest
-from aes_dynloss.serving.requests import Limits
 
 REFUSED = [
     (b"", 400, "The body is not valid JSON: EOF while parsing a value at line 1 column 0."),

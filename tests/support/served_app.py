@@ -9,7 +9,7 @@ from served import JSON, Answer, call
 from aes_dynloss.serving.app import create_app
 from aes_dynloss.serving.batching import EssayService
 from aes_dynloss.serving.guards import LOOPBACK, Guarded, Traffic
-from aes_dynloss.serving.requests import Limits
+from aes_dynloss.serving.limits import Limits
 
 # A word that must turn up in no log.
 SECRET = "zebrafinch"
