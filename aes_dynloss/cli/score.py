@@ -192,7 +192,7 @@ def _check_places(
         return
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force begins it again; give one of them.")
-    from aes_dynloss.essays.scoring.parts import unfinished
+    from aes_dynloss.essays.scoring.resume import unfinished
 
     own = force or _complete(output, resume=resume) or (resume and unfinished(output))
     named = {"--output": output} if review is None else {"--output": output, "--review": review}
@@ -209,7 +209,7 @@ def _check_places(
 
 def _complete(output: Path | None, *, resume: bool) -> bool:
     """Whether --resume has nothing to go on with, for all is there."""
-    from aes_dynloss.essays.scoring.parts import unfinished
+    from aes_dynloss.essays.scoring.resume import unfinished
 
     return output is not None and resume and output.exists() and not unfinished(output)
 

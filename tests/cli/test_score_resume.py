@@ -218,7 +218,7 @@ class TestResumeAndReview:
 def test_two_processes_do_not_write_one_file(place, tmp_path):
     from accelerate import Accelerator
 
-    from aes_dynloss.essays.scoring.parts import score_parts
+    from aes_dynloss.essays.scoring.resume import score_parts
 
     output = tmp_path / "scores.csv"
     with score_parts(Accelerator(), output, {}):

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
 from aes_dynloss.essays.scoring.output import Columns, write_scores
-from aes_dynloss.essays.scoring.parts import score_parts
+from aes_dynloss.essays.scoring.resume import score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
