@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def pages(tmp_path_factory):
     report = full_report(essays=120, resamples=30)
     essay = report["worst"][0]["essay_id"]
     strange = renamed(report, {essay: EVIL, "8": f"8 {EVIL}", "Korean": EVIL})
-    strange["worst"][0]["text"] = EVIL
+    strange = replace(strange, worst=[replace(strange.worst[0], text=EVIL), *strange.worst[1:]])
     about = {"Model": "runs/" + "a_very_long_name_" * 12}
     pictures = [picture_from_svg(folder / "loss.svg")]
     write_page(report_page(strange, title="A report", pictures=pictures, about=about), folder / "report.html")
