@@ -20,7 +20,6 @@ from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer, Scores
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
-from aes_dynloss.essays.screening.training_statistics import distance_advisory
 from aes_dynloss.measures.intervals import COVERAGE
 
 logger = logging.getLogger(__name__)
@@ -68,9 +67,8 @@ class Adviser:
         else:
             found = [list(own) for own in self._screen.examine(texts, prompt_ids)]
         for own, distance in zip(found, ood_distance, strict=True):
-            strange = distance_advisory(float(distance), 1.0)
-            if strange is not None:
-                own.append(strange)
+            if distance > 1:
+                own.append(advisory("unlike_training", float(distance), 1.0))
         for own, duplicate in zip(found, self._duplicates(essays, prompt_ids), strict=True):
             if duplicate is not None:
                 own.append(duplicate)

@@ -15,7 +15,6 @@ the prompt or its source text. Repeated runs are sentences and paragraphs that w
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.essays.samples import ESSAYS
-from aes_dynloss.essays.screening.language import shares
 from aes_dynloss.essays.screening.training_statistics import (
     FEWEST_ESSAYS,
     BitTable,
@@ -33,9 +31,12 @@ from aes_dynloss.essays.screening.training_statistics import (
     Hashes,
     Values,
     WordHashes,
+    count_cells,
     count_essays,
+    digest,
     hash_essays,
     mixed,
+    shares,
     thresholds_by_prompt,
     weighed_share,
 )
@@ -49,29 +50,19 @@ _SHARE, _FEWEST = 0.005, 5
 _TIMES = 4
 
 
-@dataclass(frozen=True, eq=False)
-class PromptRuns:
-    """Runs of four words of prompts.
+def copied(table: BitTable, words: WordHashes, prompts: Sequence[str]) -> tuple[Values, Values]:
+    """Each essay's share of runs of four words that are its prompt's, as it is judged and as it is, both (N,).
 
     Args:
-        table: Hashes of runs, mixed with their prompt's.
+        table: Hashes of the prompts' runs, mixed with their prompt's, see `learn_runs`.
+        words: N essays.
+        prompts: The prompt of each; one of which nothing is known has no runs.
     """
-
-    table: BitTable
-
-    def copied(self, words: WordHashes, prompts: Sequence[str]) -> tuple[Values, Values]:
-        """Each essay's share of runs that are its prompt's, as it is judged and as it is, both (N,).
-
-        Args:
-            words: N essays.
-            prompts: The prompt of each; one of which nothing is known has no runs.
-        """
-        runs, of_essay = words.grams(RUN)
-        found = self.table.holds(mixed(runs + _keys(prompts)[of_essay]))
-        return shares(found, of_essay, len(words.counts), 0.0)
+    runs, of_essay = words.grams(RUN)
+    return shares(table.holds(mixed(runs + _keys(prompts)[of_essay])), of_essay, len(words.counts))
 
 
-def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, str | None]) -> tuple[PromptRuns, Values]:
+def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, str | None]) -> tuple[BitTable, Values]:
     """The prompts' runs of words, and the share of them that nearly all essays keep below.
 
     Args:
@@ -85,23 +76,24 @@ def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, st
     runs, of_essay = essays.words.grams(RUN)
     counted = count_essays(runs, of_essay, essays)
     worded = {prompt: hash_essays([text]).grams(RUN)[0] for prompt, text in wordings.items() if text}
-    found = [mixed(own + _keys([prompt])) for prompt, own in worded.items()]
+    known = [mixed(wording + _keys([prompt])) for prompt, wording in worded.items()]
     in_others = np.zeros(len(runs), dtype=bool)
-    for place, prompt in enumerate(prompts):
-        shared = _shared(counted.essays, essays.sizes, place, own=0)
+    for index, prompt in enumerate(prompts):
         if prompt:
-            found.append(mixed(counted.items[shared] + _keys([prompt])))
-        own = essays.prompts[of_essay] == place
-        stands = np.isin(counted.items, worded.get(prompt, runs[:0]))
-        in_others[own] = (_shared(counted.essays, essays.sizes, place, own=1) | stands)[counted.place[own]]
-    judged, _ = shares(in_others, of_essay, len(essays.prompts), 0.0)
-    table = BitTable.of(np.concatenate(found) if found else runs[:0])
-    return PromptRuns(table), thresholds_by_prompt(judged, essays, "high", MILDEST_COPYING)
+            shared = _shared(counted.essays, essays.sizes, index)
+            known.append(mixed(counted.items[shared] + _keys([prompt])))
+        of_prompt = essays.prompts[of_essay] == index
+        shared = _shared(counted.essays, essays.sizes, index, left_out=1)
+        shared |= np.isin(counted.items, worded.get(prompt, runs[:0]))
+        in_others[of_prompt] = shared[counted.place[of_prompt]]
+    judged, _ = shares(in_others, of_essay, len(essays.prompts))
+    table = BitTable.of(np.concatenate([runs[:0], *known]))
+    return table, thresholds_by_prompt(judged, essays, "high", MILDEST_COPYING)
 
 
-def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, own: int) -> NDArray[np.bool_]:
-    """Which runs essays on a prompt share, (U,); ``own`` of the essays are left out of account."""
-    inside, size = counts[:, prompt] - own, sizes[prompt] - own
+def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, left_out: int = 0) -> NDArray[np.bool_]:
+    """Which runs essays on a prompt share, (U,); so many of the essays that hold one are left out of account."""
+    inside, size = counts[:, prompt] - left_out, sizes[prompt] - left_out
     outside = counts.sum(axis=1) - counts[:, prompt]
     rate = outside / max(sizes.sum() - sizes[prompt], 1)
     shared: NDArray[np.bool_] = (inside >= max(_FEWEST, _SHARE * size)) & (inside > _TIMES * rate * size)
@@ -110,13 +102,8 @@ def _shared(counts: NDArray[np.int64], sizes: NDArray[np.int64], prompt: int, ow
 
 def _keys(prompts: Sequence[str]) -> Hashes:
     """A hash of each prompt's id: the same run of another prompt is another."""
-    digests = {
-        prompt: int.from_bytes(
-            hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-        )
-        for prompt in set(prompts)
-    }
-    return np.array([digests[prompt] for prompt in prompts], dtype=np.uint64)
+    keys = {prompt: digest(prompt) for prompt in set(prompts)}
+    return np.array([keys[prompt] for prompt in prompts], dtype=np.uint64)
 
 
 REPEATED_RUN = 4
@@ -133,16 +120,13 @@ def repeated(words: WordHashes) -> tuple[Values, Values]:
         words: N essays, fewer than 2^24.
     """
     runs, of_essay = words.grams(REPEATED_RUN)
-    count = len(words.counts)
     # One sort for all essays: the essay's number above the run's hash. Two runs of an essay of 500 words are taken as
     # one with a probability of 1 : 10^7.
     keys = np.sort((of_essay.astype(np.uint64) << np.uint64(_KEPT)) | (runs >> np.uint64(64 - _KEPT)))
     same = np.zeros(len(keys), dtype=bool)
     same[1:] = keys[1:] == keys[:-1]
     same[:-1] |= same[1:]
-    sums = np.bincount((keys[same] >> np.uint64(_KEPT)).astype(np.int64), minlength=count)
-    totals = np.bincount(of_essay, minlength=count)
-    return weighed_share(sums.astype(np.float64), totals), sums / np.maximum(totals, 1)
+    return shares(same, (keys >> np.uint64(_KEPT)).astype(np.int64), len(words.counts))
 
 
 # Words are counted in this many places by their hashes; common words hardly ever share one.
@@ -181,8 +165,8 @@ class Topics:
         """
         count = len(self.averages)
         known = (prompts >= 0) & (prompts < count)
-        own = np.where(known, prompts, 0)
-        fits = weighed_share(_margins(self.weights, words, own), words.counts, self.averages[own])
+        columns = np.where(known, prompts, 0)
+        fits = weighed_share(_margins(self.weights, words, columns), words.counts, self.averages[columns])
         return np.where(known, fits, np.nan)
 
 
@@ -197,20 +181,25 @@ def learn_topics(essays: Essays) -> tuple[Topics, Values]:
         flags none, for prompts of fewer than `FEWEST_ESSAYS` essays and for any other prompt.
     """
     folds = np.arange(len(essays.prompts)) % _FOLDS
-    counts = np.stack([_count(essays, folds == fold) for fold in range(_FOLDS)])
+    words, of_essay = places(essays.words), essays.words.essays
+    counts = np.zeros((_FOLDS, PLACES, essays.prompt_count))
+    for fold in range(_FOLDS):
+        chosen = folds[of_essay] == fold
+        cells = words[chosen], essays.prompts[of_essay[chosen]]
+        counts[fold] = count_cells(*cells, (PLACES, essays.prompt_count))
     margins = np.zeros(len(essays.prompts))
     for fold in range(_FOLDS):
-        own = folds == fold
-        found = _margins(_weights(counts.sum(axis=0) - counts[fold]), essays.words, essays.prompts)
-        margins[own] = found[own]
+        weights = _weights(counts.sum(axis=0) - counts[fold])
+        margins[folds == fold] = _margins(weights, essays.words, essays.prompts)[folds == fold]
     sums = np.bincount(essays.prompts, margins, essays.prompt_count)
     averages = sums / np.maximum(np.bincount(essays.prompts, essays.words.counts, essays.prompt_count), 1)
     fits = weighed_share(margins, essays.words.counts, averages[essays.prompts])
     thresholds = thresholds_by_prompt(fits, essays, "low", None)
     for prompt in range(essays.prompt_count):
-        own = fits[essays.prompts == prompt]
-        allowance = max(0.0, _ALLOWANCE / max(len(own), 1) - _ALLOWANCE / _ENOUGH_ESSAYS)
-        thresholds[prompt] -= allowance * (np.median(own) - thresholds[prompt]) if len(own) else 0.0
+        of_prompt = fits[essays.prompts == prompt]
+        if len(of_prompt):
+            allowance = max(0.0, _ALLOWANCE / len(of_prompt) - _ALLOWANCE / _ENOUGH_ESSAYS)
+            thresholds[prompt] -= allowance * (np.median(of_prompt) - thresholds[prompt])
     thresholds[:-1][essays.sizes < FEWEST_ESSAYS] = np.nan
     thresholds[-1] = np.nan
     return Topics(_weights(counts.sum(axis=0)), averages), thresholds
@@ -218,8 +207,8 @@ def learn_topics(essays: Essays) -> tuple[Topics, Values]:
 
 def places(words: WordHashes) -> NDArray[np.int64]:
     """Where each word is counted, (W,)."""
-    found: NDArray[np.int64] = (words.words >> np.uint64(64 - (PLACES.bit_length() - 1))).astype(np.int64)
-    return found
+    indices: NDArray[np.int64] = (words.words >> np.uint64(64 - (PLACES.bit_length() - 1))).astype(np.int64)
+    return indices
 
 
 @cache
@@ -227,8 +216,8 @@ def general_words() -> Values:
     """Share of each place among the words of the essays that come with this package, (PLACES,)."""
     texts = [json.loads(line)["text"] for line in ESSAYS.read_text(encoding="utf-8").splitlines()]
     words = hash_essays(texts)
-    shares: Values = np.bincount(places(words), minlength=PLACES) / len(words.words)
-    return shares
+    general: Values = np.bincount(places(words), minlength=PLACES) / len(words.words)
+    return general
 
 
 def _margins(weights: Weights, words: WordHashes, prompts: NDArray[np.int64]) -> Values:
@@ -239,29 +228,20 @@ def _margins(weights: Weights, words: WordHashes, prompts: NDArray[np.int64]) ->
         starts = (np.cumsum(words.counts) - words.counts)[full]
         sums[full] = np.add.reduceat(weights[places(words)], starts, axis=0)
     rows = np.arange(len(sums))
-    own = sums[rows, prompts]
+    fitting = sums[rows, prompts]
     sums[rows, prompts] = 0.0  # Anything, which weighs nothing, stands beside the other prompts.
-    best: Values = own - sums.max(axis=1)
-    return best
-
-
-def _count(essays: Essays, chosen: NDArray[np.bool_]) -> Values:
-    """Words of the chosen essays at each place, of each prompt, (PLACES, P)."""
-    inside = chosen[essays.words.essays]
-    cells = places(essays.words)[inside] * essays.prompt_count
-    cells += essays.prompts[essays.words.essays[inside]]
-    counts = np.bincount(cells, minlength=PLACES * essays.prompt_count).reshape(PLACES, -1)
-    return counts.astype(np.float64)
+    margins: Values = fitting - sums.max(axis=1)
+    return margins
 
 
 def _weights(counts: Values) -> Weights:
     """Weights by the prompts' counts, (PLACES, P)."""
     totals = counts.sum(axis=0)
-    shares = counts / np.maximum(totals, 1)
     prompts = counts.shape[1]
     general = general_words()[:, None]
     if prompts > 1:
-        others = (shares.sum(axis=1, keepdims=True) - shares) / (prompts - 1)
+        words = counts / np.maximum(totals, 1)
+        others = (words.sum(axis=1, keepdims=True) - words) / (prompts - 1)
         general = 0.5 * general + 0.5 * others
     base = _GENERAL * general + _FLOOR
     exact: Values = np.clip(np.log((counts + _PRIOR * base) / (totals + _PRIOR) / base), LOWEST, HIGHEST)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
-from aes_dynloss.essays.screening.training_statistics import MOST_CHARACTERS, hash_words, mixed, normal_text
+from aes_dynloss.essays.screening.training_statistics import MOST_CHARACTERS, digest, hash_words, mixed, normal_text
 
 # Essays that are remembered; 56 bytes each.
 REMEMBERED = 1 << 20
@@ -65,16 +64,18 @@ class DuplicateFinder:
             1, or None.
         """
         words = hash_words([normal_text(text) for text in texts])
-        # The order of words counts: each hash is mixed with its place before they are added up.
-        places = np.arange(len(words.words)) - np.repeat(np.cumsum(words.counts) - words.counts, words.counts)
+        # The order of words counts: each hash is mixed with its position before they are added up.
+        positions = np.arange(len(words.words)) - np.repeat(np.cumsum(words.counts) - words.counts, words.counts)
         keys = np.zeros(len(texts), dtype=np.uint64)
-        np.add.at(keys, words.essays, mixed(words.words ^ mixed(places.astype(np.uint64))))
+        np.add.at(keys, words.essays, mixed(words.words ^ mixed(positions.astype(np.uint64))))
         names = zip(essay_ids, prompt_ids, strict=True)
-        found = []
+        advisories = []
         for text, key, count, name in zip(texts, mixed(keys).tolist(), words.counts.tolist(), names, strict=True):
             self.seen += 1
-            found.append(self._look_up(_whole(text, key), name) if count >= FEWEST_WORDS else None)
-        return found
+            # What is too long to be hashed word by word counts by a digest of its rest.
+            rest = digest(text[MOST_CHARACTERS:]) if len(text) > MOST_CHARACTERS else 0
+            advisories.append(self._look_up(key ^ rest, name) if count >= FEWEST_WORDS else None)
+        return advisories
 
     def _look_up(self, key: int, name: tuple[str, str]) -> Advisory | None:
         """The advisory on an essay that was there before; one that was not is remembered."""
@@ -82,37 +83,22 @@ class DuplicateFinder:
         keys, rows = self._keys[bucket], self._rows[bucket]
         same = np.flatnonzero((keys == np.uint64(key)) & (rows > 0))
         if len(same):
-            place = (bucket, int(same[0]))
-            return advisory("duplicate", int(self._rows[place]), 0, other=self._words(place, name))
-        place = (bucket, int(rows.argmin()))
-        self._keys[place], self._rows[place] = key, self.seen
-        self._ids[place] = _stored(name[0])
-        self._prompts[place] = self._numbers.setdefault(name[1], len(self._numbers))
+            cell = (bucket, int(same[0]))
+            row = int(self._rows[cell])
+            essay_id = self._ids[cell].decode("utf-8", "surrogatepass")
+            prompt_id = list(self._numbers)[self._prompts[cell]]
+            if not essay_id or (essay_id, prompt_id) == name:
+                return advisory("duplicate", row, 0, other=f"the {_ordinal(row)} essay of this input")
+            return advisory("duplicate", row, 0, other=f"essay {essay_id} of prompt {prompt_id}, earlier in this input")
+        cell = (bucket, int(rows.argmin()))
+        self._keys[cell], self._rows[cell] = key, self.seen
+        essay_id = name[0].encode("utf-8", "surrogatepass")
+        # numpy would cut longer ids, and zeros at the end.
+        self._ids[cell] = b"" if len(essay_id) > ID_BYTES or essay_id.endswith(b"\0") else essay_id
+        self._prompts[cell] = self._numbers.setdefault(name[1], len(self._numbers))
         return None
-
-    def _words(self, place: tuple[int, int], name: tuple[str, str]) -> str:
-        """The essay of a place in words that tell it from the one that has a name."""
-        essay_id = self._ids[place].decode("utf-8", "surrogatepass")
-        prompt_id = list(self._numbers)[self._prompts[place]]
-        if not essay_id or (essay_id, prompt_id) == name:
-            return f"the {_ordinal(int(self._rows[place]))} essay of this input"
-        return f"essay {essay_id} of prompt {prompt_id}, earlier in this input"
-
-
-def _stored(essay_id: str) -> bytes:
-    """An id as it is remembered; empty where it is too long, or numpy would cut it."""
-    encoded = essay_id.encode("utf-8", "surrogatepass")
-    return b"" if len(encoded) > ID_BYTES or encoded.endswith(b"\0") else encoded
 
 
 def _ordinal(number: int) -> str:
     ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
-
-
-def _whole(text: str, key: int) -> int:
-    """The key of a text that is longer than what was hashed of it."""
-    if len(text) <= MOST_CHARACTERS:
-        return key
-    digest = hashlib.blake2b(text[MOST_CHARACTERS:].encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return (key ^ int.from_bytes(digest, "little")) & (2**64 - 1)

@@ -10,6 +10,7 @@ threshold of.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.screening.kinds import Advisory, advisory
 
 Hashes = NDArray[np.uint64]
 
@@ -35,6 +35,7 @@ _SPACELESS = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xF
 # Invisible characters, which part no words: soft hyphens, joiners, marks of direction and of byte order, tags.
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 _WORD_LENGTH = 64  # characters after it are hashed as those 64 before
+_POWERS = np.cumprod(np.full(_WORD_LENGTH, _MULTIPLIER, dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class WordHashes:
         """
         runs = max(0, len(self.words) - length + 1)
         hashes = np.zeros(runs, dtype=np.uint64)
-        for place in range(length):
-            hashes = mixed(hashes + self.words[place : place + runs])
+        for offset in range(length):
+            hashes = mixed(hashes + self.words[offset : offset + runs])
         within = self.essays[:runs] == self.essays[length - 1 :] if runs else np.zeros(0, dtype=bool)
         return hashes[within], self.essays[:runs][within]
 
@@ -82,16 +83,16 @@ def hash_words(texts: Sequence[str]) -> WordHashes:
     inside = characters > 0
     first = inside.copy()
     first[1:] &= ~inside[:-1]
-    alone = _alone(codes)
-    if alone is not None:
+    if (codes >= _SPACELESS[0][0]).any():
+        alone = np.any([(codes >= low) & (codes <= high) for low, high in _SPACELESS], axis=0)
         first |= alone
         first[1:] |= inside[1:] & alone[:-1]
     starts = np.flatnonzero(first)
     if len(starts) == 0:
         empty = np.zeros(0, dtype=np.int64)
         return WordHashes(empty.astype(np.uint64), empty, np.zeros(len(texts), dtype=np.int64))
-    places = np.arange(starts[0], len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
-    terms = characters[starts[0] :] * _powers()[places % _WORD_LENGTH]
+    positions = np.arange(starts[0], len(codes)) - np.repeat(starts, np.diff(starts, append=len(codes)))
+    terms = characters[starts[0] :] * _POWERS[positions % _WORD_LENGTH]
     words = mixed(np.add.reduceat(terms, starts - starts[0]))
     essays = np.searchsorted(np.cumsum(lengths), starts, side="right")
     return WordHashes(words, essays, np.bincount(essays, minlength=len(texts)))
@@ -112,6 +113,11 @@ def mixed(hashes: Hashes) -> Hashes:
     return hashes ^ (hashes >> np.uint64(31))
 
 
+def digest(text: str) -> int:
+    """8 bytes that identify a text, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
 @cache
 def _word_characters() -> NDArray[np.uint64]:
     """For each code point what it adds to a word: 0 where it stands in no word."""
@@ -123,22 +129,6 @@ def _word_characters() -> NDArray[np.uint64]:
     values[~inside] = 0
     values[[ord(mark) for mark in _APOSTROPHES]] = ord("'")
     return values
-
-
-def _alone(codes: NDArray[np.uint32]) -> NDArray[np.bool_] | None:
-    """Which characters are words of their own; None if none is."""
-    if not (codes >= _SPACELESS[0][0]).any():
-        return None
-    found = np.zeros(len(codes), dtype=bool)
-    for low, high in _SPACELESS:
-        found |= (codes >= low) & (codes <= high)
-    return found
-
-
-@cache
-def _powers() -> NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
-        return np.cumprod(np.full(_WORD_LENGTH, _MULTIPLIER, dtype=np.uint64), dtype=np.uint64)
 
 
 SMALLEST, LARGEST = 1 << 10, 1 << 24  # bytes
@@ -164,22 +154,19 @@ class BitTable:
         while size * 8 < len(hashes) * _BITS_PER_ITEM and size < LARGEST:
             size *= 2
         bits = np.zeros(size * 8, dtype=np.uint8)
-        for place in _places(hashes, size):
-            bits[place] = 1
+        for chosen in _bits(hashes, size):
+            bits[chosen] = 1
         return cls(np.packbits(bits, bitorder="little"))
 
     def holds(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which of some hashes are members, (H,)."""
-        first, second = _places(hashes, len(self.table))
-        found: NDArray[np.bool_] = (self._bit(first) & self._bit(second)).astype(bool)
-        return found
-
-    def _bit(self, place: NDArray[np.int64]) -> NDArray[np.uint8]:
-        bit: NDArray[np.uint8] = self.table[place >> 3] >> (place & 7).astype(np.uint8) & 1
-        return bit
+        first, second = (self.table[bit >> 3] >> (bit & 7).astype(np.uint8) for bit in _bits(hashes, len(self.table)))
+        members: NDArray[np.bool_] = (first & second & 1).astype(bool)
+        return members
 
 
-def _places(hashes: Hashes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _bits(hashes: Hashes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the two bits of each hash in a table of so many bytes."""
     mask = np.uint64(size * 8 - 1)
     return (hashes & mask).astype(np.int64), (hashes >> np.uint64(32) & mask).astype(np.int64)
 
@@ -233,11 +220,6 @@ def learn_distance_threshold(distances: ArrayLike, share: float = FLAGGED_SHARE)
         DataError: As `tail_threshold` does.
     """
     return tail_threshold(distances, "high", share)
-
-
-def distance_advisory(distance: float, threshold: float) -> Advisory | None:
-    """The advisory ``unlike_training`` where an essay's distance is above the threshold."""
-    return advisory("unlike_training", distance, threshold) if distance > threshold else None
 
 
 Values = NDArray[np.float64]
@@ -310,12 +292,16 @@ def count_essays(items: Hashes, of_essay: Places, essays: Essays) -> Counted:
     distinct, place = np.unique(items, return_inverse=True)
     count = max(len(essays.prompts), 1)
     once = np.unique(place.astype(np.int64) * count + of_essay)
-    cells = (once // count) * essays.prompt_count + essays.prompts[once % count]
-    counts = np.bincount(cells, minlength=len(distinct) * essays.prompt_count)
-    return Counted(distinct, place, counts.reshape(len(distinct), essays.prompt_count))
+    counts = count_cells(once // count, essays.prompts[once % count], (len(distinct), essays.prompt_count))
+    return Counted(distinct, place, counts)
 
 
-def weighed_share(chosen: Values, totals: Values | Places, average: float | Values = 0.0) -> Values:
+def count_cells(rows: Places, columns: Places, shape: tuple[int, int]) -> Places:
+    """How often each pair of a row and a column occurs, a matrix of this shape."""
+    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def weighed_share(chosen: Values | Places, totals: Places, average: float | Values = 0.0) -> Values:
     """Shares that a few items move little: `AVERAGE_ITEMS` average ones are added to each essay's.
 
     Args:
@@ -323,8 +309,22 @@ def weighed_share(chosen: Values, totals: Values | Places, average: float | Valu
         totals: Items of each essay, (N,).
         average: What an item has on average.
     """
-    shares: Values = (chosen + AVERAGE_ITEMS * np.asarray(average)) / (totals + AVERAGE_ITEMS)
-    return shares
+    weighed: Values = (chosen + AVERAGE_ITEMS * np.asarray(average)) / (totals + AVERAGE_ITEMS)
+    return weighed
+
+
+def shares(chosen: NDArray[np.bool_], of_essay: Places, count: int, average: float = 0.0) -> tuple[Values, Values]:
+    """Each essay's share of chosen items, as it is judged (`weighed_share`) and as it is.
+
+    Args:
+        chosen: Whether an item is chosen, (I,).
+        of_essay: The essay of each item, (I,).
+        count: Number of essays, N.
+        average: Share of an average essay.
+    """
+    totals = np.bincount(of_essay, minlength=count)
+    sums = np.bincount(of_essay[chosen], minlength=count)
+    return weighed_share(sums, totals, average), sums / np.maximum(totals, 1)
 
 
 def thresholds_by_prompt(values: Values, essays: Essays, side: Literal["low", "high"], mildest: float | None) -> Values:
@@ -345,8 +345,7 @@ def thresholds_by_prompt(values: Values, essays: Essays, side: Literal["low", "h
     groups = [essays.prompts == prompt for prompt in range(essays.prompt_count)]
     pooled = np.ones(len(values), dtype=bool)
     chosen = [group if group.sum() >= FEWEST_ESSAYS else pooled for group in groups]
-    found = np.array([tail_threshold(values[group], side) for group in [*chosen, pooled]])
-    if mildest is None:
-        return found
-    bounded: Values = np.minimum(found, mildest) if side == "low" else np.maximum(found, mildest)
-    return bounded
+    thresholds: Values = np.array([tail_threshold(values[group], side) for group in [*chosen, pooled]])
+    if mildest is not None:
+        thresholds = np.minimum(thresholds, mildest) if side == "low" else np.maximum(thresholds, mildest)
+    return thresholds

@@ -7,7 +7,7 @@ import pytest
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.screening.kinds import KINDS, Policy, advisory
-from aes_dynloss.essays.screening.training_statistics import distance_advisory, learn_distance_threshold, tail_threshold
+from aes_dynloss.essays.screening.training_statistics import learn_distance_threshold, tail_threshold
 
 
 @pytest.mark.parametrize("side", ["low", "high"])
@@ -37,11 +37,8 @@ def test_what_cannot_be_a_threshold_is_refused() -> None:
 
 
 def test_distances() -> None:
-    threshold = learn_distance_threshold(np.linspace(0, 1, 101))
-    assert distance_advisory(threshold, threshold) is None
-    found = distance_advisory(threshold + 1, threshold)
-    assert found is not None
-    assert found.kind == "unlike_training"
+    distances = np.linspace(0, 1, 101)
+    assert learn_distance_threshold(distances) == tail_threshold(distances, "high")
 
 
 @pytest.mark.parametrize("kind", KINDS)
