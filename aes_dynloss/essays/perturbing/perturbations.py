@@ -21,7 +21,7 @@ from aes_dynloss.essays.perturbing.rewriting import (
     SONGS,
     SPEECHES,
     babble,
-    in_capitals,
+    drawn,
     key_words,
     misspelt,
     paragraphs_of,
@@ -136,27 +136,7 @@ def _append_off_topic(text: str, generator: np.random.Generator, material: Mater
     return _joined(text, other.between(start, start + count))
 
 
-def _babble(text: str, generator: np.random.Generator) -> str:
-    return babble(len(words_of(text)), key_words(text), generator)
-
-
-def _random_letters(text: str, generator: np.random.Generator) -> str:
-    return random_letters(len(words_of(text)), generator)
-
-
-def _shuffle_sentences(text: str, generator: np.random.Generator) -> str:
-    return sentences_of(text).shuffled(generator)
-
-
-def _shuffle_words(text: str, generator: np.random.Generator) -> str:
-    return words_of(text).shuffled(generator)
-
-
-def _repeat_essay(text: str) -> str:
-    return f"{text.rstrip()}\n\n{text.lstrip()}"
-
-
-def _repeat_paragraph(text: str, generator: np.random.Generator) -> str:
+def _repeat_paragraph(text: str, generator: np.random.Generator, _: Material) -> str:
     """A paragraph three times more at the end; of a single paragraph, a third of its sentences."""
     parts, count = paragraphs_of(text), 1
     if len(parts) == 1:
@@ -167,22 +147,20 @@ def _repeat_paragraph(text: str, generator: np.random.Generator) -> str:
     return "\n\n".join([text.rstrip(), repeated, repeated, repeated])
 
 
-def _repeat_sentences(text: str, generator: np.random.Generator) -> str:
+def _repeat_sentences(text: str, generator: np.random.Generator, _: Material) -> str:
     sentences = sentences_of(text)
-    twice = set(generator.choice(len(sentences), _part(len(sentences)), replace=False).tolist())
-    return sentences.text([f"{own} {own}" if place in twice else own for place, own in enumerate(sentences.pieces)])
+    pieces = list(sentences.pieces)
+    for index in generator.choice(len(pieces), _part(len(pieces)), replace=False):
+        pieces[index] = f"{pieces[index]} {pieces[index]}"
+    return sentences.text(pieces)
 
 
-def _typos(text: str, generator: np.random.Generator) -> str:
-    return misspelt(text, TYPO_SHARE, generator)
-
-
-def _put_in(passages: Sequence[str], text: str, generator: np.random.Generator) -> str:
+def _put_in(passages: Sequence[str], text: str, generator: np.random.Generator, _: Material) -> str:
     """One of the passages in front of the essay, behind it, or between two of its sentences."""
-    passage = passages[int(generator.integers(len(passages)))]
+    passage = drawn(passages, generator)
     sentences = sentences_of(text)
-    place = int(generator.integers(len(sentences) + 1))
-    parts = (sentences.between(0, place), passage, sentences.between(place, len(sentences)))
+    position = int(generator.integers(len(sentences) + 1))
+    parts = (sentences.between(0, position), passage, sentences.between(position, len(sentences)))
     return " ".join(part for part in parts if part)
 
 
@@ -194,43 +172,53 @@ def _joined(text: str, addition: str) -> str:
     return f"{text.rstrip()} {addition.strip()}".strip()
 
 
-def _prompt(change: Callable[[str, str], str]) -> Make:
-    """A change by the essay and the prompt's text."""
-    return lambda text, _generator, material: change(text, material.prompt_text or "")
-
-
-def _drawn(change: Callable[[str, np.random.Generator], str]) -> Make:
-    """A change by the essay and chance."""
-    return lambda text, generator, _material: change(text, generator)
-
-
-def _alone(change: Callable[[str], str]) -> Make:
-    """A change by the essay alone."""
-    return lambda text, _generator, _material: change(text)
-
-
 PERTURBATIONS: dict[str, Perturbation] = {
     "off_topic": Perturbation("another prompt's essay", "fall", _off_topic, "others", worthless=True),
-    "babble": Perturbation("fluent nonsense", "fall", _drawn(_babble), worthless=True),
-    "random_letters": Perturbation("random letters", "fall", _drawn(_random_letters), worthless=True),
-    "copy_prompt": Perturbation(
-        "the prompt's text instead", "fall", _prompt(lambda _, prompt: prompt), "prompt_text", worthless=True
+    "babble": Perturbation(
+        "fluent nonsense",
+        "fall",
+        lambda text, generator, _: babble(len(words_of(text)), key_words(text), generator),
+        worthless=True,
     ),
-    "shuffle_words": Perturbation("words shuffled", "fall", _drawn(_shuffle_words), worthless=True),
-    "delete_first": Perturbation("first third deleted", "fall", _alone(partial(without_third, third=0))),
-    "delete_middle": Perturbation("middle third deleted", "fall", _alone(partial(without_third, third=1))),
-    "delete_last": Perturbation("last third deleted", "fall", _alone(partial(without_third, third=2))),
+    "random_letters": Perturbation(
+        "random letters",
+        "fall",
+        lambda text, generator, _: random_letters(len(words_of(text)), generator),
+        worthless=True,
+    ),
+    "copy_prompt": Perturbation(
+        "the prompt's text instead",
+        "fall",
+        lambda _text, _generator, material: material.prompt_text or "",
+        "prompt_text",
+        worthless=True,
+    ),
+    "shuffle_words": Perturbation(
+        "words shuffled", "fall", lambda text, generator, _: words_of(text).shuffled(generator), worthless=True
+    ),
+    "delete_first": Perturbation("first third deleted", "fall", lambda text, *_: without_third(text, 0)),
+    "delete_middle": Perturbation("middle third deleted", "fall", lambda text, *_: without_third(text, 1)),
+    "delete_last": Perturbation("last third deleted", "fall", lambda text, *_: without_third(text, 2)),
     "append_off_topic": Perturbation("sentences off topic added", "not_rise", _append_off_topic, "others"),
-    "append_prompt": Perturbation("the prompt's text added", "not_rise", _prompt(_joined), "prompt_text"),
-    "repeat_essay": Perturbation("the essay twice", "not_rise", _alone(_repeat_essay)),
-    "repeat_paragraph": Perturbation("a paragraph three times more", "not_rise", _drawn(_repeat_paragraph)),
-    "repeat_sentences": Perturbation("a third of sentences twice", "not_rise", _drawn(_repeat_sentences)),
-    "shuffle_sentences": Perturbation("sentences shuffled", "not_rise", _drawn(_shuffle_sentences)),
-    "add_song": Perturbation("lines of a song put in", "not_rise", _drawn(partial(_put_in, SONGS))),
-    "add_speech": Perturbation("lines of a speech put in", "not_rise", _drawn(partial(_put_in, SPEECHES))),
-    "typos": Perturbation("a slip in every fifth word", "not_rise", _drawn(_typos)),
-    "synonyms": Perturbation("synonyms", "stay", _alone(with_synonyms)),
-    "contractions": Perturbation("contractions written out", "stay", _alone(with_contractions_changed)),
-    "capitals": Perturbation("all in capitals", "stay", _alone(in_capitals)),
-    "spaces": Perturbation("other spaces after stops", "stay", _alone(with_other_spaces)),
+    "append_prompt": Perturbation(
+        "the prompt's text added",
+        "not_rise",
+        lambda text, _, material: _joined(text, material.prompt_text or ""),
+        "prompt_text",
+    ),
+    "repeat_essay": Perturbation("the essay twice", "not_rise", lambda text, *_: f"{text.rstrip()}\n\n{text.lstrip()}"),
+    "repeat_paragraph": Perturbation("a paragraph three times more", "not_rise", _repeat_paragraph),
+    "repeat_sentences": Perturbation("a third of sentences twice", "not_rise", _repeat_sentences),
+    "shuffle_sentences": Perturbation(
+        "sentences shuffled", "not_rise", lambda text, generator, _: sentences_of(text).shuffled(generator)
+    ),
+    "add_song": Perturbation("lines of a song put in", "not_rise", partial(_put_in, SONGS)),
+    "add_speech": Perturbation("lines of a speech put in", "not_rise", partial(_put_in, SPEECHES)),
+    "typos": Perturbation(
+        "a slip in every fifth word", "not_rise", lambda text, generator, _: misspelt(text, TYPO_SHARE, generator)
+    ),
+    "synonyms": Perturbation("synonyms", "stay", lambda text, *_: with_synonyms(text)),
+    "contractions": Perturbation("contractions written out", "stay", lambda text, *_: with_contractions_changed(text)),
+    "capitals": Perturbation("all in capitals", "stay", lambda text, *_: text.upper()),
+    "spaces": Perturbation("other spaces after stops", "stay", lambda text, *_: with_other_spaces(text)),
 }
