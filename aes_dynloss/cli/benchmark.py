@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
+from aes_dynloss.cli.options import FILE
+
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--output-dir", "-o", type=click.Path(path_type=Path), help="Folder of the grid: its runs and its report."
-)
+@click.option("--output-dir", "-o", type=FILE, help="Folder of the grid: its runs and its report.")
 @click.option("--folds", metavar="K,K,...", help="Only these folds, such as 0,1.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds, counted from 0.")
 @click.option(
@@ -21,15 +21,15 @@ import click
     type=click.Choice(["in-turn", "ray"]),
     default="in-turn",
     show_default=True,
-    help="in-turn: the runs one after the other. ray: on the Ray cluster that RAY_ADDRESS names, or on this machine.",
+    help="in-turn: one run after the other. ray: on the Ray cluster that RAY_ADDRESS names, or on this machine.",
 )
-@click.option("--gpus-per-run", type=click.FloatRange(min=0), help="With ray: cards for a run, such as 0.25.")
+@click.option("--gpus-per-run", type=click.FloatRange(min=0), help="With ray: GPUs per run, such as 0.25.")
 @click.option(
     "--cpus-per-run",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="With ray: cores for a run.",
+    help="With ray: CPU cores per run.",
 )
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 def benchmark(
@@ -45,8 +45,8 @@ def benchmark(
 ) -> None:
     """Run the grid of CONFIG (arms x folds x seeds), and report it so that arms can be compared.
 
-    Given again, a grid that was stopped goes on where it was; more arms, folds and seeds are added. Given several times
-    at once on one folder, the processes share the runs. KEY=VALUE changes the configuration, such as
+    An interrupted grid is resumed when it is run again; more arms, folds and seeds are added. Several
+    processes on one folder share the runs. KEY=VALUE changes the configuration, such as
     finetune.training.epochs=3. Paths in it are relative to the current folder.
     """
     from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate

@@ -6,21 +6,23 @@ from pathlib import Path
 
 import click
 
+from aes_dynloss.cli.options import FILE, FOLDER
+
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
-@click.option("--control", metavar="NAME", help="Run that the others are held against.  [default: the first]")
-@click.option("--resamples", type=int, default=1000, show_default=True, help="Bootstrap resamples.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.option("--control", metavar="NAME", help="Run that the others are compared with.  [default: the first]")
+@click.option("--resamples", type=int, default=1000, show_default=True, help="Number of bootstrap resamples.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Confidence level of the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resamples.")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Write comparison.html and comparison.json into this folder.",
 )
-@click.option("--force", is_flag=True, help="Replace a comparison that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print comparison.json instead of the tables.")
 def compare(
     *,

@@ -8,24 +8,23 @@ from typing import Any
 
 import click
 
+from aes_dynloss.cli.options import FILE
 from aes_dynloss.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
-@click.option(
-    "--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble, for `score`."
-)
+@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.option("--output-dir", "-o", type=FILE, required=True, help="Folder of the ensemble, for `score`.")
 @click.option(
     "--postprocessing",
     type=click.Choice(["none", "rescale", "cut_points"]),
     default="none",
     show_default=True,
-    help="From the mean to a score: rounded; rescaled or cut as fitted on essays that are dev in every RUN.",
+    help="From the mean to a score: rounded, or rescaled or cut as fitted on essays that are dev in every RUN.",
 )
-@click.option("--force", is_flag=True, help="Replace a model that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
 def ensemble(
     runs: tuple[Path, ...],
     output_dir: Path,
@@ -53,8 +52,5 @@ def ensemble(
         return
     made = ensemble_runs(runs, postprocessing, accelerator=accelerator)
     made.save_pretrained(output_dir)
-    logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), _prompt_words(list(made.prompts)))
-
-
-def _prompt_words(names: list[str]) -> str:
-    return f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    prompts = f"the prompt{'s' if len(made.prompts) > 1 else ''} {', '.join(made.prompts)}"
+    logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), prompts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(path_type=Path)
+from aes_dynloss.cli.options import FILE, FOLDER
 
 
 @click.command()
@@ -18,38 +18,44 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--adjudicated",
     type=FILE,
-    help="A review sheet of `aes-dynloss score --review` with the human_score filled in; what counts in the end is "
-    "reported beside what the machine said.",
+    help="A review sheet of `aes-dynloss score --review` with the human_score filled in; the final scores are reported "
+    "beside the machine's.",
 )
 @click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
 @click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}.")
 @click.option(
     "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
 )
-@click.option("--id-column", help="Column of essay ids.  [default: essay_id]")
-@click.option("--prompt-column", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
-@click.option("--reference-column", help="Column of human scores.  [default: reference]")
-@click.option("--second-column", help="Column of a second human's scores.  [default: second_reference, if there]")
-@click.option("--raw-column", help="Column of unrounded predictions.  [default: raw, if there]")
-@click.option("--score-column", help="Column of predicted score points.  [default: score, if there]")
-@click.option("--words-column", help="Column of the essays' lengths in words.  [default: words, if there]")
-@click.option("--text-column", help="Column of the essays; the report then shows the text of the worst disagreements.")
+@click.option("--id-column", "essay_id", help="Column of essay ids.  [default: essay_id]")
+@click.option("--prompt-column", "prompt_id", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
+@click.option("--reference-column", "reference", help="Column of human scores.  [default: reference]")
+@click.option(
+    "--second-column",
+    "second_reference",
+    help="Column of a second human's scores.  [default: second_reference, if there]",
+)
+@click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if there]")
+@click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if there]")
+@click.option("--words-column", "words", help="Column of the essays' lengths in words.  [default: words, if there]")
+@click.option(
+    "--text-column", "text", help="Column of the essays; the report then shows the text of the worst disagreements."
+)
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
-@click.option("--robustness", type=FILE, help="robustness.json of the same model, to stand in the report.")
+@click.option("--robustness", type=FILE, help="robustness.json of the same model, to include in the report.")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Write report.html, report.json and report.csv into this folder.",
 )
 @click.option(
     "--export",
-    type=(click.Choice(["rsmeval"]), click.Path(path_type=Path, file_okay=False)),
+    type=(click.Choice(["rsmeval"]), FOLDER),
     metavar="rsmeval DIR",
-    help="Write what RSMTool's rsmeval takes into this folder.",
+    help="Write the input files of RSMTool's rsmeval into this folder.",
 )
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
 def evaluate(
     *,
@@ -58,14 +64,6 @@ def evaluate(
     dev: Path | None,
     prompts: Path | None,
     spans: tuple[str, ...],
-    id_column: str | None,
-    prompt_column: str | None,
-    reference_column: str | None,
-    second_column: str | None,
-    raw_column: str | None,
-    score_column: str | None,
-    words_column: str | None,
-    text_column: str | None,
     subgroups: tuple[str, ...],
     robustness: Path | None,
     adjudicated: Path | None,
@@ -73,11 +71,12 @@ def evaluate(
     export: tuple[str, Path] | None,
     force: bool,
     as_json: bool,
+    **columns: str | None,
 ) -> None:
-    """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and its kin per prompt, with intervals.
+    """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and related measures by prompt.
 
-    The file has a row an essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
-    prediction) or score (score point) or both.
+    The file has one row per essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
+    prediction) or score (score point) or both. Measures have confidence intervals.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
@@ -93,14 +92,12 @@ def evaluate(
     changed = None if robustness is None else read_robustness(robustness)
     if output_dir is not None and not force:
         refuse_existing(output_dir, (REPORT, TABLE, PAGE))
-    columns = ColumnNames(
-        id_column, prompt_column, reference_column, second_column, raw_column, score_column, words_column, text_column
-    )
+    names = ColumnNames(**columns)
     ranges = read_ranges(prompts) if prompts is not None else {}
     ranges |= parse_ranges(spans)
-    test = read_predictions(predictions, columns=columns, references=references, ranges=ranges, kept=subgroups)
-    dev_columns = replace(columns, text=None, words=None)
-    dev_table = None if dev is None else read_predictions(dev, columns=dev_columns, ranges=ranges)
+    test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
+    dev_names = replace(names, text=None, words=None)
+    dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     decisions = None if adjudicated is None else read_decisions(adjudicated)
     report = build_report(test, dev=dev_table, subgroups=subgroups)
     if decisions is not None:

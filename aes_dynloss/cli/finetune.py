@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
+from aes_dynloss.cli.options import FILE
+
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option(
-    "--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for everything the run leaves behind."
-)
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--output-dir", "-o", type=FILE, help="Folder for everything that the run writes.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 def finetune(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
+from aes_dynloss.cli.options import FILE
+
 
 @click.command()
-@click.option(
-    "--output-dir", "-o", type=click.Path(path_type=Path), default="quickstart-run", show_default=True, help="Folder."
-)
+@click.option("--output-dir", "-o", type=FILE, default="quickstart-run", show_default=True, help="Folder of the run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     """Fine-tune, evaluate and score on bundled, made-up essays, in a few minutes on two cores.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.essay_input import check_encoding, essay_input_options, named_columns
+from aes_dynloss.cli.options import FILE, FOLDER, cpu_option, essay_input_options, list_option, read_essays
 from aes_dynloss.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -16,56 +16,56 @@ if TYPE_CHECKING:
 RESULT, TABLE, PAGE = "robustness.json", "robustness.csv", "robustness.html"
 
 
+def _titles() -> list[tuple[str, str]]:
+    from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
+    from aes_dynloss.reports.robustness import EXPECTATIONS
+
+    return [(name, f"{kind.title} ({EXPECTATIONS[kind.expected]})") for name, kind in PERTURBATIONS.items()]
+
+
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=FILE)
 @click.argument("data", metavar="DATA")
 @essay_input_options
 @click.option(
-    "--kinds", metavar="KIND,...", help="Kinds of change, with commas between; --list tells them.  [default: all]"
+    "--kinds", metavar="KIND,...", help="Kinds of change, separated by commas; --list shows them.  [default: all]"
 )
-@click.option(
-    "--list",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=lambda context, _, wanted: _list_kinds(context) if wanted else None,
-    help="List the kinds of change, and end.",
-)
+@list_option(_titles, "List the kinds of change, and exit.")
 @click.option(
     "--ids",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="File of essay ids, one a line, such as a fold's test_ids.txt: only these are used.  [default: all]",
 )
 @click.option(
     "--keep-prompts", metavar="ID,...", help="Prompts whose essays are used; others are left out.  [default: all]"
 )
 @click.option(
-    "--most", type=click.IntRange(min=1), default=100, show_default=True, help="Essays a prompt that are drawn at most."
+    "--most",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of essays drawn per prompt.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw and the changes.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and the changes."
+)
 @click.option(
     "--prompts",
-    type=click.Path(path_type=Path),
-    help="YAML or JSON file with the prompts' own words: {ID: {text: ...}}.  [default: those that the model holds]",
+    type=FILE,
+    help="YAML or JSON file with the prompts' own words: {ID: {text: ...}}.  [default: those stored in the model]",
 )
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help=f"Write {PAGE}, {RESULT} and {TABLE}, which have prompts one by one, into this folder.",
+    type=FOLDER,
+    help=f"Write {PAGE}, {RESULT} and {TABLE}, with results by prompt, into this folder.",
 )
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print {RESULT} instead of the table.")
-@click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
+@cpu_option
 def robustness(
     *,
     model: Path,
     data: str,
-    text_column: str | None,
-    id_column: str | None,
-    prompt_column: str | None,
-    prompt: str | None,
-    encoding: str,
-    quoting: Any,  # noqa: ANN401 - a choice, checked by click
     kinds: str | None,
     ids: Path | None,
     keep_prompts: str | None,
@@ -76,13 +76,13 @@ def robustness(
     force: bool,
     as_json: bool,
     cpu: bool,
+    **layout: Any,  # noqa: ANN401 - of essay_input_options
 ) -> None:
     """Measure how often MODEL is fooled: its scores for the essays of DATA before and after changes.
 
     Changes such as nonsense, another prompt's essay, repetition or shuffled words should lower a score, or at least not
     raise it; synonyms or capitals should leave it. DATA is what `aes-dynloss score` reads; human scores are not needed.
     """
-    check_encoding(encoding)
     chosen = _chosen(kinds)
     if output_dir is not None and not force:
         from aes_dynloss.reports.report_files import refuse_existing
@@ -90,7 +90,6 @@ def robustness(
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
     # Heavy imports here keep --help fast.
-    from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
     from aes_dynloss.reports.prompts import report_json
@@ -99,11 +98,9 @@ def robustness(
 
     # In the precision of the environment: scores are compared with others in the same one.
     accelerator = plain_accelerator(cpu=cpu, mixed_precision=None)
-    if data == "-" and accelerator.num_processes > 1:
-        raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
+    stream = read_essays([data], accelerator.num_processes, **layout)
     scorer = open_scorer(model, accelerator)
-    essays = list(iterate_unscored(data, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting))
+    essays = list(stream)
     essays = essays if ids is None else _named_essays(essays, ids)
     essays = essays if keep_prompts is None else _kept_essays(essays, _names(keep_prompts))
     measured = measure_robustness(scorer, essays, kinds=chosen, seed=seed, most=most, prompt_texts=prompt_texts)
@@ -112,20 +109,6 @@ def robustness(
     if output_dir is not None:
         _write(measured, output_dir, model)
     click.echo(report_json(measured) if as_json else robustness_text(measured), nl=not as_json)
-
-
-def _list_kinds(context: click.Context) -> None:
-    from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
-    from aes_dynloss.reports.robustness import EXPECTATIONS
-    from aes_dynloss.reports.table import aligned
-
-    kinds = PERTURBATIONS.values()
-    expected = [f"({EXPECTATIONS[kind.expected]})" for kind in kinds]
-    titles = [f"{kind.title} {words}" for kind, words in zip(kinds, expected, strict=True)]
-    width = max(map(len, titles))
-    for line in aligned([list(PERTURBATIONS), [title.ljust(width) for title in titles]]):
-        click.echo(line)
-    context.exit()
 
 
 def _chosen(kinds: str | None) -> list[str] | None:

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.essay_input import check_encoding, essay_input_options, named_columns
+from aes_dynloss.cli.options import FILE, coverage_option, cpu_option, essay_input_options, list_option, read_essays
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.essays.scoring.run import ReviewSheet
 
 logger = logging.getLogger(__name__)
 
 
+def _kinds() -> list[tuple[str, str, str]]:
+    from aes_dynloss.essays.screening.kinds import KINDS
+
+    return [(name, kind.title, kind.default) for name, kind in KINDS.items()]
+
+
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=FILE)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @essay_input_options
 @click.option(
@@ -29,37 +32,23 @@ logger = logging.getLogger(__name__)
     "-o",
     type=click.Path(path_type=Path, allow_dash=True),
     default="-",
-    help="File, or - for standard output.  [default: -]",
+    help="Output file, or - for standard output.  [default: -]",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="Of the output.  [default: as --output ends, else csv]",
+    help="Output format.  [default: by the suffix of --output, else csv]",
 )
 @click.option(
     "--policy",
-    "policy",
     multiple=True,
     metavar="KIND=ACTION",
-    help="advise, withhold or off for a kind of advisory; may be repeated. --list tells the kinds.",
+    help="advise, withhold or off for a kind of advisory; may be repeated. --list shows the kinds.",
 )
-@click.option(
-    "--list",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=lambda context, _, wanted: _list_kinds(context) if wanted else None,
-    help="List the kinds of advisories and what follows from them, and end.",
-)
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.9,
-    show_default=True,
-    help="Part of essays whose human score lies from low to high.",
-)
-@click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head gives it.")
+@list_option(_kinds, "List the kinds of advisories and what follows from them, and exit.")
+@coverage_option
+@click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head provides it.")
 @click.option(
     "--review",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -77,18 +66,15 @@ logger = logging.getLogger(__name__)
     type=click.Choice(["float32", "bf16"]),
     default="float32",
     show_default=True,
-    help="bf16 is faster where the processor has it; refused if it changes the score of more than one essay in 200.",
+    help="bf16 is faster on processors that support it; refused if it changes the score of more than 1 essay in 200.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a run into --output that was stopped.")
-@click.option("--force", is_flag=True, help="Replace an --output and a --review file that are there.")
-@click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
+@click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
+@cpu_option
 def score(
     *,
     model: Path,
     inputs: tuple[str, ...],
-    prompt: str | None,
-    encoding: str,
-    quoting: Any,  # noqa: ANN401 - a choice, checked by click
     output: Path,
     form: str | None,
     policy: tuple[str, ...],
@@ -100,9 +86,7 @@ def score(
     resume: bool,
     force: bool,
     cpu: bool,
-    text_column: str | None,
-    id_column: str | None,
-    prompt_column: str | None,
+    **layout: Any,  # noqa: ANN401 - of essay_input_options
 ) -> None:
     """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
 
@@ -118,14 +102,12 @@ def score(
     form = output_format(form, path)
     sheet = _review_sheet(review, path, uncertain)
     chosen = Policy.from_words(policy)
-    check_encoding(encoding)
-    _check_places(path, review, inputs, resume=resume, force=force)
+    _check_paths(path, review, inputs, resume=resume, force=force)
     if _complete(path, resume=resume):
         if review is not None and not review.exists():
             raise ConfigError(f"{path} is complete, but there is no {review}. Score again with --force for both.")
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
-    from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.model.encoders import file_sha256
     from aes_dynloss.essays.model.model_folder import CONFIG
@@ -134,16 +116,9 @@ def score(
     from aes_dynloss.training.accelerator import plain_accelerator
 
     accelerator = plain_accelerator(cpu=cpu)
-    if "-" in inputs and accelerator.num_processes > 1:
-        raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    columns = named_columns(text=text_column, essay_id=id_column, prompt_id=prompt_column)
+    essays = read_essays(inputs, accelerator.num_processes, **layout)
     scorer = open_scorer(model, accelerator)
     warn_unless_screened(scorer)
-    essays: Iterable[UnscoredEssay] = (
-        essay
-        for source in inputs
-        for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
-    )
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
 
@@ -182,24 +157,24 @@ def _review_sheet(review: Path | None, output: Path | None, uncertain: float) ->
     return ReviewSheet(review, output_format(None, review, "--review"), uncertain)
 
 
-def _check_places(
+def _check_paths(
     output: Path | None, review: Path | None, inputs: tuple[str, ...], *, resume: bool, force: bool
 ) -> None:
     """Refuse to write over anything that was not meant to be written over."""
     if output is None:
         if resume:
-            raise ConfigError("--resume goes on with a file of scores. Name it with --output.")
+            raise ConfigError("--resume needs a file of scores to resume. Name it with --output.")
         return
     if resume and force:
-        raise ConfigError("--resume goes on with a run and --force begins it again; give one of them.")
+        raise ConfigError("--resume resumes a run and --force begins it again; give one of them.")
     from aes_dynloss.essays.scoring.resume import unfinished
 
-    own = force or _complete(output, resume=resume) or (resume and unfinished(output))
+    replaceable = force or _complete(output, resume=resume) or (resume and unfinished(output))
     named = {"--output": output} if review is None else {"--output": output, "--review": review}
     for option, path in named.items():
         if path.is_dir():
             raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
-        if path.exists() and not own:
+        if path.exists() and not replaceable:
             raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
         if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
             raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")
@@ -208,18 +183,7 @@ def _check_places(
 
 
 def _complete(output: Path | None, *, resume: bool) -> bool:
-    """Whether --resume has nothing to go on with, for all is there."""
+    """Whether --resume has nothing left to do."""
     from aes_dynloss.essays.scoring.resume import unfinished
 
     return output is not None and resume and output.exists() and not unfinished(output)
-
-
-def _list_kinds(context: click.Context) -> None:
-    from aes_dynloss.essays.screening.kinds import KINDS
-    from aes_dynloss.reports.table import aligned
-
-    titles = [kind.title for kind in KINDS.values()]
-    width = max(map(len, titles))
-    for line in aligned([list(KINDS), [title.ljust(width) for title in titles], [k.default for k in KINDS.values()]]):
-        click.echo(line)
-    context.exit()

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from aes_dynloss.cli.options import FILE, coverage_option, cpu_option
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.serving.limits import Limits
 
@@ -35,31 +36,27 @@ def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; other machines reach 0.0.0.0.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
+@click.argument("model", type=FILE)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 accepts other machines."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for a free one.")
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A further name under which clients may ask, such as a proxy's, without a port; repeat it for several.",
+    help="A further host name of this server, such as a proxy's, without a port; may be repeated.",
 )
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.9,
-    show_default=True,
-    help="Part of essays whose human score lies from low to high.",
-)
+@coverage_option
 @click.option(
     "--policy",
     multiple=True,
     metavar="KIND=ACTION",
-    help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` tells them; may be repeated.",
+    help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` shows them; may be repeated.",
 )
 @_limit_options
-@click.option("--cpu", is_flag=True, help="Keep a GPU out of it.")
+@cpu_option
 def serve(
     *,
     model: Path,

@@ -234,7 +234,7 @@ class TestReview:
             (["--review", "s.csv", "-o", "s.csv"], "--review and --output name one file"),
             (["--review", "essays.csv", "-o", "s.csv", "--force"], "--review essays.csv is an INPUT too"),
             (["--review", "essays.csv", "-o", "s.csv"], "essays.csv is there already. Choose another --review"),
-            (["--resume"], "--resume goes on with a file of scores"),
+            (["--resume"], "--resume needs a file of scores"),
             (["--resume", "--force", "-o", "s.csv"], "give one of them"),
         ],
     )

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,35 @@ class EssayEnsemble:
         Raises:
             CheckpointError: It is missing, damaged or something else, or a member is not the one that was stored.
         """
-        return read_ensemble_folder(Path(folder), accelerator)
+        folder = Path(folder)
+        values = read_config(folder, ENSEMBLE_FORMAT)
+        try:
+            is_whole = values["sha256"][CONFIG] == config_digest(values)
+            digests = [str(digest) for digest in values["members"]]
+            postprocessing = Postprocessing.from_dict(values["postprocessing"])
+            intervals = Intervals.from_dict(values.get("intervals", {}))
+            certainty = Certainty.from_dict(values.get("certainty", {}))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
+            message = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            raise CheckpointError(f"{folder / CONFIG} is damaged: {message}. Fetch the folder again.") from None
+        if not is_whole:
+            raise CheckpointError(
+                f"{folder / CONFIG} is not what was written: its sha256 is another. It was edited; fetch the folder "
+                "again."
+            )
+        accelerator = accelerator or Accelerator()
+        paths = [folder / MEMBERS / str(number) for number in range(len(digests))]
+        for path, digest in zip(paths, digests, strict=True):  # all of them, before the first is opened
+            _check_member(path, digest)
+        check_unlisted(folder, {CONFIG}, {str(path.relative_to(folder)) for path in paths})
+        members = [
+            Member(EssayScorer.from_pretrained(path, accelerator=accelerator), path.resolve(), digest)
+            for path, digest in zip(paths, digests, strict=True)
+        ]
+        try:
+            return cls(members, postprocessing, intervals, certainty)
+        except AesDynlossError as error:
+            raise CheckpointError(f"{folder} is damaged: {error}") from None
 
     @property
     def screen(self) -> Screen | None:
@@ -172,8 +201,8 @@ class EssayEnsemble:
         self.check_prompts(prompt_ids)
         answers = []
         for number, member in enumerate(self.members, start=1):
-            words = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
-            answers.append(member.scorer.score(texts, prompt_ids, progress=words, tokens=tokens))
+            label = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
+            answers.append(member.scorer.score(texts, prompt_ids, progress=label, tokens=tokens))
         raw = np.mean([answer.raw for answer in answers], axis=0)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
         score = self.points(raw, prompt_ids)
@@ -181,7 +210,7 @@ class EssayEnsemble:
         # By errors whatever the heads say: it is these that dev's files, which hold raw scores alone, can set right.
         chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, score, None)
         certainty = self.certainty.of(prompt_ids, chances)
-        ood_distance = _mean_of_known([answer.ood_distance for answer in answers])
+        ood_distance = np.ma.masked_invalid([answer.ood_distance for answer in answers]).mean(axis=0).filled(np.nan)
         return Scores(raw, score, counts[0], counts[1], certainty, probabilities, ood_distance)
 
     def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
@@ -189,21 +218,40 @@ class EssayEnsemble:
         points = np.empty(len(raw))
         answered = np.array(prompt_ids, dtype=object)
         for prompt in self.prompts.values():
-            mine = answered == prompt.id
-            points[mine] = self.postprocessing.score(prompt.id, prompt.range, raw[mine])
+            rows = answered == prompt.id
+            points[rows] = self.postprocessing.score(prompt.id, prompt.range, raw[rows])
         return points
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
-        """Write an ensemble's folder with copies of the members; an existing model there is replaced as a whole.
+        """Write an ensemble's folder with copies of the members; it appears whole or not at all, in place of a model.
+
+        The members are copied from their own folders. A file that several have, such as a tokenizer, or the weights of
+        a model that is there twice, takes its room on the disk once where the file system can do that.
 
         Args:
             folder: Where to.
             card: Text of its README.md; a short one by default.
 
         Raises:
-            CheckpointError: It cannot be written, or a member's folder has changed since it was opened.
+            CheckpointError: The folder cannot be written, or holds something that is no model; or a member's folder is
+                no longer what was opened.
         """
-        write_ensemble_folder(self, Path(folder), card)
+        with appearing_whole(Path(folder)) as new:
+            stored: dict[str, Path] = {}
+            for number, member in enumerate(self.members):
+                _store_member(member, new / MEMBERS / str(number), stored)
+            values: dict[str, Any] = {
+                "format": ENSEMBLE_FORMAT,
+                "version": VERSION,
+                "members": [member.sha256 for member in self.members],
+                "postprocessing": self.postprocessing.to_dict(),
+                "intervals": self.intervals.to_dict(),
+                "certainty": self.certainty.to_dict(),
+                "sha256": {},
+            }
+            values["sha256"][CONFIG] = config_digest(values)
+            (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (new / CARD).write_text(card or _card(self), encoding="utf-8")
 
 
 def _mean_probabilities(each: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
@@ -214,16 +262,6 @@ def _mean_probabilities(each: Sequence[NDArray[np.float64] | None]) -> NDArray[n
     mean = np.zeros((len(known[0]), max(one.shape[1] for one in known)))
     for one in known:
         mean[:, : one.shape[1]] += one / len(known)
-    return mean
-
-
-def _mean_of_known(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The members' mean but for NaN, (N,); NaN where none knows."""
-    values = np.stack(each)
-    known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    mean: NDArray[np.float64] = np.full(values.shape[1], np.nan)
-    np.divide(np.where(known, values, 0).sum(axis=0), count, out=mean, where=count > 0)
     return mean
 
 
@@ -271,99 +309,21 @@ def _common_prompts(members: Sequence[Member]) -> tuple[dict[str, Prompt], list[
     return common, notes
 
 
-def write_ensemble_folder(ensemble: EssayEnsemble, folder: Path, card: str | None = None) -> None:
-    """Write an ensemble; the folder appears whole or not at all, in the place of an older model.
-
-    The members are copied from their own folders. A file that several have, such as a tokenizer, or the weights of a
-    model that is there twice, takes its room on the disk once where the file system can do that.
-
-    Args:
-        ensemble: The ensemble.
-        folder: Where to.
-        card: Text of README.md.
-
-    Raises:
-        CheckpointError: The folder cannot be written, or holds something that is no model; or a member's folder is no
-            longer what was opened.
-    """
-    with appearing_whole(folder) as new:
-        stored: dict[str, Path] = {}
-        for number, member in enumerate(ensemble.members):
-            _store_member(member, new / MEMBERS / str(number), stored)
-        values: dict[str, Any] = {
-            "format": ENSEMBLE_FORMAT,
-            "version": VERSION,
-            "members": [member.sha256 for member in ensemble.members],
-            "postprocessing": ensemble.postprocessing.to_dict(),
-            "intervals": ensemble.intervals.to_dict(),
-            "certainty": ensemble.certainty.to_dict(),
-            "sha256": {},
-        }
-        values["sha256"][CONFIG] = config_digest(values)
-        (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (new / CARD).write_text(card or _card(ensemble), encoding="utf-8")
-
-
-def read_ensemble_folder(folder: Path, accelerator: Accelerator | None = None) -> EssayEnsemble:
-    """Open an ensemble's folder.
-
-    Args:
-        folder: The folder.
-        accelerator: Devices and precision; by default what Accelerate finds.
-
-    Raises:
-        CheckpointError: It is missing, damaged, not of this format, or a member is not the one that was stored.
-    """
-    values = read_config(folder, ENSEMBLE_FORMAT)
-    try:
-        whole = values["sha256"][CONFIG] == config_digest(values)
-        digests = [str(digest) for digest in values["members"]]
-        postprocessing = Postprocessing.from_dict(values["postprocessing"])
-        intervals = Intervals.from_dict(values.get("intervals", {}))
-        certainty = Certainty.from_dict(values.get("certainty", {}))
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
-        words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
-    if not whole:
-        raise CheckpointError(
-            f"{folder / CONFIG} is not what was written: its sha256 is another. It was edited; fetch the folder again."
-        )
-    accelerator = accelerator or Accelerator()
-    places = [folder / MEMBERS / str(number) for number in range(len(digests))]
-    for place, digest in zip(places, digests, strict=True):  # all of them, before the first is opened
-        _check_member(place, digest)
-    check_unlisted(folder, {CONFIG}, {str(place.relative_to(folder)) for place in places})
-    members = [
-        Member(EssayScorer.from_pretrained(place, accelerator=accelerator), place.resolve(), digest)
-        for place, digest in zip(places, digests, strict=True)
-    ]
-    try:
-        return EssayEnsemble(members, postprocessing, intervals, certainty)
-    except AesDynlossError as error:
-        raise CheckpointError(f"{folder} is damaged: {error}") from None
-
-
 def _check_member(folder: Path, digest: str) -> None:
     """Refuse another member than the one that was stored here."""
     config = folder / CONFIG
     if not config.is_file():
         raise CheckpointError(f"The ensemble lacks its member {folder}. Fetch its folder again, whole.")
-    found = file_sha256(config)
-    if found != digest:
+    actual = file_sha256(config)
+    if actual != digest:
         raise CheckpointError(
-            f"{folder} is not the member that was stored there: the sha256 of its {CONFIG} is {found[:12]}..., "
+            f"{folder} is not the member that was stored there: the sha256 of its {CONFIG} is {actual[:12]}..., "
             f"expected {digest[:12]}... It was swapped or edited; fetch the folder again."
         )
 
 
 def _store_member(member: Member, folder: Path, stored: dict[str, Path]) -> None:
-    """Copy a member's files.
-
-    Args:
-        member: The member.
-        folder: Where to.
-        stored: The files that the ensemble holds already, by digest; those copied here are added.
-    """
+    """Copy a member's files into a folder, and note them in ``stored``: the ensemble's files by digest."""
     folder.mkdir(parents=True)
     _copy(member.folder / CONFIG, folder / CONFIG, member.sha256, stored)
     digests: dict[str, str] = read_config(folder, FORMAT)["sha256"]
@@ -376,16 +336,12 @@ def _store_member(member: Member, folder: Path, stored: dict[str, Path]) -> None
 def _copy(source: Path, target: Path, digest: str, stored: dict[str, Path]) -> None:
     """Copy a file of a known digest, or link to where it is already."""
     if digest in stored:
-        try:
+        with suppress(OSError):  # the file system has no hard links
             os.link(stored[digest], target)
             return
-        except OSError:  # the file system has no hard links
-            pass
-    whole = source.is_file()
-    if whole:
+    if source.is_file():
         shutil.copyfile(source, target)
-        whole = file_sha256(target) == digest
-    if not whole:
+    if not target.is_file() or file_sha256(target) != digest:
         raise CheckpointError(f"{source} is not what was opened: it has changed since. Make the ensemble again.")
     stored[digest] = target
 

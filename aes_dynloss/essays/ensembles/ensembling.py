@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -55,30 +56,35 @@ def ensemble_runs(
         notes.append(f"{repeated} of the {len(folders)} members repeat another one, which counts the more for it.")
     dev = _dev_if_there(ensemble.members, needed=postprocessing != "none")
     if dev is not None:
-        ensemble.intervals = fit_intervals(dev["prompt_id"].tolist(), dev["raw"], dev["reference"])
-    if dev is not None and postprocessing != "none":
-        ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
-        _check_enough(dev, ranges, postprocessing)
-        columns = dev["prompt_id"].to_numpy(), dev["raw"].to_numpy(), dev["reference"].to_numpy()
-        ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
-        notes += [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
-    if dev is not None:
-        _fit_certainty(ensemble, dev)
+        notes += _fit_to_dev(ensemble, dev, postprocessing)
     for note in notes:
         logger.warning("%s", note)
     return ensemble
 
 
-def _fit_certainty(ensemble: EssayEnsemble, dev: pd.DataFrame) -> None:
-    """How sure the ensemble is of dev essays, by its errors: dev's files hold no probabilities."""
-    if dev.empty:
-        return
+def _fit_to_dev(
+    ensemble: EssayEnsemble, dev: pd.DataFrame, postprocessing: Literal["none", "rescale", "cut_points"]
+) -> list[str]:
+    """Fit intervals, postprocessing and certainty to the mean predictions of dev essays; notes on the postprocessing.
+
+    Certainty comes of the ensemble's errors, as dev's files hold no probabilities.
+    """
     ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
     prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
-    score = ensemble.points(raw, prompt_ids)
-    chances = agreement_probability(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
-    same = equal_points(ranges, prompt_ids, score, dev["reference"])
-    ensemble.certainty = fit_certainty(prompt_ids, chances, same)
+    ensemble.intervals = fit_intervals(prompt_ids, raw, dev["reference"])
+    notes = []
+    if postprocessing != "none":
+        _check_enough(dev, ranges, postprocessing)
+        columns = dev["prompt_id"].to_numpy(), raw, dev["reference"].to_numpy()
+        ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
+        notes = [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
+    if not dev.empty:
+        score = ensemble.points(raw, prompt_ids)
+        chances = agreement_probability(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
+        ensemble.certainty = fit_certainty(
+            prompt_ids, chances, equal_points(ranges, prompt_ids, score, dev["reference"])
+        )
+    return notes
 
 
 def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:
@@ -115,10 +121,7 @@ def mean_dev_predictions(members: Sequence[Member]) -> pd.DataFrame:
         DataError: Dev predictions are missing, damaged, or have other human scores than another run's.
     """
     tables = [_dev_predictions(member) for member in members]
-    shared = tables[0].index
-    for table in tables[1:]:
-        shared = shared.intersection(table.index)
-    shared = shared.sort_values()
+    shared = reduce(pd.MultiIndex.intersection, (table.index for table in tables)).sort_values()
     first, *others = (table.loc[shared] for table in tables)
     for member, other in zip(members[1:], others, strict=True):
         differs = (other["reference"] != first["reference"]).to_numpy()

@@ -1,0 +1,112 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.essays.data.readers import UnscoredEssay
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+coverage_option = click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Coverage of the prediction intervals from low to high.",
+)
+cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
+
+
+def list_option(rows: Callable[[], Sequence[Sequence[str]]], help_text: str) -> Callable[[Command], Command]:
+    """A flag --list, which prints a table and ends.
+
+    Args:
+        rows: The table's rows, of at least two cells; the second is a title.
+        help_text: What the flag lists.
+    """
+
+    def callback(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            from aes_dynloss.reports.table import aligned
+
+            names, titles, *others = zip(*rows(), strict=True)
+            width = max(map(len, titles))
+            click.echo("\n".join(aligned([names, [title.ljust(width) for title in titles], *others])))
+            context.exit()
+
+    return click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=callback, help=help_text)
+
+
+_ESSAY_INPUT = (
+    click.option("--text-column", "text", help="Column of the essays.  [default: text]"),
+    click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else rows are numbered]"),
+    click.option("--prompt-column", "prompt_id", help="Column of their prompts.  [default: prompt_id, if present]"),
+    click.option("--prompt", help="The prompt of all essays, if there is no column of prompts."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Encoding of text files."),
+    click.option(
+        "--quoting",
+        type=click.Choice(["minimal", "none"]),
+        default="minimal",
+        show_default=True,
+        help="Quoting in csv and tsv files.",
+    ),
+)
+
+
+def essay_input_options(command: Command) -> Command:
+    """Add the options of the layout of essays, for every command that reads essays by :func:`read_essays`."""
+    for option in reversed(_ESSAY_INPUT):
+        command = option(command)
+    return command
+
+
+def read_essays(
+    sources: Sequence[str],
+    processes: int,
+    *,
+    prompt: str | None,
+    encoding: str,
+    quoting: Literal["minimal", "none"],
+    **named: str | None,
+) -> Iterator[UnscoredEssay]:
+    """The essays of some sources, one after the other, read by the options of a command.
+
+    Args:
+        sources: Files or folders, or - for standard input.
+        processes: Number of processes that read them.
+        prompt: The one prompt of a table without a column of prompts.
+        encoding: Of text files.
+        quoting: Of csv and tsv.
+        named: Columns whose names are not the default ones.
+
+    Raises:
+        ConfigError: There is no such encoding, one column is named twice, or processes would share standard input.
+    """
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data.data_config import Columns, text_encoding
+    from aes_dynloss.essays.data.readers import iterate_unscored
+
+    try:
+        text_encoding(encoding)
+    except ValueError as error:
+        raise ConfigError(f"--encoding: {error}.") from None
+    if "-" in sources and processes > 1:
+        raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
+    given = {name: column for name, column in named.items() if column is not None}
+    columns = validate(Columns, given, "The choice of columns")
+    return (
+        essay
+        for source in sources
+        for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
+    )
