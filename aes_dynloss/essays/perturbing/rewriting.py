@@ -109,8 +109,7 @@ def without_third(text: str, third: int) -> str:
     second = int(np.argmin(np.abs(letters[first:-1] - 2 * letters[-1] / 3))) + first + 1
     ends = [0, first, second, len(pieces)]
     kept = [pieces.between(ends[part], ends[part + 1]) for part in range(3) if part != third]
-    gap = pieces.gaps[ends[third] - 1] if third == 1 else pieces.gaps[ends[1 if third == 2 else 2] - 1]
-    return gap.join(kept)
+    return pieces.gaps[ends[2 if third == 0 else 1] - 1].join(kept)
 
 
 _LISTS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,32 +65,28 @@ def write_scores(
     if path is None:
         if stream is None and sys.stdout is None:
             raise ConfigError("Standard output is closed. Name a file with --output.")
-        return _written(windows, form, stream or sys.stdout.buffer, kinds)
+        return _write(windows, form, stream or sys.stdout.buffer, kinds)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        return _written(windows, form, file, kinds)
+        return _write(windows, form, file, kinds)
 
 
-def _written(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: Mapping[str, type]) -> int:
-    writer: Callable[[Columns, BinaryIO, bool], None] = _write_csv if form == "csv" else _write_jsonl
+def _write(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: Mapping[str, type]) -> int:
     if form == "parquet":
         return _write_parquet(windows, stream, kinds)
-    total, first = 0, True
-    for window in windows:
-        writer(window, stream, first)
+    total = 0
+    for number, window in enumerate(windows):
+        rows = list(zip(*window.values(), strict=True))
+        if form == "csv":
+            lines = csv.writer(_Lines(stream), lineterminator="\r\n")
+            if number == 0:
+                lines.writerow(window)
+            lines.writerows([_cell(value) for value in row] for row in rows)
+        else:
+            for row in rows:
+                stream.write(json.dumps(dict(zip(window, row, strict=True)), ensure_ascii=False).encode() + b"\n")
         stream.flush()
-        total, first = total + _count(window), False
+        total += len(rows)
     return total
-
-
-def _count(window: Columns) -> int:
-    return len(next(iter(window.values())))
-
-
-def _write_csv(window: Columns, stream: BinaryIO, first: bool) -> None:
-    rows = csv.writer(_Lines(stream), lineterminator="\r\n")
-    if first:
-        rows.writerow(window)
-    rows.writerows([_cell(value) for value in row] for row in zip(*window.values(), strict=True))
 
 
 class _Lines:
@@ -114,11 +111,6 @@ def _cell(value: object) -> object:
     return value
 
 
-def _write_jsonl(window: Columns, stream: BinaryIO, _: bool) -> None:
-    for row in zip(*window.values(), strict=True):
-        stream.write(json.dumps(dict(zip(window, row, strict=True)), ensure_ascii=False).encode() + b"\n")
-
-
 def _write_parquet(windows: Iterable[Columns], stream: BinaryIO, kinds: Mapping[str, type]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -132,18 +124,15 @@ def _write_parquet(windows: Iterable[Columns], stream: BinaryIO, kinds: Mapping[
         dict: pa.map_(pa.string(), pa.float64()),
     }
     total, writer = 0, None
-    try:
+    with ExitStack() as stack:  # after an error too the writer is closed, or it would complain once its file is
         for window in windows:
             schema = pa.schema([(name, types[kinds[name]]) for name in window])
-            table = pa.table({name: [_arrow(value) for value in values] for name, values in window.items()}, schema)
-            writer = writer or pq.ParquetWriter(stream, table.schema)
+            columns = {
+                name: [list(value.items()) if isinstance(value, dict) else value for value in values]
+                for name, values in window.items()
+            }
+            writer = writer or stack.enter_context(pq.ParquetWriter(stream, schema))
+            table = pa.table(columns, schema)
             writer.write_table(table)
-            total += _count(window)
-    finally:
-        if writer is not None:  # after an error too, or it would complain once its file is closed
-            writer.close()
+            total += table.num_rows
     return total
-
-
-def _arrow(value: object) -> object:
-    return list(value.items()) if isinstance(value, dict) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.atomic import atomic_file, leftovers_of
+from aes_dynloss.tables.atomic import leftovers_of, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -36,51 +37,41 @@ class ScoreParts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def begun(self) -> bool:
-        """Whether a window is finished."""
-        return self._path(0).exists()
-
-    def digests(self) -> list[str]:
-        """Digest of the essays of each finished window, from the first on, without a gap."""
-        found: list[str] = []
-        while self._path(len(found)).exists():
-            found.append(str(self._read(len(found))["digest"]))
-        return found
+    def __iter__(self) -> Iterator[Part]:
+        """The parts from the first on, to the first gap."""
+        for number in itertools.count():
+            path = self.path(number)
+            if not path.exists():
+                return
+            try:
+                part = json.loads(path.read_text(encoding="utf-8"))
+                part["digest"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{path} is damaged: {error}. Start again with --force.") from None
+            yield part
 
     def drop_from(self, number: int) -> None:
         """Remove the windows from a number on, such as those behind a gap."""
         for path in self.folder.glob(_PARTS):
-            if path >= self._path(number):
+            if path >= self.path(number):
                 path.unlink()
 
     def put(self, number: int, part: Part) -> None:
-        """Put a window by; it is there whole or not at all.
+        """Save a window; it is there whole or not at all.
 
         Args:
             number: Its number, from 0.
             part: ``digest`` of its essays, and columns by the name of the table that they go to.
         """
-        with atomic_file(self._path(number)) as temporary:
-            temporary.write_text(json.dumps(part, ensure_ascii=False), encoding="utf-8")
+        write_text(self.path(number), json.dumps(part, ensure_ascii=False))
 
     def tables(self, name: str) -> Iterator[Mapping[str, list[Any]]]:
         """The columns of one table, window by window."""
-        number = 0
-        while self._path(number).exists():
-            yield self._read(number)[name]
-            number += 1
+        return (part[name] for part in self)
 
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """File of a window."""
         return self.folder / f"{number:07}.json"
-
-    def _read(self, number: int) -> Part:
-        path = self._path(number)
-        try:
-            part = json.loads(path.read_text(encoding="utf-8"))
-            part["digest"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged: {error}. Start again with --force.") from None
-        return dict(part)
 
 
 def unfinished(output: Path) -> bool:
@@ -105,7 +96,7 @@ def score_parts(
         output: The file that the scores go to; the folder is called as it is, with .parts.
         settings: What the scores depend on beside the essays, plain values: model, options.
         others: Files that are written with it.
-        resume: Go on with parts that are there.
+        resume: Resume from parts that are there.
         force: Remove them.
 
     Yields:
@@ -131,8 +122,10 @@ def score_parts(
     try:
         if accelerator.is_main_process:
             _begin(parts, output, settings, resume=resume, force=force)
-            _remove_halves(parts.folder, (output, *others))
-            done = [parts.digests()]
+            halves = [half for file in (output, *others) for half in leftovers_of(file)]  # of a process that was killed
+            for half in (*parts.folder.glob(_HALVES), *halves):
+                half.unlink(missing_ok=True)
+            done = [[str(part["digest"]) for part in parts]]
             parts.drop_from(len(done[0]))
         if accelerator.num_processes > 1:
             broadcast_object_list(done)
@@ -151,7 +144,7 @@ def _end_early(parts: ScoreParts, output: Path) -> None:
     """Remove a run that ended before its first window, such as by a wrong column; any other can be resumed."""
     finished = sum(1 for _ in parts.folder.glob(_PARTS))
     if finished:
-        logger.warning("%d finished parts are kept in %s: go on with --resume.", finished, parts.folder)
+        logger.warning("%d finished parts are kept in %s: continue with --resume.", finished, parts.folder)
     elif not output.exists():  # else --resume would take the older scores for this run's
         _remove(parts.folder)
 
@@ -166,24 +159,17 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def _remove_halves(folder: Path, files: Sequence[Path]) -> None:
-    """Remove what a process left that was killed as it wrote."""
-    for half in (*folder.glob(_HALVES), *(half for file in files for half in leftovers_of(file))):
-        half.unlink(missing_ok=True)
-
-
 def _begin(parts: ScoreParts, output: Path, settings: Mapping[str, Any], *, resume: bool, force: bool) -> None:
     path = parts.folder / SETTINGS
-    if force or not path.exists() or not parts.begun():
+    if force or not path.exists() or not parts.path(0).exists():
         path.unlink(missing_ok=True)
         parts.drop_from(0)
     if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(settings), encoding="utf-8")
+        write_text(path, json.dumps(settings))
         return
     if not resume:
         raise ConfigError(
-            f"{parts.folder} holds scores of a run that was stopped. Go on with it by --resume, or start again with "
+            f"{parts.folder} holds scores of a run that was stopped. Resume it with --resume, or start again with "
             "--force."
         )
     try:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.scorer import Scorer
-from aes_dynloss.essays.scoring.output import Columns, write_scores
-from aes_dynloss.essays.scoring.resume import score_parts
+from aes_dynloss.essays.scoring.output import write_scores
+from aes_dynloss.essays.scoring.resume import ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
@@ -58,12 +57,19 @@ def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float = UNSURE_
     kinds = window.columns.get("advisories", [[]] * len(window))
     reasons = window.columns.get("reasons", [[]] * len(window))
     prompt_ids = window.columns["prompt_id"]
-    for essay, prompt, own, why, sure in zip(
+    for essay, prompt, advisories, why, certainty in zip(
         window.essays, prompt_ids, kinds, reasons, window.certainty.tolist(), strict=True
     ):
-        doubts = _doubts(scorer, prompt, sure, unsure)
-        if own or doubts:
-            values = (essay.essay_id, prompt, [*own, *[UNCERTAIN] * len(doubts)], [*why, *doubts], essay.text, None)
+        because, sentences = [*advisories], [*why]
+        border = scorer.certainty.unsure_below(prompt, unsure)
+        if unsure > 0 and border is not None and certainty < border:  # NaN: unknown
+            because.append(UNCERTAIN)
+            sentences.append(
+                f"The machine is less sure of its score than of {1 - unsure:.0%} of the essays it was tried on: a "
+                f"human gives the same one with a chance of about {certainty:.0%}."
+            )
+        if because:
+            values = (essay.essay_id, prompt, because, sentences, essay.text, None)
             for name, value in zip(rows, values, strict=True):
                 rows[name].append(value)
     return rows
@@ -81,44 +87,24 @@ def warn_unless_certain(scorer: Scorer) -> None:
         )
 
 
-class SheetKeys:
-    """Which essays stand on a review sheet, to see whether decisions on it will find theirs."""
+def _warn_of_repeats(parts: ScoreParts) -> None:
+    """Say so where essays with the ids of those for review repeat, so that decisions would not find theirs."""
 
-    def __init__(self) -> None:
-        self._rows: set[int] = set()
-        self._scores: Counter[int] = Counter()
+    def keys(name: str) -> Iterator[int]:
+        return (
+            hash(key) for table in parts.tables(name) for key in zip(table["prompt_id"], table["essay_id"], strict=True)
+        )
 
-    def of_sheet(self, tables: Iterable[Columns]) -> Iterator[Columns]:
-        """Hand the sheet's columns on, window by window."""
-        for table in tables:
-            self._rows.update(map(hash, zip(table["prompt_id"], table["essay_id"], strict=True)))
-            yield table
-
-    def of_scores(self, tables: Iterable[Columns]) -> Iterator[Columns]:
-        """Hand the scores' columns on, after all of the sheet's; warn at the end if ids of the sheet repeat."""
-        for table in tables:
-            keys = map(hash, zip(table["prompt_id"], table["essay_id"], strict=True))
-            self._scores.update(key for key in keys if key in self._rows)
-            yield table
-        repeats = self._scores.total() - len(self._scores)
-        if repeats:
-            logger.warning(
-                "Essays with the essay_id of an earlier one to the same prompt, of those for review: %d. `evaluate "
-                "--adjudicated` cannot tell which a decision is on, and refuses them. Give each essay an id of its "
-                "own, and score again.",
-                repeats,
-            )
-
-
-def _doubts(scorer: Scorer, prompt: str, sure: float, unsure: float) -> list[str]:
-    """Why the machine's own score is uncertain: one sentence or none."""
-    border = scorer.certainty.unsure_below(prompt, unsure)
-    if unsure == 0 or border is None or not np.isfinite(sure) or sure >= border:
-        return []
-    return [
-        f"The machine is less sure of its score than of {1 - unsure:.0%} of the essays it was tried on: a human gives "
-        f"the same one with a chance of about {sure:.0%}."
-    ]
+    reviewed = set(keys(_REVIEW))
+    scored = Counter(key for key in keys(_SCORES) if key in reviewed)
+    repeats = scored.total() - len(scored)
+    if repeats:
+        logger.warning(
+            "Essays with the essay_id of an earlier one to the same prompt, of those for review: %d. `evaluate "
+            "--adjudicated` cannot tell which a decision is on, and refuses them. Give each essay an id of its "
+            "own, and score again.",
+            repeats,
+        )
 
 
 _SCORES, _REVIEW = "scores", "review"
@@ -132,22 +118,13 @@ class ScoreOptions:
         policy: What follows from advisories.
         coverage: Stated coverage of the prediction intervals.
         probabilities: Whether the probability of each score point is answered.
-        precision: In which the scorer reads; a run that goes on must find it as it was.
+        precision: In which the scorer reads; a run that is resumed must find it as it was.
     """
 
     policy: Policy
     coverage: float = COVERAGE
     probabilities: bool = False
     precision: Precision = "float32"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "policy": self.policy.model_dump(),
-            "coverage": self.coverage,
-            "probabilities": self.probabilities,
-            "precision": self.precision,
-        }
 
 
 @dataclass(frozen=True)
@@ -187,7 +164,7 @@ def score_to_files(
         form: csv, jsonl or parquet.
         options: What is answered.
         accelerator: The scorer's; the main process alone writes.
-        model_digest: Digest of the model, which a run that goes on must find as it was.
+        model_digest: Digest of the model, which a run that is resumed must find as it was.
         review: The review sheet, if one is wanted.
         resume: Resume from the saved parts.
         force: Begin again.
@@ -199,12 +176,15 @@ def score_to_files(
         ConfigError: The saved parts cannot be resumed, see `score_parts`.
         DataError: An essay cannot be scored, the essays have changed, or a file cannot be written.
     """
-    settings: Mapping[str, Any] = {
+    settings: dict[str, Any] = {
         "aes-dynloss": package_version("aes-dynloss"),
         "model": model_digest,
-        **options.to_dict(),
-        "review": None if review is None else [_place_beside(output, review.path), review.unsure],
+        **asdict(options),
+        "policy": options.policy.model_dump(),
+        "review": None,
     }
+    if review is not None:
+        settings["review"] = [os.path.relpath(review.path.resolve(), output.resolve().parent), review.unsure]
     others = [] if review is None else [review.path]
     with score_parts(accelerator, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
@@ -216,8 +196,7 @@ def score_to_files(
             done=done,
         )
         if not accelerator.is_main_process:
-            for _ in windows:  # other processes only help to score
-                pass
+            deque(windows, maxlen=0)  # other processes only help to score
             return 0, 0
         if review is not None and review.unsure > 0:
             warn_unless_certain(scorer)
@@ -226,17 +205,12 @@ def score_to_files(
             if review is not None:
                 part[_REVIEW] = review_columns(scorer, window, review.unsure)
             parts.put(number, part)
+        reviewed = 0
+        if review is not None:
+            reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, kinds=REVIEW_KINDS)
+            _warn_of_repeats(parts)
         # The scores last: they mark a complete run.
-        if review is None:
-            return write_scores(parts.tables(_SCORES), form, output), 0
-        keys = SheetKeys()
-        reviewed = write_scores(keys.of_sheet(parts.tables(_REVIEW)), review.form, review.path, kinds=REVIEW_KINDS)
-        return write_scores(keys.of_scores(parts.tables(_SCORES)), form, output), reviewed
-
-
-def _place_beside(output: Path, path: Path) -> str:
-    """Where a file lies, as seen from another."""
-    return os.path.relpath(path.resolve(), output.resolve().parent)
+        return write_scores(parts.tables(_SCORES), form, output), reviewed
 
 
 def score_to_stream(
@@ -260,6 +234,5 @@ def score_to_stream(
     columns = (window.columns for window in windows)
     if accelerator.is_main_process:
         return write_scores(columns, form, None)
-    for _ in columns:
-        pass
+    deque(columns, maxlen=0)  # other processes only help to score
     return 0

@@ -63,16 +63,16 @@ class Adviser:
         """
         texts = [essay.text for essay in essays]
         if self._screen is None:
-            found = [[] if text.strip() else [advisory("empty", 0, 0)] for text in texts]
+            advisories = [[] if text.strip() else [advisory("empty", 0, 0)] for text in texts]
         else:
-            found = [list(own) for own in self._screen.examine(texts, prompt_ids)]
-        for own, distance in zip(found, ood_distance, strict=True):
+            advisories = [list(of_essay) for of_essay in self._screen.examine(texts, prompt_ids)]
+        duplicates = self._duplicates(essays, prompt_ids)
+        for of_essay, distance, duplicate in zip(advisories, ood_distance, duplicates, strict=True):
             if distance > 1:
-                own.append(advisory("unlike_training", float(distance), 1.0))
-        for own, duplicate in zip(found, self._duplicates(essays, prompt_ids), strict=True):
+                of_essay.append(advisory("unlike_training", float(distance), 1.0))
             if duplicate is not None:
-                own.append(duplicate)
-        return [self.policy.active(own) for own in found]
+                of_essay.append(duplicate)
+        return [self.policy.active(of_essay) for of_essay in advisories]
 
     def _duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
         if self._finder is None:
@@ -163,8 +163,8 @@ def score_essays(
         part = list(itertools.islice(stream, window))
         if window_digest(part) != digest:
             raise DataError(
-                "The essays are not those that the scores which are there were made of, so that they cannot be gone on "
-                "with. Bring the essays back, or start again with --force."
+                "The essays are not those of the saved scores, so that the run cannot be resumed. Bring the essays "
+                "back, or start again with --force."
             )
         if adviser is not None:
             adviser.remember(part, prompts_of(scorer, part))
@@ -204,27 +204,24 @@ def warn_of_blank_intervals(scorer: Scorer, prompt_ids: Collection[str], coverag
         if known is None:
             logger.warning("Prompt %s: no dev essay tells intervals; low and high stay blank.", prompt)
         elif known.half_width(coverage) is None:
+            essays = known.essays
+            digits = len(str(essays)) + 1
+            most = essays * 10**digits // (essays + 1) / 10**digits  # n / (n + 1), rounded down
             logger.warning(
                 "Prompt %s: %s for a coverage of up to %s; low and high stay blank at %g.",
                 prompt,
-                "1 dev essay tells intervals" if known.essays == 1 else f"{known.essays} dev essays tell intervals",
-                _most_coverage(known.essays),
+                "1 dev essay tells intervals" if essays == 1 else f"{essays} dev essays tell intervals",
+                f"{most:.{digits}g}",
                 coverage,
             )
-
-
-def _most_coverage(essays: int) -> str:
-    """The largest coverage of which so many dev essays tell, n / (n + 1), rounded down."""
-    digits = len(str(essays)) + 1
-    return f"{essays * 10**digits // (essays + 1) / 10**digits:.{digits}g}"
 
 
 def window_digest(essays: Sequence[UnscoredEssay]) -> str:
     """SHA-256 of a window's essays, ids and prompts."""
     digest = hashlib.sha256()
     for essay in essays:
-        for words in (essay.essay_id, essay.prompt_id or "", essay.text):
-            encoded = words.encode("utf-8", "surrogatepass")
+        for text in (essay.essay_id, essay.prompt_id or "", essay.text):
+            encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little"))
             digest.update(encoded)
     return digest.hexdigest()
@@ -239,16 +236,12 @@ def _score_columns(
     if scorer.intervals.prompts or scores.probabilities is not None:
         columns["certainty"] = [None if np.isnan(one) else float(one) for one in scores.certainty]
     if probabilities and scores.probabilities is not None:
+        points = {name: [f"{point:.12g}" for point in prompt.range.points] for name, prompt in scorer.prompts.items()}
         columns["probabilities"] = [
-            dict(zip(names, row[: len(names)].tolist(), strict=True))
-            for names, row in zip(_point_names(scorer, prompt_ids), scores.probabilities, strict=True)
+            dict(zip(points[prompt], row, strict=False))
+            for prompt, row in zip(prompt_ids, scores.probabilities.tolist(), strict=True)
         ]
     return columns
-
-
-def _point_names(scorer: Scorer, prompt_ids: Sequence[str]) -> Iterator[list[str]]:
-    names = {prompt.id: [f"{point:.12g}" for point in prompt.range.points] for prompt in scorer.prompts.values()}
-    return (names[prompt] for prompt in prompt_ids)
 
 
 def _advice(
@@ -259,8 +252,8 @@ def _advice(
     columns: Mapping[str, list[Any]],
 ) -> dict[str, list[Any]]:
     """The columns of advisories, and those of scores with blanks where they are withheld."""
-    found = adviser.advise(part, prompt_ids, ood_distance)
-    withheld = [adviser.policy.withholds(own) for own in found]
+    advisories = adviser.advise(part, prompt_ids, ood_distance)
+    withheld = [adviser.policy.withholds(of_essay) for of_essay in advisories]
     judged = {
         name: [None if out else value for value, out in zip(values, withheld, strict=True)]
         for name, values in columns.items()
@@ -269,28 +262,27 @@ def _advice(
     return {
         **judged,
         "withheld": withheld,
-        "advisories": [[one.kind for one in own] for own in found],
-        "reasons": [[one.reason for one in own] for own in found],
+        "advisories": [[one.kind for one in of_essay] for of_essay in advisories],
+        "reasons": [[one.reason for one in of_essay] for of_essay in advisories],
     }
 
 
 def _interval_columns(scorer: Scorer, prompt_ids: Sequence[str], scores: Scores, coverage: float) -> dict[str, Any]:
     """Ends of the prediction intervals, the score among them; None where a prompt has none."""
-    low: list[float | None] = [None] * len(prompt_ids)
-    high: list[float | None] = [None] * len(prompt_ids)
+    low, high, is_known = np.zeros(len(prompt_ids)), np.zeros(len(prompt_ids)), np.zeros(len(prompt_ids), dtype=bool)
     answered = np.asarray(prompt_ids, dtype=object)
     for prompt in dict.fromkeys(prompt_ids):
-        mine = np.flatnonzero(answered == prompt)
-        bounds = scorer.intervals.bounds(prompt, scores.raw[mine], scorer.prompts[prompt].range, coverage)
-        if bounds is None:
-            continue
-        # Rescaling or tuned cut points may move the score beyond the interval around raw.
-        ends = zip(
-            mine, np.minimum(bounds[0], scores.score[mine]), np.maximum(bounds[1], scores.score[mine]), strict=True
-        )
-        for place, lowest, highest in ends:
-            low[place], high[place] = float(lowest), float(highest)
-    return {"low": low, "high": high}
+        rows = answered == prompt
+        bounds = scorer.intervals.bounds(prompt, scores.raw[rows], scorer.prompts[prompt].range, coverage)
+        if bounds is not None:
+            # Rescaling or tuned cut points may move the score beyond the interval around raw.
+            low[rows] = np.minimum(bounds[0], scores.score[rows])
+            high[rows] = np.maximum(bounds[1], scores.score[rows])
+            is_known[rows] = True
+    return {
+        name: [end if known else None for end, known in zip(ends.tolist(), is_known, strict=True)]
+        for name, ends in (("low", low), ("high", high))
+    }
 
 
 def prompts_of(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> list[str]:
