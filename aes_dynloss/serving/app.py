@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -63,6 +63,8 @@ _NO_TELEMETRY: dict[str, Any] = {
     "telemetry": dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 }
 
+_ABOUT = "Scores essays with one fine-tuned model. No essay is stored or logged."
+
 router = APIRouter()
 
 
@@ -88,7 +90,7 @@ async def score(request: Request) -> Response:
     except ValidationError as error:
         raise body_refusal(error) from None
     rows = await queue.rows(service.checked(asked.essays))
-    # Columns are told by name, also those that this version of the documentation does not know.
+    # All columns, also those that this version of the documentation does not know.
     return Response(json.dumps({"scores": rows}, allow_nan=False), media_type="application/json")
 
 
@@ -118,6 +120,17 @@ async def page(request: Request) -> Response:
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
+class _DocumentedApp(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """OpenAPI, with the body of /score, which this module reads itself."""
+        if self.openapi_schema is None:
+            schema = get_openapi(title=self.title, version=self.version, description=_ABOUT, routes=self.routes)
+            _, bodies = models_json_schema([(ScoreRequest, "validation")], ref_template=_REF)
+            schema["components"]["schemas"] |= bodies["$defs"]
+            self.openapi_schema = schema
+        return self.openapi_schema
+
+
 def create_app(service: EssayService) -> FastAPI:
     """The application around a scorer; its lifespan starts and ends the thread that scores.
 
@@ -135,7 +148,7 @@ def create_app(service: EssayService) -> FastAPI:
         await app.state.queue.stop()
 
     # The pages of FastAPI's own that show the documentation fetch their scripts from elsewhere.
-    app = FastAPI(
+    app = _DocumentedApp(
         title="aes-dynloss",
         version=package_version("aes-dynloss") or "unknown",
         docs_url=None,
@@ -147,29 +160,24 @@ def create_app(service: EssayService) -> FastAPI:
     app.state.service = service
     app.state.page = page_and_policy()
     app.include_router(router)
-    app.add_exception_handler(RefusalError, _refused)
-    app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
-    app.openapi = _documentation(app)  # type: ignore[method-assign]
     return app
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RefusalError):
-        raise error
-    kind = UnreadResponse if error.unread else JSONResponse
-    return kind({"detail": error.sentence}, error.status, error.headers)
-
-
-async def _no_such_thing(_: Request, error: Exception) -> Response:
+    """A refusal of ours, or one by starlette of an address or a method."""
     if not isinstance(error, HTTPException):
         raise error
-    words = {
+    messages = {
         404: "There is nothing at this address; POST /score scores essays, GET /health says what the server knows.",
         405: f"This address takes {(error.headers or {}).get('Allow', 'another method')} only.",
     }
-    detail = words.get(error.status_code, "The request cannot be answered.")
+    if isinstance(error, RefusalError):
+        kind = UnreadResponse if error.unread else JSONResponse
+        return kind({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+    detail = messages.get(error.status_code, "The request cannot be answered.")
     return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 
@@ -180,20 +188,3 @@ async def _gone(_: Request, __: Exception) -> Response:
 async def _failed(_: Request, __: Exception) -> Response:
     # The guards log it.
     return JSONResponse({"detail": "The server failed to answer."}, 500)
-
-
-def _documentation(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """OpenAPI, with the body of /score, which this module reads itself."""
-
-    def documentation() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            found = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-            _, bodies = models_json_schema([(ScoreRequest, "validation")], ref_template=_REF)
-            found["components"]["schemas"] |= bodies["$defs"]
-            app.openapi_schema = found
-        return app.openapi_schema
-
-    return documentation
-
-
-_ABOUT = "Scores essays with one fine-tuned model. No essay is stored or logged."

@@ -6,6 +6,7 @@ A service turns a request's essays into rows of plain JSON values.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import time
@@ -82,17 +83,24 @@ class EssayService:
         limits, known = self.limits, list(self.scorer.prompts)
         if len(essays) > limits.max_essays:
             raise RefusalError(413, f"The request holds {len(essays)} essays; {limits.max_essays} at most are taken.")
-        found = []
-        for place, essay in enumerate(essays):
-            where = f"essays[{place}]"
+        names = ", ".join(known)
+        checked = []
+        for index, essay in enumerate(essays):
+            path = f"essays[{index}]"
+            prompt_id = essay.prompt_id
             if len(essay.text) > limits.max_characters:
                 raise RefusalError(
-                    413,
-                    f"{where}.text has {len(essay.text)} characters; {limits.max_characters} at most are taken.",
+                    413, f"{path}.text has {len(essay.text)} characters; {limits.max_characters} at most are taken."
                 )
-            essay_id = str(place + 1) if essay.essay_id is None else essay.essay_id
-            found.append(UnscoredEssay(essay_id, _prompt(essay.prompt_id, known, where), essay.text))
-        return found
+            if prompt_id is None and len(known) > 1:
+                raise RefusalError(422, f"{path}.prompt_id is missing; the model knows {names}.")
+            if prompt_id is not None and prompt_id not in known:
+                raise RefusalError(
+                    422, f"{path}.prompt_id {shortened(prompt_id)!r} is not known to the model, which knows {names}."
+                )
+            essay_id = str(index + 1) if essay.essay_id is None else essay.essay_id
+            checked.append(UnscoredEssay(essay_id, known[0] if prompt_id is None else prompt_id, essay.text))
+        return checked
 
 
 def column_rows(columns: Mapping[str, Sequence[object]]) -> list[Row]:
@@ -107,19 +115,6 @@ def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _prompt(prompt_id: str | None, known: Sequence[str], where: str) -> str:
-    if prompt_id in known:
-        return str(prompt_id)
-    names = ", ".join(known)
-    if prompt_id is not None:
-        raise RefusalError(
-            422, f"{where}.prompt_id {shortened(prompt_id)!r} is not known to the model, which knows {names}."
-        )
-    if len(known) > 1:
-        raise RefusalError(422, f"{where}.prompt_id is missing; the model knows {names}.")
-    return known[0]
 
 
 logger = logging.getLogger(__name__)
@@ -213,21 +208,19 @@ class ScoringQueue:
                 self._arrived.clear()
                 continue
             self._busy = True
+            start = time.monotonic()
             try:
-                answers = await self._answers([request.essays for request in taken])
+                answers = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, answers_of, self._score, [request.essays for request in taken]
+                )
+                seconds = (time.monotonic() - start) / sum(len(request.essays) for request in taken)
+                before = self._seconds_an_essay or seconds
+                self._seconds_an_essay = before + 0.2 * (seconds - before)
                 for request, answer in zip(taken, answers, strict=True):
                     if not request.answer.done():  # a client may have been told to go
                         request.answer.set_result(answer)
             finally:
                 self._busy = False
-
-    async def _answers(self, requests: list[Sequence[UnscoredEssay]]) -> list[list[Row] | None]:
-        start = time.monotonic()
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self._thread, answers_of, self._score, requests)
-        seconds = (time.monotonic() - start) / sum(map(len, requests))
-        self._seconds_an_essay += 0.2 * (seconds - self._seconds_an_essay) if self._seconds_an_essay else seconds
-        return answers
 
     def _take(self) -> list[_Request]:
         """The oldest requests, as many as make a batch; those whose client is gone are left out."""
@@ -262,9 +255,5 @@ def answers_of(score: Score, requests: Sequence[Sequence[UnscoredEssay]]) -> lis
         # A tokenizer's panic is no Exception; nothing that a request brings may end this thread.
         logger.error("Scoring %d requests failed: %s", len(requests), fault_words(error))
         return [None] if len(requests) == 1 else [answers_of(score, [request])[0] for request in requests]
-    answers: list[list[Row] | None] = []
-    start = 0
-    for request in requests:
-        answers.append(rows[start : start + len(request)])
-        start += len(request)
-    return answers
+    remaining = iter(rows)
+    return [list(itertools.islice(remaining, len(request))) for request in requests]

@@ -76,6 +76,12 @@ _LOGGED_PATHS = ("/", "/score", "/health", "/openapi.json")
 _LOGGED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
+_WRONG_HOST = JSONResponse(
+    {"detail": "The header Host names a server that this one is not; --allowed-host lets it answer to further names."},
+    400,
+)
+
+
 @dataclass
 class Traffic:
     """What the server is doing.
@@ -130,18 +136,22 @@ class Guarded:
                 response.whole = True
                 self._traffic.answered += 1
 
+        host = host_name(Headers(scope=scope).get("host", ""))
+        app = self._app if self._hosts is None or host in self._hosts else _WRONG_HOST
+        refusal = None
         try:
-            app = self._app if self._is_for_us(scope) else _wrong_host
             await app(scope, receive, guarded_send)
         except asyncio.CancelledError:  # the end of a stop's patience
-            await _after_fault(response, scope, receive, guarded_send, 503, "The server has ended.")
+            refusal = JSONResponse({"detail": "The server has ended."}, 503, {"Connection": "close"})
         except Exception as error:
             logger.error("A request failed: %s", fault_words(error))
-            await _after_fault(response, scope, receive, guarded_send, 500, "The server failed to answer.")
-        _log_access(scope, response)
-
-    def _is_for_us(self, scope: Scope) -> bool:
-        return self._hosts is None or host_name(Headers(scope=scope).get("host", "")) in self._hosts
+            refusal = JSONResponse({"detail": "The server failed to answer."}, 500, {"Connection": "close"})
+        if refusal is not None and not response.status:  # a response that has begun is left, and its connection ends
+            await refusal(scope, receive, guarded_send)
+        method = scope["method"] if scope["method"] in _LOGGED_METHODS else "(unknown method)"
+        path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
+        status = str(response.status) if response.whole else "(client gone)"
+        logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - response.started))
 
     def _complete(self, message: Message, response: _Response) -> None:
         if message["type"] != "http.response.start":
@@ -181,28 +191,3 @@ def allowed_name(given: str) -> str:
             "path or *."
         )
     return name
-
-
-async def _wrong_host(scope: Scope, receive: Receive, send: Send) -> None:
-    words = "The header Host names a server that this one is not; --allowed-host lets it answer to further names."
-    await JSONResponse({"detail": words}, 400)(scope, receive, send)
-
-
-async def _after_fault(
-    response: _Response,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: int,
-    words: str,
-) -> None:
-    """Answer, if nothing has been answered; a response that has begun is left, and its connection ends."""
-    if not response.status:
-        await JSONResponse({"detail": words}, status, {"Connection": "close"})(scope, receive, send)
-
-
-def _log_access(scope: Scope, response: _Response) -> None:
-    method = scope["method"] if scope["method"] in _LOGGED_METHODS else "(unknown method)"
-    path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
-    status = str(response.status) if response.whole else "(client gone)"
-    logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - response.started))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
@@ -22,11 +23,12 @@ _EXPECTED = {
     "dict_type": "must be an object in curly brackets",
     "too_short": "must hold one essay or more",
     "missing": "is missing",
+    "extra_forbidden": "is no key that is known here",
 }
 _LONGEST_NAME = 60
 
 
-class RefusalError(Exception):
+class RefusalError(HTTPException):
     """A request that is not answered as it asks.
 
     Args:
@@ -39,10 +41,7 @@ class RefusalError(Exception):
     def __init__(
         self, status: int, sentence: str, headers: Mapping[str, str] | None = None, *, unread: bool = False
     ) -> None:
-        super().__init__(f"{status}")
-        self.status = status
-        self.sentence = sentence
-        self.headers = dict(headers or {})
+        super().__init__(status, sentence, headers)
         self.unread = unread
 
 
@@ -55,20 +54,10 @@ def body_refusal(error: ValidationError) -> RefusalError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return RefusalError(400, f"The body is not valid JSON: {first['ctx']['error']}.")
-    place = place_words(first["loc"])
-    if first["type"] == "extra_forbidden":
-        words = "is no key that is known here"
-    else:
-        words = _EXPECTED.get(first["type"], "is not as expected")
-    return RefusalError(422, f"{place} {words}.")
-
-
-def place_words(location: Sequence[Any]) -> str:
-    """A place in a body, such as ``essays[0].text``."""
-    words = ""
-    for part in location:
-        words += f"[{part}]" if isinstance(part, int) else f".{shortened(str(part))}"
-    return words.removeprefix(".") or "The body"
+    # Such as essays[0].text.
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" for part in first["loc"])
+    message = _EXPECTED.get(first["type"], "is not as expected")
+    return RefusalError(422, f"{path.removeprefix('.') or 'The body'} {message}.")
 
 
 def shortened(name: str) -> str:
@@ -91,29 +80,24 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RefusalError(415, "Send the body as JSON, with the header Content-Type: application/json.", unread=True)
+    too_long = RefusalError(
+        413, f"The body is larger than {limits.max_body} bytes, the most that is taken.", unread=True
+    )
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limits.max_body:
-        raise _too_long(limits)
+        raise too_long
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.client_seconds):
-            return await _whole(request, limits)
+            async for part in request.stream():
+                body += part
+                if len(body) > limits.max_body:
+                    raise too_long
     except TimeoutError:
         raise RefusalError(
             408, f"The body did not arrive within {limits.client_seconds:g} seconds.", unread=True
         ) from None
-
-
-async def _whole(request: Request, limits: Limits) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limits.max_body:
-            raise _too_long(limits)
     return bytes(body)
-
-
-def _too_long(limits: Limits) -> RefusalError:
-    return RefusalError(413, f"The body is larger than {limits.max_body} bytes, the most that is taken.", unread=True)
 
 
 class UnreadResponse(JSONResponse):
@@ -126,10 +110,8 @@ class UnreadResponse(JSONResponse):
         """Answer, then take in and drop what still comes, for a while."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LISTEN_SECONDS):
                 while (await receive()).get("more_body", False):
                     pass
-        except TimeoutError:
-            pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -28,7 +28,8 @@ from aes_dynloss.serving.limits import Limits
 class DeadlineProtocol(H11Protocol):
     """Closes a connection on which no request comes to be; uvicorn itself waits for ever for a head's next byte."""
 
-    seconds: ClassVar[float] = 10.0
+    # From a connection's beginning, or the first byte after a response, to the end of a request's head.
+    seconds: ClassVar[float]
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - asyncio's types differ from uvicorn's
@@ -65,15 +66,6 @@ class DeadlineProtocol(H11Protocol):
         self._deadline = None
         if not self._is_answering:
             self.transport.close()
-
-
-def with_deadline(seconds: float) -> type[DeadlineProtocol]:
-    """The protocol with another deadline.
-
-    Args:
-        seconds: From a connection's beginning, or the first byte after a response, to the end of a request's head.
-    """
-    return type("_DeadlineProtocol", (DeadlineProtocol,), {"seconds": seconds})
 
 
 logger = logging.getLogger(__name__)
@@ -152,18 +144,10 @@ def run_server(
         host, taken_port, *_ = bound.getsockname()
         raise _cannot_listen(host, taken_port, error) from None
     traffic = Traffic()
-    server = _Server(_settings(Guarded(app, traffic, hosts), limits), app, traffic, ready)
-    with _signals_end(server):
-        server.run(sockets=[bound])
-    logger.info("Stopped: %d of %d requests were answered.", traffic.answered, traffic.taken)
-    return 130 if server.force_exit else 0
-
-
-def _settings(app: Guarded, limits: Limits) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
+    config = uvicorn.Config(
+        Guarded(app, traffic, hosts),
         loop="asyncio",
-        http=with_deadline(limits.header_seconds),
+        http=type("_DeadlineProtocol", (DeadlineProtocol,), {"seconds": limits.header_seconds}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -176,6 +160,11 @@ def _settings(app: Guarded, limits: Limits) -> uvicorn.Config:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(limits.client_seconds)),
     )
+    server = _Server(config, app, traffic, ready)
+    with _signals_end(server):
+        server.run(sockets=[bound])
+    logger.info("Stopped: %d of %d requests were answered.", traffic.answered, traffic.taken)
+    return 130 if server.force_exit else 0
 
 
 class _Server(uvicorn.Server):

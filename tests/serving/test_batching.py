@@ -125,8 +125,8 @@ def test_a_full_queue_refuses_and_says_when_to_come_back():
         return caught.value
 
     refusal = run(model, scenario)
-    assert (refusal.status, refusal.headers) == (503, {"Retry-After": "1"})
-    assert refusal.sentence == "12 essays are waiting already; try again in 1 s."
+    assert (refusal.status_code, refusal.headers) == (503, {"Retry-After": "1"})
+    assert refusal.detail == "12 essays are waiting already; try again in 1 s."
 
 
 @pytest.mark.parametrize("fault", [ValueError, Panic, SystemExit])
@@ -145,7 +145,7 @@ def test_a_fault_meets_the_culprit_alone(caplog, fault):
     with caplog.at_level(logging.DEBUG):
         (a, refusal, b), later = run(model, scenario)
     assert (a, b, later) == ([{"text": "a"}], [{"text": "b"}], [{"text": "later"}])
-    assert (refusal.status, refusal.sentence) == (500, "The server failed to score these essays.")
+    assert (refusal.status_code, refusal.detail) == (500, "The server failed to score these essays.")
     assert model.calls == [["first"], ["a", "bad", "b"], ["a"], ["bad"], ["b"], ["later"]]
     assert f"{fault.__name__} in" in caplog.text
     assert "secret" not in caplog.text
