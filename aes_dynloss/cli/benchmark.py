@@ -20,16 +20,11 @@ from aes_dynloss.cli.options import FILE
     "--engine",
     type=click.Choice(["in-turn", "ray"]),
     default="in-turn",
-    show_default=True,
     help="in-turn: one run after the other. ray: on the Ray cluster that RAY_ADDRESS names, or on this machine.",
 )
 @click.option("--gpus-per-run", type=click.FloatRange(min=0), help="With ray: GPUs per run, such as 0.25.")
 @click.option(
-    "--cpus-per-run",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="With ray: CPU cores per run.",
+    "--cpus-per-run", type=click.FloatRange(min=0, min_open=True), default=1.0, help="With ray: CPU cores per run."
 )
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 def benchmark(

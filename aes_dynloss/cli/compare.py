@@ -14,14 +14,10 @@ COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 @click.command()
 @click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--control", metavar="NAME", help="Run that the others are compared with.  [default: the first]")
-@click.option("--resamples", type=int, default=1000, show_default=True, help="Number of bootstrap resamples.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Confidence level of the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resamples.")
-@click.option(
-    "--output-dir",
-    type=FOLDER,
-    help="Write comparison.html and comparison.json into this folder.",
-)
+@click.option("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
+@click.option("--confidence", type=float, default=0.95, help="Confidence level of the intervals.")
+@click.option("--seed", type=int, default=0, help="Seed of the resamples.")
+@click.option("--output-dir", type=FOLDER, help="Write comparison.html and comparison.json into this folder.")
 @click.option("--force", is_flag=True, help="Overwrite an existing comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print comparison.json instead of the tables.")
 def compare(

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
     "--postprocessing",
     type=click.Choice(["none", "rescale", "cut_points"]),
     default="none",
-    show_default=True,
     help="From the mean to a score: rounded, or rescaled or cut as fitted on essays that are dev in every RUN.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")

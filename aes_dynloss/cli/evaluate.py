@@ -44,11 +44,7 @@ from aes_dynloss.cli.options import FILE, FOLDER
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
 @click.option("--robustness", type=FILE, help="robustness.json of the same model, to include in the report.")
-@click.option(
-    "--output-dir",
-    type=FOLDER,
-    help="Write report.html, report.json and report.csv into this folder.",
-)
+@click.option("--output-dir", type=FOLDER, help="Write report.html, report.json and report.csv into this folder.")
 @click.option(
     "--export",
     type=(click.Choice(["rsmeval"]), FOLDER),

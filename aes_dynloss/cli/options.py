@@ -22,8 +22,7 @@ coverage_option = click.option(
     "--coverage",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.9,
-    show_default=True,
-    help="Coverage of the prediction intervals from low to high.",
+    help="Fraction of essays whose human score lies between low and high.",
 )
 cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
 
@@ -53,15 +52,19 @@ _ESSAY_INPUT = (
     click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else rows are numbered]"),
     click.option("--prompt-column", "prompt_id", help="Column of their prompts.  [default: prompt_id, if present]"),
     click.option("--prompt", help="The prompt of all essays, if there is no column of prompts."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Encoding of text files."),
+    click.option("--encoding", default="utf-8", help="Encoding of text files."),
     click.option(
         "--quoting",
         type=click.Choice(["minimal", "none"]),
         default="minimal",
-        show_default=True,
         help="Quoting in csv and tsv files.",
     ),
 )
+
+
+def comma_separated(_: click.Context, __: click.Parameter, text: str | None) -> list[str] | None:
+    """The callback of an option with several names."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def essay_input_options(command: Command) -> Command:

@@ -10,7 +10,7 @@ from aes_dynloss.cli.options import FILE
 
 
 @click.command()
-@click.option("--output-dir", "-o", type=FILE, default="quickstart-run", show_default=True, help="Folder of the run.")
+@click.option("--output-dir", "-o", type=FILE, default="quickstart-run", help="Folder of the run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 def quickstart(output_dir: Path, force: bool, resume: bool) -> None:

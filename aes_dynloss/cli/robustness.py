@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER, cpu_option, essay_input_options, list_option, read_essays
+from aes_dynloss.cli.options import (
+    FILE,
+    FOLDER,
+    comma_separated,
+    cpu_option,
+    essay_input_options,
+    list_option,
+    read_essays,
+)
 from aes_dynloss.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,7 +36,10 @@ def _titles() -> list[tuple[str, str]]:
 @click.argument("data", metavar="DATA")
 @essay_input_options
 @click.option(
-    "--kinds", metavar="KIND,...", help="Kinds of change, separated by commas; --list shows them.  [default: all]"
+    "--kinds",
+    metavar="KIND,...",
+    callback=comma_separated,
+    help="Kinds of change, separated by commas; --list shows them.  [default: all]",
 )
 @list_option(_titles, "List the kinds of change, and exit.")
 @click.option(
@@ -37,27 +48,20 @@ def _titles() -> list[tuple[str, str]]:
     help="File of essay ids, one a line, such as a fold's test_ids.txt: only these are used.  [default: all]",
 )
 @click.option(
-    "--keep-prompts", metavar="ID,...", help="Prompts whose essays are used; others are left out.  [default: all]"
+    "--keep-prompts",
+    metavar="ID,...",
+    callback=comma_separated,
+    help="Prompts whose essays are used; others are left out.  [default: all]",
 )
-@click.option(
-    "--most",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Maximum number of essays drawn per prompt.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and the changes."
-)
+@click.option("--most", type=click.IntRange(min=1), default=100, help="Maximum number of essays drawn per prompt.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample and the changes.")
 @click.option(
     "--prompts",
     type=FILE,
     help="YAML or JSON file with the prompts' own words: {ID: {text: ...}}.  [default: those stored in the model]",
 )
 @click.option(
-    "--output-dir",
-    type=FOLDER,
-    help=f"Write {PAGE}, {RESULT} and {TABLE}, with results by prompt, into this folder.",
+    "--output-dir", type=FOLDER, help=f"Write {PAGE}, {RESULT} and {TABLE}, with results by prompt, into this folder."
 )
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print {RESULT} instead of the table.")
@@ -66,9 +70,9 @@ def robustness(
     *,
     model: Path,
     data: str,
-    kinds: str | None,
+    kinds: list[str] | None,
     ids: Path | None,
-    keep_prompts: str | None,
+    keep_prompts: list[str] | None,
     most: int,
     seed: int,
     prompts: Path | None,
@@ -83,7 +87,12 @@ def robustness(
     Changes such as nonsense, another prompt's essay, repetition or shuffled words should lower a score, or at least not
     raise it; synonyms or capitals should leave it. DATA is what `aes-dynloss score` reads; human scores are not needed.
     """
-    chosen = _chosen(kinds)
+    from aes_dynloss.essays.perturbing.perturbations import check_kinds
+
+    if kinds is not None:
+        check_kinds(kinds)
+        if not kinds:
+            raise ConfigError("--kinds names no kind of change. Name one at least; --list shows them.")
     if output_dir is not None and not force:
         from aes_dynloss.reports.report_files import refuse_existing
 
@@ -102,26 +111,13 @@ def robustness(
     scorer = open_scorer(model, accelerator)
     essays = list(stream)
     essays = essays if ids is None else _named_essays(essays, ids)
-    essays = essays if keep_prompts is None else _kept_essays(essays, _names(keep_prompts))
-    measured = measure_robustness(scorer, essays, kinds=chosen, seed=seed, most=most, prompt_texts=prompt_texts)
+    essays = essays if keep_prompts is None else _kept_essays(essays, keep_prompts)
+    measured = measure_robustness(scorer, essays, kinds=kinds, seed=seed, most=most, prompt_texts=prompt_texts)
     if not accelerator.is_main_process:
         return
     if output_dir is not None:
         _write(measured, output_dir, model)
     click.echo(report_json(measured) if as_json else robustness_text(measured), nl=not as_json)
-
-
-def _chosen(kinds: str | None) -> list[str] | None:
-    """The kinds by name; an unknown one is refused before anything is opened."""
-    if kinds is None:
-        return None
-    from aes_dynloss.essays.perturbing.perturbations import check_kinds
-
-    names = _names(kinds)
-    if not names:
-        raise ConfigError("--kinds names no kind of change. Name one at least; --list tells them.")
-    check_kinds(names)
-    return names
 
 
 def _prompt_texts(path: Path) -> dict[str, str]:
@@ -147,8 +143,8 @@ def _named_essays(essays: list[UnscoredEssay], path: Path) -> list[UnscoredEssay
     wanted = set(ids_in(path))
     missing = sorted(wanted - {essay.essay_id for essay in essays})
     if missing or not wanted:
-        found = f"{len(missing)} that are not there, such as {missing[0]}" if missing else "none"
-        raise DataError(f"--ids {path}: expected ids of essays of the data, found {found}. Are they of other data?")
+        fault = f"{len(missing)} that are not there, such as {missing[0]}" if missing else "none"
+        raise DataError(f"--ids {path}: expected ids of essays of the data, found {fault}. Are they of other data?")
     return [essay for essay in essays if essay.essay_id in wanted]
 
 
@@ -157,13 +153,9 @@ def _kept_essays(essays: list[UnscoredEssay], prompts: list[str]) -> list[Unscor
     known = dict.fromkeys(str(essay.prompt_id) for essay in essays)
     missing = [prompt for prompt in prompts if prompt not in known]
     if missing or not prompts:
-        found = f"{missing[0]!r}, which has no essay" if missing else "none"
-        raise DataError(f"--keep-prompts: expected prompts out of {', '.join(known)}, found {found}.")
+        fault = f"{missing[0]!r}, which has no essay" if missing else "none"
+        raise DataError(f"--keep-prompts: expected prompts out of {', '.join(known)}, found {fault}.")
     return [essay for essay in essays if essay.prompt_id in prompts]
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _write(measured: dict[str, Any], folder: Path, model: Path) -> None:

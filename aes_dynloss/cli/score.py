@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from aes_dynloss.cli.options import FILE, coverage_option, cpu_option, essay_input_options, list_option, read_essays
 from aes_dynloss.errors import ConfigError
-
-if TYPE_CHECKING:
-    from aes_dynloss.essays.scoring.run import ReviewSheet
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +29,7 @@ def _kinds() -> list[tuple[str, str, str]]:
     "-o",
     type=click.Path(path_type=Path, allow_dash=True),
     default="-",
-    help="Output file, or - for standard output.  [default: -]",
+    help="Output file, or - for standard output.",
 )
 @click.option(
     "--format",
@@ -58,14 +55,12 @@ def _kinds() -> list[tuple[str, str, str]]:
     "--uncertain",
     type=click.FloatRange(0, 1),
     default=0.05,
-    show_default=True,
     help="With --review: the least certain share of essays like those of dev.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bf16"]),
     default="float32",
-    show_default=True,
     help="bf16 is faster on processors that support it; refused if it changes the score of more than 1 essay in 200.",
 )
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
@@ -97,21 +92,18 @@ def score(
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.screening.kinds import Policy
 
     form = output_format(form, path)
-    sheet = _review_sheet(review, path, uncertain)
+    sheet = None if review is None else ReviewSheet(review, output_format(None, review, "--review"), uncertain)
     chosen = Policy.from_words(policy)
-    _check_paths(path, review, inputs, resume=resume, force=force)
-    if _complete(path, resume=resume):
-        if review is not None and not review.exists():
-            raise ConfigError(f"{path} is complete, but there is no {review}. Score again with --force for both.")
+    if _is_complete(path, review, inputs, resume=resume, force=force):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.model.encoders import file_sha256
     from aes_dynloss.essays.model.model_folder import CONFIG
-    from aes_dynloss.essays.scoring.run import ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.training.accelerator import plain_accelerator
 
@@ -146,44 +138,36 @@ def score(
             logger.info("%d of them for review: %s.", reviewed, sheet.path)
 
 
-def _review_sheet(review: Path | None, output: Path | None, uncertain: float) -> ReviewSheet | None:
-    from aes_dynloss.essays.scoring.output import output_format
-    from aes_dynloss.essays.scoring.run import ReviewSheet
-
-    if review is None:
-        return None
-    if output is None:
-        raise ConfigError("--review needs a file of scores too. Name one with --output.")
-    return ReviewSheet(review, output_format(None, review, "--review"), uncertain)
-
-
-def _check_paths(
+def _is_complete(
     output: Path | None, review: Path | None, inputs: tuple[str, ...], *, resume: bool, force: bool
-) -> None:
-    """Refuse to write over anything that was not meant to be written over."""
+) -> bool:
+    """Whether --resume has nothing left to do; paths that would overwrite what they should not are refused."""
+    from aes_dynloss.essays.scoring.resume import unfinished
+
     if output is None:
         if resume:
             raise ConfigError("--resume needs a file of scores to resume. Name it with --output.")
-        return
+        if review is not None:
+            raise ConfigError("--review needs a file of scores too. Name one with --output.")
+        return False
     if resume and force:
         raise ConfigError("--resume resumes a run and --force begins it again; give one of them.")
-    from aes_dynloss.essays.scoring.resume import unfinished
-
-    replaceable = force or _complete(output, resume=resume) or (resume and unfinished(output))
-    named = {"--output": output} if review is None else {"--output": output, "--review": review}
-    for option, path in named.items():
-        if path.is_dir():
-            raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
-        if path.exists() and not replaceable:
-            raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
-        if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
-            raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")
-    if review is not None and review.resolve() == output.resolve():
-        raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
+    complete = resume and output.exists() and not unfinished(output)
+    replaceable = force or complete or (resume and unfinished(output))
+    _check_path("--output", output, inputs, replaceable)
+    if review is not None:
+        _check_path("--review", review, inputs, replaceable)
+        if review.resolve() == output.resolve():
+            raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
+        if complete and not review.exists():
+            raise ConfigError(f"{output} is complete, but there is no {review}. Score again with --force for both.")
+    return complete
 
 
-def _complete(output: Path | None, *, resume: bool) -> bool:
-    """Whether --resume has nothing left to do."""
-    from aes_dynloss.essays.scoring.resume import unfinished
-
-    return output is not None and resume and output.exists() and not unfinished(output)
+def _check_path(option: str, path: Path, inputs: tuple[str, ...], replaceable: bool) -> None:
+    if path.is_dir():
+        raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
+    if path.exists() and not replaceable:
+        raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
+    if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
+        raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")

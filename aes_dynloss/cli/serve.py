@@ -21,26 +21,20 @@ logger = logging.getLogger(__name__)
 _LIMITS = ("batch_size", "max_essays", "max_characters", "max_body", "max_queue")
 
 
-def _option(limit: str) -> str:
-    return "--" + limit.replace("_", "-")
-
-
 def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of :data:`_LIMITS`, before a command's others."""
     known = Limits.model_json_schema()["properties"]
     for name in reversed(_LIMITS):
-        least, default, words = (known[name][key] for key in ("minimum", "default", "description"))
-        option = click.option(_option(name), type=click.IntRange(least), default=default, show_default=True, help=words)
-        command = option(command)
+        least, default, description = (known[name][key] for key in ("minimum", "default", "description"))
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, type=click.IntRange(least), default=default, help=description)(command)
     return command
 
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 accepts other machines."
-)
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 accepts other machines.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port; 0 for a free one.")
 @click.option(
     "--allowed-host",
     "allowed_hosts",
@@ -123,10 +117,10 @@ def _limits(given: Mapping[str, int]) -> Limits:
     try:
         return Limits.model_validate(given)
     except ValidationError as error:
-        words = error.errors()[0]["msg"].removeprefix("Value error, ")
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
         for name in _LIMITS:
-            words = words.replace(name, _option(name))
-        raise ConfigError(f"{words}.") from None
+            message = message.replace(name, f"--{name.replace('_', '-')}")
+        raise ConfigError(f"{message}.") from None
 
 
 def _name(model: Path) -> str:

@@ -119,36 +119,11 @@ WORDS = {part: words.split() for part, words in _LISTS["words"].items()}
 _SYNONYMS = {
     word: like for words, likes in _LISTS["synonyms"] for word, like in zip(words.split(), likes.split(), strict=True)
 }
-_EXPANDED = {
-    "can't": "cannot",
-    "won't": "will not",
-    "shan't": "shall not",
-    "ain't": "is not",
-    "i'm": "i am",
-    "it's": "it is",
-    "that's": "that is",
-    "there's": "there is",
-    "let's": "let us",
-}
-_ENDINGS = {"n't": " not", "'re": " are", "'ll": " will", "'ve": " have"}
-_NOT = "do does did is are was were has have had could would should must"
-_CONTRACTED = {f"{verb} not": f"{verb}n't" for verb in _NOT.split()} | {
-    "cannot": "can't",
-    "will not": "won't",
-    "i am": "i'm",
-    "it is": "it's",
-    "that is": "that's",
-    "you are": "you're",
-    "we are": "we're",
-    "they are": "they're",
-    "i will": "i'll",
-    "i have": "i've",
-}
+_EXPANDED: dict[str, str] = _LISTS["expanded"]
+_ENDINGS: dict[str, str] = _LISTS["endings"]
+_CONTRACTED = {f"{verb} not": f"{verb}n't" for verb in _LISTS["contracted_with_not"].split()} | _LISTS["contracted"]
 # Keys beside each letter's on a keyboard with the letters qwerty.
-_KEYS = """
-asqz bvn cxv dsf ewr fdg gfh hgj iuo jhk kjl lk mn nbm oip po qwa ret sad try uyi vcb wqe xzc ytu zx
-"""
-_BESIDE = {keys[0]: keys[1:] for keys in _KEYS.split()}
+_BESIDE = {keys[0]: keys[1:] for keys in _LISTS["keys"].split()}
 _APOSTROPHES = re.compile("[\u2019\u02bc]")
 
 

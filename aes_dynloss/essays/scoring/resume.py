@@ -134,19 +134,19 @@ def score_parts(
             _remove(parts.folder)
     except BaseException:
         if accelerator.is_main_process:
-            _end_early(parts, output)
+            _end_early(parts.folder, output)
         raise
     finally:
         lock.release()
 
 
-def _end_early(parts: ScoreParts, output: Path) -> None:
+def _end_early(folder: Path, output: Path) -> None:
     """Remove a run that ended before its first window, such as by a wrong column; any other can be resumed."""
-    finished = sum(1 for _ in parts.folder.glob(_PARTS))
+    finished = sum(1 for _ in folder.glob(_PARTS))
     if finished:
-        logger.warning("%d finished parts are kept in %s: continue with --resume.", finished, parts.folder)
+        logger.warning("%d finished parts are kept in %s: continue with --resume.", finished, folder)
     elif not output.exists():  # else --resume would take the older scores for this run's
-        _remove(parts.folder)
+        _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -123,37 +123,28 @@ _HOME_LANGUAGE = 0.15
 
 # First and last code points of the letters of alphabets; what is not listed is LATIN or no letter.
 LATIN = "Latin"
-ALPHABETS: tuple[tuple[int, int, str], ...] = (
-    (0x370, 0x3FF, "Greek"),
-    (0x400, 0x52F, "Cyrillic"),
-    (0x531, 0x58F, "Armenian"),
-    (0x590, 0x5FF, "Hebrew"),
-    (0x600, 0x77F, "Arabic"),
-    (0x8A0, 0x8FF, "Arabic"),
-    (0x900, 0xDFF, "Indic"),
-    (0xE00, 0xEFF, "Thai and Lao"),
-    (0xF00, 0xFFF, "Tibetan"),
-    (0x1000, 0x109F, "Burmese"),
-    (0x10A0, 0x10FF, "Georgian"),
-    (0x1100, 0x11FF, "Hangul"),
-    (0x1200, 0x139F, "Ethiopic"),
-    (0x13A0, 0x13FF, "Cherokee"),
-    (0x1780, 0x17FF, "Khmer"),
-    (0x1800, 0x18AF, "Mongolian"),
-    (0x1F00, 0x1FFF, "Greek"),
-    (0x3040, 0x30FF, "Chinese and Japanese"),
-    (0x3130, 0x318F, "Hangul"),
-    (0x3400, 0x9FFF, "Chinese and Japanese"),
-    (0xAC00, 0xD7FF, "Hangul"),
-    (0xF900, 0xFAFF, "Chinese and Japanese"),
-    (0xFB50, 0xFDFF, "Arabic"),
-    (0xFE70, 0xFEFC, "Arabic"),
-    (0x20000, 0x3FFFF, "Chinese and Japanese"),
-)
-NAMES = (LATIN, *dict.fromkeys(name for _, _, name in ALPHABETS))
-_STARTS = np.array([start for start, _, _ in ALPHABETS])
-_ENDS = np.array([end for _, end, _ in ALPHABETS])
-_COLUMNS = np.array([NAMES.index(name) for _, _, name in ALPHABETS])
+ALPHABETS = {
+    "Greek": ((0x370, 0x3FF), (0x1F00, 0x1FFF)),
+    "Cyrillic": ((0x400, 0x52F),),
+    "Armenian": ((0x531, 0x58F),),
+    "Hebrew": ((0x590, 0x5FF),),
+    "Arabic": ((0x600, 0x77F), (0x8A0, 0x8FF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFC)),
+    "Indic": ((0x900, 0xDFF),),
+    "Thai and Lao": ((0xE00, 0xEFF),),
+    "Tibetan": ((0xF00, 0xFFF),),
+    "Burmese": ((0x1000, 0x109F),),
+    "Georgian": ((0x10A0, 0x10FF),),
+    "Hangul": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7FF)),
+    "Ethiopic": ((0x1200, 0x139F),),
+    "Cherokee": ((0x13A0, 0x13FF),),
+    "Khmer": ((0x1780, 0x17FF),),
+    "Mongolian": ((0x1800, 0x18AF),),
+    "Chinese and Japanese": ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
+}
+NAMES = (LATIN, *ALPHABETS)
+_STARTS, _ENDS, _COLUMNS = np.array(
+    sorted((start, end, NAMES.index(name)) for name, ranges in ALPHABETS.items() for start, end in ranges)
+).T
 
 
 @dataclass(frozen=True, eq=False)
