@@ -61,13 +61,13 @@ def measure_robustness(
     if not essays:
         raise DataError("There is no essay to change. Give essays that the model can score.")
     prompts = np.array(prompts_of(scorer, essays), dtype=object)
-    known = {prompt: own.text for prompt, own in scorer.prompts.items()} | dict(prompt_texts or {})
+    known = {name: prompt.text for name, prompt in scorer.prompts.items()} | dict(prompt_texts or {})
     materials, notes = gather_materials(prompts.tolist(), [essay.text for essay in essays], known)
     notes += _unused(prompt_texts or {}, scorer)
     chosen = _possible(kinds, materials, notes)
     drawn = _sample(prompts, most, seed)
     plan: list[tuple[int, str]] = []
-    unchanged: list[tuple[int, str]] = []
+    unchanged: Counter[tuple[str, str]] = Counter()
     texts = _texts(plan, unchanged, essays, prompts, drawn, chosen, materials, seed)
     windows = [window.columns for window in score_essays(scorer, texts, coverage=None)]
     changes = _changes(scorer, plan, windows)
@@ -81,7 +81,7 @@ def measure_robustness(
         },
         "essays": {prompt: int(np.sum(prompts[drawn] == prompt)) for prompt in dict.fromkeys(prompts[drawn].tolist())},
         "expected": _by_expectation(changes, list(chosen), confidence),
-        "kinds": {kind: _kind(changes, kind, able, unchanged, prompts, confidence) for kind, able in chosen.items()},
+        "kinds": {kind: _kind(changes, kind, able, unchanged, confidence) for kind, able in chosen.items()},
         "notes": notes,
     }
 
@@ -113,30 +113,30 @@ def _unused(prompt_texts: Mapping[str, str], scorer: Scorer) -> list[str]:
 def _possible(kinds: Sequence[str] | None, materials: Mapping[str, Material], notes: list[str]) -> dict[str, list[str]]:
     """The kinds that can be made, each with the prompts whose essays it can be made of; what cannot goes to notes."""
     able, lacking = possible_kinds(PERTURBATIONS if kinds is None else dict.fromkeys(kinds), materials)
-    for kind, words in lacking.items():
+    for kind, reason in lacking.items():
         if not able[kind] and kinds is not None:
             raise DataError(
-                f"The change {kind} cannot be made {words}. Give the prompts' texts (--prompts), or essays to several "
+                f"The change {kind} cannot be made {reason}. Give the prompts' texts (--prompts), or essays to several "
                 "prompts, or leave the kind out."
             )
-        notes.append(f"{kind} is left out {words}.")
+        notes.append(f"{kind} is left out {reason}.")
     return {kind: prompts for kind, prompts in able.items() if prompts}
 
 
 def _sample(prompts: NDArray[Any], most: int | None, seed: int) -> NDArray[np.int64]:
-    """Places of the essays that are drawn, in their order."""
+    """Indices of the essays that are drawn, in their order."""
     drawn = []
     for prompt in dict.fromkeys(prompts):
-        places = np.flatnonzero(prompts == prompt)
-        if most is not None and len(places) > most:
-            places = np.random.default_rng([seed, zlib.crc32(prompt.encode())]).choice(places, most, replace=False)
-        drawn.append(places)
+        indices = np.flatnonzero(prompts == prompt)
+        if most is not None and len(indices) > most:
+            indices = np.random.default_rng([seed, zlib.crc32(prompt.encode())]).choice(indices, most, replace=False)
+        drawn.append(indices)
     return np.sort(np.concatenate(drawn))
 
 
 def _texts(
     plan: list[tuple[int, str]],
-    unchanged: list[tuple[int, str]],
+    unchanged: Counter[tuple[str, str]],
     essays: Sequence[UnscoredEssay],
     prompts: NDArray[Any],
     drawn: NDArray[np.int64],
@@ -144,18 +144,18 @@ def _texts(
     materials: Mapping[str, Material],
     seed: int,
 ) -> Iterator[UnscoredEssay]:
-    """Each drawn essay, followed by its changed forms; place and kind of each ("": as it was) go to ``plan``."""
-    for place in drawn.tolist():
-        essay, prompt = essays[place], prompts[place]
-        plan.append((place, AS_IT_WAS))
+    """Each drawn essay, followed by its changed forms; index and kind of each ("": as it was) go to ``plan``."""
+    for index in drawn.tolist():
+        essay, prompt = essays[index], prompts[index]
+        plan.append((index, AS_IT_WAS))
         yield UnscoredEssay(essay.essay_id, prompt, essay.text)
         for kind in (kind for kind, able in kinds.items() if prompt in able):
-            generator = np.random.default_rng([seed, zlib.crc32(kind.encode()), place])
+            generator = np.random.default_rng([seed, zlib.crc32(kind.encode()), index])
             text = perturb(kind, essay.text, generator, materials[prompt])
             if text.strip() == essay.text.strip():  # sentences in pieces lose what stands around them
-                unchanged.append((place, kind))
+                unchanged[kind, prompt] += 1
             else:
-                plan.append((place, kind))
+                plan.append((index, kind))
                 yield UnscoredEssay(essay.essay_id, prompt, text)
 
 
@@ -163,51 +163,50 @@ def _changes(
     scorer: Scorer, plan: Sequence[tuple[int, str]], windows: Sequence[Mapping[str, Sequence[Any]]]
 ) -> pd.DataFrame:
     """A row for each changed essay, with the columns `CHANGE_COLUMNS` and its kind."""
-    names = ("prompt_id", "score", "raw")
-    table = pd.DataFrame({name: [value for window in windows for value in window[name]] for name in names})
-    table["essay"] = [place for place, _ in plan]
-    table["kind"] = [kind for _, kind in plan]
-    before = table[table.kind == AS_IT_WAS].drop(columns="kind")
-    ranges = {prompt: scorer.prompts[prompt].range for prompt in before.prompt_id.unique()}
-    units = before.groupby("prompt_id").raw.std()
-    before["unit"] = before.prompt_id.map(units.where(units > 0))
-    before["lowest"] = before.prompt_id.map({prompt: own.low for prompt, own in ranges.items()})
-    spans = {prompt: RAW_TOLERANCE * (own.high - own.low) for prompt, own in ranges.items()}
-    before["tolerance"] = before.prompt_id.map(spans)
-    after = table.loc[table.kind != AS_IT_WAS, ["essay", "kind", "score", "raw"]]
-    return after.rename(columns={"score": "changed_score", "raw": "changed_raw"}).merge(before, on="essay")
+    table = pd.DataFrame(plan, columns=["essay", "kind"])
+    for name in ("prompt_id", "score", "raw"):
+        table[name] = [value for window in windows for value in window[name]]
+    is_changed = table.kind != AS_IT_WAS
+    before, after = table[~is_changed].drop(columns="kind"), table[is_changed].drop(columns="prompt_id")
+    prompts = before.groupby("prompt_id").agg(unit=("raw", "std"))
+    prompts["unit"] = prompts.unit.where(prompts.unit > 0)
+    ranges = [scorer.prompts[str(prompt)].range for prompt in prompts.index]
+    prompts["lowest"] = [score_range.low for score_range in ranges]
+    prompts["tolerance"] = [RAW_TOLERANCE * (score_range.high - score_range.low) for score_range in ranges]
+    after = after.rename(columns={"score": "changed_score", "raw": "changed_raw"})
+    return after.merge(before.join(prompts, on="prompt_id"), on="essay")
 
 
 def _by_expectation(changes: pd.DataFrame, kinds: Sequence[str], confidence: float) -> dict[str, Any]:
     """Figures over all kinds of one expectation, and over all that must not make a score rise: the headline."""
     groups = {"must_not_rise": ("fall", "not_rise"), "fall": ("fall",), "not_rise": ("not_rise",), "stay": ("stay",)}
-    found = {}
+    figures = {}
     for name, expected in groups.items():
-        own = [kind for kind in kinds if PERTURBATIONS[kind].expected in expected]
-        if own:
-            found[name] = {"kinds": own, **change_figures(changes[changes.kind.isin(own)], confidence)}
-    return found
+        members = [kind for kind in kinds if PERTURBATIONS[kind].expected in expected]
+        if members:
+            figures[name] = {"kinds": members, **change_figures(changes[changes.kind.isin(members)], confidence)}
+    return figures
 
 
 def _kind(
-    changes: pd.DataFrame,
-    kind: str,
-    able: Sequence[str],
-    unchanged: Sequence[tuple[int, str]],
-    prompts: NDArray[Any],
-    confidence: float,
+    changes: pd.DataFrame, kind: str, able: Sequence[str], unchanged: Counter[tuple[str, str]], confidence: float
 ) -> dict[str, Any]:
     """One kind's figures, in total and by prompt."""
     perturbation = PERTURBATIONS[kind]
-    own = changes[changes.kind == kind]
-    left = Counter(prompts[place] for place, other in unchanged if other == kind)
+    changes = changes[changes.kind == kind]
     return {
         "title": perturbation.title,
         "expected": perturbation.expected,
         "worthless": perturbation.worthless,
-        "total": {**change_figures(own, confidence), "unchanged": left.total()},
+        "total": {
+            **change_figures(changes, confidence),
+            "unchanged": sum(unchanged[kind, prompt] for prompt in able),
+        },
         "prompts": {
-            prompt: {**prompt_change_figures(own[own.prompt_id == prompt], confidence), "unchanged": left[prompt]}
+            prompt: {
+                **prompt_change_figures(changes[changes.prompt_id == prompt], confidence),
+                "unchanged": unchanged[kind, prompt],
+            }
             for prompt in able
         },
     }
