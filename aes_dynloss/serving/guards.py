@@ -130,7 +130,13 @@ class Guarded:
         self._traffic.taken += 1
 
         async def guarded_send(message: Message) -> None:
-            self._complete(message, response)
+            if message["type"] == "http.response.start":
+                response.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if self._traffic.closing:
+                    headers["Connection"] = "close"
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 response.whole = True
@@ -152,16 +158,6 @@ class Guarded:
         path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
         status = str(response.status) if response.whole else "(client gone)"
         logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - response.started))
-
-    def _complete(self, message: Message, response: _Response) -> None:
-        if message["type"] != "http.response.start":
-            return
-        response.status = message["status"]
-        headers = MutableHeaders(scope=message)
-        for name, value in _HEADERS.items():
-            headers.setdefault(name, value)
-        if self._traffic.closing:
-            headers["Connection"] = "close"
 
 
 def host_name(header: str) -> str:

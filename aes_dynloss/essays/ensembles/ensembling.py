@@ -89,18 +89,15 @@ def _fit_to_dev(
 
 def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:
     """Mean dev predictions, of the prompts that all members know; None where runs hold none and none are needed."""
+    dev, reason = None, "no essay is a dev essay in every member's run."
     try:
         dev = mean_dev_predictions(members)
     except DataError as error:
         if needed:
             raise
-        logger.warning("The ensemble has no prediction intervals, and does not know how sure it is: %s", error)
-        return None
-    if dev.empty and not needed:
-        logger.warning(
-            "The ensemble has no prediction intervals, and does not know how sure it is: no essay is a dev essay in "
-            "every member's run."
-        )
+        reason = str(error)
+    if not needed and (dev is None or dev.empty):
+        logger.warning("The ensemble has no prediction intervals, and does not know how sure it is: %s", reason)
     return dev
 
 

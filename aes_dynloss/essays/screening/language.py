@@ -164,10 +164,11 @@ class Foreign:
 
         Args:
             words: N essays.
-            letters: Their share of letters in foreign alphabets, (N,), of `letters_outside`.
+            letters: Their letters in each alphabet of `NAMES`, (N, A), see `letters_by_alphabet`.
         """
+        outside = letters[:, ~np.isin(NAMES, self.home)].sum(axis=1) / np.maximum(letters.sum(axis=1), 1)
         foreign = np.bincount(words.essays[self.words.holds(words.words)], minlength=len(words.counts))
-        sums = np.minimum(foreign + letters * words.counts, words.counts)
+        sums = np.minimum(foreign + outside * words.counts, words.counts)
         return weighed_share(sums, words.counts), sums / np.maximum(words.counts, 1)
 
 
@@ -189,7 +190,7 @@ def learn_foreign(essays: Essays, letters: Values) -> tuple[Foreign, Values]:
     if language is not None and spoken[language] >= _HOME_LANGUAGE:
         common = np.concatenate([common, lists[language]])
     foreign = Foreign(BitTable.of(np.setdiff1d(np.concatenate(list(lists.values())), common)), home)
-    judged, _ = foreign.share(words, share_outside(letters, home))
+    judged, _ = foreign.share(words, letters)
     return foreign, thresholds_by_prompt(judged, essays, "high", MILDEST_FOREIGN)
 
 
@@ -205,13 +206,6 @@ def letters_by_alphabet(texts: Sequence[str]) -> Values:
         listed = (index >= 0) & (codes <= _ENDS[index])
         counts[row] = np.bincount(np.where(listed, _COLUMNS[index], 0), minlength=len(NAMES))
     return counts
-
-
-def share_outside(letters: Values, home: Sequence[str]) -> Values:
-    """Share of letters in other alphabets than those at home, (N,)."""
-    outside = ~np.isin(NAMES, home)
-    share: Values = letters[:, outside].sum(axis=1) / np.maximum(letters.sum(axis=1), 1)
-    return share
 
 
 @cache

@@ -15,27 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.essays.screening.content import (
-    HIGHEST,
-    LOWEST,
-    PLACES,
-    Topics,
-    copied,
-    learn_runs,
-    learn_topics,
-    repeated,
-)
-from aes_dynloss.essays.screening.content import MILDEST_REPETITION as MILDEST
+from aes_dynloss.essays.screening import content, language
+from aes_dynloss.essays.screening.content import PLACES, Topics
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
-from aes_dynloss.essays.screening.language import (
-    NAMES,
-    Foreign,
-    KnownPairs,
-    learn_foreign,
-    learn_pairs,
-    letters_by_alphabet,
-    share_outside,
-)
+from aes_dynloss.essays.screening.language import NAMES, Foreign, KnownPairs
 from aes_dynloss.essays.screening.manipulation import LET_PASS, hidden_characters, injections
 from aes_dynloss.essays.screening.training_statistics import (
     CHUNK,
@@ -122,18 +105,18 @@ class Screen:
         essays = Essays(words, of_essay, int(of_essay.max()) + 1)
         names = [*prompts, *[""] * (essays.prompt_count - len(prompts))]
         lengths = np.log1p(words.counts)
-        pairs, gibberish = learn_pairs(essays)
-        topics, off_topic = learn_topics(essays)
-        runs, copying = learn_runs(essays, names, prompt_texts)
-        foreign, language = learn_foreign(essays, letters_by_alphabet(texts))
+        pairs, gibberish = language.learn_pairs(essays)
+        topics, off_topic = content.learn_topics(essays)
+        runs, copying = content.learn_runs(essays, names, prompt_texts)
+        foreign, foreign_share = language.learn_foreign(essays, language.letters_by_alphabet(texts))
         learned = {
             "too_short": thresholds_by_prompt(lengths, essays, "low", None),
             "too_long": thresholds_by_prompt(lengths, essays, "high", None),
-            "repetition": thresholds_by_prompt(repeated(words)[0], essays, "high", MILDEST),
+            "repetition": thresholds_by_prompt(content.repeated(words)[0], essays, "high", content.MILDEST_REPETITION),
             "gibberish": gibberish,
             "copied_prompt": copying,
             "off_topic": off_topic,
-            "other_language": language,
+            "other_language": foreign_share,
         }
         thresholds = np.column_stack([learned[kind] for kind in LEARNED])
         kept = [*range(len(prompts)), essays.prompt_count]
@@ -170,17 +153,16 @@ class Screen:
         counts, lengths = words.counts, np.log1p(words.counts)
         indices = {prompt: index for index, prompt in enumerate(self.prompts)}
         rows = np.array([indices.get(prompt, len(indices)) for prompt in prompt_ids], dtype=np.int64)
-        letters = share_outside(letters_by_alphabet(texts), self.foreign.home)
         fits = self.topics.fit(words, rows)
         # Of each kind what is judged, and what a reader is told.
         measured = {
             "too_short": (lengths, counts),
             "too_long": (lengths, counts),
-            "repetition": repeated(words),
+            "repetition": content.repeated(words),
             "gibberish": self.pairs.known(words),
-            "copied_prompt": copied(self.runs, words, prompt_ids),
+            "copied_prompt": content.copied(self.runs, words, prompt_ids),
             "off_topic": (fits, fits),
-            "other_language": self.foreign.share(words, letters),
+            "other_language": self.foreign.share(words, language.letters_by_alphabet(texts)),
         }
         flags: list[tuple[str, NDArray[np.bool_], NDArray[Any], float | Values]] = [("empty", counts == 0, counts, 0)]
         for column, (kind, side) in enumerate(LEARNED.items()):
@@ -292,8 +274,8 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], prompts: int) -> None:
         raise CheckpointError("A threshold of the advisories is infinite.")
     if not np.isfinite(arrays["averages"]).all():
         raise CheckpointError("An average of the advisories is not finite.")
-    if not ((arrays["weights"] >= LOWEST) & (arrays["weights"] <= HIGHEST)).all():
-        raise CheckpointError(f"A weight of the advisories is outside {LOWEST} to {HIGHEST}.")
+    if not ((arrays["weights"] >= content.LOWEST) & (arrays["weights"] <= content.HIGHEST)).all():
+        raise CheckpointError(f"A weight of the advisories is outside {content.LOWEST} to {content.HIGHEST}.")
 
 
 def _by_size(prompt_ids: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
