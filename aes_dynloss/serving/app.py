@@ -21,7 +21,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from aes_dynloss.serving.batching import EssayService, ScoringQueue
@@ -98,16 +97,13 @@ async def score(request: Request) -> Response:
 async def health(request: Request) -> Health:
     """That the server is up, what its model knows, and how much it takes."""
     service: EssayService = request.app.state.service
-    limits = service.limits
     return Health(
         model=service.name,
         version=package_version("aes-dynloss") or "unknown",
         prompts=service.known_prompts(),
         coverage=service.coverage,
         waiting=request.app.state.queue.waiting,
-        max_essays=limits.max_essays,
-        max_characters=limits.max_characters,
-        max_body=limits.max_body,
+        **service.limits.model_dump(include={"max_essays", "max_characters", "max_body"}),
     )
 
 
@@ -160,7 +156,6 @@ def create_app(service: EssayService) -> FastAPI:
     app.state.page = page_and_policy()
     app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
     return app
 
@@ -178,10 +173,6 @@ async def _refused(_: Request, error: Exception) -> Response:
         return kind({"detail": error.detail}, error.status_code, dict(error.headers or {}))
     detail = messages.get(error.status_code, "The request cannot be answered.")
     return JSONResponse({"detail": detail}, error.status_code, error.headers)
-
-
-async def _gone(_: Request, __: Exception) -> Response:
-    return JSONResponse({"detail": "The client has gone."}, 400)
 
 
 async def _failed(_: Request, __: Exception) -> Response:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
@@ -64,13 +64,7 @@ class EssayService:
     def known_prompts(self) -> list[KnownPrompt]:
         """The prompts that can be scored."""
         return [
-            KnownPrompt(
-                prompt_id=prompt.id,
-                low=prompt.range.low,
-                high=prompt.range.high,
-                step=prompt.range.step,
-                text=prompt.text,
-            )
+            KnownPrompt(prompt_id=prompt.id, text=prompt.text, **asdict(prompt.range))
             for prompt in self.scorer.prompts.values()
         ]
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -74,8 +74,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """The body of a request, which must say that it is JSON.
 
     Raises:
-        RefusalError: It is of another type (415), too long (413), or comes too slowly (408).
-        starlette.requests.ClientDisconnect: The client has gone.
+        RefusalError: It is of another type (415), too long (413), or comes too slowly (408); or the client has gone.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -97,6 +96,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise RefusalError(
             408, f"The body did not arrive within {limits.client_seconds:g} seconds.", unread=True
         ) from None
+    except ClientDisconnect:
+        raise RefusalError(400, "The client has gone.") from None
     return bytes(body)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,6 @@ from aes_dynloss.essays.model.scorer import agreement_probability
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
-from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,15 @@ def _fit_to_dev(
     ensemble.intervals = fit_intervals(prompt_ids, raw, dev["reference"])
     notes = []
     if postprocessing != "none":
-        _check_enough(dev, ranges, postprocessing)
+        counts = {prompt: prompt_ids.count(prompt) for prompt in ranges}
+        short = [f"prompt {prompt} has {count}" for prompt, count in counts.items() if count < FEWEST_DEV_ESSAYS]
+        if short:
+            raise ConfigError(
+                f"{postprocessing} is fitted on essays that are dev essays in the run of every member, "
+                f"{FEWEST_DEV_ESSAYS} of each prompt or more; {', '.join(short)}. A dev essay of one fold may be a "
+                "training essay of another, so members of different folds share few or none. Use --postprocessing "
+                "none, or members of one fold."
+            )
         columns = dev["prompt_id"].to_numpy(), raw, dev["reference"].to_numpy()
         ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
         notes = [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
@@ -148,15 +155,3 @@ def _dev_predictions(member: Member) -> pd.DataFrame:
     if table["reference"].isna().any():
         raise DataError(f"{path} holds no human scores. Bring back the file of the run, or use --postprocessing none.")
     return table.set_index(_KEYS)[["reference", "raw"]]
-
-
-def _check_enough(dev: pd.DataFrame, ranges: Mapping[str, ScoreRange], kind: str) -> None:
-    """Refuse to fit on fewer essays of a prompt than have a spread."""
-    counts = {prompt: int((dev["prompt_id"] == prompt).sum()) for prompt in ranges}
-    short = [f"prompt {prompt} has {count}" for prompt, count in counts.items() if count < FEWEST_DEV_ESSAYS]
-    if short:
-        raise ConfigError(
-            f"{kind} is fitted on essays that are dev essays in the run of every member, {FEWEST_DEV_ESSAYS} of each "
-            f"prompt or more; {', '.join(short)}. A dev essay of one fold may be a training essay of another, so "
-            "members of different folds share few or none. Use --postprocessing none, or members of one fold."
-        )

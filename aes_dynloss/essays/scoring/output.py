@@ -40,19 +40,14 @@ def output_format(name: str | None, path: Path | None, option: str = "--output")
 
 
 def write_scores(
-    windows: Iterable[Columns],
-    form: str,
-    path: Path | None,
-    stream: BinaryIO | None = None,
-    kinds: Mapping[str, type] = COLUMN_KINDS,
+    windows: Iterable[Columns], form: str, path: Path | None, kinds: Mapping[str, type] = COLUMN_KINDS
 ) -> int:
     """Write rows as they come.
 
     Args:
         windows: Columns of some rows each, of one length and the same names throughout; None is a blank.
         form: csv, jsonl or parquet.
-        path: File, which appears only when all are written; None: ``stream``.
-        stream: Where to without a file; by default standard output.
+        path: File, which appears only when all are written; None: standard output.
         kinds: Type of each column.
 
     Returns:
@@ -63,9 +58,9 @@ def write_scores(
         DataError: The file cannot be written.
     """
     if path is None:
-        if stream is None and sys.stdout is None:
+        if sys.stdout is None:
             raise ConfigError("Standard output is closed. Name a file with --output.")
-        return _write(windows, form, stream or sys.stdout.buffer, kinds)
+        return _write(windows, form, sys.stdout.buffer, kinds)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         return _write(windows, form, file, kinds)
 

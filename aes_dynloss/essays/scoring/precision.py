@@ -102,8 +102,8 @@ def checked_essays(
             if compared[prompt] >= ENOUGH:
                 _check(precision, equal[prompt], compared[prompt], f" of prompt {prompt}")
         if first:
-            words = "In %s %d of the first %d essays get the score of float32."
-            logger.info(words, precision, equal.total(), compared.total())
+            message = "In %s %d of the first %d essays get the score of float32."
+            logger.info(message, precision, equal.total(), compared.total())
         yield from part
 
 

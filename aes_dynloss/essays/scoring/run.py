@@ -29,7 +29,6 @@ from aes_dynloss.training.run_folder import package_version
 logger = logging.getLogger(__name__)
 
 UNCERTAIN = "uncertain"
-UNSURE_SHARE = 0.05
 
 # The machine's score is not among them: whoever sees it is drawn towards it.
 REVIEW_KINDS: Mapping[str, type] = {
@@ -42,7 +41,7 @@ REVIEW_KINDS: Mapping[str, type] = {
 }
 
 
-def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float = UNSURE_SHARE) -> dict[str, list[Any]]:
+def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float) -> dict[str, list[Any]]:
     """The rows of a review sheet: essays with advisories, and those of whose score the machine is least sure.
 
     Args:
@@ -207,7 +206,7 @@ def score_to_files(
             parts.put(number, part)
         reviewed = 0
         if review is not None:
-            reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, kinds=REVIEW_KINDS)
+            reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, REVIEW_KINDS)
             _warn_of_repeats(parts)
         # The scores last: they mark a complete run.
         return write_scores(parts.tables(_SCORES), form, output), reviewed

@@ -23,13 +23,11 @@ class Kind:
         default: What follows from it unless one says otherwise: advise keeps the score, withhold leaves it out.
         reason: Template of the reason, for a teacher. It may hold ``{value}``, what was measured, ``{threshold}``, and
             ``{other}``, another essay in words.
-        learned: Whether its threshold is learned from training essays of the prompt.
     """
 
     title: str
     default: Action
     reason: str
-    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,41 +53,35 @@ KINDS: dict[str, Kind] = {
         "far shorter than the training essays",
         "advise",
         "It has {value:,.0f} words. Nearly all essays that the model learned from have {threshold:,.0f} or more.",
-        learned=True,
     ),
     "too_long": Kind(
         "far longer than the training essays",
         "advise",
         "It has {value:,.0f} words. Nearly all essays that the model learned from have {threshold:,.0f} or fewer.",
-        learned=True,
     ),
     "repetition": Kind(
         "the same words over and over",
         "withhold",
         "{value:.0%} of its runs of four words stand there more than once; in nearly all essays that the model learned "
         "from it is {threshold:.0%} or less.",
-        learned=True,
     ),
     "gibberish": Kind(
         "words that do not go together",
         "withhold",
         "{value:.0%} of its neighbouring words are known to go together; in nearly all essays that the model learned "
         "from it is {threshold:.0%} or more. It may be random letters or words, or nothing like those essays.",
-        learned=True,
     ),
     "copied_prompt": Kind(
         "mostly the prompt's own words",
         "withhold",
         "{value:.0%} of its runs of four words stand in the prompt, or in so many essays on it that they must come "
         "from there; in nearly all essays it is {threshold:.0%} or less.",
-        learned=True,
     ),
     "off_topic": Kind(
         "about something else than the prompt",
         "withhold",
         "Its words are not those of essays on this prompt: by their words the essay fits it by {value:.2f} (below 0: "
         "something else fits better); nearly all essays that the model learned from reach {threshold:.2f}.",
-        learned=True,
     ),
     "other_language": Kind(
         "another language than the training essays'",
@@ -97,7 +89,6 @@ KINDS: dict[str, Kind] = {
         "It is not in the language of the essays that the model learned from: {value:.0%} of its words are everyday "
         "words of another language or in another alphabet; in nearly all of those essays it is {threshold:.0%} or "
         "less.",
-        learned=True,
     ),
     "hidden_characters": Kind(
         "characters that a reader does not see",
@@ -120,7 +111,6 @@ KINDS: dict[str, Kind] = {
         "withhold",
         "To the model it is unlike the essays that it learned from: it is {value:.1f} times as far from them as nearly "
         "all such essays are.",
-        learned=True,
     ),
 }
 
