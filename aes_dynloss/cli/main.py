@@ -126,8 +126,8 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
         if error.errno not in _REFUSALS:
             raise
         _drop_output()
-        place = f"{error.filename} cannot be used" if error.filename else "A file cannot be read or written"
-        click.echo(f"Error: {place}: {error.strerror}. Look at the disk, its rights and its limits.", err=True)
+        fault = f"{error.filename} cannot be used" if error.filename else "A file cannot be read or written"
+        click.echo(f"Error: {fault}: {error.strerror}. Look at the disk, its rights and its limits.", err=True)
         return 2
     return result if isinstance(result, int) else 0
 

@@ -87,22 +87,25 @@ def robustness(
     Changes such as nonsense, another prompt's essay, repetition or shuffled words should lower a score, or at least not
     raise it; synonyms or capitals should leave it. DATA is what `aes-dynloss score` reads; human scores are not needed.
     """
+    # Heavy imports here keep --help fast.
+    import pandas as pd
+
     from aes_dynloss.essays.perturbing.perturbations import check_kinds
+    from aes_dynloss.reports.page import write_page
+    from aes_dynloss.reports.prompts import report_json, write_report
+    from aes_dynloss.reports.report_files import refuse_existing
+    from aes_dynloss.reports.robustness import robustness_page, robustness_rows, robustness_text
+    from aes_dynloss.tables.formats import write_table
 
     if kinds is not None:
         check_kinds(kinds)
         if not kinds:
             raise ConfigError("--kinds names no kind of change. Name one at least; --list shows them.")
     if output_dir is not None and not force:
-        from aes_dynloss.reports.report_files import refuse_existing
-
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
-    # Heavy imports here keep --help fast.
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.robustness import measure_robustness
-    from aes_dynloss.reports.prompts import report_json
-    from aes_dynloss.reports.robustness import robustness_text
     from aes_dynloss.training.accelerator import plain_accelerator
 
     # In the precision of the environment: scores are compared with others in the same one.
@@ -116,7 +119,12 @@ def robustness(
     if not accelerator.is_main_process:
         return
     if output_dir is not None:
-        _write(measured, output_dir, model)
+        # The table and the page first: the result marks them complete.
+        write_table(pd.DataFrame(robustness_rows(measured)), output_dir / TABLE)
+        name = model.absolute().parent.name if model.name == "model" else model.absolute().name
+        write_page(robustness_page(measured, title=f"Robustness of {name}"), output_dir / PAGE)
+        write_report(measured, output_dir / RESULT)
+        click.echo(f"Wrote {output_dir / RESULT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
     click.echo(report_json(measured) if as_json else robustness_text(measured), nl=not as_json)
 
 
@@ -156,19 +164,3 @@ def _kept_essays(essays: list[UnscoredEssay], prompts: list[str]) -> list[Unscor
         fault = f"{missing[0]!r}, which has no essay" if missing else "none"
         raise DataError(f"--keep-prompts: expected prompts out of {', '.join(known)}, found {fault}.")
     return [essay for essay in essays if essay.prompt_id in prompts]
-
-
-def _write(measured: dict[str, Any], folder: Path, model: Path) -> None:
-    """The table and the page first: the result marks them complete."""
-    import pandas as pd
-
-    from aes_dynloss.reports.page import write_page
-    from aes_dynloss.reports.prompts import write_report
-    from aes_dynloss.reports.robustness import robustness_page, robustness_rows
-    from aes_dynloss.tables.formats import write_table
-
-    write_table(pd.DataFrame(robustness_rows(measured)), folder / TABLE)
-    name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-    write_page(robustness_page(measured, title=f"Robustness of {name}"), folder / PAGE)
-    write_report(measured, folder / RESULT)
-    click.echo(f"Wrote {folder / RESULT}, {folder / TABLE} and {folder / PAGE}", err=True)

@@ -84,10 +84,10 @@ async def score(request: Request) -> Response:
     queue: ScoringQueue = request.app.state.queue
     body = await read_body(request, service.limits)
     try:
-        asked = await run_in_threadpool(ScoreRequest.model_validate_json, body)
+        content = await run_in_threadpool(ScoreRequest.model_validate_json, body)
     except ValidationError as error:
         raise body_refusal(error) from None
-    rows = await queue.rows(service.checked(asked.essays))
+    rows = await queue.rows(service.checked(content.essays))
     # All columns, also those that this version of the documentation does not know.
     return Response(json.dumps({"scores": rows}, allow_nan=False), media_type="application/json")
 

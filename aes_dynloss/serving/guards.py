@@ -29,8 +29,8 @@ _FRAMES = 8
 def fault_words(error: BaseException) -> str:
     """An exception's kind and the innermost lines of code where it arose, without its message."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-    places = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-    return f"{type(error).__name__} in {' > '.join(places) or 'no known place'}"
+    lines = [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    return f"{type(error).__name__} in {' > '.join(lines) or 'no known place'}"
 
 
 class WithoutMessages(logging.Filter):

@@ -47,34 +47,48 @@ class Adviser:
         self._screen = scorer.screen
         self._finder = DuplicateFinder() if policy.action("duplicate") != "off" else None
 
-    def remember(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> None:
-        """Take essays as seen that were judged before."""
-        self._duplicates(essays, prompt_ids)
-
-    def advise(
-        self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str], ood_distance: NDArray[np.float64]
-    ) -> list[tuple[Advisory, ...]]:
-        """The advisories on some essays, N.
+    def columns(
+        self,
+        essays: Sequence[UnscoredEssay],
+        prompt_ids: Sequence[str],
+        ood_distance: NDArray[np.float64],
+        scored: Mapping[str, list[Any]],
+    ) -> dict[str, list[Any]]:
+        """The columns of advisories on some essays, N, and those of their scores with blanks where they are withheld.
 
         Args:
             essays: The next of the stream.
             prompt_ids: The prompt of each.
             ood_distance: Distance of each from training essays, (N,), NaN where unknown; see `Scores`.
+            scored: The columns of scores.
         """
         texts = [essay.text for essay in essays]
         if self._screen is None:
             advisories = [[] if text.strip() else [advisory("empty", 0, 0)] for text in texts]
         else:
             advisories = [list(of_essay) for of_essay in self._screen.examine(texts, prompt_ids)]
-        duplicates = self._duplicates(essays, prompt_ids)
+        duplicates = self.duplicates(essays, prompt_ids)
         for of_essay, distance, duplicate in zip(advisories, ood_distance, duplicates, strict=True):
             if distance > 1:
                 of_essay.append(advisory("unlike_training", float(distance), 1.0))
             if duplicate is not None:
                 of_essay.append(duplicate)
-        return [self.policy.active(of_essay) for of_essay in advisories]
+        active = [self.policy.active(of_essay) for of_essay in advisories]
+        withheld = [self.policy.withholds(of_essay) for of_essay in active]
+        judged = {
+            name: [None if out else value for value, out in zip(values, withheld, strict=True)]
+            for name, values in scored.items()
+            if name in JUDGED
+        }
+        return {
+            **judged,
+            "withheld": withheld,
+            "advisories": [[one.kind for one in of_essay] for of_essay in active],
+            "reasons": [[one.reason for one in of_essay] for of_essay in active],
+        }
 
-    def _duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
+    def duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
+        """Look the next essays of the stream up, and take them as seen."""
         if self._finder is None:
             return [None] * len(essays)
         return self._finder.find([essay.text for essay in essays], [essay.essay_id for essay in essays], prompt_ids)
@@ -157,7 +171,7 @@ def score_essays(
             essays are not those that were scored before.
     """
     stream = iter(essays)
-    told: set[str] = set()
+    warned: set[str] = set()
     adviser = None if policy is None else Adviser(scorer, policy)
     for digest in done:
         part = list(itertools.islice(stream, window))
@@ -167,16 +181,16 @@ def score_essays(
                 "back, or start again with --force."
             )
         if adviser is not None:
-            adviser.remember(part, prompts_of(scorer, part))
+            adviser.duplicates(part, prompts_of(scorer, part))
     while part := list(itertools.islice(stream, window)):
         prompt_ids = prompts_of(scorer, part)
         if warn and coverage is not None:
-            warn_of_blank_intervals(scorer, set(prompt_ids) - told, coverage)
-            told.update(prompt_ids)
+            warn_of_blank_intervals(scorer, set(prompt_ids) - warned, coverage)
+            warned.update(prompt_ids)
         scores = scorer.score([essay.text for essay in part], prompt_ids, progress=progress)
         columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
         if adviser is not None:
-            columns |= _advice(adviser, part, prompt_ids, scores.ood_distance, columns)
+            columns |= adviser.columns(part, prompt_ids, scores.ood_distance, columns)
         if scorer.capped:
             columns["dropped_tokens"] = scores.dropped_tokens.tolist()
         yield ScoredWindow(
@@ -242,29 +256,6 @@ def _score_columns(
             for prompt, row in zip(prompt_ids, scores.probabilities.tolist(), strict=True)
         ]
     return columns
-
-
-def _advice(
-    adviser: Adviser,
-    part: Sequence[UnscoredEssay],
-    prompt_ids: Sequence[str],
-    ood_distance: NDArray[np.float64],
-    columns: Mapping[str, list[Any]],
-) -> dict[str, list[Any]]:
-    """The columns of advisories, and those of scores with blanks where they are withheld."""
-    advisories = adviser.advise(part, prompt_ids, ood_distance)
-    withheld = [adviser.policy.withholds(of_essay) for of_essay in advisories]
-    judged = {
-        name: [None if out else value for value, out in zip(values, withheld, strict=True)]
-        for name, values in columns.items()
-        if name in JUDGED
-    }
-    return {
-        **judged,
-        "withheld": withheld,
-        "advisories": [[one.kind for one in of_essay] for of_essay in advisories],
-        "reasons": [[one.reason for one in of_essay] for of_essay in advisories],
-    }
 
 
 def _interval_columns(scorer: Scorer, prompt_ids: Sequence[str], scores: Scores, coverage: float) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def learn_runs(essays: Essays, prompts: Sequence[str], wordings: Mapping[str, st
         of_prompt = essays.prompts[of_essay] == index
         shared = _shared(counted.essays, essays.sizes, index, left_out=1)
         shared |= np.isin(counted.items, worded.get(prompt, runs[:0]))
-        in_others[of_prompt] = shared[counted.place[of_prompt]]
+        in_others[of_prompt] = shared[counted.index[of_prompt]]
     judged, _ = shares(in_others, of_essay, len(essays.prompts))
     table = BitTable.of(np.concatenate([runs[:0], *known]))
     return table, thresholds_by_prompt(judged, essays, "high", MILDEST_COPYING)

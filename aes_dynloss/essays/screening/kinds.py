@@ -176,8 +176,8 @@ class Policy(ConfigModel):
 
     def active(self, advisories: Sequence[Advisory]) -> tuple[Advisory, ...]:
         """Those whose kind is not off."""
-        return tuple(found for found in advisories if self.action(found.kind) != "off")
+        return tuple(one for one in advisories if self.action(one.kind) != "off")
 
     def withholds(self, advisories: Sequence[Advisory]) -> bool:
         """Whether an essay with these gets no score."""
-        return any(self.action(found.kind) == "withhold" for found in advisories)
+        return any(self.action(one.kind) == "withhold" for one in advisories)

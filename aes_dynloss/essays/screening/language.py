@@ -13,11 +13,8 @@ any running text. The lists are from general knowledge of these languages; forms
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +24,15 @@ from aes_dynloss.essays.screening.training_statistics import (
     BitTable,
     Counted,
     Essays,
-    Hashes,
     Values,
     WordHashes,
     count_cells,
     count_essays,
-    hash_words,
-    normal_text,
     shares,
     tail_threshold,
     thresholds_by_prompt,
     weighed_share,
+    word_lists,
 )
 
 # One writer's own pair of words is not learned.
@@ -80,7 +75,7 @@ def learn_pairs(essays: Essays) -> tuple[KnownPairs, Values]:
     words, total, count = by_prompt.sum(axis=2), totals.sum(), len(essays.prompts)
     together = counted.essays.sum(axis=1)
     # What an essay itself adds to a pair is one essay.
-    in_others = _known(together - 1, words, total, count - 1)[counted.place]
+    in_others = _known(together - 1, words, total, count - 1)[counted.index]
     average = float(in_others.mean()) if len(in_others) else 0.0
     judged, _ = shares(in_others, of_essay, count, average)
     thresholds = thresholds_by_prompt(judged, essays, "low", MILDEST_GIBBERISH)
@@ -90,7 +85,7 @@ def learn_pairs(essays: Essays) -> tuple[KnownPairs, Values]:
         for prompt, size in enumerate(essays.sizes):
             of_prompt = essays.prompts[of_essay] == prompt
             left = words - by_prompt[:, :, prompt], total - totals[prompt], count - size
-            elsewhere[of_prompt] = _known(together - counted.essays[:, prompt], *left)[counted.place[of_prompt]]
+            elsewhere[of_prompt] = _known(together - counted.essays[:, prompt], *left)[counted.index[of_prompt]]
         judged, _ = shares(elsewhere, of_essay, count, average)
         thresholds[-1] = min(tail_threshold(judged, "low"), MILDEST_GIBBERISH)
     return KnownPairs(BitTable.of(counted.items[_known(together, words, total, count)]), average), thresholds
@@ -110,7 +105,7 @@ def _words_of_pairs(essays: Essays, counted: Counted) -> tuple[NDArray[np.int64]
     distinct, of_word = np.unique(words.words, return_inverse=True)
     counts = count_cells(of_word, essays.prompts[words.essays], (len(distinct), essays.prompt_count))
     anywhere = np.zeros(len(counted.items), dtype=np.int64)
-    anywhere[counted.place] = np.flatnonzero(words.essays[:-1] == words.essays[1:])
+    anywhere[counted.index] = np.flatnonzero(words.essays[:-1] == words.essays[1:])
     return np.stack([counts[of_word[anywhere]], counts[of_word[anywhere + 1]]]), counts.sum(axis=0)
 
 
@@ -184,7 +179,7 @@ def learn_foreign(essays: Essays, letters: Values) -> tuple[Foreign, Values]:
     words = essays.words
     counted = count_essays(words.words, words.essays, essays)
     common = counted.items[counted.essays.sum(axis=1) >= _HOME_WORDS * len(essays.prompts)]
-    lists = _function_words()
+    lists = word_lists("languages")
     spoken = {language: np.isin(words.words, listed).mean() for language, listed in lists.items() if len(words.words)}
     language = max(spoken, key=lambda name: spoken[name], default=None)
     if language is not None and spoken[language] >= _HOME_LANGUAGE:
@@ -206,10 +201,3 @@ def letters_by_alphabet(texts: Sequence[str]) -> Values:
         listed = (index >= 0) & (codes <= _ENDS[index])
         counts[row] = np.bincount(np.where(listed, _COLUMNS[index], 0), minlength=len(NAMES))
     return counts
-
-
-@cache
-def _function_words() -> dict[str, Hashes]:
-    """Hashes of each language's everyday words."""
-    lists = tomllib.loads(Path(__file__).with_name("function_words.toml").read_text(encoding="utf-8"))
-    return {language: np.unique(hash_words([normal_text(words)]).words) for language, words in lists.items()}

@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.screening.training_statistics import WordHashes, hash_words
+from aes_dynloss.essays.screening.training_statistics import WordHashes, word_lists
 
 # One slip of an editor, such as a pair of marks around a pasted path, is let pass.
 LET_PASS = 2
@@ -60,20 +60,14 @@ def hidden_characters(text: str) -> int:
     """
     if text.isascii():
         return 0 if text.isprintable() else len(_CONTROLS.findall(text))
-    found = sum(len(run) for run in _RUNS.findall(text))
-    found += len(_WITHIN.findall(text)) + len(_CONTROLS.findall(text)) + len(_PRIVATE.findall(text))
-    found += len(_TAGS.findall(_REGION.sub("", text))) + sum(len(run) for run in _SELECTORS.findall(text))
-    found += sum(len(run) for run in _OVERRIDDEN.findall(text))
+    count = sum(len(run) for pattern in (_RUNS, _SELECTORS, _OVERRIDDEN) for run in pattern.findall(text))
+    count += sum(len(pattern.findall(text)) for pattern in (_WITHIN, _CONTROLS, _PRIVATE))
+    count += len(_TAGS.findall(_REGION.sub("", text)))
     if _RIGHT_TO_LEFT.search(text) is None:
-        found += len(_DIRECTIONS.findall(text))
-    return found + _disguised(text)
-
-
-def _disguised(text: str) -> int:
-    """Words in which letters of other alphabets pass for Latin ones."""
-    if _LOOK_ALIKE.search(text) is None:
-        return 0
-    return sum(bool(_LOOK_ALIKE.search(word) and _LATIN.search(word)) for word in _WORD.findall(text))
+        count += len(_DIRECTIONS.findall(text))
+    if _LOOK_ALIKE.search(text) is not None:  # words in which letters of other alphabets pass for Latin ones
+        count += sum(bool(_LOOK_ALIKE.search(word) and _LATIN.search(word)) for word in _WORD.findall(text))
+    return count
 
 
 _MARK = r"(?:scores?|grades?|marks?|points?|credits?|ratings?)"
@@ -177,34 +171,7 @@ _IN_MARKUP = re.compile("|".join(_MARKUP))
 _WORDS = re.compile(r"[^\W_]+")
 # Without one of these there is no markup.
 _SIGNS = ("<", "[", "#", '":', "':", "system", "assistant", "developer", "score:", "grade:", "rating:", "score =")
-# Patterns are only tried on essays with words of the groups that they need.
-_MACHINES, _IGNORING, _TASKS, _GIVING, _JUDGED, _HOW_WELL = range(6)
-_GROUPS = (
-    """
-    ai llm chatgpt gpt claude gemini automated automatic bot jailbreak injection override developer consignes
-    précédentes precedentes instrucciones istruzioni anweisung anweisungen instruktion instruktionen vorgabe
-    vorgaben grader graders scorer scorers rubric rubrics
-    """,
-    """
-    ignore ignoring disregard disregarding forget override overriding bypass discard abandon aside reset stop quit
-    follow obey end note notes message messages notice attention output print evaluate assess apply act message
-    instruction language
-    """,
-    """
-    instruction instructions prompt prompts guideline guidelines criteria programming directive directives command
-    commands rater raters assessor examiner evaluator scoring grading instructed role persona task objective
-    penalties penalty model machine above previously earlier prior told
-    """,
-    """
-    give award assign grant rate score grade mark allocate evaluate deserves warrants merits gets receives earns
-    should must shall output print return respond reply equals correct automated official simply
-    """,
-    """
-    score scores grade grades mark marks points credit credits rating ratings essay response paper submission
-    composition text
-    """,
-    "full maximum max highest perfect top 0 00 000 two three four five six seven eight nine ten twelve",
-)
+# Bits of a word's hash by which it is looked up in the groups of words.
 _BITS = 20
 
 
@@ -215,14 +182,14 @@ def injections(texts: Sequence[str], words: WordHashes) -> NDArray[np.int64]:
         texts: N essays, normalised as `normal_text` does.
         words: Their words.
     """
-    found = np.zeros(len(texts), dtype=np.int64)
+    counts = np.zeros(len(texts), dtype=np.int64)
     worth = _worth_reading(words)
     for row, text in enumerate(texts):
         if worth[row]:
-            found[row] = len(_IN_WORDS.findall(" ".join(_WORDS.findall(text))))
+            counts[row] = len(_IN_WORDS.findall(" ".join(_WORDS.findall(text))))
         if any(sign in text for sign in _SIGNS):
-            found[row] += len(_IN_MARKUP.findall(text))
-    return found
+            counts[row] += len(_IN_MARKUP.findall(text))
+    return counts
 
 
 def _worth_reading(words: WordHashes) -> NDArray[np.bool_]:
@@ -233,9 +200,9 @@ def _worth_reading(words: WordHashes) -> NDArray[np.bool_]:
         starts = (np.cumsum(words.counts) - words.counts)[full]
         marks = _groups()[(words.words >> np.uint64(64 - _BITS)).astype(np.int64)]
         groups[full] = np.bitwise_or.reduceat(marks, starts)
-    held = [(groups >> group) & 1 > 0 for group in range(len(_GROUPS))]
-    asks = held[_GIVING] & held[_JUDGED] & held[_HOW_WELL]
-    worth: NDArray[np.bool_] = held[_MACHINES] | (held[_IGNORING] & held[_TASKS]) | asks
+    held = {group: (groups >> bit) & 1 > 0 for bit, group in enumerate(word_lists("injections"))}
+    asks = held["giving"] & held["judged"] & held["how_well"]
+    worth: NDArray[np.bool_] = held["machines"] | (held["ignoring"] & held["tasks"]) | asks
     return worth
 
 
@@ -243,7 +210,6 @@ def _worth_reading(words: WordHashes) -> NDArray[np.bool_]:
 def _groups() -> NDArray[np.uint8]:
     """For the first bits of a word's hash in which groups it is, as bits."""
     groups = np.zeros(1 << _BITS, dtype=np.uint8)
-    for bit, words in enumerate(_GROUPS):
-        for place in hash_words([words]).words >> np.uint64(64 - _BITS):
-            groups[int(place)] |= 1 << bit
+    for bit, words in enumerate(word_lists("injections").values()):
+        groups[(words >> np.uint64(64 - _BITS)).astype(np.int64)] |= 1 << bit
     return groups

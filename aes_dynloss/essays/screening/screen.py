@@ -166,20 +166,20 @@ class Screen:
         }
         flags: list[tuple[str, NDArray[np.bool_], NDArray[Any], float | Values]] = [("empty", counts == 0, counts, 0)]
         for column, (kind, side) in enumerate(LEARNED.items()):
-            judged, told = measured[kind]
+            judged, reported = measured[kind]
             limit = self.thresholds[rows, column]
             beyond = (judged < limit) if side == "low" else (judged > limit)
             shown = np.expm1(limit) if kind in {"too_short", "too_long"} else limit
-            flags.append((kind, beyond & (counts > 0), told, shown))
+            flags.append((kind, beyond & (counts > 0), reported, shown))
         hidden = np.array([hidden_characters(text) for text in texts], dtype=np.int64)
         passages = injections(normal, words)
         flags.append(("hidden_characters", hidden > LET_PASS, hidden, LET_PASS))
         flags.append(("prompt_injection", passages > 0, passages, 0))
         advisories: list[list[Advisory]] = [[] for _ in texts]
-        for kind, beyond, told, shown in flags:
+        for kind, beyond, reported, shown in flags:
             limits = np.broadcast_to(shown, len(texts))
             for row in np.flatnonzero(beyond):
-                advisories[row].append(advisory(kind, float(told[row]), float(limits[row])))
+                advisories[row].append(advisory(kind, float(reported[row]), float(limits[row])))
         return [tuple(of_essay) for of_essay in advisories]
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:

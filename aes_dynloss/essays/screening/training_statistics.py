@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -103,6 +105,13 @@ def normal_text(text: str) -> str:
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
+
+
+@cache
+def word_lists(section: str) -> dict[str, Hashes]:
+    """Hashes of the words of each list of a section of words.toml, beside this module."""
+    lists = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))[section]
+    return {name: np.unique(hash_words([normal_text(words)]).words) for name, words in lists.items()}
 
 
 def mixed(hashes: Hashes) -> Hashes:
@@ -219,7 +228,7 @@ def learn_distance_threshold(distances: ArrayLike) -> float:
 
 
 Values = NDArray[np.float64]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 # Essays that are hashed at once: their words stay in the processor's caches.
 CHUNK = 256
@@ -240,11 +249,11 @@ class Essays:
     """
 
     words: WordHashes
-    prompts: Places
+    prompts: Indices
     prompt_count: int
 
     @property
-    def sizes(self) -> Places:
+    def sizes(self) -> Indices:
         """Essays of each prompt, (P,)."""
         return np.bincount(self.prompts, minlength=self.prompt_count)
 
@@ -255,12 +264,12 @@ class Counted:
 
     Args:
         items: Hashes, ascending, (U,).
-        place: Of each occurrence its item, (I,).
+        index: Of each occurrence the index of its item, (I,).
         essays: In how many essays of each prompt an item stands, (U, P).
     """
 
     items: Hashes
-    place: Places
+    index: Indices
     essays: NDArray[np.int64]
 
 
@@ -277,7 +286,7 @@ def hash_essays(texts: Sequence[str]) -> WordHashes:
     )
 
 
-def count_essays(items: Hashes, of_essay: Places, essays: Essays) -> Counted:
+def count_essays(items: Hashes, of_essay: Indices, essays: Essays) -> Counted:
     """In how many essays of each prompt each item stands.
 
     Args:
@@ -285,19 +294,19 @@ def count_essays(items: Hashes, of_essay: Places, essays: Essays) -> Counted:
         of_essay: The essay of each, (I,).
         essays: The essays.
     """
-    distinct, place = np.unique(items, return_inverse=True)
+    distinct, index = np.unique(items, return_inverse=True)
     count = max(len(essays.prompts), 1)
-    once = np.unique(place.astype(np.int64) * count + of_essay)
+    once = np.unique(index.astype(np.int64) * count + of_essay)
     counts = count_cells(once // count, essays.prompts[once % count], (len(distinct), essays.prompt_count))
-    return Counted(distinct, place, counts)
+    return Counted(distinct, index, counts)
 
 
-def count_cells(rows: Places, columns: Places, shape: tuple[int, int]) -> Places:
+def count_cells(rows: Indices, columns: Indices, shape: tuple[int, int]) -> Indices:
     """How often each pair of a row and a column occurs, a matrix of this shape."""
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def weighed_share(chosen: Values | Places, totals: Places, average: float | Values = 0.0) -> Values:
+def weighed_share(chosen: Values | Indices, totals: Indices, average: float | Values = 0.0) -> Values:
     """Shares that a few items move little: `AVERAGE_ITEMS` average ones are added to each essay's.
 
     Args:
@@ -309,7 +318,7 @@ def weighed_share(chosen: Values | Places, totals: Places, average: float | Valu
     return weighed
 
 
-def shares(chosen: NDArray[np.bool_], of_essay: Places, count: int, average: float = 0.0) -> tuple[Values, Values]:
+def shares(chosen: NDArray[np.bool_], of_essay: Indices, count: int, average: float = 0.0) -> tuple[Values, Values]:
     """Each essay's share of chosen items, as it is judged (`weighed_share`) and as it is.
 
     Args:
