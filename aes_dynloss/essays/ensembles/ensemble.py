@@ -210,7 +210,9 @@ class EssayEnsemble:
         # By errors whatever the heads say: it is these that dev's files, which hold raw scores alone, can set right.
         chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, score, None)
         certainty = self.certainty.of(prompt_ids, chances)
-        ood_distance = np.ma.masked_invalid([answer.ood_distance for answer in answers]).mean(axis=0).filled(np.nan)
+        distances = np.stack([answer.ood_distance for answer in answers])
+        with np.errstate(invalid="ignore"):  # 0 / 0 where no member knows
+            ood_distance = np.nansum(distances, axis=0) / np.sum(~np.isnan(distances), axis=0)
         return Scores(raw, score, counts[0], counts[1], certainty, probabilities, ood_distance)
 
     def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
