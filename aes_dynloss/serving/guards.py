@@ -11,7 +11,7 @@ import re
 import time
 import traceback
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -97,15 +97,6 @@ class Traffic:
     closing: bool = False
 
 
-@dataclass
-class _Response:
-    """What has been sent of a response."""
-
-    status: int = 0
-    whole: bool = False
-    started: float = field(default_factory=time.monotonic)
-
-
 class Guarded:
     """An application behind its guards.
 
@@ -126,12 +117,13 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        response = _Response()
+        sent, is_whole, start = 0, False, time.monotonic()  # the status that was sent, and whether all was
         self._traffic.taken += 1
 
         async def guarded_send(message: Message) -> None:
+            nonlocal sent, is_whole
             if message["type"] == "http.response.start":
-                response.status = message["status"]
+                sent = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -139,7 +131,7 @@ class Guarded:
                     headers["Connection"] = "close"
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                response.whole = True
+                is_whole = True
                 self._traffic.answered += 1
 
         host = host_name(Headers(scope=scope).get("host", ""))
@@ -152,12 +144,12 @@ class Guarded:
         except Exception as error:
             logger.error("A request failed: %s", fault_words(error))
             refusal = JSONResponse({"detail": "The server failed to answer."}, 500, {"Connection": "close"})
-        if refusal is not None and not response.status:  # a response that has begun is left, and its connection ends
+        if refusal is not None and not sent:  # a response that has begun is left, and its connection ends
             await refusal(scope, receive, guarded_send)
         method = scope["method"] if scope["method"] in _LOGGED_METHODS else "(unknown method)"
         path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
-        status = str(response.status) if response.whole else "(client gone)"
-        logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - response.started))
+        status = str(sent) if is_whole else "(client gone)"
+        logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - start))
 
 
 def host_name(header: str) -> str:

@@ -38,18 +38,16 @@ class DuplicateFinder:
     def __init__(self, remembered: int = REMEMBERED) -> None:
         if remembered < _WAYS or remembered & (remembered - 1):
             raise ConfigError(f"The essays to remember must be a power of 2 from {_WAYS} on, found {remembered}.")
-        shape = (remembered // _WAYS, _WAYS)
-        self._keys = np.zeros(shape, dtype=np.uint64)
-        self._rows = np.zeros(shape, dtype=np.int64)  # 0: a free place
-        self._ids = np.zeros(shape, dtype=f"S{ID_BYTES}")  # empty: an id that is not remembered
-        self._prompts = np.zeros(shape, dtype=np.int32)
+        # row: 0 in a free cell; id: empty where it is not remembered.
+        kinds = [("key", np.uint64), ("row", np.int64), ("id", f"S{ID_BYTES}"), ("prompt", np.int32)]
+        self._table = np.zeros((remembered // _WAYS, _WAYS), dtype=kinds)
         self._numbers: dict[str, int] = {}  # of prompts, in the order in which they came
         self.seen = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of the table."""
-        return sum(part.nbytes for part in (self._keys, self._rows, self._ids, self._prompts))
+        return self._table.nbytes
 
     def find(self, texts: Sequence[str], essay_ids: Sequence[str], prompt_ids: Sequence[str]) -> list[Advisory | None]:
         """Look the next essays of the stream up, and remember them.
@@ -79,23 +77,20 @@ class DuplicateFinder:
 
     def _look_up(self, key: int, name: tuple[str, str]) -> Advisory | None:
         """The advisory on an essay that was there before; one that was not is remembered."""
-        bucket = key % len(self._keys)
-        keys, rows = self._keys[bucket], self._rows[bucket]
-        same = np.flatnonzero((keys == np.uint64(key)) & (rows > 0))
+        cells = self._table[key % len(self._table)]
+        same = np.flatnonzero((cells["key"] == np.uint64(key)) & (cells["row"] > 0))
         if len(same):
-            cell = (bucket, int(same[0]))
-            row = int(self._rows[cell])
-            essay_id = self._ids[cell].decode("utf-8", "surrogatepass")
-            prompt_id = list(self._numbers)[self._prompts[cell]]
+            cell = cells[same[0]]
+            row, essay_id = int(cell["row"]), cell["id"].decode("utf-8", "surrogatepass")
+            prompt_id = list(self._numbers)[cell["prompt"]]
             if not essay_id or (essay_id, prompt_id) == name:
                 return advisory("duplicate", row, 0, other=f"the {_ordinal(row)} essay of this input")
             return advisory("duplicate", row, 0, other=f"essay {essay_id} of prompt {prompt_id}, earlier in this input")
-        cell = (bucket, int(rows.argmin()))
-        self._keys[cell], self._rows[cell] = key, self.seen
         essay_id = name[0].encode("utf-8", "surrogatepass")
-        # numpy would cut longer ids, and zeros at the end.
-        self._ids[cell] = b"" if len(essay_id) > ID_BYTES or essay_id.endswith(b"\0") else essay_id
-        self._prompts[cell] = self._numbers.setdefault(name[1], len(self._numbers))
+        if len(essay_id) > ID_BYTES or essay_id.endswith(b"\0"):  # numpy would cut longer ids, and zeros at the end
+            essay_id = b""
+        prompt = self._numbers.setdefault(name[1], len(self._numbers))
+        cells[cells["row"].argmin()] = (key, self.seen, essay_id, prompt)
         return None
 
 
