@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from grid import GridConfig, words_of
+from grid import GridConfig, with_spread
 
 from aes_dynloss.configfile import read_mapping, validate
 
@@ -24,10 +24,10 @@ def overview() -> str:
     lines = ["| task | student | loss | metric, mean (sd) | minutes | command |", "|---|---|---|---:|---:|---|"]
     stems = {path.stem for path in (HERE / "results").glob("*.json")}
     for stem in sorted(stems, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
-        found = read_mapping(HERE / "results" / f"{stem}.json")
+        figures = read_mapping(HERE / "results" / f"{stem}.json")
         grid = validate(GridConfig, read_mapping(HERE / "grids" / f"{stem}.yaml"), stem)
         if grid.measured_on == "test":
-            lines += [_line(stem, grid, arm, values) for arm, values in found["arms"].items()]
+            lines += [_line(stem, grid, arm, values) for arm, values in figures["arms"].items()]
     return "\n".join(lines)
 
 
@@ -37,7 +37,7 @@ def _line(stem: str, grid: GridConfig, arm: str, values: dict[str, Any]) -> str:
         grid.title,
         grid.arms[arm].student or grid.student,
         arm,
-        f"{grid.measure} {words_of(values[grid.measure], 'sd')}",
+        f"{grid.measure} {with_spread(values[grid.measure], 'sd')}",
         f"{mean(known) / 60:.2g}" if known else "",
         f"`grid.py grids/{stem}.yaml`",
     )
