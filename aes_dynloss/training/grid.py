@@ -1,6 +1,6 @@
 """A grid of runs: each cell is a run in a folder of its own, which is complete or absent.
 
-A grid that was stopped goes on where it was. A lock for each cell, which the system releases however its process ends,
+A grid that was stopped is resumed. A lock for each cell, which the system releases however its process ends,
 lets several processes share one grid.
 """
 
@@ -55,7 +55,7 @@ class Cell(ABC):
 
     @abstractmethod
     def run(self, *, resume: bool) -> None:
-        """Run it, or go on with it, until it is complete."""
+        """Run it, or resume it, until it is complete."""
 
     @property
     def work(self) -> Path:
@@ -78,6 +78,33 @@ class Cell(ABC):
         kept = self.root / self.KEPT_IN
         return [name for name in self.needs.values() if not (kept / name / self.LAST_FILE).exists()]
 
+    def check(self) -> None:
+        """Refuse to take over what was made, completely or in part, otherwise than it would be now.
+
+        Raises:
+            ConfigError: It had other settings, or started from a cell that is not there any more.
+        """
+        now, gone = self.config.model_dump(mode="json"), self.missing_needs
+        for folder in dict.fromkeys((self.work, self.folder)):
+            try:
+                then = read_mapping(folder / CONFIG)
+            except ConfigError:
+                if (folder / CONFIG).exists():
+                    raise
+                continue  # not begun, or another process has just moved it to where it is complete
+            # Cells that it starts from lie elsewhere when the grid was moved, or is named by another path.
+            differing = [text for key, text in changed_keys(then, now).items() if key not in self.needs]
+            if differing:
+                raise ConfigError(
+                    f"{folder} was made with other settings: {'; '.join(differing[:5])}. Choose another --output-dir, "
+                    "or remove that folder, and it is done again."
+                )
+            if gone:
+                raise ConfigError(
+                    f"{folder} started from {gone[0]}, which is not there any more; done again, that would be another "
+                    f"start. Bring back {self.root / self.KEPT_IN / gone[0]}, or remove {folder} too."
+                )
+
 
 def grid_lock(root: Path, name: str) -> FileLock:
     """A lock that the processes of a grid share.
@@ -92,40 +119,8 @@ def grid_lock(root: Path, name: str) -> FileLock:
     return FileLock(root / LOCKS / f"{name}.lock")
 
 
-def check_cell(cell: Cell) -> None:
-    """Refuse a cell, complete or begun, that was made otherwise than it would be now.
-
-    Raises:
-        ConfigError: It had other settings, or started from a cell that is not there any more.
-    """
-    for folder in dict.fromkeys((cell.work, cell.folder)):
-        try:
-            then = read_mapping(folder / CONFIG)
-        except ConfigError:
-            if (folder / CONFIG).exists():
-                raise
-            continue  # not begun, or another process has just moved it to where it is complete
-        # Cells that it starts from lie elsewhere when the grid was moved, or is named by another path.
-        differing = [
-            text
-            for key, text in changed_keys(then, cell.config.model_dump(mode="json")).items()
-            if key not in cell.needs
-        ]
-        if differing:
-            raise ConfigError(
-                f"{folder} was made with other settings: {'; '.join(differing[:5])}. Choose another --output-dir, or "
-                "remove that folder, and it is done again."
-            )
-        gone = cell.missing_needs
-        if gone:
-            raise ConfigError(
-                f"{folder} started from {gone[0]}, which is not there any more; done again, that would be another "
-                f"start. Bring back {cell.root / cell.KEPT_IN / gone[0]}, or remove {folder} too."
-            )
-
-
 def run_cell(cell: Cell) -> bool:
-    """Run a cell, unless it is complete; go on with it where it was stopped.
+    """Run a cell, unless it is complete; resume it where it was stopped.
 
     Args:
         cell: The cell; those that it needs are complete.
@@ -147,9 +142,9 @@ def run_cell(cell: Cell) -> bool:
         return False
     try:
         if not cell.is_complete:
-            check_cell(cell)
+            cell.check()
             begun = (cell.work / CONFIG).exists()
-            logger.info("%s %s.", "Going on with" if begun else "Beginning", cell.name)
+            logger.info("%s %s.", "Resuming" if begun else "Beginning", cell.name)
             if begun:
                 write_text(cell.work / CONFIG, dump_yaml(cell.config.model_dump(mode="json")))
             cell.run(resume=begun)
@@ -191,7 +186,7 @@ def run_in_turn(cells: Sequence[Cell]) -> None:
             if left == waiting:
                 if left != logged:
                     logger.info("Waiting for other processes: %s.", ", ".join(str(cell.name) for cell in left))
-                logged = left
+                    logged = left
                 time.sleep(_PAUSE_SECONDS)
             waiting = left
 

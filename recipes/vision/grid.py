@@ -29,7 +29,7 @@ from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.grid import Cell, check_cell, run_in_turn
+from aes_dynloss.training.grid import Cell, run_in_turn
 from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
 
 HERE = Path(__file__).parent
@@ -74,9 +74,19 @@ class VisionCell(Cell):
     grid: GridConfig
 
     def run(self, *, resume: bool) -> None:
-        """Train and test, and see whether there is what is to be compared."""
+        """Train and test; what is to be compared must be known to be there after the first run, not after the last."""
         run(importlib.import_module(self.grid.task).build, self.config, self.work, resume=resume)
-        check_measure(self.grid, read_mapping(self.folder / REPORT))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse also a complete run that does not measure what is to be compared."""
+        super().check()
+        known = read_mapping(self.folder / REPORT)[self.grid.measured_on] if self.is_complete else None
+        if known is not None and self.grid.measure not in known:
+            raise ConfigError(
+                f"measure: on {self.grid.measured_on} these runs measure {', '.join(known)}, and not "
+                f"{self.grid.measure}. Take one of those; the runs that are there are kept."
+            )
 
 
 def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
@@ -118,20 +128,6 @@ def _teacher_of(arm: str, other: str, earlier: Mapping[str, VisionCell]) -> Visi
             "teacher={kind: dlf} or dln."
         )
     return earlier[other]
-
-
-def check_measure(grid: GridConfig, report: Mapping[str, Any]) -> None:
-    """See after the first run, not after the last, whether there is what is to be compared.
-
-    Raises:
-        ConfigError: The runs do not measure that.
-    """
-    known = report[grid.measured_on]
-    if grid.measure not in known:
-        raise ConfigError(
-            f"measure: on {grid.measured_on} these runs measure {', '.join(known)}, and not {grid.measure}. Take one "
-            "of those; the runs that are there are kept."
-        )
 
 
 def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
@@ -218,7 +214,7 @@ def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path 
     grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
     cells = cells_of(grid, output_dir.resolve())
     for cell in cells:
-        check_cell(cell)
+        cell.check()
     run_in_turn(cells)
     figures = results(grid, cells)
     write_json(output or output_dir / "results.json", figures)

@@ -19,7 +19,7 @@ from grid_of_files import STEPS, FileConfig, file_cells
 
 from aes_dynloss.errors import ConfigError, TrainingError
 from aes_dynloss.training import grid
-from aes_dynloss.training.grid import check_cell, run_cell, run_in_turn
+from aes_dynloss.training.grid import run_cell, run_in_turn
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_run_whose_process_is_killed_is_taken_over_by_one_that_waits(tmp_path,
         "Beginning b.",
         "Beginning c.",
         "Waiting for other processes: a, after/a.",
-        "Going on with a.",
+        "Resuming a.",
         "Beginning after/a.",
     ]
 
@@ -130,10 +130,10 @@ def test_other_settings_are_refused(tmp_path, complete):
     run_cell(before)
     if not complete:
         (before.folder / before.LAST_FILE).unlink()
-    check_cell(before)
+    before.check()
     after = file_cells(tmp_path, training={"device": "cpu", "epochs": 7, "batch_size": 5})[0]
     with pytest.raises(ConfigError, match=r"a was made with other settings: training\.batch_size was 16, now 5; "):
-        check_cell(after)
+        after.check()
     if not complete:
         with pytest.raises(ConfigError, match=r"^a: .*training\.epochs was \d+, now 7"):
             run_cell(after)
@@ -144,11 +144,11 @@ def test_a_start_that_is_no_cell_is_a_setting_and_one_that_is_may_be_moved(tmp_p
     run_in_turn(cells)
     (tmp_path / "grid").rename(tmp_path / "moved")
     for cell in file_cells(tmp_path / "moved", start="elsewhere/model"):
-        check_cell(cell)
+        cell.check()
     moved = file_cells(tmp_path / "moved", start="other/model")
-    check_cell(moved[-1])
+    moved[-1].check()
     with pytest.raises(ConfigError, match="start was 'elsewhere/model', now 'other/model'"):
-        check_cell(moved[0])
+        moved[0].check()
 
 
 def test_a_begun_run_of_a_moved_grid_knows_where_its_start_lies_now(tmp_path):
@@ -165,7 +165,7 @@ def test_a_run_whose_start_is_gone_is_refused(tmp_path):
     run_in_turn(cells)
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(ConfigError, match=r"after/a started from a, which is not there any more"):
-        check_cell(cells[-1])
+        cells[-1].check()
 
 
 def test_a_damaged_configuration_is_named(tmp_path):
@@ -173,7 +173,7 @@ def test_a_damaged_configuration_is_named(tmp_path):
     run_cell(cell)
     (cell.folder / "config.yaml").write_text("- no mapping")
     with pytest.raises(ConfigError, match=r"a/config\.yaml: expected a mapping"):
-        check_cell(cell)
+        cell.check()
 
 
 def test_what_a_run_raises_names_it(tmp_path):

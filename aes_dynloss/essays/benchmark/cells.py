@@ -17,13 +17,13 @@ import torch
 
 from aes_dynloss.configfile import validate, with_value
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.benchmark.config import START_FROM, TEACHER_FROM, BenchmarkConfig
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.training.grid import Cell, check_cell
+from aes_dynloss.training.grid import Cell
 from aes_dynloss.training.run_folder import TEACHER, write_json
 
 TARGET, COST = "target_", "cell.json"
@@ -66,6 +66,20 @@ class EssayCell(Cell):
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.work.replace(self.folder)
 
+    def check(self) -> None:
+        """Refuse also what is no run of the grid, and one whose model is wanted now and was not kept."""
+        super().check()
+        if self.folder.exists() and not self.is_complete:
+            raise ConfigError(
+                f"{self.folder} holds no run of this grid, or not all of one. Remove it, or choose another "
+                "--output-dir."
+            )
+        if self.keeps_model and self.is_complete and not (self.folder / MODEL).exists():
+            raise ConfigError(
+                f"{self.folder} was done without keeping its model, which is wanted now (keep_models, or an arm that "
+                "comes after it). Remove that folder, and it is done again."
+            )
+
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:
     """Folder of a cell: ARM/fold_2/seed_0, or ARM/fold_2/prompt_3/seed_0."""
@@ -106,11 +120,12 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     Raises:
         ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not.
     """
+    seeds = range(config.seeds) if isinstance(config.seeds, int) else config.seeds
     cells = [
         _cell(config, arm, part, prompt, seed, prompts, root)
         for arm in config.arm_order
         for part in part_names(config, prompts)
-        for seed in config.seed_list
+        for seed in seeds
         for prompt in (prompts if config.models_of(arm) == "one_per_prompt" else [None])
     ]
     learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, DlfConfig | DlnConfig)}
@@ -120,18 +135,14 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     return cells
 
 
-# What a cell takes of another, by the key that points to it.
-_PRODUCTS = {START_FROM: MODEL, TEACHER_FROM: TEACHER}
+# How a cell is pointed to what it takes of another.
+_STAGES = {"after": ("model.start_from", MODEL), "teacher_of": ("teacher.from", TEACHER)}
 
 
 def _cell(
     config: BenchmarkConfig, arm: str, part: str, prompt: str | None, seed: int, prompts: Sequence[str], root: Path
 ) -> EssayCell:
     settings = config.arms[arm]
-    needs = {
-        key: cell_name(other, part, None if config.models_of(other) == "all_prompts" else prompt, seed)
-        for key, other in settings.starts_from.items()
-    }
     changes = {
         **settings.changes,
         **{f"data.split.{key}": value for key, value in part_split(config, part).items()},
@@ -140,9 +151,14 @@ def _cell(
         "training.seed": seed,
         "evaluation.floors": False,
         "evaluation.page": False,  # the grid has one of its own
-        **({"teacher": None} if TEACHER_FROM in needs else {}),  # instead of all keys of a shared one
-        **{key: str(root / EssayCell.KEPT_IN / name / _PRODUCTS[key]) for key, name in needs.items()},
     }
+    needs = {}
+    for stage, other in settings.starts_from.items():
+        key, product = _STAGES[stage]
+        needs[key] = cell_name(other, part, None if config.models_of(other) == "all_prompts" else prompt, seed)
+        if stage == "teacher_of":
+            changes["teacher"] = None  # no key of a shared one stays
+        changes[key] = str(root / EssayCell.KEPT_IN / needs[key] / product)
     values: Mapping[str, Any] = config.finetune
     for key, value in changes.items():
         values = with_value(values, key, value, f"arms.{arm}.set")
@@ -157,26 +173,3 @@ def _cell(
         seed,
         keeps_model=config.keep_models or any(other.after == arm for other in config.arms.values()),
     )
-
-
-def check_cells(cells: Sequence[EssayCell]) -> None:
-    """Refuse to go on with a grid whose cells, done or begun, were made otherwise than they would be now.
-
-    Args:
-        cells: All of the grid.
-
-    Raises:
-        ConfigError: Naming the first such cell, and what differs.
-    """
-    for cell in cells:
-        check_cell(cell)
-        if cell.folder.exists() and not cell.is_complete:
-            raise ConfigError(
-                f"{cell.folder} holds no run of this grid, or not all of one. Remove it, or choose another "
-                "--output-dir."
-            )
-        if cell.keeps_model and cell.is_complete and not (cell.folder / MODEL).exists():
-            raise ConfigError(
-                f"{cell.folder} was done without keeping its model, which is wanted now (keep_models, or an arm that "
-                "comes after it). Remove that folder, and it is done again."
-            )

@@ -11,10 +11,8 @@ from pydantic import Field, field_validator, model_validator
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import Word
 
-# Keys by which a run starts from another.
-START_FROM, TEACHER_FROM = "model.start_from", "teacher.from"
 # What the grid itself sets for each cell.
-GRID_KEYS = ("data", "training.seed", "evaluation.floors", START_FROM)
+GRID_KEYS = ("data", "training.seed", "evaluation.floors", "model.start_from")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Models = Literal["all_prompts", "one_per_prompt"]
@@ -40,9 +38,8 @@ class ArmConfig(ConfigModel):
 
     @property
     def starts_from(self) -> dict[str, str]:
-        """The arms that it starts from, by the key of the fine-tuning configuration that points to their runs."""
-        stages = {START_FROM: self.after, TEACHER_FROM: self.teacher_of}
-        return {key: arm for key, arm in stages.items() if arm is not None}
+        """The arms that it starts from, by the key that names them: ``after`` or ``teacher_of``."""
+        return self.model_dump(include={"after", "teacher_of"}, exclude_none=True)
 
 
 class BenchmarkConfig(ConfigModel):
@@ -87,16 +84,6 @@ class BenchmarkConfig(ConfigModel):
     )
 
     @property
-    def seed_list(self) -> list[int]:
-        """The seeds."""
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
-
-    @property
-    def control_arm(self) -> str:
-        """Name of the arm with which the others are compared."""
-        return self.control or next(iter(self.arms))
-
-    @property
     def arm_order(self) -> list[str]:
         """The arms, each behind those that it starts from."""
         return list(
@@ -139,9 +126,7 @@ class BenchmarkConfig(ConfigModel):
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
         for name, arm in self.arms.items():
-            for key, other in (("after", arm.after), ("teacher_of", arm.teacher_of)):
-                if other is None:
-                    continue
+            for key, other in arm.starts_from.items():
                 if other not in self.arms or other == name:
                     raise ValueError(f"arms.{name}.{key} is {other!r}, expected another of the arms")
                 if self.models_of(name) == "all_prompts" and self.models_of(other) == "one_per_prompt":
@@ -150,10 +135,6 @@ class BenchmarkConfig(ConfigModel):
             _ = self.arm_order
         except CycleError as error:
             raise ValueError(f"arms.{error.args[1][0]} starts from itself, by way of after and teacher_of") from None
-        return self
-
-    @model_validator(mode="after")
-    def _check_unseen_prompts(self) -> Self:
         models = {self.models_of(name) for name in self.arms}
         if self.protocol == "leave_one_prompt_out" and models != {"all_prompts"}:
             raise ValueError("an unseen prompt can have no model of its own; leave models out")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aes_dynloss.configfile import dump_yaml, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.benchmark.cells import check_cells, grid_cells, part_names, part_split, part_split_config
+from aes_dynloss.essays.benchmark.cells import grid_cells, part_names, part_split, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import write_results
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -43,7 +43,8 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
     if len(prompts) < len(table.prompts):
         table = read_essays(data.model_copy(update={"keep_prompts": prompts}))
     cells = grid_cells(config, prompts, root)
-    check_cells(cells)
+    for cell in cells:
+        cell.check()
     for part in part_names(config, prompts):  # what is wrong with a fold must not come to light after other folds' runs
         split_essays(table, part_split_config(config, part))
     # Processes that share a grid begin and end at about the same time, and write the same files.

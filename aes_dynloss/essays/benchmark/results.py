@@ -14,7 +14,7 @@ import pandas as pd
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.benchmark.cells import COST, EssayCell, part_split_config
-from aes_dynloss.essays.benchmark.config import START_FROM, BenchmarkConfig
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
 from aes_dynloss.essays.floors import essay_floors
@@ -71,7 +71,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
         _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
     report = build_benchmark_report(
         arms,
-        config.control_arm,
+        config.control or next(iter(config.arms)),
         costs=costs,
         floors=_floors(config, list(manifests), table, root),
         published=ASAP_SYSTEMS if config.published == "asap" else (),
@@ -81,7 +81,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
-    notes = [*_figure_notes(config, report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
+    notes = [*_figure_notes(report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
     values = config.model_dump(mode="json", by_alias=True)
     report = replace(report, notes=[*report.notes, *notes], config=values, manifests=manifests, runs=runs)
     write_json(root / REPORT, report.to_dict())
@@ -111,7 +111,7 @@ def _check_same_essays(cell: EssayCell, data: Mapping[str, Any], first: Mapping[
         )
 
 
-def _figure_notes(config: BenchmarkConfig, report: Mapping[str, Any]) -> list[str]:
+def _figure_notes(report: Mapping[str, Any]) -> list[str]:
     """What a reader must know of what is held against what."""
     notes = []
     if report["distinct_essays"] < sum(report["essays"].values()):
@@ -120,7 +120,7 @@ def _figure_notes(config: BenchmarkConfig, report: Mapping[str, Any]) -> list[st
         )
     if any(entry["ensemble_of"] is not None for entry in report["arms"].values()):
         notes.append(
-            f"Ensembles are held against single runs of {config.control_arm}: their differences hold what averaging "
+            f"Ensembles are held against single runs of {report['control']}: their differences hold what averaging "
             "gains, whatever the loss. Hold them against the ensemble of its seeds."
         )
     return notes
@@ -140,7 +140,7 @@ def _run_notes(config: BenchmarkConfig, cells: Sequence[EssayCell], resumed: int
             f"{resumed} of {len(cells)} runs were stopped and gone on with. What they cost is left out, as only the "
             "seconds since are known."
         )
-    given = {cell.config.model.start_from for cell in cells if START_FROM not in cell.needs} - {None}
+    given = {cell.config.model.start_from for cell in cells if config.arms[cell.arm].after is None} - {None}
     if given:
         notes.append(
             f"Runs start with the weights of {', '.join(sorted(map(str, given)))}. Whether essays here were held out "

@@ -13,7 +13,7 @@ from small_grid import small_grid, write_small_grid
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.benchmark import cells as cell_run
-from aes_dynloss.essays.benchmark.cells import EssayCell, check_cells, grid_cells
+from aes_dynloss.essays.benchmark.cells import EssayCell, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.training.grid import run_cell
 
@@ -96,7 +96,7 @@ def test_stopped_when_its_model_was_removed_it_is_done(cell, monkeypatch):
         patched.setattr(cell_run.shutil, "rmtree", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_cell(cell)
-    check_cells([cell])
+    cell.check()
     assert run_cell(cell)
     assert cell.is_complete
 
@@ -116,10 +116,10 @@ def test_a_run_that_fails_is_named(cell):
 
 def test_another_configuration_is_refused(cell):
     run_cell(cell)
-    check_cells([cell])
+    cell.check()
     changed = cells_of(arms={"mse": {"set": {"training.epochs": 3}}, "mae": {}})
     with pytest.raises(ConfigError, match=r"training.epochs was 1, now 3"):
-        check_cells(changed)
+        changed[0].check()
 
 
 def test_another_configuration_of_a_begun_run_is_refused(cell):
@@ -127,28 +127,28 @@ def test_another_configuration_of_a_begun_run_is_refused(cell):
     (ROOT / "work" / cell.name).parent.mkdir(parents=True, exist_ok=True)
     shutil.move(ROOT / "cells" / cell.name, ROOT / "work" / cell.name)
     with pytest.raises(ConfigError, match=r"training.epochs was 1, now 3"):
-        check_cells(cells_of(arms={"mse": {"set": {"training.epochs": 3}}}))
+        cells_of(arms={"mse": {"set": {"training.epochs": 3}}})[0].check()
 
 
 def test_a_model_that_is_gone_is_missed(cell):
     run_cell(cell)
     with pytest.raises(ConfigError, match="without keeping its model"):
-        check_cells(cells_of(keep_models=True))
+        cells_of(keep_models=True)[0].check()
 
 
 def test_something_else_in_its_place_is_refused(cell):
     (ROOT / "cells" / cell.name).mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds no run of this grid"):
-        check_cells([cell])
+        cell.check()
     shutil.rmtree(ROOT)
-    check_cells([cell])
+    cell.check()
 
 
 def test_a_run_without_its_cost_is_refused(cell):
     run_cell(cell)
     (ROOT / "cells" / cell.name / "cell.json").unlink()
     with pytest.raises(ConfigError, match="not all of one"):
-        check_cells([cell])
+        cell.check()
 
 
 def test_a_run_whose_start_was_removed_is_refused(cell):
@@ -157,7 +157,7 @@ def test_a_run_whose_start_was_removed_is_refused(cell):
         run_cell(each)
     shutil.rmtree(ROOT / "cells" / cells[0].name)
     with pytest.raises(ConfigError, match=r"target/fold_0/seed_0 started from all/fold_0/seed_0, which is not there"):
-        check_cells(cells)
+        cells[1].check()
 
 
 def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
@@ -176,7 +176,8 @@ def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
     ROOT.rename("moved")
     grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
     moved = grid_cells(grid, ["phones", "river"], Path("moved"))
-    check_cells(moved)
+    for each in moved:
+        each.check()
     assert run_cell(moved[1])
 
 
@@ -187,5 +188,6 @@ def test_a_grid_may_be_moved(cell):
     ROOT.rename("moved")
     grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
     moved = grid_cells(grid, ["phones", "river"], Path("moved"))
-    check_cells(moved)
+    for each in moved:
+        each.check()
     assert all(each.is_complete for each in moved)
