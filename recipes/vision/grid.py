@@ -192,10 +192,14 @@ def table(figures: Mapping[str, Any]) -> str:
     for arm, values in figures["arms"].items():
         beside = values["beside_control"]
         difference = with_spread(beside, "se", "+") if beside else ""
-        known = [seconds for seconds in values["seconds"] if seconds is not None]
-        minutes = f"{mean(known) / 60:.2g}" if known else ""
-        lines.append(f"| {arm} | {with_spread(values[measure], 'sd')} | {difference} | {minutes} |")
+        lines.append(f"| {arm} | {with_spread(values[measure], 'sd')} | {difference} | {minutes(values)} |")
     return "\n".join(lines)
+
+
+def minutes(arm: Mapping[str, Any]) -> str:
+    """The mean time of an arm's runs, of those whose time is known."""
+    known = [seconds for seconds in arm["seconds"] if seconds is not None]
+    return f"{mean(known) / 60:.2g}" if known else ""
 
 
 def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:

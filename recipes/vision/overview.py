@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from grid import GridConfig, with_spread
+from grid import GridConfig, minutes, with_spread
 
 from aes_dynloss.configfile import read_mapping, validate
 
@@ -32,13 +31,12 @@ def overview() -> str:
 
 
 def _line(stem: str, grid: GridConfig, arm: str, values: dict[str, Any]) -> str:
-    known = [seconds for seconds in values["seconds"] if seconds is not None]
     cells = (
         grid.title,
         grid.arms[arm].student or grid.student,
         arm,
         f"{grid.measure} {with_spread(values[grid.measure], 'sd')}",
-        f"{mean(known) / 60:.2g}" if known else "",
+        minutes(values),
         f"`grid.py grids/{stem}.yaml`",
     )
     return f"| {' | '.join(cells)} |"
