@@ -40,6 +40,7 @@ class FileCell(Cell):
         """Write the process's number for each step that is still to be made."""
         self.work.mkdir(parents=True, exist_ok=True)
         if not resume:
+            (self.work / "steps.txt").unlink(missing_ok=True)
             (self.work / CONFIG).write_text(dump_yaml(self.config.model_dump(mode="json")))
         if self.config.fails:
             raise TrainingError("the loss ran away")
