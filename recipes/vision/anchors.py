@@ -107,14 +107,14 @@ def match(boxes: Tensor, labels: Tensor, grid: AnchorGrid) -> Matched:
     firsts = (cells * len(grid.sizes)).tolist()
     choices = fit.argsort(dim=2, descending=True, stable=True).tolist()
     anchors = torch.full_like(labels, -1)
-    for image, place in real.nonzero().tolist():
+    for image, box in real.nonzero().tolist():
         taken = set(anchors[image].tolist())
-        wished = (firsts[image][place] + choice for choice in choices[image][place])
-        anchors[image, place] = next((anchor for anchor in wished if anchor not in taken), -1)
+        wished = (firsts[image][box] + choice for choice in choices[image][box])
+        anchors[image, box] = next((anchor for anchor in wished if anchor not in taken), -1)
     overlap = box_iou(_corners(grid.priors()), torch.where(real[..., None], boxes, 0.0))
     states = torch.where((overlap > IGNORED_ABOVE).any(2), -1, 0)
-    image, place = (anchors >= 0).nonzero(as_tuple=True)
-    states[image, anchors[image, place]] = 1
+    image, box = (anchors >= 0).nonzero(as_tuple=True)
+    states[image, anchors[image, box]] = 1
     learnt = anchors >= 0
     return Matched(
         states, anchors, torch.where(learnt, labels, -1), torch.where(learnt[..., None], boxes, -1.0).float()
@@ -196,8 +196,8 @@ def anchor_sizes(sides: Tensor, count: int) -> Tensor:
             "Set model.anchors lower or read more images."
         )
     # In logarithms, so that a small box counts as much as a large one.
-    found = KMeans(count, n_init=4, random_state=0).fit(sides.double().log().numpy()).cluster_centers_
-    sizes = torch.from_numpy(np.exp(found)).float()
+    centres = KMeans(count, n_init=4, random_state=0).fit(sides.double().log().numpy()).cluster_centers_
+    sizes = torch.from_numpy(np.exp(centres)).float()
     return sizes[sizes.prod(1).argsort()]
 
 

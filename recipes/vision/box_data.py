@@ -184,16 +184,16 @@ def read_boxes(config: BoxDataConfig, device: torch.device) -> tuple[list[str], 
     names = class_names(given, config.classes or names)
     fractions = {"teacher_dev": config.teacher_dev_fraction, "dev": 0.0 if given["val"] else config.dev_fraction}
     rows = apart([0] * len(given["train"]), fractions, most=config.most, seed=config.seed)
-    parts = {name: [given["train"][row] for row in mine] for name, mine in rows.items()}
+    parts = {name: [given["train"][row] for row in chosen] for name, chosen in rows.items()}
     parts["dev"] = given["val"] or parts["dev"]
     parts["test"] = given["test"]
     most = max(len(image.labels) for images in parts.values() for image in images)
     numbers = {name: number for number, name in enumerate(names)}
-    found = {name: _fitted(images, numbers, config.size, most, device) for name, images in parts.items()}
-    for name, part in found.items():
+    tables = {name: _fitted(images, numbers, config.size, most, device) for name, images in parts.items()}
+    for name, part in tables.items():
         if len(part) and not (part.labels >= 0).any():
             raise DataError(f"The {len(part)} images of {name} in {config.source} have no boxes. Add images with some.")
-    return names, found
+    return names, tables
 
 
 def _given(config: BoxDataConfig) -> tuple[dict[str, list[BoxedImage]], list[str] | None]:
@@ -227,13 +227,13 @@ def _fitted(
     pixels = torch.full((len(images), 3, *size), GREY, dtype=torch.uint8)
     boxes = torch.full((len(images), most, 4), -1.0)
     labels = torch.full((len(images), most), -1)
-    for place, image in enumerate(tqdm(images, desc="images", unit="image", disable=len(images) < 1000)):
+    for row, image in enumerate(tqdm(images, desc="images", unit="image", disable=len(images) < 1000)):
         inside, here = fitted(image, size)
-        pixels[place, :, : inside.shape[0], : inside.shape[1]] = torch.from_numpy(inside).permute(2, 0, 1)
+        pixels[row, :, : inside.shape[0], : inside.shape[1]] = torch.from_numpy(inside).permute(2, 0, 1)
         count = len(image.labels)
-        boxes[place, :count] = torch.from_numpy(here).float()
+        boxes[row, :count] = torch.from_numpy(here).float()
         known = [label if isinstance(label, int) else numbers[label] for label in image.labels]
-        labels[place, :count] = torch.tensor(known, dtype=torch.int64)
+        labels[row, :count] = torch.tensor(known, dtype=torch.int64)
     return BoxedImages(pixels.to(device), boxes, labels)
 
 

@@ -114,9 +114,9 @@ def _of_coco(coco: Any, number: int, folder: Path, names: Mapping[int, str]) -> 
     if not file.is_file():
         raise DataError(f"There is no image {file}, which the annotations name. Complete data.source.")
     # A crowd's box is no box of one thing.
-    found = [known for known in coco.loadAnns(coco.getAnnIds(number)) if not known.get("iscrowd")]
-    boxes = [[x, y, x + width, y + height] for x, y, width, height in (known["bbox"] for known in found)]
-    labels = [names[known["category_id"]] for known in found]
+    annotations = [known for known in coco.loadAnns(coco.getAnnIds(number)) if not known.get("iscrowd")]
+    boxes = [[x, y, x + width, y + height] for x, y, width, height in (known["bbox"] for known in annotations)]
+    labels = [names[known["category_id"]] for known in annotations]
     return checked(str(file), file, {**values, "boxes": boxes, "labels": labels})
 
 
@@ -146,9 +146,9 @@ def checked(where: str, image: bytes | Path, values: Mapping[str, Any]) -> Boxed
         raise DataError(f"{where}: {len(boxes)} boxes and {len(labels)} labels, expected as many. Mend the row.")
     if image is None or not (0 < width < np.inf and 0 < height < np.inf):
         raise DataError(f"{where}: expected an image with width and height above 0, found {width} x {height}.")
-    found = BoxedImage(where, image, (width, height), boxes, labels)
-    _check_places(found)
-    return replace(found, boxes=boxes.clip(0, [width, height, width, height]))
+    boxed = BoxedImage(where, image, (width, height), boxes, labels)
+    _check_places(boxed)
+    return replace(boxed, boxes=boxes.clip(0, [width, height, width, height]))
 
 
 def _check_places(image: BoxedImage) -> None:
@@ -183,7 +183,7 @@ def without_empty_boxes(parts: Mapping[str, Sequence[BoxedImage]]) -> dict[str, 
         kept[name] = []
         for image in images:
             good = (image.boxes[:, 2:] > image.boxes[:, :2]).all(1)
-            empty += [f"{image.boxes[place].tolist()} in {image.where}" for place in np.flatnonzero(~good)]
+            empty += [f"{image.boxes[row].tolist()} in {image.where}" for row in np.flatnonzero(~good)]
             labels = [label for label, is_good in zip(image.labels, good, strict=True) if is_good]
             kept[name].append(replace(image, boxes=image.boxes[good], labels=labels))
     if empty:
@@ -202,17 +202,17 @@ def class_names(parts: Mapping[str, Sequence[BoxedImage]], names: Sequence[str] 
         DataError: A label is none of them, or some labels are words and some are numbers.
     """
     seen = Counter(label for images in parts.values() for image in images for label in image.labels)
-    words = sorted(label for label in seen if isinstance(label, str))
+    texts = sorted(label for label in seen if isinstance(label, str))
     numbers = sorted(label for label in seen if isinstance(label, int))
-    if not seen or (words and numbers):
-        found = ", ".join(repr(label) for label in list(seen)[:5]) or "none"
-        raise DataError(f"The labels of boxes should be all words or all whole numbers; found {found}. Mend them.")
+    if not seen or (texts and numbers):
+        examples = ", ".join(repr(label) for label in list(seen)[:5]) or "none"
+        raise DataError(f"The labels of boxes should be all words or all whole numbers; found {examples}. Mend them.")
     if names is None and numbers:
         check_numbering(numbers, lambda label: _where(parts, label), "Mend them, or name all classes in data.classes.")
-    known = list(names) if names is not None else words or [str(number) for number in range(numbers[-1] + 1)]
-    wrong = [word for word in words if word not in known] or [n for n in numbers if not 0 <= n < len(known)]
+    known = list(names) if names is not None else texts or [str(number) for number in range(numbers[-1] + 1)]
+    wrong = [text for text in texts if text not in known] or [n for n in numbers if not 0 <= n < len(known)]
     if wrong:
-        expected = f"one of {', '.join(known[:8])}" if words else f"0 to {len(known) - 1}"
+        expected = f"one of {', '.join(known[:8])}" if texts else f"0 to {len(known) - 1}"
         raise DataError(
             f"{_where(parts, wrong[0])}: the label {wrong[0]!r} is not {expected}. Mend it, or data.classes."
         )

@@ -70,7 +70,7 @@ def answered_boxes(outputs: Tensor, grid: AnchorGrid, config: AnswerConfig) -> l
     from torchvision.ops import batched_nms
 
     priors = grid.priors()
-    found = []
+    answers = []
     for output in outputs.float():
         raw = output.view(len(grid), -1)
         scores = raw[:, OBJECTNESS, None].sigmoid() * raw[:, CLASSES:].softmax(1)
@@ -80,8 +80,8 @@ def answered_boxes(outputs: Tensor, grid: AnchorGrid, config: AnswerConfig) -> l
         anchor, label = where // classes, where % classes
         places = _inside(decode(raw[anchor, :OBJECTNESS], priors[anchor], grid.stride), grid.size)
         kept = batched_nms(places, best[: len(where)], label, config.overlap)
-        found.append(Boxes(places[kept], label[kept], best[kept]))
-    return found
+        answers.append(Boxes(places[kept], label[kept], best[kept]))
+    return answers
 
 
 def average_precision(answers: Sequence[Boxes], truths: Sequence[Boxes], names: Sequence[str]) -> dict[str, float]:
@@ -138,8 +138,8 @@ def _dataset(truths: Sequence[Boxes], names: Sequence[str]) -> dict[str, list[di
     for image, truth in enumerate(truths, start=1):
         for box, label in zip(_sides(truth.places).tolist(), truth.labels.tolist(), strict=True):
             # Numbers from 1: pycocotools takes 0 for `matched to nothing`.
-            own = {"id": len(known) + 1, "image_id": image, "category_id": label + 1}
-            known.append({**own, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+            entry = {"id": len(known) + 1, "image_id": image, "category_id": label + 1}
+            known.append({**entry, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
     images: list[dict[str, object]] = [{"id": number} for number in range(1, len(truths) + 1)]
     categories: list[dict[str, object]] = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
     return {"images": images, "annotations": known, "categories": categories}

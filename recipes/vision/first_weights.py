@@ -36,11 +36,11 @@ def start_from(student: Module, path: str | None) -> None:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"model.weights: {file} cannot be read: {error}. Name a .safetensors file.") from None
-    own = student.state_dict()
-    places = {name.removeprefix(BACKBONE): name for name in own}
+    state = student.state_dict()
+    places = {name.removeprefix(BACKBONE): name for name in state}
     offered = {name.removeprefix(BACKBONE): tensor for name, tensor in saved.items()}
     shared = [name for name in places if name in offered]
-    fitting = [name for name in shared if offered[name].shape == own[places[name]].shape]
+    fitting = [name for name in shared if offered[name].shape == state[places[name]].shape]
     # Biases and counters fit students of any width, so that only tables and kernels tell.
     tables = {name for name, weight in student.named_parameters() if weight.ndim > 1}
     taken = [name for name in fitting if places[name] in tables]
@@ -52,11 +52,13 @@ def start_from(student: Module, path: str | None) -> None:
             f"{_with_shapes(saved)}, ... Name weights of the same kind and width."
         )
     student.load_state_dict({places[name]: offered[name] for name in fitting}, strict=False)
-    counts = len(fitting), len(own), _layers(taken), len(offered) - len(fitting), len(offered)
+    counts = len(fitting), len(state), _layers(taken), len(offered) - len(fitting), len(offered)
     logger.info("Weights from %s: %d of the student's %d fitted (%s), %d of the file's %d were left.", file, *counts)
     if other:
-        words = "%d weights in %s have the name of one of the student's and another shape (%s); those start at random."
-        logger.warning(words, len(other), file, _layers(other))
+        message = (
+            "%d weights in %s have the name of one of the student's and another shape (%s); those start at random."
+        )
+        logger.warning(message, len(other), file, _layers(other))
 
 
 def _layers(names: Sequence[str]) -> str:

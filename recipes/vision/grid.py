@@ -22,16 +22,15 @@ from typing import Any, Literal
 
 import click
 from pydantic import Field
-from vision_run import CONFIG_NAMES, MANIFEST, REPORT, run
+from vision_run import CONFIG_NAMES, MANIFEST, REPORT, VisionConfig, run
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.run_folder import CONFIG, METRICS, TEACHER, BusyFolderError, changed_keys, write_json
-
-logger = logging.getLogger("aes_dynloss.vision")
+from aes_dynloss.training.grid import Cell, run_in_turn
+from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
 
 HERE = Path(__file__).parent
 
@@ -59,142 +58,100 @@ class GridConfig(ConfigModel):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a grid."""
+class VisionCell(Cell):
+    """One run of a grid.
 
+    Args:
+        root, name, config, needs: See :class:`aes_dynloss.training.grid.Cell`.
+        arm: Its arm.
+        grid: The grid.
+    """
+
+    LAST_FILE = REPORT
+
+    config: VisionConfig
     arm: str
-    seed: int
-    folder: Path
-    overrides: list[str]
-    teacher: Path | None = None
+    grid: GridConfig
+
+    def run(self, *, resume: bool) -> None:
+        """Train and test; what is to be compared must be known to be there after the first run, not after the last."""
+        run(importlib.import_module(self.grid.task).build, self.config, self.work, resume=resume)
+        self.check()
+
+    def check(self) -> None:
+        """Refuse also a complete run that does not measure what is to be compared."""
+        super().check()
+        known = read_mapping(self.folder / REPORT)[self.grid.measured_on] if self.is_complete else None
+        if known is not None and self.grid.measure not in known:
+            raise ConfigError(
+                f"measure: on {self.grid.measured_on} these runs measure {', '.join(known)}, and not "
+                f"{self.grid.measure}. Take one of those; the runs that are there are kept."
+            )
 
 
-def cells_of(grid: GridConfig, folder: Path) -> list[Cell]:
+def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
     """All runs, seed by seed, a teacher before those that it steers.
 
     Raises:
-        ConfigError: A teacher's arm does not stand before its own, or an arm's name cannot be a folder's.
+        ConfigError: A configuration has faults, or a teacher's arm does not stand before its own or does not learn, or
+            an arm's name cannot be a folder's.
     """
     odd = [name for name in grid.arms if not re.fullmatch(r"[\w.-]+", name) or name.startswith(".")]
     if odd:
         raise ConfigError(f"arms: {odd[0]!r} cannot be a folder; use letters, numbers, _, - and dots inside.")
-    cells, known = [], list(grid.arms)
+    config_class = getattr(importlib.import_module(grid.task), CONFIG_NAMES[grid.task])
+    base = read_mapping(HERE / grid.recipe)
+    cells: list[VisionCell] = []
     for seed in range(grid.seeds):
-        for number, (name, arm) in enumerate(grid.arms.items()):
-            given, teacher = [*grid.sets, *arm.sets, f"training.seed={seed}"], None
+        of_seed: dict[str, VisionCell] = {}
+        for name, arm in grid.arms.items():
+            overrides, needs = [*grid.sets, *arm.sets, f"training.seed={seed}"], {}
             if arm.teacher_of is not None:
-                if arm.teacher_of not in known[:number]:
-                    raise ConfigError(
-                        f"arms.{name}.teacher_of: expected an arm before it ({', '.join(known[:number]) or 'none'}), "
-                        f"found {arm.teacher_of}."
-                    )
-                teacher = folder / arm.teacher_of / f"seed_{seed}"
-                given.append("teacher=" + json.dumps({"from": str(teacher / TEACHER)}))
-            cells.append(Cell(name, seed, folder / name / f"seed_{seed}", given, teacher))
+                teacher = _teacher_of(name, arm.teacher_of, of_seed)
+                needs["teacher.from"] = teacher.name
+                overrides.append("teacher=" + json.dumps({"from": str(teacher.folder / TEACHER)}))
+            config = validate(config_class, apply_overrides(base, overrides), f"{name}, seed {seed}")
+            of_seed[name] = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid)
+        cells += of_seed.values()
     return cells
 
 
-def run_cells(grid: GridConfig, cells: list[Cell]) -> bool:
-    """Make what is not there yet; whether all runs are complete then."""
-    task = importlib.import_module(grid.task)
-    config_class, build = getattr(task, CONFIG_NAMES[grid.task]), task.build
-    base = read_mapping(HERE / grid.recipe)
-    configs = {
-        cell.folder: validate(config_class, apply_overrides(base, cell.overrides), f"{cell.arm}, seed {cell.seed}")
-        for cell in cells
-    }
-    _check_together(cells, configs)
-    for folder, config in configs.items():
-        check_settings(folder, config)
-    for cell in cells:
-        if (cell.folder / REPORT).exists():
-            continue
-        if cell.teacher is not None and not (cell.teacher / REPORT).exists():
-            logger.info("%s, seed %d waits for its teacher, which another process makes.", cell.arm, cell.seed)
-            continue
-        config = configs[cell.folder]
-        logger.info("%s, seed %d", cell.arm, cell.seed)
-        try:
-            run(build, config, cell.folder, resume=(cell.folder / CONFIG).exists())
-        except BusyFolderError:
-            logger.info("Another process makes it.")
-        else:
-            check_measure(grid, read_mapping(cell.folder / REPORT))
-    return all((cell.folder / REPORT).exists() for cell in cells)
-
-
-def _check_together(cells: list[Cell], configs: Mapping[Path, Any]) -> None:
-    """Refuse, before any run is made, what would fail when others are.
-
-    Raises:
-        ConfigError: Runs differ in what a process settles once, or a teacher is asked for where none learns.
-    """
-    for key in ("precision", "device"):
-        found = {str(getattr(config.training, key)) for config in configs.values()}
-        if len(found) > 1:
-            raise ConfigError(
-                f"training.{key}: the runs of one grid share a process, and it; found {', '.join(sorted(found))}. Make "
-                "a grid for each."
-            )
-    for cell in cells:
-        if cell.teacher is not None and not isinstance(configs[cell.teacher].teacher, DlfConfig | DlnConfig):
-            raise ConfigError(
-                f"arms.{cell.arm}.teacher_of: the arm {cell.teacher.parent.name} has no teacher that learns. Name one "
-                "whose sets hold teacher={kind: dlf} or dln."
-            )
-
-
-def check_settings(folder: Path, config: ConfigModel) -> None:
-    """Refuse to take a run with other settings for one of this grid.
-
-    Raises:
-        ConfigError: There is such a run.
-    """
-    if (folder / CONFIG).exists():
-        differing = list(changed_keys(read_mapping(folder / CONFIG), config.model_dump(mode="json")).values())
-        if differing:
-            raise ConfigError(
-                f"{folder} was made with other settings: {'; '.join(differing[:5])}. Choose another --output-dir, or "
-                "remove that folder."
-            )
-
-
-def check_measure(grid: GridConfig, report: Mapping[str, Any]) -> None:
-    """See after the first run, not after the last, whether there is what is to be compared.
-
-    Raises:
-        ConfigError: The runs do not measure that.
-    """
-    known = report[grid.measured_on]
-    if grid.measure not in known:
+def _teacher_of(arm: str, other: str, earlier: Mapping[str, VisionCell]) -> VisionCell:
+    """The cell of another arm, among those before it of the same seed, whose teacher steers this one."""
+    if other not in earlier:
         raise ConfigError(
-            f"measure: on {grid.measured_on} these runs measure {', '.join(known)}, and not {grid.measure}. Take one "
-            "of those; the runs that are there are kept."
+            f"arms.{arm}.teacher_of: expected an arm before it ({', '.join(earlier) or 'none'}), found {other}."
         )
+    if not isinstance(earlier[other].config.teacher, DlfConfig | DlnConfig):
+        raise ConfigError(
+            f"arms.{arm}.teacher_of: the arm {other} has no teacher that learns. Name one whose sets hold "
+            "teacher={kind: dlf} or dln."
+        )
+    return earlier[other]
 
 
-def results(grid: GridConfig, cells: list[Cell]) -> dict[str, Any]:
+def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
     """The figures of a complete grid, without a path of this machine."""
-    reports = {(cell.arm, cell.seed): read_mapping(cell.folder / REPORT) for cell in cells}
-    control, seeds = next(iter(grid.arms)), range(grid.seeds)
-    part, found = grid.measured_on, dict[str, Any]()
+    runs = {arm: [cell for cell in cells if cell.arm == arm] for arm in grid.arms}
+    reports = {arm: [read_mapping(cell.folder / REPORT) for cell in seeds] for arm, seeds in runs.items()}
+    part, arms = grid.measured_on, dict[str, Any]()
+    figures = {arm: [report[part][grid.measure] for report in seeds] for arm, seeds in reports.items()}
+    control = next(iter(grid.arms))
     for arm, settings in grid.arms.items():
-        mine = [reports[arm, seed] for seed in seeds]
-        values = [report[part][grid.measure] for report in mine]
-        beside = [value - reports[control, seed][part][grid.measure] for value, seed in zip(values, seeds, strict=True)]
-        found[arm] = {
+        beside = [value - other for value, other in zip(figures[arm], figures[control], strict=True)]
+        arms[arm] = {
             "sets": settings.sets,
             "teacher_of": settings.teacher_of,
-            **{name: [report[name] for report in mine] for name in dict.fromkeys(("dev", part))},
-            "seconds": [report["seconds"] for report in mine],
-            "teaching": [teaching(cell.folder) for cell in cells if cell.arm == arm],
-            grid.measure: summary(values),
+            **{name: [report[name] for report in reports[arm]] for name in dict.fromkeys(("dev", part))},
+            "seconds": [report["seconds"] for report in reports[arm]],
+            "teaching": [teaching(cell.folder) for cell in runs[arm]],
+            grid.measure: summary(figures[arm]),
             "beside_control": summary(beside) if arm != control else None,
         }
     return {
         "grid": grid.model_dump(mode="json", exclude={"arms"}),
         "manifest": read_mapping(cells[0].folder / MANIFEST),
-        "arms": found,
+        "arms": arms,
     }
 
 
@@ -225,23 +182,27 @@ def summary(values: list[float]) -> dict[str, float | None]:
     return {"mean": mean(values), "sd": spread, "se": None if spread is None else spread / len(values) ** 0.5}
 
 
-def table(found: Mapping[str, Any]) -> str:
+def table(figures: Mapping[str, Any]) -> str:
     """The results as the README shows them."""
-    measure = found["grid"]["measure"]
+    measure = figures["grid"]["measure"]
     lines = [
-        f"| loss | {measure}, mean (sd) | beside {next(iter(found['arms']))} (se) | minutes |",
+        f"| loss | {measure}, mean (sd) | beside {next(iter(figures['arms']))} (se) | minutes |",
         "|---|---:|---:|---:|",
     ]
-    for arm, values in found["arms"].items():
+    for arm, values in figures["arms"].items():
         beside = values["beside_control"]
-        difference = words_of(beside, "se", "+") if beside else ""
-        known = [seconds for seconds in values["seconds"] if seconds is not None]
-        minutes = f"{mean(known) / 60:.2g}" if known else ""
-        lines.append(f"| {arm} | {words_of(values[measure], 'sd')} | {difference} | {minutes} |")
+        difference = with_spread(beside, "se", "+") if beside else ""
+        lines.append(f"| {arm} | {with_spread(values[measure], 'sd')} | {difference} | {minutes(values)} |")
     return "\n".join(lines)
 
 
-def words_of(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:
+def minutes(arm: Mapping[str, Any]) -> str:
+    """The mean time of an arm's runs, of those whose time is known."""
+    known = [seconds for seconds in arm["seconds"] if seconds is not None]
+    return f"{mean(known) / 60:.2g}" if known else ""
+
+
+def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "") -> str:
     """A figure with its spread in brackets, where it has one."""
     beside = "" if values[spread] is None else f" ({values[spread]:.4f})"
     return f"{values['mean']:{sign}.4f}{beside}"
@@ -256,14 +217,12 @@ def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path 
     """From the command line."""
     grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
     cells = cells_of(grid, output_dir.resolve())
-    if not run_cells(grid, cells):
-        click.echo(
-            "Other processes have not finished yet; the same command writes the results when they have.", err=True
-        )
-        return
-    found = results(grid, cells)
-    write_json(output or output_dir / "results.json", found)
-    click.echo(table(found))
+    for cell in cells:
+        cell.check()
+    run_in_turn(cells)
+    figures = results(grid, cells)
+    write_json(output or output_dir / "results.json", figures)
+    click.echo(table(figures))
 
 
 if __name__ == "__main__":

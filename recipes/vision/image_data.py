@@ -100,9 +100,9 @@ def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence
         seed=config.seed,
     )
     images, labels = train.images.to(device), train.labels.to(device)
-    found = {name: Images(images[rows], labels[rows]) for name, rows in parts.items()}
-    found["train"] = replace(found["train"], padding=config.padding, flip=config.flip)
-    return names, {**found, "test": Images(test.images.to(device), test.labels.to(device))}
+    tables = {name: Images(images[rows], labels[rows]) for name, rows in parts.items()}
+    tables["train"] = replace(tables["train"], padding=config.padding, flip=config.flip)
+    return names, {**tables, "test": Images(test.images.to(device), test.labels.to(device))}
 
 
 def _read(source: str) -> tuple[Sequence[str], Images, Images]:
@@ -121,7 +121,7 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
         return parts[0].classes, *tables
     known = sorted(folder.glob("*.parquet"))
     files = [[path for path in known if re.search(rf"(?<![a-z]){part}", path.name)] for part in ("train", "test")]
-    if [len(found) for found in files] != [1, 1]:
+    if [len(paths) for paths in files] != [1, 1]:
         raise DataError(
             f"data.source: {folder} holds neither cifar-10-batches-py nor one *train*.parquet and one *test*.parquet. "
             "Name the folder that torchvision.datasets.CIFAR10 downloads to, or one with such files."

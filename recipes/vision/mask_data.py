@@ -158,10 +158,10 @@ def read_masks(config: MaskDataConfig, device: torch.device) -> dict[str, Masks]
         ConfigError: Nothing of train is left for a part of it.
     """
     source = user_path(config.source, "data.source")
-    found = find_pairs(source)
+    splits = find_pairs(source)
     tables: dict[str, Masks] = {}
     size = None
-    for split, pairs in found.items():
+    for split, pairs in splits.items():
         read = []
         for pair in pairs:
             read.append(_read(pair, config, size))
@@ -173,7 +173,7 @@ def read_masks(config: MaskDataConfig, device: torch.device) -> dict[str, Masks]
     train = tables["train"]
     parts = {
         name: replace(train, images=train.images[rows], masks=train.masks[rows], drawn=True)
-        for name, rows in _divided([pair.name for pair in found["train"]], config).items()
+        for name, rows in _divided([pair.name for pair in splits["train"]], config).items()
     }
     for name, part in parts.items():
         if len(part):
@@ -189,10 +189,10 @@ def _divided(names: Sequence[str], config: MaskDataConfig) -> Mapping[str, NDArr
     stretches = np.empty(len(names), dtype=np.int64)
     kinds: list[int] = []
     for kind, sequence in enumerate(np.unique(sequences)):
-        mine = np.flatnonzero(sequences == sequence)
-        mine = mine[np.argsort(np.asarray(names)[mine], kind="stable")]
-        stretches[mine] = len(kinds) + np.arange(len(mine)) // config.stretch
-        kinds += [kind] * -(-len(mine) // config.stretch)
+        rows = np.flatnonzero(sequences == sequence)
+        rows = rows[np.argsort(np.asarray(names)[rows], kind="stable")]
+        stretches[rows] = len(kinds) + np.arange(len(rows)) // config.stretch
+        kinds += [kind] * -(-len(rows) // config.stretch)
     fractions = {"teacher_dev": config.teacher_dev_fraction, "dev": config.dev_fraction}
     parts = apart(kinds, fractions, seed=config.seed)
     return {name: np.flatnonzero(np.isin(stretches, chosen)) for name, chosen in parts.items()}
@@ -221,6 +221,6 @@ def _read(
 
 
 def _check_labelled(masks: Tensor, least: int, where: str) -> None:
-    found = len(masks[masks != VOID].unique())
-    if found < least:
-        raise DataError(f"{where}: the masks name {found} classes, expected {least} or more. Look at data.void.")
+    count = len(masks[masks != VOID].unique())
+    if count < least:
+        raise DataError(f"{where}: the masks name {count} classes, expected {least} or more. Look at data.void.")

@@ -60,20 +60,20 @@ def open_pair(pair: Pair) -> tuple[Image.Image, Image.Image]:
 
 def _of_parquet(path: Path) -> dict[str, list[Pair]]:
     table = read_columns(path, COLUMNS)
-    found: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+    pairs_of: dict[str, list[Pair]] = {split: [] for split in SPLITS}
     for number, row in enumerate(table.to_pylist(), start=1):
         where = f"Row {number} of {path} ({row['id']})"
-        if not isinstance(row["split"], str) or row["split"] not in found:
+        if not isinstance(row["split"], str) or row["split"] not in pairs_of:
             raise DataError(f"{where}: split is {row['split']!r}, expected {', '.join(SPLITS)}. Mend the row.")
-        found[row["split"]].append(Pair(str(row["id"]), where, row["image"], row["mask"]))
-    empty = [split for split, pairs in found.items() if not pairs]
+        pairs_of[row["split"]].append(Pair(str(row["id"]), where, row["image"], row["mask"]))
+    empty = [split for split, pairs in pairs_of.items() if not pairs]
     if empty:
         raise DataError(f"{path} has no row whose split is {empty[0]}. It takes some of each of {', '.join(SPLITS)}.")
-    return found
+    return pairs_of
 
 
 def _of_folder(folder: Path) -> dict[str, list[Pair]]:
-    found = {}
+    pairs_of = {}
     for split in SPLITS:
         images, masks = ({p.name: p for p in (folder / f"{split}{end}").glob("*.png")} for end in ("", "annot"))
         if not images:
@@ -82,5 +82,5 @@ def _of_folder(folder: Path) -> dict[str, list[Pair]]:
         if alone is not None:
             has, lacks = (split, f"{split}annot") if alone in images else (f"{split}annot", split)
             raise DataError(f"{folder / has / alone} has no fellow in {folder / lacks}. Add it or take this one away.")
-        found[split] = [Pair(Path(n).stem, str(images[n]), images[n], masks[n]) for n in sorted(images)]
-    return found
+        pairs_of[split] = [Pair(Path(n).stem, str(images[n]), images[n], masks[n]) for n in sorted(images)]
+    return pairs_of

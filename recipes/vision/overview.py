@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from grid import GridConfig, words_of
+from grid import GridConfig, minutes, with_spread
 
 from aes_dynloss.configfile import read_mapping, validate
 
@@ -24,21 +23,20 @@ def overview() -> str:
     lines = ["| task | student | loss | metric, mean (sd) | minutes | command |", "|---|---|---|---:|---:|---|"]
     stems = {path.stem for path in (HERE / "results").glob("*.json")}
     for stem in sorted(stems, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
-        found = read_mapping(HERE / "results" / f"{stem}.json")
+        figures = read_mapping(HERE / "results" / f"{stem}.json")
         grid = validate(GridConfig, read_mapping(HERE / "grids" / f"{stem}.yaml"), stem)
         if grid.measured_on == "test":
-            lines += [_line(stem, grid, arm, values) for arm, values in found["arms"].items()]
+            lines += [_line(stem, grid, arm, values) for arm, values in figures["arms"].items()]
     return "\n".join(lines)
 
 
 def _line(stem: str, grid: GridConfig, arm: str, values: dict[str, Any]) -> str:
-    known = [seconds for seconds in values["seconds"] if seconds is not None]
     cells = (
         grid.title,
         grid.arms[arm].student or grid.student,
         arm,
-        f"{grid.measure} {words_of(values[grid.measure], 'sd')}",
-        f"{mean(known) / 60:.2g}" if known else "",
+        f"{grid.measure} {with_spread(values[grid.measure], 'sd')}",
+        minutes(values),
         f"`grid.py grids/{stem}.yaml`",
     )
     return f"| {' | '.join(cells)} |"

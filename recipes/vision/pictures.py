@@ -36,8 +36,8 @@ def draw_classes(images: Tensor, labels: Tensor, outputs: Tensor, names: Sequenc
     answers = outputs.argmax(1).tolist()
     for axes, image, label, answer in zip(panels.flat, images, labels.tolist(), answers, strict=False):
         axes.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", interpolation="nearest")
-        words = names[answer] if answer == label else f"{names[answer]}\n(is {names[label]})"
-        axes.set_title(words, fontsize=9, color=RIGHT if answer == label else WRONG)
+        title = names[answer] if answer == label else f"{names[answer]}\n(is {names[label]})"
+        axes.set_title(title, fontsize=9, color=RIGHT if answer == label else WRONG)
     return figure
 
 
@@ -92,6 +92,8 @@ def draw_boxes(images: Tensor, truths: Sequence[Boxes], answers: Sequence[Boxes]
                     continue
                 colour = wheel(label % wheel.N)
                 axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour))
-                words = names[label] if boxes is true else f"{names[label]} {score:.2f}"
-                axes.text(left, top, words, fontsize=6, va="bottom", color="white", backgroundcolor=(*colour[:3], 0.7))
+                caption = names[label] if boxes is true else f"{names[label]} {score:.2f}"
+                axes.text(
+                    left, top, caption, fontsize=6, va="bottom", color="white", backgroundcolor=(*colour[:3], 0.7)
+                )
     return figure

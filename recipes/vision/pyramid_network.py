@@ -9,9 +9,10 @@ from typing import Literal, Self
 import torch
 from backbones import input_moments, light_layers, resnet18_layers
 from batch_norm import BatchNorm
+from image_student import ImageStudent
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import Module, Parameter, functional
+from torch.nn import Module, functional
 
 from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
@@ -71,7 +72,7 @@ class PyramidPooling(nn.Module):
         return torch.cat(seen, dim=1)
 
 
-class PyramidNetwork(nn.Module):
+class PyramidNetwork(ImageStudent):
     """A student, see :class:`aes_dynloss.teaching.student.Student`: images to coarse logits of each place.
 
     Without the original's second classifier between the backbone's stages (section 3.3), which a student of one loss
@@ -89,10 +90,6 @@ class PyramidNetwork(nn.Module):
     References:
         Zhao et al. 2017, Pyramid scene parsing network; He et al. 2016, Deep residual learning for image recognition.
     """
-
-    mean: Tensor
-    deviation: Tensor
-    chance_error: Tensor
 
     def __init__(self, config: PyramidNetworkConfig, images: Tensor, masks: Tensor, classes: int) -> None:
         super().__init__()
@@ -114,17 +111,13 @@ class PyramidNetwork(nn.Module):
             nn.Conv2d(hidden, classes, 1),
         )
         nn.init.kaiming_normal_(self.head[1].weight, nonlinearity="relu")
-        mean, deviation = input_moments(config.backbone, images)
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        self.set_moments(*input_moments(config.backbone, images))
         counts = torch.bincount(masks[masks >= 0], minlength=classes)
-        # Not persistent: weights of other data must not bring their own.
-        self.register_buffer("chance_error", 1.0 - counts.max() / counts.sum(), persistent=False)
+        self.set_chance_error(1.0 - counts.max() / counts.sum())
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, 3, H, W) uint8, to logits, (B, classes * h * w) float32, with h = H / 8 and w = W / 8."""
-        x = (images.to(self.mean.dtype).div(255) - self.mean) / self.deviation
-        logits: Tensor = self.head(self.backbone(x))
+        logits: Tensor = self.head(self.backbone(self.centred(images)))
         return logits.flatten(1).to(self.mean.dtype)
 
     def full_size(self, outputs: Tensor) -> Tensor:
@@ -150,16 +143,9 @@ class PyramidNetwork(nn.Module):
         truths = classes.clamp(min=0).flatten()
         return Elements.of_classes(picked.log_softmax(1), truths, self.chance_error, weights=weights)
 
-    def parameter_stack(self) -> Sequence[Sequence[tuple[str, Parameter]]]:
+    def layers(self) -> Sequence[tuple[str, Module]]:
         """The backbone's parts, and the head."""
-        layers: list[tuple[str, Module]] = [(f"backbone.{name}", part) for name, part in self.backbone.named_children()]
-        layers.append(("head", self.head))
-        stack = [[(f"{name}.{own}", p) for own, p in layer.named_parameters()] for name, layer in layers]
-        return [layer for layer in stack if layer]
-
-    def as_module(self) -> Module:
-        """Itself."""
-        return self
+        return [*((f"backbone.{name}", part) for name, part in self.backbone.named_children()), ("head", self.head)]
 
 
 def _dilated_resnet18(pretrained: bool) -> OrderedDict[str, Module]:

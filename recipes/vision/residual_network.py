@@ -7,10 +7,11 @@ from typing import Literal
 
 import torch
 from batch_norm import BatchNorm
+from image_student import ImageStudent
 from image_table import pixel_moments
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import Module, Parameter, functional
+from torch.nn import Module, functional
 
 from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
@@ -55,7 +56,7 @@ class Block(nn.Module):
         return functional.relu(answer + shortcut)
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(ImageStudent):
     """A student, see :class:`aes_dynloss.teaching.student.Student`: images to logits.
 
     Args:
@@ -69,10 +70,6 @@ class ResidualNetwork(nn.Module):
         rectifiers (first weights).
     """
 
-    mean: Tensor
-    deviation: Tensor
-    chance_error: Tensor
-
     def __init__(self, config: ResidualNetworkConfig, images: Tensor, labels: Tensor, classes: int) -> None:
         super().__init__()
         channels, width = images.shape[1], config.width
@@ -81,8 +78,8 @@ class ResidualNetwork(nn.Module):
         for number in range(3):
             out = width * 2**number
             blocks = []
-            for place in range((config.depth - 2) // 6):
-                blocks.append(Block(into, out, 2 if number and not place else 1))
+            for index in range((config.depth - 2) // 6):
+                blocks.append(Block(into, out, 2 if number and not index else 1))
                 into = out
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
@@ -90,33 +87,23 @@ class ResidualNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        mean, deviation = pixel_moments(images)
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        self.set_moments(*pixel_moments(images))
         shares = torch.bincount(labels, minlength=classes) / len(labels)
-        # Not persistent: weights of other data must not bring their own.
-        self.register_buffer("chance_error", 1.0 - shares.max(), persistent=False)
+        self.set_chance_error(1.0 - shares.max())
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, C, H, W) uint8, to logits, (B, classes) float32."""
-        x = (images.to(self.mean.dtype).div(255) - self.mean) / self.deviation
-        x = self.stem(x)
+        x = self.stem(self.centred(images))
         for stage in self.stages:
             x = stage(x)
-        answer: Tensor = self.head(x.mean((2, 3)))
-        return answer.to(self.mean.dtype)
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits.to(self.mean.dtype)
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:  # noqa: ARG002
         """One element an image."""
         return Elements.of_classes(outputs.log_softmax(1), targets, self.chance_error)
 
-    def parameter_stack(self) -> Sequence[Sequence[tuple[str, Parameter]]]:
+    def layers(self) -> Sequence[tuple[str, Module]]:
         """Stem, stages, head."""
-        layers: list[tuple[str, Module]] = [("stem", self.stem)]
-        layers += [(f"stages.{number}", stage) for number, stage in enumerate(self.stages)]
-        layers.append(("head", self.head))
-        return [[(f"{name}.{own}", parameter) for own, parameter in layer.named_parameters()] for name, layer in layers]
-
-    def as_module(self) -> Module:
-        """Itself."""
-        return self
+        stages = [(f"stages.{number}", stage) for number, stage in enumerate(self.stages)]
+        return [("stem", self.stem), *stages, ("head", self.head)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import torch
@@ -54,11 +55,13 @@ class Segmentation:
         # Image by image: the logits of a whole split at full size would fill the memory.
         for output, mask in zip(outputs, examples.masks.cpu(), strict=True):
             counts += confusion(self.answers(output[None])[0], mask, self.classes)
-        found = overlaps(counts)
-        known = {name.replace(" ", "_"): float(found[i]) for i, name in enumerate(self.names) if not found[i].isnan()}
-        accuracy = float(counts.diagonal().sum() / counts.sum())
-        ious = {f"iou_{name}": value for name, value in known.items()}
-        return {"mean_iou": float(found.nanmean()), "pixel_accuracy": accuracy, **ious}
+        ious = overlaps(counts)
+        by_class = zip(self.names, ious.tolist(), strict=True)
+        return {
+            "mean_iou": float(ious.nanmean()),
+            "pixel_accuracy": float(counts.diagonal().sum() / counts.sum()),
+            **{f"iou_{name.replace(' ', '_')}": iou for name, iou in by_class if not isnan(iou)},
+        }
 
     def answers(self, outputs: Tensor) -> Tensor:
         """The likeliest class of each pixel, (N, H, W)."""

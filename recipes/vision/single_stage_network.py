@@ -10,9 +10,10 @@ from anchors import AnchorGrid, Matched, anchor_sizes, decode, generalised_iou
 from backbones import input_moments, light_layers, resnet18_layers
 from batch_norm import BatchNorm
 from box_data import BoxedImages
+from image_student import ImageStudent
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import Module, Parameter, functional
+from torch.nn import Module, functional
 
 from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
@@ -51,7 +52,7 @@ class SingleStageConfig(ConfigModel):
         return self
 
 
-class SingleStageNetwork(nn.Module):
+class SingleStageNetwork(ImageStudent):
     """A student, see :class:`aes_dynloss.teaching.student.Student`: images to all anchors' numbers.
 
     Its elements are each image's M boxes, which have one of K classes, then its N anchors, which are columns K (none)
@@ -69,9 +70,6 @@ class SingleStageNetwork(nn.Module):
 
     sizes: Tensor
     priors: Tensor
-    mean: Tensor
-    deviation: Tensor
-    chance_error: Tensor
 
     def __init__(self, config: SingleStageConfig, known: BoxedImages, classes: int) -> None:
         super().__init__()
@@ -94,10 +92,8 @@ class SingleStageNetwork(nn.Module):
         boxes = known.boxes[real]
         self.register_buffer("sizes", anchor_sizes(boxes[:, 2:] - boxes[:, :2], config.anchors))
         self.register_buffer("priors", self.grid.priors(), persistent=False)
-        mean, deviation = input_moments(config.backbone, known.images)
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
-        self.register_buffer("chance_error", self._chance(known.labels[real], len(known)), persistent=False)
+        self.set_moments(*input_moments(config.backbone, known.images))
+        self.set_chance_error(self._chance(known.labels[real], len(known)))
 
     @property
     def grid(self) -> AnchorGrid:
@@ -110,19 +106,19 @@ class SingleStageNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, 3, H, W) uint8, to each anchor's box, objectness and K classes, (B, N (5 + K)) float32."""
-        x = (images.to(self.mean.dtype).div(255) - self.mean) / self.deviation
+        x = self.centred(images)
         for name in self._trunk:
             x = self.get_submodule(name)(x)
-        answer: Tensor = self.head(x)
-        return answer.permute(0, 2, 3, 1).flatten(1).to(self.mean.dtype)
+        outputs: Tensor = self.head(x)
+        return outputs.permute(0, 2, 3, 1).flatten(1).to(self.mean.dtype)
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:  # noqa: ARG002
         """M elements of the boxes' classes and N of the anchors' objectness, and the boxes' places beside them."""
         raw = outputs.unflatten(1, (len(self.priors), CLASSES + self.classes))
         matched = Matched.unpacked(targets, len(self.priors))
         real = matched.labels >= 0
-        own = matched.anchors.clamp(min=0)
-        boxes = raw.gather(1, own[:, :, None].expand(-1, -1, raw.shape[2]))
+        anchors = matched.anchors.clamp(min=0)
+        boxes = raw.gather(1, anchors[:, :, None].expand(-1, -1, raw.shape[2]))
         of_class = functional.pad(boxes[..., CLASSES:].log_softmax(2), (0, 2), value=ABSENT)
         object_logit = raw[..., OBJECTNESS]
         either = torch.stack([functional.logsigmoid(-object_logit), functional.logsigmoid(object_logit)], dim=2)
@@ -132,10 +128,10 @@ class SingleStageNetwork(nn.Module):
         states = matched.states
         of_anchor = (states == 1).to(raw.dtype) + self._config.background_weight * (states == 0).to(raw.dtype)
         weights = torch.cat([self._config.class_weight * real.to(raw.dtype), of_anchor], dim=1) / count
-        places = decode(boxes[..., :OBJECTNESS], self.priors[own], self._config.stride)
+        places = decode(boxes[..., :OBJECTNESS], self.priors[anchors], self._config.stride)
         apart = torch.where(real, 1 - generalised_iou(places, matched.boxes.to(raw.dtype)), 0.0)
         classes = torch.cat([matched.labels.clamp(min=0), self.classes + (states == 1).long()], dim=1)
-        kinds = torch.cat([torch.zeros_like(own), torch.ones_like(states, dtype=own.dtype)], dim=1)
+        kinds = torch.cat([torch.zeros_like(anchors), torch.ones_like(states, dtype=anchors.dtype)], dim=1)
         return Elements.of_classes(
             log_probs.flatten(0, 1),
             classes.flatten(),
@@ -145,17 +141,9 @@ class SingleStageNetwork(nn.Module):
             kinds=kinds.flatten(),
         )
 
-    def parameter_stack(self) -> Sequence[Sequence[tuple[str, Parameter]]]:
+    def layers(self) -> Sequence[tuple[str, Module]]:
         """The trunk's layers, and the head."""
-        layers = [(name, self.get_submodule(name)) for name in (*self._trunk, "head")]
-        named = [
-            [(f"{name}.{own}", parameter) for own, parameter in layer.named_parameters()] for name, layer in layers
-        ]
-        return [layer for layer in named if layer]
-
-    def as_module(self) -> Module:
-        """Itself."""
-        return self
+        return [(name, self.get_submodule(name)) for name in (*self._trunk, "head")]
 
     def _start_head(self) -> None:
         first, last = self.head[0], self.head[3]

@@ -33,16 +33,16 @@ def apart(
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(kinds))[:most]
     # Each class's rows stand evenly over [0, 1), so that a stretch of it holds all classes alike.
-    place = np.empty(len(order))
+    position = np.empty(len(order))
     for kind in np.unique(kinds[order]):
-        mine = np.flatnonzero(kinds[order] == kind)
-        place[mine] = (np.arange(len(mine)) + generator.random()) / len(mine)
+        members = np.flatnonzero(kinds[order] == kind)
+        position[members] = (np.arange(len(members)) + generator.random()) / len(members)
     borders = np.cumsum([0.0, *fractions.values()])
     parts = {
-        name: np.sort(order[(place >= low) & (place < high)])
+        name: np.sort(order[(position >= low) & (position < high)])
         for name, low, high in zip(fractions, borders[:-1], borders[1:], strict=True)
     }
-    parts["train"] = np.sort(order[place >= borders[-1]])
+    parts["train"] = np.sort(order[position >= borders[-1]])
     for name, rows in parts.items():
         if len(rows) == 0 and fractions.get(name, 1.0) > 0:
             raise ConfigError(

@@ -43,13 +43,13 @@ def _image(folder: Path, name: str) -> BoxedImage:
     try:
         root = ElementTree.parse(path).getroot()  # noqa: S314 - expat itself limits what entities may grow to
         size = [root.findtext(f"size/{side}", "") for side in ("width", "height")]
-        found = [(_corners(known), known.findtext("name", "").strip()) for known in root.iter("object")]
+        objects = [(_corners(known), known.findtext("name", "").strip()) for known in root.iter("object")]
         image = folder / IMAGES / f"{name}.jpg"
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path} cannot be read as VOC's annotation: {error}. Mend or complete it.") from None
     if not image.is_file():
         raise DataError(f"There is no image {image}, which {LISTS} names. Complete data.source.")
-    boxes, labels = [box for box, _ in found], [label for _, label in found]
+    boxes, labels = [box for box, _ in objects], [label for _, label in objects]
     return checked(str(path), image, {"width": size[0], "height": size[1], "boxes": boxes, "labels": labels})
 
 

@@ -6,8 +6,6 @@ its process ends, lets several processes share one grid.
 
 from __future__ import annotations
 
-import gc
-import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,48 +14,71 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from aes_dynloss.configfile import dump_yaml, read_mapping, validate, with_value
-from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.configfile import validate, with_value
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
-from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.training.run_folder import CONFIG, TEACHER, changed_keys, write_json
+from aes_dynloss.training.grid import Cell
+from aes_dynloss.training.run_folder import TEACHER, write_json
 
-CELLS, TARGET = "cells", "target_"
+TARGET, COST = "target_", "cell.json"
 
 
 @dataclass(frozen=True)
-class Cell:
+class EssayCell(Cell):
     """One fine-tuning run of a grid.
 
     Args:
+        root, name, config, needs: See :class:`aes_dynloss.training.grid.Cell`.
         arm: Its arm.
         part: What is tested in it: ``fold_2``, or ``target_3`` for the unseen prompt 3.
         prompt: The prompt of its model; None: one model for all.
         seed: Seed of training, and of the choice of the teacher's essays.
-        config: What is run.
-        needs: Names of cells that must be complete before.
         keeps_model: Whether its model stays.
     """
 
+    RUN_IN, KEPT_IN, LAST_FILE = "work", "cells", COST
+
+    config: FinetuneConfig
     arm: str
     part: str
     prompt: str | None
     seed: int
-    config: FinetuneConfig
-    needs: tuple[Path, ...]
     keeps_model: bool
 
-    @property
-    def name(self) -> Path:
-        """Its folder below :data:`CELLS`."""
-        return cell_name(self.arm, self.part, self.prompt, self.seed)
+    def run(self, *, resume: bool) -> None:
+        """Fine-tune, note what it cost, and move the folder to where it is complete."""
+        if not (self.work / COST).exists():
+            start = time.perf_counter()
+            finetune(self.config, self.work, resume=resume)
+            seconds = round(time.perf_counter() - start, 3)
+            on_card = self.config.training.device != "cpu" and torch.cuda.is_available()
+            device = torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads"
+            write_json(self.work / COST, {"seconds": seconds, "device": device, "resumed": resume})
+        # Only now: without its model, a run that was stopped here could not be taken for complete.
+        if not self.keeps_model:
+            shutil.rmtree(self.work / MODEL, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.work.replace(self.folder)
+
+    def check(self) -> None:
+        """Refuse also what is no run of the grid, and one whose model is wanted now and was not kept."""
+        super().check()
+        if self.folder.exists() and not self.is_complete:
+            raise ConfigError(
+                f"{self.folder} holds no run of this grid, or not all of one. Remove it, or choose another "
+                "--output-dir."
+            )
+        if self.keeps_model and self.is_complete and not (self.folder / MODEL).exists():
+            raise ConfigError(
+                f"{self.folder} was done without keeping its model, which is wanted now (keep_models, or an arm that "
+                "comes after it). Remove that folder, and it is done again."
+            )
 
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:
@@ -88,7 +109,7 @@ def part_split_config(config: BenchmarkConfig, part: str) -> SplitConfig:
     return SplitConfig.model_validate({**part_split(config, part), "allow_unassigned": shared})
 
 
-def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> list[Cell]:
+def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> list[EssayCell]:
     """All cells, those that others start from first.
 
     Args:
@@ -99,12 +120,14 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     Raises:
         ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not.
     """
-    cells = []
-    for arm in _in_order(config):
-        own = prompts if config.models_of(arm) == "one_per_prompt" else [None]
-        for part in part_names(config, prompts):
-            for seed in config.seed_list:
-                cells += [_cell(config, arm, part, prompt, seed, prompts, root) for prompt in own]
+    seeds = range(config.seeds) if isinstance(config.seeds, int) else config.seeds
+    cells = [
+        _cell(config, arm, part, prompt, seed, prompts, root)
+        for arm in config.arm_order
+        for part in part_names(config, prompts)
+        for seed in seeds
+        for prompt in (prompts if config.models_of(arm) == "one_per_prompt" else [None])
+    ]
     learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, DlfConfig | DlnConfig)}
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
@@ -112,181 +135,41 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     return cells
 
 
-def _in_order(config: BenchmarkConfig) -> list[str]:
-    """The arms, each behind those that it starts from."""
-    ordered: list[str] = []
-    while len(ordered) < len(config.arms):
-        for name, arm in config.arms.items():
-            if name not in ordered and all(other in (None, *ordered) for other in (arm.after, arm.teacher_of)):
-                ordered.append(name)
-    return ordered
+# How a cell is pointed to what it takes of another.
+_STAGES = {"after": ("model.start_from", MODEL), "teacher_of": ("teacher.from", TEACHER)}
 
 
 def _cell(
-    config: BenchmarkConfig,
-    arm: str,
-    part: str,
-    prompt: str | None,
-    seed: int,
-    prompts: Sequence[str],
-    root: Path,
-) -> Cell:
-    values, needs = _values(config, arm, part, prompt, seed, root)
-    values = with_value(values, "data.keep_prompts", list(prompts) if prompt is None else [prompt], "the grid")
-    started_from = {other for each in config.arms.values() for other in (each.after,) if other is not None}
-    return Cell(
+    config: BenchmarkConfig, arm: str, part: str, prompt: str | None, seed: int, prompts: Sequence[str], root: Path
+) -> EssayCell:
+    settings = config.arms[arm]
+    changes = {
+        **settings.changes,
+        **{f"data.split.{key}": value for key, value in part_split(config, part).items()},
+        "data.split.seed": seed,
+        "data.keep_prompts": list(prompts) if prompt is None else [prompt],
+        "training.seed": seed,
+        "evaluation.floors": False,
+        "evaluation.page": False,  # the grid has one of its own
+    }
+    needs = {}
+    for stage, other in settings.starts_from.items():
+        key, product = _STAGES[stage]
+        needs[key] = cell_name(other, part, None if config.models_of(other) == "all_prompts" else prompt, seed)
+        if stage == "teacher_of":
+            changes["teacher"] = None  # no key of a shared one stays
+        changes[key] = str(root / EssayCell.KEPT_IN / needs[key] / product)
+    values: Mapping[str, Any] = config.finetune
+    for key, value in changes.items():
+        values = with_value(values, key, value, f"arms.{arm}.set")
+    return EssayCell(
+        root,
+        cell_name(arm, part, prompt, seed),
+        validate(FinetuneConfig, values, f"finetune with arms.{arm}"),
+        needs,
         arm,
         part,
         prompt,
         seed,
-        validate(FinetuneConfig, values, f"finetune with arms.{arm}"),
-        needs,
-        config.keep_models or arm in started_from,
+        keeps_model=config.keep_models or any(other.after == arm for other in config.arms.values()),
     )
-
-
-def _values(
-    config: BenchmarkConfig, arm: str, part: str, prompt: str | None, seed: int, root: Path
-) -> tuple[Mapping[str, Any], tuple[Path, ...]]:
-    """What a cell runs, and the cells that it needs."""
-    values: Mapping[str, Any] = config.finetune
-    changes = dict(config.arms[arm].changes)
-    changes |= {f"data.split.{key}": value for key, value in part_split(config, part).items()}
-    changes |= {"data.split.seed": seed, "training.seed": seed, "evaluation.floors": False}
-    changes["evaluation.page"] = False  # the grid has one of its own
-    needs = []
-    for key, other, product in (
-        ("model.start_from", config.arms[arm].after, MODEL),
-        ("teacher", config.arms[arm].teacher_of, TEACHER),
-    ):
-        if other is not None:
-            shared = config.models_of(other) == "all_prompts"
-            needs.append(cell_name(other, part, None if shared else prompt, seed))
-            place = str(root / CELLS / needs[-1] / product)
-            changes[key] = {"from": place} if key == "teacher" else place
-    for key, value in changes.items():
-        values = with_value(values, key, value, f"arms.{arm}.set")
-    return values, tuple(needs)
-
-
-logger = logging.getLogger(__name__)
-
-WORK, LOCKS = "work", "locks"
-COST = "cell.json"
-# Where an arm that a cell starts from lies, which a grid that was moved finds elsewhere.
-_PLACES = ("model.start_from", "teacher.from")
-
-
-def is_complete(cell: Cell, root: Path) -> bool:
-    """Whether a cell's run is done."""
-    return (root / CELLS / cell.name / COST).exists()
-
-
-def check_cells(cells: Sequence[Cell], root: Path) -> None:
-    """Refuse to go on with a grid whose cells, done or begun, were made otherwise than they would be now.
-
-    Args:
-        cells: All of the grid.
-        root: Its folder.
-
-    Raises:
-        ConfigError: Naming the first such cell, and what differs.
-    """
-    for cell in cells:
-        for folder in (root / WORK / cell.name, root / CELLS / cell.name):
-            if (folder / CONFIG).exists():
-                _check_begun(cell, folder, root)
-        if (root / CELLS / cell.name).exists() and not is_complete(cell, root):
-            raise ConfigError(
-                f"{root / CELLS / cell.name} holds no run of this grid, or not all of one. Remove it, or choose "
-                "another --output-dir."
-            )
-        if cell.keeps_model and is_complete(cell, root) and not (root / CELLS / cell.name / MODEL).exists():
-            raise ConfigError(
-                f"{root / CELLS / cell.name} was done without keeping its model, which is wanted now (keep_models, or "
-                "an arm that comes after it). Remove that folder, and it is done again."
-            )
-
-
-def run_cell(cell: Cell, root: Path, *, wait: bool) -> bool:
-    """Run a cell, unless it is done; go on with it where it was stopped.
-
-    Args:
-        cell: The cell; those that it needs are done.
-        root: Folder of the grid.
-        wait: Whether to wait where another process works on it.
-
-    Returns:
-        Whether it is done; otherwise another process works on it.
-
-    Raises:
-        AesDynlossError: What the run raised, with the cell's name before it.
-    """
-    lock = FileLock(root / LOCKS / f"{'__'.join(cell.name.parts)}.lock")
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        return False
-    try:
-        if not is_complete(cell, root):
-            _run(cell, root)
-    except AesDynlossError as error:
-        raise type(error)(f"{cell.name}: {error}") from None
-    finally:
-        lock.release()
-        gc.collect()  # a run's model must not stay on the card beside the next one's
-    return True
-
-
-def _run(cell: Cell, root: Path) -> None:
-    work, target = root / WORK / cell.name, root / CELLS / cell.name
-    if not (work / COST).exists():
-        begun = (work / CONFIG).exists()
-        logger.info("%s %s.", "Going on with" if begun else "Beginning", cell.name)
-        if begun:
-            _check_same(cell, work)
-            # A grid that was moved, or is named by another path now, finds the arms before this one elsewhere.
-            write_text(work / CONFIG, dump_yaml(cell.config.model_dump(mode="json")))
-        start = time.perf_counter()
-        finetune(cell.config, work, resume=begun)
-        seconds = time.perf_counter() - start
-        write_json(work / COST, {"seconds": round(seconds, 3), "device": _device(cell), "resumed": begun})
-    # Only now: without its model, a run that was stopped here could not be taken for complete.
-    if not cell.keeps_model:
-        shutil.rmtree(work / MODEL, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work.replace(target)
-
-
-def _device(cell: Cell) -> str:
-    if cell.config.training.device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
-def _check_begun(cell: Cell, folder: Path, root: Path) -> None:
-    """Refuse a run, done or begun, of another configuration, or one that started from what is not there any more."""
-    try:
-        _check_same(cell, folder)
-    except ConfigError:
-        if (folder / CONFIG).exists():
-            raise
-        return  # another process has just moved it to where it is complete
-    gone = [need for need in cell.needs if not (root / CELLS / need).exists()]
-    if gone:
-        raise ConfigError(
-            f"{folder} started from {gone[0]}, which is not there any more; done again, that would be another start. "
-            f"Bring back {root / CELLS / gone[0]}, or remove {folder} too."
-        )
-
-
-def _check_same(cell: Cell, folder: Path) -> None:
-    now: dict[str, Any] = cell.config.model_dump(mode="json")
-    then = read_mapping(folder / CONFIG)
-    differing = {key: words for key, words in changed_keys(then, now).items() if key not in _PLACES}
-    if differing:
-        raise ConfigError(
-            f"{folder} was made with another configuration: {'; '.join(list(differing.values())[:5])}. Choose another "
-            "--output-dir, or remove that folder, and it is done again."
-        )

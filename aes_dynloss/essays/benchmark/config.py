@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import Word
 
 # What the grid itself sets for each cell.
-OWN_KEYS = ("data", "training.seed", "evaluation.floors", "model.start_from")
+GRID_KEYS = ("data", "training.seed", "evaluation.floors", "model.start_from")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Models = Literal["all_prompts", "one_per_prompt"]
@@ -34,6 +35,11 @@ class ArmConfig(ConfigModel):
         description="Arm whose teacher of the same fold and seed steers this one, frozen: taught there, used here.",
     )
     models: Models | None = Field(default=None, description="One model for all prompts or one each; null: as the grid.")
+
+    @property
+    def starts_from(self) -> dict[str, str]:
+        """The arms that it starts from, by the key that names them: ``after`` or ``teacher_of``."""
+        return self.model_dump(include={"after", "teacher_of"}, exclude_none=True)
 
 
 class BenchmarkConfig(ConfigModel):
@@ -78,14 +84,11 @@ class BenchmarkConfig(ConfigModel):
     )
 
     @property
-    def seed_list(self) -> list[int]:
-        """The seeds."""
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
-
-    @property
-    def control_arm(self) -> str:
-        """Name of the arm with which the others are compared."""
-        return self.control or next(iter(self.arms))
+    def arm_order(self) -> list[str]:
+        """The arms, each behind those that it starts from."""
+        return list(
+            TopologicalSorter({name: arm.starts_from.values() for name, arm in self.arms.items()}).static_order()
+        )
 
     def models_of(self, arm: str) -> Models:
         """Whether an arm has one model for all prompts or one for each."""
@@ -123,40 +126,26 @@ class BenchmarkConfig(ConfigModel):
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
         for name, arm in self.arms.items():
-            for key, other in (("after", arm.after), ("teacher_of", arm.teacher_of)):
-                if other is None:
-                    continue
+            for key, other in arm.starts_from.items():
                 if other not in self.arms or other == name:
                     raise ValueError(f"arms.{name}.{key} is {other!r}, expected another of the arms")
                 if self.models_of(name) == "all_prompts" and self.models_of(other) == "one_per_prompt":
                     raise ValueError(f"arms.{name}.{key}: {other} has a model for each prompt, {name} one for all")
-            self._check_no_circle(name)
-        return self
-
-    @model_validator(mode="after")
-    def _check_unseen_prompts(self) -> Self:
+        try:
+            _ = self.arm_order
+        except CycleError as error:
+            raise ValueError(f"arms.{error.args[1][0]} starts from itself, by way of after and teacher_of") from None
         models = {self.models_of(name) for name in self.arms}
         if self.protocol == "leave_one_prompt_out" and models != {"all_prompts"}:
             raise ValueError("an unseen prompt can have no model of its own; leave models out")
         return self
 
-    def _check_no_circle(self, name: str) -> None:
-        seen, ahead = set(), [name]
-        while ahead:
-            arm = self.arms.get(ahead.pop())
-            for other in (arm.after, arm.teacher_of) if arm is not None else ():
-                if other == name:
-                    raise ValueError(f"arms.{name} starts from itself, by way of after and teacher_of")
-                if other is not None and other not in seen:
-                    seen.add(other)
-                    ahead.append(other)
-
 
 def _check_free(where: str, key: str) -> None:
-    for own in OWN_KEYS:
-        inside = key == own or own.startswith(f"{key}.") or key.startswith(f"{own}.")
+    for taken in GRID_KEYS:
+        inside = key == taken or taken.startswith(f"{key}.") or key.startswith(f"{taken}.")
         if inside and key != "data.split.teacher_dev_fraction" and not f"{key}.".startswith("data.augmentation."):
             raise ValueError(
-                f"{where}: {own} is the grid's to set, by its own keys for folds, seeds and stages, and by "
+                f"{where}: {taken} is the grid's to set, by its own keys for folds, seeds and stages, and by "
                 f"finetune.data for all arms; found {key}. Name other keys in full, such as {{training.epochs: 3}}"
             )

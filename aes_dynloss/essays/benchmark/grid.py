@@ -1,32 +1,13 @@
-"""A grid from its configuration to its report.
-
-A grid's cells one after the other, in this process; several processes may share a grid.
-"""
+"""A grid from its configuration to its report."""
 
 from __future__ import annotations
 
-import logging
-import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from aes_dynloss.configfile import dump_yaml, validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.benchmark.cells import (
-    CELLS,
-    LOCKS,
-    Cell,
-    check_cells,
-    grid_cells,
-    is_complete,
-    part_names,
-    part_split,
-    part_split_config,
-    run_cell,
-)
+from aes_dynloss.essays.benchmark.cells import grid_cells, part_names, part_split, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import write_results
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -36,60 +17,10 @@ from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.tables.atomic import TEMPORARY, write_text
 from aes_dynloss.tables.formats import STANDARD_INPUT
-
-logger = logging.getLogger(__name__)
-
-# Between two looks at cells that other processes work on.
-_PAUSE_SECONDS = 2.0
-
-
-def run_in_turn(cells: Sequence[Cell], root: Path) -> None:
-    """Run all cells that are not done; those on which other processes work are taken over where these end early.
-
-    Args:
-        cells: Those that others need before these.
-        root: Folder of the grid.
-
-    Raises:
-        ConfigError: The process is one of several of one run, or the cells differ in device or precision.
-        AesDynlossError: What a cell's run raised.
-    """
-    _check_one_process(cells)
-    waiting = [cell for cell in cells if not is_complete(cell, root)]
-    done = len(cells) - len(waiting)
-    logger.info("Runs: %d, of which %d are done already.", len(cells), done)
-    while waiting:
-        left = []
-        for cell in waiting:
-            ready = all((root / CELLS / need).exists() for need in cell.needs)
-            if ready and run_cell(cell, root, wait=False):
-                done += 1
-                logger.info("Run %d of %d is done: %s.", done, len(cells), cell.name)
-            else:
-                left.append(cell)
-        if len(left) == len(waiting):
-            time.sleep(_PAUSE_SECONDS)
-        waiting = left
-
-
-def _check_one_process(cells: Sequence[Cell]) -> None:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise ConfigError(
-            f"benchmark was started as {processes} processes of one run. For several cards start it several times on "
-            "one --output-dir, each with its own CUDA_VISIBLE_DEVICES, or give --engine ray."
-        )
-    for key in ("device", "precision"):
-        values = {str(getattr(cell.config.training, key)) for cell in cells}
-        if len(values) > 1:
-            raise ConfigError(
-                f"training.{key} is {' and '.join(sorted(values))} in one grid: one process can have only one. Set it "
-                "the same in all arms, or run two grids and `aes-dynloss compare` them."
-            )
-
+from aes_dynloss.training.grid import Cell, grid_lock
 
 CONFIG = "benchmark.yaml"
-Engine = Callable[[Sequence[Cell], Path], None]
+Engine = Callable[[Sequence[Cell]], None]
 
 
 def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
@@ -98,7 +29,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
     Args:
         config: The grid.
         root: Its folder; what is done there is not done again.
-        run: Runs cells, such as :func:`aes_dynloss.essays.benchmark.grid.run_in_turn`.
+        run: Runs cells, such as :func:`aes_dynloss.training.grid.run_in_turn`.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -112,20 +43,17 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
     if len(prompts) < len(table.prompts):
         table = read_essays(data.model_copy(update={"keep_prompts": prompts}))
     cells = grid_cells(config, prompts, root)
-    check_cells(cells, root)
+    for cell in cells:
+        cell.check()
     for part in part_names(config, prompts):  # what is wrong with a fold must not come to light after other folds' runs
         split_essays(table, part_split_config(config, part))
-    try:
-        (root / LOCKS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"The output folder {root} cannot be used: {error.strerror}.") from None
     # Processes that share a grid begin and end at about the same time, and write the same files.
-    alone = FileLock(root / LOCKS / "grid.lock")
+    alone = grid_lock(root, "grid")
     with alone:
         for half in root.glob(f".*{TEMPORARY}"):  # of a process that was killed as it wrote
             half.unlink(missing_ok=True)
         write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
-    run(cells, root)
+    run(cells)
     with alone:
         return write_results(config, cells, table, root)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aes_dynloss.errors import AesDynlossError, ConfigError
-from aes_dynloss.essays.benchmark.cells import Cell, is_complete, run_cell
+from aes_dynloss.training.grid import Cell, run_in_turn
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +21,11 @@ logger = logging.getLogger(__name__)
 _RESTARTS = 5
 
 
-def run_on_ray(cells: Sequence[Cell], root: Path, *, gpus: float | None = None, cpus: float = 1.0) -> None:
+def run_on_ray(cells: Sequence[Cell], *, gpus: float | None = None, cpus: float = 1.0) -> None:
     """Run all cells that are not done on the cluster that RAY_ADDRESS names, or on one that is started here.
 
     Args:
         cells: Those that others need before these.
-        root: Folder of the grid.
         gpus: Cards for each run, such as 0.25 for four runs on one; None: 1 where the cluster has any, else 0.
         cpus: Cores for each run.
 
@@ -35,58 +34,51 @@ def run_on_ray(cells: Sequence[Cell], root: Path, *, gpus: float | None = None, 
             does not see the current folder.
         AesDynlossError: What a cell's run raised; runs that have not begun are cancelled.
     """
-    ray = _ray()
-    _connect(ray)
+    ray = _connected_ray()
     try:
-        gpus = (1.0 if ray.cluster_resources().get("GPU") else 0.0) if gpus is None else gpus
-        _check_room(ray.cluster_resources(), gpus, cpus)
-        _run_all(ray, [cell for cell in cells if not is_complete(cell, root)], root, gpus, cpus)
+        resources = ray.cluster_resources()
+        gpus = (1.0 if resources.get("GPU") else 0.0) if gpus is None else gpus
+        for name, wanted in (("GPU", gpus), ("CPU", cpus)):
+            if wanted > resources.get(name, 0.0):
+                raise ConfigError(
+                    f"--engine ray: each run wants {wanted:g} {name}, and the cluster has "
+                    f"{resources.get(name, 0.0):g}. Lower --{name.lower()}s-per-run, or add machines."
+                )
+        _run_all(ray, [cell for cell in cells if not cell.is_complete], gpus, cpus)
     finally:
         ray.shutdown()
 
 
-def _ray() -> Any:  # noqa: ANN401 - ray is optional
+def _connected_ray() -> Any:  # noqa: ANN401 - ray is optional
     try:
         import ray
     except ImportError:
         raise ConfigError(
             "--engine ray: Ray is not installed. Install it by `pip install 'aes-dynloss[ray]'`, or leave --engine out."
         ) from None
-    return ray
-
-
-def _connect(ray: Any) -> None:  # noqa: ANN401 - ray is optional
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         address = os.environ.get("RAY_ADDRESS", "none, so that one is started here")
         raise ConfigError(f"--engine ray: no cluster can be reached (RAY_ADDRESS: {address}): {error}.") from None
+    return ray
 
 
-def _check_room(resources: dict[str, float], gpus: float, cpus: float) -> None:
-    for name, wanted in (("GPU", gpus), ("CPU", cpus)):
-        if wanted > resources.get(name, 0.0):
-            raise ConfigError(
-                f"--engine ray: each run wants {wanted:g} {name}, and the cluster has {resources.get(name, 0.0):g}. "
-                f"Lower --{name.lower()}s-per-run, or add machines."
-            )
-
-
-def _run_all(ray: Any, cells: Sequence[Cell], root: Path, gpus: float, cpus: float) -> None:  # noqa: ANN401
+def _run_all(ray: Any, cells: Sequence[Cell], gpus: float, cpus: float) -> None:  # noqa: ANN401
     # A worker for each run: one that is kept keeps its memory on the card, and one device and precision for all runs.
     task = ray.remote(max_calls=1)(_run_there).options(num_gpus=gpus, num_cpus=cpus, max_retries=_RESTARTS)
-    place = str(Path.cwd())
     begun: dict[Path, Any] = {}
     for cell in cells:
-        # Ray holds a task back until the answers that it is given are there.
-        begun[cell.name] = task.remote(cell, root, place, *(begun[need] for need in cell.needs if need in begun))
-    names = {answer: name for name, answer in begun.items()}
+        # Ray holds a task back until the results that it is given are there.
+        needs = [begun[name] for name in cell.needs.values() if name in begun]
+        begun[cell.name] = task.remote(cell, Path.cwd(), *needs)
+    names = {result: name for name, result in begun.items()}
     logger.info("Runs handed to the cluster: %d.", len(names))
     waiting = list(names)
     while waiting:
-        (answer,), waiting = ray.wait(waiting, num_returns=1)
+        (result,), waiting = ray.wait(waiting, num_returns=1)
         try:
-            ray.get(answer)
+            ray.get(result)
         except ray.exceptions.RayTaskError as error:
             for other in waiting:
                 ray.cancel(other)
@@ -95,18 +87,18 @@ def _run_all(ray: Any, cells: Sequence[Cell], root: Path, gpus: float, cpus: flo
             raise
         except ray.exceptions.RayError as error:
             raise ConfigError(
-                f"--engine ray: {names[answer]} failed {_RESTARTS + 1} times: {error}. Done runs are kept; start again."
+                f"--engine ray: {names[result]} failed {_RESTARTS + 1} times: {error}. Done runs are kept; start again."
             ) from None
-        logger.info("Run %d of %d is done: %s.", len(names) - len(waiting), len(names), names[answer])
+        logger.info("Run %d of %d is done: %s.", len(names) - len(waiting), len(names), names[result])
 
 
-def _run_there(cell: Cell, root: Path, place: str, *_needs: object) -> None:
+def _run_there(cell: Cell, folder: Path, *_needs: object) -> None:
     """On a worker: the cell, from the folder in which the command was given."""
     try:
-        os.chdir(place)
+        os.chdir(folder)
     except OSError as error:
         raise ConfigError(
-            f"a worker on {os.uname().nodename} does not see {place} ({error.strerror}). Start the benchmark from a "
+            f"a worker on {os.uname().nodename} does not see {folder} ({error.strerror}). Start the benchmark from a "
             "folder that all machines share."
         ) from None
-    run_cell(cell, root, wait=True)
+    run_in_turn([cell])

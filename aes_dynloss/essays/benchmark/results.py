@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import CELLS, COST, Cell, part_split_config
+from aes_dynloss.essays.benchmark.cells import COST, EssayCell, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
@@ -26,6 +26,7 @@ from aes_dynloss.reports.comparison_page import benchmark_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
+from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ PAGE = "report.html"
 FLOORS = "floors"
 
 
-def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTable, root: Path) -> Benchmark:
+def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: EssayTable, root: Path) -> Benchmark:
     """Measure all arms on the same essays, and write benchmark.json, .md and .csv, and report.html.
 
     Args:
@@ -57,11 +58,10 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
     essays: dict[str | None, Any] = {None: {"sha256": data_hash(table), "essays": len(table)}}
     splits: dict[tuple[str, str | None], Any] = {}
     for cell in cells:
-        folder = root / CELLS / cell.name
-        run = read_run(cell.part, str(cell.seed), folder)
+        run = read_run(cell.part, str(cell.seed), cell.folder)
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
-        cost = read_mapping(folder / COST)
-        manifest = read_mapping(folder / MANIFEST)
+        cost = read_mapping(cell.folder / COST)
+        manifest = read_mapping(cell.folder / MANIFEST)
         if not cost["resumed"]:
             costs[cell.arm].append(RunCost(cost["seconds"], cost["device"], manifest["machine"]["processes"]))
         runs.append({"run": cell.name.as_posix(), **cost})
@@ -71,7 +71,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
         _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
     report = build_benchmark_report(
         arms,
-        config.control_arm,
+        config.control or next(iter(config.arms)),
         costs=costs,
         floors=_floors(config, list(manifests), table, root),
         published=ASAP_SYSTEMS if config.published == "asap" else (),
@@ -81,12 +81,12 @@ def write_results(config: BenchmarkConfig, cells: Sequence[Cell], table: EssayTa
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
-    notes = [*_figure_notes(config, report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
-    own = config.model_dump(mode="json", by_alias=True)
-    report = replace(report, notes=[*report.notes, *notes], config=own, manifests=manifests, runs=runs)
+    notes = [*_figure_notes(report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
+    values = config.model_dump(mode="json", by_alias=True)
+    report = replace(report, notes=[*report.notes, *notes], config=values, manifests=manifests, runs=runs)
     write_json(root / REPORT, report.to_dict())
     write_text(root / MARKDOWN, benchmark_markdown(report))
-    write_text(root / TABLE, _csv(benchmark_rows(report)))
+    write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
     write_page(benchmark_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
     return report
 
@@ -98,11 +98,11 @@ def _protocol(config: BenchmarkConfig) -> str:
         return "leave one prompt out: no essay of the tested prompt is seen in training"
     folds = ", ".join(str(fold) for fold in config.folds)
     models = {config.models_of(arm) for arm in config.arms}
-    words = {"all_prompts": "one model for all prompts", "one_per_prompt": "one model for each prompt"}
-    return f"folds {folds}; {' or '.join(words[name] for name in sorted(models))}"
+    names = {"all_prompts": "one model for all prompts", "one_per_prompt": "one model for each prompt"}
+    return f"folds {folds}; {' or '.join(names[name] for name in sorted(models))}"
 
 
-def _check_same_essays(cell: Cell, data: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+def _check_same_essays(cell: EssayCell, data: Mapping[str, Any], first: Mapping[str, Any]) -> None:
     """Refuse runs on other essays than their neighbours': the data may have changed while the grid was stopped."""
     if data != first:
         raise DataError(
@@ -111,7 +111,7 @@ def _check_same_essays(cell: Cell, data: Mapping[str, Any], first: Mapping[str, 
         )
 
 
-def _figure_notes(config: BenchmarkConfig, report: Mapping[str, Any]) -> list[str]:
+def _figure_notes(report: Mapping[str, Any]) -> list[str]:
     """What a reader must know of what is held against what."""
     notes = []
     if report["distinct_essays"] < sum(report["essays"].values()):
@@ -120,19 +120,19 @@ def _figure_notes(config: BenchmarkConfig, report: Mapping[str, Any]) -> list[st
         )
     if any(entry["ensemble_of"] is not None for entry in report["arms"].values()):
         notes.append(
-            f"Ensembles are held against single runs of {config.control_arm}: their differences hold what averaging "
+            f"Ensembles are held against single runs of {report['control']}: their differences hold what averaging "
             "gains, whatever the loss. Hold them against the ensemble of its seeds."
         )
     return notes
 
 
-def _run_notes(config: BenchmarkConfig, cells: Sequence[Cell], resumed: int) -> list[str]:
+def _run_notes(config: BenchmarkConfig, cells: Sequence[EssayCell], resumed: int) -> list[str]:
     """What a reader must know of how the runs came about."""
     notes = []
     for arm, settings in config.arms.items():
-        before = [other for other in (settings.after, settings.teacher_of) if other is not None]
-        if before:
-            notes.append(f"{arm}: its seconds do not hold those of {' and '.join(before)}, from which it starts.")
+        if settings.starts_from:
+            before = " and ".join(settings.starts_from.values())
+            notes.append(f"{arm}: its seconds do not hold those of {before}, from which it starts.")
     if any(cell.config.model.features_cache is not None for cell in cells):
         notes.append("Runs share model.features_cache: who computes a feature first spends its seconds for all others.")
     if resumed:
@@ -140,11 +140,11 @@ def _run_notes(config: BenchmarkConfig, cells: Sequence[Cell], resumed: int) -> 
             f"{resumed} of {len(cells)} runs were stopped and gone on with. What they cost is left out, as only the "
             "seconds since are known."
         )
-    own = {cell.config.model.start_from for cell in cells if config.arms[cell.arm].after is None} - {None}
-    if own:
+    given = {cell.config.model.start_from for cell in cells if config.arms[cell.arm].after is None} - {None}
+    if given:
         notes.append(
-            f"Runs start with the weights of {', '.join(sorted(map(str, own)))}. Whether essays here were held out of "
-            "its training is said in each run's report.json."
+            f"Runs start with the weights of {', '.join(sorted(map(str, given)))}. Whether essays here were held out "
+            "of its training is said in each run's report.json."
         )
     return notes
 
@@ -156,7 +156,7 @@ def _floors(
     if not config.floors or config.measured_on == "dev" or config.protocol == "leave_one_prompt_out":
         return {}
     ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
-    found = {}
+    floors = {}
     for part in parts:
         path = root / FLOORS / f"{part}.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -170,13 +170,5 @@ def _floors(
                 raise DataError(f"{error} Or leave floors out by floors=false.") from None
             path.parent.mkdir(exist_ok=True)
             write_json(path, kept)
-        found[part] = {name: dict(entry["prompts"]) for name, entry in kept["floors"].items()}
-    return found
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        floors[part] = {name: dict(entry["prompts"]) for name, entry in kept["floors"].items()}
+    return floors

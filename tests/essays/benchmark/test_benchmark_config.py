@@ -127,7 +127,7 @@ def test_stages_come_in_order_and_know_their_places():
     assert order.index("all/fold_1/seed_0") < order.index("target/fold_1/prompt_river/seed_0")
     assert order.index("taught/fold_1/seed_0") < order.index("steered/fold_1/seed_0")
     target = cells["target/fold_1/prompt_river/seed_0"]
-    assert [need.as_posix() for need in target.needs] == ["all/fold_1/seed_0"]
+    assert target.needs == {"model.start_from": Path("all/fold_1/seed_0")}
     assert target.config.model.start_from == "grid/cells/all/fold_1/seed_0/model"
     steered = cells["steered/fold_1/seed_0"]
     assert steered.config.teacher is not None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from filelock import FileLock
 from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import dump_yaml, read_mapping, validate
@@ -98,33 +103,51 @@ def test_on_dev_nothing_of_test_is_told(tmp_path):
     assert arm["accuracy"]["mean"] == report["dev"]["accuracy"]
 
 
-def test_a_folder_in_which_another_process_works_is_left_to_it(tmp_path):
-    from filelock import FileLock
+@contextmanager
+def held_until(lock: Path, condition: Callable[[], bool]) -> Iterator[None]:
+    """Hold a lock, as another process would, until a condition is met."""
+    lock.parent.mkdir(parents=True)
+    held = FileLock(lock, thread_local=False)
+    held.acquire()
 
-    path = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=2)
-    busy = tmp_path / "runs/cross_entropy/seed_0"
-    busy.mkdir(parents=True)
-    with FileLock(busy / ".lock"):
-        outcome = recipe("grid.py", path, "-o", tmp_path / "runs")
-    assert outcome.code == 0
-    assert "Other processes have not finished yet" in outcome.err
-    assert (tmp_path / "runs/cross_entropy/seed_1/report.json").exists()
-    assert not (tmp_path / "runs/results.json").exists()
+    def release() -> None:
+        until = time.monotonic() + 120
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.01)
+        held.release()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.parametrize("lock", ["locks/cross_entropy__seed_0.lock", "cross_entropy/seed_0/.lock"])
+def test_a_run_on_which_another_process_works_is_passed_over_and_waited_for(tmp_path, lock):
+    """Whether that process is one of the grid, or a run in that folder alone."""
+    path, runs = write_grid(tmp_path, arms={"cross_entropy": {}}, seeds=2), tmp_path / "runs"
+    reports = [runs / f"cross_entropy/seed_{seed}/report.json" for seed in range(2)]
+    with held_until(runs / lock, reports[1].exists):
+        outcome = recipe("grid.py", path, "-o", runs)
+    assert outcome.code == 0, outcome.err
+    assert reports[1].stat().st_mtime_ns < reports[0].stat().st_mtime_ns
+    assert (runs / "results.json").exists()
 
 
 def test_an_arm_waits_for_its_teacher(tmp_path):
-    from filelock import FileLock
+    arms = {"taught": {"sets": [TEACHER]}, "deeper": {"teacher_of": "taught"}, "plain": {}}
+    path, runs = write_grid(tmp_path, arms=arms, seeds=1), tmp_path / "runs"
+    begun = []
 
-    arms = {"taught": {"sets": [TEACHER]}, "deeper": {"teacher_of": "taught"}}
-    path = write_grid(tmp_path, arms=arms, seeds=1)
-    busy = tmp_path / "runs/taught/seed_0"
-    busy.mkdir(parents=True)
-    with FileLock(busy / ".lock"):
-        outcome = recipe("grid.py", path, "-o", tmp_path / "runs")
+    def others_are_done() -> bool:
+        begun.append((runs / "deeper").exists())
+        return (runs / "plain/seed_0/report.json").exists()
+
+    with held_until(runs / "taught/seed_0/.lock", others_are_done):
+        outcome = recipe("grid.py", path, "-o", runs)
     assert outcome.code == 0, outcome.err
-    assert not (tmp_path / "runs/deeper").exists()
-    assert recipe("grid.py", path, "-o", tmp_path / "runs").code == 0
-    assert (tmp_path / "runs/results.json").exists()
+    assert not any(begun)
+    assert (runs / "results.json").exists()
 
 
 def test_runs_with_other_settings_are_not_taken_for_the_grid_s(tmp_path):
@@ -137,10 +160,11 @@ def test_runs_with_other_settings_are_not_taken_for_the_grid_s(tmp_path):
 
 
 def test_a_measure_that_there_is_not_is_told_after_the_first_run(tmp_path):
-    outcome = recipe("grid.py", write_grid(tmp_path, measure="acuracy"), "-o", tmp_path / "runs")
-    assert outcome.code == 2
-    assert "these runs measure accuracy, log_likelihood, and not acuracy" in outcome.error
-    assert len(list((tmp_path / "runs").glob("*/*/report.json"))) == 1
+    for _ in range(2):
+        outcome = recipe("grid.py", write_grid(tmp_path, measure="acuracy"), "-o", tmp_path / "runs")
+        assert outcome.code == 2
+        assert "these runs measure accuracy, log_likelihood, and not acuracy" in outcome.error
+        assert len(list((tmp_path / "runs").glob("*/*/report.json"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +178,7 @@ def test_a_measure_that_there_is_not_is_told_after_the_first_run(tmp_path):
         ),
         (
             {"arms": {"a": {}, "b": {"sets": ["training.precision=bf16"]}}},
-            "training.precision: the runs of one grid share a process, and it; found bf16, float32",
+            "training.precision is bf16 and float32 in one grid: one process can have only one",
         ),
         ({"seeds": 0}, "seeds"),
         ({"task": "reading"}, "task"),

@@ -1,0 +1,45 @@
+"""What the students of all vision recipes have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import Module, Parameter
+
+
+class ImageStudent(nn.Module):
+    """A student, see :class:`aes_dynloss.teaching.student.Student`, of images; each network brings its layers."""
+
+    mean: Tensor
+    deviation: Tensor
+    chance_error: Tensor
+
+    def set_moments(self, mean: Tensor, deviation: Tensor) -> None:
+        """Keep the mean and deviation of each channel on [0, 1], (C, 1, 1) each, with the weights."""
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def set_chance_error(self, error: Tensor) -> None:
+        """Set the error of an answer by chance; not kept: weights of other data must not bring their own."""
+        self.register_buffer("chance_error", error, persistent=False)
+
+    def centred(self, images: Tensor) -> Tensor:
+        """Images, (B, C, H, W) uint8, less the mean and over the deviation."""
+        return (images.to(self.mean.dtype).div(255) - self.mean) / self.deviation
+
+    @abstractmethod
+    def layers(self) -> Sequence[tuple[str, Module]]:
+        """The layers from input to output, with their names."""
+
+    def parameter_stack(self) -> Sequence[Sequence[tuple[str, Parameter]]]:
+        """The parameters of those layers that have some."""
+        stack = [
+            [(f"{name}.{key}", weight) for key, weight in layer.named_parameters()] for name, layer in self.layers()
+        ]
+        return [layer for layer in stack if layer]
+
+    def as_module(self) -> Module:
+        """Itself."""
+        return self
