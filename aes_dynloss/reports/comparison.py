@@ -6,7 +6,6 @@ Arms are folders of fine-tuning runs, folders of such folders, or files of predi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, sm
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
-from aes_dynloss.reports.model import Entry, Figure, Floor, Interval
+from aes_dynloss.reports.entry import Entry, WrittenRange
+from aes_dynloss.reports.model import Figure, Floor, Interval
 from aes_dynloss.reports.predictions import read_predictions
-from aes_dynloss.reports.prompts import report_values
-from aes_dynloss.tables.score_range import ScoreRange
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -88,6 +86,18 @@ def _beneath(folder: Path) -> Iterator[Path]:
         yield from found or ([inner] if inner.name.startswith(SEED_PART) else [])
 
 
+class _RunPrompt(Entry):
+    """What a comparison reads of a prompt's entry."""
+
+    range: WrittenRange
+
+
+class _RunReport(Entry):
+    """What a comparison reads of report.json, of this version or of another."""
+
+    prompts: dict[str, _RunPrompt]
+
+
 def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     """One run from its folder, or from a file that holds its test predictions alone.
 
@@ -108,7 +118,8 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
         )
     if not (path / PREDICTIONS_TEST).is_file():
         raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
-    ranges = _ranges(report_values(path / REPORT), path / REPORT)
+    report = _RunReport.read(path / REPORT, "report", "Make it again.")
+    ranges = {prompt: entry.range for prompt, entry in report.prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
@@ -118,14 +129,6 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     except DataError as error:
         raise DataError(f"The run in {path} cannot be read: {error}") from error
     return ScoredRun(stratum, seed, test_table, dev_table)
-
-
-def _ranges(report: Mapping[str, Any], path: Path) -> dict[str, ScoreRange]:
-    """Each prompt's range, as the run's report has it."""
-    try:
-        return {prompt: ScoreRange(**entry["range"]) for prompt, entry in report["prompts"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} has no score range for every prompt ({error!r}). Make it again.") from error
 
 
 __all__ = ["VERSIONS", "ScoredRun", "compare_arms"]
@@ -138,7 +141,6 @@ COVERS = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ArmFigures(Entry):
     """An arm's kappas, and their values by seed where all strata and prompts have the same seeds."""
 
@@ -153,7 +155,6 @@ class ArmFigures(Entry):
     qwk_cut_points_by_seed: dict[str, float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Arm(Entry):
     """An arm's own figures."""
 
@@ -163,7 +164,6 @@ class Arm(Entry):
     prompts: dict[str, ArmFigures]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Difference(Entry):
     """A difference from the control, with its p value and the one that Holm's procedure adjusts."""
 
@@ -174,7 +174,6 @@ class Difference(Entry):
     by_seed: dict[str, float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ArmDifferences(Entry):
     """An arm's differences of one kind; None where a version of its scores or of the control's is missing."""
 
@@ -182,7 +181,6 @@ class ArmDifferences(Entry):
     prompts: dict[str, Difference | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class DifferenceKind(Entry):
     """Differences of one kind, in words, by arm; ``comparisons`` are the families' sizes, ``mean`` and ``prompts``."""
 
@@ -191,7 +189,6 @@ class DifferenceKind(Entry):
     arms: dict[str, ArmDifferences]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ComparisonSettings(Entry):
     """How intervals and p values were made."""
 
@@ -204,7 +201,6 @@ class ComparisonSettings(Entry):
     qwk_of_identical_constants: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Comparison(Entry):
     """Arms held against a control on the same essays.
 
@@ -227,7 +223,6 @@ class Comparison(Entry):
     settings: ComparisonSettings
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class PublishedFigure(Entry):
     """A published system's QWK, and whether it was measured on the report's essays."""
 
@@ -237,7 +232,6 @@ class PublishedFigure(Entry):
     protocol: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Cost(Entry):
     """What an arm's runs cost; seconds and unit are None where cards and processors took part."""
 
@@ -248,7 +242,6 @@ class Cost(Entry):
     devices: list[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class OverSeeds(Entry):
     """Mean and sd (divisor n - 1) over seeds."""
 
@@ -258,7 +251,6 @@ class OverSeeds(Entry):
     by_seed: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class GridFigures(Entry):
     """An arm's kappas, and r and sd ratio of its raw predictions; ``over_seeds`` is by version of VERSIONS."""
 
@@ -273,7 +265,6 @@ class GridFigures(Entry):
     over_seeds: dict[str, OverSeeds | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class GridArm(Entry):
     """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
 
@@ -285,7 +276,6 @@ class GridArm(Entry):
     cost: Cost | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Raters(Entry):
     """QWK of two humans with each other on ``n`` essays of a prompt."""
 
@@ -293,7 +283,6 @@ class Raters(Entry):
     qwk: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class HumanRaters(Entry):
     """QWK of two humans with each other; the mean is None where it is unknown for a prompt."""
 
@@ -306,7 +295,6 @@ class HumanRaters(Entry):
         return sum(one.n for one in self.prompts.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Benchmark(Entry):
     """A grid's report, without texts and ids: a comparison of its arms with what they are to be read with.
 

@@ -6,7 +6,7 @@ A report's flags, and the essays that humans and machine disagree about most.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -207,8 +207,9 @@ def worst_disagreements(
     steps = table["prompt_id"].map({prompt: span.step for prompt, span in ranges.items()})
     apart = ((table["raw"] - table["reference"]).abs() / steps).to_numpy(dtype=np.float64)
     order = np.argsort(-apart, kind="stable")[:most]
-    rows: list[Any] = table.iloc[order].to_dict("records")
-    return [Disagreement.from_dict(row) for row in rows]
+    columns = [one.name for one in fields(Disagreement) if one.name in table]
+    rows: list[Any] = table[columns].iloc[order].to_dict("records")
+    return [Disagreement(**row) for row in rows]
 
 
 def _agreement(entry: PromptEntry | MeanEntry) -> dict[str, float | None]:

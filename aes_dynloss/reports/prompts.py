@@ -31,8 +31,9 @@ from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted
 from aes_dynloss.measures.fairness import subgroup_fairness
 from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
+from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
-from aes_dynloss.reports.model import Entry, Floor, MeanEntry, PromptEntry, Report, Settings
+from aes_dynloss.reports.model import Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange, widened
@@ -244,7 +245,6 @@ WITHOUT_DEV = (
     "qwk_rescaled and qwk_cut_points are null: they are fitted on the same scorer's predictions of dev essays "
     "(--dev FILE)."
 )
-_PARTS = {"prompts", "mean", "floors", "notes", "settings"}
 
 
 def build_report(
@@ -330,28 +330,7 @@ def read_report(path: str | Path) -> Report:
     Raises:
         DataError: It cannot be read, or is no report.
     """
-    try:
-        return Report.from_dict(report_values(path))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no whole report: {error!r}. Make it again.") from error
-
-
-def report_values(path: str | Path) -> dict[str, Any]:
-    """The content of report.json, of this version or of another.
-
-    Args:
-        path: The file.
-
-    Raises:
-        DataError: It cannot be read, or is no report.
-    """
-    try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a report: {error}. Make it again.") from error
-    if not isinstance(report, dict) or not report.keys() >= _PARTS:
-        raise DataError(f"{path} is no report: expected {', '.join(sorted(_PARTS))} in it. Make it again.")
-    return report
+    return Report.read(path, "report", "Make it again.")
 
 
 def report_json(report: Mapping[str, Any]) -> str:
