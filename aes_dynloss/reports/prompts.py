@@ -286,12 +286,19 @@ def build_report(
     settings = IntervalSettings(resamples, confidence, seed)
     test = _checked(predictions, ranges, "the predictions", subgroups)
     dev_table = None if dev is None else _checked(dev, ranges, "the dev predictions")
-    notes = [*test.notes, *([WITHOUT_DEV] if dev_table is None else _dev_notes(test, dev_table))]
-    spans = dict(test.ranges) if dev_table is None else _spanning_both(test, dev_table)
+    notes, spans = [*test.notes], {**test.ranges}
+    if dev_table is None:
+        notes.append(WITHOUT_DEV)
+    else:
+        refuse_shared_essays(test, dev_table)
+        notes += [f"dev: {note}" for note in dev_table.notes]
+        # An inferred range spans the scores of both tables.
+        spans |= widened({prompt: test.ranges[prompt] for prompt in test.inferred}, dev_table.ranges)
     measured: dict[str, PromptReport] = {}
     scored = set(test.table["prompt_id"])  # of other prompts, all scores were withheld
-    for prompt in sorted(scored, key=_natural):
-        essays, dev_essays = _essays(test, prompt), None if dev_table is None else _essays(dev_table, prompt)
+    for prompt in sorted(scored, key=prompt_order):
+        essays = test.table[test.table["prompt_id"] == prompt]
+        dev_essays = None if dev_table is None else dev_table.table[dev_table.table["prompt_id"] == prompt]
         measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups)
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
@@ -360,31 +367,28 @@ def _checked(
     return checked
 
 
-def _dev_notes(test: PredictionTable, dev: PredictionTable) -> list[str]:
-    """Dev's notes; essays that are in dev and in test are refused."""
-    keys = ["prompt_id", "essay_id"]
-    shared = pd.MultiIndex.from_frame(test.table[keys]).intersection(pd.MultiIndex.from_frame(dev.table[keys]))
+def refuse_shared_essays(test: PredictionTable, dev: PredictionTable, where: str = "") -> None:
+    """Refuse essays that are in dev and in test.
+
+    Args:
+        test: The predictions.
+        dev: The same scorer's predictions of dev essays.
+        where: Whose they are, for the message.
+
+    Raises:
+        DataError: There is such an essay.
+    """
+    dev_essays, essays = (pd.MultiIndex.from_frame(one.table[["prompt_id", "essay_id"]]) for one in (dev, test))
+    shared = essays.intersection(dev_essays)
     if len(shared):
         prompt, essay = shared[0]
         raise DataError(
-            f"{len(shared)} essays are in dev and in the predictions, such as {essay!r} of prompt {prompt!r}. "
+            f"{where}{len(shared)} essays are in dev and in the predictions, such as {essay!r} of prompt {prompt!r}. "
             "A calibration measured on the essays that it was fitted on flatters: give dev predictions of other essays."
         )
-    return [f"dev: {note}" for note in dev.notes]
 
 
-def _spanning_both(test: PredictionTable, dev: PredictionTable) -> dict[str, ScoreRange]:
-    """Each test prompt's range: the given one, or an inferred one that spans the scores of both tables."""
-    inferred = {prompt: test.ranges[prompt] for prompt in test.inferred}
-    return {**test.ranges, **widened(inferred, dev.ranges)}
-
-
-def _essays(checked: PredictionTable, prompt: str) -> pd.DataFrame:
-    """One prompt's essays."""
-    return checked.table[checked.table["prompt_id"] == prompt]
-
-
-def _natural(prompt: str) -> tuple[bool, int, str]:
+def prompt_order(prompt: str) -> tuple[bool, int, str]:
     """Order of prompts: numbers by value, then names."""
     # Python reads no number of more than 4300 digits.
     number = prompt.isascii() and prompt.isdigit() and len(prompt) < 1000
