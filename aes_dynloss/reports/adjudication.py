@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from aes_dynloss.reports.blocks import Section, Words
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
-from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.prompts import build_report, mean_if_known
 from aes_dynloss.reports.table import (
     MEAN,
     NOTHING,
@@ -136,16 +135,12 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
         without_score=0 if final.withheld is None else len(final.withheld),
         prompts=prompts,
         mean=ReviewedMean(
-            _mean([entry.machine for entry in common if entry.machine]), _mean([entry.final for entry in common])
+            *(
+                ReviewFigures(None, *(mean_if_known([entry[which][name] for entry in common]) for name in MEASURED))
+                for which in ("machine", "final")
+            )
         ),
     )
-
-
-def _mean(entries: Sequence[ReviewFigures]) -> ReviewFigures:
-    """Means over prompts; None where a prompt's figure is undefined."""
-    values = {name: [getattr(entry, name) for entry in entries] for name in MEASURED}
-    means = {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
-    return ReviewFigures.from_dict(means)
 
 
 def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) -> None:

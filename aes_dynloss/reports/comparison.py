@@ -5,7 +5,7 @@ Arms are folders of fine-tuning runs, folders of such folders, or files of predi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, sm
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
-from aes_dynloss.reports.entry import Entry, WrittenRange
+from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.model import Figure, Floor, Interval
 from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.prompts import read_report
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -43,59 +44,41 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
         DataError: A path holds no complete run.
     """
     names = arm_names(paths)
-    places = [(name, place) for name, path in names.items() for place in _run_places(path)]
+    runs = [(name, run) for name, path in names.items() for run in _named_runs(path)]
     arms: dict[str, list[ScoredRun]] = {name: [] for name in names}
-    for name, (stratum, seed, path) in tqdm(
-        places, desc="Reading runs", unit="run", delay=3, disable=None, leave=False
-    ):
-        arms[name].append(read_run(stratum, seed, path))
+    for name, run in tqdm(runs, desc="Reading runs", unit="run", delay=3, disable=None, leave=False):
+        arms[name].append(read_run(*run))
     return arms
 
 
-def _run_places(path: Path) -> list[tuple[str, str, Path]]:
+def _named_runs(path: Path) -> list[tuple[str, str, Path]]:
     """Stratum, seed and path of each run."""
     if path.is_file():
         return [("", "", path)]
     if not path.is_dir():
         raise DataError(f"{path} is not there. Name a run's folder, a folder with runs, or a file of predictions.")
-    if _is_run(path):
-        return [("", "", path)]
-    places = []
-    for folder in _beneath(path):
+    runs = []
+    for folder in _run_folders(path):
         parts = folder.relative_to(path).parts
         seeds = [part.removeprefix(SEED_PART) for part in parts if part.startswith(SEED_PART)]
         strata = [part for part in parts if not part.startswith((SEED_PART, PROMPT_PART))]
-        places.append(("/".join(strata), "/".join(seeds), folder))
-    if not places:
+        runs.append(("/".join(strata), "/".join(seeds), folder))
+    if not runs:
         raise DataError(
             f"There is no run in {path} or beneath it: no folder holds {PREDICTIONS_TEST}. Name a folder that "
             "`aes-dynloss finetune` wrote, a folder with such folders, or a file of predictions."
         )
-    return places
+    return runs
 
 
-def _is_run(folder: Path) -> bool:
-    return any((folder / mark).is_file() for mark in MARKS)
-
-
-def _beneath(folder: Path) -> Iterator[Path]:
-    """Folders of runs beneath a folder, in the order of their paths; within a run's folder there are no others."""
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found = [inner] if _is_run(inner) else list(_beneath(inner))
-        # A folder named for a seed without a run is one that was stopped early; it must not pass unnoticed.
-        yield from found or ([inner] if inner.name.startswith(SEED_PART) else [])
-
-
-class _RunPrompt(Entry):
-    """What a comparison reads of a prompt's entry."""
-
-    range: WrittenRange
-
-
-class _RunReport(Entry):
-    """What a comparison reads of report.json, of this version or of another."""
-
-    prompts: dict[str, _RunPrompt]
+def _run_folders(folder: Path) -> list[Path]:
+    """Folders of runs in the order of their paths: this one, or those beneath it."""
+    if any((folder / mark).is_file() for mark in MARKS):
+        return [folder]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    runs = [run for path in inner for run in _run_folders(path)]
+    # A folder named for a seed without a run is one that was stopped early; it must not pass unnoticed.
+    return runs or ([folder] if folder.name.startswith(SEED_PART) else [])
 
 
 def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
@@ -118,8 +101,7 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
         )
     if not (path / PREDICTIONS_TEST).is_file():
         raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
-    report = _RunReport.read(path / REPORT, "report", "Make it again.")
-    ranges = {prompt: entry.range for prompt, entry in report.prompts.items()}
+    ranges = {prompt: entry.range for prompt, entry in read_report(path / REPORT).prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
@@ -385,16 +367,24 @@ def compare_arms(
         name: DifferenceKind.from_dict(difference_entries(kind, control, prompts, mean, confidence))
         for name, kind in DIFFERENCES.items()
     }
-    own = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
+    trained = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
     return Comparison(
         control=control,
-        arms={arm: _arm(arm, runs, prompts, mean, confidence) for arm, runs in arms.items()},
+        arms={
+            arm: Arm(
+                runs=len(runs),
+                seeds=sorted({run.seed for run in runs}),
+                mean=_arm_figures(arm, mean, confidence),
+                prompts={prompt: _arm_figures(arm, figures, confidence) for prompt, figures in prompts.items()},
+            )
+            for arm, runs in arms.items()
+        },
         differences=differences,
         strata=sorted({cell.stratum for strata in cells.values() for cell in strata}),
         essays={prompt: sum(len(cell.human) for cell in strata) for prompt, strata in cells.items()},
         notes=[
             *notes,
-            *_seed_notes(own, cells),
+            *_seed_notes(trained, cells),
             *_missing_notes(arms, mean),
             *_coarse_notes(differences, settings),
         ],
@@ -409,65 +399,47 @@ def compare_arms(
     )
 
 
-def _arm(
-    arm: str,
-    runs: Sequence[ScoredRun],
-    prompts: Mapping[str, Mapping[Side, DrawnFigure]],
-    mean: Mapping[Side, DrawnFigure],
-    confidence: float,
-) -> Arm:
-    """An arm's own kappas."""
-
-    def figures(found: Mapping[Side, DrawnFigure]) -> ArmFigures:
-        values: dict[str, Any] = {}
-        for version in VERSIONS:
-            one = found.get((arm, version))
-            values[version] = None if one is None else one.value
-            values[f"{version}_interval"] = None if one is None else percentile_interval(one.draws, confidence)
-            values[f"{version}_by_seed"] = None if one is None or one.by_seed is None else dict(one.by_seed)
-        return ArmFigures.from_dict(values)
-
-    by_prompt = {prompt: figures(found) for prompt, found in prompts.items()}
-    return Arm(len(runs), sorted({run.seed for run in runs}), figures(mean), by_prompt)
+def _arm_figures(arm: str, figures: Mapping[Side, DrawnFigure], confidence: float) -> ArmFigures:
+    """An arm's own kappas, on a prompt or in the mean; None of versions that it lacks."""
+    values: dict[str, Any] = {}
+    for version in VERSIONS:
+        one = figures.get((arm, version))
+        values[version] = one and one.value
+        values[f"{version}_interval"] = one and percentile_interval(one.draws, confidence)
+        values[f"{version}_by_seed"] = one and one.by_seed
+    return ArmFigures.from_dict(values)
 
 
 def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Sequence[Cell]]) -> list[str]:
     """Where seeds differ between arms, or between the strata and prompts of one arm."""
     seeds = {arm: sorted({run.seed for run in runs}) for arm, runs in arms.items()}
     notes = []
-    if len({tuple(own) for own in seeds.values()}) > 1:
-        words = "; ".join(f"{arm}: {', '.join(map(repr, own))}" for arm, own in seeds.items())
-        notes.append(f"Arms differ in their seeds ({words}), so that their differences are not given seed by seed.")
-    for arm, own in seeds.items():
-        everywhere = all(cell.machines[arm, "qwk"].keys() == set(own) for strata in cells.values() for cell in strata)
-        if not everywhere:
-            notes.append(
-                f"{arm}: not every stratum and prompt has every seed; each has the mean over the seeds it has."
-            )
-    return notes
+    if len(set(map(tuple, seeds.values()))) > 1:
+        listed = "; ".join(f"{arm}: {', '.join(map(repr, names))}" for arm, names in seeds.items())
+        notes.append(f"Arms differ in their seeds ({listed}), so that their differences are not given seed by seed.")
+    whole = [cell for strata in cells.values() for cell in strata]
+    return notes + [
+        f"{arm}: not every stratum and prompt has every seed; each has the mean over the seeds it has."
+        for arm, names in seeds.items()
+        if any(cell.machines[arm, "qwk"].keys() != set(names) for cell in whole)
+    ]
 
 
-def _missing_notes(arms: Mapping[str, Sequence[ScoredRun]], mean: Mapping[Side, DrawnFigure]) -> list[str]:
+def _missing_notes(arms: Collection[str], mean: Mapping[Side, DrawnFigure]) -> list[str]:
     """Arms without calibrated kappas."""
     lacking = [arm for arm in arms if not all((arm, version) in mean for version in VERSIONS)]
-    if not lacking:
-        return []
-    return [
-        f"{', '.join(lacking)}: qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run "
-        "has no predictions of dev essays."
-    ]
+    words = "qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run has no predictions of"
+    return [f"{', '.join(lacking)}: {words} dev essays."] if lacking else []
 
 
 def _coarse_notes(differences: Mapping[str, DifferenceKind], settings: IntervalSettings) -> list[str]:
     """A warning where no difference, however clear, could pass the correction with so few resamples."""
     most = max(max(kind.comparisons.values()) for kind in differences.values())
-    adjusted = most * smallest_p(settings.resamples)
-    level = 1 - settings.confidence
-    if adjusted <= level:
+    smallest, level = smallest_p(settings.resamples), 1 - settings.confidence
+    if most * smallest <= level:
         return []
-    needed = -(-2 * most // level)
     return [
-        f"With {settings.resamples} resamples the smallest p is {smallest_p(settings.resamples):.2g}, and the smallest "
-        f"Holm p among {most} comparisons {min(1.0, adjusted):.2g}: whatever the essays say, it cannot come below "
-        f"{level:.2g}. Take {needed:.0f} resamples or more."
+        f"With {settings.resamples} resamples the smallest p is {smallest:.2g}, and the smallest Holm p among {most} "
+        f"comparisons {min(1.0, most * smallest):.2g}: whatever the essays say, it cannot come below {level:.2g}. Take "
+        f"{-(-2 * most // level):.0f} resamples or more."
     ]

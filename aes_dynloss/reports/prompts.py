@@ -175,27 +175,31 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
     mean: dict[str, Any] = {"n_prompts": len(parts)}
     notes = []
     for name in MEAN_MEASURES:
-        values = {prompt: part.entry[name] for prompt, part in parts.items()}
-        lacking = [prompt for prompt, value in values.items() if value is None]
-        mean[name] = None if lacking else float(np.mean(list(values.values())))
+        values = [part.entry[name] for part in parts.values()]
+        lacking = [prompt for prompt, part in parts.items() if part.entry[name] is None]
+        mean[name] = mean_if_known(values)
         if 0 < len(lacking) < len(parts):
             notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
-        if name in INTERVAL_MEASURES:
-            drawn = [part.draws[name] for part in parts.values() if name in part.draws]
-            known = bool(drawn) and not lacking
-            mean[f"{name}_interval"] = (
-                percentile_interval(np.mean(drawn, axis=0), settings.confidence) if known else None
-            )
+        drawn = [part.draws[name] for part in parts.values() if name in part.draws]
+        if name in INTERVAL_MEASURES and drawn and not lacking:
+            mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
         if name == "qwk":
-            mean["qwk_fisher"] = fisher_mean(list(values.values()))
+            mean["qwk_fisher"] = fisher_mean(values)
     humans = [part.entry.human_human for part in parts.values()]
     if all(human and human.n for human in humans):
-        mean["human_human"] = {
-            key: None if None in values else float(np.mean(values))
-            for key in ("qwk", "degradation", "pearson", "pearson_degradation")
-            for values in ([getattr(human, key) for human in humans],)
-        }
+        names = ("qwk", "degradation", "pearson", "pearson_degradation")
+        mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
     return MeanEntry.from_dict(mean), notes
+
+
+def mean_if_known(values: Sequence[float | None]) -> float | None:
+    """The mean of values; None where one is unknown, or there is none.
+
+    Args:
+        values: The values.
+    """
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def calibrated_scores(
