@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
-from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
+from aes_dynloss.reports.predictions import PredictionTable, refuse_outside, refuse_repeats, refuse_rows
 from aes_dynloss.reports.prompts import build_report, mean_if_known
 from aes_dynloss.reports.table import (
     MEAN,
@@ -27,7 +26,7 @@ from aes_dynloss.reports.table import (
     text_table,
     words,
 )
-from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
+from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS
 from aes_dynloss.tables.formats import read_cells
 
@@ -92,7 +91,13 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     whole = machine.table if machine.withheld is None else pd.concat([machine.table, machine.withheld])
     keys = pd.MultiIndex.from_frame(whole[_KEYS])
     decided = decisions.decided
-    _check(decisions, keys, machine)
+    refuse_rows(
+        ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys),
+        decisions.table,
+        decisions.source,
+        "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions.",
+    )
+    refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
     rows = keys.get_indexer(decided.index)
     final = whole.reset_index(drop=True)
     for column in ("raw", "score"):
@@ -141,28 +146,6 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
             )
         ),
     )
-
-
-def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) -> None:
-    """Refuse decisions on other essays, and scores that a prompt does not have."""
-    known = pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
-    if not known.all():
-        row = int(np.argmin(known))
-        where = row_words(row, decisions.source, decisions.table["essay_id"])
-        raise DataError(
-            f"{where}: prompt {decisions.table['prompt_id'].iloc[row]!r} has no such essay among the predictions. Give "
-            "the sheet of these predictions."
-        )
-    for row, (prompt, score) in enumerate(
-        zip(decisions.table["prompt_id"], decisions.table[HUMAN_SCORE].to_numpy(dtype=np.float64), strict=True)
-    ):
-        span = machine.ranges.get(prompt)
-        if span is not None and np.isfinite(score) and not span.hold(np.array([score]))[0]:
-            where = row_words(row, decisions.source, decisions.table["essay_id"])
-            raise DataError(
-                f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the "
-                "row, or give the range by --range."
-            )
 
 
 def adjudication_words(found: Adjudication) -> str:

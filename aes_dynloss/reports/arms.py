@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.paired_bootstrap import Cell, Side
-from aes_dynloss.reports.predictions import PredictionTable
+from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -389,14 +389,12 @@ def _mean_table(tables: Mapping[str, PredictionTable], essays: str) -> Predictio
     names = dict.fromkeys(prompt for one in tables.values() for prompt in one.ranges)
     spans = {prompt: _common_range(prompt, ordered.items()) for prompt in names}
     raw = np.mean([one.table["raw"].to_numpy(dtype=np.float64) for one in ordered.values()], axis=0)
-    score = np.empty_like(raw)
-    prompts = expected.table["prompt_id"].to_numpy(dtype=object)
-    for prompt, (span, _) in spans.items():
-        score[prompts == prompt] = span.to_point(raw[prompts == prompt])
+    ranges = {prompt: span for prompt, (span, _) in spans.items()}
+    table = expected.table.assign(raw=raw)
     return replace(
         expected,
-        table=expected.table.assign(raw=raw, score=score),
-        ranges={prompt: span for prompt, (span, _) in spans.items()},
+        table=table.assign(score=apply_ranges(table, "raw", ranges, ScoreRange.to_point)),
+        ranges=ranges,
         inferred=frozenset(prompt for prompt, (_, giver) in spans.items() if giver is None),
         notes=tuple(dict.fromkeys(note for one in tables.values() for note in one.notes)),
     )

@@ -138,10 +138,7 @@ def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]
     Raises:
         DataError: There is no such criterion, or a value is infinite.
     """
-    unknown = [name for name in values if name not in CRITERIA]
-    if unknown:
-        raise DataError(f"There is no criterion {unknown[0]!r}. Choose from {', '.join(CRITERIA)}.")
-    return [judge(name, values[name], where) for name in CRITERIA if name in values]
+    return [judge(name, values[name], where) for name in sorted(values, key=[*CRITERIA, *values].index)]
 
 
 def largest_gap(gaps: ArrayLike) -> float:
@@ -185,8 +182,8 @@ def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry) -> list[Fl
         for column, part in entry.fairness.columns.items() if entry.fairness else ():
             for group, figures in part.groups.items():
                 judged = {"subgroup_smd": figures.smd, "subgroup_dsm": figures.dsm}
-                found = judge_all(judged, f"prompt {prompt}, {column} {group}")
-                flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in found]
+                verdicts = judge_all(judged, f"prompt {prompt}, {column} {group}")
+                flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in verdicts]
     return flags
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,7 @@ def _named(ids: pd.MultiIndex) -> str:
 
 ONE_PROMPT = "all"
 WITHHELD = "withheld"
+MAY_BE_BLANK = {"second_reference", *RATER_COLUMNS}
 LARGEST_NUMBER = 1e50
 
 
@@ -221,19 +223,28 @@ def check_predictions(
     checked = _parsed(table, source)
     if "reference" not in checked:
         checked["reference"] = np.nan
-    _refuse_huge(checked, source)
+    for column in (column for column in NUMBER_COLUMNS if column in checked):
+        limit = f"beyond {LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
+        huge = (checked[column].abs() > LARGEST_NUMBER).to_numpy()
+        refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = _resolve_ranges(checked, ranges or {}, source)
-    notes = [] if not inferred else [_inferred_note(spans, inferred, source)]
+    notes = []
+    if inferred:
+        notes.append(
+            f"No score range was given for {source}: the grid spans the whole scores seen "
+            f"({', '.join(f'{prompt}: {spans[prompt]}' for prompt in inferred)}). QWK does not depend on end points "
+            "that nobody was given."
+        )
     unused = [prompt for prompt in ranges or {} if prompt not in spans]
     if unused:
         notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
     if "score" not in checked:
         notes.append(f"No score column in {source}: score is raw, trimmed to the range and rounded half up.")
-        checked["score"] = _per_prompt(checked, lambda prompt, raw: spans[prompt].to_point(raw))
+        checked["score"] = apply_ranges(checked, "raw", spans, ScoreRange.to_point)
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
-    _refuse_outside(checked, spans, source)
+    refuse_outside(checked, [*REFERENCE_COLUMNS, "score"], spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
@@ -287,44 +298,82 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
     parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS}, index=table.index)
     refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
     withheld = table[WITHHELD].to_numpy(dtype=bool) if WITHHELD in table else np.zeros(len(table), dtype=bool)
-    for column in NUMBER_COLUMNS:
-        if column in table:
-            parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
-            _refuse_blanks(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
-            _refuse_withheld(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
+    for column in (column for column in NUMBER_COLUMNS if column in table):
+        parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
+        blank = parsed[column].isna().to_numpy()
+        expected = withheld & (column in PREDICTION_COLUMNS)
+        refuse_rows(
+            expected & ~blank,
+            parsed,
+            source,
+            f"withheld, yet {column} is filled in. Give what humans decided as --adjudicated.",
+        )
+        if column not in MAY_BE_BLANK and not (column == "reference" and blank.all()):
+            fault = f"{column} is blank (so in {int((blank & ~expected).sum())} rows). Fill it in or drop the rows."
+            refuse_rows(blank & ~expected, parsed, source, fault)
     if withheld.all():
         raise DataError(f"No essay in {source} has a score: the machine withheld them all.")
     return parsed
 
 
-def _refuse_blanks(table: pd.DataFrame, column: str, source: str, allowed: NDArray[np.bool_]) -> None:
-    """Refuse blanks, but for references unknown throughout, essays not scored twice, and where they are ``allowed``."""
-    blank = table[column].isna().to_numpy() & ~allowed
-    if column in {"second_reference", *RATER_COLUMNS} or not blank.any() or (column == "reference" and blank.all()):
-        return
-    where = row_words(int(blank.argmax()), source, table["essay_id"])
-    raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")
+def refuse_rows(refused: NDArray[np.bool_], table: pd.DataFrame, source: str, fault: str) -> None:
+    """Refuse a table for the first of some rows.
+
+    Args:
+        refused: Which rows are at fault, shape (n,).
+        table: All rows, with their essay_id.
+        source: The table's name for the message.
+        fault: What is wrong; ``{COLUMN}`` is the row's value.
+
+    Raises:
+        DataError: There is such a row.
+    """
+    if refused.any():
+        row = int(refused.argmax())
+        raise DataError(f"{row_words(row, source, table['essay_id'])}: {fault.format_map(table.iloc[row])}")
 
 
-def _refuse_withheld(table: pd.DataFrame, column: str, source: str, withheld: NDArray[np.bool_]) -> None:
-    """Refuse a score where the machine gave none, such as a human's."""
-    filled = withheld & table[column].notna().to_numpy()
-    if filled.any():
-        where = row_words(int(filled.argmax()), source, table["essay_id"])
-        raise DataError(f"{where}: withheld, yet {column} is filled in. Give what humans decided as --adjudicated.")
+def apply_ranges(
+    table: pd.DataFrame,
+    column: str,
+    ranges: Mapping[str, ScoreRange],
+    method: Callable[[ScoreRange, NDArray[np.float64]], NDArray[Any]],
+) -> NDArray[np.float64]:
+    """What the range of each row's prompt makes of its value, shape (n,); NaN for a blank, or without a range.
+
+    Args:
+        table: Rows with prompt_id and the column.
+        column: A column of numbers.
+        ranges: Score range by prompt.
+        method: Of the ranges, such as ``ScoreRange.to_point``.
+    """
+    values, prompts = table[column].to_numpy(dtype=np.float64), table["prompt_id"].to_numpy()
+    result = np.full(len(table), np.nan)
+    for prompt, score_range in ranges.items():
+        rows = (prompts == prompt) & np.isfinite(values)
+        result[rows] = method(score_range, values[rows])
+    return result
 
 
-def _refuse_huge(table: pd.DataFrame, source: str) -> None:
-    """Refuse the first number whose square, or the sum of such, may be none."""
-    for column in NUMBER_COLUMNS:
-        if column in table:
-            huge = (table[column].abs() > LARGEST_NUMBER).to_numpy()
-            if huge.any():
-                row = int(huge.argmax())
-                raise DataError(
-                    f"{row_words(row, source, table['essay_id'])}: {column} {table[column].iloc[row]:g} is beyond "
-                    f"{LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
-                )
+def refuse_outside(
+    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str
+) -> None:
+    """Refuse the first score that is no score point of its prompt.
+
+    Args:
+        table: Rows with essay_id, prompt_id and some of the columns.
+        columns: Columns of scores.
+        ranges: Score range by prompt.
+        source: The table's name for the message.
+
+    Raises:
+        DataError: There is such a score.
+    """
+    named = table.assign(range=table["prompt_id"].map(ranges))
+    for column in (column for column in columns if column in table):
+        outside = apply_ranges(table, column, ranges, ScoreRange.hold) == 0
+        fault = f"{column} {{{column}:g}} is no score point of prompt {{prompt_id}}'s range {{range}}."
+        refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 
 def _resolve_ranges(
@@ -342,44 +391,3 @@ def _resolve_ranges(
             ranges[prompt_id] = infer_range(scores, f"prompt {prompt_id} in {source}")
             inferred.append(prompt_id)
     return ranges, inferred
-
-
-def _inferred_note(ranges: Mapping[str, ScoreRange], inferred: list[str], source: str) -> str:
-    """Which ranges were taken from the scores seen."""
-    spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
-    return (
-        f"No score range was given for {source}: the grid spans the whole scores seen ({spans}). "
-        "QWK does not depend on end points that nobody was given."
-    )
-
-
-def _per_prompt(
-    table: pd.DataFrame, transform: Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """A column made of raw, prompt by prompt."""
-    result = np.full(len(table), np.nan)
-    prompts = table["prompt_id"].to_numpy()
-    raw = table["raw"].to_numpy(dtype=np.float64)
-    for prompt in dict.fromkeys(prompts):
-        rows = (prompts == prompt) & np.isfinite(raw)
-        result[rows] = transform(prompt, raw[rows])
-    return result
-
-
-def _refuse_outside(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], source: str) -> None:
-    """Refuse the first score that is no score point of its prompt."""
-    for column in (*REFERENCE_COLUMNS, "score"):
-        if column not in table:
-            continue
-        outside = np.zeros(len(table), dtype=bool)
-        for prompt, score_range in ranges.items():
-            own = (table["prompt_id"] == prompt).to_numpy()
-            outside[own] = ~score_range.hold(table.loc[own, column].to_numpy(dtype=np.float64))
-        outside &= table[column].notna().to_numpy()
-        if outside.any():
-            row = int(outside.argmax())
-            prompt, value = table["prompt_id"].iloc[row], table[column].iloc[row]
-            raise DataError(
-                f"{row_words(row, source, table['essay_id'])}: {column} {value:g} is no score point of prompt "
-                f"{prompt}'s range {ranges[prompt]}. Fix the row or the range."
-            )

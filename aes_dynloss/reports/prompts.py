@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.agreement import fisher_mean, measures, none_if_nan, quadratic_weighted_kappa
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
-    LIMITS,
     confusion_cells,
     human_entry,
     limit_entries,
@@ -38,21 +37,9 @@ from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange, widened
 
-# Kappas beyond QWK, and agreement without what level, spread and length make of it.
-BEYOND_AGREEMENT = ("kappa", "gwet_ac1", "gwet_ac2", "qwk_variance_matched", "pearson_without_length")
+_MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
 # Measures whose mean over prompts means something; an error in score points, for one, does not.
-MEAN_MEASURES = (
-    "qwk",
-    "qwk_rescaled",
-    "qwk_cut_points",
-    "exact_agreement",
-    "adjacent_agreement",
-    "pearson",
-    "spearman",
-    *BEYOND_AGREEMENT,
-    *LIMITS,
-)
-INTERVAL_MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson")
+MEAN_MEASURES = [one.name for one in fields(MeanEntry) if one.name in _MEASURED and not one.name.endswith("_interval")]
 
 
 @dataclass(frozen=True)
@@ -102,23 +89,23 @@ def measure_prompt(
         generator = prompt_generator(settings.seed, prompt)
         pairs = {"pearson": (reference, raw)}
         draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
-    values = {
-        **dict.fromkeys(("qwk", "qwk_rescaled", "qwk_cut_points")),
+    limits, limit_notes = limit_entries(prompt, essays, score_range)
+    entry: dict[str, Any] = {
+        "n": len(essays),
+        "range": score_range,
         **measures(reference, raw, score, score_range),
         **{name: float(quadratic_weighted_kappa(reference, scores)) for name, scores in calibrated.items()},
+        **{f"{name}_interval": percentile_interval(values, settings.confidence) for name, values in draws.items()},
+        "mean_reference": float(reference.mean()),
+        "mean_raw": float(raw.mean()),
+        "kappa": float(unweighted_kappa(reference, score, score_range)),
+        "gwet_ac1": float(gwet_ac1(reference, score, score_range)),
+        "gwet_ac2": float(gwet_ac2(reference, score, score_range)),
+        "qwk_variance_matched": none_if_nan(variance_matched_qwk(reference, raw, score_range)),
+        **limits,
+        "human_human": human_entry(essays),
+        **_breakdowns(essays, dev, score_range),
     }
-    entry: dict[str, Any] = {"n": len(essays), "range": score_range}
-    for name, value in values.items():
-        entry[name] = value
-        if name in INTERVAL_MEASURES:
-            entry[f"{name}_interval"] = percentile_interval(draws[name], settings.confidence) if name in draws else None
-    entry |= {"mean_reference": float(reference.mean()), "mean_raw": float(raw.mean())}
-    limits, limit_notes = limit_entries(prompt, essays, score_range)
-    entry |= _beyond_agreement(essays, score_range) | limits
-    human = human_entry(essays)
-    if human is not None:
-        entry["human_human"] = human
-    entry |= _breakdowns(essays, dev, score_range)
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
     if subgroups:
         entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings)
@@ -126,40 +113,27 @@ def measure_prompt(
     return PromptReport(PromptEntry.from_dict(entry), draws, notes)
 
 
-def _beyond_agreement(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str, Any]:
-    """The measures of BEYOND_AGREEMENT."""
-    reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
-    by_length = None
-    if "words" in essays:
-        by_length = none_if_nan(length_partialled_pearson(reference, raw, essays["words"]))
-    values = (
-        float(unweighted_kappa(reference, score, score_range)),
-        float(gwet_ac1(reference, score, score_range)),
-        float(gwet_ac2(reference, score, score_range)),
-        none_if_nan(variance_matched_qwk(reference, raw, score_range)),
-        by_length,
-    )
-    return dict(zip(BEYOND_AGREEMENT, values, strict=True))
-
-
 def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
-    """What tables and pictures show of the scores."""
+    """What tables and pictures show of the scores, and what is known where essays have lengths."""
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     line: RescalingLine | None = None
     bounds = None
     if dev is not None and len(dev):
         line = fit_rescaling(dev["raw"], dev["reference"])
         bounds = fit_intervals([""] * len(dev), dev["raw"], dev["reference"]).bounds("", raw, score_range)
-    words = essays["words"].to_numpy(dtype=np.float64) if "words" in essays else None
-    return {
+    breakdowns = {
         "score_points": score_point_rows(reference, score, score_range),
         "confusion": confusion_cells(reference, score, score_range),
         "score_versions": version_entries(reference, raw, score_range, line),
         "residuals_by_score": residuals_by_score(reference, raw),
-        "residuals_by_length": None if words is None else residuals_by_length(reference, raw, words),
         "reliability": reliability_rows(reference, raw),
         "prediction_interval": coverage_entry(reference, bounds),
     }
+    if "words" in essays:
+        words = essays["words"].to_numpy(dtype=np.float64)
+        breakdowns["pearson_without_length"] = none_if_nan(length_partialled_pearson(reference, raw, words))
+        breakdowns["residuals_by_length"] = residuals_by_length(reference, raw, words)
+    return breakdowns
 
 
 def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
@@ -181,7 +155,7 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
         if 0 < len(lacking) < len(parts):
             notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
         drawn = [part.draws[name] for part in parts.values() if name in part.draws]
-        if name in INTERVAL_MEASURES and drawn and not lacking:
+        if drawn and not lacking:
             mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
         if name == "qwk":
             mean["qwk_fisher"] = fisher_mean(values)
