@@ -27,7 +27,7 @@ from aes_dynloss.reports.table import (
     words,
 )
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
-from aes_dynloss.tables.columns import ID_COLUMNS
+from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
 from aes_dynloss.tables.formats import read_cells
 
 HUMAN_SCORE = "human_score"
@@ -64,12 +64,10 @@ def read_decisions(path: Path) -> Decisions:
         DataError: The file or a row cannot be used.
     """
     cells = read_cells(path)
-    for column in (*ID_COLUMNS, HUMAN_SCORE):
-        if column not in cells:
-            have = ", ".join(map(str, cells.columns))
-            raise DataError(
-                f"{path.name} has no column {column!r} (columns: {have}). Give the sheet of --review, filled in."
-            )
+    needed = dict.fromkeys((*ID_COLUMNS, HUMAN_SCORE), "Give the sheet of --review, filled in.")
+    missing = {column: advice for column, advice in needed.items() if column not in cells}
+    if missing:
+        raise DataError(missing_columns(path.name, missing, list(cells.columns)))
     table = pd.DataFrame({role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS})
     refuse_repeats(pd.MultiIndex.from_frame(table), path.name)
     table[HUMAN_SCORE] = parse_numbers(cells[HUMAN_SCORE], HUMAN_SCORE, table["essay_id"], path.name)
@@ -88,27 +86,19 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     Raises:
         DataError: A decision is on an essay that is not there, or is no score point of its prompt.
     """
-    whole = machine.table if machine.withheld is None else pd.concat([machine.table, machine.withheld])
-    keys = pd.MultiIndex.from_frame(whole[_KEYS])
+    final = pd.concat([machine.table, machine.withheld], ignore_index=True)
+    keys = pd.MultiIndex.from_frame(final[_KEYS])
     decided = decisions.decided
-    refuse_rows(
-        ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys),
-        decisions.table,
-        decisions.source,
-        "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions.",
-    )
+    unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
+    fault = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
+    refuse_rows(unknown, decisions.table, decisions.source, fault)
     refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
     rows = keys.get_indexer(decided.index)
-    final = whole.reset_index(drop=True)
     for column in ("raw", "score"):
         final.loc[rows, column] = decided.to_numpy()
     known = final["score"].notna()
-    open_rows = final[~known]
-    return replace(
-        machine,
-        table=final[known].reset_index(drop=True),
-        withheld=open_rows.reset_index(drop=True) if len(open_rows) else None,
-    )
+    table, undecided = (final[rows].reset_index(drop=True) for rows in (known, ~known))
+    return replace(machine, table=table, withheld=undecided if len(undecided) else None)
 
 
 def adjudication_entry(report: Report, machine: PredictionTable, decisions: Decisions) -> Adjudication:
@@ -148,43 +138,43 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
     )
 
 
-def adjudication_words(found: Adjudication) -> str:
+def adjudication_words(review: Adjudication) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
     open_words = ""
-    if found.without_score:
-        open_words = f" {found.without_score} essays that the machine withheld have no score yet."
+    if review.without_score:
+        open_words = f" {review.without_score} essays that the machine withheld have no score yet."
     return (
-        f"Essays that humans decided on: {found.decided}; of the review sheet still undecided: {found.undecided}."
+        f"Essays that humans decided on: {review.decided}; of the review sheet still undecided: {review.undecided}."
         f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )
 
 
-def adjudication_text(found: Adjudication) -> str:
+def adjudication_text(review: Adjudication) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
-        found: What ``adjudication_entry`` returned.
+        review: What ``adjudication_entry`` returned.
     """
-    return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
+    return "\n".join(["Human review:", *text_table(adjudication_table(review)), f"Note: {adjudication_words(review)}"])
 
 
-def adjudication_section(found: Adjudication) -> Section:
+def adjudication_section(review: Adjudication) -> Section:
     """Human decisions as a section of a report: in words, and as a table."""
-    return Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])
+    return Section("review", "Human review", [Words(adjudication_words(review)), adjudication_table(review)])
 
 
-def adjudication_table(found: Adjudication) -> Table:
+def adjudication_table(review: Adjudication) -> Table:
     """The machine alone and after human review: a row a prompt, their mean at the foot.
 
     Args:
-        found: What ``adjudication_entry`` returned.
+        review: What ``adjudication_entry`` returned.
     """
     rows = [
         [words(prompt), count(entry.decided), *_agreement_cells(entry.machine), *_agreement_cells(entry.final)]
-        for prompt, entry in found.prompts.items()
+        for prompt, entry in review.prompts.items()
     ]
-    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(found.mean, which))]
+    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(review.mean, which))]
     foot = [[MEAN, NOTHING, *mean]]
     columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
     for which, essays in (

@@ -380,27 +380,21 @@ def _raw_measures(runs: Sequence[ScoredRun]) -> tuple[dict[str, dict[str, float 
 
 def _undefined_notes(entries: Mapping[str, GridArm]) -> list[str]:
     """Arms without r or sd ratio."""
-    notes = []
-    for arm, entry in entries.items():
-        for measure in RAW_MEASURES:
-            prompts = [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None]
-            if prompts:
-                notes.append(
-                    f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: some run's predictions "
-                    "or the human scores there are all equal, or there is a single essay."
-                )
-    return notes
+    reason = "some run's predictions or the human scores there are all equal, or there is a single essay."
+    return [
+        f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: {reason}"
+        for arm, entry in entries.items()
+        for measure in RAW_MEASURES
+        if (prompts := [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None])
+    ]
 
 
 def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> HumanRaters:
     """Agreement of two humans on the essays that are measured, each of them once."""
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for run in runs:
-        for prompt, essays in run.test.table.groupby("prompt_id", sort=False):
-            tables.setdefault(str(prompt), []).append(essays)
     entries = {}
     for prompt in prompts:
-        human = human_entry(pd.concat(tables[prompt]).drop_duplicates("essay_id"))
+        tables = [run.test.table[run.test.table["prompt_id"] == prompt] for run in runs]
+        human = human_entry(pd.concat([rows for rows in tables if len(rows)]).drop_duplicates("essay_id"))
         if human is not None:
             entries[prompt] = Raters(human["n"], human["qwk"])
     return HumanRaters(

@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import DataError
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
 from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
-from aes_dynloss.reports.model import Figure, Floor, Interval
+from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.reports.prompts import read_report
 
@@ -171,18 +171,6 @@ class DifferenceKind(Entry):
     arms: dict[str, ArmDifferences]
 
 
-class ComparisonSettings(Entry):
-    """How intervals and p values were made."""
-
-    interval: str
-    covers: str
-    correction: str
-    resamples: int
-    confidence: float
-    seed: int
-    qwk_of_identical_constants: float = 1.0
-
-
 class Comparison(Entry):
     """Arms held against a control on the same essays.
 
@@ -202,7 +190,7 @@ class Comparison(Entry):
     strata: list[str]
     essays: dict[str, int]
     notes: list[str]
-    settings: ComparisonSettings
+    settings: Settings
 
 
 class PublishedFigure(Entry):
@@ -313,7 +301,7 @@ class Benchmark(Entry):
     floors: dict[str, Floor]
     published: list[PublishedFigure]
     notes: list[str]
-    settings: ComparisonSettings
+    settings: Settings
     config: dict[str, Any] | None = None
     manifests: dict[str, Any] | None = None
     runs: list[Any] | None = None
@@ -357,8 +345,6 @@ def compare_arms(
         Statistics 6(2), 65-70.
     """
     settings = IntervalSettings(resamples, confidence, seed)
-    if resamples < 1:
-        raise ConfigError(f"A comparison needs at least 1 resample, found {resamples}.")
     cells, notes = build_cells(arms, control, fewest=fewest)
     prompts = {prompt: prompt_figures(strata, resamples, seed) for prompt, strata in cells.items()}
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
@@ -388,7 +374,7 @@ def compare_arms(
             *_missing_notes(arms, mean),
             *_coarse_notes(differences, settings),
         ],
-        settings=ComparisonSettings(
+        settings=Settings(
             interval="paired percentile bootstrap over essays within strata and prompts",
             covers=COVERS,
             correction="Holm, within the means of all arms and within the prompts of all arms",

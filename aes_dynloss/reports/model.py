@@ -289,10 +289,14 @@ class Disagreement(Entry):
     text: str | None = None
 
 
-class Settings(Entry):
-    """How intervals were drawn."""
+class Settings(Entry, kw_only=True):
+    """How intervals were drawn; for a comparison, what they cover, and how p values are corrected."""
+
+    LEFT_OUT = ("covers", "correction")
 
     interval: str
+    covers: str | None = None
+    correction: str | None = None
     resamples: int
     confidence: float
     seed: int

@@ -24,6 +24,7 @@ from aes_dynloss.tables.columns import (
     REFERENCE_COLUMNS,
     TEXT_COLUMN,
     ColumnNames,
+    missing_columns,
     take_columns,
     take_kept,
 )
@@ -59,12 +60,20 @@ def join_references(
     cells = read_cells(path)
     human = take_columns(cells, names, roles, path.name, optional={"prompt_id"})
     if "reference" not in human:
-        have = ", ".join(repr(column) for column in cells.columns)
-        raise DataError(
-            f"{path.name} has no column 'reference' (columns: {have}). Name the column of the human scores with "
-            "--reference-column."
-        )
-    order = _matching_rows(table, human, source, path.name)
+        advice = {"reference": "Name the column of the human scores with --reference-column."}
+        raise DataError(missing_columns(path.name, advice, list(cells.columns)))
+    keys = [key for key in ID_COLUMNS if key in table and key in human]
+    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
+    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys])
+    for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
+        refuse_repeats(index, name)
+        alone = index[~index.isin(other)]
+        if len(alone):
+            raise DataError(
+                f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
+                f"{_named(alone)} ({len(alone)} in all)."
+            )
+    order = right.get_indexer(left)
     joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")
     ids = parse_ids(human["essay_id"], "essay_id", path.name)
     for column in REFERENCE_COLUMNS:
@@ -91,29 +100,10 @@ def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:
         raise DataError(f"{source} has more than one row for {_named(repeated)}. Keep one row an essay.")
 
 
-def _matching_rows(table: pd.DataFrame, human: pd.DataFrame, source: str, human_source: str) -> list[int]:
-    """The references' row of each prediction."""
-    keys = [key for key in ID_COLUMNS if key in table and key in human]
-    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
-    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, human_source) for key in keys])
-    refuse_repeats(left, source)
-    refuse_repeats(right, human_source)
-    for have, lack, alone in (
-        (source, human_source, left[~left.isin(right)]),
-        (human_source, source, right[~right.isin(left)]),
-    ):
-        if len(alone):
-            raise DataError(
-                f"{source} and {human_source} must hold the same essays. In {have} and not in {lack}: "
-                f"{_named(alone)} ({len(alone)} in all)."
-            )
-    return [int(row) for row in right.get_indexer(left)]
-
-
 def _named(ids: pd.MultiIndex) -> str:
     """Some ids in words."""
-    words = ["essay " + " of prompt ".join(repr(part) for part in entry) for entry in list(ids)[:5]]
-    return ", ".join(words) + (", ..." if len(ids) > 5 else "")
+    names = ["essay " + " of prompt ".join(map(repr, entry)) for entry in ids[:5]]
+    return ", ".join(names) + (", ..." if len(ids) > 5 else "")
 
 
 ONE_PROMPT = "all"
@@ -182,8 +172,8 @@ def read_predictions(
     if references is None:
         table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
     else:
-        own_names = replace(names, reference=None, second_reference=None)
-        table = take_columns(cells, own_names, roles, source, optional={"prompt_id"})
+        predicted = replace(names, reference=None, second_reference=None)
+        table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
         table = join_references(table, names, source, Path(references), kept)
     if WITHHELD in cells:
@@ -248,8 +238,8 @@ def check_predictions(
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
-            have = ", ".join(repr(str(name)) for name in table.columns)
-            raise DataError(f"No column {column!r} in {source} (columns: {have}). Name the column of groups.")
+            advice = {column: "Name the column of groups."}
+            raise DataError(missing_columns(source, advice, list(map(str, table.columns))))
         checked[column] = table[column].to_numpy(dtype=object)
         ordered.append(column)
     given = checked["score"].notna().to_numpy()
@@ -302,12 +292,8 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
         blank = parsed[column].isna().to_numpy()
         expected = withheld & (column in PREDICTION_COLUMNS)
-        refuse_rows(
-            expected & ~blank,
-            parsed,
-            source,
-            f"withheld, yet {column} is filled in. Give what humans decided as --adjudicated.",
-        )
+        fault = f"withheld, yet {column} is filled in. Give what humans decided as --adjudicated."
+        refuse_rows(expected & ~blank, parsed, source, fault)
         if column not in MAY_BE_BLANK and not (column == "reference" and blank.all()):
             fault = f"{column} is blank (so in {int((blank & ~expected).sum())} rows). Fill it in or drop the rows."
             refuse_rows(blank & ~expected, parsed, source, fault)
