@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import Direction, Disagreement, Flag, MeanEntry, PromptEntry, Verdict
@@ -141,24 +140,6 @@ def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]
     return [judge(name, values[name], where) for name in sorted(values, key=[*CRITERIA, *values].index)]
 
 
-def largest_gap(gaps: ArrayLike) -> float:
-    """The gap that is farthest from 0, with its sign: the value of the criterion ``score_share``.
-
-    Args:
-        gaps: Gaps of one prompt's score points, shape (points,), >= 1 of them.
-
-    Returns:
-        The gap; the lowest score point's where two are as far.
-
-    Raises:
-        DataError: There is no gap, or more than one row of them.
-    """
-    values = np.asarray(gaps, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise DataError(f"The largest gap needs gaps of shape (points,), found {values.shape}. Give one prompt's.")
-    return float(values[np.abs(values).argmax()])
-
-
 MOST_WORST = 20
 
 
@@ -176,7 +157,7 @@ def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry) -> list[Fl
     for prompt, entry in prompts.items():
         values = _agreement(entry) | {
             "smd": entry.smd,
-            "score_share": largest_gap([one.gap for one in entry.score_points]),
+            "score_share": max((one.gap for one in entry.score_points), key=abs),
         }
         flags += [replace(flag, prompt=prompt) for flag in judge_all(values, f"prompt {prompt}")]
         for column, part in entry.fairness.columns.items() if entry.fairness else ():
