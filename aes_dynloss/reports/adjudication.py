@@ -181,13 +181,12 @@ def adjudication_table(review: Adjudication) -> Table:
         ("Machine", "Essays that the machine scored."),
         ("Final", "Essays that have a score in the end, a human's or the machine's."),
     ):
-        columns.append(Column(f"{which.lower()}_n", f"{which} n", f"{which.lower()} n", explanation=essays))
-        columns += [_column(which, measure_column(name)) for name in MEASURED]
+        side = which.lower()
+        columns.append(Column(f"{side}_n", f"{which} n", f"{side} n", explanation=essays))
+        for column in map(measure_column, MEASURED):
+            title = f"{which} {column.title}"
+            columns.append(replace(column, key=f"{side}_{column.key}", title=title, short=column.plain))
     return Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
-
-
-def _column(which: str, column: Column) -> Column:
-    return replace(column, key=f"{which.lower()}_{column.key}", title=f"{which} {column.title}", short=column.plain)
 
 
 def _agreement_cells(entry: ReviewFigures | None) -> list[Cell]:

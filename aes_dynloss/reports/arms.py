@@ -53,14 +53,12 @@ def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
     Raises:
         ConfigError: A path is there twice.
     """
-    whole = [Path(path).absolute() for path in paths]
-    whole = [Path(os.path.normpath(path)) for path in whole]
-    for path in whole:
-        if whole.count(path) > 1:
-            raise ConfigError(f"{path} is given twice. A run compared with itself says nothing: leave one out.")
+    absolute = [Path(os.path.normpath(Path(path).absolute())) for path in paths]
     names = {}
-    for path, given in zip(whole, paths, strict=True):
-        others = [other for other in whole if other != path]
+    for path, given in zip(absolute, paths, strict=True):
+        if absolute.count(path) > 1:
+            raise ConfigError(f"{path} is given twice. A run compared with itself says nothing: leave one out.")
+        others = [other for other in absolute if other != path]
         lengths = range(1, len(path.parts) + 1)
         length = next(n for n in lengths if all(other.parts[-n:] != path.parts[-n:] for other in others))
         names[Path(*path.parts[-length:]).as_posix()] = Path(given)
@@ -114,8 +112,7 @@ def build_cells(
         for run in runs:
             notes.update((arm, note) for table in (run.test, run.dev) if table is not None for note in table.notes)
             _add_parts(arm, run, parts)
-    for arm in arms:
-        _refuse_other_places(arm, control, parts)
+    _refuse_other_places(arms, parts)
     cells: dict[str, list[Cell]] = {}
     for prompt in sorted({prompt for _, prompt in parts}, key=prompt_order):
         strata = {place[0]: parts[place] for place in sorted(parts) if place[1] == prompt}
@@ -144,20 +141,17 @@ def _add_parts(arm: str, run: ScoredRun, parts: Parts) -> None:
         together.append(part)
 
 
-def _refuse_other_places(arm: str, control: str, parts: Parts) -> None:
-    """Refuse an arm that has not scored the control's strata and prompts."""
-    places = {
-        name: {place for place, together in parts.items() if any(part.arm == name for part in together)}
-        for name in (arm, control)
-    }
-    for one, other in ((control, arm), (arm, control)):
-        missing = places[one] - places[other]
-        if missing:
-            stratum, prompt = min(missing)
+def _refuse_other_places(arms: Iterable[str], parts: Parts) -> None:
+    """Refuse arms that have not scored the same strata and prompts."""
+    for (stratum, prompt), together in sorted(parts.items()):
+        lacking = [arm for arm in arms if all(part.arm != arm for part in together)]
+        if lacking:
+            number = sum(all(part.arm != lacking[0] for part in others) for others in parts.values())
             where = f" of stratum {stratum!r}" if stratum else ""
             raise DataError(
-                f"Arm {one!r} has scored prompt {prompt!r}{where}, arm {other!r} has not ({len(missing)} such in all). "
-                "Only arms that scored the same essays can be compared: complete the runs, or leave the arm out."
+                f"Arm {together[0].arm!r} has scored prompt {prompt!r}{where}, arm {lacking[0]!r} has not ({number} "
+                "such in all). Only arms that scored the same essays can be compared: complete the runs, or leave the "
+                "arm out."
             )
 
 
@@ -224,13 +218,13 @@ def _cell(stratum: str, parts: Sequence[_Part], score_range: ScoreRange, notes: 
         notes.update((arm, remark) for remark in remarks)
         for version, scores in {"qwk": score, **calibrated}.items():
             versions.setdefault((arm, version), {})[run.seed] = score_range.to_index(scores)
-    whole = {side: runs for side, runs in versions.items() if runs.keys() == versions[side[0], "qwk"].keys()}
+    complete = {side: runs for side, runs in versions.items() if runs.keys() == versions[side[0], "qwk"].keys()}
     human = parts[0].run.test.table["reference"].to_numpy(dtype=np.float64)
     if human.min() == human.max():
         where = f", stratum {stratum}" if stratum else ""
         remark = f"Prompt {prompt}{where}: all human scores are equal, so that kappa says nothing."
         notes.update((arm, remark) for arm in dict.fromkeys(part.arm for part in parts))
-    return Cell(stratum, prompt, score_range.to_index(human), whole)
+    return Cell(stratum, prompt, score_range.to_index(human), complete)
 
 
 def _format_notes(notes: Notes, arms: int) -> list[str]:
@@ -279,20 +273,18 @@ def dev_halves(run: ScoredRun) -> list[ScoredRun]:
     order = sorted(range(len(keys)), key=keys.__getitem__)
     half = table.iloc[order].groupby("prompt_id").cumcount().sort_index() % len(HALVES)
     # Noted once, for what is measured: its other half was read from the same file.
-    first, second = (
-        replace(run.dev, table=table[half == number].reset_index(drop=True)) for number in range(len(HALVES))
-    )
+    tables = [replace(run.dev, table=rows.reset_index(drop=True)) for _, rows in table.groupby(half)]
     return [
         ScoredRun(f"{run.stratum}/{name}", run.seed, test, replace(dev, notes=()))
-        for name, test, dev in zip(HALVES, (first, second), (second, first), strict=True)
+        for name, test, dev in zip(HALVES, tables, reversed(tables), strict=True)
     ]
 
 
 def are_dev_halves(strata: Iterable[str]) -> bool:
     """Whether strata have the names that :func:`dev_halves` gives, both halves of each."""
     names = set(strata)
-    whole = {name.rpartition("/")[0] for name in names}
-    return bool(names) and names == {f"{name}/{half}" for name in whole for half in HALVES}
+    halved = {name.rpartition("/")[0] for name in names}
+    return bool(names) and names == {f"{name}/{half}" for name in halved for half in HALVES}
 
 
 Part = tuple[str, frozenset[str]]  # a stratum, and the prompts that one model scored in it

@@ -38,50 +38,33 @@ from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.prompts import mean_if_known
 
 COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
-
-
-@dataclass(frozen=True)
-class PublishedSystem:
-    """A published system's figure.
-
-    Args:
-        system: Its name.
-        qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
-        source: Where the figure stands.
-        on_common_folds: Whether it was measured on the five folds of Taghipour and Ng (2016), one model a prompt.
-    """
-
-    system: str
-    qwk: float
-    source: str
-    on_common_folds: bool = True
-
-
 _NEURAL = "Taghipour and Ng (2016), A Neural Approach to Automated Essay Scoring, EMNLP"
 _EASE = f"Phandi et al. (2015), EMNLP, as given by {_NEURAL}"
 
 ASAP_SYSTEMS = (
-    PublishedSystem("EASE (SVR)", 0.699, _EASE),
-    PublishedSystem("EASE (BLRR)", 0.705, _EASE),
-    PublishedSystem("LSTM", 0.746, _NEURAL),
-    PublishedSystem(
+    PublishedFigure("EASE (SVR)", 0.699, _EASE, COMMON_FOLDS),
+    PublishedFigure("EASE (BLRR)", 0.705, _EASE, COMMON_FOLDS),
+    PublishedFigure("LSTM", 0.746, _NEURAL, COMMON_FOLDS),
+    PublishedFigure(
         "Morris, dynamic loss",
         0.752,
         "Morris (2023), The Effectiveness of a Dynamic Loss Function in Neural Network Based Automated Essay Scoring, "
         "arXiv 2305.10447",
-        on_common_folds=False,
+        OWN_PROTOCOL,
     ),
-    PublishedSystem("CNN + LSTM, ensemble", 0.761, _NEURAL),
-    PublishedSystem(
+    PublishedFigure("CNN + LSTM, ensemble", 0.761, _NEURAL, COMMON_FOLDS),
+    PublishedFigure(
         "R2BERT",
         0.794,
         "Yang et al. (2020), Enhancing Automated Essay Scoring Performance via Fine-tuning Pre-trained Language Models "
         "with Combination of Regression and Ranking, Findings of EMNLP",
+        COMMON_FOLDS,
     ),
-    PublishedSystem(
+    PublishedFigure(
         "NPCR",
         0.817,
         "Xie et al. (2022), Automated Essay Scoring via Pairwise Contrastive Regression, COLING",
+        COMMON_FOLDS,
     ),
 )
 
@@ -92,7 +75,7 @@ _FOLD_DIGESTS = frozenset(
 
 
 def published_rows(
-    systems: Iterable[PublishedSystem], essays: Mapping[str, Collection[tuple[str, str]]]
+    systems: Iterable[PublishedFigure], essays: Mapping[str, Collection[tuple[str, str]]]
 ) -> list[PublishedFigure]:
     """Published figures for a report, each with whether it was measured on the report's essays.
 
@@ -105,10 +88,7 @@ def published_rows(
         as the system's authors did, otherwise OWN_PROTOCOL.
     """
     same = {essay_digest(stratum) for stratum in essays.values()} == _FOLD_DIGESTS
-    return [
-        PublishedFigure(one.system, one.qwk, one.source, COMMON_FOLDS if same and one.on_common_folds else OWN_PROTOCOL)
-        for one in systems
-    ]
+    return [one if same else replace(one, protocol=OWN_PROTOCOL) for one in systems]
 
 
 def essay_digest(essays: Iterable[tuple[str, str]]) -> str:
@@ -222,7 +202,7 @@ def build_benchmark_report(
     mixtures: Mapping[str, Sequence[str]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
-    published: Sequence[PublishedSystem] = (),
+    published: Sequence[PublishedFigure] = (),
 ) -> Benchmark:
     """Measure all arms of a grid on the same essays and resamples, and put beside them what they are to be read with.
 

@@ -94,13 +94,12 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     """
     if path.is_file():
         return ScoredRun(stratum, seed, read_predictions(path), None)
-    if not (path / REPORT).is_file():
-        raise DataError(
-            f"The run in {path} has no {REPORT}: it is incomplete. Go on with it by `aes-dynloss finetune --resume`, "
-            "or remove it."
-        )
-    if not (path / PREDICTIONS_TEST).is_file():
-        raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
+    for name, advice in (
+        (REPORT, "it is incomplete. Go on with it by `aes-dynloss finetune --resume`, or remove it."),
+        (PREDICTIONS_TEST, "without a test split it cannot be compared."),
+    ):
+        if not (path / name).is_file():
+            raise DataError(f"The run in {path} has no {name}: {advice}")
     ranges = {prompt: entry.range for prompt, entry in read_report(path / REPORT).prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
@@ -194,7 +193,15 @@ class Comparison(Entry):
 
 
 class PublishedFigure(Entry):
-    """A published system's QWK, and whether it was measured on the report's essays."""
+    """A published system's figure.
+
+    Args:
+        system: Its name.
+        qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
+        source: Where the figure stands.
+        protocol: Whether it was measured on the report's essays; before it is in a report, whether on the five folds of
+            Taghipour and Ng (2016), one model a prompt.
+    """
 
     system: str
     qwk: float

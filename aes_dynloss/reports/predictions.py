@@ -366,14 +366,10 @@ def _resolve_ranges(
     table: pd.DataFrame, given: Mapping[str, ScoreRange], source: str
 ) -> tuple[dict[str, ScoreRange], list[str]]:
     """The range of every prompt, in the order of their first essays, and the prompts whose range was inferred."""
-    ranges, inferred = {}, []
+    ranges = {}
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
-        prompt_id = str(prompt)
-        if prompt_id in given:
-            ranges[prompt_id] = given[prompt_id]
-        else:
-            scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
-            ranges[prompt_id] = infer_range(scores, f"prompt {prompt_id} in {source}")
-            inferred.append(prompt_id)
-    return ranges, inferred
+        name = str(prompt)
+        scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
+        ranges[name] = given.get(name) or infer_range(scores, f"prompt {name} in {source}")
+    return ranges, [name for name in ranges if name not in given]

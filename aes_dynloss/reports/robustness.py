@@ -174,14 +174,11 @@ _COLUMNS = (
     Column("unchanged", "Unaltered", explanation="Essays in which there was nothing to change; they are in no share."),
 )
 _IN_TERMINAL = ("change", "n", "rises", "rises_interval", "falls", "stays", "raw_rises", "raw_change_sd")
-_DEFINITIONS = (
-    ("should fall", "Less is there to score than before, or nothing. A score that rises is a fault."),
-    (
-        "should not rise",
-        "Nothing was added that deserves a point. A score that rises is a fault; one that stays is not.",
-    ),
-    ("should stay", "A reader finds the same essay. A score that moves is a fault, but a smaller one."),
-)
+_DEFINITIONS: dict[Expected, str] = {
+    "fall": "Less is there to score than before, or nothing. A score that rises is a fault.",
+    "not_rise": "Nothing was added that deserves a point. A score that rises is a fault; one that stays is not.",
+    "stay": "A reader finds the same essay. A score that moves is a fault, but a smaller one.",
+}
 _REFERENCES = (
     "After Kabra, Bhatia, Singla, Li and Shah (2022), Evaluation toolkit for robustness testing of automatic essay "
     "scoring systems; Ding, Riordan, Horbach, Cahill and Zesch (2020), Don't take nswvtnvakgxpm for an answer; and "
@@ -219,11 +216,11 @@ def robustness_page(content: Mapping[str, Any], *, title: str, about: Mapping[st
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
         f"{len(robustness.kinds)} kinds of change",
     ]
-    measures: list[Block] = [Pairs(_DEFINITIONS), Words(_REFERENCES)]
+    definitions = Pairs([(EXPECTATIONS[expected], text) for expected, text in _DEFINITIONS.items()])
     sections = [
         Section("summary", "Summary", _lead(robustness, lead=True)),
         Section("changes", "Changes", _figures(robustness)),
-        *closing_sections(robustness.notes, robustness.settings, measures),
+        *closing_sections(robustness.notes, robustness.settings, [definitions, Words(_REFERENCES)]),
     ]
     return render_page(title, facts, sections, about)
 
