@@ -20,11 +20,7 @@ _RANGE = {one.name for one in fields(ScoreRange)}
 def _as_written(values: Any, check: pydantic.ValidatorFunctionWrapHandler) -> ScoreRange:  # noqa: ANN401 - any JSON
     """A range whose numbers stay whole where the file has whole ones."""
     checked: ScoreRange = check(values)
-    return (
-        checked
-        if checked is values
-        else replace(checked, **{key: values[key] for key in asdict(checked) if key in values})
-    )
+    return checked if checked is values else replace(checked, **{name: values[name] for name in _RANGE & values.keys()})
 
 
 WrittenRange = Annotated[ScoreRange, pydantic.WrapValidator(_as_written)]
@@ -96,7 +92,7 @@ class Entry(Mapping[str, Any]):
         try:
             return cls.from_dict(values)
         except pydantic.ValidationError as error:
-            faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()}
+            faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()[:5]}
             listed = "; ".join(f"{place}: {fault}" for place, fault in faults.items())
             raise DataError(f"{path} is no whole {name}: {listed}. {advice}") from None
 
