@@ -140,12 +140,11 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
 
 def adjudication_words(review: Adjudication) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
-    open_words = ""
-    if review.without_score:
-        open_words = f" {review.without_score} essays that the machine withheld have no score yet."
+    withheld = review.without_score
+    pending = f" {withheld} essays that the machine withheld have no score yet." if withheld else ""
     return (
         f"Essays that humans decided on: {review.decided}; of the review sheet still undecided: {review.undecided}."
-        f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
+        f"{pending} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )
 

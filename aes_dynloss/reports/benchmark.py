@@ -176,8 +176,8 @@ def cost_notes(entries: Mapping[str, Cost | None]) -> list[str]:
         if entry.unit is None
     ]
     if len({tuple(entry.devices) for entry in known.values()}) > 1:
-        words = "; ".join(f"{arm}: {', '.join(entry.devices)}" for arm, entry in known.items())
-        notes.append(f"Arms ran on different devices, so that their seconds do not compare ({words}).")
+        devices = "; ".join(f"{arm}: {', '.join(entry.devices)}" for arm, entry in known.items())
+        notes.append(f"Arms ran on different devices, so that their seconds do not compare ({devices}).")
     return notes
 
 

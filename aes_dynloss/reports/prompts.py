@@ -30,7 +30,6 @@ from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted
 from aes_dynloss.measures.fairness import subgroup_fairness
 from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
-from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
 from aes_dynloss.reports.model import Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
@@ -320,8 +319,7 @@ def read_report(path: str | Path) -> Report:
 
 def report_json(report: Mapping[str, Any]) -> str:
     """A report as the text of its file; ValueError if it holds NaN or infinity, which JSON does not know."""
-    values = report.to_dict() if isinstance(report, Entry) else report
-    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(report, default=dict, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _checked(
