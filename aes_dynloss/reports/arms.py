@@ -78,8 +78,7 @@ class _Part(NamedTuple):
         return ", ".join(f"{kind} {name!r}" for kind, name in names.items() if name)
 
 
-Place = tuple[str, str]  # stratum and prompt
-Parts = dict[Place, list[_Part]]
+Parts = dict[tuple[str, str], list[_Part]]  # by stratum and prompt
 Notes = Counter[tuple[str, str]]  # how often there was cause for a note, by arm and note
 
 
@@ -287,9 +286,6 @@ def are_dev_halves(strata: Iterable[str]) -> bool:
     return bool(names) and names == {f"{name}/{half}" for name in halved for half in HALVES}
 
 
-Part = tuple[str, frozenset[str]]  # a stratum, and the prompts that one model scored in it
-
-
 def shared_seeds(runs: Sequence[ScoredRun]) -> list[str]:
     """The seeds of an arm's runs, if every stratum (and prompt, where a run has one) was scored with the same ones.
 
@@ -302,7 +298,7 @@ def shared_seeds(runs: Sequence[ScoredRun]) -> list[str]:
     Raises:
         DataError: A run is there twice.
     """
-    seeds = {frozenset(part) for part in _parts(runs).values()}
+    seeds = {frozenset(by_seed) for by_seed in _runs_by_seed(runs).values()}
     return sorted(seeds.pop()) if len(seeds) == 1 else []
 
 
@@ -323,10 +319,9 @@ def seed_ensemble(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
     """
     if not runs:
         raise ConfigError("A mean over seeds needs runs, found none.")
-    parts = _parts(runs)
     seeds = sorted({run.seed for run in runs})
     means = []
-    for (stratum, prompts), by_seed in parts.items():
+    for (stratum, prompts), by_seed in _runs_by_seed(runs).items():
         lacking = [seed for seed in seeds if seed not in by_seed]
         if lacking:
             raise DataError(
@@ -356,15 +351,15 @@ def split_by_prompt(run: ScoredRun) -> list[ScoredRun]:
     ]
 
 
-def _parts(runs: Sequence[ScoredRun]) -> dict[Part, dict[str, ScoredRun]]:
-    """Runs by what they scored, and then by seed."""
-    parts: dict[Part, dict[str, ScoredRun]] = {}
+def _runs_by_seed(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]], dict[str, ScoredRun]]:
+    """Runs by what they scored, a stratum and the prompts of one model, and then by seed."""
+    scored: dict[tuple[str, frozenset[str]], dict[str, ScoredRun]] = {}
     for run in runs:
-        seeds = parts.setdefault((run.stratum, frozenset(run.test.ranges)), {})
+        seeds = scored.setdefault((run.stratum, frozenset(run.test.ranges)), {})
         if run.seed in seeds:
             raise DataError(f"Seed {run.seed!r} is there twice in stratum {run.stratum!r}. Give each run once.")
         seeds[run.seed] = run
-    return parts
+    return scored
 
 
 def _mean_table(tables: Mapping[str, PredictionTable], essays: str) -> PredictionTable:
