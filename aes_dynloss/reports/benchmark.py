@@ -131,11 +131,6 @@ class RunCost:
             raise ConfigError(f"A run's cost needs seconds >= 0, a device and processes >= 1, found {self}.")
 
     @property
-    def device_seconds(self) -> float:
-        """Seconds of one device: wall time times processes."""
-        return self.seconds * self.processes
-
-    @property
     def unit(self) -> str:
         """Which kind of device they are seconds of."""
         return CPU_SECONDS if self.device.startswith("CPU") else GPU_SECONDS
@@ -156,7 +151,7 @@ def cost_entry(costs: Sequence[RunCost]) -> Cost | None:
     units = {cost.unit for cost in costs}
     if len(units) > 1:
         return Cost(len(costs), None, None, None, devices)
-    total = sum(cost.device_seconds for cost in costs)
+    total = sum(cost.seconds * cost.processes for cost in costs)  # of one device
     return Cost(len(costs), total / len(costs), total, units.pop(), devices)
 
 

@@ -410,19 +410,21 @@ def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Seq
     if len(set(map(tuple, seeds.values()))) > 1:
         listed = "; ".join(f"{arm}: {', '.join(map(repr, names))}" for arm, names in seeds.items())
         notes.append(f"Arms differ in their seeds ({listed}), so that their differences are not given seed by seed.")
-    whole = [cell for strata in cells.values() for cell in strata]
+    all_cells = [cell for strata in cells.values() for cell in strata]
     return notes + [
         f"{arm}: not every stratum and prompt has every seed; each has the mean over the seeds it has."
         for arm, names in seeds.items()
-        if any(cell.machines[arm, "qwk"].keys() != set(names) for cell in whole)
+        if any(cell.machines[arm, "qwk"].keys() != set(names) for cell in all_cells)
     ]
 
 
 def _missing_notes(arms: Collection[str], mean: Mapping[Side, DrawnFigure]) -> list[str]:
     """Arms without calibrated kappas."""
     lacking = [arm for arm in arms if not all((arm, version) in mean for version in VERSIONS)]
-    words = "qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run has no predictions of"
-    return [f"{', '.join(lacking)}: {words} dev essays."] if lacking else []
+    missing = (
+        "qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run has no predictions of"
+    )
+    return [f"{', '.join(lacking)}: {missing} dev essays."] if lacking else []
 
 
 def _coarse_notes(differences: Mapping[str, DifferenceKind], settings: IntervalSettings) -> list[str]:

@@ -23,6 +23,7 @@ def _as_written(values: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Sc
     return checked if checked is values else replace(checked, **{name: values[name] for name in _RANGE & values.keys()})
 
 
+_adapter = cache(pydantic.TypeAdapter)
 WrittenRange = Annotated[ScoreRange, pydantic.WrapValidator(_as_written)]
 
 
@@ -95,11 +96,6 @@ class Entry(Mapping[str, Any]):
             faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()[:5]}
             listed = "; ".join(f"{place}: {fault}" for place, fault in faults.items())
             raise DataError(f"{path} is no whole {name}: {listed}. {advice}") from None
-
-
-@cache
-def _adapter(entry: type[Entry]) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(entry)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
