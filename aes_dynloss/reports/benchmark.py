@@ -253,11 +253,10 @@ def build_benchmark_report(
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:
-        table = run.test.table
-        essays.setdefault(run.stratum, set()).update(zip(table["prompt_id"], table["essay_id"], strict=True))
+        columns = (run.test.table[column] for column in ("prompt_id", "essay_id"))
+        essays.setdefault(run.stratum, set()).update(zip(*columns, strict=True))
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
-    prompts = list(comparison.essays)
-    floor_entries, floor_notes = _floors(floors or {}, places, prompts)
+    floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
     return Benchmark(
         measured_on=measured_on,
@@ -268,7 +267,7 @@ def build_benchmark_report(
         distinct_essays=len(set().union(*essays.values())),
         arms=entries,
         differences=comparison.differences,
-        human_human=_human_human(arms[control], prompts),
+        human_human=_human_human(arms[control], list(comparison.essays)),
         floors=floor_entries,
         published=published_rows(published, essays),
         notes=[*notes, *cost_notes({arm: entries[arm].cost for arm in arms}), *comparison.notes],
