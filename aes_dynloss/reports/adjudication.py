@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
-from aes_dynloss.reports.predictions import PredictionTable, refuse_repeats
-from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.predictions import PredictionTable, refuse_outside, refuse_repeats, refuse_rows
+from aes_dynloss.reports.prompts import build_report, mean_if_known
 from aes_dynloss.reports.table import (
     MEAN,
     NOTHING,
@@ -28,8 +26,8 @@ from aes_dynloss.reports.table import (
     text_table,
     words,
 )
-from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
-from aes_dynloss.tables.columns import ID_COLUMNS
+from aes_dynloss.tables.cells import parse_ids, parse_numbers
+from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
 from aes_dynloss.tables.formats import read_cells
 
 HUMAN_SCORE = "human_score"
@@ -66,12 +64,10 @@ def read_decisions(path: Path) -> Decisions:
         DataError: The file or a row cannot be used.
     """
     cells = read_cells(path)
-    for column in (*ID_COLUMNS, HUMAN_SCORE):
-        if column not in cells:
-            have = ", ".join(map(str, cells.columns))
-            raise DataError(
-                f"{path.name} has no column {column!r} (columns: {have}). Give the sheet of --review, filled in."
-            )
+    needed = dict.fromkeys((*ID_COLUMNS, HUMAN_SCORE), "Give the sheet of --review, filled in.")
+    missing = {column: advice for column, advice in needed.items() if column not in cells}
+    if missing:
+        raise DataError(missing_columns(path.name, missing, list(cells.columns)))
     table = pd.DataFrame({role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS})
     refuse_repeats(pd.MultiIndex.from_frame(table), path.name)
     table[HUMAN_SCORE] = parse_numbers(cells[HUMAN_SCORE], HUMAN_SCORE, table["essay_id"], path.name)
@@ -90,21 +86,19 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     Raises:
         DataError: A decision is on an essay that is not there, or is no score point of its prompt.
     """
-    whole = machine.table if machine.withheld is None else pd.concat([machine.table, machine.withheld])
-    keys = pd.MultiIndex.from_frame(whole[_KEYS])
+    final = pd.concat([machine.table, machine.withheld], ignore_index=True)
+    keys = pd.MultiIndex.from_frame(final[_KEYS])
     decided = decisions.decided
-    _check(decisions, keys, machine)
+    unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
+    fault = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
+    refuse_rows(unknown, decisions.table, decisions.source, fault)
+    refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
     rows = keys.get_indexer(decided.index)
-    final = whole.reset_index(drop=True)
     for column in ("raw", "score"):
         final.loc[rows, column] = decided.to_numpy()
     known = final["score"].notna()
-    open_rows = final[~known]
-    return replace(
-        machine,
-        table=final[known].reset_index(drop=True),
-        withheld=open_rows.reset_index(drop=True) if len(open_rows) else None,
-    )
+    table, undecided = (final[rows].reset_index(drop=True) for rows in (known, ~known))
+    return replace(machine, table=table, withheld=undecided if len(undecided) else None)
 
 
 def adjudication_entry(report: Report, machine: PredictionTable, decisions: Decisions) -> Adjudication:
@@ -136,90 +130,62 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
         without_score=0 if final.withheld is None else len(final.withheld),
         prompts=prompts,
         mean=ReviewedMean(
-            _mean([entry.machine for entry in common if entry.machine]), _mean([entry.final for entry in common])
+            *(
+                ReviewFigures(None, *(mean_if_known([entry[which][name] for entry in common]) for name in MEASURED))
+                for which in ("machine", "final")
+            )
         ),
     )
 
 
-def _mean(entries: Sequence[ReviewFigures]) -> ReviewFigures:
-    """Means over prompts; None where a prompt's figure is undefined."""
-    values = {name: [getattr(entry, name) for entry in entries] for name in MEASURED}
-    means = {name: None if not own or None in own else float(np.mean(own)) for name, own in values.items()}
-    return ReviewFigures.from_dict(means)
-
-
-def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) -> None:
-    """Refuse decisions on other essays, and scores that a prompt does not have."""
-    known = pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
-    if not known.all():
-        row = int(np.argmin(known))
-        where = row_words(row, decisions.source, decisions.table["essay_id"])
-        raise DataError(
-            f"{where}: prompt {decisions.table['prompt_id'].iloc[row]!r} has no such essay among the predictions. Give "
-            "the sheet of these predictions."
-        )
-    for row, (prompt, score) in enumerate(
-        zip(decisions.table["prompt_id"], decisions.table[HUMAN_SCORE].to_numpy(dtype=np.float64), strict=True)
-    ):
-        span = machine.ranges.get(prompt)
-        if span is not None and np.isfinite(score) and not span.hold(np.array([score]))[0]:
-            where = row_words(row, decisions.source, decisions.table["essay_id"])
-            raise DataError(
-                f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the "
-                "row, or give the range by --range."
-            )
-
-
-def adjudication_words(found: Adjudication) -> str:
+def adjudication_words(review: Adjudication) -> str:
     """What was decided, and how to read the figures: two or three sentences."""
-    open_words = ""
-    if found.without_score:
-        open_words = f" {found.without_score} essays that the machine withheld have no score yet."
+    withheld = review.without_score
+    pending = f" {withheld} essays that the machine withheld have no score yet." if withheld else ""
     return (
-        f"Essays that humans decided on: {found.decided}; of the review sheet still undecided: {found.undecided}."
-        f"{open_words} In the final scores the decisions stand in the place of the machine's scores; where the human "
+        f"Essays that humans decided on: {review.decided}; of the review sheet still undecided: {review.undecided}."
+        f"{pending} In the final scores the decisions stand in the place of the machine's scores; where the human "
         "scores that are compared with come from the same people, they agree with themselves there."
     )
 
 
-def adjudication_text(found: Adjudication) -> str:
+def adjudication_text(review: Adjudication) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
-        found: What ``adjudication_entry`` returned.
+        review: What ``adjudication_entry`` returned.
     """
-    return "\n".join(["Human review:", *text_table(adjudication_table(found)), f"Note: {adjudication_words(found)}"])
+    return "\n".join(["Human review:", *text_table(adjudication_table(review)), f"Note: {adjudication_words(review)}"])
 
 
-def adjudication_section(found: Adjudication) -> Section:
+def adjudication_section(review: Adjudication) -> Section:
     """Human decisions as a section of a report: in words, and as a table."""
-    return Section("review", "Human review", [Words(adjudication_words(found)), adjudication_table(found)])
+    return Section("review", "Human review", [Words(adjudication_words(review)), adjudication_table(review)])
 
 
-def adjudication_table(found: Adjudication) -> Table:
+def adjudication_table(review: Adjudication) -> Table:
     """The machine alone and after human review: a row a prompt, their mean at the foot.
 
     Args:
-        found: What ``adjudication_entry`` returned.
+        review: What ``adjudication_entry`` returned.
     """
     rows = [
         [words(prompt), count(entry.decided), *_agreement_cells(entry.machine), *_agreement_cells(entry.final)]
-        for prompt, entry in found.prompts.items()
+        for prompt, entry in review.prompts.items()
     ]
-    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(found.mean, which))]
+    mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(review.mean, which))]
     foot = [[MEAN, NOTHING, *mean]]
     columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
     for which, essays in (
         ("Machine", "Essays that the machine scored."),
         ("Final", "Essays that have a score in the end, a human's or the machine's."),
     ):
-        columns.append(Column(f"{which.lower()}_n", f"{which} n", f"{which.lower()} n", explanation=essays))
-        columns += [_column(which, measure_column(name)) for name in MEASURED]
+        side = which.lower()
+        columns.append(Column(f"{side}_n", f"{which} n", f"{side} n", explanation=essays))
+        for column in map(measure_column, MEASURED):
+            title = f"{which} {column.title}"
+            columns.append(replace(column, key=f"{side}_{column.key}", title=title, short=column.plain))
     return Table("adjudication-table", "The machine alone, and after human review", columns, rows, foot)
-
-
-def _column(which: str, column: Column) -> Column:
-    return replace(column, key=f"{which.lower()}_{column.key}", title=f"{which} {column.title}", short=column.plain)
 
 
 def _agreement_cells(entry: ReviewFigures | None) -> list[Cell]:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ from aes_dynloss.measures.breakdowns import human_entry
 from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
 from aes_dynloss.reports.comparison import (
     VERSIONS,
-    Arm,
     ArmFigures,
     Benchmark,
     Cost,
@@ -36,54 +35,36 @@ from aes_dynloss.reports.comparison import (
     compare_arms,
 )
 from aes_dynloss.reports.model import Floor
+from aes_dynloss.reports.prompts import mean_if_known
 
 COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
-
-
-@dataclass(frozen=True)
-class PublishedSystem:
-    """A published system's figure.
-
-    Args:
-        system: Its name.
-        qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
-        source: Where the figure stands.
-        on_common_folds: Whether it was measured on the five folds of Taghipour and Ng (2016), one model a prompt.
-    """
-
-    system: str
-    qwk: float
-    source: str
-    on_common_folds: bool
-
-
 _NEURAL = "Taghipour and Ng (2016), A Neural Approach to Automated Essay Scoring, EMNLP"
 _EASE = f"Phandi et al. (2015), EMNLP, as given by {_NEURAL}"
 
 ASAP_SYSTEMS = (
-    PublishedSystem("EASE (SVR)", 0.699, _EASE, on_common_folds=True),
-    PublishedSystem("EASE (BLRR)", 0.705, _EASE, on_common_folds=True),
-    PublishedSystem("LSTM", 0.746, _NEURAL, on_common_folds=True),
-    PublishedSystem(
+    PublishedFigure("EASE (SVR)", 0.699, _EASE, COMMON_FOLDS),
+    PublishedFigure("EASE (BLRR)", 0.705, _EASE, COMMON_FOLDS),
+    PublishedFigure("LSTM", 0.746, _NEURAL, COMMON_FOLDS),
+    PublishedFigure(
         "Morris, dynamic loss",
         0.752,
         "Morris (2023), The Effectiveness of a Dynamic Loss Function in Neural Network Based Automated Essay Scoring, "
         "arXiv 2305.10447",
-        on_common_folds=False,
+        OWN_PROTOCOL,
     ),
-    PublishedSystem("CNN + LSTM, ensemble", 0.761, _NEURAL, on_common_folds=True),
-    PublishedSystem(
+    PublishedFigure("CNN + LSTM, ensemble", 0.761, _NEURAL, COMMON_FOLDS),
+    PublishedFigure(
         "R2BERT",
         0.794,
         "Yang et al. (2020), Enhancing Automated Essay Scoring Performance via Fine-tuning Pre-trained Language Models "
         "with Combination of Regression and Ranking, Findings of EMNLP",
-        on_common_folds=True,
+        COMMON_FOLDS,
     ),
-    PublishedSystem(
+    PublishedFigure(
         "NPCR",
         0.817,
         "Xie et al. (2022), Automated Essay Scoring via Pairwise Contrastive Regression, COLING",
-        on_common_folds=True,
+        COMMON_FOLDS,
     ),
 )
 
@@ -94,7 +75,7 @@ _FOLD_DIGESTS = frozenset(
 
 
 def published_rows(
-    systems: Iterable[PublishedSystem], essays: Mapping[str, Collection[tuple[str, str]]]
+    systems: Iterable[PublishedFigure], essays: Mapping[str, Collection[tuple[str, str]]]
 ) -> list[PublishedFigure]:
     """Published figures for a report, each with whether it was measured on the report's essays.
 
@@ -107,10 +88,7 @@ def published_rows(
         as the system's authors did, otherwise OWN_PROTOCOL.
     """
     same = {essay_digest(stratum) for stratum in essays.values()} == _FOLD_DIGESTS
-    return [
-        PublishedFigure(one.system, one.qwk, one.source, COMMON_FOLDS if same and one.on_common_folds else OWN_PROTOCOL)
-        for one in systems
-    ]
+    return [one if same else replace(one, protocol=OWN_PROTOCOL) for one in systems]
 
 
 def essay_digest(essays: Iterable[tuple[str, str]]) -> str:
@@ -153,11 +131,6 @@ class RunCost:
             raise ConfigError(f"A run's cost needs seconds >= 0, a device and processes >= 1, found {self}.")
 
     @property
-    def device_seconds(self) -> float:
-        """Seconds of one device: wall time times processes."""
-        return self.seconds * self.processes
-
-    @property
     def unit(self) -> str:
         """Which kind of device they are seconds of."""
         return CPU_SECONDS if self.device.startswith("CPU") else GPU_SECONDS
@@ -174,12 +147,12 @@ def cost_entry(costs: Sequence[RunCost]) -> Cost | None:
     """
     if not costs:
         return None
+    devices = sorted({cost.device for cost in costs})
     units = {cost.unit for cost in costs}
-    total = sum(cost.device_seconds for cost in costs) if len(units) == 1 else None
-    mean = None if total is None else total / len(costs)
-    return Cost(
-        len(costs), mean, total, None if total is None else units.pop(), sorted({cost.device for cost in costs})
-    )
+    if len(units) > 1:
+        return Cost(len(costs), None, None, None, devices)
+    total = sum(cost.seconds * cost.processes for cost in costs)  # of one device
+    return Cost(len(costs), total / len(costs), total, units.pop(), devices)
 
 
 def cost_notes(entries: Mapping[str, Cost | None]) -> list[str]:
@@ -198,8 +171,8 @@ def cost_notes(entries: Mapping[str, Cost | None]) -> list[str]:
         if entry.unit is None
     ]
     if len({tuple(entry.devices) for entry in known.values()}) > 1:
-        words = "; ".join(f"{arm}: {', '.join(entry.devices)}" for arm, entry in known.items())
-        notes.append(f"Arms ran on different devices, so that their seconds do not compare ({words}).")
+        devices = "; ".join(f"{arm}: {', '.join(entry.devices)}" for arm, entry in known.items())
+        notes.append(f"Arms ran on different devices, so that their seconds do not compare ({devices}).")
     return notes
 
 
@@ -224,7 +197,7 @@ def build_benchmark_report(
     mixtures: Mapping[str, Sequence[str]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
-    published: Sequence[PublishedSystem] = (),
+    published: Sequence[PublishedFigure] = (),
 ) -> Benchmark:
     """Measure all arms of a grid on the same essays and resamples, and put beside them what they are to be read with.
 
@@ -250,7 +223,8 @@ def build_benchmark_report(
             arms, an arm has an ensemble's name, or ``measured_on`` does not fit the runs.
         DataError: The arms have not scored the same essays, or a run cannot be measured.
     """
-    _refuse_other_than_measured_on(measured_on, arms)
+    costs = costs or {}
+    _refuse_unfit(measured_on, arms, costs)
     made, ensemble_notes = _seed_ensembles(arms) if ensembles else ({}, [])
     made |= _mixtures(arms, mixtures or {}, made.keys())
     measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
@@ -263,24 +237,27 @@ def build_benchmark_report(
         fewest=1,
         ensembles=made.keys(),
     )
-    _refuse_other_costs(arms, costs or {})
-    spent = {arm: cost_entry((costs or {}).get(arm, ())) for arm in arms}
     entries = {}
     for arm, runs in measured.items():
         sources = made[arm][0] if arm in made else [arm]
         seeds = {source: {run.seed for run in arms[source]} for source in sources}
+        raw, raw_means = _raw_measures(runs)
+        compared = comparison.arms[arm]
         entries[arm] = GridArm(
             ensemble_of=sources if arm in made else None,
             members=sum(map(len, seeds.values())) if arm in made else 1,
             seeds=sorted(set().union(*seeds.values())),
-            **_figures(comparison.arms[arm], _raw_measures(runs)),
-            cost=cost_entry([cost for source in sources for cost in (costs or {}).get(source, ())]),
+            prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
+            mean=_figures(compared.mean, raw_means),
+            cost=cost_entry([cost for source in sources for cost in costs.get(source, ())]),
         )
-    essays = _essays(arms[control])
-    places = {(stratum, prompt) for stratum, found in essays.items() for prompt, _ in found}
-    prompts = list(comparison.essays)
-    floor_entries, floor_notes = _floors(floors or {}, places, prompts)
-    notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries)]
+    essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
+    for run in arms[control]:
+        columns = (run.test.table[column] for column in ("prompt_id", "essay_id"))
+        essays.setdefault(run.stratum, set()).update(zip(*columns, strict=True))
+    places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
+    floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
+    notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
     return Benchmark(
         measured_on=measured_on,
         protocol=protocol,
@@ -290,23 +267,18 @@ def build_benchmark_report(
         distinct_essays=len(set().union(*essays.values())),
         arms=entries,
         differences=comparison.differences,
-        human_human=_human_human(arms[control], prompts),
+        human_human=_human_human(arms[control], list(comparison.essays)),
         floors=floor_entries,
         published=published_rows(published, essays),
-        notes=[*notes, *floor_notes, *cost_notes(spent), *comparison.notes],
+        notes=[*notes, *cost_notes({arm: entries[arm].cost for arm in arms}), *comparison.notes],
         settings=comparison.settings,
     )
 
 
-def _refuse_other_costs(arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]) -> None:
-    """Refuse costs of an arm that is not there."""
-    unknown = [arm for arm in costs if arm not in arms]
-    if unknown:
-        raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
-
-
-def _refuse_other_than_measured_on(measured_on: str, arms: Mapping[str, Sequence[ScoredRun]]) -> None:
-    """Refuse figures of test under the name of dev, and an unknown name."""
+def _refuse_unfit(
+    measured_on: str, arms: Mapping[str, Sequence[ScoredRun]], costs: Mapping[str, Sequence[RunCost]]
+) -> None:
+    """Refuse figures of test under the name of dev, an unknown name, and costs of an arm that is not there."""
     if measured_on not in {"test", "dev"}:
         raise ConfigError(f"A benchmark is measured on test or on dev, found {measured_on!r}.")
     strata = sorted({run.stratum for runs in arms.values() for run in runs})
@@ -315,6 +287,9 @@ def _refuse_other_than_measured_on(measured_on: str, arms: Mapping[str, Sequence
             f"A benchmark that is measured on dev needs runs as dev_halves makes them, of strata that end in "
             f"{' and '.join(f'/{half}' for half in HALVES)}; found {', '.join(map(repr, strata))}."
         )
+    unknown = [arm for arm in costs if arm not in arms]
+    if unknown:
+        raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
 
 
 Ensembles = dict[str, tuple[list[str], list[ScoredRun]]]  # by name: its arms, and its runs
@@ -350,100 +325,67 @@ def _mixtures(
     return made
 
 
-def _figures(compared: Arm, raw: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
-    """An arm's figures on each prompt and in the mean."""
-
-    def figures(entry: ArmFigures, measures: Mapping[str, float | None]) -> GridFigures:
-        over_seeds = {version: _over_seeds(entry[f"{version}_by_seed"]) for version in VERSIONS}
-        return GridFigures.from_dict({**entry, **measures, "over_seeds": over_seeds})
-
-    means = {}
-    for measure in RAW_MEASURES:
-        values = [entry[measure] for entry in raw.values()]
-        means[measure] = None if None in values else float(np.mean(values))  # type: ignore[arg-type]
-    return {
-        "prompts": {prompt: figures(entry, raw[prompt]) for prompt, entry in compared.prompts.items()},
-        "mean": figures(compared.mean, means),
-    }
+def _figures(entry: ArmFigures, raw: Mapping[str, float | None]) -> GridFigures:
+    """An arm's figures on a prompt or in the mean, with mean and sd over seeds where each seed has a value."""
+    over_seeds = {}
+    for version in VERSIONS:
+        by_seed = entry[f"{version}_by_seed"] or {}
+        values = list(by_seed.values())
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        over_seeds[version] = OverSeeds(len(values), float(np.mean(values)), sd, by_seed) if by_seed else None
+    return GridFigures.from_dict({**entry, **raw, "over_seeds": over_seeds})
 
 
-def _over_seeds(by_seed: Mapping[str, float] | None) -> OverSeeds | None:
-    """Mean and sd over seeds; None where there is no value for every seed."""
-    if by_seed is None:
-        return None
-    values = list(by_seed.values())
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return OverSeeds(len(values), float(np.mean(values)), sd, dict(by_seed))
-
-
-def _raw_measures(runs: Sequence[ScoredRun]) -> dict[str, dict[str, float | None]]:
-    """Measures of raw predictions by prompt: the mean over strata of the mean over seeds, None if one is undefined."""
-    found: dict[str, dict[str, list[list[float]]]] = {}
+def _raw_measures(runs: Sequence[ScoredRun]) -> tuple[dict[str, dict[str, float | None]], dict[str, float | None]]:
+    """Measures of raw predictions by prompt, the mean over strata of that over seeds, and their means over prompts."""
+    values: dict[str, dict[str, list[list[float]]]] = {}
     for run in runs:
         for prompt, essays in run.test.table.groupby("prompt_id", sort=False):
             pair = essays["reference"].to_numpy(dtype=np.float64), essays["raw"].to_numpy(dtype=np.float64)
-            values = [float(measure(*pair)) for measure in RAW_MEASURES.values()]
-            found.setdefault(str(prompt), {}).setdefault(run.stratum, []).append(values)
+            strata = values.setdefault(str(prompt), {})
+            strata.setdefault(run.stratum, []).append([float(measure(*pair)) for measure in RAW_MEASURES.values()])
     means = {
         prompt: np.mean([np.mean(seeds, axis=0) for seeds in strata.values()], axis=0)
-        for prompt, strata in found.items()
+        for prompt, strata in values.items()
     }
-    return {prompt: dict(zip(RAW_MEASURES, map(none_if_nan, values), strict=True)) for prompt, values in means.items()}
+    named = {prompt: dict(zip(RAW_MEASURES, map(none_if_nan, row), strict=True)) for prompt, row in means.items()}
+    return named, {name: mean_if_known([row[name] for row in named.values()]) for name in RAW_MEASURES}
 
 
 def _undefined_notes(entries: Mapping[str, GridArm]) -> list[str]:
     """Arms without r or sd ratio."""
-    notes = []
-    for arm, entry in entries.items():
-        for measure in RAW_MEASURES:
-            prompts = [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None]
-            if prompts:
-                notes.append(
-                    f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: some run's predictions "
-                    "or the human scores there are all equal, or there is a single essay."
-                )
-    return notes
-
-
-def _essays(runs: Sequence[ScoredRun]) -> dict[str, set[tuple[str, str]]]:
-    """Prompt and id of the essays that are measured, by stratum."""
-    essays: dict[str, set[tuple[str, str]]] = {}
-    for run in runs:
-        columns = (run.test.table[column] for column in ("prompt_id", "essay_id"))
-        essays.setdefault(run.stratum, set()).update(zip(*columns, strict=True))
-    return essays
+    reason = "some run's predictions or the human scores there are all equal, or there is a single essay."
+    return [
+        f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: {reason}"
+        for arm, entry in entries.items()
+        for measure in RAW_MEASURES
+        if (prompts := [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None])
+    ]
 
 
 def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> HumanRaters:
     """Agreement of two humans on the essays that are measured, each of them once."""
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for run in runs:
-        for prompt, essays in run.test.table.groupby("prompt_id", sort=False):
-            tables.setdefault(str(prompt), []).append(essays)
     entries = {}
     for prompt in prompts:
-        human = human_entry(pd.concat(tables[prompt]).drop_duplicates("essay_id"))
+        tables = [run.test.table[run.test.table["prompt_id"] == prompt] for run in runs]
+        human = human_entry(pd.concat([rows for rows in tables if len(rows)]).drop_duplicates("essay_id"))
         if human is not None:
             entries[prompt] = Raters(human["n"], human["qwk"])
-    known = [entry["qwk"] for entry in entries.values() if entry.n]
-    return HumanRaters(entries, float(np.mean(known)) if len(known) == len(prompts) else None)
+    return HumanRaters(
+        entries, mean_if_known([entries[prompt].qwk if prompt in entries else None for prompt in prompts])
+    )
 
 
 def _floors(
     floors: Mapping[str, Mapping[str, Mapping[str, float]]],
-    places: Collection[tuple[str, str]],
+    places: Sequence[tuple[str, str]],
     prompts: Sequence[str],
 ) -> tuple[dict[str, Floor], list[str]]:
-    """Each floor's QWK by prompt, the mean over strata, and its mean over prompts; and notes on what is left out.
-
-    Args:
-        floors: QWK by stratum, floor and prompt.
-        places: Stratum and prompt of all that is measured.
-        prompts: The prompts in order.
-    """
+    """Each floor's QWK by prompt, the mean over strata, and its mean over prompts; and notes on what is left out."""
     entries, notes = {}, []
-    for name in dict.fromkeys(name for found in floors.values() for name in found):
-        lacking = sorted(place for place in places if place[1] not in floors.get(place[0], {}).get(name, {}))
+    for name in dict.fromkeys(name for by_name in floors.values() for name in by_name):
+        values = {place: floors.get(place[0], {}).get(name, {}).get(place[1]) for place in places}
+        lacking = [place for place, value in values.items() if value is None]
         if lacking:
             stratum, prompt = lacking[0]
             notes.append(
@@ -452,8 +394,7 @@ def _floors(
             )
             continue
         means = {
-            prompt: float(np.mean([floors[stratum][name][prompt] for stratum, one in sorted(places) if one == prompt]))
-            for prompt in prompts
+            prompt: float(np.mean([values[place] for place in places if place[1] == prompt])) for prompt in prompts
         }
         entries[name] = Floor(means, float(np.mean(list(means.values()))))
     return entries, notes

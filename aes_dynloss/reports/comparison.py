@@ -5,23 +5,22 @@ Arms are folders of fine-tuning runs, folders of such folders, or files of predi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import DataError
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
 from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
-from aes_dynloss.reports.model import Entry, Figure, Floor, Interval
+from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
 from aes_dynloss.reports.predictions import read_predictions
-from aes_dynloss.reports.prompts import report_values
-from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.reports.prompts import read_report
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -45,47 +44,41 @@ def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
         DataError: A path holds no complete run.
     """
     names = arm_names(paths)
-    places = [(name, place) for name, path in names.items() for place in _run_places(path)]
+    runs = [(name, run) for name, path in names.items() for run in _named_runs(path)]
     arms: dict[str, list[ScoredRun]] = {name: [] for name in names}
-    for name, (stratum, seed, path) in tqdm(
-        places, desc="Reading runs", unit="run", delay=3, disable=None, leave=False
-    ):
-        arms[name].append(read_run(stratum, seed, path))
+    for name, run in tqdm(runs, desc="Reading runs", unit="run", delay=3, disable=None, leave=False):
+        arms[name].append(read_run(*run))
     return arms
 
 
-def _run_places(path: Path) -> list[tuple[str, str, Path]]:
+def _named_runs(path: Path) -> list[tuple[str, str, Path]]:
     """Stratum, seed and path of each run."""
     if path.is_file():
         return [("", "", path)]
     if not path.is_dir():
         raise DataError(f"{path} is not there. Name a run's folder, a folder with runs, or a file of predictions.")
-    if _is_run(path):
-        return [("", "", path)]
-    places = []
-    for folder in _beneath(path):
+    runs = []
+    for folder in _run_folders(path):
         parts = folder.relative_to(path).parts
         seeds = [part.removeprefix(SEED_PART) for part in parts if part.startswith(SEED_PART)]
         strata = [part for part in parts if not part.startswith((SEED_PART, PROMPT_PART))]
-        places.append(("/".join(strata), "/".join(seeds), folder))
-    if not places:
+        runs.append(("/".join(strata), "/".join(seeds), folder))
+    if not runs:
         raise DataError(
             f"There is no run in {path} or beneath it: no folder holds {PREDICTIONS_TEST}. Name a folder that "
             "`aes-dynloss finetune` wrote, a folder with such folders, or a file of predictions."
         )
-    return places
+    return runs
 
 
-def _is_run(folder: Path) -> bool:
-    return any((folder / mark).is_file() for mark in MARKS)
-
-
-def _beneath(folder: Path) -> Iterator[Path]:
-    """Folders of runs beneath a folder, in the order of their paths; within a run's folder there are no others."""
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found = [inner] if _is_run(inner) else list(_beneath(inner))
-        # A folder named for a seed without a run is one that was stopped early; it must not pass unnoticed.
-        yield from found or ([inner] if inner.name.startswith(SEED_PART) else [])
+def _run_folders(folder: Path) -> list[Path]:
+    """Folders of runs in the order of their paths: this one, or those beneath it."""
+    if any((folder / mark).is_file() for mark in MARKS):
+        return [folder]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    runs = [run for path in inner for run in _run_folders(path)]
+    # A folder named for a seed without a run is one that was stopped early; it must not pass unnoticed.
+    return runs or ([folder] if folder.name.startswith(SEED_PART) else [])
 
 
 def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
@@ -101,14 +94,13 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     """
     if path.is_file():
         return ScoredRun(stratum, seed, read_predictions(path), None)
-    if not (path / REPORT).is_file():
-        raise DataError(
-            f"The run in {path} has no {REPORT}: it is incomplete. Go on with it by `aes-dynloss finetune --resume`, "
-            "or remove it."
-        )
-    if not (path / PREDICTIONS_TEST).is_file():
-        raise DataError(f"The run in {path} has no {PREDICTIONS_TEST}: without a test split it cannot be compared.")
-    ranges = _ranges(report_values(path / REPORT), path / REPORT)
+    for name, advice in (
+        (REPORT, "it is incomplete. Go on with it by `aes-dynloss finetune --resume`, or remove it."),
+        (PREDICTIONS_TEST, "without a test split it cannot be compared."),
+    ):
+        if not (path / name).is_file():
+            raise DataError(f"The run in {path} has no {name}: {advice}")
+    ranges = {prompt: entry.range for prompt, entry in read_report(path / REPORT).prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
@@ -118,14 +110,6 @@ def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
     except DataError as error:
         raise DataError(f"The run in {path} cannot be read: {error}") from error
     return ScoredRun(stratum, seed, test_table, dev_table)
-
-
-def _ranges(report: Mapping[str, Any], path: Path) -> dict[str, ScoreRange]:
-    """Each prompt's range, as the run's report has it."""
-    try:
-        return {prompt: ScoreRange(**entry["range"]) for prompt, entry in report["prompts"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} has no score range for every prompt ({error!r}). Make it again.") from error
 
 
 __all__ = ["VERSIONS", "ScoredRun", "compare_arms"]
@@ -138,7 +122,6 @@ COVERS = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ArmFigures(Entry):
     """An arm's kappas, and their values by seed where all strata and prompts have the same seeds."""
 
@@ -153,7 +136,6 @@ class ArmFigures(Entry):
     qwk_cut_points_by_seed: dict[str, float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Arm(Entry):
     """An arm's own figures."""
 
@@ -163,7 +145,6 @@ class Arm(Entry):
     prompts: dict[str, ArmFigures]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Difference(Entry):
     """A difference from the control, with its p value and the one that Holm's procedure adjusts."""
 
@@ -174,7 +155,6 @@ class Difference(Entry):
     by_seed: dict[str, float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ArmDifferences(Entry):
     """An arm's differences of one kind; None where a version of its scores or of the control's is missing."""
 
@@ -182,7 +162,6 @@ class ArmDifferences(Entry):
     prompts: dict[str, Difference | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class DifferenceKind(Entry):
     """Differences of one kind, in words, by arm; ``comparisons`` are the families' sizes, ``mean`` and ``prompts``."""
 
@@ -191,20 +170,6 @@ class DifferenceKind(Entry):
     arms: dict[str, ArmDifferences]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ComparisonSettings(Entry):
-    """How intervals and p values were made."""
-
-    interval: str
-    covers: str
-    correction: str
-    resamples: int
-    confidence: float
-    seed: int
-    qwk_of_identical_constants: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Comparison(Entry):
     """Arms held against a control on the same essays.
 
@@ -224,12 +189,19 @@ class Comparison(Entry):
     strata: list[str]
     essays: dict[str, int]
     notes: list[str]
-    settings: ComparisonSettings
+    settings: Settings
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class PublishedFigure(Entry):
-    """A published system's QWK, and whether it was measured on the report's essays."""
+    """A published system's figure.
+
+    Args:
+        system: Its name.
+        qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
+        source: Where the figure stands.
+        protocol: Whether it was measured on the report's essays; before it is in a report, whether on the five folds of
+            Taghipour and Ng (2016), one model a prompt.
+    """
 
     system: str
     qwk: float
@@ -237,7 +209,6 @@ class PublishedFigure(Entry):
     protocol: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Cost(Entry):
     """What an arm's runs cost; seconds and unit are None where cards and processors took part."""
 
@@ -248,7 +219,6 @@ class Cost(Entry):
     devices: list[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class OverSeeds(Entry):
     """Mean and sd (divisor n - 1) over seeds."""
 
@@ -258,7 +228,6 @@ class OverSeeds(Entry):
     by_seed: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class GridFigures(Entry):
     """An arm's kappas, and r and sd ratio of its raw predictions; ``over_seeds`` is by version of VERSIONS."""
 
@@ -273,7 +242,6 @@ class GridFigures(Entry):
     over_seeds: dict[str, OverSeeds | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class GridArm(Entry):
     """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
 
@@ -285,7 +253,6 @@ class GridArm(Entry):
     cost: Cost | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Raters(Entry):
     """QWK of two humans with each other on ``n`` essays of a prompt."""
 
@@ -293,7 +260,6 @@ class Raters(Entry):
     qwk: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class HumanRaters(Entry):
     """QWK of two humans with each other; the mean is None where it is unknown for a prompt."""
 
@@ -306,7 +272,6 @@ class HumanRaters(Entry):
         return sum(one.n for one in self.prompts.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Benchmark(Entry):
     """A grid's report, without texts and ids: a comparison of its arms with what they are to be read with.
 
@@ -343,7 +308,7 @@ class Benchmark(Entry):
     floors: dict[str, Floor]
     published: list[PublishedFigure]
     notes: list[str]
-    settings: ComparisonSettings
+    settings: Settings
     config: dict[str, Any] | None = None
     manifests: dict[str, Any] | None = None
     runs: list[Any] | None = None
@@ -387,8 +352,6 @@ def compare_arms(
         Statistics 6(2), 65-70.
     """
     settings = IntervalSettings(resamples, confidence, seed)
-    if resamples < 1:
-        raise ConfigError(f"A comparison needs at least 1 resample, found {resamples}.")
     cells, notes = build_cells(arms, control, fewest=fewest)
     prompts = {prompt: prompt_figures(strata, resamples, seed) for prompt, strata in cells.items()}
     common = [side for side in next(iter(prompts.values())) if all(side in figures for figures in prompts.values())]
@@ -397,20 +360,28 @@ def compare_arms(
         name: DifferenceKind.from_dict(difference_entries(kind, control, prompts, mean, confidence))
         for name, kind in DIFFERENCES.items()
     }
-    own = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
+    trained = {arm: runs for arm, runs in arms.items() if arm not in ensembles}
     return Comparison(
         control=control,
-        arms={arm: _arm(arm, runs, prompts, mean, confidence) for arm, runs in arms.items()},
+        arms={
+            arm: Arm(
+                runs=len(runs),
+                seeds=sorted({run.seed for run in runs}),
+                mean=_arm_figures(arm, mean, confidence),
+                prompts={prompt: _arm_figures(arm, figures, confidence) for prompt, figures in prompts.items()},
+            )
+            for arm, runs in arms.items()
+        },
         differences=differences,
         strata=sorted({cell.stratum for strata in cells.values() for cell in strata}),
         essays={prompt: sum(len(cell.human) for cell in strata) for prompt, strata in cells.items()},
         notes=[
             *notes,
-            *_seed_notes(own, cells),
+            *_seed_notes(trained, cells),
             *_missing_notes(arms, mean),
             *_coarse_notes(differences, settings),
         ],
-        settings=ComparisonSettings(
+        settings=Settings(
             interval="paired percentile bootstrap over essays within strata and prompts",
             covers=COVERS,
             correction="Holm, within the means of all arms and within the prompts of all arms",
@@ -421,65 +392,49 @@ def compare_arms(
     )
 
 
-def _arm(
-    arm: str,
-    runs: Sequence[ScoredRun],
-    prompts: Mapping[str, Mapping[Side, DrawnFigure]],
-    mean: Mapping[Side, DrawnFigure],
-    confidence: float,
-) -> Arm:
-    """An arm's own kappas."""
-
-    def figures(found: Mapping[Side, DrawnFigure]) -> ArmFigures:
-        values: dict[str, Any] = {}
-        for version in VERSIONS:
-            one = found.get((arm, version))
-            values[version] = None if one is None else one.value
-            values[f"{version}_interval"] = None if one is None else percentile_interval(one.draws, confidence)
-            values[f"{version}_by_seed"] = None if one is None or one.by_seed is None else dict(one.by_seed)
-        return ArmFigures.from_dict(values)
-
-    by_prompt = {prompt: figures(found) for prompt, found in prompts.items()}
-    return Arm(len(runs), sorted({run.seed for run in runs}), figures(mean), by_prompt)
+def _arm_figures(arm: str, figures: Mapping[Side, DrawnFigure], confidence: float) -> ArmFigures:
+    """An arm's own kappas, on a prompt or in the mean; None of versions that it lacks."""
+    values: dict[str, Any] = {}
+    for version in VERSIONS:
+        one = figures.get((arm, version))
+        values[version] = one and one.value
+        values[f"{version}_interval"] = one and percentile_interval(one.draws, confidence)
+        values[f"{version}_by_seed"] = one and one.by_seed
+    return ArmFigures.from_dict(values)
 
 
 def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Sequence[Cell]]) -> list[str]:
     """Where seeds differ between arms, or between the strata and prompts of one arm."""
     seeds = {arm: sorted({run.seed for run in runs}) for arm, runs in arms.items()}
     notes = []
-    if len({tuple(own) for own in seeds.values()}) > 1:
-        words = "; ".join(f"{arm}: {', '.join(map(repr, own))}" for arm, own in seeds.items())
-        notes.append(f"Arms differ in their seeds ({words}), so that their differences are not given seed by seed.")
-    for arm, own in seeds.items():
-        everywhere = all(cell.machines[arm, "qwk"].keys() == set(own) for strata in cells.values() for cell in strata)
-        if not everywhere:
-            notes.append(
-                f"{arm}: not every stratum and prompt has every seed; each has the mean over the seeds it has."
-            )
-    return notes
+    if len(set(map(tuple, seeds.values()))) > 1:
+        listed = "; ".join(f"{arm}: {', '.join(map(repr, names))}" for arm, names in seeds.items())
+        notes.append(f"Arms differ in their seeds ({listed}), so that their differences are not given seed by seed.")
+    all_cells = [cell for strata in cells.values() for cell in strata]
+    return notes + [
+        f"{arm}: not every stratum and prompt has every seed; each has the mean over the seeds it has."
+        for arm, names in seeds.items()
+        if any(cell.machines[arm, "qwk"].keys() != set(names) for cell in all_cells)
+    ]
 
 
-def _missing_notes(arms: Mapping[str, Sequence[ScoredRun]], mean: Mapping[Side, DrawnFigure]) -> list[str]:
+def _missing_notes(arms: Collection[str], mean: Mapping[Side, DrawnFigure]) -> list[str]:
     """Arms without calibrated kappas."""
     lacking = [arm for arm in arms if not all((arm, version) in mean for version in VERSIONS)]
-    if not lacking:
-        return []
-    return [
-        f"{', '.join(lacking)}: qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run "
-        "has no predictions of dev essays."
-    ]
+    missing = (
+        "qwk_rescaled and qwk_cut_points, and what is held against them, are null where a run has no predictions of"
+    )
+    return [f"{', '.join(lacking)}: {missing} dev essays."] if lacking else []
 
 
 def _coarse_notes(differences: Mapping[str, DifferenceKind], settings: IntervalSettings) -> list[str]:
     """A warning where no difference, however clear, could pass the correction with so few resamples."""
     most = max(max(kind.comparisons.values()) for kind in differences.values())
-    adjusted = most * smallest_p(settings.resamples)
-    level = 1 - settings.confidence
-    if adjusted <= level:
+    smallest, level = smallest_p(settings.resamples), 1 - settings.confidence
+    if most * smallest <= level:
         return []
-    needed = -(-2 * most // level)
     return [
-        f"With {settings.resamples} resamples the smallest p is {smallest_p(settings.resamples):.2g}, and the smallest "
-        f"Holm p among {most} comparisons {min(1.0, adjusted):.2g}: whatever the essays say, it cannot come below "
-        f"{level:.2g}. Take {needed:.0f} resamples or more."
+        f"With {settings.resamples} resamples the smallest p is {smallest:.2g}, and the smallest Holm p among {most} "
+        f"comparisons {min(1.0, most * smallest):.2g}: whatever the essays say, it cannot come below {level:.2g}. Take "
+        f"{-(-2 * most // level):.0f} resamples or more."
     ]

@@ -28,8 +28,9 @@ from aes_dynloss.reports.drawing import (
     rows_panel,
     saved,
 )
+from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.flags import CRITERIA
-from aes_dynloss.reports.model import Entry, GroupAgreement, MeanEntry, PromptEntry, Report
+from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,11 @@ A report's flags, and the essays that humans and machine disagree about most.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import Direction, Disagreement, Flag, MeanEntry, PromptEntry, Verdict
@@ -138,28 +137,7 @@ def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]
     Raises:
         DataError: There is no such criterion, or a value is infinite.
     """
-    unknown = [name for name in values if name not in CRITERIA]
-    if unknown:
-        raise DataError(f"There is no criterion {unknown[0]!r}. Choose from {', '.join(CRITERIA)}.")
-    return [judge(name, values[name], where) for name in CRITERIA if name in values]
-
-
-def largest_gap(gaps: ArrayLike) -> float:
-    """The gap that is farthest from 0, with its sign: the value of the criterion ``score_share``.
-
-    Args:
-        gaps: Gaps of one prompt's score points, shape (points,), >= 1 of them.
-
-    Returns:
-        The gap; the lowest score point's where two are as far.
-
-    Raises:
-        DataError: There is no gap, or more than one row of them.
-    """
-    values = np.asarray(gaps, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise DataError(f"The largest gap needs gaps of shape (points,), found {values.shape}. Give one prompt's.")
-    return float(values[np.abs(values).argmax()])
+    return [judge(name, values[name], where) for name in sorted(values, key=[*CRITERIA, *values].index)]
 
 
 MOST_WORST = 20
@@ -179,14 +157,14 @@ def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry) -> list[Fl
     for prompt, entry in prompts.items():
         values = _agreement(entry) | {
             "smd": entry.smd,
-            "score_share": largest_gap([one.gap for one in entry.score_points]),
+            "score_share": max((one.gap for one in entry.score_points), key=abs),
         }
         flags += [replace(flag, prompt=prompt) for flag in judge_all(values, f"prompt {prompt}")]
         for column, part in entry.fairness.columns.items() if entry.fairness else ():
             for group, figures in part.groups.items():
                 judged = {"subgroup_smd": figures.smd, "subgroup_dsm": figures.dsm}
-                found = judge_all(judged, f"prompt {prompt}, {column} {group}")
-                flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in found]
+                verdicts = judge_all(judged, f"prompt {prompt}, {column} {group}")
+                flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in verdicts]
     return flags
 
 
@@ -207,8 +185,9 @@ def worst_disagreements(
     steps = table["prompt_id"].map({prompt: span.step for prompt, span in ranges.items()})
     apart = ((table["raw"] - table["reference"]).abs() / steps).to_numpy(dtype=np.float64)
     order = np.argsort(-apart, kind="stable")[:most]
-    rows: list[Any] = table.iloc[order].to_dict("records")
-    return [Disagreement.from_dict(row) for row in rows]
+    columns = [one.name for one in fields(Disagreement) if one.name in table]
+    rows: list[Any] = table[columns].iloc[order].to_dict("records")
+    return [Disagreement(**row) for row in rows]
 
 
 def _agreement(entry: PromptEntry | MeanEntry) -> dict[str, float | None]:

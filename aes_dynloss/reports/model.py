@@ -6,14 +6,13 @@ Every part is a frozen dataclass. Code reads attributes; whoever knows report.js
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from functools import cache
-from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from dataclasses import field
+from typing import Annotated, ClassVar, Literal
 
+import pydantic
+
+from aes_dynloss.reports.entry import Entry, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
-from aes_dynloss.tables.score_range import ScoreRange
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
@@ -21,77 +20,6 @@ Figure = float | None
 Interval = list[float] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry(Mapping[str, Any]):
-    """A part of a report; two are equal where report.json would hold the same."""
-
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ()  # fields that report.json has only where they are not None
-
-    def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - of the field's type
-        """A field as report.json has it."""
-        if key not in set(self):
-            raise KeyError(key)
-        value = getattr(self, key)
-        return asdict(value) if isinstance(value, ScoreRange) else value
-
-    def __iter__(self) -> Iterator[str]:
-        """Names of the fields that report.json has."""
-        names = (one.name for one in fields(self))
-        return (name for name in names if name not in self.LEFT_OUT or getattr(self, name) is not None)
-
-    def __len__(self) -> int:
-        """Number of these fields."""
-        return sum(1 for _ in self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The entry of report.json."""
-        return {key: _plain(value) for key, value in self.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """An entry of report.json; unknown keys are left out.
-
-        Args:
-            values: What ``to_dict`` returned, or part of it that is typed already.
-
-        Raises:
-            TypeError: A key without a default is missing, or a value is of another kind.
-        """
-        kinds = _kinds(cls)
-        return cls(**{key: _typed(kinds[key], value) for key, value in values.items() if key in kinds})
-
-
-@cache
-def _kinds(entry: type[Entry]) -> dict[str, Any]:
-    return get_type_hints(entry)
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(value, Entry):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _typed(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """A JSON value as the type of a field has it."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if value is None:
-        return None
-    if origin in {Union, UnionType}:
-        return _typed(next(part for part in parts if part is not type(None)), value)
-    if origin is list:
-        return [_typed(parts[0], one) for one in value]
-    if origin is dict:
-        return {key: _typed(parts[1], one) for key, one in value.items()}
-    if kind is ScoreRange and isinstance(value, Mapping):
-        return ScoreRange(**value)
-    entry = isinstance(kind, type) and issubclass(kind, Entry) and not isinstance(value, kind)
-    return kind.from_dict(value) if entry else value
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class MeanHumanAgreement(Entry):
     """Agreement of two humans, and what the machine loses against it, in the mean over prompts."""
 
@@ -101,7 +29,6 @@ class MeanHumanAgreement(Entry):
     pearson_degradation: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class HumanAgreement(Entry):
     """Agreement of two humans with each other, and the machine's on the same ``n`` essays of a prompt."""
 
@@ -114,7 +41,6 @@ class HumanAgreement(Entry):
     pearson_degradation: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ScorePoint(Entry):
     """Essays to which humans and machine gave a score point; ``gap`` is the machine's share less the humans'."""
 
@@ -124,7 +50,6 @@ class ScorePoint(Entry):
     gap: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class VersionAgreement(Entry):
     """Agreement of one version of the machine's scores; kappas are those of rounded ones."""
 
@@ -138,7 +63,6 @@ class VersionAgreement(Entry):
     sd_ratio: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ScoreResiduals(Entry):
     """Residuals raw - reference of the essays of one human score."""
 
@@ -148,7 +72,6 @@ class ScoreResiduals(Entry):
     sd: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class LengthResiduals(Entry):
     """Residuals raw - reference of a bin of essays by length."""
 
@@ -159,7 +82,6 @@ class LengthResiduals(Entry):
     sd: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ReliabilityBin(Entry):
     """Human scores of a bin of essays by prediction."""
 
@@ -171,7 +93,6 @@ class ReliabilityBin(Entry):
     sd_reference: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Coverage(Entry):
     """How often the human score lay in the machine's prediction interval, and how wide that is in score points."""
 
@@ -180,7 +101,6 @@ class Coverage(Entry):
     mean_width: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class GroupAgreement(Entry):
     """A group's scores, held against those of all essays; ``small`` marks few essays."""
 
@@ -198,7 +118,6 @@ class GroupAgreement(Entry):
     pearson_interval: Interval
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class FairnessTest(Entry):
     """What the groups of a column explain of the errors."""
 
@@ -207,7 +126,6 @@ class FairnessTest(Entry):
     p_holm: Figure
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ColumnFairness(Entry):
     """The groups of one column, and the tests on them."""
 
@@ -217,7 +135,6 @@ class ColumnFairness(Entry):
     csd: FairnessTest
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Fairness(Entry):
     """A prompt's subgroups by column; ``comparisons`` is the number of p values that Holm's procedure corrects for."""
 
@@ -227,14 +144,13 @@ class Fairness(Entry):
     notes: list[str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class PromptEntry(Entry):
     """All that is measured on one prompt: measures, and the scores broken down for tables and pictures."""
 
     LEFT_OUT = ("human_human", "fairness")
 
     n: int
-    range: ScoreRange
+    range: WrittenRange
     qwk: Figure
     qwk_interval: Interval = None
     qwk_rescaled: Figure = None
@@ -262,7 +178,7 @@ class PromptEntry(Entry):
     qwk_of_true_score: Figure = None
     human_human: HumanAgreement | None = None
     score_points: list[ScorePoint] = field(default_factory=list)
-    confusion: list[list[float]] = field(default_factory=list)
+    confusion: list[list[int | float]] = field(default_factory=list)
     score_versions: dict[str, VersionAgreement] = field(default_factory=dict)
     residuals_by_score: list[ScoreResiduals] = field(default_factory=list)
     residuals_by_length: list[LengthResiduals] | None = None
@@ -294,7 +210,6 @@ class PromptEntry(Entry):
         return Missing.EQUAL_PREDICTIONS if bins and bins[0].raw_from == bins[-1].raw_to else Missing.UNDEFINED
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class MeanEntry(Entry):
     """Means over prompts of the measures whose mean means something."""
 
@@ -325,7 +240,6 @@ class MeanEntry(Entry):
     human_human: MeanHumanAgreement | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Floor(Entry):
     """QWK of a scorer that any machine should beat."""
 
@@ -333,7 +247,6 @@ class Floor(Entry):
     mean: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Flag(Entry):
     """One criterion, judged.
 
@@ -362,7 +275,6 @@ class Flag(Entry):
     group: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Disagreement(Entry):
     """An essay whose human score and prediction are far apart; length and text where they are known."""
 
@@ -377,18 +289,20 @@ class Disagreement(Entry):
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Settings(Entry):
-    """How intervals were drawn."""
+class Settings(Entry, kw_only=True):
+    """How intervals were drawn; for a comparison, what they cover, and how p values are corrected."""
+
+    LEFT_OUT = ("covers", "correction")
 
     interval: str
+    covers: str | None = None
+    correction: str | None = None
     resamples: int
     confidence: float
     seed: int
     qwk_of_identical_constants: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ReviewFigures(Entry):
     """Agreement of scores before or after human review; the mean over prompts has no ``n``."""
 
@@ -400,7 +314,6 @@ class ReviewFigures(Entry):
     adjacent_agreement: Figure = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ReviewedMean(Entry):
     """The machine's figures, and those of the scores that count in the end, over prompts that the machine scored."""
 
@@ -408,7 +321,6 @@ class ReviewedMean(Entry):
     final: ReviewFigures
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class ReviewedPrompt(Entry):
     """One prompt before and after human review; ``machine`` is None where it scored none of the essays."""
 
@@ -417,7 +329,6 @@ class ReviewedPrompt(Entry):
     final: ReviewFigures
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Adjudication(Entry):
     """What humans decided on essays for review: essays, and figures before and after."""
 
@@ -428,8 +339,94 @@ class Adjudication(Entry):
     mean: ReviewedMean
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Report(Entry):
+Part = Annotated[float, pydantic.Field(ge=0, le=1)]
+Count = Annotated[int, pydantic.Field(ge=0)]
+Expected = Literal["fall", "not_rise", "stay"]
+ChangeGroup = Literal["must_not_rise", "fall", "not_rise", "stay"]
+
+
+class StrictEntry(Entry):
+    """An entry with finite numbers and no unknown keys."""
+
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
+
+
+class Share(StrictEntry):
+    """A share of changes, with its interval."""
+
+    share: Part
+    low: Part
+    high: Part
+
+
+class ChangeFigures(StrictEntry):
+    """Shares and mean changes, as ``change_figures`` returns them."""
+
+    n: Count
+    essays: Count
+    already_lowest: Count
+    rises: Share | None
+    falls: Share | None
+    stays: Share | None
+    raw_rises: Share | None
+    raw_falls: Share | None
+    to_lowest: Share | None
+    score_change_sd: Figure
+    raw_change_sd: Figure
+
+
+class GroupFigures(ChangeFigures):
+    """Figures over all kinds of one expectation."""
+
+    kinds: list[str]
+
+
+class KindFigures(ChangeFigures):
+    """One kind's figures over all prompts."""
+
+    unchanged: Count
+
+
+class PromptFigures(KindFigures):
+    """One kind's figures on one prompt, with means on its scale."""
+
+    mean_score: Figure
+    mean_changed_score: Figure
+    mean_score_change: Figure
+    mean_raw_change: Figure
+
+
+class ChangeKind(StrictEntry):
+    """One kind of change."""
+
+    title: str
+    expected: Expected
+    worthless: bool
+    total: KindFigures
+    prompts: dict[str, PromptFigures]
+
+
+class RobustnessSettings(StrictEntry):
+    """How robustness was measured."""
+
+    seed: Count
+    most: Count | None
+    confidence: Part
+    interval: str
+    raw_tolerance: float
+
+
+class Robustness(StrictEntry):
+    """What ``measure_robustness`` returns."""
+
+    settings: RobustnessSettings
+    essays: dict[str, Count]
+    expected: dict[ChangeGroup, GroupFigures]
+    kinds: dict[str, ChangeKind]
+    notes: list[str]
+
+
+class Report(Entry, kw_only=True):
     """The report on predictions, prompt by prompt and in the mean over prompts.
 
     Args:
@@ -454,7 +451,7 @@ class Report(Entry):
     notes: list[str]
     settings: Settings
     adjudicated: Adjudication | None = None
-    robustness: dict[str, Any] | None = None
+    robustness: Robustness | None = None
 
     @property
     def level(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from aes_dynloss.tables.columns import (
     REFERENCE_COLUMNS,
     TEXT_COLUMN,
     ColumnNames,
+    missing_columns,
     take_columns,
     take_kept,
 )
@@ -58,12 +60,20 @@ def join_references(
     cells = read_cells(path)
     human = take_columns(cells, names, roles, path.name, optional={"prompt_id"})
     if "reference" not in human:
-        have = ", ".join(repr(column) for column in cells.columns)
-        raise DataError(
-            f"{path.name} has no column 'reference' (columns: {have}). Name the column of the human scores with "
-            "--reference-column."
-        )
-    order = _matching_rows(table, human, source, path.name)
+        advice = {"reference": "Name the column of the human scores with --reference-column."}
+        raise DataError(missing_columns(path.name, advice, list(cells.columns)))
+    keys = [key for key in ID_COLUMNS if key in table and key in human]
+    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
+    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys])
+    for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
+        refuse_repeats(index, name)
+        alone = index[~index.isin(other)]
+        if len(alone):
+            raise DataError(
+                f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
+                f"{_named(alone)} ({len(alone)} in all)."
+            )
+    order = right.get_indexer(left)
     joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")
     ids = parse_ids(human["essay_id"], "essay_id", path.name)
     for column in REFERENCE_COLUMNS:
@@ -90,33 +100,15 @@ def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:
         raise DataError(f"{source} has more than one row for {_named(repeated)}. Keep one row an essay.")
 
 
-def _matching_rows(table: pd.DataFrame, human: pd.DataFrame, source: str, human_source: str) -> list[int]:
-    """The references' row of each prediction."""
-    keys = [key for key in ID_COLUMNS if key in table and key in human]
-    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
-    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, human_source) for key in keys])
-    refuse_repeats(left, source)
-    refuse_repeats(right, human_source)
-    for have, lack, alone in (
-        (source, human_source, left[~left.isin(right)]),
-        (human_source, source, right[~right.isin(left)]),
-    ):
-        if len(alone):
-            raise DataError(
-                f"{source} and {human_source} must hold the same essays. In {have} and not in {lack}: "
-                f"{_named(alone)} ({len(alone)} in all)."
-            )
-    return [int(row) for row in right.get_indexer(left)]
-
-
 def _named(ids: pd.MultiIndex) -> str:
     """Some ids in words."""
-    words = ["essay " + " of prompt ".join(repr(part) for part in entry) for entry in list(ids)[:5]]
-    return ", ".join(words) + (", ..." if len(ids) > 5 else "")
+    names = ["essay " + " of prompt ".join(map(repr, entry)) for entry in ids[:5]]
+    return ", ".join(names) + (", ..." if len(ids) > 5 else "")
 
 
 ONE_PROMPT = "all"
 WITHHELD = "withheld"
+MAY_BE_BLANK = {"second_reference", *RATER_COLUMNS}
 LARGEST_NUMBER = 1e50
 
 
@@ -180,8 +172,8 @@ def read_predictions(
     if references is None:
         table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
     else:
-        own_names = replace(names, reference=None, second_reference=None)
-        table = take_columns(cells, own_names, roles, source, optional={"prompt_id"})
+        predicted = replace(names, reference=None, second_reference=None)
+        table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
         table = join_references(table, names, source, Path(references), kept)
     if WITHHELD in cells:
@@ -221,24 +213,33 @@ def check_predictions(
     checked = _parsed(table, source)
     if "reference" not in checked:
         checked["reference"] = np.nan
-    _refuse_huge(checked, source)
+    for column in (column for column in NUMBER_COLUMNS if column in checked):
+        limit = f"beyond {LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
+        huge = (checked[column].abs() > LARGEST_NUMBER).to_numpy()
+        refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = _resolve_ranges(checked, ranges or {}, source)
-    notes = [] if not inferred else [_inferred_note(spans, inferred, source)]
+    notes = []
+    if inferred:
+        notes.append(
+            f"No score range was given for {source}: the grid spans the whole scores seen "
+            f"({', '.join(f'{prompt}: {spans[prompt]}' for prompt in inferred)}). QWK does not depend on end points "
+            "that nobody was given."
+        )
     unused = [prompt for prompt in ranges or {} if prompt not in spans]
     if unused:
         notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
     if "score" not in checked:
         notes.append(f"No score column in {source}: score is raw, trimmed to the range and rounded half up.")
-        checked["score"] = _per_prompt(checked, lambda prompt, raw: spans[prompt].to_point(raw))
+        checked["score"] = apply_ranges(checked, "raw", spans, ScoreRange.to_point)
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
-    _refuse_outside(checked, spans, source)
+    refuse_outside(checked, [*REFERENCE_COLUMNS, "score"], spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
-            have = ", ".join(repr(str(name)) for name in table.columns)
-            raise DataError(f"No column {column!r} in {source} (columns: {have}). Name the column of groups.")
+            advice = {column: "Name the column of groups."}
+            raise DataError(missing_columns(source, advice, list(map(str, table.columns))))
         checked[column] = table[column].to_numpy(dtype=object)
         ordered.append(column)
     given = checked["score"].notna().to_numpy()
@@ -287,99 +288,88 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
     parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS}, index=table.index)
     refuse_repeats(pd.MultiIndex.from_frame(parsed), source)
     withheld = table[WITHHELD].to_numpy(dtype=bool) if WITHHELD in table else np.zeros(len(table), dtype=bool)
-    for column in NUMBER_COLUMNS:
-        if column in table:
-            parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
-            _refuse_blanks(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
-            _refuse_withheld(parsed, column, source, withheld & (column in PREDICTION_COLUMNS))
+    for column in (column for column in NUMBER_COLUMNS if column in table):
+        parsed[column] = parse_numbers(table[column], column, parsed["essay_id"], source)
+        blank = parsed[column].isna().to_numpy()
+        expected = withheld & (column in PREDICTION_COLUMNS)
+        fault = f"withheld, yet {column} is filled in. Give what humans decided as --adjudicated."
+        refuse_rows(expected & ~blank, parsed, source, fault)
+        if column not in MAY_BE_BLANK and not (column == "reference" and blank.all()):
+            fault = f"{column} is blank (so in {int((blank & ~expected).sum())} rows). Fill it in or drop the rows."
+            refuse_rows(blank & ~expected, parsed, source, fault)
     if withheld.all():
         raise DataError(f"No essay in {source} has a score: the machine withheld them all.")
     return parsed
 
 
-def _refuse_blanks(table: pd.DataFrame, column: str, source: str, allowed: NDArray[np.bool_]) -> None:
-    """Refuse blanks, but for references unknown throughout, essays not scored twice, and where they are ``allowed``."""
-    blank = table[column].isna().to_numpy() & ~allowed
-    if column in {"second_reference", *RATER_COLUMNS} or not blank.any() or (column == "reference" and blank.all()):
-        return
-    where = row_words(int(blank.argmax()), source, table["essay_id"])
-    raise DataError(f"{where}: {column} is blank (so in {int(blank.sum())} rows). Fill it in or drop the rows.")
+def refuse_rows(refused: NDArray[np.bool_], table: pd.DataFrame, source: str, fault: str) -> None:
+    """Refuse a table for the first of some rows.
+
+    Args:
+        refused: Which rows are at fault, shape (n,).
+        table: All rows, with their essay_id.
+        source: The table's name for the message.
+        fault: What is wrong; ``{COLUMN}`` is the row's value.
+
+    Raises:
+        DataError: There is such a row.
+    """
+    if refused.any():
+        row = int(refused.argmax())
+        raise DataError(f"{row_words(row, source, table['essay_id'])}: {fault.format_map(table.iloc[row])}")
 
 
-def _refuse_withheld(table: pd.DataFrame, column: str, source: str, withheld: NDArray[np.bool_]) -> None:
-    """Refuse a score where the machine gave none, such as a human's."""
-    filled = withheld & table[column].notna().to_numpy()
-    if filled.any():
-        where = row_words(int(filled.argmax()), source, table["essay_id"])
-        raise DataError(f"{where}: withheld, yet {column} is filled in. Give what humans decided as --adjudicated.")
+def apply_ranges(
+    table: pd.DataFrame,
+    column: str,
+    ranges: Mapping[str, ScoreRange],
+    method: Callable[[ScoreRange, NDArray[np.float64]], NDArray[Any]],
+) -> NDArray[np.float64]:
+    """What the range of each row's prompt makes of its value, shape (n,); NaN for a blank, or without a range.
+
+    Args:
+        table: Rows with prompt_id and the column.
+        column: A column of numbers.
+        ranges: Score range by prompt.
+        method: Of the ranges, such as ``ScoreRange.to_point``.
+    """
+    values, prompts = table[column].to_numpy(dtype=np.float64), table["prompt_id"].to_numpy()
+    result = np.full(len(table), np.nan)
+    for prompt, score_range in ranges.items():
+        rows = (prompts == prompt) & np.isfinite(values)
+        result[rows] = method(score_range, values[rows])
+    return result
 
 
-def _refuse_huge(table: pd.DataFrame, source: str) -> None:
-    """Refuse the first number whose square, or the sum of such, may be none."""
-    for column in NUMBER_COLUMNS:
-        if column in table:
-            huge = (table[column].abs() > LARGEST_NUMBER).to_numpy()
-            if huge.any():
-                row = int(huge.argmax())
-                raise DataError(
-                    f"{row_words(row, source, table['essay_id'])}: {column} {table[column].iloc[row]:g} is beyond "
-                    f"{LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
-                )
+def refuse_outside(
+    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str
+) -> None:
+    """Refuse the first score that is no score point of its prompt.
+
+    Args:
+        table: Rows with essay_id, prompt_id and some of the columns.
+        columns: Columns of scores.
+        ranges: Score range by prompt.
+        source: The table's name for the message.
+
+    Raises:
+        DataError: There is such a score.
+    """
+    named = table.assign(range=table["prompt_id"].map(ranges))
+    for column in (column for column in columns if column in table):
+        outside = apply_ranges(table, column, ranges, ScoreRange.hold) == 0
+        fault = f"{column} {{{column}:g}} is no score point of prompt {{prompt_id}}'s range {{range}}."
+        refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 
 def _resolve_ranges(
     table: pd.DataFrame, given: Mapping[str, ScoreRange], source: str
 ) -> tuple[dict[str, ScoreRange], list[str]]:
     """The range of every prompt, in the order of their first essays, and the prompts whose range was inferred."""
-    ranges, inferred = {}, []
+    ranges = {}
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
-        prompt_id = str(prompt)
-        if prompt_id in given:
-            ranges[prompt_id] = given[prompt_id]
-        else:
-            scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
-            ranges[prompt_id] = infer_range(scores, f"prompt {prompt_id} in {source}")
-            inferred.append(prompt_id)
-    return ranges, inferred
-
-
-def _inferred_note(ranges: Mapping[str, ScoreRange], inferred: list[str], source: str) -> str:
-    """Which ranges were taken from the scores seen."""
-    spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
-    return (
-        f"No score range was given for {source}: the grid spans the whole scores seen ({spans}). "
-        "QWK does not depend on end points that nobody was given."
-    )
-
-
-def _per_prompt(
-    table: pd.DataFrame, transform: Callable[[str, NDArray[np.float64]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """A column made of raw, prompt by prompt."""
-    result = np.full(len(table), np.nan)
-    prompts = table["prompt_id"].to_numpy()
-    raw = table["raw"].to_numpy(dtype=np.float64)
-    for prompt in dict.fromkeys(prompts):
-        rows = (prompts == prompt) & np.isfinite(raw)
-        result[rows] = transform(prompt, raw[rows])
-    return result
-
-
-def _refuse_outside(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], source: str) -> None:
-    """Refuse the first score that is no score point of its prompt."""
-    for column in (*REFERENCE_COLUMNS, "score"):
-        if column not in table:
-            continue
-        outside = np.zeros(len(table), dtype=bool)
-        for prompt, score_range in ranges.items():
-            own = (table["prompt_id"] == prompt).to_numpy()
-            outside[own] = ~score_range.hold(table.loc[own, column].to_numpy(dtype=np.float64))
-        outside &= table[column].notna().to_numpy()
-        if outside.any():
-            row = int(outside.argmax())
-            prompt, value = table["prompt_id"].iloc[row], table[column].iloc[row]
-            raise DataError(
-                f"{row_words(row, source, table['essay_id'])}: {column} {value:g} is no score point of prompt "
-                f"{prompt}'s range {ranges[prompt]}. Fix the row or the range."
-            )
+        name = str(prompt)
+        scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
+        ranges[name] = given.get(name) or infer_range(scores, f"prompt {name} in {source}")
+    return ranges, [name for name in ranges if name not in given]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.agreement import fisher_mean, measures, none_if_nan, quadratic_weighted_kappa
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
-    LIMITS,
     confusion_cells,
     human_entry,
     limit_entries,
@@ -32,26 +31,14 @@ from aes_dynloss.measures.fairness import subgroup_fairness
 from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
-from aes_dynloss.reports.model import Entry, Floor, MeanEntry, PromptEntry, Report, Settings
+from aes_dynloss.reports.model import Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange, widened
 
-# Kappas beyond QWK, and agreement without what level, spread and length make of it.
-BEYOND_AGREEMENT = ("kappa", "gwet_ac1", "gwet_ac2", "qwk_variance_matched", "pearson_without_length")
+_MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
 # Measures whose mean over prompts means something; an error in score points, for one, does not.
-MEAN_MEASURES = (
-    "qwk",
-    "qwk_rescaled",
-    "qwk_cut_points",
-    "exact_agreement",
-    "adjacent_agreement",
-    "pearson",
-    "spearman",
-    *BEYOND_AGREEMENT,
-    *LIMITS,
-)
-INTERVAL_MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson")
+MEAN_MEASURES = [one.name for one in fields(MeanEntry) if one.name in _MEASURED and not one.name.endswith("_interval")]
 
 
 @dataclass(frozen=True)
@@ -101,23 +88,23 @@ def measure_prompt(
         generator = prompt_generator(settings.seed, prompt)
         pairs = {"pearson": (reference, raw)}
         draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
-    values = {
-        **dict.fromkeys(("qwk", "qwk_rescaled", "qwk_cut_points")),
+    limits, limit_notes = limit_entries(prompt, essays, score_range)
+    entry: dict[str, Any] = {
+        "n": len(essays),
+        "range": score_range,
         **measures(reference, raw, score, score_range),
         **{name: float(quadratic_weighted_kappa(reference, scores)) for name, scores in calibrated.items()},
+        **{f"{name}_interval": percentile_interval(values, settings.confidence) for name, values in draws.items()},
+        "mean_reference": float(reference.mean()),
+        "mean_raw": float(raw.mean()),
+        "kappa": float(unweighted_kappa(reference, score, score_range)),
+        "gwet_ac1": float(gwet_ac1(reference, score, score_range)),
+        "gwet_ac2": float(gwet_ac2(reference, score, score_range)),
+        "qwk_variance_matched": none_if_nan(variance_matched_qwk(reference, raw, score_range)),
+        **limits,
+        "human_human": human_entry(essays),
+        **_breakdowns(essays, dev, score_range),
     }
-    entry: dict[str, Any] = {"n": len(essays), "range": score_range}
-    for name, value in values.items():
-        entry[name] = value
-        if name in INTERVAL_MEASURES:
-            entry[f"{name}_interval"] = percentile_interval(draws[name], settings.confidence) if name in draws else None
-    entry |= {"mean_reference": float(reference.mean()), "mean_raw": float(raw.mean())}
-    limits, limit_notes = limit_entries(prompt, essays, score_range)
-    entry |= _beyond_agreement(essays, score_range) | limits
-    human = human_entry(essays)
-    if human is not None:
-        entry["human_human"] = human
-    entry |= _breakdowns(essays, dev, score_range)
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
     if subgroups:
         entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings)
@@ -125,40 +112,27 @@ def measure_prompt(
     return PromptReport(PromptEntry.from_dict(entry), draws, notes)
 
 
-def _beyond_agreement(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str, Any]:
-    """The measures of BEYOND_AGREEMENT."""
-    reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
-    by_length = None
-    if "words" in essays:
-        by_length = none_if_nan(length_partialled_pearson(reference, raw, essays["words"]))
-    values = (
-        float(unweighted_kappa(reference, score, score_range)),
-        float(gwet_ac1(reference, score, score_range)),
-        float(gwet_ac2(reference, score, score_range)),
-        none_if_nan(variance_matched_qwk(reference, raw, score_range)),
-        by_length,
-    )
-    return dict(zip(BEYOND_AGREEMENT, values, strict=True))
-
-
 def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
-    """What tables and pictures show of the scores."""
+    """What tables and pictures show of the scores, and what is known where essays have lengths."""
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     line: RescalingLine | None = None
     bounds = None
     if dev is not None and len(dev):
         line = fit_rescaling(dev["raw"], dev["reference"])
         bounds = fit_intervals([""] * len(dev), dev["raw"], dev["reference"]).bounds("", raw, score_range)
-    words = essays["words"].to_numpy(dtype=np.float64) if "words" in essays else None
-    return {
+    breakdowns = {
         "score_points": score_point_rows(reference, score, score_range),
         "confusion": confusion_cells(reference, score, score_range),
         "score_versions": version_entries(reference, raw, score_range, line),
         "residuals_by_score": residuals_by_score(reference, raw),
-        "residuals_by_length": None if words is None else residuals_by_length(reference, raw, words),
         "reliability": reliability_rows(reference, raw),
         "prediction_interval": coverage_entry(reference, bounds),
     }
+    if "words" in essays:
+        words = essays["words"].to_numpy(dtype=np.float64)
+        breakdowns["pearson_without_length"] = none_if_nan(length_partialled_pearson(reference, raw, words))
+        breakdowns["residuals_by_length"] = residuals_by_length(reference, raw, words)
+    return breakdowns
 
 
 def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
@@ -174,27 +148,31 @@ def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) ->
     mean: dict[str, Any] = {"n_prompts": len(parts)}
     notes = []
     for name in MEAN_MEASURES:
-        values = {prompt: part.entry[name] for prompt, part in parts.items()}
-        lacking = [prompt for prompt, value in values.items() if value is None]
-        mean[name] = None if lacking else float(np.mean(list(values.values())))
+        values = [part.entry[name] for part in parts.values()]
+        lacking = [prompt for prompt, part in parts.items() if part.entry[name] is None]
+        mean[name] = mean_if_known(values)
         if 0 < len(lacking) < len(parts):
             notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
-        if name in INTERVAL_MEASURES:
-            drawn = [part.draws[name] for part in parts.values() if name in part.draws]
-            known = bool(drawn) and not lacking
-            mean[f"{name}_interval"] = (
-                percentile_interval(np.mean(drawn, axis=0), settings.confidence) if known else None
-            )
+        drawn = [part.draws[name] for part in parts.values() if name in part.draws]
+        if drawn and not lacking:
+            mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
         if name == "qwk":
-            mean["qwk_fisher"] = fisher_mean(list(values.values()))
+            mean["qwk_fisher"] = fisher_mean(values)
     humans = [part.entry.human_human for part in parts.values()]
     if all(human and human.n for human in humans):
-        mean["human_human"] = {
-            key: None if None in values else float(np.mean(values))
-            for key in ("qwk", "degradation", "pearson", "pearson_degradation")
-            for values in ([getattr(human, key) for human in humans],)
-        }
+        names = ("qwk", "degradation", "pearson", "pearson_degradation")
+        mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
     return MeanEntry.from_dict(mean), notes
+
+
+def mean_if_known(values: Sequence[float | None]) -> float | None:
+    """The mean of values; None where one is unknown, or there is none.
+
+    Args:
+        values: The values.
+    """
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def calibrated_scores(
@@ -244,7 +222,6 @@ WITHOUT_DEV = (
     "qwk_rescaled and qwk_cut_points are null: they are fitted on the same scorer's predictions of dev essays "
     "(--dev FILE)."
 )
-_PARTS = {"prompts", "mean", "floors", "notes", "settings"}
 
 
 def build_report(
@@ -286,12 +263,19 @@ def build_report(
     settings = IntervalSettings(resamples, confidence, seed)
     test = _checked(predictions, ranges, "the predictions", subgroups)
     dev_table = None if dev is None else _checked(dev, ranges, "the dev predictions")
-    notes = [*test.notes, *([WITHOUT_DEV] if dev_table is None else _dev_notes(test, dev_table))]
-    spans = dict(test.ranges) if dev_table is None else _spanning_both(test, dev_table)
+    notes, spans = [*test.notes], {**test.ranges}
+    if dev_table is None:
+        notes.append(WITHOUT_DEV)
+    else:
+        refuse_shared_essays(test, dev_table)
+        notes += [f"dev: {note}" for note in dev_table.notes]
+        # An inferred range spans the scores of both tables.
+        spans |= widened({prompt: test.ranges[prompt] for prompt in test.inferred}, dev_table.ranges)
     measured: dict[str, PromptReport] = {}
     scored = set(test.table["prompt_id"])  # of other prompts, all scores were withheld
-    for prompt in sorted(scored, key=_natural):
-        essays, dev_essays = _essays(test, prompt), None if dev_table is None else _essays(dev_table, prompt)
+    for prompt in sorted(scored, key=prompt_order):
+        essays = test.table[test.table["prompt_id"] == prompt]
+        dev_essays = None if dev_table is None else dev_table.table[dev_table.table["prompt_id"] == prompt]
         measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups)
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
@@ -330,34 +314,12 @@ def read_report(path: str | Path) -> Report:
     Raises:
         DataError: It cannot be read, or is no report.
     """
-    try:
-        return Report.from_dict(report_values(path))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no whole report: {error!r}. Make it again.") from error
-
-
-def report_values(path: str | Path) -> dict[str, Any]:
-    """The content of report.json, of this version or of another.
-
-    Args:
-        path: The file.
-
-    Raises:
-        DataError: It cannot be read, or is no report.
-    """
-    try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a report: {error}. Make it again.") from error
-    if not isinstance(report, dict) or not report.keys() >= _PARTS:
-        raise DataError(f"{path} is no report: expected {', '.join(sorted(_PARTS))} in it. Make it again.")
-    return report
+    return Report.read(path, "report", "Make it again.")
 
 
 def report_json(report: Mapping[str, Any]) -> str:
     """A report as the text of its file; ValueError if it holds NaN or infinity, which JSON does not know."""
-    values = report.to_dict() if isinstance(report, Entry) else report
-    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(report, default=dict, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _checked(
@@ -381,31 +343,28 @@ def _checked(
     return checked
 
 
-def _dev_notes(test: PredictionTable, dev: PredictionTable) -> list[str]:
-    """Dev's notes; essays that are in dev and in test are refused."""
-    keys = ["prompt_id", "essay_id"]
-    shared = pd.MultiIndex.from_frame(test.table[keys]).intersection(pd.MultiIndex.from_frame(dev.table[keys]))
+def refuse_shared_essays(test: PredictionTable, dev: PredictionTable, where: str = "") -> None:
+    """Refuse essays that are in dev and in test.
+
+    Args:
+        test: The predictions.
+        dev: The same scorer's predictions of dev essays.
+        where: Whose they are, for the message.
+
+    Raises:
+        DataError: There is such an essay.
+    """
+    dev_essays, essays = (pd.MultiIndex.from_frame(one.table[["prompt_id", "essay_id"]]) for one in (dev, test))
+    shared = essays.intersection(dev_essays)
     if len(shared):
         prompt, essay = shared[0]
         raise DataError(
-            f"{len(shared)} essays are in dev and in the predictions, such as {essay!r} of prompt {prompt!r}. "
+            f"{where}{len(shared)} essays are in dev and in the predictions, such as {essay!r} of prompt {prompt!r}. "
             "A calibration measured on the essays that it was fitted on flatters: give dev predictions of other essays."
         )
-    return [f"dev: {note}" for note in dev.notes]
 
 
-def _spanning_both(test: PredictionTable, dev: PredictionTable) -> dict[str, ScoreRange]:
-    """Each test prompt's range: the given one, or an inferred one that spans the scores of both tables."""
-    inferred = {prompt: test.ranges[prompt] for prompt in test.inferred}
-    return {**test.ranges, **widened(inferred, dev.ranges)}
-
-
-def _essays(checked: PredictionTable, prompt: str) -> pd.DataFrame:
-    """One prompt's essays."""
-    return checked.table[checked.table["prompt_id"] == prompt]
-
-
-def _natural(prompt: str) -> tuple[bool, int, str]:
+def prompt_order(prompt: str) -> tuple[bool, int, str]:
     """Order of prompts: numbers by value, then names."""
     # Python reads no number of more than 4300 digits.
     number = prompt.isascii() and prompt.isdigit() and len(prompt) < 1000

@@ -96,7 +96,7 @@ REFUSED = {
     "no human scores": (b"essay_id,reference,score,L1\na,,1,x\nb,,2,y\n", "There are no human scores"),
     "no predictions": (b"essay_id,reference\na,1\n", "Neither a column raw nor a column score"),
     "a missing prediction": (b"essay_id,reference,raw\na,1,\nb,2,1\n", "raw is blank"),
-    "a column that is not there": (b"essay_id,reference,raw,words\na,1,1,9\n", "No column 'L1'"),
+    "a column that is not there": (b"essay_id,reference,raw,words\na,1,1,9\n", "p.csv has no column 'L1'"),
 }
 
 

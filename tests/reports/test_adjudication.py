@@ -162,5 +162,5 @@ def test_a_score_where_the_machine_gave_none_is_refused(tmp_path, column, value)
 
 def test_a_decision_beyond_an_inferred_range_names_the_option(tmp_path, predictions):
     sheet = write(tmp_path / "r.csv", SHEET, [["c", "1", "empty", 6]])
-    with pytest.raises(DataError, match=r"range 1 to 5\. Fix the row, or give the range by --range"):
+    with pytest.raises(DataError, match=r"range 1 to 5\. Fix the row or the range \(--range\)"):
         adjudicated(read_predictions(predictions), read_decisions(sheet))

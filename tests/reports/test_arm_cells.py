@@ -127,7 +127,7 @@ def test_human_scores_must_be_there():
 def test_essays_of_dev_may_not_be_in_test():
     run = scored_run("stde")
     arms = {"mse": [scored_run("mse")], "stde": [replace(run, dev=run.test)]}
-    refused(arms, "arm 'stde' has 40 essays of prompt '(2|10)' in dev and in test, such as 't--(2|10)-0'")
+    refused(arms, "arm 'stde': 40 essays are in dev and in the predictions, such as 't--2-0' of prompt '2'")
 
 
 def test_ranges_that_differ():

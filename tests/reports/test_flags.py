@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, largest_gap
+from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, report_flags
+from aes_dynloss.reports.model import MeanEntry, PromptEntry, ScorePoint
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
@@ -117,9 +118,8 @@ def test_what_cannot_be_judged():
         judge("smd", math.inf)
 
 
-def test_the_largest_gap_keeps_its_sign():
-    assert largest_gap([0.1, -0.3, 0.2]) == -0.3
-    assert largest_gap([-0.25, 0.25]) == -0.25
-    for gaps in ([], [[0.1, 0.2]]):
-        with pytest.raises(DataError, match=r"gaps of shape \(points,\)"):
-            largest_gap(gaps)
+@pytest.mark.parametrize(("gaps", "largest"), [([0.1, -0.3, 0.2], -0.3), ([-0.25, 0.25], -0.25)])
+def test_the_largest_gap_keeps_its_sign(gaps, largest):
+    points = [ScorePoint(point, 1, 1, gap) for point, gap in enumerate(gaps)]
+    flags = report_flags({"1": PromptEntry(2, RANGE, 0.5, score_points=points)}, MeanEntry(1, 0.5))
+    assert [flag.value for flag in flags if flag.criterion == "score_share"] == [largest]

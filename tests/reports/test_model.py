@@ -17,6 +17,8 @@ from aes_dynloss.reports.model import (
     ReviewedMean,
     ReviewedPrompt,
     ReviewFigures,
+    Robustness,
+    RobustnessSettings,
 )
 from aes_dynloss.reports.prompts import read_report, report_json, write_report
 from aes_dynloss.tables.score_range import ScoreRange
@@ -29,12 +31,13 @@ REVIEW = Adjudication(
     prompts={"1": ReviewedPrompt(2, None, ReviewFigures(3, 0.5, None, 1.0))},
     mean=ReviewedMean(ReviewFigures(), ReviewFigures(qwk=0.5)),
 )
+ROBUSTNESS = Robustness(RobustnessSettings(0, None, 0.95, "Wilson", 1e-9), {"1": 60}, {}, {}, [])
 
 
 @pytest.fixture(scope="module", params=["bare", "full"])
 def report(request):
     made = bare_report() if request.param == "bare" else full_report(TWO, essays=60, resamples=10)
-    return made if request.param == "bare" else replace(made, adjudicated=REVIEW, robustness={"kinds": {}})
+    return made if request.param == "bare" else replace(made, adjudicated=REVIEW, robustness=ROBUSTNESS)
 
 
 def test_a_report_comes_back_from_its_file(report, tmp_path):
@@ -87,7 +90,7 @@ def keys_of(report):
 
 def test_the_keys_of_report_json_stay():
     assert keys_of(bare_report()) == KEYS
-    full = keys_of(replace(full_report(TWO, essays=60, resamples=10), adjudicated=REVIEW, robustness={"kinds": {}}))
+    full = keys_of(replace(full_report(TWO, essays=60, resamples=10), adjudicated=REVIEW, robustness=ROBUSTNESS))
     assert full["report"] == f"{KEYS['report']} adjudicated robustness"
     assert full["prompt"] == f"{KEYS['prompt'].replace(' score_points', ' human_human score_points')} fairness"
     assert full["mean"] == f"{KEYS['mean']} human_human"

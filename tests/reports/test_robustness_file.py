@@ -7,6 +7,7 @@ import pytest
 from sample_robustness import sample_robustness
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.model import Robustness
 from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
 
 
@@ -78,6 +79,7 @@ def test_a_file_that_is_not_there(path):
 
 
 def test_the_robustness_of_another_model_is_refused(measured):
+    measured = Robustness.from_dict(measured)
     assert of_same_prompts(measured, {"a", "b", "c"}, "r.json") is measured
     with pytest.raises(DataError, match=r"r.json was measured on essays to prompt b, and the predictions answer a\."):
         of_same_prompts(measured, ["a"], "r.json")

@@ -109,7 +109,7 @@ def test_faults_in_a_run_name_it(tmp_path):
     for damage in (None, {}, {"low": 1}, {"low": 1, "high": 0}):
         report["prompts"]["2"]["range"] = damage
         (run / "report.json").write_text(json.dumps(report))
-        with pytest.raises(DataError, match=r"report.json has no score range for every prompt"):
+        with pytest.raises(DataError, match=r"report.json is no whole report: prompts\.2\.range"):
             read_runs(run)
     (run / "report.json").write_text("{}")
     with pytest.raises(DataError, match=r"report.json is no report"):

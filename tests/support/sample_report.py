@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.reports.model import Entry
+from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.tables.score_range import ScoreRange
 
