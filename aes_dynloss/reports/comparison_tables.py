@@ -120,7 +120,7 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
         found = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
         cells = [
             signed(found["difference"], found["interval"], why),
-            *(p_value(found[p], why) for p in ("p", "p_holm")),
+            *(p_value(found[p], why=why) for p in ("p", "p_holm")),
         ]
         rows.append([words(row), *cells])
     columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
@@ -212,7 +212,7 @@ def cost_table(report: Benchmark) -> Table | None:
     """What the arms' runs cost; None where it is not known of any."""
     rows = []
     for arm, cost in _costs(report).items():
-        seconds = (count(value, Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
+        seconds = (count(value, why=Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
         kind, devices = words(cost.unit or UNDEFINED), words("; ".join(cost.devices))
         rows.append([words(arm), count(cost.runs), *seconds, kind, devices])
     if not rows:

@@ -236,7 +236,7 @@ def worst_table(report: Report) -> Table | None:
     rows = []
     for row in report.worst:
         scores = [point(row.reference), number(row.raw), point(row.score)]
-        length = count(row.words, Missing.NO_LENGTHS)
+        length = count(row.words, why=Missing.NO_LENGTHS)
         difference = number(row.raw - row.reference)
         rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
     titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 from aes_dynloss.reports.measure_list import MEASURES, Missing
@@ -221,46 +222,24 @@ def _interval_cell(cell: Cell) -> Cell:
 
 
 def number(
-    value: float | None, ends: Sequence[float] | None = None, why: Missing | None = None, mark: str = ""
+    value: float | None, ends: Ends = None, why: Missing | None = None, mark: str = "", form: Form = "figure"
 ) -> Cell:
-    """A figure with its interval; where it is missing, why."""
-    return _known(value, "figure", why, interval=ends, mark=mark)
+    """A number with its interval; where it is missing, why."""
+    if value is None:
+        return Cell(missing=why or Missing.UNDEFINED, mark=mark)
+    return Cell(value, form, ends, mark=mark)
 
 
-def signed(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
-    """A difference with its interval."""
-    return _known(value, "signed", why, interval=ends)
-
-
-def share(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
-    """A share in per cent, with its interval."""
-    return _known(value, "percent", why, interval=ends)
-
-
-def p_value(p: float | None, why: Missing | None = None) -> Cell:
-    """A p value."""
-    return _known(p, "p", why)
-
-
-def count(value: float | None, why: Missing | None = None, mark: str = "") -> Cell:
-    """A whole number, by thousands."""
-    return _known(value, "count", why, mark=mark)
-
-
-def point(value: float) -> Cell:
-    """A score point, with as many decimals as it has."""
-    return Cell(value, "point")
+signed = partial(number, form="signed")
+share = partial(number, form="percent")
+p_value = partial(number, form="p")
+count = partial(number, form="count")
+point = partial(number, form="point")
 
 
 def words(text: str, *, short: str | None = None, mark: str = "", note: str = "", hint: str = "") -> Cell:
     """A name, or other words."""
     return Cell(text, short=short, mark=mark, note=note, hint=hint)
-
-
-def _known(value: float | None, form: Form, why: Missing | None, interval: Ends = None, mark: str = "") -> Cell:
-    if value is None:
-        return Cell(missing=why or Missing.UNDEFINED, mark=mark)
-    return Cell(value, form, interval, mark=mark)
 
 
 def measure_column(name: str, title: str | None = None, key: str | None = None) -> Column:
