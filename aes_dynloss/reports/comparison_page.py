@@ -29,7 +29,7 @@ from aes_dynloss.reports.drawing import (
     rows_panel,
     saved,
 )
-from aes_dynloss.reports.page import measure_pairs, training_sections
+from aes_dynloss.reports.page import measure_pairs, training_section
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
 
 WIDTH = 8.6
@@ -119,7 +119,7 @@ def comparison_page(
         *_differences(comparison),
         *_prompts(comparison),
         *_others(comparison),
-        *training_sections(pictures),
+        training_section(pictures),
         *closing_sections(comparison.notes, comparison.settings, [measure_pairs(_MEASURES)]),
     ]
     return render_page(title, facts, sections, about)

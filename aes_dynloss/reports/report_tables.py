@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from aes_dynloss.reports.blocks import Gallery, Part
+from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import Missing
@@ -256,27 +256,26 @@ TESTS = ("osa", "osd", "csd")
 _SMALL = "small"
 
 
-def fairness_parts(report: Report) -> list[Part]:
-    """A part of a page for each column of groups; none where no column was named.
+def fairness_blocks(report: Report) -> list[Block]:
+    """How many comparisons were made, and a part of a page for each column of groups; none where no column was named.
 
     Args:
         report: What ``build_report`` returned.
     """
-    found = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
-    columns = dict.fromkeys(column for fairness in found.values() for column in fairness.columns)
-    pictures = fairness_figures(report) if columns else {}
-    parts = []
-    for place, column in enumerate(columns, start=1):
-        by_prompt = {prompt: one.columns[column] for prompt, one in found.items() if column in one.columns}
-        name, explained = (
-            f"fairness-{place}",
-            "Dots with intervals; the band is the criterion. Hollow dots are small groups.",
-        )
+    measured = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
+    columns = dict.fromkeys(column for fairness in measured.values() for column in fairness.columns)
+    if not columns:
+        return []
+    pictures = fairness_figures(report)
+    explained = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
+    blocks: list[Block] = [Words(multiplicity_words(report))]
+    for position, column in enumerate(columns, start=1):
+        by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
+        name, drawn = f"fairness-{position}", pictures.get(column)
         tables = [_group_table(name, column, by_prompt), _test_table(name, column, by_prompt)]
-        drawn = pictures.get(column, ())
-        gallery = [Gallery(f"{name}-pictures", "", explained, drawn, size="medium")] if drawn else []
-        parts.append(Part(name, column, [*tables, *gallery]))
-    return parts
+        gallery = Gallery(f"{name}-pictures", "", explained, drawn, size="medium") if drawn else None
+        blocks.append(Section(name, column, [*tables, gallery]))
+    return blocks
 
 
 def multiplicity_words(report: Report) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 
@@ -173,8 +173,6 @@ class Table:
         level: The intervals' level in words, which heads their columns in plain text.
         sortable: Whether a page sorts it by its headings.
     """
-
-    kind: ClassVar[str] = "table"
 
     name: str
     caption: str
