@@ -11,14 +11,10 @@ from typing import Any
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmDifferences,
-    ArmFigures,
     Benchmark,
     Comparison,
     Cost,
-    Difference,
-    DifferenceKind,
     GridArm,
-    GridFigures,
 )
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Floor
@@ -36,7 +32,6 @@ from aes_dynloss.reports.table import (
     p_value,
     prompt_column,
     signed,
-    table_records,
     text_table,
     words,
     words_column,
@@ -57,9 +52,10 @@ def arms_table(comparison: AnyComparison) -> Table:
     """The arms' means."""
     grid = isinstance(comparison, Benchmark)
     raw = [measure_column(name) for name in (("pearson", "sd_ratio") if grid else ())]
-    units = _units(comparison)
+    costs = _costs(comparison)
+    units = sorted({cost.unit for cost in costs.values() if cost.unit is not None})
     seconds = f"seconds ({units[0]})" if len(units) == 1 else "seconds"
-    own = [
+    beside = [
         Column("over_seeds", "sd over seeds", explanation="Of the QWK."),
         Column("seconds", "Seconds of a run", seconds),
     ]
@@ -68,30 +64,23 @@ def arms_table(comparison: AnyComparison) -> Table:
         mean = entry.mean
         kappas = [number(mean[name], mean[f"{name}_interval"], Missing.NO_DEV_OF_RUN) for name in VERSIONS]
         if isinstance(entry, GridArm):
-            figures = [number(entry.mean.pearson), number(entry.mean.sd_ratio), number(_sd_over_seeds(entry.mean))]
-            rows.append([words(arm), count(entry.members), *kappas, *figures, _cost_cell(entry, named=len(units) > 1)])
+            over_seeds = entry.mean.over_seeds["qwk"]
+            figures = (entry.mean.pearson, entry.mean.sd_ratio, over_seeds.sd if over_seeds else None)
+            cost = _cost_cell(entry, named=len(units) > 1)
+            rows.append([words(arm), count(entry.members), *kappas, *map(number, figures), cost])
         else:
             rows.append([words(arm), count(entry.runs), *kappas])
     behind = Column("members", "Models behind a score") if grid else Column("runs", "Runs", "runs")
-    columns = [_ARM, behind, *map(measure_column, VERSIONS), *raw, *(own if grid else ())]
+    columns = [_ARM, behind, *map(measure_column, VERSIONS), *raw, *(beside if grid else ())]
     level = level_words(comparison)
     table = Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
-    return table.chosen(*(column.key for column in columns if column.key != "seconds" or _costs(comparison)))
-
-
-def _sd_over_seeds(mean: GridFigures) -> float | None:
-    found = mean.over_seeds["qwk"]
-    return None if found is None else found.sd
+    return table.chosen(*(column.key for column in columns if column.key != "seconds" or costs))
 
 
 def _costs(comparison: AnyComparison) -> dict[str, Cost]:
     """What is known of the arms' costs."""
     arms = comparison.arms.items()
     return {arm: entry.cost for arm, entry in arms if isinstance(entry, GridArm) and entry.cost}
-
-
-def _units(comparison: AnyComparison) -> list[str]:
-    return sorted({cost.unit for cost in _costs(comparison).values() if cost.unit is not None})
 
 
 def _cost_cell(entry: GridArm, *, named: bool) -> Cell:
@@ -114,33 +103,29 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
         part: The family: ``mean`` or ``prompts``.
         name: The table's name in a page's address.
     """
-    answered, level, why = comparison.differences[kind], level_words(comparison), Missing.NO_DEV_OF_RUN
+    differences, level, why = comparison.differences[kind], level_words(comparison), Missing.NO_DEV_OF_RUN
+    if part == "mean":
+        entries = {arm: arm_entries.mean for arm, arm_entries in differences.arms.items()}
+    else:
+        prompts = dict.fromkeys(prompt for arm_entries in differences.arms.values() for prompt in arm_entries.prompts)
+        entries = {
+            f"prompt {prompt}, {arm}": arm_entries.prompts[prompt]
+            for prompt in prompts
+            for arm, arm_entries in differences.arms.items()
+        }
     rows = []
-    for row, entry in _difference_rows(answered, part).items():
-        found = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
-        cells = [
-            signed(found["difference"], found["interval"], why),
-            *(p_value(found[p], why=why) for p in ("p", "p_holm")),
-        ]
-        rows.append([words(row), *cells])
+    for row, entry in entries.items():
+        figures = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
+        difference = signed(figures["difference"], figures["interval"], why)
+        rows.append([words(row), difference, *(p_value(figures[p], why=why) for p in ("p", "p_holm"))])
     columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
     where = "mean over prompts" if part == "mean" else "by prompt"
-    family = f"comparisons that Holm p corrects for: {answered.comparisons[part]}"
-    title = answered.difference[:1].upper() + answered.difference[1:]
+    family = f"comparisons that Holm p corrects for: {differences.comparisons[part]}"
+    title = differences.difference[:1].upper() + differences.difference[1:]
     return Table(name, f"{title}, {where}, {level} intervals below; {family}", columns, rows, (), level)
 
 
 _DIFFERENCE = ("arm", "difference", "difference_interval", "p", "p_holm")
-
-
-def _difference_rows(kind: DifferenceKind, part: str) -> dict[str, Difference | None]:
-    """The entries of one family of differences by their row's name."""
-    if part == "mean":
-        return {arm: entries.mean for arm, entries in kind.arms.items()}
-    prompts = dict.fromkeys(prompt for entries in kind.arms.values() for prompt in entries.prompts)
-    return {
-        f"prompt {prompt}, {arm}": entries.prompts[prompt] for prompt in prompts for arm, entries in kind.arms.items()
-    }
 
 
 def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
@@ -149,14 +134,11 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
     columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(prompt_column, prompts)]
     tables = {}
     for version in VERSIONS:
-        rows = [
-            [
-                words(arm),
-                number(entry.mean[version], why=Missing.NO_DEV_OF_RUN),
-                *(_version_cell(entry.prompts[prompt], version) for prompt in prompts),
-            ]
-            for arm, entry in comparison.arms.items()
-        ]
+        rows = []
+        for arm, entry in comparison.arms.items():
+            own = (entry.prompts[prompt] for prompt in prompts)
+            cells = [number(one[version], one[f"{version}_interval"], Missing.NO_DEV_OF_RUN) for one in own]
+            rows.append([words(arm), number(entry.mean[version], why=Missing.NO_DEV_OF_RUN), *cells])
         if all(cell.missing for row in rows for cell in row[1:]):
             continue
         foot = _beside_prompts(comparison, prompts) if isinstance(comparison, Benchmark) and version == "qwk" else []
@@ -164,10 +146,6 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
         name = f"prompts-{version.replace('_', '-')}"
         tables[version] = Table(name, f"{title} by prompt", columns, rows, foot, level_words(comparison))
     return tables
-
-
-def _version_cell(entry: ArmFigures | GridFigures, version: str) -> Cell:
-    return number(entry[version], entry[f"{version}_interval"], Missing.NO_DEV_OF_RUN)
 
 
 def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
@@ -178,9 +156,9 @@ def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
     ]
     raters = report.human_human.prompts
     if raters:
-        found = (raters[prompt].qwk if prompt in raters else None for prompt in prompts)
-        own = (number(value, why=Missing.NO_SECOND_SCORE) for value in found)
-        rows.append([words(HUMAN), number(report.human_human.mean, why=Missing.SOME_PROMPTS), *own])
+        kappas = (raters[prompt].qwk if prompt in raters else None for prompt in prompts)
+        cells = (number(kappa, why=Missing.NO_SECOND_SCORE) for kappa in kappas)
+        rows.append([words(HUMAN), number(report.human_human.mean, why=Missing.SOME_PROMPTS), *cells])
     return rows
 
 
@@ -331,14 +309,6 @@ def _arm_words(report: Benchmark) -> str:
     return " ".join(words)
 
 
-_RECORD_COLUMNS = (
-    *(words_column(key, key) for key in ("arm", "prompt", "measure")),
-    Column("value", "value", ends=("low", "high")),
-    Column("sd_over_seeds", "sd_over_seeds"),
-    Column("n", "n"),
-)
-
-
 def benchmark_rows(report: Benchmark) -> list[Record]:
     """A grid's figures as rows, one a figure, with all digits.
 
@@ -352,19 +322,18 @@ def benchmark_rows(report: Benchmark) -> list[Record]:
         are named ``floor NAME``, published systems ``published NAME``, human raters ``human-human``.
     """
     rows = [row for arm, entry in report.arms.items() for row in _arm_rows(arm, entry, report.essays)]
-    for kind, answers in report.differences.items():
-        for arm, answered in answers.arms.items():
-            for prompt, found, n in _places(answered, report.essays):
-                if found is not None:
-                    rows.append(_row(arm, prompt, f"difference_{kind}", found.difference, found.interval, n=n))
+    for kind, differences in report.differences.items():
+        for arm, entries in differences.arms.items():
+            for prompt, entry, n in _places(entries, report.essays):
+                if entry is not None:
+                    rows.append(_row(arm, prompt, f"difference_{kind}", entry.difference, entry.interval, n=n))
     for name, floor in report.floors.items():
         rows += [_row(f"floor {name}", prompt, "qwk", value, n=n) for prompt, value, n in _places(floor, report.essays)]
     human = report.human_human
     if human.prompts:
         rows += [_row(HUMAN, prompt, "qwk", entry.qwk, n=entry.n) for prompt, entry in human.prompts.items()]
-        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=report.human_human.essays))
-    rows += [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
-    return table_records(Table("figures", "Figures", _RECORD_COLUMNS, rows))
+        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=human.essays))
+    return rows + [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
 
 
 def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) -> Iterator[tuple[str, Any, int]]:
@@ -374,12 +343,12 @@ def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) 
     yield MEAN, entry.mean, sum(essays.values())
 
 
-def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[list[Cell]]:
+def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[Record]:
     """An arm's own measures and its cost."""
     for prompt, figures, n in _places(entry, essays):
         for version in VERSIONS:
             over_seeds = figures["over_seeds"][version]
-            sd = None if over_seeds is None else over_seeds.sd
+            sd = over_seeds.sd if over_seeds else None
             yield _row(arm, prompt, version, figures[version], figures[f"{version}_interval"], sd, n)
         for measure in ("pearson", "sd_ratio"):
             yield _row(arm, prompt, measure, figures[measure], n=n)
@@ -395,5 +364,7 @@ def _row(
     interval: Sequence[float] | None = None,
     sd_over_seeds: float | None = None,
     n: int | None = None,
-) -> list[Cell]:
-    return [*map(words, (arm, prompt, measure)), number(value, interval), number(sd_over_seeds), Cell(n)]
+) -> Record:
+    low, high = interval or (None, None)
+    figures = {"value": value, "low": low, "high": high, "sd_over_seeds": sd_over_seeds, "n": n}
+    return {"arm": arm, "prompt": prompt, "measure": measure, **figures}
