@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,22 +45,16 @@ def agreement_picture(report: Report) -> Picture:
     panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
     for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
         axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
-        others = [
-            ("Human-human", HUMAN, "D", [_human(entry, measure) for entry in rows.values()]),
-            ("Ceiling", FAINT, "|", [entry.get(f"{measure}_ceiling") for entry in rows.values()]),
-        ]
-        for label, colour, marker, marks in others:
-            draw_marks(axes, marks, label=label, colour=colour, marker=marker)
+        humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
+        draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
+        ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
+        draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
         values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
     explain_above(panels[0], 4)
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
     description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
     return saved(panels[0], "Agreement by prompt", description)
-
-
-def _human(entry: PromptEntry | MeanEntry, measure: str) -> float | None:
-    return entry.human_human[measure] if entry.human_human else None
 
 
 def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
@@ -70,7 +65,7 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement]
         axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0, label="Criterion")
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
-        hollow = [place for place, entry in enumerate(groups.values()) if entry.small]
+        hollow = [row for row, entry in enumerate(groups.values()) if entry.small]
         label = f"Group (hollow: fewer than {small} essays)"
         draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
         axes.set_xlim(-reach, reach)
@@ -85,12 +80,9 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement]
 
 def reach_of(groups: Iterable[GroupAgreement]) -> float:
     """How far from 0 the groups' DSM and SMD reach with their intervals, so that prompts can share a scale."""
-    found = [1.5 * CRITERIA["subgroup_smd"].threshold]
-    for entry in groups:
-        for measure in ("dsm", "smd"):
-            ends_known = entry[f"{measure}_interval"] or [entry[measure] or 0.0]
-            found += [abs(value) for value in ends_known]
-    return 1.05 * max(found)
+    shown = [entry[f"{measure}_interval"] or [entry[measure] or 0.0] for entry in groups for measure in ("dsm", "smd")]
+    smallest = 1.5 * CRITERIA["subgroup_smd"].threshold
+    return 1.05 * max(smallest, *(abs(float(value)) for values in shown for value in values))
 
 
 def _rounded(value: float | None) -> str:
@@ -182,35 +174,33 @@ def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
 def residual_by_score_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by human score."""
     rows = entry.residuals_by_score
-    axes = _residual_panel(_column(rows, "reference"), rows, "Human score")
-    first, last = rows[0], rows[-1]
-    words = (
-        f"Mean of prediction less human score, with one sd, by human score: {first.mean:+.2f} at "
-        f"{first.reference:g} and {last.mean:+.2f} at {last.reference:g}."
-    )
-    return saved(axes, f"Residuals by score, prompt {prompt}", words)
+    ends = [f"at {row.reference:g}" for row in (rows[0], rows[-1])]
+    return _residual_picture(prompt, rows, _column(rows, "reference"), ("score", "human score", "Human score"), ends)
 
 
 def residual_by_length_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by length."""
     rows = entry.residuals_by_length or []
     middles = (_column(rows, "words_from") + _column(rows, "words_to")) / 2
-    axes = _residual_panel(middles, rows, "Length (words, middle of the bin)")
-    first, last = rows[0], rows[-1]
-    words = (
-        f"Mean of prediction less human score, with one sd, by length: {first.mean:+.2f} for the shortest essays "
-        f"and {last.mean:+.2f} for the longest."
-    )
-    return saved(axes, f"Residuals by length, prompt {prompt}", words)
+    names = ("length", "length", "Length (words, middle of the bin)")
+    return _residual_picture(prompt, rows, middles, names, ["for the shortest essays", "for the longest"])
 
 
-def _residual_panel(places: NDArray[np.float64], rows: Sequence[Entry], along: str) -> Axes:
+def _residual_picture(
+    prompt: str,
+    rows: Sequence[Entry],
+    places: NDArray[np.float64],
+    names: tuple[str, str, str],
+    ends: Sequence[str],
+) -> Picture:
+    """Residuals along what has these names in the title, in the description and at the axis."""
     axes = panel(WIDTH, HEIGHT)
     axes.axhline(0, color=FAINT, linewidth=1)
-    means, sds = (_column(rows, key) for key in ("mean", "sd"))
-    _draw_spread(axes, places, means, sds)
-    axes.set(xlabel=along, ylabel="Machine \u2212 human (points)")
-    return axes
+    _draw_spread(axes, places, _column(rows, "mean"), _column(rows, "sd"))
+    axes.set(xlabel=names[2], ylabel="Machine \u2212 human (points)")
+    told = " and ".join(f"{row['mean']:+.2f} {end}" for row, end in zip((rows[0], rows[-1]), ends, strict=True))
+    description = f"Mean of prediction less human score, with one sd, by {names[1]}: {told}."
+    return saved(axes, f"Residuals by {names[0]}, prompt {prompt}", description)
 
 
 def _draw_spread(axes: Axes, places: NDArray[np.float64], means: NDArray[np.float64], sds: NDArray[np.float64]) -> None:
@@ -335,18 +325,18 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
     Returns:
         Pictures of the prompts in which the column has from FEWEST_GROUPS to MOST_DRAWN_GROUPS groups.
     """
-    found: dict[str, dict[str, dict[str, GroupAgreement]]] = {}
+    columns: dict[str, dict[str, dict[str, GroupAgreement]]] = {}
     for prompt, entry in report.prompts.items():
         for column, part in (entry.fairness.columns if entry.fairness else {}).items():
             if FEWEST_GROUPS <= len(part.groups) <= MOST_DRAWN_GROUPS:
-                found.setdefault(column, {})[prompt] = part.groups
+                columns.setdefault(column, {})[prompt] = part.groups
     pictures = {}
     with drawing():
-        for column, prompts in found.items():
-            drawn = list(prompts)[:MOST_DRAWN_PROMPTS]
-            reach = reach_of(entry for prompt in drawn for entry in prompts[prompt].values())
-            small = {prompt: report.prompts[prompt]["fairness"].small_group for prompt in drawn}
+        for column, prompts in columns.items():
+            drawn = dict(islice(prompts.items(), MOST_DRAWN_PROMPTS))
+            reach = reach_of(entry for groups in drawn.values() for entry in groups.values())
             pictures[column] = tuple(
-                group_picture(column, prompt, prompts[prompt], small[prompt], reach) for prompt in drawn
+                group_picture(column, prompt, groups, report.prompts[prompt]["fairness"].small_group, reach)
+                for prompt, groups in drawn.items()
             )
     return pictures
