@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aes_dynloss.reports.drawing import Picture, inline_svg
-from aes_dynloss.reports.table import Table, minus
+from aes_dynloss.reports.table import Table, markdown_table, minus
 from aes_dynloss.tables.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -147,20 +150,11 @@ def render_page(
     Returns:
         Html. Whatever is not written by this package's templates is escaped.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("aes_dynloss.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
     templates = files("aes_dynloss.reports") / "templates"
     script, style = ((templates / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         title=title,
         facts=facts,
         sections=[section for section in sections if section],
@@ -169,6 +163,23 @@ def render_page(
         script=Markup(script),  # noqa: S704 - our own file
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def template(name: str) -> Template:
+    """A template of this package; one of html escapes whatever it is given."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("aes_dynloss.reports"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["markdown"] = markdown_table
+    environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
+    return environment.get_template(name)
 
 
 def write_page(html: str, path: str | Path) -> None:

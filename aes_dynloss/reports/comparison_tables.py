@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from aes_dynloss.reports.blocks import template
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmDifferences,
@@ -26,7 +27,6 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
-    markdown_table,
     measure_column,
     number,
     p_value,
@@ -244,69 +244,25 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     """
     report = Benchmark.from_dict(content)
     arms = arms_table(report)
-    kept = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
-    arms = arms.chosen("arm", "qwk", "qwk_interval", *kept)
-    blocks = ["# Benchmark", _measured(report), markdown_table(arms), _arm_words(report)]
+    measures = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
+    seeds = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
+    counts, alike = list(map(len, seeds)), all(one == seeds[0] for one in seeds)
     beside = beside_table(report)
-    if beside:
-        blocks.append("## Floors, human raters and published systems")
-        blocks.append(markdown_table(beside.chosen("system", "qwk", "measured")))
-    differences = list(_differences(report))
-    if differences:
-        blocks += [f"## Differences from {report.control}", *differences]
-    if len(report.essays) > 1:
-        blocks.append("## Prompts")
-        for version, table in prompt_tables(report).items():
-            prompts = [column.key for column in table.columns[2:]]
-            blocks.append("### QWK" if version == "qwk" else f"### QWK, {measure_column(version).short}")
-            blocks.append(markdown_table(table.chosen("arm", *prompts, MEAN).retitled(arm="prompt")))
-    settings = report.settings
-    notes = [f"{settings.covers} Resamples: {settings.resamples}.", *report.notes]
-    blocks += ["## Notes", "\n".join(f"- {note}" for note in notes)]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _differences(report: Benchmark) -> Iterator[str]:
-    """Each kind of difference in the mean over prompts, where some arm has it."""
-    for name, kind in report.differences.items():
-        table = difference_table(report, name).known_rows()
-        if table.rows:
-            yield f"### {kind.difference} (comparisons that Holm p corrects for: {kind.comparisons['mean']})"
-            yield markdown_table(table.chosen(*_DIFFERENCE))
-
-
-def _measured(report: Benchmark) -> str:
-    """What was measured, in one line."""
-    own = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
-    alike = all(seeds == own[0] for seeds in own)
-    seeds = _counted(len(own[0]), "seed") if alike else f"{min(map(len, own))} to {max(map(len, own))} seeds"
-    strata = [stratum for stratum in report.strata if stratum]
-    listed = f" ({', '.join(strata)})" if strata else ""
-    return (
-        f"QWK on {report.measured_on} essays. Protocol: {report.protocol}. "
-        f"{_counted(report.distinct_essays, 'essay')}, {_counted(len(report.essays), 'prompt')}, "
-        f"{_counted(len(report.strata), 'stratum', 'strata')}{listed}, {seeds}. Control: {report.control}."
+    differences = [(kind, difference_table(report, name).known_rows()) for name, kind in report.differences.items()]
+    prompts = {}
+    for version, table in prompt_tables(report).items() if len(report.essays) > 1 else ():
+        title = "QWK" if version == "qwk" else f"QWK, {measure_column(version).short}"
+        columns = ("arm", *(column.key for column in table.columns[2:]), MEAN)
+        prompts[title] = table.chosen(*columns).retitled(arm="prompt")
+    return template("benchmark.md").render(
+        report=report,
+        seeds=counts[:1] if alike else [min(counts), max(counts)],
+        arms=arms.chosen("arm", "qwk", "qwk_interval", *measures),
+        devices=sorted({device for cost in _costs(report).values() for device in cost.devices}),
+        beside=beside and beside.chosen("system", "qwk", "measured"),
+        differences=[(kind, table.chosen(*_DIFFERENCE)) for kind, table in differences if table.rows],
+        prompts=prompts,
     )
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
-
-
-def _arm_words(report: Benchmark) -> str:
-    """What the columns of the arms' table are."""
-    prompts = "" if len(report.essays) == 1 else " and prompts"
-    words = [
-        f"Means over strata{prompts}. rescaled: given the human scores' mean and sd on dev; cut points: tuned on dev; "
-        "r and sd ratio: of raw predictions; sd over seeds: of the QWK."
-    ]
-    devices = {device for cost in _costs(report).values() for device in cost.devices}
-    if devices:
-        words.append(
-            f"seconds: mean of a run's wall time times its processes, on {'; '.join(sorted(devices))}; runs that "
-            "share a device count it in full."
-        )
-    return " ".join(words)
 
 
 def benchmark_rows(report: Benchmark) -> list[Record]:
