@@ -27,6 +27,7 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
+    measure_cell,
     measure_column,
     number,
     p_value,
@@ -61,8 +62,7 @@ def arms_table(comparison: AnyComparison) -> Table:
     ]
     rows = []
     for arm, entry in comparison.arms.items():
-        mean = entry.mean
-        kappas = [number(mean[name], mean[f"{name}_interval"], Missing.NO_DEV_OF_RUN) for name in VERSIONS]
+        kappas = [measure_cell(entry.mean, name, Missing.NO_DEV_OF_RUN) for name in VERSIONS]
         if isinstance(entry, GridArm):
             over_seeds = entry.mean.over_seeds["qwk"]
             figures = (entry.mean.pearson, entry.mean.sd_ratio, over_seeds.sd if over_seeds else None)
@@ -136,8 +136,7 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
     for version in VERSIONS:
         rows = []
         for arm, entry in comparison.arms.items():
-            own = (entry.prompts[prompt] for prompt in prompts)
-            cells = [number(one[version], one[f"{version}_interval"], Missing.NO_DEV_OF_RUN) for one in own]
+            cells = [measure_cell(entry.prompts[prompt], version, Missing.NO_DEV_OF_RUN) for prompt in prompts]
             rows.append([words(arm), number(entry.mean[version], why=Missing.NO_DEV_OF_RUN), *cells])
         if all(cell.missing for row in rows for cell in row[1:]):
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 
@@ -226,6 +226,11 @@ def number(
     if value is None:
         return Cell(missing=why or Missing.UNDEFINED, mark=mark)
     return Cell(value, form, ends, mark=mark)
+
+
+def measure_cell(entry: Mapping[str, Any], name: str, why: Missing | None = None, mark: str = "") -> Cell:
+    """A measure of a report's entry, with its interval where the entry has one."""
+    return number(entry[name], entry.get(f"{name}{INTERVAL}"), why, mark)
 
 
 signed = partial(number, form="signed")
