@@ -89,13 +89,13 @@ _MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson", "sd_ratio", "in
 def comparison_page(
     comparison: AnyComparison, *, title: str, pictures: Sequence[Picture] = (), about: Mapping[str, Any] | None = None
 ) -> str:
-    """A comparison as one html page of the same kind as a report's.
+    """A comparison or a benchmark as one html page of the same kind as a report's.
 
     Args:
         comparison: What ``compare_arms`` or ``build_benchmark_report`` returned.
         title: The page's title.
         pictures: Further pictures, such as those that a training has left.
-        about: Words for the foot by name.
+        about: Words for the foot by name; a benchmark's protocol stands before them.
 
     Returns:
         Html.
@@ -115,6 +115,7 @@ def comparison_page(
     arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)], size="large")
     by_prompt = list(prompt_tables(comparison).values()) if prompts > 1 else []
     grid = comparison if isinstance(comparison, Benchmark) else None
+    protocol = {"Protocol": grid.protocol, "Measured on": grid.measured_on} if grid else {}
     others = "Floors, human raters and published systems"
     sections = [
         Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences]),
@@ -126,28 +127,7 @@ def comparison_page(
         training_section(pictures),
         *closing_sections(comparison.notes, comparison.settings, [measure_pairs(_MEASURES)]),
     ]
-    return render_page(title, facts, sections, about)
-
-
-def benchmark_page(
-    report: Benchmark, *, title: str, pictures: Sequence[Picture] = (), about: Mapping[str, Any] | None = None
-) -> str:
-    """A benchmark's report as one html page: a comparison with its protocol at the foot.
-
-    Args:
-        report: What ``build_benchmark_report`` returned.
-        title: The page's title.
-        pictures: Further pictures, such as those that a training has left.
-        about: Words for the foot by name.
-
-    Returns:
-        Html.
-
-    Raises:
-        DataError: A picture is no svg.
-    """
-    about = {"Protocol": report.protocol, "Measured on": report.measured_on, **(about or {})}
-    return comparison_page(report, title=title, pictures=pictures, about=about)
+    return render_page(title, facts, sections, {**protocol, **(about or {})})
 
 
 def _essays(comparison: AnyComparison) -> int:
