@@ -25,7 +25,6 @@ from aes_dynloss.reports.drawing import (
     draw_marks,
     drawing,
     drawn_name,
-    explain_above,
     rows_panel,
     saved,
 )
@@ -51,11 +50,10 @@ def arms_picture(comparison: AnyComparison) -> Picture:
         values = [(mean.qwk, mean.qwk_interval) for mean in arms.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Arm")
         draw_marks(axes, [*[None] * len(arms), *floors.values()], label="Floor", colour=FAINT, marker="s")
-        explain_above(axes, 4)
         means = {name: mean.qwk for name, mean in arms.items()} | floors
         words = "; ".join(f"{drawn_name(name)} {figure_words(value)}" for name, value in means.items())
         also = "" if human is None else f" Human-human: {figure_words(human)}."
-        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}")
+        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}", legend_columns=4)
 
 
 def _by_seed(mean: ArmFigures | GridFigures) -> Mapping[str, float]:

@@ -242,29 +242,28 @@ def rows_panel(names: Sequence[str], titles: Sequence[str], width: float) -> lis
     return panels
 
 
-def explain_above(axes: Axes, columns: int) -> None:
-    """A legend above the axes, in so many columns, where the rows leave it room."""
-    figure = _figure(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", ncols=columns, frameon=False, borderaxespad=0.1, columnspacing=1.2)
-
-
 def drawn_name(name: str) -> str:
     """A name as a figure can hold it: no line breaks or controls, which svg knows not, and not too long."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return clean if len(clean) <= LONGEST_NAME else f"{clean[: LONGEST_NAME - 1]}…"
 
 
-def saved(axes: Axes, title: str, description: str) -> Picture:
-    """The figure of some axes as a picture; equal figures give equal bytes."""
-    text = StringIO()
-    _figure(axes).savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+def saved(axes: Axes, title: str, description: str, legend_columns: int = 0) -> Picture:
+    """The figure of some axes as a picture; equal figures give equal bytes.
+
+    Args:
+        axes: The axes.
+        title: The picture's title.
+        description: What it shows.
+        legend_columns: Columns of a legend above the axes, where the rows leave it room; 0 for none.
+    """
+    figure, text = cast("Figure", axes.get_figure(root=True)), StringIO()
+    if legend_columns:
+        handles, labels = axes.get_legend_handles_labels()
+        layout: Any = {"loc": "upper left", "ncols": legend_columns, "borderaxespad": 0.1, "columnspacing": 1.2}
+        figure.legend(handles, labels, frameon=False, **layout)
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(title, description, text.getvalue())
-
-
-def _figure(axes: Axes) -> Figure:
-    """The figure that holds some axes; panels always have one."""
-    return cast("Figure", axes.get_figure(root=True))
 
 
 def draw_intervals(

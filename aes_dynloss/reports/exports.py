@@ -188,11 +188,7 @@ _COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class _WholeScores:
-    """The way from a prompt's score points to whole numbers; from whole numbers they stay as they are.
-
-    Args:
-        span: The prompt's score points.
-    """
+    """The way from a prompt's score points to whole numbers; from whole numbers they stay as they are."""
 
     span: ScoreRange
 

@@ -6,7 +6,7 @@ beside its limits. Over groups of writers: differences with intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ from aes_dynloss.reports.drawing import (
     draw_marks,
     drawing,
     drawn_name,
-    explain_above,
     panel,
     rows_panel,
     saved,
@@ -51,10 +50,9 @@ def agreement_picture(report: Report) -> Picture:
         draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
         values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
-    explain_above(panels[0], 4)
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
     description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
-    return saved(panels[0], "Agreement by prompt", description)
+    return saved(panels[0], "Agreement by prompt", description, legend_columns=4)
 
 
 def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
@@ -70,19 +68,11 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement]
         draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
         axes.set_xlim(-reach, reach)
         axes.locator_params(axis="x", nbins=5)
-    explain_above(panels[0], 2)
     words = "; ".join(
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
     description = f"Dots with intervals, and the band from -.10 to .10. {words}."
-    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description)
-
-
-def reach_of(groups: Iterable[GroupAgreement]) -> float:
-    """How far from 0 the groups' DSM and SMD reach with their intervals, so that prompts can share a scale."""
-    shown = [entry[f"{measure}_interval"] or [entry[measure] or 0.0] for entry in groups for measure in ("dsm", "smd")]
-    smallest = 1.5 * CRITERIA["subgroup_smd"].threshold
-    return 1.05 * max(smallest, *(abs(float(value)) for values in shown for value in values))
+    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description, legend_columns=2)
 
 
 def _rounded(value: float | None) -> str:
@@ -334,7 +324,10 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
     with drawing():
         for column, prompts in columns.items():
             drawn = dict(islice(prompts.items(), MOST_DRAWN_PROMPTS))
-            reach = reach_of(entry for groups in drawn.values() for entry in groups.values())
+            # How far DSM and SMD reach from 0 with their intervals, so that prompts share a scale.
+            entries = [entry for groups in drawn.values() for entry in groups.values()]
+            ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
+            reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
                 group_picture(column, prompt, groups, report.prompts[prompt]["fairness"].small_group, reach)
                 for prompt, groups in drawn.items()

@@ -221,29 +221,22 @@ def _watch(flags: Flags) -> str:
 
 
 def _named(flags: Flags, verdict: str) -> str:
-    """Criteria with that verdict, and where they have it."""
-    everywhere: dict[str, set[str | None]] = {}
-    matches: dict[str, dict[str | None, None]] = {}
+    """Criteria with that verdict, and the prompts, or the mean, that have it."""
     order = list(CRITERIA)
-    for flag in sorted(flags, key=lambda flag: order.index(flag.criterion)):
-        everywhere.setdefault(_title(flag), set()).add(flag.prompt)
-        if flag.verdict == verdict:
-            matches.setdefault(_title(flag), {})[flag.prompt] = None
-    return "; ".join(
-        f"{title} ({_where(list(prompts), all_of_them=prompts.keys() == everywhere[title])})"
-        for title, prompts in matches.items()
-    )
-
-
-def _where(prompts: Sequence[str | None], *, all_of_them: bool) -> str:
-    """Prompts and the mean (None) in words."""
-    named = [prompt for prompt in prompts if prompt is not None]
-    if all_of_them and len(named) > 1:
-        return "everywhere"
-    listed = f"prompt{'s' if len(named) > 1 else ''} {', '.join(named)}"
-    if len(named) > MOST_NAMED:
-        listed = f"{len(named)} prompts"
-    return " and ".join([*(["the mean"] if None in prompts else []), *([listed] if named else [])])
+    flags = sorted(flags, key=lambda flag: order.index(flag.criterion))
+    named = []
+    for title in dict.fromkeys(_title(flag) for flag in flags if flag.verdict == verdict):
+        judged = [flag for flag in flags if _title(flag) == title]
+        matches = dict.fromkeys(flag.prompt for flag in judged if flag.verdict == verdict)
+        prompts = [prompt for prompt in matches if prompt is not None]
+        listed = f"prompt{'s' if len(prompts) > 1 else ''} {', '.join(prompts)}"
+        if len(prompts) > MOST_NAMED:
+            listed = f"{len(prompts)} prompts"
+        where = " and ".join([*(["the mean"] if None in matches else []), *([listed] if prompts else [])])
+        if len(prompts) > 1 and matches.keys() == {flag.prompt for flag in judged}:
+            where = "everywhere"
+        named.append(f"{title} ({where})")
+    return "; ".join(named)
 
 
 __all__ = ["Picture", "picture_from_svg", "report_page", "write_page"]
