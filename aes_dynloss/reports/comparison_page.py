@@ -180,8 +180,7 @@ def _differences(comparison: AnyComparison) -> Section | None:
             blocks.append(Gallery(f"{name}-figure", "", "", [picture], size="large"))
             blocks.append(difference_table(comparison, kind, name=name).known_rows())
             by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
-            if by_prompt.rows and len(comparison.essays) > 1:
-                blocks.append(Folded("The same by prompt", [by_prompt]))
+            blocks.append(Folded("The same by prompt", [by_prompt if len(comparison.essays) > 1 else None]))
     correction = Words(f"Correction for many comparisons: {comparison.settings.correction}.")
     title = f"Differences from {comparison.control}"
     return Section("differences", title, [*blocks, correction]) if blocks else None

@@ -161,8 +161,8 @@ def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
     return rows
 
 
-def beside_table(report: Benchmark) -> Table | None:
-    """What the arms' QWK is to be read with: floors, human raters, published systems; None without any."""
+def beside_table(report: Benchmark) -> Table:
+    """What the arms' QWK is to be read with: floors, human raters, published systems."""
     rows = [
         [words(f"floor: {name}"), number(floor.mean), words("on the same essays"), NOTHING]
         for name, floor in report.floors.items()
@@ -174,8 +174,6 @@ def beside_table(report: Benchmark) -> Table | None:
     for one in report.published:
         protocol = words(one.protocol, short=f"{one.protocol}: {one.source}")
         rows.append([words(one.system), number(one.qwk), protocol, words(one.source)])
-    if not rows:
-        return None
     columns = [
         words_column("system", "System", "system"),
         Column("qwk", "QWK"),
@@ -185,15 +183,13 @@ def beside_table(report: Benchmark) -> Table | None:
     return Table("beside-table", "Mean QWK of others", columns, rows)
 
 
-def cost_table(report: Benchmark) -> Table | None:
-    """What the arms' runs cost; None where it is not known of any."""
+def cost_table(report: Benchmark) -> Table:
+    """What the arms' runs cost, where it is known."""
     rows = []
     for arm, cost in _costs(report).items():
         seconds = (count(value, why=Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
         kind, devices = words(cost.unit or UNDEFINED), words("; ".join(cost.devices))
         rows.append([words(arm), count(cost.runs), *seconds, kind, devices])
-    if not rows:
-        return None
     numbers = {"runs": "Runs", "seconds_per_run": "Seconds of a run", "total_seconds": "Seconds of all"}
     columns = [_ARM, *(Column(key, title) for key, title in numbers.items())]
     columns += [words_column("unit", "Unit"), words_column("devices", "Devices")]
@@ -220,7 +216,7 @@ def comparison_text(comparison: AnyComparison) -> str:
     for part, title in {"mean": mean, **({"prompts": "each prompt"} if many > 1 else {})}.items():
         for name, kind in comparison.differences.items():
             table = difference_table(comparison, name, part)
-            if table.known_rows().rows:
+            if table.known_rows():
                 family = f"{title}; comparisons that Holm p corrects for: {kind.comparisons[part]}"
                 lines = text_table(table.chosen(*_DIFFERENCE).retitled(arm=""))
                 blocks.append([f"{kind.difference} ({family})", *lines])
@@ -246,7 +242,6 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     measures = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
     seeds = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
     counts, alike = list(map(len, seeds)), all(one == seeds[0] for one in seeds)
-    beside = beside_table(report)
     differences = [(kind, difference_table(report, name).known_rows()) for name, kind in report.differences.items()]
     prompts = {}
     for version, table in prompt_tables(report).items() if len(report.essays) > 1 else ():
@@ -258,8 +253,8 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
         seeds=counts[:1] if alike else [min(counts), max(counts)],
         arms=arms.chosen("arm", "qwk", "qwk_interval", *measures),
         devices=sorted({device for cost in _costs(report).values() for device in cost.devices}),
-        beside=beside and beside.chosen("system", "qwk", "measured"),
-        differences=[(kind, table.chosen(*_DIFFERENCE)) for kind, table in differences if table.rows],
+        beside=beside_table(report).chosen("system", "qwk", "measured"),
+        differences=[(kind, table.chosen(*_DIFFERENCE)) for kind, table in differences if table],
         prompts=prompts,
     )
 

@@ -27,11 +27,6 @@ class Missing(Enum):
     NO_SPREAD = "No change, or no spread of predictions."
     UNDEFINED = "It is undefined on these scores."
 
-    @property
-    def sentence(self) -> str:
-        """The reason for a reader."""
-        return self.value
-
 
 @dataclass(frozen=True)
 class Measure:

@@ -265,7 +265,7 @@ def report_page(
     fisher = Words(f"Fisher mean of the prompts' QWK: {figure(report.mean.qwk_fisher)}.") if len(prompts) > 1 else None
     gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
     texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
-    folded = Folded("Texts of these essays", [Pairs(texts, essays=True)] if texts else [])
+    folded = Folded("Texts of these essays", [Pairs(texts, essays=True) if texts else None])
     floors = Words("What any machine should beat: scorers that read nothing of an essay, or little.")
     sections = [
         _summary(report),

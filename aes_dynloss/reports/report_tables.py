@@ -224,10 +224,8 @@ def floor_table(report: Report) -> Table:
     return Table("floors-table", "QWK of floors on the same essays", columns, rows, foot)
 
 
-def worst_table(report: Report) -> Table | None:
-    """Essays whose human score and prediction are farthest apart; None without any."""
-    if not report.worst:
-        return None
+def worst_table(report: Report) -> Table:
+    """Essays whose human score and prediction are farthest apart."""
     rows = []
     for row in report.worst:
         scores = [point(row.reference), number(row.raw), point(row.score)]

@@ -128,7 +128,7 @@ class Cell:
     @property
     def why(self) -> str:
         """Why the value is missing, or what it means."""
-        return self.missing.sentence if self.missing else self.hint
+        return self.missing.value if self.missing else self.hint
 
 
 NOTHING = Cell()
@@ -162,7 +162,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; without rows it is false, and a page leaves it out.
 
     Args:
         name: Its name in a page's address.
@@ -181,6 +181,9 @@ class Table:
     foot: Sequence[Sequence[Cell]] = ()
     level: str = ""
     sortable: bool = True
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
 
     def chosen(self, *keys: str) -> Table:
         """Some columns, in this order; ``KEY_interval`` is a column of the intervals of another."""
