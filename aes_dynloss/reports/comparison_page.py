@@ -101,18 +101,22 @@ def comparison_page(
     Raises:
         DataError: A picture is no svg.
     """
-    essays, prompts = _essays(comparison), len(comparison.essays)
+    grid = comparison if isinstance(comparison, Benchmark) else None
+    # A benchmark knows how many are distinct, as seeds and halves share them.
+    essays = grid.distinct_essays if grid else sum(comparison.essays.values())
+    prompts = len(comparison.essays)
     facts = [
         f"{len(comparison.arms)} arms",
         f"{essays:,} essays",
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
         f"control: {comparison.control}",
     ]
-    sentences = [_measured(comparison), _held_against(comparison), _to_watch(comparison)]
+    sentences = [_measured(comparison, essays), _held_against(comparison), comparison.settings.covers]
+    if grid and grid.human_human.mean is not None:
+        sentences[-1] += f" Human raters agree with each other at {figure(grid.human_human.mean)}."
     explained = "Dots with intervals; small strokes are seeds."
     arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)], size="large")
     by_prompt = list(prompt_tables(comparison).values()) if prompts > 1 else []
-    grid = comparison if isinstance(comparison, Benchmark) else None
     protocol = {"Protocol": grid.protocol, "Measured on": grid.measured_on} if grid else {}
     others = "Floors, human raters and published systems"
     sections = [
@@ -128,19 +132,14 @@ def comparison_page(
     return render_page(title, facts, sections, {**protocol, **(about or {})})
 
 
-def _essays(comparison: AnyComparison) -> int:
-    """Essays that are measured: a benchmark knows how many are distinct, as seeds and halves share them."""
-    return comparison.distinct_essays if isinstance(comparison, Benchmark) else sum(comparison.essays.values())
-
-
-def _measured(comparison: AnyComparison) -> str:
+def _measured(comparison: AnyComparison, essays: int) -> str:
     means = {arm: entry.mean for arm, entry in comparison.arms.items()}
     best = max(means, key=lambda arm: means[arm].qwk)
     qwk, ends = figure(means[best].qwk), interval(means[best].qwk_interval)
     where = comparison.measured_on if isinstance(comparison, Benchmark) else "test"
     many = "arm was" if len(means) == 1 else "arms were"
     return (
-        f"{len(means)} {many} measured on {_essays(comparison):,} {where} essays; the highest mean QWK is {qwk} "
+        f"{len(means)} {many} measured on {essays:,} {where} essays; the highest mean QWK is {qwk} "
         f"({level_words(comparison)} interval {ends}), that of {best}."
     )
 
@@ -163,13 +162,6 @@ def _held_against(comparison: AnyComparison) -> str:
         f"Held against {control}, {len(clear)} of {len(entries)} differ in QWK by more than chance would explain (Holm "
         f"p below {level:g}). {' '.join(sides)}"
     )
-
-
-def _to_watch(comparison: AnyComparison) -> str:
-    """What the intervals do not cover, and where humans are."""
-    human = comparison.human_human.mean if isinstance(comparison, Benchmark) else None
-    beside = "" if human is None else f" Human raters agree with each other at {figure(human)}."
-    return f"{comparison.settings.covers}{beside}"
 
 
 def _differences(comparison: AnyComparison) -> Section | None:
