@@ -5,7 +5,7 @@ A comparison as plain text for a terminal; a benchmark's report as GitHub markdo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aes_dynloss.reports.blocks import template
@@ -24,6 +24,7 @@ from aes_dynloss.reports.table import (
     UNDEFINED,
     Cell,
     Column,
+    Ends,
     Record,
     Table,
     count,
@@ -298,23 +299,15 @@ def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[R
     for prompt, figures, n in _places(entry, essays):
         for version in VERSIONS:
             over_seeds = figures["over_seeds"][version]
-            sd = over_seeds.sd if over_seeds else None
-            yield _row(arm, prompt, version, figures[version], figures[f"{version}_interval"], sd, n)
+            sd, ends = over_seeds.sd if over_seeds else None, figures[f"{version}_interval"]
+            yield _row(arm, prompt, version, figures[version], ends, sd_over_seeds=sd, n=n)
         for measure in ("pearson", "sd_ratio"):
             yield _row(arm, prompt, measure, figures[measure], n=n)
     if entry.cost is not None:
         yield _row(arm, MEAN, "seconds_per_run", entry.cost.seconds_per_run, n=entry.cost.runs)
 
 
-def _row(
-    arm: str,
-    prompt: str,
-    measure: str,
-    value: float | None,
-    interval: Sequence[float] | None = None,
-    sd_over_seeds: float | None = None,
-    n: int | None = None,
-) -> Record:
-    low, high = interval or (None, None)
-    figures = {"value": value, "low": low, "high": high, "sd_over_seeds": sd_over_seeds, "n": n}
+def _row(arm: str, prompt: str, measure: str, value: float | None, ends: Ends = None, **others: float | None) -> Record:
+    low, high = ends or (None, None)
+    figures = {"value": value, "low": low, "high": high, "sd_over_seeds": None, "n": None, **others}
     return {"arm": arm, "prompt": prompt, "measure": measure, **figures}

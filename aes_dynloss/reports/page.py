@@ -193,17 +193,15 @@ def _humans(report: Report) -> str:
     lost = _average(human.degradation for human in humans)
     known = "prompt" if len(entries) == 1 else f"{len(entries)} prompts"
     some = f" on the {known} where that is known" if len(entries) < len(report.prompts) else ""
-    level = _average(human.qwk for human in humans)
-    relation = (
-        f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}" if abs(lost) >= 0.0005 else "at the same level"
-    )
-    ceilings = [entry.qwk_ceiling for entry in entries]
-    ceiling = ""
+    relation = "at the same level"
+    if abs(lost) >= 0.0005:
+        relation = f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}"
+    ceilings, ceiling = [entry.qwk_ceiling for entry in entries], ""
     if None not in ceilings:
         ceiling = f"; given the raters' own errors, no machine is expected to exceed {figure(_average(ceilings))}"
     return (
-        f"Two human raters agree with each other at a QWK of {figure(level)}{some} ({twice:,} essays scored twice), "
-        f"and the machine's QWK on these essays is {relation}{ceiling}."
+        f"Two human raters agree with each other at a QWK of {figure(_average(human.qwk for human in humans))}{some} "
+        f"({twice:,} essays scored twice), and the machine's QWK on these essays is {relation}{ceiling}."
     )
 
 

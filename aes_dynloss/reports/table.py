@@ -23,10 +23,7 @@ _UNKNOWN = ("", "-")
 
 def figure_words(value: float | None) -> str:
     """Three decimals, no minus before a zero, and "-" for what is undefined."""
-    if value is None:
-        return "-"
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
+    return "-" if value is None else f"{value:z.3f}"
 
 
 def signed_words(value: float) -> str:
