@@ -52,30 +52,26 @@ def level_words(comparison: AnyComparison) -> str:
 
 def arms_table(comparison: AnyComparison) -> Table:
     """The arms' means."""
-    grid = isinstance(comparison, Benchmark)
-    raw = [measure_column(name) for name in (("pearson", "sd_ratio") if grid else ())]
-    costs = _costs(comparison)
+    level, costs = level_words(comparison), _costs(comparison)
     units = sorted({cost.unit for cost in costs.values() if cost.unit is not None})
-    seconds = f"seconds ({units[0]})" if len(units) == 1 else "seconds"
-    beside = [
-        Column("over_seeds", "sd over seeds", explanation="Of the QWK."),
-        Column("seconds", "Seconds of a run", seconds),
-    ]
     rows = []
     for arm, entry in comparison.arms.items():
         kappas = [measure_cell(entry.mean, name, Missing.NO_DEV_OF_RUN) for name in VERSIONS]
         if isinstance(entry, GridArm):
             over_seeds = entry.mean.over_seeds["qwk"]
             figures = (entry.mean.pearson, entry.mean.sd_ratio, over_seeds.sd if over_seeds else None)
-            cost = _cost_cell(entry, named=len(units) > 1)
-            rows.append([words(arm), count(entry.members), *kappas, *map(number, figures), cost])
+            cost = [_cost_cell(entry, named=len(units) > 1)] if costs else []
+            rows.append([words(arm), count(entry.members), *kappas, *map(number, figures), *cost])
         else:
             rows.append([words(arm), count(entry.runs), *kappas])
-    behind = Column("members", "Models behind a score") if grid else Column("runs", "Runs", "runs")
-    columns = [_ARM, behind, *map(measure_column, VERSIONS), *raw, *(beside if grid else ())]
-    level = level_words(comparison)
-    table = Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
-    return table.chosen(*(column.key for column in columns if column.key != "seconds" or costs))
+    columns = [_ARM, Column("runs", "Runs", "runs"), *map(measure_column, VERSIONS)]
+    if isinstance(comparison, Benchmark):
+        columns[1] = Column("members", "Models behind a score")
+        columns += [measure_column("pearson"), measure_column("sd_ratio")]
+        columns += [Column("over_seeds", "sd over seeds", explanation="Of the QWK.")]
+    if costs:
+        columns += [Column("seconds", "Seconds of a run", f"seconds ({units[0]})" if len(units) == 1 else "seconds")]
+    return Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
 
 
 def _costs(comparison: AnyComparison) -> dict[str, Cost]:

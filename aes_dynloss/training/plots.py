@@ -198,13 +198,14 @@ def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log:
         ConfigError: A file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots = {folder / f"{name}.svg": plot for name, plot in loss_plots(loss, snapshots, log).items()}
-    for path, plot in plots.items():
+    paths = []
+    for name, plot in loss_plots(loss, snapshots, log).items():
         metadata, text = {"Title": plot.title, "Description": plot.description, "Date": None}, StringIO()
         with plot_style():
             plot.figure.savefig(text, format="svg", metadata=metadata)
-        write_text(path, text.getvalue())
-    return list(plots)
+        paths.append(folder / f"{name}.svg")
+        write_text(paths[-1], text.getvalue())
+    return paths
 
 
 def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, Plot]:
