@@ -44,7 +44,7 @@ def arms_picture(comparison: AnyComparison) -> Picture:
         human = grid.human_human.mean if grid else None
         if human is not None:
             axes.axvline(human, color=HUMAN, linewidth=1.2, linestyle="--", label="Human-human")
-        seeds = [(value, place) for place, mean in enumerate(arms.values()) for value in _by_seed(mean).values()]
+        seeds = [(value, row) for row, mean in enumerate(arms.values()) for value in _by_seed(mean).values()]
         if seeds:
             axes.plot(*zip(*seeds, strict=True), "|", color=FAINT, markersize=8, label="Seeds")
         values = [(mean.qwk, mean.qwk_interval) for mean in arms.values()]

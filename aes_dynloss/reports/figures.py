@@ -34,6 +34,8 @@ from aes_dynloss.reports.model import Entry, GroupAgreement, MeanEntry, PromptEn
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Numbers = NDArray[np.float64]
+
 
 def agreement_picture(report: Report) -> Picture:
     """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
@@ -136,22 +138,22 @@ def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, stron
 def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Shares of essays at each score point, human and machine."""
     points = entry.score_points
-    places = np.array([one.point for one in points])
+    positions = np.array([one.point for one in points])
     step, essays = entry.range.step, max(1, entry.n)
     axes = panel(WIDTH, HEIGHT, top=0.3)
     for rater, colour, side in (("human", HUMAN, -1), ("machine", MACHINE, 1)):
         shares = np.array([100 * one[rater] / essays for one in points])
         name = rater.capitalize()
         if len(points) <= MOST_BARS:
-            axes.bar(places + side * 0.2 * step, shares, width=0.38 * step, color=colour, label=name)
+            axes.bar(positions + side * 0.2 * step, shares, width=0.38 * step, color=colour, label=name)
         else:
-            edges = np.append(places - step / 2, places[-1] + step / 2)
+            edges = np.append(positions - step / 2, positions[-1] + step / 2)
             style = "-" if rater == "human" else "--"
             axes.stairs(shares, edges, color=colour, label=name, linewidth=1.4, linestyle=style, baseline=None)
     axes.set(xlabel="Score point", ylabel="Essays (%)", ylim=(0, None))
     axes.grid(visible=False, axis="x")
     if len(points) <= MOST_BARS:
-        axes.set_xticks(places)
+        axes.set_xticks(positions)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
     widest = max(points, key=lambda one: abs(one.gap))
     words = (
@@ -177,32 +179,28 @@ def residual_by_length_picture(prompt: str, entry: PromptEntry) -> Picture:
 
 
 def _residual_picture(
-    prompt: str,
-    rows: Sequence[Entry],
-    places: NDArray[np.float64],
-    names: tuple[str, str, str],
-    ends: Sequence[str],
+    prompt: str, rows: Sequence[Entry], positions: Numbers, names: tuple[str, str, str], ends: Sequence[str]
 ) -> Picture:
     """Residuals along what has these names in the title, in the description and at the axis."""
     axes = panel(WIDTH, HEIGHT)
     axes.axhline(0, color=FAINT, linewidth=1)
-    _draw_spread(axes, places, _column(rows, "mean"), _column(rows, "sd"))
+    _draw_spread(axes, positions, _column(rows, "mean"), _column(rows, "sd"))
     axes.set(xlabel=names[2], ylabel="Machine \u2212 human (points)")
-    told = " and ".join(f"{row['mean']:+.2f} {end}" for row, end in zip((rows[0], rows[-1]), ends, strict=True))
-    description = f"Mean of prediction less human score, with one sd, by {names[1]}: {told}."
+    first, last = (f"{row['mean']:+.2f} {end}" for row, end in zip((rows[0], rows[-1]), ends, strict=True))
+    description = f"Mean of prediction less human score, with one sd, by {names[1]}: {first} and {last}."
     return saved(axes, f"Residuals by {names[0]}, prompt {prompt}", description)
 
 
-def _draw_spread(axes: Axes, places: NDArray[np.float64], means: NDArray[np.float64], sds: NDArray[np.float64]) -> None:
+def _draw_spread(axes: Axes, positions: Numbers, means: Numbers, sds: Numbers) -> None:
     """Means with one sd on both sides: arms where they are few, a band where they would be a thicket."""
-    if len(places) <= MOST_BARS:
-        axes.errorbar(places, means, yerr=sds, fmt="o-", color=HUMAN, markersize=4, linewidth=1.2, elinewidth=0.8)
+    if len(positions) <= MOST_BARS:
+        axes.errorbar(positions, means, yerr=sds, fmt="o-", color=HUMAN, markersize=4, linewidth=1.2, elinewidth=0.8)
     else:
-        axes.fill_between(places, means - sds, means + sds, color=HUMAN, alpha=0.2, linewidth=0)
-        axes.plot(places, means, color=HUMAN, linewidth=1.3)
+        axes.fill_between(positions, means - sds, means + sds, color=HUMAN, alpha=0.2, linewidth=0)
+        axes.plot(positions, means, color=HUMAN, linewidth=1.3)
 
 
-def _column(rows: Sequence[Entry], key: str) -> NDArray[np.float64]:
+def _column(rows: Sequence[Entry], key: str) -> Numbers:
     """Values of all rows; the sd of one essay is unknown, and drawn as none."""
     return np.array([getattr(row, key) or 0.0 for row in rows], dtype=np.float64)
 

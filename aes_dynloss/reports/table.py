@@ -184,25 +184,20 @@ class Table:
 
     def chosen(self, *keys: str) -> Table:
         """Some columns, in this order; ``KEY_interval`` is a column of the intervals of another."""
-        places = {column.key: place for place, column in enumerate(self.columns)}
-        bare = [key if key in places else key.removesuffix(INTERVAL) for key in keys]
-        columns = [
-            self.columns[places[one]] if key == one else Column(key, self.level)
-            for key, one in zip(keys, bare, strict=True)
-        ]
-
-        def pick(row: Sequence[Cell]) -> list[Cell]:
-            cells = [(row[places[one]], key == one) for key, one in zip(keys, bare, strict=True)]
-            return [cell if whole else _interval_cell(cell) for cell, whole in cells]
-
-        return replace(self, columns=columns, rows=list(map(pick, self.rows)), foot=list(map(pick, self.foot)))
+        positions = {column.key: position for position, column in enumerate(self.columns)}
+        chosen = [(positions[key if key in positions else key.removesuffix(INTERVAL)], key) for key in keys]
+        columns = [self.columns[index] if key in positions else Column(key, self.level) for index, key in chosen]
+        rows, foot = (
+            [[row[index] if key in positions else _interval_cell(row[index]) for index, key in chosen] for row in part]
+            for part in (self.rows, self.foot)
+        )
+        return replace(self, columns=columns, rows=rows, foot=foot)
 
     def known_columns(self) -> Table:
         """The columns in which something is known."""
-        known = {
-            place for row in (*self.rows, *self.foot) for place, cell in enumerate(row) if cell.plain not in _UNKNOWN
-        }
-        return self.chosen(*(column.key for place, column in enumerate(self.columns) if place in known | {0}))
+        columns = zip(self.columns, *self.rows, *self.foot, strict=True)
+        known = [column.key for column, *cells in columns if any(cell.plain not in _UNKNOWN for cell in cells)]
+        return self.chosen(*dict.fromkeys([self.columns[0].key, *known]))
 
     def known_rows(self) -> Table:
         """The rows in which something beside their name is known."""

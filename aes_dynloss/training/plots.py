@@ -52,7 +52,7 @@ def thinned(items: Sequence[_Item], most: int = MOST_PLACES) -> list[_Item]:
     """At most so many of them, evenly, with the first and the last."""
     if len(items) <= most:
         return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 Numbers = NDArray[np.float64]
@@ -307,10 +307,10 @@ _FORMS = {
 }
 
 
-def _draw_curve(axes: Axes, places: Tensor, values: Tensor, fixed: float) -> None:
+def _draw_curve(axes: Axes, inputs: Tensor, values: Tensor, fixed: float) -> None:
     """A curve with a dot at the place that it is about, which lies on the grid."""
-    dot = int((places - fixed).abs().argmin())
-    axes.plot(numbers(places), numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
+    dot = int((inputs - fixed).abs().argmin())
+    axes.plot(numbers(inputs), numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
 
 
 def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
