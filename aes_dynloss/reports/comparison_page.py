@@ -111,9 +111,9 @@ def comparison_page(
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
         f"control: {comparison.control}",
     ]
-    sentences = [_measured(comparison, essays), _held_against(comparison), comparison.settings.covers]
-    if grid and grid.human_human.mean is not None:
-        sentences[-1] += f" Human raters agree with each other at {figure(grid.human_human.mean)}."
+    raters = grid.human_human.mean if grid else None
+    beside = "" if raters is None else f" Human raters agree with each other at {figure(raters)}."
+    sentences = [_measured(comparison, essays), _held_against(comparison), f"{comparison.settings.covers}{beside}"]
     explained = "Dots with intervals; small strokes are seeds."
     arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)], size="large")
     by_prompt = list(prompt_tables(comparison).values()) if prompts > 1 else []
