@@ -34,7 +34,7 @@ def plot_style() -> AbstractContextManager[None]:
     from matplotlib import style
     from matplotlib.rcsetup import cycler
 
-    own = {
+    settings = {
         "svg.hashsalt": "aes_dynloss",
         "svg.fonttype": "none",
         "font.sans-serif": ["DejaVu Sans"],
@@ -47,4 +47,4 @@ def plot_style() -> AbstractContextManager[None]:
         "axes.grid": True,
         "grid.alpha": 0.3,
     }
-    return style.context(["default", own])
+    return style.context(["default", settings])

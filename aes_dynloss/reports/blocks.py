@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aes_dynloss.reports.drawing import Picture, inline_svg
-from aes_dynloss.reports.table import Table, minus
+from aes_dynloss.reports.table import Table, markdown_table, minus
 from aes_dynloss.tables.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,6 @@ class Words:
         lead: Whether it is set larger, as those that open a page are.
     """
 
-    kind: ClassVar[str] = "words"
     text: str
     lead: bool = False
 
@@ -35,12 +37,9 @@ class Bullets:
 
     Args:
         items: Its items.
-        numbered: Whether they are numbered.
     """
 
-    kind: ClassVar[str] = "bullets"
     items: Sequence[str]
-    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class Pairs:
         essays: Whether the words are essays, whose line breaks are kept.
     """
 
-    kind: ClassVar[str] = "pairs"
     items: Sequence[tuple[str, str]]
     essays: bool = False
 
@@ -69,7 +67,6 @@ class Gallery:
         size: How much of the page's width a picture takes.
     """
 
-    kind: ClassVar[str] = "gallery"
     name: str
     title: str
     words: str
@@ -77,52 +74,44 @@ class Gallery:
     size: Literal["small", "medium", "large"] = "small"
 
 
+class _Container:
+    """Blocks below a title; without any it is false, and a page leaves it out."""
+
+    blocks: Sequence[Block | None]
+
+    def __bool__(self) -> bool:
+        return any(self.blocks)
+
+
 @dataclass(frozen=True)
-class Folded:
+class Folded(_Container):
     """Blocks that are shown when asked for, and in print.
 
     Args:
         title: What is folded away.
-        blocks: What.
+        blocks: What; None is left out.
     """
 
-    kind: ClassVar[str] = "folded"
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | None]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a section, under a heading of its own.
+class Section(_Container):
+    """A section of a page, or a part of a section under a heading of its own.
 
     Args:
         name: Its name in the page's address.
-        title: Its heading.
-        blocks: What it holds.
-    """
-
-    kind: ClassVar[str] = "part"
-    name: str
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a page.
-
-    Args:
-        name: Its name in the page's address.
-        title: Its heading, also in the contents.
-        blocks: What it holds.
+        title: Its heading, of a page's section also in the contents.
+        blocks: What it holds; None is left out.
     """
 
     name: str
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | None]
 
 
-Block = Words | Bullets | Pairs | Gallery | Folded | Part | Table
+Block = Words | Bullets | Pairs | Gallery | Folded | Section | Table
 
 
 def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measures: Sequence[Block]) -> list[Section]:
@@ -135,7 +124,7 @@ def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measu
     """
     pairs = Pairs([(name.replace("_", " "), _setting(value)) for name, value in settings.items()])
     return [
-        *([Section("notes", "Notes", [Bullets(notes)])] if notes else []),
+        Section("notes", "Notes", [Bullets(notes)] if notes else []),
         Section("settings", "Settings", [pairs]),
         Section("measures", "Measures", measures),
     ]
@@ -147,42 +136,50 @@ def _setting(value: object) -> str:
     return "all" if value is None else minus(str(value)) if isinstance(value, float) else str(value)
 
 
-_TEMPLATES = "templates"
-
-
-def render_page(title: str, facts: Sequence[str], sections: Sequence[Section], about: Mapping[str, Any] | None) -> str:
+def render_page(
+    title: str, facts: Sequence[str], sections: Sequence[Section | None], about: Mapping[str, Any] | None
+) -> str:
     """The page.
 
     Args:
         title: Its title.
         facts: What stands below it, such as the number of essays.
-        sections: What it holds.
+        sections: What it holds; None and sections without blocks are left out.
         about: Words for its foot by name, such as the model and the date.
 
     Returns:
         Html. Whatever is not written by this package's templates is escaped.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    templates = files("aes_dynloss.reports") / "templates"
+    script, style = ((templates / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    return template("page.html").render(
+        title=title,
+        facts=facts,
+        sections=[section for section in sections if section],
+        about=Pairs([(name, str(words)) for name, words in (about or {}).items()]),
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def template(name: str) -> Template:
+    """A template of this package; one of html escapes whatever it is given."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("aes_dynloss.reports", _TEMPLATES),
-        autoescape=True,
+        loader=PackageLoader("aes_dynloss.reports"),
+        autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["markdown"] = markdown_table
     environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
-    script, style = (_template_text(name) for name in ("page.js", "page.css"))
-    return environment.get_template("page.html").render(
-        title=title,
-        facts=facts,
-        sections=sections,
-        about=Pairs([(name, str(words)) for name, words in (about or {}).items()]),
-        style=Markup(style),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy(script),
-    )
+    return environment.get_template(name)
 
 
 def write_page(html: str, path: str | Path) -> None:
@@ -198,16 +195,3 @@ def write_page(html: str, path: str | Path) -> None:
     with atomic_file(Path(path)) as temporary:
         # An id may hold half a surrogate pair, which UTF-8 knows not.
         temporary.write_text(html, encoding="utf-8", errors="replace", newline="\n")
-
-
-def _template_text(name: str) -> str:
-    return (files("aes_dynloss.reports") / _TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _policy(script: str) -> str:
-    """A content security policy under which a browser runs this script alone, and fetches nothing."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )

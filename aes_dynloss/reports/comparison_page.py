@@ -25,11 +25,10 @@ from aes_dynloss.reports.drawing import (
     draw_marks,
     drawing,
     drawn_name,
-    explain_above,
     rows_panel,
     saved,
 )
-from aes_dynloss.reports.page import measure_pairs, training_sections
+from aes_dynloss.reports.page import measure_pairs, training_section
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
 
 WIDTH = 8.6
@@ -45,45 +44,41 @@ def arms_picture(comparison: AnyComparison) -> Picture:
         human = grid.human_human.mean if grid else None
         if human is not None:
             axes.axvline(human, color=HUMAN, linewidth=1.2, linestyle="--", label="Human-human")
-        seeds = [(value, place) for place, mean in enumerate(arms.values()) for value in _by_seed(mean).values()]
+        seeds = [(value, row) for row, mean in enumerate(arms.values()) for value in _by_seed(mean).values()]
         if seeds:
             axes.plot(*zip(*seeds, strict=True), "|", color=FAINT, markersize=8, label="Seeds")
         values = [(mean.qwk, mean.qwk_interval) for mean in arms.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Arm")
         draw_marks(axes, [*[None] * len(arms), *floors.values()], label="Floor", colour=FAINT, marker="s")
-        explain_above(axes, 4)
         means = {name: mean.qwk for name, mean in arms.items()} | floors
         words = "; ".join(f"{drawn_name(name)} {figure_words(value)}" for name, value in means.items())
         also = "" if human is None else f" Human-human: {figure_words(human)}."
-        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}")
+        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}", legend_columns=4)
 
 
 def _by_seed(mean: ArmFigures | GridFigures) -> Mapping[str, float]:
     """QWK by seed, where there are several."""
     if isinstance(mean, ArmFigures):
-        found = mean.qwk_by_seed or {}
+        by_seed = mean.qwk_by_seed or {}
     else:
         over_seeds = mean.over_seeds["qwk"]
-        found = {} if over_seeds is None else over_seeds.by_seed
-    return found if len(found) > 1 else {}
+        by_seed = over_seeds.by_seed if over_seeds else {}
+    return by_seed if len(by_seed) > 1 else {}
 
 
 def difference_picture(kind: DifferenceKind) -> Picture | None:
     """Differences from the control in the mean over prompts; None where no arm has one."""
-    found = {arm: entries.mean for arm, entries in kind.arms.items() if entries.mean is not None}
-    if not found:
+    differences = {arm: entries.mean for arm, entries in kind.arms.items() if entries.mean is not None}
+    if not differences:
         return None
     with drawing():
-        (axes,) = rows_panel(list(found), [kind.difference], width=WIDTH)
+        (axes,) = rows_panel(list(differences), [kind.difference], width=WIDTH)
         axes.axvline(0, color=FAINT, linewidth=1)
-        values = [(entry.difference, entry.interval) for entry in found.values()]
+        values = [(entry.difference, entry.interval) for entry in differences.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Difference")
-        words = "; ".join(f"{drawn_name(arm)} {signed_words(entry.difference)}" for arm, entry in found.items())
-        return saved(axes, _capital(kind.difference), f"Dots with intervals, and a line at no difference. {words}.")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        words = "; ".join(f"{drawn_name(arm)} {signed_words(entry.difference)}" for arm, entry in differences.items())
+        title = kind.difference[:1].upper() + kind.difference[1:]
+        return saved(axes, title, f"Dots with intervals, and a line at no difference. {words}.")
 
 
 _MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson", "sd_ratio", "interval", "p_holm")
@@ -92,13 +87,13 @@ _MEASURES = ("qwk", "qwk_rescaled", "qwk_cut_points", "pearson", "sd_ratio", "in
 def comparison_page(
     comparison: AnyComparison, *, title: str, pictures: Sequence[Picture] = (), about: Mapping[str, Any] | None = None
 ) -> str:
-    """A comparison as one html page of the same kind as a report's.
+    """A comparison or a benchmark as one html page of the same kind as a report's.
 
     Args:
         comparison: What ``compare_arms`` or ``build_benchmark_report`` returned.
         title: The page's title.
         pictures: Further pictures, such as those that a training has left.
-        about: Words for the foot by name.
+        about: Words for the foot by name; a benchmark's protocol stands before them.
 
     Returns:
         Html.
@@ -106,134 +101,78 @@ def comparison_page(
     Raises:
         DataError: A picture is no svg.
     """
-    essays, prompts = _essays(comparison), len(comparison.essays)
+    grid = comparison if isinstance(comparison, Benchmark) else None
+    # A benchmark knows how many are distinct, as seeds and halves share them.
+    essays = grid.distinct_essays if grid else sum(comparison.essays.values())
+    prompts = len(comparison.essays)
     facts = [
         f"{len(comparison.arms)} arms",
         f"{essays:,} essays",
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
         f"control: {comparison.control}",
     ]
+    raters = grid.human_human.mean if grid else None
+    beside = "" if raters is None else f" Human raters agree with each other at {figure(raters)}."
+    sentences = [_measured(comparison, essays), _held_against(comparison), f"{comparison.settings.covers}{beside}"]
+    explained = "Dots with intervals; small strokes are seeds."
+    arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)], size="large")
+    by_prompt = list(prompt_tables(comparison).values()) if prompts > 1 else []
+    protocol = {"Protocol": grid.protocol, "Measured on": grid.measured_on} if grid else {}
+    others = "Floors, human raters and published systems"
     sections = [
-        _summary(comparison),
-        _arms(comparison),
-        *_differences(comparison),
-        *_prompts(comparison),
-        *_others(comparison),
-        *training_sections(pictures),
+        Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences]),
+        Section("arms", "Arms", [arms, arms_table(comparison)]),
+        _differences(comparison),
+        Section("prompts", "Prompts", by_prompt),
+        Section("beside", others, [beside_table(grid) if grid else None]),
+        Section("costs", "Costs", [cost_table(grid) if grid else None]),
+        training_section(pictures),
         *closing_sections(comparison.notes, comparison.settings, [measure_pairs(_MEASURES)]),
     ]
-    return render_page(title, facts, sections, about)
+    return render_page(title, facts, sections, {**protocol, **(about or {})})
 
 
-def benchmark_page(
-    report: Benchmark, *, title: str, pictures: Sequence[Picture] = (), about: Mapping[str, Any] | None = None
-) -> str:
-    """A benchmark's report as one html page: a comparison with its protocol at the foot.
-
-    Args:
-        report: What ``build_benchmark_report`` returned.
-        title: The page's title.
-        pictures: Further pictures, such as those that a training has left.
-        about: Words for the foot by name.
-
-    Returns:
-        Html.
-
-    Raises:
-        DataError: A picture is no svg.
-    """
-    own = {"Protocol": report.protocol, "Measured on": report.measured_on}
-    return comparison_page(report, title=title, pictures=pictures, about={**own, **(about or {})})
-
-
-def _essays(comparison: AnyComparison) -> int:
-    """Essays that are measured: a benchmark knows how many are distinct, as seeds and halves share them."""
-    return comparison.distinct_essays if isinstance(comparison, Benchmark) else sum(comparison.essays.values())
-
-
-def _summary(comparison: AnyComparison) -> Section:
-    sentences = [_measured(comparison), _held_against(comparison), _to_watch(comparison)]
-    return Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences])
-
-
-def _measured(comparison: AnyComparison) -> str:
+def _measured(comparison: AnyComparison, essays: int) -> str:
     means = {arm: entry.mean for arm, entry in comparison.arms.items()}
     best = max(means, key=lambda arm: means[arm].qwk)
-    ends = means[best].qwk_interval
-    level = level_words(comparison)
+    qwk, ends = figure(means[best].qwk), interval(means[best].qwk_interval)
     where = comparison.measured_on if isinstance(comparison, Benchmark) else "test"
     many = "arm was" if len(means) == 1 else "arms were"
     return (
-        f"{len(means)} {many} measured on {_essays(comparison):,} {where} essays; the "
-        f"highest mean QWK is {figure(means[best].qwk)} ({level} interval {interval(ends)}), that of {best}."
+        f"{len(means)} {many} measured on {essays:,} {where} essays; the highest mean QWK is {qwk} "
+        f"({level_words(comparison)} interval {ends}), that of {best}."
     )
 
 
 def _held_against(comparison: AnyComparison) -> str:
     """How many arms differ from the control by more than chance."""
     control, level = comparison.control, 1 - comparison.settings.confidence
-    found = {
-        arm: entries.mean for arm, entries in comparison.differences["qwk"].arms.items() if entries.mean is not None
-    }
-    if not found:
+    entries = {arm: entries.mean for arm, entries in comparison.differences["qwk"].arms.items() if entries.mean}
+    if not entries:
         return f"Nothing is held against {control}, the only arm."
-    clear = {arm: entry.difference for arm, entry in found.items() if entry.p_holm < level}
+    clear = {arm: entry.difference for arm, entry in entries.items() if entry.p_holm < level}
     if not clear:
         return (
             f"Held against {control}, no arm's QWK differs by more than chance would explain (Holm p below {level:g})."
         )
-    sides = []
-    for word, sign in (("Higher", 1), ("Lower", -1)):
-        named = [arm for arm, difference in clear.items() if sign * difference > 0]
-        if named:
-            sides.append(f"{word}: {'; '.join(named)}")
+    higher = "; ".join(arm for arm, difference in clear.items() if difference > 0)
+    lower = "; ".join(arm for arm, difference in clear.items() if difference < 0)
+    sides = [*([f"Higher: {higher}."] if higher else []), *([f"Lower: {lower}."] if lower else [])]
     return (
-        f"Held against {control}, {len(clear)} of {len(found)} differ in QWK by more than chance would explain (Holm p "
-        f"below {level:g}). {'. '.join(sides)}."
+        f"Held against {control}, {len(clear)} of {len(entries)} differ in QWK by more than chance would explain (Holm "
+        f"p below {level:g}). {' '.join(sides)}"
     )
 
 
-def _to_watch(comparison: AnyComparison) -> str:
-    """What the intervals do not cover, and where humans are."""
-    human = comparison.human_human.mean if isinstance(comparison, Benchmark) else None
-    beside = "" if human is None else f" Human raters agree with each other at {figure(human)}."
-    return f"{comparison.settings.covers}{beside}"
-
-
-def _arms(comparison: AnyComparison) -> Section:
-    words = "Dots with intervals; small strokes are seeds."
-    gallery = Gallery("arms-figure", "", words, [arms_picture(comparison)], size="large")
-    return Section("arms", "Arms", [gallery, arms_table(comparison)])
-
-
-def _differences(comparison: AnyComparison) -> list[Section]:
+def _differences(comparison: AnyComparison) -> Section | None:
     blocks: list[Block] = []
-    for place, (kind, answered) in enumerate(comparison.differences.items(), start=1):
-        picture = difference_picture(answered)
-        if picture is None:
-            continue
-        name = f"differences-{place}"
-        gallery = Gallery(f"{name}-figure", "", "", [picture], size="large")
-        blocks += [gallery, difference_table(comparison, kind, name=name).known_rows()]
-        by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
-        if by_prompt.rows and len(comparison.essays) > 1:
-            blocks.append(Folded("The same by prompt", [by_prompt]))
+    for position, (kind, differences) in enumerate(comparison.differences.items(), start=1):
+        picture, name = difference_picture(differences), f"differences-{position}"
+        if picture is not None:
+            blocks.append(Gallery(f"{name}-figure", "", "", [picture], size="large"))
+            blocks.append(difference_table(comparison, kind, name=name).known_rows())
+            by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
+            blocks.append(Folded("The same by prompt", [by_prompt if len(comparison.essays) > 1 else None]))
     correction = Words(f"Correction for many comparisons: {comparison.settings.correction}.")
     title = f"Differences from {comparison.control}"
-    return [Section("differences", title, [*blocks, correction])] if blocks else []
-
-
-def _prompts(comparison: AnyComparison) -> list[Section]:
-    tables = list(prompt_tables(comparison).values())
-    return [Section("prompts", "Prompts", tables)] if tables and len(comparison.essays) > 1 else []
-
-
-def _others(comparison: AnyComparison) -> list[Section]:
-    """Floors, human raters, published systems, and costs."""
-    if not isinstance(comparison, Benchmark):
-        return []
-    beside, costs = beside_table(comparison), cost_table(comparison)
-    return [
-        *([] if beside is None else [Section("beside", "Floors, human raters and published systems", [beside])]),
-        *([] if costs is None else [Section("costs", "Costs", [costs])]),
-    ]
+    return Section("differences", title, [*blocks, correction]) if blocks else None

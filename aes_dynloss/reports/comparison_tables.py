@@ -5,20 +5,17 @@ A comparison as plain text for a terminal; a benchmark's report as GitHub markdo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aes_dynloss.reports.blocks import template
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmDifferences,
-    ArmFigures,
     Benchmark,
     Comparison,
     Cost,
-    Difference,
-    DifferenceKind,
     GridArm,
-    GridFigures,
 )
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Floor
@@ -27,16 +24,16 @@ from aes_dynloss.reports.table import (
     UNDEFINED,
     Cell,
     Column,
+    Ends,
     Record,
     Table,
     count,
-    markdown_table,
+    measure_cell,
     measure_column,
     number,
     p_value,
     prompt_column,
     signed,
-    table_records,
     text_table,
     words,
     words_column,
@@ -55,43 +52,32 @@ def level_words(comparison: AnyComparison) -> str:
 
 def arms_table(comparison: AnyComparison) -> Table:
     """The arms' means."""
-    grid = isinstance(comparison, Benchmark)
-    raw = [measure_column(name) for name in (("pearson", "sd_ratio") if grid else ())]
-    units = _units(comparison)
-    seconds = f"seconds ({units[0]})" if len(units) == 1 else "seconds"
-    own = [
-        Column("over_seeds", "sd over seeds", explanation="Of the QWK."),
-        Column("seconds", "Seconds of a run", seconds),
-    ]
+    level, costs = level_words(comparison), _costs(comparison)
+    units = sorted({cost.unit for cost in costs.values() if cost.unit is not None})
     rows = []
     for arm, entry in comparison.arms.items():
-        mean = entry.mean
-        kappas = [number(mean[name], mean[f"{name}_interval"], Missing.NO_DEV_OF_RUN) for name in VERSIONS]
+        kappas = [measure_cell(entry.mean, name, Missing.NO_DEV_OF_RUN) for name in VERSIONS]
         if isinstance(entry, GridArm):
-            figures = [number(entry.mean.pearson), number(entry.mean.sd_ratio), number(_sd_over_seeds(entry.mean))]
-            rows.append([words(arm), count(entry.members), *kappas, *figures, _cost_cell(entry, named=len(units) > 1)])
+            over_seeds = entry.mean.over_seeds["qwk"]
+            figures = (entry.mean.pearson, entry.mean.sd_ratio, over_seeds.sd if over_seeds else None)
+            cost = [_cost_cell(entry, named=len(units) > 1)] if costs else []
+            rows.append([words(arm), count(entry.members), *kappas, *map(number, figures), *cost])
         else:
             rows.append([words(arm), count(entry.runs), *kappas])
-    behind = Column("members", "Models behind a score") if grid else Column("runs", "Runs", "runs")
-    columns = [_ARM, behind, *map(measure_column, VERSIONS), *raw, *(own if grid else ())]
-    level = level_words(comparison)
-    table = Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
-    return table.chosen(*(column.key for column in columns if column.key != "seconds" or _costs(comparison)))
-
-
-def _sd_over_seeds(mean: GridFigures) -> float | None:
-    found = mean.over_seeds["qwk"]
-    return None if found is None else found.sd
+    columns = [_ARM, Column("runs", "Runs", "runs"), *map(measure_column, VERSIONS)]
+    if isinstance(comparison, Benchmark):
+        columns[1] = Column("members", "Models behind a score")
+        columns += [measure_column("pearson"), measure_column("sd_ratio")]
+        columns += [Column("over_seeds", "sd over seeds", explanation="Of the QWK.")]
+    if costs:
+        columns += [Column("seconds", "Seconds of a run", f"seconds ({units[0]})" if len(units) == 1 else "seconds")]
+    return Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
 
 
 def _costs(comparison: AnyComparison) -> dict[str, Cost]:
     """What is known of the arms' costs."""
     arms = comparison.arms.items()
     return {arm: entry.cost for arm, entry in arms if isinstance(entry, GridArm) and entry.cost}
-
-
-def _units(comparison: AnyComparison) -> list[str]:
-    return sorted({cost.unit for cost in _costs(comparison).values() if cost.unit is not None})
 
 
 def _cost_cell(entry: GridArm, *, named: bool) -> Cell:
@@ -114,33 +100,29 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
         part: The family: ``mean`` or ``prompts``.
         name: The table's name in a page's address.
     """
-    answered, level, why = comparison.differences[kind], level_words(comparison), Missing.NO_DEV_OF_RUN
+    differences, level, why = comparison.differences[kind], level_words(comparison), Missing.NO_DEV_OF_RUN
+    if part == "mean":
+        entries = {arm: arm_entries.mean for arm, arm_entries in differences.arms.items()}
+    else:
+        prompts = dict.fromkeys(prompt for arm_entries in differences.arms.values() for prompt in arm_entries.prompts)
+        entries = {
+            f"prompt {prompt}, {arm}": arm_entries.prompts[prompt]
+            for prompt in prompts
+            for arm, arm_entries in differences.arms.items()
+        }
     rows = []
-    for row, entry in _difference_rows(answered, part).items():
-        found = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
-        cells = [
-            signed(found["difference"], found["interval"], why),
-            *(p_value(found[p], why) for p in ("p", "p_holm")),
-        ]
-        rows.append([words(row), *cells])
+    for row, entry in entries.items():
+        figures = entry or dict.fromkeys(("difference", "interval", "p", "p_holm"))
+        difference = signed(figures["difference"], figures["interval"], why)
+        rows.append([words(row), difference, *(p_value(figures[p], why=why) for p in ("p", "p_holm"))])
     columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
     where = "mean over prompts" if part == "mean" else "by prompt"
-    family = f"comparisons that Holm p corrects for: {answered.comparisons[part]}"
-    title = answered.difference[:1].upper() + answered.difference[1:]
+    family = f"comparisons that Holm p corrects for: {differences.comparisons[part]}"
+    title = differences.difference[:1].upper() + differences.difference[1:]
     return Table(name, f"{title}, {where}, {level} intervals below; {family}", columns, rows, (), level)
 
 
 _DIFFERENCE = ("arm", "difference", "difference_interval", "p", "p_holm")
-
-
-def _difference_rows(kind: DifferenceKind, part: str) -> dict[str, Difference | None]:
-    """The entries of one family of differences by their row's name."""
-    if part == "mean":
-        return {arm: entries.mean for arm, entries in kind.arms.items()}
-    prompts = dict.fromkeys(prompt for entries in kind.arms.values() for prompt in entries.prompts)
-    return {
-        f"prompt {prompt}, {arm}": entries.prompts[prompt] for prompt in prompts for arm, entries in kind.arms.items()
-    }
 
 
 def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
@@ -149,14 +131,10 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
     columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(prompt_column, prompts)]
     tables = {}
     for version in VERSIONS:
-        rows = [
-            [
-                words(arm),
-                number(entry.mean[version], why=Missing.NO_DEV_OF_RUN),
-                *(_version_cell(entry.prompts[prompt], version) for prompt in prompts),
-            ]
-            for arm, entry in comparison.arms.items()
-        ]
+        rows = []
+        for arm, entry in comparison.arms.items():
+            cells = [measure_cell(entry.prompts[prompt], version, Missing.NO_DEV_OF_RUN) for prompt in prompts]
+            rows.append([words(arm), number(entry.mean[version], why=Missing.NO_DEV_OF_RUN), *cells])
         if all(cell.missing for row in rows for cell in row[1:]):
             continue
         foot = _beside_prompts(comparison, prompts) if isinstance(comparison, Benchmark) and version == "qwk" else []
@@ -164,10 +142,6 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
         name = f"prompts-{version.replace('_', '-')}"
         tables[version] = Table(name, f"{title} by prompt", columns, rows, foot, level_words(comparison))
     return tables
-
-
-def _version_cell(entry: ArmFigures | GridFigures, version: str) -> Cell:
-    return number(entry[version], entry[f"{version}_interval"], Missing.NO_DEV_OF_RUN)
 
 
 def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
@@ -178,14 +152,14 @@ def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
     ]
     raters = report.human_human.prompts
     if raters:
-        found = (raters[prompt].qwk if prompt in raters else None for prompt in prompts)
-        own = (number(value, why=Missing.NO_SECOND_SCORE) for value in found)
-        rows.append([words(HUMAN), number(report.human_human.mean, why=Missing.SOME_PROMPTS), *own])
+        kappas = (raters[prompt].qwk if prompt in raters else None for prompt in prompts)
+        cells = (number(kappa, why=Missing.NO_SECOND_SCORE) for kappa in kappas)
+        rows.append([words(HUMAN), number(report.human_human.mean, why=Missing.SOME_PROMPTS), *cells])
     return rows
 
 
-def beside_table(report: Benchmark) -> Table | None:
-    """What the arms' QWK is to be read with: floors, human raters, published systems; None without any."""
+def beside_table(report: Benchmark) -> Table:
+    """What the arms' QWK is to be read with: floors, human raters, published systems."""
     rows = [
         [words(f"floor: {name}"), number(floor.mean), words("on the same essays"), NOTHING]
         for name, floor in report.floors.items()
@@ -197,8 +171,6 @@ def beside_table(report: Benchmark) -> Table | None:
     for one in report.published:
         protocol = words(one.protocol, short=f"{one.protocol}: {one.source}")
         rows.append([words(one.system), number(one.qwk), protocol, words(one.source)])
-    if not rows:
-        return None
     columns = [
         words_column("system", "System", "system"),
         Column("qwk", "QWK"),
@@ -208,15 +180,13 @@ def beside_table(report: Benchmark) -> Table | None:
     return Table("beside-table", "Mean QWK of others", columns, rows)
 
 
-def cost_table(report: Benchmark) -> Table | None:
-    """What the arms' runs cost; None where it is not known of any."""
+def cost_table(report: Benchmark) -> Table:
+    """What the arms' runs cost, where it is known."""
     rows = []
     for arm, cost in _costs(report).items():
-        seconds = (count(value, Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
+        seconds = (count(value, why=Missing.NO_COST) for value in (cost.seconds_per_run, cost.total_seconds))
         kind, devices = words(cost.unit or UNDEFINED), words("; ".join(cost.devices))
         rows.append([words(arm), count(cost.runs), *seconds, kind, devices])
-    if not rows:
-        return None
     numbers = {"runs": "Runs", "seconds_per_run": "Seconds of a run", "total_seconds": "Seconds of all"}
     columns = [_ARM, *(Column(key, title) for key, title in numbers.items())]
     columns += [words_column("unit", "Unit"), words_column("devices", "Devices")]
@@ -243,7 +213,7 @@ def comparison_text(comparison: AnyComparison) -> str:
     for part, title in {"mean": mean, **({"prompts": "each prompt"} if many > 1 else {})}.items():
         for name, kind in comparison.differences.items():
             table = difference_table(comparison, name, part)
-            if table.known_rows().rows:
+            if table.known_rows():
                 family = f"{title}; comparisons that Holm p corrects for: {kind.comparisons[part]}"
                 lines = text_table(table.chosen(*_DIFFERENCE).retitled(arm=""))
                 blocks.append([f"{kind.difference} ({family})", *lines])
@@ -266,77 +236,24 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     """
     report = Benchmark.from_dict(content)
     arms = arms_table(report)
-    kept = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
-    arms = arms.chosen("arm", "qwk", "qwk_interval", *kept)
-    blocks = ["# Benchmark", _measured(report), markdown_table(arms), _arm_words(report)]
-    beside = beside_table(report)
-    if beside:
-        blocks.append("## Floors, human raters and published systems")
-        blocks.append(markdown_table(beside.chosen("system", "qwk", "measured")))
-    differences = list(_differences(report))
-    if differences:
-        blocks += [f"## Differences from {report.control}", *differences]
-    if len(report.essays) > 1:
-        blocks.append("## Prompts")
-        for version, table in prompt_tables(report).items():
-            prompts = [column.key for column in table.columns[2:]]
-            blocks.append("### QWK" if version == "qwk" else f"### QWK, {measure_column(version).short}")
-            blocks.append(markdown_table(table.chosen("arm", *prompts, MEAN).retitled(arm="prompt")))
-    settings = report.settings
-    notes = [f"{settings.covers} Resamples: {settings.resamples}.", *report.notes]
-    blocks += ["## Notes", "\n".join(f"- {note}" for note in notes)]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _differences(report: Benchmark) -> Iterator[str]:
-    """Each kind of difference in the mean over prompts, where some arm has it."""
-    for name, kind in report.differences.items():
-        table = difference_table(report, name).known_rows()
-        if table.rows:
-            yield f"### {kind.difference} (comparisons that Holm p corrects for: {kind.comparisons['mean']})"
-            yield markdown_table(table.chosen(*_DIFFERENCE))
-
-
-def _measured(report: Benchmark) -> str:
-    """What was measured, in one line."""
-    own = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
-    alike = all(seeds == own[0] for seeds in own)
-    seeds = _counted(len(own[0]), "seed") if alike else f"{min(map(len, own))} to {max(map(len, own))} seeds"
-    strata = [stratum for stratum in report.strata if stratum]
-    listed = f" ({', '.join(strata)})" if strata else ""
-    return (
-        f"QWK on {report.measured_on} essays. Protocol: {report.protocol}. "
-        f"{_counted(report.distinct_essays, 'essay')}, {_counted(len(report.essays), 'prompt')}, "
-        f"{_counted(len(report.strata), 'stratum', 'strata')}{listed}, {seeds}. Control: {report.control}."
+    measures = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
+    seeds = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
+    counts, alike = list(map(len, seeds)), all(one == seeds[0] for one in seeds)
+    differences = [(kind, difference_table(report, name).known_rows()) for name, kind in report.differences.items()]
+    prompts = {}
+    for version, table in prompt_tables(report).items() if len(report.essays) > 1 else ():
+        title = "QWK" if version == "qwk" else f"QWK, {measure_column(version).short}"
+        columns = ("arm", *(column.key for column in table.columns[2:]), MEAN)
+        prompts[title] = table.chosen(*columns).retitled(arm="prompt")
+    return template("benchmark.md").render(
+        report=report,
+        seeds=counts[:1] if alike else [min(counts), max(counts)],
+        arms=arms.chosen("arm", "qwk", "qwk_interval", *measures),
+        devices=sorted({device for cost in _costs(report).values() for device in cost.devices}),
+        beside=beside_table(report).chosen("system", "qwk", "measured"),
+        differences=[(kind, table.chosen(*_DIFFERENCE)) for kind, table in differences if table],
+        prompts=prompts,
     )
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
-
-
-def _arm_words(report: Benchmark) -> str:
-    """What the columns of the arms' table are."""
-    prompts = "" if len(report.essays) == 1 else " and prompts"
-    words = [
-        f"Means over strata{prompts}. rescaled: given the human scores' mean and sd on dev; cut points: tuned on dev; "
-        "r and sd ratio: of raw predictions; sd over seeds: of the QWK."
-    ]
-    devices = {device for cost in _costs(report).values() for device in cost.devices}
-    if devices:
-        words.append(
-            f"seconds: mean of a run's wall time times its processes, on {'; '.join(sorted(devices))}; runs that "
-            "share a device count it in full."
-        )
-    return " ".join(words)
-
-
-_RECORD_COLUMNS = (
-    *(words_column(key, key) for key in ("arm", "prompt", "measure")),
-    Column("value", "value", ends=("low", "high")),
-    Column("sd_over_seeds", "sd_over_seeds"),
-    Column("n", "n"),
-)
 
 
 def benchmark_rows(report: Benchmark) -> list[Record]:
@@ -352,19 +269,18 @@ def benchmark_rows(report: Benchmark) -> list[Record]:
         are named ``floor NAME``, published systems ``published NAME``, human raters ``human-human``.
     """
     rows = [row for arm, entry in report.arms.items() for row in _arm_rows(arm, entry, report.essays)]
-    for kind, answers in report.differences.items():
-        for arm, answered in answers.arms.items():
-            for prompt, found, n in _places(answered, report.essays):
-                if found is not None:
-                    rows.append(_row(arm, prompt, f"difference_{kind}", found.difference, found.interval, n=n))
+    for kind, differences in report.differences.items():
+        for arm, entries in differences.arms.items():
+            for prompt, entry, n in _places(entries, report.essays):
+                if entry is not None:
+                    rows.append(_row(arm, prompt, f"difference_{kind}", entry.difference, entry.interval, n=n))
     for name, floor in report.floors.items():
         rows += [_row(f"floor {name}", prompt, "qwk", value, n=n) for prompt, value, n in _places(floor, report.essays)]
     human = report.human_human
     if human.prompts:
         rows += [_row(HUMAN, prompt, "qwk", entry.qwk, n=entry.n) for prompt, entry in human.prompts.items()]
-        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=report.human_human.essays))
-    rows += [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
-    return table_records(Table("figures", "Figures", _RECORD_COLUMNS, rows))
+        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=human.essays))
+    return rows + [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
 
 
 def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) -> Iterator[tuple[str, Any, int]]:
@@ -374,26 +290,20 @@ def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) 
     yield MEAN, entry.mean, sum(essays.values())
 
 
-def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[list[Cell]]:
+def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[Record]:
     """An arm's own measures and its cost."""
     for prompt, figures, n in _places(entry, essays):
         for version in VERSIONS:
             over_seeds = figures["over_seeds"][version]
-            sd = None if over_seeds is None else over_seeds.sd
-            yield _row(arm, prompt, version, figures[version], figures[f"{version}_interval"], sd, n)
+            sd, ends = over_seeds.sd if over_seeds else None, figures[f"{version}_interval"]
+            yield _row(arm, prompt, version, figures[version], ends, sd_over_seeds=sd, n=n)
         for measure in ("pearson", "sd_ratio"):
             yield _row(arm, prompt, measure, figures[measure], n=n)
     if entry.cost is not None:
         yield _row(arm, MEAN, "seconds_per_run", entry.cost.seconds_per_run, n=entry.cost.runs)
 
 
-def _row(
-    arm: str,
-    prompt: str,
-    measure: str,
-    value: float | None,
-    interval: Sequence[float] | None = None,
-    sd_over_seeds: float | None = None,
-    n: int | None = None,
-) -> list[Cell]:
-    return [*map(words, (arm, prompt, measure)), number(value, interval), number(sd_over_seeds), Cell(n)]
+def _row(arm: str, prompt: str, measure: str, value: float | None, ends: Ends = None, **others: float | None) -> Record:
+    low, high = ends or (None, None)
+    figures = {"value": value, "low": low, "high": high, "sd_over_seeds": None, "n": None, **others}
+    return {"arm": arm, "prompt": prompt, "measure": measure, **figures}

@@ -104,12 +104,11 @@ def inline_svg(picture: Picture, name: str) -> str:
         DataError: The picture is no svg.
     """
     source = _parsed(picture.svg, repr(picture.title))
-    referenced = {match for text in _attribute_texts(source) for match in _REFERENCE.findall(text)}
-    referenced |= {text[1:] for text in _attribute_texts(source) if text.startswith("#")}
+    texts = [text for element in source.iter() for text in element.attrib.values()]
+    referenced = {match for text in texts for match in _REFERENCE.findall(text)}
+    referenced |= {text[1:] for text in texts if text.startswith("#")}
     ours = INK in picture.svg
-    root = _converted(source, name, referenced, clear=ours)
-    if ours:
-        _take_page_colours(root)
+    root = _converted(source, name, referenced, ours=ours)
     width, height = (root.attrib.pop(side, "").removesuffix("pt") for side in ("width", "height"))
     svg = Xml.Element("svg", {"role": "img", "aria-labelledby": f"{name}-title {name}-desc", **root.attrib})
     if not ours:
@@ -140,47 +139,26 @@ def _local(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def _attribute_texts(root: Xml.Element) -> list[str]:
-    return [text for element in root.iter() for text in element.attrib.values()]
-
-
-def _take_page_colours(root: Xml.Element) -> None:
-    """Colours of our style become the page's."""
-    for element in root.iter():
-        if "style" in element.attrib:
-            style = _COLOUR.sub(lambda match: _PAGE_COLOURS[match.group().lower()], element.attrib["style"])
-            element.set("style", style)
-
-
 def _converted(
-    element: Xml.Element, name: str, referenced: set[str], *, clear: bool, ground: bool = False
+    element: Xml.Element, name: str, referenced: set[str], *, ours: bool, ground: bool = False
 ) -> Xml.Element:
-    """An element with what is kept of it.
-
-    Args:
-        element: The element.
-        name: What identifiers start with.
-        referenced: Identifiers that something refers to; others are dropped.
-        clear: Whether white grounds are cleared.
-        ground: Whether the element lies in a patch, which the ground of a figure or of axes is.
-    """
+    """An element with what is kept of it; the ground of a figure or of axes lies in a patch, and ours is cleared."""
     result = Xml.Element(_local(element.tag))
     for key, text in element.attrib.items():
-        kept = _attribute(_local(key), text, name, referenced)
+        kept = _attribute(_local(key), text, name, referenced, ours=ours)
         if kept is not None:
-            result.set(_local(key), _WHITE.sub("fill: none", kept) if clear and ground else kept)
-    if result.tag in {"text", "tspan"}:
-        result.text = element.text
+            result.set(_local(key), _WHITE.sub("fill: none", kept) if ours and ground else kept)
+    inline = result.tag in {"text", "tspan"}
+    result.text = element.text if inline else None
     for child in element:
         if isinstance(child.tag, str) and _local(child.tag) in _KEPT:
             below = ground or child.get("id", "").startswith("patch_")
-            made = _converted(child, name, referenced, clear=clear, ground=below)
-            made.tail = child.tail if result.tag in {"text", "tspan"} else None
-            result.append(made)
+            result.append(_converted(child, name, referenced, ours=ours, ground=below))
+            result[-1].tail = child.tail if inline else None
     return result
 
 
-def _attribute(key: str, text: str, name: str, referenced: set[str]) -> str | None:
+def _attribute(key: str, text: str, name: str, referenced: set[str], *, ours: bool) -> str | None:
     """An attribute as the page takes it; None for one that it does not take."""
     if key == "id":
         return f"{name}-{text}" if text in referenced else None
@@ -190,9 +168,10 @@ def _attribute(key: str, text: str, name: str, referenced: set[str]) -> str | No
     if key not in _ATTRIBUTES or "url(" in _REFERENCE.sub("", text):
         return None
     text = _REFERENCE.sub(rf"url(#{name}-\1)", text)
-    if key == "style":
-        return _FONT.sub("", text)
-    return _DECIMALS.sub(r"\1", text)
+    if key != "style":
+        return _DECIMALS.sub(r"\1", text)
+    text = _FONT.sub("", text)
+    return _COLOUR.sub(lambda match: _PAGE_COLOURS[match.group().lower()], text) if ours else text
 
 
 HUMAN, MACHINE, FAINT = "#0072B2", "#D55E00", "#8a8a8a"
@@ -232,8 +211,7 @@ def panel(width: float, height: float, left: float = 0.62, right: float = 0.12, 
     """Axes alone on a figure of so many inches, margins too: a layout engine would cost more than all else."""
     from matplotlib.figure import Figure
 
-    bottom = 0.5
-    figure = Figure(figsize=(width, height))
+    figure, bottom = Figure(figsize=(width, height)), 0.5
     inside = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
     axes = figure.add_axes(inside)
     axes.xaxis.set_label_coords(0.5, -0.36 / (height - bottom - top))
@@ -246,28 +224,22 @@ def rows_panel(names: Sequence[str], titles: Sequence[str], width: float) -> lis
     from matplotlib.figure import Figure
 
     height = 0.87 + 0.29 * len(names)
-    left = 0.3 + 0.075 * max(len(drawn_name(name)) for name in names)
+    drawn_names = [drawn_name(name) for name in names]
+    left = 0.3 + 0.075 * max(map(len, drawn_names))
     figure = Figure(figsize=(width, height))
     each = (width - left - 0.15 - 0.25 * (len(titles) - 1)) / len(titles)
     panels: list[Axes] = []
-    for place, title in enumerate(titles):
-        start = (left + place * (each + 0.25)) / width
+    for position, title in enumerate(titles):
+        start = (left + position * (each + 0.25)) / width
         axes = figure.add_axes((start, 0.52 / height, each / width, 0.29 * len(names) / height))
         axes.set(xlabel=title, ylim=(len(names) - 0.5, -0.5))
         axes.xaxis.set_label_coords(0.5, -0.34 / (0.29 * len(names)))
-        axes.set_yticks(range(len(names)), [drawn_name(name) for name in names] if place == 0 else [""] * len(names))
+        axes.set_yticks(range(len(names)), drawn_names if position == 0 else [""] * len(names))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         panels.append(axes)
     return panels
-
-
-def explain_above(axes: Axes, columns: int) -> None:
-    """A legend above the axes, in so many columns, where the rows leave it room."""
-    figure = _figure(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", ncols=columns, frameon=False, borderaxespad=0.1, columnspacing=1.2)
 
 
 def drawn_name(name: str) -> str:
@@ -276,16 +248,22 @@ def drawn_name(name: str) -> str:
     return clean if len(clean) <= LONGEST_NAME else f"{clean[: LONGEST_NAME - 1]}…"
 
 
-def saved(axes: Axes, title: str, description: str) -> Picture:
-    """The figure of some axes as a picture; equal figures give equal bytes."""
-    text = StringIO()
-    _figure(axes).savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+def saved(axes: Axes, title: str, description: str, legend_columns: int = 0) -> Picture:
+    """The figure of some axes as a picture; equal figures give equal bytes.
+
+    Args:
+        axes: The axes.
+        title: The picture's title.
+        description: What it shows.
+        legend_columns: Columns of a legend above the axes, where the rows leave it room; 0 for none.
+    """
+    figure, text = cast("Figure", axes.get_figure(root=True)), StringIO()
+    if legend_columns:
+        handles, labels = axes.get_legend_handles_labels()
+        layout: Any = {"loc": "upper left", "ncols": legend_columns, "borderaxespad": 0.1, "columnspacing": 1.2}
+        figure.legend(handles, labels, frameon=False, **layout)
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(title, description, text.getvalue())
-
-
-def _figure(axes: Axes) -> Figure:
-    """The figure that holds some axes; panels always have one."""
-    return cast("Figure", axes.get_figure(root=True))
 
 
 def draw_intervals(
@@ -305,34 +283,20 @@ def draw_intervals(
         label: What they are, for the legend.
         hollow: Rows whose dot is not filled.
     """
-    named = False
-    for place, (value, interval) in enumerate(values):
+    name: str | None = label
+    for row, (value, interval) in enumerate(values):
         if value is None:
             continue
-        axes.errorbar(
-            [value],
-            [place],
-            xerr=_arms(value, interval),
-            fmt="o",
-            color=colour,
-            fillstyle="none" if place in hollow else "full",
-            markersize=5.5,
-            elinewidth=1.4,
-            label=None if named else label,
-        )
-        named = True
+        # By chance of the bootstrap a value may lie beside its interval.
+        arms = [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
+        dot: Any = {"color": colour, "fillstyle": "none" if row in hollow else "full", "markersize": 5.5}
+        axes.errorbar([value], [row], xerr=arms, fmt="o", elinewidth=1.4, label=name, **dot)
+        name = None
 
 
 def draw_marks(axes: Axes, values: Sequence[float | None], *, label: str, colour: str, marker: str) -> None:
     """Marks alone, for each row of a ``rows_panel`` that has a value."""
-    known = [(value, place) for place, value in enumerate(values) if value is not None]
+    known = [(value, row) for row, value in enumerate(values) if value is not None]
     if known:
         size = 10 if marker == "|" else 5
         axes.plot(*zip(*known, strict=True), linestyle="", label=label, color=colour, marker=marker, markersize=size)
-
-
-def _arms(value: float, interval: Sequence[float] | None) -> list[list[float]] | None:
-    """Lengths of an interval below and above a value, which by chance of the bootstrap may lie beside it."""
-    if interval is None:
-        return None
-    return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]

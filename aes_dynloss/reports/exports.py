@@ -17,11 +17,9 @@ import io
 import json
 import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.measures.calibration import TRIM_TOLERANCE, fit_rescaling, trim
 from aes_dynloss.measures.fairness import group_labels
 from aes_dynloss.reports.predictions import PredictionTable
+from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.columns import RATER_COLUMNS
 from aes_dynloss.tables.score_range import ScoreRange, widened
 
@@ -41,73 +40,21 @@ EXPERIMENT = "prompt_"
 _EXPORTED = re.compile(r"config\.json|(predictions|scaling)_[0-9a-f]{8}\.csv")
 
 
-@contextmanager
-def placing(folder: Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary folder whose content takes ``folder``'s place when the block ends without an error.
-
-    Args:
-        folder: Where the files are to be; missing folders are made.
-        force: Replace an earlier export; without it, the folder must be empty or not there.
-
-    Yields:
-        Folder to write to.
-
-    Raises:
-        DataError: The folder is there without ``force``, holds what is no part of an export, or cannot be written.
-    """
-    _refuse(folder, force=force)
-    try:
-        there = folder.is_dir()
-        home = folder if there else folder.absolute().parent
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export.", dir=home) as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            new.mkdir()
-            yield new
-            if not there:
-                new.rename(folder)
-                return
-            old.mkdir()
-            for entry in _entries(folder):
-                entry.rename(old / entry.name)
-            for entry in sorted(new.iterdir()):
-                entry.rename(folder / entry.name)
-            shutil.rmtree(old)
-    except OSError as error:
-        raise DataError(f"Cannot write {folder}: {error.strerror or error}.") from error
-
-
-def _refuse(folder: Path, *, force: bool) -> None:
-    """Refuse a place that is taken."""
+def _check_replaceable(folder: Path, *, force: bool) -> None:
+    """Refuse a path that is taken by anything but an earlier export, or by one without ``force``."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; expected a folder to export to. Choose another one.")
-    entries = _entries(folder)
+    entries = sorted(folder.iterdir()) if folder.exists() else []
     if entries and not force:
         raise DataError(f"{folder} is there already. Choose another folder, or give --force to replace the export.")
     for entry in entries:
-        other = _foreign(entry)
-        if other is not None:
-            raise DataError(
-                f"{other} is no part of an export, and --force replaces nothing else. Move it, or choose another "
-                f"folder than {folder}."
-            )
-
-
-def _foreign(entry: Path) -> Path | None:
-    """What is no part of an export: the entry itself, something in it, or nothing."""
-    if not entry.is_dir() or not entry.name.startswith(EXPERIMENT):
-        return entry
-    return next((file for file in _entries(entry) if not file.is_file() or not _EXPORTED.fullmatch(file.name)), None)
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, in order, but for what killed exports left; nothing where it is not there."""
-    return sorted(entry for entry in folder.iterdir() if not _unfinished(entry)) if folder.is_dir() else []
-
-
-def _unfinished(entry: Path) -> bool:
-    """Whether a process that exports made the folder for its own use."""
-    return entry.name.startswith(".export.")
+        exported = entry.is_dir() and entry.name.startswith(EXPERIMENT)
+        for path in sorted(entry.iterdir()) if exported else [entry]:
+            if not exported or not path.is_file() or not _EXPORTED.fullmatch(path.name):
+                raise DataError(
+                    f"{path} is no part of an export, and --force replaces nothing else. Move it, or choose another "
+                    f"folder than {folder}."
+                )
 
 
 # The row that RSMTool adds to the groups of a column.
@@ -128,11 +75,9 @@ def plain_names(names: Iterable[str], taken: Collection[str] = ()) -> list[str]:
     used, plain = set(taken), []
     for name in names:
         stem = re.sub(r"[^0-9A-Za-z_-]", "_", name)[:LONGEST_NAME] or "_"
-        found, number = stem, 2
-        while found.lower() in used:
-            found, number = f"{stem}_{number}", number + 1
-        used.add(found.lower())
-        plain.append(found)
+        candidates = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        plain.append(next(candidate for candidate in candidates if candidate.lower() not in used))
+        used.add(plain[-1].lower())
     return plain
 
 
@@ -155,21 +100,6 @@ def plain_labels(labels: Sequence[str]) -> list[str]:
     # Of numbers beside words it makes numbers in one stretch of a long file and words in another.
     told_apart = guessed.nunique() == len(distinct) and (numbers.all() or not numbers.any())
     return list(labels) if told_apart else [f"[{label}]" for label in labels]
-
-
-def label_notes(column: str, name: str, cells: pd.Series[Any]) -> list[str]:
-    """What of a column of groups has another name in the export.
-
-    Args:
-        column: The column's name.
-        name: Its name in the export.
-        cells: The essays' groups.
-    """
-    labels = list(group_labels(cells))
-    renamed = [] if name == column else [f"The column {escaped(column)} is called {name} here."]
-    if plain_labels(labels) != labels:
-        renamed.append(f"The groups of {name} are in brackets, lest RSMTool take one for a blank or for another.")
-    return renamed
 
 
 def escaped(words: str) -> str:
@@ -217,24 +147,29 @@ def export_rsmeval(
             folder is there without ``force``, holds something else, or cannot be written.
     """
     subgroups = list(dict.fromkeys(subgroups))
-    _check(test, dev, subgroups)
+    _check_exportable(test, dev, subgroups)
     scored = set(test.table["prompt_id"])  # of other prompts, all scores were withheld
     spans = {prompt: span for prompt, span in test.ranges.items() if prompt in scored}
     if dev is not None:
         spans |= widened({prompt: spans[prompt] for prompt in spans.keys() & test.inferred}, dev.ranges)
     columns = dict(zip(subgroups, plain_names(subgroups, taken=_COLUMNS), strict=True))
     names = {prompt: EXPERIMENT + name for prompt, name in zip(spans, plain_names(spans), strict=True)}
-    written: dict[Path, bytes] = {}
+    files: dict[Path, bytes] = {}
     for prompt, name in names.items():
-        dev_essays = None if dev is None else _essays(dev, prompt)
-        part = _experiment(prompt, _essays(test, prompt), dev_essays, spans[prompt], columns)
-        for note in part.notes:
+        essays = test.table[test.table["prompt_id"] == prompt]
+        dev_essays = None if dev is None else dev.table[dev.table["prompt_id"] == prompt]
+        experiment, notes = _experiment(name, prompt, essays, dev_essays, spans[prompt], columns)
+        for note in notes:
             logger.info("Prompt %s in %s: %s", prompt, folder / name, note)
-        written |= {Path(name) / file: content for file, content in _files(name, part).items()}
-    with placing(folder, force=force) as place:
-        for file, content in written.items():
-            (place / file).parent.mkdir(exist_ok=True)
-            (place / file).write_bytes(content)
+        files |= {Path(name) / file: content for file, content in experiment.items()}
+    _check_replaceable(folder, force=force)
+    try:
+        with atomic_folder(folder) as new:
+            for file, content in files.items():
+                (new / file).parent.mkdir(exist_ok=True)
+                (new / file).write_bytes(content)
+    except OSError as error:
+        raise DataError(f"Cannot write {folder}: {error.strerror or error}.") from error
     return [folder / name / CONFIG for name in names.values()]
 
 
@@ -252,23 +187,8 @@ _COLUMNS = frozenset(
 
 
 @dataclass(frozen=True)
-class _Experiment:
-    """One prompt's tables, what the configuration says beside their names, and what a reader must know."""
-
-    predictions: pd.DataFrame
-    scaling: pd.DataFrame | None
-    settings: dict[str, Any]
-    title: str
-    notes: list[str]
-
-
-@dataclass(frozen=True)
 class _WholeScores:
-    """The way from a prompt's score points to whole numbers; from whole numbers they stay as they are.
-
-    Args:
-        span: The prompt's score points.
-    """
+    """The way from a prompt's score points to whole numbers; from whole numbers they stay as they are."""
 
     span: ScoreRange
 
@@ -304,7 +224,7 @@ class _WholeScores:
         return np.asarray(np.where(np.abs(steps - near) < 1e-9, near, steps) + self.low, dtype=np.float64)
 
 
-def _check(test: PredictionTable, dev: PredictionTable | None, subgroups: Sequence[str]) -> None:
+def _check_exportable(test: PredictionTable, dev: PredictionTable | None, subgroups: Sequence[str]) -> None:
     """Refuse what cannot be exported."""
     for checked, words in ((test, "the predictions"), (dev, "the dev predictions")):
         if checked is not None and checked.table["reference"].isna().any():
@@ -318,58 +238,62 @@ def _check(test: PredictionTable, dev: PredictionTable | None, subgroups: Sequen
             raise DataError(f"The predictions have no column {column!r} of subgroups (columns: {have}). Name one.")
 
 
-def _essays(checked: PredictionTable, prompt: str) -> pd.DataFrame:
-    """One prompt's essays."""
-    return checked.table[checked.table["prompt_id"] == prompt]
-
-
 def _experiment(
-    prompt: str, essays: pd.DataFrame, dev: pd.DataFrame | None, span: ScoreRange, columns: Mapping[str, str]
-) -> _Experiment:
-    """One prompt's experiment; ``columns`` are the subgroups' names in RSMTool by their own."""
+    name: str,
+    prompt: str,
+    essays: pd.DataFrame,
+    dev: pd.DataFrame | None,
+    span: ScoreRange,
+    columns: Mapping[str, str],
+) -> tuple[dict[str, bytes], list[str]]:
+    """Content of one prompt's files by name, and what a reader of RSMTool's report must know.
+
+    ``columns`` are the subgroups' names in RSMTool by their own.
+    """
     whole = _WholeScores(span)
     notes = [whole.note] if whole.note else []
     predictions = pd.DataFrame({"essay_id": essays["essay_id"], "reference": whole.apply(essays["reference"])})
-    roles = dict(_ROLES)
+    config: dict[str, Any] = dict(_ROLES)
     if "second_reference" in essays and essays["second_reference"].notna().any():
         predictions["second_reference"] = whole.apply(essays["second_reference"])
     else:
-        del roles["second_human_score_column"]
+        del config["second_human_score_column"]
     if set(RATER_COLUMNS) <= set(essays):
         notes.append(
             "The two raters of whom the report speaks are left out: RSMTool would hold one of them against the score "
             "that was resolved from both."
         )
     predictions["raw"] = whole.apply(essays["raw"])
-    groups: list[str] = []
     if len(essays) == 1 and columns:
         notes.append("RSMTool compares no groups in a single essay: the subgroups are left out.")
-    else:
-        for column, name in columns.items():
-            predictions[name] = _labels(prompt, essays[column])
-            groups.append(name)
-            notes += label_notes(column, name, essays[column])
+        columns = {}
+    for column, plain in columns.items():
+        predictions[plain], label_notes = _labels(prompt, plain, essays[column])
+        notes += label_notes
     scaling, why = _scaling(dev, whole)
     _refuse_far(prompt, predictions, scaling, whole)
-    settings = {**roles, "exclude_zero_scores": False, "subgroups": groups, **_trimming(whole)}
+    notes += [*why, *_rounding_notes(essays, whole)]
+    config |= {"exclude_zero_scores": False, "subgroups": list(columns.values())}
+    config |= {"trim_min": whole.low, "trim_max": whole.high, "trim_tolerance": TRIM_TOLERANCE}
     title = f"Predictions for prompt {escaped(prompt)}: {len(essays)} essays, exported by aes-dynloss."
-    return _Experiment(predictions, scaling, settings, title, [*notes, *why, *_rounding_notes(essays, whole)])
+    return _files(
+        {"experiment_id": name, "description": " ".join([title, *notes])}, config, predictions, scaling
+    ), notes
 
 
-def _labels(prompt: str, column: pd.Series[Any]) -> list[str]:
-    """Each essay's group as RSMTool can read it."""
-    labels = group_labels(column)
+def _labels(prompt: str, name: str, cells: pd.Series[Any]) -> tuple[list[str], list[str]]:
+    """Each essay's group as RSMTool can read it, and what of the column has another name in the export."""
+    labels = group_labels(cells).tolist()
     if ALL_DATA in labels:
         raise DataError(
-            f"Column {column.name!r} of prompt {prompt} has a group {ALL_DATA!r}, which is what rsmeval calls all "
+            f"Column {cells.name!r} of prompt {prompt} has a group {ALL_DATA!r}, which is what rsmeval calls all "
             "essays: it would count the group's essays twice. Rename the group."
         )
-    return plain_labels(labels.tolist())
-
-
-def _trimming(whole: _WholeScores) -> dict[str, Any]:
-    """How RSMTool trims."""
-    return {"trim_min": whole.low, "trim_max": whole.high, "trim_tolerance": TRIM_TOLERANCE}
+    plain = plain_labels(labels)
+    notes = [] if name == cells.name else [f"The column {escaped(str(cells.name))} is called {name} here."]
+    if plain != labels:
+        notes.append(f"The groups of {name} are in brackets, lest RSMTool take one for a blank or for another.")
+    return plain, notes
 
 
 def _scaling(dev: pd.DataFrame | None, whole: _WholeScores) -> tuple[pd.DataFrame | None, list[str]]:
@@ -410,17 +334,15 @@ def _rounding_notes(essays: pd.DataFrame, whole: _WholeScores) -> list[str]:
     ]
 
 
-def _files(name: str, part: _Experiment) -> dict[str, bytes]:
-    """Content of the experiment's files by name."""
+def _files(
+    head: Mapping[str, str], settings: Mapping[str, Any], predictions: pd.DataFrame, scaling: pd.DataFrame | None
+) -> dict[str, bytes]:
+    """Content of the experiment's files by name: the tables, and the configuration that names them."""
+    config: dict[str, Any] = dict(head)
     files: dict[str, bytes] = {}
-    config: dict[str, Any] = {"experiment_id": name, "description": " ".join([part.title, *part.notes])}
-    for key, stem, table in (
-        ("predictions_file", "predictions", part.predictions),
-        ("scale_with", "scaling", part.scaling),
-    ):
+    for key, stem, table in (("predictions_file", "predictions", predictions), ("scale_with", "scaling", scaling)):
         if table is not None:
             content = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode()
             config[key] = f"{stem}_{hashlib.sha256(content).hexdigest()[:8]}.csv"
             files[config[key]] = content
-    text = json.dumps({**config, **part.settings}, indent=2) + "\n"
-    return {**files, CONFIG: text.encode()}
+    return {**files, CONFIG: (json.dumps({**config, **settings}, indent=2) + "\n").encode()}

@@ -6,8 +6,9 @@ beside its limits. Over groups of writers: differences with intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,6 @@ from aes_dynloss.reports.drawing import (
     draw_marks,
     drawing,
     drawn_name,
-    explain_above,
     panel,
     rows_panel,
     saved,
@@ -35,6 +35,8 @@ from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Re
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Numbers = NDArray[np.float64]
+
 
 def agreement_picture(report: Report) -> Picture:
     """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
@@ -45,22 +47,15 @@ def agreement_picture(report: Report) -> Picture:
     panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
     for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
         axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
-        others = [
-            ("Human-human", HUMAN, "D", [_human(entry, measure) for entry in rows.values()]),
-            ("Ceiling", FAINT, "|", [entry.get(f"{measure}_ceiling") for entry in rows.values()]),
-        ]
-        for label, colour, marker, marks in others:
-            draw_marks(axes, marks, label=label, colour=colour, marker=marker)
+        humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
+        draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
+        ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
+        draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
         values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
-    explain_above(panels[0], 4)
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
     description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
-    return saved(panels[0], "Agreement by prompt", description)
-
-
-def _human(entry: PromptEntry | MeanEntry, measure: str) -> float | None:
-    return entry.human_human[measure] if entry.human_human else None
+    return saved(panels[0], "Agreement by prompt", description, legend_columns=4)
 
 
 def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
@@ -71,27 +66,16 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement]
         axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0, label="Criterion")
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
-        hollow = [place for place, entry in enumerate(groups.values()) if entry.small]
+        hollow = [row for row, entry in enumerate(groups.values()) if entry.small]
         label = f"Group (hollow: fewer than {small} essays)"
         draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
         axes.set_xlim(-reach, reach)
         axes.locator_params(axis="x", nbins=5)
-    explain_above(panels[0], 2)
     words = "; ".join(
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
     description = f"Dots with intervals, and the band from -.10 to .10. {words}."
-    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description)
-
-
-def reach_of(groups: Iterable[GroupAgreement]) -> float:
-    """How far from 0 the groups' DSM and SMD reach with their intervals, so that prompts can share a scale."""
-    found = [1.5 * CRITERIA["subgroup_smd"].threshold]
-    for entry in groups:
-        for measure in ("dsm", "smd"):
-            ends_known = entry[f"{measure}_interval"] or [entry[measure] or 0.0]
-            found += [abs(value) for value in ends_known]
-    return 1.05 * max(found)
+    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description, legend_columns=2)
 
 
 def _rounded(value: float | None) -> str:
@@ -155,22 +139,22 @@ def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, stron
 def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Shares of essays at each score point, human and machine."""
     points = entry.score_points
-    places = np.array([one.point for one in points])
+    positions = np.array([one.point for one in points])
     step, essays = entry.range.step, max(1, entry.n)
     axes = panel(WIDTH, HEIGHT, top=0.3)
     for rater, colour, side in (("human", HUMAN, -1), ("machine", MACHINE, 1)):
         shares = np.array([100 * one[rater] / essays for one in points])
         name = rater.capitalize()
         if len(points) <= MOST_BARS:
-            axes.bar(places + side * 0.2 * step, shares, width=0.38 * step, color=colour, label=name)
+            axes.bar(positions + side * 0.2 * step, shares, width=0.38 * step, color=colour, label=name)
         else:
-            edges = np.append(places - step / 2, places[-1] + step / 2)
+            edges = np.append(positions - step / 2, positions[-1] + step / 2)
             style = "-" if rater == "human" else "--"
             axes.stairs(shares, edges, color=colour, label=name, linewidth=1.4, linestyle=style, baseline=None)
     axes.set(xlabel="Score point", ylabel="Essays (%)", ylim=(0, None))
     axes.grid(visible=False, axis="x")
     if len(points) <= MOST_BARS:
-        axes.set_xticks(places)
+        axes.set_xticks(positions)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
     widest = max(points, key=lambda one: abs(one.gap))
     words = (
@@ -183,47 +167,41 @@ def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
 def residual_by_score_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by human score."""
     rows = entry.residuals_by_score
-    axes = _residual_panel(_column(rows, "reference"), rows, "Human score")
-    first, last = rows[0], rows[-1]
-    words = (
-        f"Mean of prediction less human score, with one sd, by human score: {first.mean:+.2f} at "
-        f"{first.reference:g} and {last.mean:+.2f} at {last.reference:g}."
-    )
-    return saved(axes, f"Residuals by score, prompt {prompt}", words)
+    ends = [f"at {row.reference:g}" for row in (rows[0], rows[-1])]
+    return _residual_picture(prompt, rows, _column(rows, "reference"), ("score", "human score", "Human score"), ends)
 
 
 def residual_by_length_picture(prompt: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by length."""
     rows = entry.residuals_by_length or []
     middles = (_column(rows, "words_from") + _column(rows, "words_to")) / 2
-    axes = _residual_panel(middles, rows, "Length (words, middle of the bin)")
-    first, last = rows[0], rows[-1]
-    words = (
-        f"Mean of prediction less human score, with one sd, by length: {first.mean:+.2f} for the shortest essays "
-        f"and {last.mean:+.2f} for the longest."
-    )
-    return saved(axes, f"Residuals by length, prompt {prompt}", words)
+    names = ("length", "length", "Length (words, middle of the bin)")
+    return _residual_picture(prompt, rows, middles, names, ["for the shortest essays", "for the longest"])
 
 
-def _residual_panel(places: NDArray[np.float64], rows: Sequence[Entry], along: str) -> Axes:
+def _residual_picture(
+    prompt: str, rows: Sequence[Entry], positions: Numbers, names: tuple[str, str, str], ends: Sequence[str]
+) -> Picture:
+    """Residuals along what has these names in the title, in the description and at the axis."""
     axes = panel(WIDTH, HEIGHT)
     axes.axhline(0, color=FAINT, linewidth=1)
-    means, sds = (_column(rows, key) for key in ("mean", "sd"))
-    _draw_spread(axes, places, means, sds)
-    axes.set(xlabel=along, ylabel="Machine \u2212 human (points)")
-    return axes
+    _draw_spread(axes, positions, _column(rows, "mean"), _column(rows, "sd"))
+    axes.set(xlabel=names[2], ylabel="Machine \u2212 human (points)")
+    first, last = (f"{row['mean']:+.2f} {end}" for row, end in zip((rows[0], rows[-1]), ends, strict=True))
+    description = f"Mean of prediction less human score, with one sd, by {names[1]}: {first} and {last}."
+    return saved(axes, f"Residuals by {names[0]}, prompt {prompt}", description)
 
 
-def _draw_spread(axes: Axes, places: NDArray[np.float64], means: NDArray[np.float64], sds: NDArray[np.float64]) -> None:
+def _draw_spread(axes: Axes, positions: Numbers, means: Numbers, sds: Numbers) -> None:
     """Means with one sd on both sides: arms where they are few, a band where they would be a thicket."""
-    if len(places) <= MOST_BARS:
-        axes.errorbar(places, means, yerr=sds, fmt="o-", color=HUMAN, markersize=4, linewidth=1.2, elinewidth=0.8)
+    if len(positions) <= MOST_BARS:
+        axes.errorbar(positions, means, yerr=sds, fmt="o-", color=HUMAN, markersize=4, linewidth=1.2, elinewidth=0.8)
     else:
-        axes.fill_between(places, means - sds, means + sds, color=HUMAN, alpha=0.2, linewidth=0)
-        axes.plot(places, means, color=HUMAN, linewidth=1.3)
+        axes.fill_between(positions, means - sds, means + sds, color=HUMAN, alpha=0.2, linewidth=0)
+        axes.plot(positions, means, color=HUMAN, linewidth=1.3)
 
 
-def _column(rows: Sequence[Entry], key: str) -> NDArray[np.float64]:
+def _column(rows: Sequence[Entry], key: str) -> Numbers:
     """Values of all rows; the sd of one essay is unknown, and drawn as none."""
     return np.array([getattr(row, key) or 0.0 for row in rows], dtype=np.float64)
 
@@ -336,18 +314,21 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
     Returns:
         Pictures of the prompts in which the column has from FEWEST_GROUPS to MOST_DRAWN_GROUPS groups.
     """
-    found: dict[str, dict[str, dict[str, GroupAgreement]]] = {}
+    columns: dict[str, dict[str, dict[str, GroupAgreement]]] = {}
     for prompt, entry in report.prompts.items():
         for column, part in (entry.fairness.columns if entry.fairness else {}).items():
             if FEWEST_GROUPS <= len(part.groups) <= MOST_DRAWN_GROUPS:
-                found.setdefault(column, {})[prompt] = part.groups
+                columns.setdefault(column, {})[prompt] = part.groups
     pictures = {}
     with drawing():
-        for column, prompts in found.items():
-            drawn = list(prompts)[:MOST_DRAWN_PROMPTS]
-            reach = reach_of(entry for prompt in drawn for entry in prompts[prompt].values())
-            small = {prompt: report.prompts[prompt]["fairness"].small_group for prompt in drawn}
+        for column, prompts in columns.items():
+            drawn = dict(islice(prompts.items(), MOST_DRAWN_PROMPTS))
+            # How far DSM and SMD reach from 0 with their intervals, so that prompts share a scale.
+            entries = [entry for groups in drawn.values() for entry in groups.values()]
+            ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
+            reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
-                group_picture(column, prompt, prompts[prompt], small[prompt], reach) for prompt in drawn
+                group_picture(column, prompt, groups, report.prompts[prompt]["fairness"].small_group, reach)
+                for prompt, groups in drawn.items()
             )
     return pictures

@@ -16,7 +16,6 @@ from aes_dynloss.reports.blocks import (
     Folded,
     Gallery,
     Pairs,
-    Part,
     Section,
     Words,
     closing_sections,
@@ -31,10 +30,9 @@ from aes_dynloss.reports.model import Flag, Report
 from aes_dynloss.reports.report_tables import (
     agreement_tables,
     coverage_table,
-    fairness_parts,
+    fairness_blocks,
     floor_table,
     human_tables,
-    multiplicity_words,
     point_table,
     version_table,
     worst_table,
@@ -84,15 +82,19 @@ def light_table(report: Report) -> Table:
     """
     prompts: list[str] = list(report.prompts)
     many = len(prompts) > MOST_ACROSS
-    places: list[str | None] = [None] if len(prompts) > 1 else []
-    places += [] if many else prompts
+    across: list[str | None] = [*([None] if len(prompts) > 1 else []), *([] if many else prompts)]
     rows = []
-    for (criterion, column), found in _judged(report).items():
-        name = words(_criterion_title(criterion, column), note=_threshold_words(criterion))
-        counts = _light_counts(found, prompts) if many else []
-        rows.append([name, *(_light(found.get(place, [])) for place in places), *counts])
-    titles = ["Mean" if place is None else f"Prompt {place}" for place in places]
-    columns = [words_column(title, title) for title in ("Criterion", *titles)]
+    for (criterion, title), judged in _judged(report).items():
+        name = words(title, note=minus(str(CRITERIA[criterion])))
+        rows.append([name, *(_light(judged.get(prompt, [])) for prompt in across)])
+        if many:
+            verdicts = [
+                worst_verdict(flag.verdict for flag in judged[prompt]) for prompt in prompts if prompt in judged
+            ]
+            counts = {verdict: verdicts.count(verdict) for verdict in SYMBOLS}
+            rows[-1] += [count(number, mark=verdict if number else "") for verdict, number in counts.items()]
+    titles = ["Criterion", *("Mean" if prompt is None else f"Prompt {prompt}" for prompt in across)]
+    columns = [words_column(title, title) for title in titles]
     columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
     where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
     return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
@@ -104,29 +106,27 @@ def prompt_light_table(report: Report) -> Table | None:
     Args:
         report: What ``build_report`` returned.
     """
-    prompts: list[str] = list(report.prompts)
-    if len(prompts) <= MOST_ACROSS:
+    if len(report.prompts) <= MOST_ACROSS or not report.flags:
         return None
     judged = _judged(report)
-    titles = [_criterion_title(*name) for name in judged]
-    rows = [[words(prompt), *(_light(found.get(prompt, [])) for found in judged.values())] for prompt in prompts]
-    columns = [words_column(title, title) for title in ("Prompt", *titles)]
+    rows = [[words(prompt), *(_light(flags.get(prompt, [])) for flags in judged.values())] for prompt in report.prompts]
+    columns = [words_column(title, title) for title in ("Prompt", *(title for _, title in judged))]
     return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
 
 
-def _judged(report: Report) -> dict[tuple[str, str | None], dict[str | None, list[Flag]]]:
-    """Flags by criterion and column of groups, and by prompt, or None for the mean."""
-    judged: dict[tuple[str, str | None], dict[str | None, list[Flag]]] = {}
+def _judged(report: Report) -> dict[tuple[str, str], dict[str | None, list[Flag]]]:
+    """Flags by criterion and title, which names the column of groups, and by prompt, or None for the mean."""
+    judged: dict[tuple[str, str], dict[str | None, list[Flag]]] = {}
     for flag in report.flags:
-        row = judged.setdefault((flag.criterion, flag.group[0] if flag.group else None), {})
+        row = judged.setdefault((flag.criterion, _title(flag)), {})
         row.setdefault(flag.prompt, []).append(flag)
     return judged
 
 
-def _light_counts(found: Mapping[str | None, Flags], prompts: Sequence[str]) -> list[Cell]:
-    """On how many prompts the verdict on a criterion is pass, flag and unknown."""
-    verdicts = [worst_verdict(flag.verdict for flag in found[prompt]) for prompt in prompts if prompt in found]
-    return [count(verdicts.count(verdict), mark=verdict if verdict in verdicts else "") for verdict in SYMBOLS]
+def _title(flag: Flag) -> str:
+    """What is judged, in words, with the column of groups."""
+    title = CRITERIA[flag.criterion].title
+    return f"{title}: {flag.group[0]}" if flag.group else title
 
 
 def light_words(report: Report) -> str:
@@ -148,54 +148,37 @@ def _light(flags: Flags) -> Cell:
     if not flags:
         return NOTHING
     verdict = worst_verdict(flag.verdict for flag in flags)
-    told = [flag for flag in flags if flag.verdict == verdict]
-    shown = max(told, key=lambda flag: abs(flag.value or 0.0))
-    value = _value_words(shown)
+    worst = [flag for flag in flags if flag.verdict == verdict]
+    shown = max(worst, key=lambda flag: abs(flag.value or 0.0))
+    # With more decimals where few would put it on the other side of its threshold.
+    value = "" if shown.value is None else minus(value_words(shown.value, CRITERIA[shown.criterion]))
+    value = value.replace("percentage points", "pp")
     if len(flags) > 1:
         farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""
-        value = f"{len(told)} of {len(flags)} groups{farthest}"
+        value = f"{len(worst)} of {len(flags)} groups{farthest}"
     return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown.words, mark=verdict)
 
 
 def worst_verdict(verdicts: Iterable[str]) -> str:
     """Flag before unknown before pass: what is unknown is not met."""
-    found = set(verdicts)
-    return next((verdict for verdict in ("flag", "unknown") if verdict in found), "pass")
-
-
-def _value_words(flag: Flag) -> str:
-    """A value, short, with more decimals where few would put it on the other side of its threshold."""
-    if flag.value is None:
-        return ""
-    return minus(value_words(flag.value, CRITERIA[flag.criterion])).replace("percentage points", "pp")
-
-
-def _criterion_title(criterion: str, column: str | None) -> str:
-    title = CRITERIA[criterion].title
-    return title if column is None else f"{title}: {column}"
-
-
-def _threshold_words(criterion: str) -> str:
-    return minus(str(CRITERIA[criterion]))
+    present = set(verdicts)
+    return next((verdict for verdict in ("flag", "unknown") if verdict in present), "pass")
 
 
 def _agreement_sentence(report: Report) -> str:
     mean, prompts = report.mean, report.prompts
     essays = sum(entry.n for entry in prompts.values())
-    many = len(prompts) > 1
-    ends = mean.qwk_interval
-    level = f" ({report.level} interval {interval(ends)})" if ends else ""
-    where = f" on {len(prompts)} prompts" if many else ""
-    average = "in the mean over prompts, " if many else ""
+    where, average = (f" on {len(prompts)} prompts", "in the mean over prompts, ") if len(prompts) > 1 else ("", "")
+    level = f" ({report.level} interval {interval(mean.qwk_interval)})" if mean.qwk_interval else ""
+    exact, adjacent = (
+        "an unknown share" if share is None else f"{100 * share:.0f} %"
+        for share in (mean.exact_agreement, mean.adjacent_agreement)
+    )
     return (
         f"The machine's scores of {essays:,} essays{where} were held against human scores: {average}QWK is "
-        f"{figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {_share(mean.exact_agreement)} of the "
-        f"essays got the humans' score, {_share(mean.adjacent_agreement)} that or a neighbouring one."
+        f"{figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
+        f"{adjacent} that or a neighbouring one."
     )
-
-
-def _share(value: float | None) -> str:
-    return "an unknown share" if value is None else f"{100 * value:.0f} %"
 
 
 def _humans(report: Report) -> str:
@@ -210,17 +193,15 @@ def _humans(report: Report) -> str:
     lost = _average(human.degradation for human in humans)
     known = "prompt" if len(entries) == 1 else f"{len(entries)} prompts"
     some = f" on the {known} where that is known" if len(entries) < len(report.prompts) else ""
-    level = _average(human.qwk for human in humans)
-    relation = (
-        f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}" if abs(lost) >= 0.0005 else "at the same level"
-    )
-    ceilings = [entry.qwk_ceiling for entry in entries]
-    ceiling = ""
+    relation = "at the same level"
+    if abs(lost) >= 0.0005:
+        relation = f"{figure(abs(lost))} {'lower' if lost > 0 else 'higher'}"
+    ceilings, ceiling = [entry.qwk_ceiling for entry in entries], ""
     if None not in ceilings:
         ceiling = f"; given the raters' own errors, no machine is expected to exceed {figure(_average(ceilings))}"
     return (
-        f"Two human raters agree with each other at a QWK of {figure(level)}{some} ({twice:,} essays scored twice), "
-        f"and the machine's QWK on these essays is {relation}{ceiling}."
+        f"Two human raters agree with each other at a QWK of {figure(_average(human.qwk for human in humans))}{some} "
+        f"({twice:,} essays scored twice), and the machine's QWK on these essays is {relation}{ceiling}."
     )
 
 
@@ -238,34 +219,22 @@ def _watch(flags: Flags) -> str:
 
 
 def _named(flags: Flags, verdict: str) -> str:
-    """Criteria with that verdict, and where they have it."""
-    everywhere: dict[str, set[str | None]] = {}
-    found: dict[str, dict[str | None, None]] = {}
+    """Criteria with that verdict, and the prompts, or the mean, that have it."""
     order = list(CRITERIA)
-    for flag in sorted(flags, key=lambda flag: order.index(flag.criterion)):
-        title = _criterion_title(flag.criterion, flag.group[0] if flag.group else None)
-        everywhere.setdefault(title, set()).add(flag.prompt)
-        if flag.verdict == verdict:
-            found.setdefault(title, {})[flag.prompt] = None
-    return "; ".join(
-        f"{title} ({_places(list(places), all_of_them=places.keys() == everywhere[title])})"
-        for title, places in found.items()
-    )
-
-
-def _places(places: Sequence[str | None], *, all_of_them: bool) -> str:
-    """Prompts and the mean (None) in words."""
-    prompts = [place for place in places if place is not None]
-    if all_of_them and len(prompts) > 1:
-        return "everywhere"
-    mean = "the mean" if None in places else ""
-    if not prompts:
-        return mean
-    if len(prompts) > MOST_NAMED:
-        listed = f"{len(prompts)} prompts"
-    else:
+    flags = sorted(flags, key=lambda flag: order.index(flag.criterion))
+    named = []
+    for title in dict.fromkeys(_title(flag) for flag in flags if flag.verdict == verdict):
+        judged = [flag for flag in flags if _title(flag) == title]
+        matches = dict.fromkeys(flag.prompt for flag in judged if flag.verdict == verdict)
+        prompts = [prompt for prompt in matches if prompt is not None]
         listed = f"prompt{'s' if len(prompts) > 1 else ''} {', '.join(prompts)}"
-    return f"{mean} and {listed}" if mean else listed
+        if len(prompts) > MOST_NAMED:
+            listed = f"{len(prompts)} prompts"
+        where = " and ".join([*(["the mean"] if None in matches else []), *([listed] if prompts else [])])
+        if len(prompts) > 1 and matches.keys() == {flag.prompt for flag in judged}:
+            where = "everywhere"
+        named.append(f"{title} ({where})")
+    return "; ".join(named)
 
 
 __all__ = ["Picture", "picture_from_svg", "report_page", "write_page"]
@@ -290,28 +259,37 @@ def report_page(
     """
     essays = sum(entry.n for entry in report.prompts.values())
     prompts = list(report.prompts)
-    named = f"Prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"
+    facts = [f"{essays:,} essays", f"Prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"]
+    fisher = Words(f"Fisher mean of the prompts' QWK: {figure(report.mean.qwk_fisher)}.") if len(prompts) > 1 else None
+    gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
+    texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
+    folded = Folded("Texts of these essays", [Pairs(texts, essays=True) if texts else None])
+    floors = Words("What any machine should beat: scorers that read nothing of an essay, or little.")
     sections = [
         _summary(report),
-        *_agreement_sections(report),
-        *([adjudication_section(report.adjudicated)] if report.adjudicated else []),
-        *_fairness(report),
-        *([robustness_section(report.robustness)] if report.robustness else []),
-        _pictures(report),
-        *training_sections(pictures),
-        *_worst(report),
-        *_floors(report),
+        Section("agreement", "Agreement", [*agreement_tables(report), fisher, coverage_table(report)]),
+        Section("versions", "Score versions", [version_table(report)]),
+        Section("humans", "Human agreement and ceilings", human_tables(report)),
+        Section("points", "Score points", [gap, points]),
+        adjudication_section(report.adjudicated) if report.adjudicated else None,
+        Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
+        robustness_section(report.robustness) if report.robustness else None,
+        Section(
+            "pictures", "Pictures", [Section(f"{one.name}-part", one.title, [one]) for one in report_figures(report)]
+        ),
+        training_section(pictures),
+        Section("worst", "Worst disagreements", [worst_table(report), folded]),
+        Section("floors", "Floors", [floors, floor_table(report)] if report.floors else []),
         *closing_sections(report.notes, report.settings, [measure_pairs()]),
     ]
-    return render_page(title, [f"{essays:,} essays", named], sections, about)
+    return render_page(title, facts, sections, about)
 
 
-def training_sections(pictures: Sequence[Picture]) -> list[Section]:
+def training_section(pictures: Sequence[Picture]) -> Section | None:
     """A section of pictures that training has left; none without them."""
-    if not pictures:
-        return []
     words = "How the loss, and what it is made of, changed while the model was trained."
-    return [Section("training", "Training", [Gallery("training-pictures", "", words, pictures, size="large")])]
+    gallery = Gallery("training-pictures", "", words, pictures, size="large")
+    return Section("training", "Training", [gallery]) if pictures else None
 
 
 def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
@@ -321,28 +299,12 @@ def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
 
 
 def _summary(report: Report) -> Section:
-    sentences = [Words(sentence, lead=True) for sentence in summary_sentences(report)]
     lights: list[Block] = [light_table(report), Words(light_words(report))] if report.flags else []
-    each = prompt_light_table(report) if report.flags else None
-    folded = [] if each is None else [Folded("Every prompt", [each])]
-    return Section("summary", "Summary", [*sentences, *lights, *folded])
+    sentences = [Words(sentence, lead=True) for sentence in summary_sentences(report)]
+    return Section("summary", "Summary", [*sentences, *lights, Folded("Every prompt", [prompt_light_table(report)])])
 
 
-def _agreement_sections(report: Report) -> list[Section]:
-    fisher = report.mean.qwk_fisher
-    extra = [Words(f"Fisher mean of the prompts' QWK: {figure(fisher)}.")] if len(report.prompts) > 1 else []
-    coverage = coverage_table(report)
-    covered = [] if coverage is None else [coverage]
-    shares = Folded("Essays at each score point", [point_table(report)])
-    return [
-        Section("agreement", "Agreement", [*agreement_tables(report), *extra, *covered]),
-        Section("versions", "Score versions", [version_table(report)]),
-        Section("humans", "Human agreement and ceilings", human_tables(report)),
-        Section("points", "Score points", [Words(_share_words(report)), shares]),
-    ]
-
-
-def _share_words(report: Report) -> str:
+def _largest_gap(report: Report) -> str:
     """The largest gap of shares, and where."""
     rows = [(row, prompt) for prompt, entry in report.prompts.items() for row in entry.score_points]
     row, prompt = max(rows, key=lambda one: abs(one[0].gap))
@@ -351,29 +313,3 @@ def _share_words(report: Report) -> str:
         f"The largest gap between the machine's share of a score point and the humans' is at score {row.point:g} of "
         f"prompt {prompt}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} often."
     )
-
-
-def _fairness(report: Report) -> list[Section]:
-    parts = fairness_parts(report)
-    words = Words(multiplicity_words(report))
-    return [Section("fairness", "Fairness by subgroups", [words, *parts])] if parts else []
-
-
-def _pictures(report: Report) -> Section:
-    galleries = report_figures(report)
-    return Section("pictures", "Pictures", [Part(f"{one.name}-part", one.title, [one]) for one in galleries])
-
-
-def _worst(report: Report) -> list[Section]:
-    table = worst_table(report)
-    if table is None:
-        return []
-    texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
-    folded = [Folded("Texts of these essays", [Pairs(texts, essays=True)])] if texts else []
-    return [Section("worst", "Worst disagreements", [table, *folded])]
-
-
-def _floors(report: Report) -> list[Section]:
-    table = floor_table(report)
-    words = Words("What any machine should beat: scorers that read nothing of an essay, or little.")
-    return [] if table is None else [Section("floors", "Floors", [words, table])]

@@ -14,15 +14,12 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
-from aes_dynloss.reports.table import Cell, Column, Record, Table, table_records, words_column
 from aes_dynloss.tables.formats import write_table
 
 Entry = Mapping[str, Any]
-Row = list[Cell]
+Row = dict[str, float | str | None]
 
-_NAMES = ("prompt", "column", "group", "table", "item", "measure")
-_ENDS = ("low", "high")
-COLUMNS = (*_NAMES, "value", *_ENDS)
+COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "low", "high")
 # Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
 _LISTS = {
     "score_points": ("point",),
@@ -31,10 +28,9 @@ _LISTS = {
     "reliability": ("raw_from", "raw_to"),
 }
 _MAPPINGS = ("range", "human_human", "prediction_interval")
-_APART = {"score_versions", "confusion", "fairness", *_LISTS, *_MAPPINGS}
 
 
-def report_rows(report: Report) -> list[Record]:
+def report_rows(report: Report) -> list[Row]:
     """Every number of a report, one a row.
 
     Args:
@@ -49,126 +45,90 @@ def report_rows(report: Report) -> list[Record]:
     """
     rows: list[Row] = []
     for prompt, entry in report.prompts.items():
-        rows += _entry_rows(prompt, entry)
-    rows += _entry_rows(None, report.mean)
+        rows += _entry_rows(entry, prompt=prompt)
+    rows += _entry_rows(report.mean, prompt=None)
     for name, floor in report.floors.items():
-        rows += [_row("floors", "qwk", value, prompt=prompt, item=name) for prompt, value in floor.prompts.items()]
-        rows.append(_row("floors", "qwk", floor.mean, item=name))
-    rows += _flag_rows(report.flags)
-    rows += _worst_rows(report.worst)
-    rows += _measure_rows(report.settings, "settings")
+        for prompt, qwk in floor.prompts.items():
+            rows += _rows({"qwk": qwk}, "floors", prompt=prompt, item=name)
+        rows += _rows({"qwk": floor.mean}, "floors", item=name)
+    for flag in report.flags:
+        column, group = flag.group or (None, None)
+        figures = {"value": flag.value, "threshold": flag.threshold}
+        figures["flagged"] = {"pass": 0, "flag": 1}.get(flag.verdict)
+        rows += _rows(figures, "flags", prompt=flag.prompt, item=flag.criterion, column=column, group=group)
+    for essay in report.worst:
+        figures = {measure: getattr(essay, measure) for measure in ("reference", "raw", "score", "words")}
+        rows += _rows(figures, "worst", prompt=essay.prompt_id, item=essay.essay_id)
+    rows += _rows(report.settings, "settings")
     if report.adjudicated:
         rows += _adjudication_rows(report.adjudicated)
     if report.robustness:
         rows += _robustness_rows(report.robustness)
-    columns = [*(words_column(name, name) for name in _NAMES), Column("value", "value", ends=_ENDS)]
-    return table_records(Table("report", "Report", columns, rows))
+    return rows
 
 
-def _entry_rows(prompt: str | None, entry: Entry) -> Iterator[Row]:
-    """One prompt's entry, or the mean's."""
-    yield from _measure_rows({name: value for name, value in entry.items() if name not in _APART}, "agreement", prompt)
+def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
+    """Rows of one prompt's entry, or of the mean's."""
+    measures = {name: value for name, value in entry.items() if name not in {*_LISTS, *_MAPPINGS}}
+    yield from _rows(measures, "agreement", prompt=prompt)
     for name in _MAPPINGS:
-        yield from _measure_rows(entry.get(name) or {}, name, prompt)
-    for version, found in entry.get("score_versions", {}).items():
-        yield from _measure_rows(found, "score_versions", prompt, version)
+        yield from _rows(entry.get(name) or {}, name, prompt=prompt)
+    for version, figures in entry.get("score_versions", {}).items():
+        yield from _rows(figures, "score_versions", prompt=prompt, item=version)
     for human, machine, essays in entry.get("confusion", ()):
-        yield _row("confusion", "n", essays, prompt=prompt, item=f"{human:g} x {machine:g}")
+        yield from _rows({"n": essays}, "confusion", prompt=prompt, item=f"{human:g} x {machine:g}")
     for name, keys in _LISTS.items():
-        for found in entry.get(name) or ():
-            item = " to ".join(f"{found[key]:.12g}" for key in keys)
-            yield from _measure_rows(found, name, prompt, item)
-    fairness = entry.get("fairness")
-    if fairness:
-        yield from _fairness_rows(prompt, fairness)
-
-
-def _fairness_rows(prompt: str | None, fairness: Entry) -> Iterator[Row]:
-    """Groups of each column, and the tests on them."""
+        for figures in entry.get(name) or ():
+            item = " to ".join(f"{figures[key]:.12g}" for key in keys)
+            yield from _rows(figures, name, prompt=prompt, item=item)
+    fairness = entry.get("fairness") or {"columns": {}}
     for column, part in fairness["columns"].items():
-        for group, found in part["groups"].items():
-            yield from _measure_rows(found, "fairness", prompt, column=column, group=group)
-        for test, found in part.items():
+        for group, figures in part["groups"].items():
+            yield from _rows(figures, "fairness", prompt=prompt, column=column, group=group)
+        for test, figures in part.items():
             if test != "groups":
-                yield from _measure_rows(found, "fairness", prompt, test, column=column)
-    yield from _measure_rows({key: fairness[key] for key in ("comparisons", "small_group")}, "fairness", prompt)
+                yield from _rows(figures, "fairness", prompt=prompt, column=column, item=test)
+    yield from _rows(fairness, "fairness", prompt=prompt)
 
 
-def _flag_rows(flags: Sequence[Entry]) -> Iterator[Row]:
-    for flag in flags:
-        column, group = flag["group"] or (None, None)
-        flagged = {"pass": 0, "flag": 1}.get(flag["verdict"])
-        for measure, value in (("value", flag["value"]), ("threshold", flag["threshold"]), ("flagged", flagged)):
-            place = {"prompt": flag["prompt"], "column": column, "group": group}
-            yield _row("flags", measure, value, item=flag["criterion"], **place)
-
-
-def _worst_rows(worst: Sequence[Entry]) -> Iterator[Row]:
-    for essay in worst:
-        for measure in ("reference", "raw", "score", "words"):
-            yield _row("worst", measure, essay.get(measure), prompt=essay["prompt_id"], item=essay["essay_id"])
-
-
-def _adjudication_rows(found: Entry) -> Iterator[Row]:
-    """What humans decided, and the figures before and after."""
-    yield from _measure_rows(found, "adjudicated")
-    for prompt, entry in {**found["prompts"], None: found["mean"]}.items():
-        yield from _measure_rows(entry, "adjudicated", prompt)
+def _adjudication_rows(adjudicated: Entry) -> Iterator[Row]:
+    """Rows of what humans decided, and of the figures before and after."""
+    yield from _rows(adjudicated, "adjudicated")
+    for prompt, entry in {**adjudicated["prompts"], None: adjudicated["mean"]}.items():
+        yield from _rows(entry, "adjudicated", prompt=prompt)
         for which in ("machine", "final"):
-            yield from _measure_rows(entry[which] or {}, "adjudicated", prompt, which)
+            yield from _rows(entry[which] or {}, "adjudicated", prompt=prompt, item=which)
 
 
 def _robustness_rows(robustness: Entry) -> Iterator[Row]:
-    """Figures of each kind of change, in total and by prompt, and over all kinds that a score should answer alike."""
-    yield from _measure_rows(robustness["settings"], "robustness")
+    """Rows of each kind of change, in total and by prompt, and over all kinds that a score should answer alike."""
+    yield from _rows(robustness["settings"], "robustness")
     for prompt, essays in robustness["essays"].items():
-        yield _row("robustness", "essays", essays, prompt=prompt)
+        yield from _rows({"essays": essays}, "robustness", prompt=prompt)
     for group, entry in robustness["expected"].items():
         yield from _change_rows(entry, None, group)
-    for kind, found in robustness["kinds"].items():
-        yield _row("robustness", "worthless", int(found["worthless"]), item=kind)
-        for prompt, entry in {None: found["total"], **found["prompts"]}.items():
-            yield from _change_rows(entry, prompt, kind)
+    for kind, entry in robustness["kinds"].items():
+        yield from _rows({"worthless": entry["worthless"]}, "robustness", item=kind)
+        for prompt, figures in {None: entry["total"], **entry["prompts"]}.items():
+            yield from _change_rows(figures, prompt, kind)
 
 
-def _change_rows(entry: Entry, prompt: str | None, item: str) -> Iterator[Row]:
-    yield from _measure_rows(entry, "robustness", prompt, item)
-    for measure, found in entry.items():
-        if isinstance(found, Mapping):
-            ends = [found["low"], found["high"]]
-            yield _row("robustness", measure, found["share"], ends, prompt=prompt, item=item)
+def _change_rows(figures: Entry, prompt: str | None, item: str) -> Iterator[Row]:
+    yield from _rows(figures, "robustness", prompt=prompt, item=item)
+    for measure, share in figures.items():
+        if isinstance(share, Mapping):
+            bounded = {measure: share["share"], f"{measure}_interval": (share["low"], share["high"])}
+            yield from _rows(bounded, "robustness", prompt=prompt, item=item)
 
 
-def _measure_rows(
-    entry: Entry,
-    table: str,
-    prompt: str | None = None,
-    item: str | None = None,
-    *,
-    column: str | None = None,
-    group: str | None = None,
-) -> Iterator[Row]:
-    """The measures of a mapping, each with its interval; words are left out, and truth is 1 or 0."""
-    for measure, value in entry.items():
-        if measure.endswith("_interval") or isinstance(value, str | Mapping | Sequence):
-            continue
-        number = int(value) if isinstance(value, bool) else value
-        ends = entry.get(f"{measure}_interval")
-        yield _row(table, measure, number, ends, prompt=prompt, item=item, column=column, group=group)
-
-
-def _row(
-    table: str,
-    measure: str,
-    value: float | None,
-    ends: Sequence[float] | None = None,
-    *,
-    prompt: str | None = None,
-    item: str | None = None,
-    column: str | None = None,
-    group: str | None = None,
-) -> Row:
-    return [*map(Cell, (prompt, column, group, table, item, measure)), Cell(value, interval=ends)]
+def _rows(figures: Entry, table: str, **names: str | None) -> Iterator[Row]:
+    """A row for each number of a mapping, with its interval; words and parts are left out, and truth is 1 or 0."""
+    for measure, value in figures.items():
+        if not measure.endswith("_interval") and not isinstance(value, str | Mapping | Sequence):
+            low, high = figures.get(f"{measure}_interval") or (None, None)
+            number = int(value) if isinstance(value, bool) else value
+            row = {"table": table, "measure": measure, "value": number, "low": low, "high": high}
+            yield {**dict.fromkeys(COLUMNS), **names, **row}
 
 
 REPORT, TABLE, PAGE = "report.json", "report.csv", "report.html"

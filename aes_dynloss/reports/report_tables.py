@@ -5,15 +5,16 @@ Fairness by subgroups as sections of a page: groups, tests, and how many compari
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
-from aes_dynloss.reports.blocks import Gallery, Part
+from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import Missing
-from aes_dynloss.reports.model import ColumnFairness, GroupAgreement, MeanEntry, PromptEntry, Report, VersionAgreement
+from aes_dynloss.reports.model import ColumnFairness, Fairness, MeanEntry, PromptEntry, Report
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.table import (
     MEAN,
@@ -24,6 +25,7 @@ from aes_dynloss.reports.table import (
     Table,
     count,
     figure_words,
+    measure_cell,
     measure_column,
     minus,
     number,
@@ -34,7 +36,6 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
-from aes_dynloss.tables.score_range import ScoreRange
 
 # Title and measures of each table of a page; the first also says what was measured.
 AGREEMENT = {
@@ -112,11 +113,14 @@ def agreement_table(report: Report) -> Table:
     human = [Column("twice", "Scored twice"), *HUMAN_COLUMNS.values()]
     rows = []
     for prompt, entry in report.prompts.items():
-        cells = [_measure_cell(entry, name, entry.why_missing(name)) for name in measures]
-        rows.append([words(prompt), count(entry.n), range_cell(entry.range), *_human_cells(entry), *cells])
+        cells = [measure_cell(entry, name, entry.why_missing(name)) for name in measures]
+        low, high = f"{entry.range.low:g}", f"{entry.range.high:g}"
+        step = "" if entry.range.step == 1 else f" by {entry.range.step:g}"
+        points = words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
+        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *cells])
     # A mean of some measures, such as errors in score points, would mean nothing.
     mean = [
-        _measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
+        measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
     foot = [[MEAN, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
     columns = [PROMPT, *sizes, *human, *map(measure_column, measures)]
@@ -131,10 +135,6 @@ def _human_cells(entry: PromptEntry | MeanEntry) -> list[Cell]:
     kept = human if mean and human else HUMAN_COLUMNS
     cells = [number(human.get(key), why=why) if key in kept else NOTHING for key in HUMAN_COLUMNS]
     return [NOTHING if mean else count(human.get("n", 0)), *cells]
-
-
-def _measure_cell(entry: PromptEntry | MeanEntry, name: str, why: Missing | None) -> Cell:
-    return number(entry[name], entry.get(f"{name}_interval"), why)
 
 
 def agreement_tables(report: Report) -> list[Table]:
@@ -181,19 +181,16 @@ def coverage_table(report: Report) -> Table | None:
 def version_table(report: Report) -> Table:
     """Agreement of the six score versions, by prompt."""
     names = ("qwk", "exact_agreement", "pearson", "rmse", "smd", "sd_ratio")
-    rows = [
-        [words(prompt), words(VERSIONS.get(version, version)), *_version_cells(version, found, ("mean", "sd", *names))]
-        for prompt, entry in report.prompts.items()
-        for version, found in entry.score_versions.items()
-    ]
+    rows = []
+    for prompt, entry in report.prompts.items():
+        for version, figures in entry.score_versions.items():
+            unrounded = () if version.endswith("_round") else ("qwk", "exact_agreement")
+            why = dict.fromkeys(unrounded, Missing.NOT_ROUNDED)
+            cells = [number(figures[name], why=why.get(name)) for name in ("mean", "sd", *names)]
+            rows.append([words(prompt), words(VERSIONS.get(version, version)), *cells])
     moments = [Column("mean", "Mean"), Column("sd", "sd")]
     columns = [PROMPT, words_column("version", "Version"), *moments, *map(measure_column, names)]
     return Table("versions-table", "Agreement of each version with the human scores", columns, rows)
-
-
-def _version_cells(version: str, found: VersionAgreement, names: Sequence[str]) -> list[Cell]:
-    kappas = ("qwk", "exact_agreement") if not version.endswith("_round") else ()
-    return [number(found[name], why=Missing.NOT_ROUNDED if name in kappas else None) for name in names]
 
 
 def point_table(report: Report) -> Table:
@@ -214,29 +211,25 @@ def point_table(report: Report) -> Table:
     return Table("points-table", "Essays and shares at each score point", columns, rows)
 
 
-def floor_table(report: Report) -> Table | None:
-    """QWK of scorers that any machine should beat; None without them."""
-    if not report.floors:
-        return None
+def floor_table(report: Report) -> Table:
+    """QWK of scorers that any machine should beat."""
     prompts = list(report.prompts)
     rows = [
         [words(name), number(floor.mean), *(number(floor.prompts.get(prompt)) for prompt in prompts)]
         for name, floor in report.floors.items()
     ]
-    own = (number(report.prompts[prompt]["qwk"]) for prompt in prompts)
-    foot = [[words("this machine"), number(report.mean.qwk), *own]]
+    machine = (number(entry.qwk) for entry in report.prompts.values())
+    foot = [[words("this machine"), number(report.mean.qwk), *machine]]
     columns = [words_column("scorer", "Scorer"), Column("mean", "Mean"), *map(prompt_column, prompts)]
     return Table("floors-table", "QWK of floors on the same essays", columns, rows, foot)
 
 
-def worst_table(report: Report) -> Table | None:
-    """Essays whose human score and prediction are farthest apart; None without any."""
-    if not report.worst:
-        return None
+def worst_table(report: Report) -> Table:
+    """Essays whose human score and prediction are farthest apart."""
     rows = []
     for row in report.worst:
         scores = [point(row.reference), number(row.raw), point(row.score)]
-        length = count(row.words, Missing.NO_LENGTHS)
+        length = count(row.words, why=Missing.NO_LENGTHS)
         difference = number(row.raw - row.reference)
         rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
     titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")
@@ -245,49 +238,38 @@ def worst_table(report: Report) -> Table | None:
     return Table("worst-table", caption, columns, rows).known_columns()
 
 
-def range_cell(span: ScoreRange) -> Cell:
-    """A prompt's score points, short."""
-    step = "" if span.step == 1 else f" by {span.step:g}"
-    low, high = f"{span.low:g}", f"{span.high:g}"
-    return words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
-
-
 TESTS = ("osa", "osd", "csd")
 _SMALL = "small"
 
 
-def fairness_parts(report: Report) -> list[Part]:
-    """A part of a page for each column of groups; none where no column was named.
+def fairness_blocks(report: Report) -> list[Block]:
+    """How many comparisons were made, and a part of a page for each column of groups; none where no column was named.
 
     Args:
         report: What ``build_report`` returned.
     """
-    found = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
-    columns = dict.fromkeys(column for fairness in found.values() for column in fairness.columns)
-    pictures = fairness_figures(report) if columns else {}
-    parts = []
-    for place, column in enumerate(columns, start=1):
-        by_prompt = {prompt: one.columns[column] for prompt, one in found.items() if column in one.columns}
-        name, explained = (
-            f"fairness-{place}",
-            "Dots with intervals; the band is the criterion. Hollow dots are small groups.",
-        )
+    measured = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
+    columns = dict.fromkeys(column for fairness in measured.values() for column in fairness.columns)
+    if not columns:
+        return []
+    pictures = fairness_figures(report)
+    explained = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
+    blocks: list[Block] = [Words(_multiplicity_words(list(measured.values())))]
+    for position, column in enumerate(columns, start=1):
+        by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
+        name, drawn = f"fairness-{position}", pictures.get(column)
         tables = [_group_table(name, column, by_prompt), _test_table(name, column, by_prompt)]
-        drawn = pictures.get(column, ())
-        gallery = [Gallery(f"{name}-pictures", "", explained, drawn, size="medium")] if drawn else []
-        parts.append(Part(name, column, [*tables, *gallery]))
-    return parts
+        gallery = Gallery(f"{name}-pictures", "", explained, drawn, size="medium") if drawn else None
+        blocks.append(Section(name, column, [*tables, gallery]))
+    return blocks
 
 
-def multiplicity_words(report: Report) -> str:
-    """How many comparisons were made, and what that means; empty without subgroups."""
-    found = [entry.fairness for entry in report.prompts.values() if entry.fairness]
-    if not found:
-        return ""
-    groups = sum(len(part.groups) for one in found for part in one.columns.values())
-    tests = sum(one.comparisons for one in found)
-    small = found[0].small_group
-    family = "of all columns" if len(found) == 1 else "of all columns within a prompt"
+def _multiplicity_words(measured: list[Fairness]) -> str:
+    """How many comparisons were made, and what that means."""
+    groups = sum(len(part.groups) for one in measured for part in one.columns.values())
+    tests = sum(one.comparisons for one in measured)
+    small = measured[0].small_group
+    family = "of all columns" if len(measured) == 1 else "of all columns within a prompt"
     return (
         f"{groups} groups and {tests} p values are shown, so that some will look remarkable by chance alone: Holm p "
         f"corrects for the tests {family}, intervals are not corrected. Groups of fewer than {small} essays are marked "
@@ -299,11 +281,13 @@ def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) ->
     rows = []
     for prompt, part in parts.items():
         for group, entry in part.groups.items():
-            means = [number(entry.mean_reference), number(entry.mean_raw)]
-            judged = [_judged(entry, measure) for measure in ("dsm", "smd")]
-            others = [number(entry[measure], entry[f"{measure}_interval"]) for measure in ("qwk", "pearson")]
+            cells = [measure_cell(entry, measure) for measure in ("mean_reference", "mean_raw")]
+            for measure in ("dsm", "smd"):
+                missed = entry[measure] is not None and not CRITERIA[f"subgroup_{measure}"].met_by(entry[measure])
+                cells.append(measure_cell(entry, measure, mark="flag" if missed else ""))
+            cells += [measure_cell(entry, measure) for measure in ("qwk", "pearson")]
             small = words(_SMALL) if entry.small else NOTHING
-            rows.append([words(group), words(prompt), count(entry.n), small, *means, *judged, *others])
+            rows.append([words(group), words(prompt), count(entry.n), small, *cells])
     columns = [
         words_column("group", "Group"),
         PROMPT,
@@ -314,19 +298,12 @@ def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) ->
     return Table(f"{name}-groups", f"Groups of {column}", columns, rows)
 
 
-def _judged(entry: GroupAgreement, measure: str) -> Cell:
-    """A group's mean difference, set off where it misses the criterion."""
-    value = entry[measure]
-    missed = value is not None and not CRITERIA[f"subgroup_{measure}"].met_by(value)
-    return number(value, entry[f"{measure}_interval"], mark="flag" if missed else "")
-
-
 def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> Table:
     rows = []
     for prompt, part in parts.items():
-        found = [part[test] for test in TESTS]
-        cells = [[number(one.r_squared_adjusted), p_value(one.p), p_value(one.p_holm)] for one in found]
-        rows.append([words(prompt), *(cell for three in cells for cell in three)])
+        tests = [part[test] for test in TESTS]
+        cells = [(number(one.r_squared_adjusted), p_value(one.p), p_value(one.p_holm)) for one in tests]
+        rows.append([words(prompt), *chain.from_iterable(cells)])
     columns = [PROMPT]
     for test in TESTS:
         columns += [

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, Literal
 
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 
@@ -22,10 +23,7 @@ _UNKNOWN = ("", "-")
 
 def figure_words(value: float | None) -> str:
     """Three decimals, no minus before a zero, and "-" for what is undefined."""
-    if value is None:
-        return "-"
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
+    return "-" if value is None else f"{value:z.3f}"
 
 
 def signed_words(value: float) -> str:
@@ -127,7 +125,7 @@ class Cell:
     @property
     def why(self) -> str:
         """Why the value is missing, or what it means."""
-        return self.missing.sentence if self.missing else self.hint
+        return self.missing.value if self.missing else self.hint
 
 
 NOTHING = Cell()
@@ -161,7 +159,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; without rows it is false, and a page leaves it out.
 
     Args:
         name: Its name in a page's address.
@@ -173,8 +171,6 @@ class Table:
         sortable: Whether a page sorts it by its headings.
     """
 
-    kind: ClassVar[str] = "table"
-
     name: str
     caption: str
     columns: Sequence[Column]
@@ -183,27 +179,25 @@ class Table:
     level: str = ""
     sortable: bool = True
 
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
     def chosen(self, *keys: str) -> Table:
         """Some columns, in this order; ``KEY_interval`` is a column of the intervals of another."""
-        places = {column.key: place for place, column in enumerate(self.columns)}
-        bare = [key if key in places else key.removesuffix(INTERVAL) for key in keys]
-        columns = [
-            self.columns[places[one]] if key == one else Column(key, self.level)
-            for key, one in zip(keys, bare, strict=True)
-        ]
-
-        def pick(row: Sequence[Cell]) -> list[Cell]:
-            cells = [(row[places[one]], key == one) for key, one in zip(keys, bare, strict=True)]
-            return [cell if whole else _interval_cell(cell) for cell, whole in cells]
-
-        return replace(self, columns=columns, rows=list(map(pick, self.rows)), foot=list(map(pick, self.foot)))
+        positions = {column.key: position for position, column in enumerate(self.columns)}
+        chosen = [(positions[key if key in positions else key.removesuffix(INTERVAL)], key) for key in keys]
+        columns = [self.columns[index] if key in positions else Column(key, self.level) for index, key in chosen]
+        rows, foot = (
+            [[row[index] if key in positions else _interval_cell(row[index]) for index, key in chosen] for row in part]
+            for part in (self.rows, self.foot)
+        )
+        return replace(self, columns=columns, rows=rows, foot=foot)
 
     def known_columns(self) -> Table:
         """The columns in which something is known."""
-        known = {
-            place for row in (*self.rows, *self.foot) for place, cell in enumerate(row) if cell.plain not in _UNKNOWN
-        }
-        return self.chosen(*(column.key for place, column in enumerate(self.columns) if place in known | {0}))
+        columns = zip(self.columns, *self.rows, *self.foot, strict=True)
+        known = [column.key for column, *cells in columns if any(cell.plain not in _UNKNOWN for cell in cells)]
+        return self.chosen(*dict.fromkeys([self.columns[0].key, *known]))
 
     def known_rows(self) -> Table:
         """The rows in which something beside their name is known."""
@@ -221,46 +215,29 @@ def _interval_cell(cell: Cell) -> Cell:
 
 
 def number(
-    value: float | None, ends: Sequence[float] | None = None, why: Missing | None = None, mark: str = ""
+    value: float | None, ends: Ends = None, why: Missing | None = None, mark: str = "", form: Form = "figure"
 ) -> Cell:
-    """A figure with its interval; where it is missing, why."""
-    return _known(value, "figure", why, interval=ends, mark=mark)
+    """A number with its interval; where it is missing, why."""
+    if value is None:
+        return Cell(missing=why or Missing.UNDEFINED, mark=mark)
+    return Cell(value, form, ends, mark=mark)
 
 
-def signed(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
-    """A difference with its interval."""
-    return _known(value, "signed", why, interval=ends)
+def measure_cell(entry: Mapping[str, Any], name: str, why: Missing | None = None, mark: str = "") -> Cell:
+    """A measure of a report's entry, with its interval where the entry has one."""
+    return number(entry[name], entry.get(f"{name}{INTERVAL}"), why, mark)
 
 
-def share(value: float | None, ends: Ends = None, why: Missing | None = None) -> Cell:
-    """A share in per cent, with its interval."""
-    return _known(value, "percent", why, interval=ends)
-
-
-def p_value(p: float | None, why: Missing | None = None) -> Cell:
-    """A p value."""
-    return _known(p, "p", why)
-
-
-def count(value: float | None, why: Missing | None = None, mark: str = "") -> Cell:
-    """A whole number, by thousands."""
-    return _known(value, "count", why, mark=mark)
-
-
-def point(value: float) -> Cell:
-    """A score point, with as many decimals as it has."""
-    return Cell(value, "point")
+signed = partial(number, form="signed")
+share = partial(number, form="percent")
+p_value = partial(number, form="p")
+count = partial(number, form="count")
+point = partial(number, form="point")
 
 
 def words(text: str, *, short: str | None = None, mark: str = "", note: str = "", hint: str = "") -> Cell:
     """A name, or other words."""
     return Cell(text, short=short, mark=mark, note=note, hint=hint)
-
-
-def _known(value: float | None, form: Form, why: Missing | None, interval: Ends = None, mark: str = "") -> Cell:
-    if value is None:
-        return Cell(missing=why or Missing.UNDEFINED, mark=mark)
-    return Cell(value, form, interval, mark=mark)
 
 
 def measure_column(name: str, title: str | None = None, key: str | None = None) -> Column:

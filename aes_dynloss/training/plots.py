@@ -52,7 +52,7 @@ def thinned(items: Sequence[_Item], most: int = MOST_PLACES) -> list[_Item]:
     """At most so many of them, evenly, with the first and the last."""
     if len(items) <= most:
         return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 Numbers = NDArray[np.float64]
@@ -71,23 +71,6 @@ class Plot(NamedTuple):
     figure: Figure
     title: str
     description: str
-
-
-def log_plots(log: Path) -> dict[str, Plot]:
-    """Plots of a run's log, by the stem of their file.
-
-    Args:
-        log: The run's metrics.jsonl.
-
-    Returns:
-        ``learning_curves``, where the student was measured on dev, and ``loss_terms``.
-
-    Raises:
-        CheckpointError: A line of the log is no record.
-    """
-    rows = _rows(log)
-    curves = {"learning_curves": _curves_plot(rows["dev"])} if rows["dev"] else {}
-    return {**curves, "loss_terms": _terms_plot(rows)}
 
 
 def _curves_plot(rows: Sequence[Row]) -> Plot:
@@ -153,9 +136,9 @@ def _rows(log: Path) -> dict[str, list[Row]]:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                found = {**record, "error": {"error": record["error"]}} if "terms" in record else record
-                for kind in rows.keys() & found.keys():
-                    rows[kind].append((int(found["step"]), dict(found[kind])))
+                parts = {**record, "error": {"error": record["error"]}} if "terms" in record else record
+                for kind in rows.keys() & parts.keys():
+                    rows[kind].append((int(parts["step"]), dict(parts[kind])))
             except (ValueError, TypeError, KeyError) as error:
                 raise CheckpointError(
                     f"Line {number} of {log} is no record of a run. Remove the line, or train again with --force."
@@ -166,29 +149,29 @@ def _rows(log: Path) -> dict[str, list[Row]]:
 def _columns(rows: Sequence[Row], names: Sequence[str] = ()) -> dict[str, tuple[Numbers, Numbers]]:
     """Thinned steps and values of each name, by default of all that occur; null becomes NaN."""
     steps = numbers(step for step, _ in rows)
-    found = names or dict.fromkeys(name for _, row in rows for name in row)
-    return {name: thinned_points(steps, numbers(row.get(name) for _, row in rows)) for name in found}
+    names = names or list(dict.fromkeys(name for _, row in rows for name in row))
+    return {name: thinned_points(steps, numbers(row.get(name) for _, row in rows)) for name in names}
 
 
 def numbers(values: Tensor | Iterable[float | Tensor | None]) -> Numbers:
     """As float64, with NaN for all that is no finite number."""
-    found = np.array(values.numpy() if isinstance(values, Tensor) else list(values), dtype=np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+    array = np.array(values.numpy() if isinstance(values, Tensor) else list(values), dtype=np.float64)
+    return np.where(np.isfinite(array), array, np.nan)
 
 
-def thinned_points(places: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
+def thinned_points(steps: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
     """At most MOST_POINTS points, each the mean of the finite ones of its neighbours; NaN where none is."""
     if len(values) <= MOST_POINTS:
-        return places, values
+        return steps, values
     parts = (part[np.isfinite(part)] for part in np.array_split(values, MOST_POINTS))
     means = numbers(part.mean() if len(part) else None for part in parts)
-    return numbers(part.mean() for part in np.array_split(places, MOST_POINTS)), means
+    return numbers(part.mean() for part in np.array_split(steps, MOST_POINTS)), means
 
 
 def _marked(values: Numbers) -> list[int]:
     """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
     finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
-    return [int(place) for place in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
+    return [int(index) for index in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
 
 
 Snapshots = Sequence[tuple[float, Tensor]]
@@ -215,21 +198,28 @@ def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log:
         ConfigError: A file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plots = {folder / f"{name}.svg": plot for name, plot in loss_plots(loss, snapshots, log).items()}
-    for path, plot in plots.items():
-        said, drawn = {"Title": plot.title, "Description": plot.description, "Date": None}, StringIO()
+    paths = []
+    for name, plot in loss_plots(loss, snapshots, log).items():
+        metadata, text = {"Title": plot.title, "Description": plot.description, "Date": None}, StringIO()
         with plot_style():
-            plot.figure.savefig(drawn, format="svg", metadata=said)
-        write_text(path, drawn.getvalue())
-    return list(plots)
+            plot.figure.savefig(text, format="svg", metadata=metadata)
+        paths.append(folder / f"{name}.svg")
+        write_text(paths[-1], text.getvalue())
+    return paths
 
 
 def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, Plot]:
-    """The plots that :func:`write_loss_plots` writes, by the stem of their file."""
+    """The plots that :func:`write_loss_plots` writes, by the stem of their file.
+
+    ``learning_curves`` are there where the student was measured on dev.
+    """
+    rows = _rows(log)
+    known = [(progress, coefficients.detach().cpu().double()) for progress, coefficients in snapshots]
     with plot_style():
-        known = [(progress, coefficients.detach().cpu().double()) for progress, coefficients in snapshots]
-        own = plots_of_loss(loss, known) if known else {}
-        return {**own, **log_plots(log)}
+        plots = plots_of_loss(loss, known) if known else {}
+        if rows["dev"]:
+            plots["learning_curves"] = _curves_plot(rows["dev"])
+        return {**plots, "loss_terms": _terms_plot(rows)}
 
 
 @singledispatch
@@ -317,10 +307,10 @@ _FORMS = {
 }
 
 
-def _draw_curve(axes: Axes, places: Tensor, values: Tensor, fixed: float) -> None:
+def _draw_curve(axes: Axes, inputs: Tensor, values: Tensor, fixed: float) -> None:
     """A curve with a dot at the place that it is about, which lies on the grid."""
-    dot = int((places - fixed).abs().argmin())
-    axes.plot(numbers(places), numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
+    dot = int((inputs - fixed).abs().argmin())
+    axes.plot(numbers(inputs), numbers(values), label=f"{fixed:g}", marker="o", markevery=[dot])
 
 
 def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
@@ -341,4 +331,4 @@ def _moments(snapshots: Snapshots) -> dict[str, Tensor]:
     middle = int(np.abs(progress - (progress[0] + progress[-1]) / 2).argmin())
     last = len(snapshots) - 1
     names = {middle: "middle", last: "end", 0: "start" if last else "only snapshot"}
-    return {f"{names[place]} (progress {progress[place]:.2f})": snapshots[place][1] for place in sorted(names)}
+    return {f"{names[index]} (progress {progress[index]:.2f})": snapshots[index][1] for index in sorted(names)}

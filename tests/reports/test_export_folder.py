@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,39 @@ def test_force_replaces_nothing_but_an_export(tmp_path, other):
         export_rsmeval(one(), None, tmp_path / "rsm", force=True)
     assert place.read_text(encoding="utf-8") == "mine"
     assert (tmp_path / "rsm" / "prompt_1" / "config.json").exists()
+
+
+@pytest.mark.parametrize("other", ["pipe", "prompt_1/config.json", "prompt_1/scaling_0123abcd.csv", "prompt_9"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_force_replaces_no_pipe_and_no_device(tmp_path, other, kind):
+    export_rsmeval(one(), None, tmp_path / "rsm")
+    path = tmp_path / "rsm" / other
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/null") if kind == "link to a device" else os.mkfifo(path)
+    before = path.lstat()
+    with pytest.raises(DataError, match=r"is no part of an export, and --force replaces nothing else\. Move it"):
+        export_rsmeval(one(), None, tmp_path / "rsm", force=True)
+    assert path.lstat() == before
+    assert len([entry.name for entry in tmp_path.iterdir()]) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+def test_a_pipe_or_a_device_in_the_folder_s_place(tmp_path, kind):
+    path = tmp_path / "rsm"
+    path.symlink_to("/dev/null") if kind == "link to a device" else os.mkfifo(path)
+    before = path.lstat()
+    with pytest.raises(DataError, match=r"rsm is a file; expected a folder to export to"):
+        export_rsmeval(one(), None, path, force=True)
+    assert path.lstat() == before
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "rsm").symlink_to(tmp_path / "real")
+    for force in (False, True):
+        export_rsmeval(one(), None, tmp_path / "rsm", force=force)
+    assert (tmp_path / "rsm").is_symlink()
+    assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["prompt_1"]
 
 
 def test_a_file_in_the_way(tmp_path):

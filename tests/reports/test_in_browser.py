@@ -18,7 +18,7 @@ from sample_report import full_report, renamed
 from scored_runs import grid
 
 from aes_dynloss.plot_style import plot_style
-from aes_dynloss.reports.comparison_page import benchmark_page
+from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.page import picture_from_svg, report_page, write_page
 
 GIVEN = os.environ.get("AES_DYNLOSS_PAGE")
@@ -52,7 +52,7 @@ def pages(tmp_path_factory):
     pictures = [picture_from_svg(folder / "loss.svg")]
     write_page(report_page(strange, title="A report", pictures=pictures, about=about), folder / "report.html")
     arms = {"mse": grid("mse", 0.2), "morris": grid("morris", 0.13)}
-    write_page(benchmark_page(build(arms), title="A benchmark"), folder / "benchmark.html")
+    write_page(comparison_page(build(arms), title="A benchmark"), folder / "benchmark.html")
     made = {name: folder / f"{name}.html" for name in ("report", "benchmark")}
     return {**made, "given": Path(GIVEN).absolute()} if GIVEN else made
 

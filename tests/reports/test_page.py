@@ -110,7 +110,7 @@ def test_what_is_missing_says_why(bare):
     missing = [one for one in bare.all("span") if one.attributes.get("class") == "undefined"]
     assert {cell.text for cell in missing} == {"\u2013"}
     titles = {cell.attributes["title"] for cell in missing}
-    assert {one.sentence for one in (Missing.NO_DEV, Missing.NO_SECOND_SCORE, Missing.NO_LENGTHS)} <= titles
+    assert {one.value for one in (Missing.NO_DEV, Missing.NO_SECOND_SCORE, Missing.NO_LENGTHS)} <= titles
 
 
 def test_strange_names_are_shown_and_not_run(report):

@@ -82,9 +82,9 @@ def test_a_page_shows_intervals_below_and_says_why_a_value_is_missing():
     (table,) = document.all("table")
     first, second, mean = [[cell.text for cell in row.all("th", "td")] for row in table.all("tr")[1:]]
     assert first[:3] == ["a|b", "\u22120.250\u22120.500 to 0.123", "1,200"]
-    assert first[3] == f"\u2013undefined: {Missing.NO_DEV.sentence}"
+    assert first[3] == f"\u2013undefined: {Missing.NO_DEV.value}"
     assert second == ["c", "0.500", "", ""]
-    assert mean[1] == f"\u2013undefined: {Missing.UNDEFINED.sentence}"
+    assert mean[1] == f"\u2013undefined: {Missing.UNDEFINED.value}"
     assert [cell.attributes.get("data-v") for cell in table.all("td")][:3] == ["-0.25", "1200", None]
     assert table.all("button")[1].attributes["title"] == "Agreement."
 

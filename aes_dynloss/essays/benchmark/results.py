@@ -22,7 +22,7 @@ from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.reports.comparison import Benchmark, read_run
-from aes_dynloss.reports.comparison_page import benchmark_page
+from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
@@ -87,7 +87,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
     write_json(root / REPORT, report.to_dict())
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
-    write_page(benchmark_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
+    write_page(comparison_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
     return report
 
 
