@@ -96,8 +96,8 @@ def test_essays_and_predictions_are_judged_alike(tmp_path, name, suffix):
     if message is None:
         assert (told, len(essays)) == ([], 4)
         table = read_predictions(path, columns=PREDICTIONS, ranges={"letter": ScoreRange(1, 6)}).table
-        assert table["essay_id"].tolist() == [essay.essay_id for essay in essays]
-        assert table["reference"].tolist() == [essay.score for essay in essays]
+        assert table["essay_id"].tolist() == [essay["essay_id"] for essay in essays]
+        assert table["reference"].tolist() == [essay["score"] for essay in essays]
         return
     with pytest.raises(DataError) as caught:
         read_predictions(path, columns=PREDICTIONS, ranges={"letter": ScoreRange(1, 6)})

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Value
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
-from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
+from aes_dynloss.essays.data.data_config import DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
 from aes_dynloss.tables.cells import (
@@ -37,22 +38,28 @@ from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultLog, RowFault
 from aes_dynloss.tables.score_range import infer_range
-from aes_dynloss.tables.text_rows import Quoting
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 
+# One checked row: the columns of `EssayTable` with their values.
+ScoredEssay = dict[str, Any]
 
-@dataclass(frozen=True, slots=True)
-class ScoredEssay:
-    """One checked row; `numbers` are the raters' scores, `groups` the writer's, that the layout names, in its order."""
 
-    essay_id: str
-    prompt_id: str
-    text: str
-    score: float
-    numbers: tuple[float | None, ...]
-    split: str | None
-    groups: tuple[str | None, ...] = ()
+@dataclass(frozen=True)
+class Field:
+    """Where a column of `EssayTable` comes from.
+
+    Args:
+        column: The source's column.
+        key: The key of the configuration that names it.
+        read: A row's value of it; raises CellError.
+        type: The type of the table's column.
+    """
+
+    column: str
+    key: str
+    read: Callable[[Mapping[str, object], str], Any]
+    type: str = "string"
 
 
 @dataclass(frozen=True)
@@ -60,42 +67,43 @@ class Layout:
     """What a table's columns mean.
 
     Args:
-        columns: Names of the columns.
-        numbers: Further columns of scores, with their names in `EssayTable`; they may have gaps.
+        fields: For each column of `EssayTable`, where it comes from; further columns of scores may have gaps.
         asap: Whether this is the ASAP set, whose raters' scores are on a scale of their own.
         prompts: Ranges of the prompts that may occur; None: any may, and ranges come from the scores.
         prompt: The one prompt of a table without a column of prompts.
-        split_column: Column of the splits.
-        subgroups: Columns of groups of writers.
     """
 
-    columns: Columns
-    numbers: dict[str, str]
+    fields: dict[str, Field]
     asap: bool
     prompts: dict[str, PromptConfig] | None
     prompt: str | None
-    split_column: str | None
-    subgroups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: DataConfig) -> Layout:
         """The layout that a configuration describes."""
-        split_column, groups = config.split.column, tuple(config.subgroups)
-        if config.format == "asap":
-            prompts = {**ASAP_PROMPTS, **(config.prompts or {})}
-            return cls(ASAP_COLUMNS, ASAP_RATERS, True, prompts, None, split_column, groups)
-        second = config.columns.second_score
-        numbers = {} if second is None else {second: "second_score"}
-        return cls(config.columns, numbers, False, config.prompts, config.prompt, split_column, groups)
+        asap = config.format == "asap"
+        columns = ASAP_COLUMNS if asap else config.columns
+        fields = {
+            "essay_id": Field(columns.essay_id, "data.columns.essay_id", id_value),
+            "prompt_id": Field(columns.prompt_id, "data.columns.prompt_id", id_value),
+            "text": Field(columns.text, "data.columns.text", text_value),
+            "score": Field(columns.score, "data.columns.score", number_value, "float64"),
+        }
+        raters = ASAP_RATERS if asap else {columns.second_score: "second_score"}
+        for column, name in raters.items():
+            if column is not None:
+                fields[name] = Field(column, "data.columns.second_score", optional_number, "float64")
+        fields |= {column: Field(column, "data.subgroups", group_value) for column in config.subgroups}
+        if config.split.column is not None:
+            fields["split"] = Field(config.split.column, "data.split.column", _split_value)
+        prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
+        return cls(fields, asap, prompts, None if asap else config.prompt)
 
     @property
     def wanted(self) -> dict[str, str]:
         """Every column that must be there, with the key of the configuration that names it."""
-        fields = ["essay_id", "text", "score"] + (["prompt_id"] if self.prompt is None else [])
-        wanted = {getattr(self.columns, field): f"data.columns.{field}" for field in fields}
-        wanted |= dict.fromkeys(self.numbers, "data.columns.second_score")
-        wanted |= dict.fromkeys(self.subgroups, "data.subgroups")
-        return wanted if self.split_column is None else {**wanted, self.split_column: "data.split.column"}
+        without = set() if self.prompt is None else {"prompt_id"}
+        return {source.column: source.key for name, source in self.fields.items() if name not in without}
 
     def check_columns(self, row: Mapping[str, object], source: str) -> None:
         """Compare the first row's columns with those that are wanted.
@@ -103,17 +111,16 @@ class Layout:
         Raises:
             DataError: Columns are missing, all of which are told, or prompts are named twice.
         """
-        missing = {column: self._advice(column, key) for column, key in self.wanted.items() if column not in row}
+        missing = {column: self._advice(key) for column, key in self.wanted.items() if column not in row}
         if missing:
             raise DataError(missing_columns(source, missing, row))
-        if self.prompt is not None and self.columns.prompt_id in row:
-            both = (
-                f"{source} has a column {self.columns.prompt_id!r}, and data.prompt says that all are {self.prompt!r}"
-            )
+        column = self.fields["prompt_id"].column
+        if self.prompt is not None and column in row:
+            both = f"{source} has a column {column!r}, and data.prompt says that all are {self.prompt!r}"
             raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
 
-    def _advice(self, column: str, key: str) -> str:
-        if self.asap and column not in {self.split_column, *self.subgroups}:
+    def _advice(self, key: str) -> str:
+        if self.asap and key.startswith("data.columns"):
             return "If this is not the ASAP training set, set format: table."
         if key == "data.columns.prompt_id":
             return f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
@@ -121,7 +128,7 @@ class Layout:
 
     def prompt_of(self, row: Mapping[str, object]) -> str:
         """A row's prompt."""
-        return self.prompt if self.prompt is not None else id_value(row, self.columns.prompt_id)
+        return self.prompt if self.prompt is not None else id_value(row, self.fields["prompt_id"].column)
 
     def parse(self, row: Mapping[str, object]) -> ScoredEssay:
         """Check every value of a row.
@@ -129,40 +136,28 @@ class Layout:
         Raises:
             CellError: A value cannot be used.
         """
-        essay_id = id_value(row, self.columns.essay_id)
-        prompt_id = self.prompt_of(row)
-        text = text_value(row, self.columns.text)
-        score = number_value(row, self.columns.score)
-        numbers = tuple(optional_number(row, column) for column in self.numbers)
+        essay: ScoredEssay = {
+            name: self.prompt_of(row) if name == "prompt_id" else source.read(row, source.column)
+            for name, source in self.fields.items()
+        }
         if self.prompts is not None:
-            self._check_range(prompt_id, score, numbers)
-        groups = tuple(group_value(row, column) for column in self.subgroups)
-        return ScoredEssay(essay_id, prompt_id, text, score, numbers, self._split_of(row), groups)
-
-    def _check_range(self, prompt_id: str, score: float, numbers: tuple[float | None, ...]) -> None:
-        prompts = self.prompts or {}
-        if prompt_id not in prompts:
-            unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, prompts)}"
-            raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
-        score_range = prompts[prompt_id].range()
-        check_score(score, self.columns.score, prompt_id, score_range)
-        for column, number in zip(self.numbers, numbers, strict=True):
-            if not self.asap and number is not None:
-                check_score(number, column, prompt_id, score_range)
-
-    def _split_of(self, row: Mapping[str, object]) -> str | None:
-        if self.split_column is None:
-            return None
-        value = row.get(self.split_column)
-        if value is None or value == "":
-            return None
-        if value not in SPLIT_NAMES:
-            raise CellError(f"{self.split_column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
-        return str(value)
+            prompt_id = essay["prompt_id"]
+            if prompt_id not in self.prompts:
+                unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, self.prompts)}"
+                raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
+            for name in [name for name in ("score", "second_score") if name in essay]:
+                if essay[name] is not None:
+                    check_score(essay[name], self.fields[name].column, prompt_id, self.prompts[prompt_id].range())
+        return essay
 
 
-_DIGITS = re.compile(r"\d+")
-_LETTERS = re.compile(r"[^\W\d_]+")
+def _split_value(row: Mapping[str, object], column: str) -> str | None:
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    if value not in SPLIT_NAMES:
+        raise CellError(f"{column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
+    return str(value)
 
 
 def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
@@ -180,19 +175,19 @@ def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) 
     if not isinstance(text, str) or "\n" not in text:
         return None
     names = list(row)
-    own = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
+    kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
     # A lone word is how many a paragraph begins.
-    if own in ([], ["a"]):
+    if kinds in ([], ["a"]):
         return None
     for line in text.split("\n")[1:]:
         cells = line.split(delimiter)
-        if len(cells) > len(own) and [_kind(cell) for cell in cells[: len(own)]] == own:
+        if len(cells) > len(kinds) and [_kind(cell) for cell in cells[: len(kinds)]] == kinds:
             return line
     return None
 
 
 def _kind(cell: str) -> str:
-    return _LETTERS.sub("a", _DIGITS.sub("0", cell))
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
 
 
 logger = logging.getLogger(__name__)
@@ -216,20 +211,6 @@ class Gathering:
     repeated: list[str] = field(default_factory=list)
     swallowing: list[str] = field(default_factory=list)
 
-    def take(self, essay_id: str, row: dict[str, object], layout: Layout, keep_prompts: list[str] | None) -> None:
-        """Parse one row, or leave it out for its prompt.
-
-        Raises:
-            CellError: A value cannot be used.
-        """
-        if keep_prompts is not None:
-            prompt_id = layout.prompt_of(row)
-            if prompt_id not in keep_prompts:
-                self.left_out.add(essay_id)
-                self.left_out_prompts.add(prompt_id)
-                return
-        self.essays.append(layout.parse(row))
-
 
 def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     """Read scored essays and log every row that cannot be used.
@@ -243,16 +224,17 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     """
     layout = Layout.of(config)
     name = source_name(config.source)
+    text_column = layout.fields["text"].column
     gathering = Gathering()
     seen: dict[str, tuple[int, bytes]] = {}
     begun = False
-    encoding, quoting = _text_format(config)
+    original_asap = layout.asap and config.source.lower().endswith(".tsv")
     delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
     try:
         rows = open_rows(
             config.source,
-            encoding=encoding,
-            quoting=quoting,
+            encoding=config.encoding or (ASAP_ENCODING if original_asap else "utf-8"),
+            quoting=config.quoting or ("none" if original_asap else "minimal"),
             wanted=layout.wanted,
             hub_split=config.hub_split,
             on_fault=faults,
@@ -263,12 +245,15 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 begun = True
             essay_id: str | None = None
             try:
-                essay_id = id_value(row, layout.columns.essay_id)
+                essay_id = id_value(row, layout.fields["essay_id"].column)
                 if _is_repeated(essay_id, number, row, layout, seen):
                     gathering.repeated.append(essay_id)
+                elif config.keep_prompts is not None and layout.prompt_of(row) not in config.keep_prompts:
+                    gathering.left_out.add(essay_id)
+                    gathering.left_out_prompts.add(layout.prompt_of(row))
                 else:
-                    gathering.take(essay_id, row, layout, config.keep_prompts)
-                    if delimiter is not None and swallowed_line(row, layout.columns.text, delimiter) is not None:
+                    gathering.essays.append(layout.parse(row))
+                    if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
                         gathering.swallowing.append(essay_id)
             except CellError as error:
                 faults(RowFault(name, number, str(error), essay_id))
@@ -286,42 +271,21 @@ def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
     """
     name = source_name(config.source)
     layout = Layout.of(config)
-    found = {essay.prompt_id for essay in gathering.essays}
+    essays = gathering.essays
+    prompt_ids = {essay["prompt_id"] for essay in essays}
     for prompt_id in config.keep_prompts or ():
-        if prompt_id not in found:
-            advice = nearest(prompt_id, found | gathering.left_out_prompts)
+        if prompt_id not in prompt_ids:
+            advice = nearest(prompt_id, prompt_ids | gathering.left_out_prompts)
             raise DataError(f"{name} holds no essay of prompt {prompt_id!r}, which data.keep_prompts names; {advice}")
-    if not found:
+    if not prompt_ids:
         raise DataError(f"{name} holds no usable essay.")
-    unused = sorted(set(config.prompts or ()) - found - gathering.left_out_prompts)
+    unused = sorted(set(config.prompts or ()) - prompt_ids - gathering.left_out_prompts)
     if unused:
         logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
-    essays = gathering.essays
-    values: dict[str, list[object]] = {
-        "essay_id": [essay.essay_id for essay in essays],
-        "prompt_id": [essay.prompt_id for essay in essays],
-        "text": [essay.text for essay in essays],
-        "score": [essay.score for essay in essays],
-    }
-    types = dict.fromkeys(values, "string") | {"score": "float64"}
-    for place, column in enumerate(layout.numbers.values()):
-        values[column] = [essay.numbers[place] for essay in essays]
-        types[column] = "float64"
-    for place, column in enumerate(layout.subgroups):
-        values[column] = [essay.groups[place] for essay in essays]
-        types[column] = "string"
-    if layout.split_column is not None:
-        values["split"] = [essay.split for essay in essays]
-        types["split"] = "string"
-    features = Features({column: Value(kind) for column, kind in types.items()})
+    values = {column: [essay[column] for essay in essays] for column in layout.fields}
+    features = Features({column: Value(source.type) for column, source in layout.fields.items()})
     prompts = _prompts_of(essays, layout, name)
     return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
-
-
-def _text_format(config: DataConfig) -> tuple[str, Quoting]:
-    original_asap = config.format == "asap" and config.source.lower().endswith(".tsv")
-    encoding = config.encoding or (ASAP_ENCODING if original_asap else "utf-8")
-    return encoding, config.quoting or ("none" if original_asap else "minimal")
 
 
 def _warn(gathering: Gathering, name: str) -> None:
@@ -349,14 +313,15 @@ def _is_repeated(
 def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[str, Prompt]:
     scores: dict[str, list[float]] = {}
     for essay in essays:
-        own = scores.setdefault(essay.prompt_id, [])
-        own.append(essay.score)
-        own.extend(number for number in essay.numbers if not layout.asap and number is not None)
-    if layout.prompts is None:
-        where = {prompt_id: f"prompt {prompt_id} in {name}" for prompt_id in scores}
-        ranges = {one: Prompt(one, infer_range([np.array(own)], where[one])) for one, own in scores.items()}
-        listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(ranges.values())[:20])
-        logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
-        return ranges
-    known = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
-    return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in known.items()}
+        numbers = (essay["score"], essay.get("second_score"))
+        scores.setdefault(essay["prompt_id"], []).extend(number for number in numbers if number is not None)
+    if layout.prompts is not None:
+        configs = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
+        return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in configs.items()}
+    prompts = {
+        prompt_id: Prompt(prompt_id, infer_range([np.array(seen)], f"prompt {prompt_id} in {name}"))
+        for prompt_id, seen in scores.items()
+    }
+    listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(prompts.values())[:20])
+    logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
+    return prompts
