@@ -109,10 +109,11 @@ def iterate_unscored(
 
 
 def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None, name: str) -> None:
-    needed = [(columns.text, "--text-column")]
-    further = ((columns.essay_id, "--id-column"), (columns.prompt_id, "--prompt-column"))
-    needed += [own for own in further if own[0] not in {"essay_id", "prompt_id"}]
-    missing = {column: f"Name the right one with {option}." for column, option in needed if column not in row}
+    # The ids and prompts of a table without the columns of the default names are known otherwise.
+    needed = {columns.text: "--text-column"}
+    needed |= {columns.essay_id: "--id-column"} if columns.essay_id != "essay_id" else {}
+    needed |= {columns.prompt_id: "--prompt-column"} if columns.prompt_id != "prompt_id" else {}
+    missing = {column: f"Name the right one with {option}." for column, option in needed.items() if column not in row}
     if missing:
         raise DataError(missing_columns(name, missing, row))
     if prompt is not None and columns.prompt_id in row:

@@ -49,7 +49,10 @@ def hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Ite
         dataset = dataset.select_columns(list(wanted))
     labels = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, row in enumerate(dataset, start=1):
-        for name, kind in labels.items():  # a label's number is a place in a list, which says nothing here; -1 marks a missing one
+        for (
+            name,
+            kind,
+        ) in labels.items():  # a label's number is a place in a list, which says nothing here; -1 marks a missing one
             if row[name] is not None:
                 row[name] = None if row[name] < 0 else str(kind.int2str(row[name]))
         yield number, row
