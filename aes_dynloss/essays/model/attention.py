@@ -11,6 +11,7 @@ Block-wise attention serves encoders that take an attention function from outsid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,7 @@ def attend(
         (1, P, heads, D), and no weights.
     """
     if token_blocks is None:
-        answer: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
-        return answer
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **named)
     dropout, scale = named.get("dropout", 0.0), named.get("scaling")
     parts = [token_blocks.split(each) for each in (query, key, value)]
     contexts = [
@@ -80,33 +80,44 @@ def allow_blocks(encoder: Any, first_position: int) -> None:  # noqa: ANN401 - t
         encoder: An encoder of transformers, without pooler.
         first_position: The row of its table of positions that a first token gets.
     """
-    own = getattr(encoder.config, "_attn_implementation", None)
-    by_table = own == "sdpa" and encoder.config.model_type in _BY_TABLE
-    if not by_table and not getattr(encoder, "shares_bias", False):
-        return
+    config, implementation = encoder.config, getattr(encoder.config, "_attn_implementation", None)
+    by_table = implementation == "sdpa" and config.model_type in _BY_TABLE
+
+    def attend_by(name: str | None, first: int | None) -> None:
+        config._attn_implementation = name
+        setattr(encoder, FIRST_POSITION, first)
+
+    if by_table or getattr(encoder, "shares_bias", False):
+        _change_if_same(
+            encoder,
+            change=lambda: attend_by(BLOCKWISE if by_table else implementation, first_position),
+            undo=lambda: attend_by(implementation, None),
+        )
+
+
+def _change_if_same(encoder: Any, *, change: Callable[[], None], undo: Callable[[], None]) -> None:  # noqa: ANN401
+    """Make a change to how an encoder computes, and undo it if the encoder's answers differ."""
     was_training = encoder.training
     encoder.eval()
     try:
-        before = _block_trial(encoder)
-        encoder.config._attn_implementation = BLOCKWISE if by_table else own
-        setattr(encoder, FIRST_POSITION, first_position)
-        agrees = bool((_block_trial(encoder) - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
+        before = _trial(encoder)
+        change()
+        agrees = bool((_trial(encoder) - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
     except Exception:  # whatever another version of transformers makes of these calls
         agrees = False
     if not agrees:
-        encoder.config._attn_implementation = own
-        setattr(encoder, FIRST_POSITION, None)
+        undo()
     encoder.train(was_training)
 
 
 @torch.no_grad()
-def _block_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
+def _trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
     """Last states of the tokens of some short chunks, by blocks where the encoder reads them."""
     lengths = [2, 5, 4, 5]
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     pad = encoder.config.pad_token_id
-    words = (pad + 1 + torch.arange(mask.numel()).view_as(mask)) % encoder.config.vocab_size
-    ids = torch.where(mask == 1, words, pad)
+    tokens = (pad + 1 + torch.arange(mask.numel()).view_as(mask)) % encoder.config.vocab_size
+    ids = torch.where(mask == 1, tokens, pad)
     states: Tensor = read_chunks(encoder, {"input_ids": ids, "attention_mask": mask, **block_inputs(lengths)})[0]
     return states[mask == 1]
 
@@ -115,7 +126,6 @@ def _block_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is unty
 _ALIGNMENT = 8
 # Far below any score of a token, after scaling too, and well within bf16 and float16.
 _FAR_BELOW = -3e4
-# Of the last states by the two ways in float32, relative to the greatest.
 
 
 @dataclass(frozen=True)
@@ -141,8 +151,7 @@ class SharedBiasSelfAttention(MPNetSelfAttention):
         """Attend, as the class above does; the bias may stand at any place, as it does from version to version."""
         shared = next((each for each in (*others, *named.values()) if isinstance(each, SharedBias)), None)
         if shared is None:
-            answer: tuple[Tensor, ...] = super().forward(hidden_states, *others, **named)  # type: ignore[no-untyped-call]
-            return answer
+            return super().forward(hidden_states, *others, **named)  # type: ignore[no-untyped-call, no-any-return]
         shape = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query, key, value = (part(hidden_states).view(shape) for part in (self.q, self.k, self.v))
         if shared.padding is not None:
@@ -224,31 +233,17 @@ def share_bias(encoder: Any) -> None:  # noqa: ANN401 - transformers is untyped
     if type(encoder) is not MPNetModel or encoder.pooler is not None:
         return
     attentions = [module for module in encoder.modules() if type(module) is MPNetSelfAttention]
-    was_training = encoder.training
-    encoder.eval()  # type: ignore[no-untyped-call]
-    before = _bias_trial(encoder)
-    encoder.__class__ = SharedBiasModel
-    for attention in attentions:
-        attention.__class__ = SharedBiasSelfAttention
-    try:
-        after = _bias_trial(encoder)
-        agrees = bool((after - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
-    except Exception:  # whatever another version of transformers makes of these calls
-        agrees = False
-    if not agrees:
-        encoder.__class__ = MPNetModel
-        for attention in attentions:
-            attention.__class__ = MPNetSelfAttention
-    encoder.train(was_training)
 
+    def become(model: type[MPNetModel], attention: type[MPNetSelfAttention]) -> None:
+        encoder.__class__ = model
+        for module in attentions:
+            module.__class__ = attention
 
-@torch.no_grad()
-def _bias_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """Last states of the tokens of two short rows, one with padding."""
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    ids = torch.where(mask == 1, torch.arange(5) % encoder.config.vocab_size, encoder.config.pad_token_id)
-    states: Tensor = encoder(input_ids=ids, attention_mask=mask)[0][mask == 1]
-    return states
+    _change_if_same(
+        encoder,
+        change=lambda: become(SharedBiasModel, SharedBiasSelfAttention),
+        undo=lambda: become(MPNetModel, MPNetSelfAttention),
+    )
 
 
 def _bias(encoder: Any, length: int, device: torch.device) -> Tensor:  # noqa: ANN401 - transformers is untyped

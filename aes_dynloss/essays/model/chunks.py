@@ -74,7 +74,15 @@ class Chunker:
 
     def __call__(self, texts: Sequence[str]) -> list[TokenizedEssay]:
         """Tokenize texts; an empty text becomes one chunk of special tokens alone, of padding where there are none."""
-        return [self._chunked(ids) for ids in self._ids(texts, special=False)] if texts else []
+        before, after = np.asarray(self._before, dtype=np.int32), np.asarray(self._after, dtype=np.int32)
+        essays = []
+        for ids in self._ids(texts, special=False) if texts else []:
+            kept = ids[: self._max_tokens]
+            count = max(1, -(-len(kept) // self._room))
+            parts = np.array_split(np.asarray(kept or self._blank, dtype=np.int32), count)
+            chunks = [np.concatenate([before, part, after]) for part in parts]
+            essays.append(TokenizedEssay(chunks, len(ids), len(ids) - len(kept)))
+        return essays
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -85,15 +93,7 @@ class Chunker:
             return_token_type_ids=False,
             verbose=False,
         )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
-
-    def _chunked(self, ids: list[int]) -> TokenizedEssay:
-        kept = ids[: self._max_tokens]
-        count = max(1, -(-len(kept) // self._room))
-        parts = np.array_split(np.asarray(kept or self._blank, dtype=np.int32), count)
-        before, after = np.asarray(self._before, dtype=np.int32), np.asarray(self._after, dtype=np.int32)
-        return TokenizedEssay([np.concatenate([before, part, after]) for part in parts], len(ids), len(ids) - len(kept))
+        return encoded["input_ids"]  # type: ignore[no-any-return]
 
 
 # Part of the tokens that may be padding. Each block more is one more call of attention a layer.
@@ -159,7 +159,12 @@ class TokenBlocks:
     def biases(self, dtype: torch.dtype) -> list[Tensor]:
         """What is added to the scores of each block's keys, (chunks, 1, 1, length): nothing, or -inf at padding."""
         if dtype not in self._biases:  # once for all layers
-            self._biases[dtype] = [_bias(mask, dtype) for mask in self.masks]
+            self._biases[dtype] = []
+            for mask in self.masks:
+                # Fused kernels would copy rows that do not start at a multiple of eight.
+                aligned = functional.pad(mask, (0, -mask.shape[1] % 8))
+                bias = torch.zeros(aligned.shape, dtype=dtype, device=mask.device).masked_fill(~aligned, -torch.inf)
+                self._biases[dtype].append(bias[:, None, None, : mask.shape[1]])
         return self._biases[dtype]
 
     def split(self, row: Tensor) -> list[Tensor]:
@@ -176,14 +181,6 @@ class TokenBlocks:
     def longest(self) -> int:
         """Tokens of the longest chunk."""
         return max(mask.shape[1] for mask in self.masks)
-
-
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    # Fused kernels would copy rows that do not start at a multiple of eight.
-    length = mask.shape[1]
-    whole = functional.pad(mask, (0, -length % 8))
-    zeros = torch.zeros(whole.shape, dtype=dtype, device=mask.device)
-    return zeros.masked_fill(~whole, -torch.inf)[:, None, None, :length]
 
 
 class EncoderStates(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.chunks import Chunker, TokenizedEssay, block_inputs
@@ -97,32 +98,22 @@ class EssayExamples:
         return Batch(inputs, torch.from_numpy(self.targets[index]), groups, torch.from_numpy(index))
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        chunks = [chunk for row in rows for chunk in self.essays[row].chunks]
-        owner = [place for place, row in enumerate(rows) for _ in self.essays[row].chunks]
-        shape = (len(chunks), max(len(chunk) for chunk in chunks))
-        ids = np.full(shape, self.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for line, chunk in enumerate(chunks):
-            ids[line, : len(chunk)] = chunk
-            mask[line, : len(chunk)] = 1
+        chunks = [torch.from_numpy(chunk) for row in rows for chunk in self.essays[row].chunks]
+        lengths = [len(chunk) for chunk in chunks]
+        ids = pad_sequence(chunks, batch_first=True, padding_value=self.pad_id).long()
         tensors = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-            "owner": torch.tensor(owner),
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long(),
+            "owner": torch.tensor([place for place, row in enumerate(rows) for _ in self.essays[row].chunks]),
         }
         if self.states is None:
-            tensors |= block_inputs([len(chunk) for chunk in chunks])
-        else:
-            hidden = np.zeros((*shape, self.states.values.shape[1]), dtype=np.float32)
-            line = 0
-            for row in rows:
-                start = int(self.states.starts[row])
-                for chunk in self.essays[row].chunks:
-                    hidden[line, : len(chunk)] = self.states.values[start : start + len(chunk)]
-                    start += len(chunk)
-                    line += 1
-            tensors["hidden"] = torch.from_numpy(hidden)
-        return tensors
+            return tensors | block_inputs(lengths)
+        states: list[Tensor] = []
+        for row in rows:
+            sizes = [len(chunk) for chunk in self.essays[row].chunks]
+            start = int(self.states.starts[row])
+            states += torch.split(torch.from_numpy(self.states.values[start : start + sum(sizes)]), sizes)
+        return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 
 def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequence[str], pad_id: int) -> EssayExamples:

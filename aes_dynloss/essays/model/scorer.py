@@ -139,15 +139,7 @@ class EssayScorer:
         """
         parts = read_model_folder(Path(folder))
         try:
-            return cls(
-                parts.model,
-                parts.tokenizer,
-                parts.postprocessing,
-                accelerator,
-                parts.intervals,
-                parts.certainty,
-                parts.screening,
-            )
+            return cls(**vars(parts), accelerator=accelerator)
         except (TypeError, ValueError) as error:  # a window too long, or a tokenizer that does not work
             raise CheckpointError(f"{folder} is damaged: {error}") from None
 
@@ -216,17 +208,15 @@ class EssayScorer:
         self, examples: EssayExamples, tokens: int, progress: str | None
     ) -> tuple[Tensor, NDArray[np.float64]]:
         """The model's outputs, (N, D), and the essays' out-of-distribution distances, (N,)."""
-        self.model.to(self.accelerator.device)
-        if self.screening is None:
-            answers = predict(
-                self.accelerator, self.model, examples, tokens=tokens, progress=progress, precision=self.precision
-            )
-            return answers, np.full(len(examples), np.nan)
-        module = WithOodDistance(self.model, self.screening.ood_distance).to(self.accelerator.device)
-        answers = predict(
+        screening = self.screening
+        module = self.model if screening is None else WithOodDistance(self.model, screening.ood_distance)
+        module.to(self.accelerator.device)
+        outputs = predict(
             self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
         )
-        return answers[:, :-1], answers[:, -1].double().numpy()
+        if screening is None:
+            return outputs, np.full(len(examples), np.nan)
+        return outputs[:, :-1], outputs[:, -1].double().numpy()
 
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
@@ -245,8 +235,8 @@ class EssayScorer:
         """Score points, (N,), from raw predictions."""
         points = np.empty(len(raw))
         for place, scale in enumerate(self.model.scales):
-            mine = groups == place
-            points[mine] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[mine])
+            rows = groups == place
+            points[rows] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[rows])
         return points
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
@@ -283,13 +273,12 @@ def agreement_probability(
     Returns:
         (N,), NaN where neither is known.
     """
-    answer = np.full(len(raw), np.nan)
-    answered = np.asarray(prompt_ids, dtype=object)
+    chances = np.full(len(raw), np.nan)
     for prompt in dict.fromkeys(prompt_ids):
-        mine = np.flatnonzero(answered == prompt)
-        span = prompts[prompt].range
+        rows = np.flatnonzero(np.asarray(prompt_ids, dtype=object) == prompt)
+        score_range = prompts[prompt].range
         if probabilities is not None:
-            answer[mine] = probabilities[mine, span.to_index(score[mine]).astype(np.int64)]
+            chances[rows] = probabilities[rows, score_range.to_index(score[rows])]
         elif prompt in intervals.prompts:
-            answer[mine] = same_score_probability(intervals.prompts[prompt], raw[mine], score[mine], span)
-    return answer
+            chances[rows] = same_score_probability(intervals.prompts[prompt], raw[rows], score[rows], score_range)
+    return chances

@@ -58,27 +58,21 @@ class Pooling(nn.Module):
         """
         # Sums over hundreds of tokens are no work for bf16, which autocast would choose for these products.
         with torch.autocast(hidden.device.type, enabled=False):
-            return self._pooled(hidden.to(_wide(hidden)), mask, owner, essays)
-
-    def _pooled(self, hidden: Tensor, mask: Tensor, owner: Tensor, essays: int) -> Tensor:
-        # A matrix of membership instead of index_add: the same sums on a GPU every time, and twice differentiable.
-        member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
-        if self.kind == "cls":
-            return member @ hidden[:, 0] / member.sum(1, keepdim=True)
-        weights = mask.to(hidden.dtype)
-        if self.kind == "attention":
-            scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
-            scores = scores.masked_fill(mask == 0, -torch.inf)
-            # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
-            top = scores.detach().amax(1)
-            top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
-            weights = torch.exp(scores - top[owner][:, None])
-        total = member @ torch.einsum("cl,clh->ch", weights, hidden)
-        return total / (member @ weights.sum(1, keepdim=True))
-
-
-def _wide(hidden: Tensor) -> torch.dtype:
-    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+            hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+            # A matrix of membership instead of index_add: the same sums on a GPU every time, and twice differentiable.
+            member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
+            if self.kind == "cls":
+                return member @ hidden[:, 0] / member.sum(1, keepdim=True)
+            weights = mask.to(hidden.dtype)
+            if self.kind == "attention":
+                scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
+                scores = scores.masked_fill(mask == 0, -torch.inf)
+                # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
+                top = scores.detach().amax(1)
+                top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
+                weights = torch.exp(scores - top[owner][:, None])
+            total = member @ torch.einsum("cl,clh->ch", weights, hidden)
+            return total / (member @ weights.sum(1, keepdim=True))
 
 
 # Log-probability of a score point that a prompt does not have: its probability is exactly 0, its gradient too.
@@ -162,7 +156,7 @@ class ScoreHead(nn.Module):
         if self.own:
             rows = torch.arange(len(prompt), device=prompt.device)
             answers = answers.view(len(prompt), len(self.counts), -1)[rows, prompt]
-        answers = answers.to(torch.float64 if answers.dtype == torch.float64 else torch.float32)
+        answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
         if self.kind == "regression":
             return answers
         valid = torch.arange(self.points, device=prompt.device) < self.counts[prompt][:, None]
@@ -242,9 +236,7 @@ class ScoringModel(nn.Module):
                 with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were computed before.
         """
         prompt = inputs["prompt"]
-        features = inputs.get("features")
-        if features is None:
-            features = self.pooled(inputs)
+        features = self.pooled(inputs)
         features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
@@ -259,6 +251,8 @@ class ScoringModel(nn.Module):
         References:
             Devlin et al. 2019, BERT, section 5.3 (features of several layers, concatenated).
         """
+        if "features" in inputs:
+            return inputs["features"]
         count = self.pooled_count
         if count == 1:
             states = (self.last_states(inputs),)
@@ -336,11 +330,11 @@ class ScoringModel(nn.Module):
         if wanted == 1:
             return 1
         layers = self.encoder_layers
-        if layers is None or (wanted != "all" and wanted > len(layers) + 1):
+        most = 1 if layers is None else len(layers) + 1
+        if layers is None or (wanted != "all" and wanted > most):
             has = "no layers that can be told apart" if layers is None else f"{len(layers)} and the embeddings"
-            most = 1 if layers is None else len(layers) + 1
             raise ConfigError(f"model.pooled_layers is {wanted}, but the encoder has {has}. Set it to {most} at most.")
-        return len(layers) + 1 if wanted == "all" else wanted
+        return most if wanted == "all" else wanted
 
     def _freeze(self) -> None:
         frozen = self.config.frozen_layers
