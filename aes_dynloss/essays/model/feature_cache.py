@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.model.encoders import encoder_values
+from aes_dynloss.essays.model.encoders import encoder_values, first_line
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.atomic import atomic_file, leftovers_of
@@ -132,7 +132,7 @@ class FeatureCache:
             CheckpointError: The folder is that of a user who is not there.
         """
         try:
-            place = Path(folder).expanduser()
+            path = Path(folder).expanduser()
         except RuntimeError:
             raise CheckpointError(f"model.features_cache: there is no user for {folder}. Give a folder.") from None
         config = json.dumps(encoder_values(model.encoder), sort_keys=True)
@@ -149,7 +149,7 @@ class FeatureCache:
         }
         identity = json.dumps(values, sort_keys=True)
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        return cls(place / f"{name}.safetensors", identity, int(model.feature_mean.shape[0]))
+        return cls(path / f"{name}.safetensors", identity, int(model.feature_mean.shape[0]))
 
     def find(self, wanted: Collection[bytes]) -> Vectors:
         """What is kept of some essays.
@@ -162,10 +162,15 @@ class FeatureCache:
                 better known before it is encoded.
         """
         stored = self._read()
-        found = {digest: stored[digest] for digest in wanted if digest in stored}
-        if len(found) < len(wanted):
-            self._check_writable()
-        return found
+        kept = {digest: stored[digest] for digest in wanted if digest in stored}
+        if len(kept) < len(wanted):
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                if not os.access(self.path.parent, os.W_OK | os.X_OK):
+                    raise PermissionError("Permission denied")
+            except OSError as error:
+                raise self._out_of_reach("written", error) from None
+        return kept
 
     def add(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> Vectors:
         """Keep vectors, unless such of the same essays are kept already; whole or not at all.
@@ -210,8 +215,7 @@ class FeatureCache:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         except Exception as error:  # safetensors and numpy each raise their own
-            words = str(error).splitlines() or [type(error).__name__]
-            raise self._damaged(words[0].rstrip(".")) from None
+            raise self._damaged(first_line(error)) from None
         if metadata.get("identity") != self.identity:
             raise self._damaged("it holds something else than vectors of this encoder")
         keys, rows = tensors.get("digests"), tensors.get("vectors")
@@ -233,14 +237,6 @@ class FeatureCache:
             half.unlink(missing_ok=True)
         with atomic_file(self.path, raises=None) as temporary:
             temporary.write_bytes(save({"digests": keys, "vectors": rows}, metadata))
-
-    def _check_writable(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path.parent, os.W_OK | os.X_OK):
-                raise PermissionError("Permission denied")
-        except OSError as error:
-            raise self._out_of_reach("written", error) from None
 
     def _damaged(self, why: str) -> CheckpointError:
         return CheckpointError(
