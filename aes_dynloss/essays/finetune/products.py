@@ -43,34 +43,6 @@ _PACKAGES = (
 )
 
 
-def build_manifest(
-    accelerator: Accelerator,
-    config: FinetuneConfig,
-    table: EssayTable,
-    splits: Splits,
-    started_from: str | None = None,
-    augmentation: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
-
-    Args:
-        accelerator: The run's.
-        config: Its configuration.
-        table: All essays.
-        splits: Their parts.
-        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
-        augmentation: What the changed copies of training essays are, if there are any.
-    """
-    return {
-        **describe_run(accelerator, _PACKAGES),
-        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
-        "data": {"sha256": data_hash(table), "essays": len(table)},
-        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
-        "augmentation": augmentation,
-        "started_from": started_from,
-    }
-
-
 def model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
 
@@ -79,11 +51,20 @@ def model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str,
         scorer: The scorer.
         report: The run's report.
     """
-    rows = "\n".join(
-        f"| {prompt_id} | {prompt.range} | {_entry(report, prompt_id)} |"
-        for prompt_id, prompt in scorer.prompts.items()
-    )
-    terms = ", ".join(f"{name}: {_weight(weight)}" for name, weight in config.loss.terms.items())
+    rows = []
+    for prompt_id, prompt in scorer.prompts.items():
+        entry = report["prompts"].get(prompt_id, {"n": 0})
+        numbers = [entry.get(name) for name in ("qwk", "pearson", "sd_ratio")]
+        cells = [
+            prompt_id,
+            prompt.range,
+            entry["n"],
+            *("" if number is None else f"{number:.3f}" for number in numbers),
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    table = "\n".join(rows)
+    weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
+    terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return f"""---
 library_name: aes-dynloss
 tags: [automated-essay-scoring]
@@ -94,7 +75,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 
 | prompt | score points | essays measured | QWK | Pearson | sd ratio |
 |---|---|---|---|---|---|
-{rows}
+{table}
 
 - Encoder: {encoder_label(config.model.encoder)}; head: {config.model.head}; pooling: {config.model.pooling}.
 - Loss: {terms}. Seed: {config.training.seed}.
@@ -112,18 +93,6 @@ It was trained on essays to these prompts, by the writers of that data. For othe
 known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
 where a score has consequences for a person.
 """
-
-
-def _entry(report: Mapping[str, Any], prompt_id: str) -> str:
-    entry = report["prompts"].get(prompt_id)
-    if entry is None:
-        return "0 | | | "
-    numbers = ("" if entry[name] is None else f"{entry[name]:.3f}" for name in ("qwk", "pearson", "sd_ratio"))
-    return f"{entry['n']} | " + " | ".join(numbers)
-
-
-def _weight(weight: object) -> str:
-    return str(weight) if isinstance(weight, float | str) else repr(weight)
 
 
 PRODUCTS = (
@@ -152,14 +121,13 @@ _SAME = {
 def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
     fractions = config.data.split.fractions
-    left = [MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV]
-    if isinstance(config.teacher, DlfConfig | DlnConfig):
-        left.append(TEACHER)
-    if config.evaluation.page:
-        left.append(PAGE)
-    if fractions is None or fractions.test > 0:
-        left.append(PREDICTIONS_TEST)
-    gone = [name for name in left if not (folder / name).exists()]
+    left = {
+        **dict.fromkeys((MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV), True),
+        TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
+        PAGE: config.evaluation.page,
+        PREDICTIONS_TEST: fractions is None or fractions.test > 0,
+    }
+    gone = [name for name, expected in left.items() if expected and not (folder / name).exists()]
     if gone:
         raise ConfigError(
             f"--resume: the run in {folder} was complete, but lacks {', '.join(gone)} now. Bring back what was "
@@ -173,8 +141,42 @@ def remove_scratch(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> None:
-    """Write the manifest; a run that has begun goes on with the same essays and splits alone."""
+def record_manifest(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    table: EssayTable,
+    splits: Splits,
+    folder: Path,
+    *,
+    started_from: str | None,
+    augmentation: Mapping[str, Any] | None,
+    resume: bool,
+) -> None:
+    """Write everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
+
+    A run that has begun goes on with the same essays and splits alone.
+
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        table: All essays.
+        splits: Their parts.
+        folder: The run's.
+        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
+        augmentation: What the changed copies of training essays are, if there are any.
+        resume: Whether the run may have begun.
+
+    Raises:
+        DataError: It has begun with other essays, splits, copies or weights, or its manifest is gone.
+    """
+    manifest = {
+        **describe_run(accelerator, _PACKAGES),
+        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
+        "data": {"sha256": data_hash(table), "essays": len(table)},
+        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "augmentation": augmentation,
+        "started_from": started_from,
+    }
     path = folder / MANIFEST
     if resume and any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT)):
         if not path.exists():
@@ -183,10 +185,10 @@ def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> 
                 "with. Bring it back, or start again with --force."
             )
         before = read_mapping(path)
-        for part, words in _SAME.items():
+        for part, label in _SAME.items():
             if before.get(part) != manifest[part]:
                 raise DataError(
-                    f"--resume: the {words} differ from those that the run began with: {before.get(part)} then, "
+                    f"--resume: the {label} differ from those that the run began with: {before.get(part)} then, "
                     f"{manifest[part]} now. Bring them back, or start again with --force."
                 )
     write_json(path, manifest)
@@ -251,29 +253,22 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
+    manifest = read_mapping(folder / MANIFEST)
+    teacher = config.teacher
+    loss = ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}"
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
     write_report_files(
         report,
         folder,
         title=f"Agreement of {folder.absolute().name} with human scores",
         pictures=pictures,
-        about=_about(config, folder),
+        about={  # what made the figures, for the foot of the page
+            "Encoder": encoder_label(config.model.encoder),
+            "Head": config.model.head,
+            "Loss": loss,
+            "Seed": str(config.training.seed),
+            "Started": manifest["started"],
+            "Version": manifest["versions"]["aes-dynloss"],
+        },
         page=settings.page,
     )
-
-
-def _about(config: FinetuneConfig, folder: Path) -> dict[str, str]:
-    """What made the figures, for the foot of the page."""
-    manifest = read_mapping(folder / MANIFEST)
-    if config.teacher is None:
-        loss = ", ".join(config.loss.terms)
-    else:
-        loss = f"steered by a teacher of kind {config.teacher.kind}"
-    return {
-        "Encoder": encoder_label(config.model.encoder),
-        "Head": config.model.head,
-        "Loss": loss,
-        "Seed": str(config.training.seed),
-        "Started": manifest["started"],
-        "Version": manifest["versions"]["aes-dynloss"],
-    }

@@ -23,7 +23,6 @@ from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.products import (
     PRODUCTS,
-    build_manifest,
     check_kept,
     prediction_table,
     record_manifest,
@@ -154,6 +153,11 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     augmentation = None if config.data.augmentation is None else augment(splits.train, config.data.augmentation)
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
+    if isinstance(config.teacher, DlfConfig | DlnConfig) and "teacher_dev" not in parts:
+        raise DataError(
+            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
+            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
+        )
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     notes = [*_notes(config, start, parts), *(augmentation.notes if augmentation else ())]
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
@@ -162,9 +166,16 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if accelerator.is_main_process:
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
         remove_scratch(folder)
-        started_from, augmented = start.sha256 if start else None, augmentation.summary() if augmentation else None
-        manifest = build_manifest(accelerator, config, table, splits, started_from, augmented)
-        record_manifest(manifest, folder, resume=resume)
+        record_manifest(
+            accelerator,
+            config,
+            table,
+            splits,
+            folder,
+            started_from=start.sha256 if start else None,
+            augmentation=augmentation.summary() if augmentation else None,
+            resume=resume,
+        )
 
     ends = np.cumsum([len(part) for part in parts.values()])
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
@@ -178,7 +189,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             context,
             scorer.model,
             train,
-            _apart(config, teacher_dev),
+            teacher_dev,
             config.loss,
             config.teacher,
             classes=None if config.model.head == "regression" else scorer.model.head.points,
@@ -191,7 +202,9 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     groups = {name: examples.groups[rows[name]] for name in measured}
     learn_from_dev(scorer, parts["dev"], outputs["dev"], groups["dev"], config.model.postprocessing)
     if accelerator.is_main_process:
-        scorer.screening = Screening(_screen(parts["train"]), ood_distance)
+        texts = {prompt.id: prompt.text for prompt in table.prompts.values()}
+        screen = Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts)
+        scorer.screening = Screening(screen, ood_distance)
         predictions: dict[str, pd.DataFrame] = {
             name: prediction_table(
                 scorer,
@@ -204,12 +217,6 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
-
-
-def _screen(train: EssayTable) -> Screen:
-    """What the training essays' words tell."""
-    texts = {prompt.id: prompt.text for prompt in train.prompts.values()}
-    return Screen.fit(train.values("text"), train.values("prompt_id"), texts)
 
 
 def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
@@ -258,32 +265,17 @@ def _build(
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
 
 
-def _apart(config: FinetuneConfig, teacher_dev: EssayExamples) -> EssayExamples:
-    """A learning teacher's essays."""
-    if isinstance(config.teacher, DlfConfig | DlnConfig) and len(teacher_dev) == 0:
-        raise DataError(
-            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
-            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
-        )
-    return teacher_dev
-
-
-def _raw(scorer: EssayScorer, examples: EssayExamples) -> NDArray[np.float64]:
-    """Raw predictions on the original scale."""
-    return scorer.raw_scores(predict(scorer.accelerator, scorer.model, examples), examples.groups)
-
-
 def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
     """Mean over prompts of the kappa of rounded raw predictions, each prompt's own kappa, and the mean sd ratio."""
-    raw = _raw(scorer, dev)
+    raw = scorer.raw_scores(predict(scorer.accelerator, scorer.model, dev), dev.groups)
     points = scorer.score_points(raw, dev.groups)
     kappas: dict[str, float] = {}
     ratios = []
     for number, prompt in enumerate(scorer.prompts):
-        mine = dev.groups == number
-        if mine.any():
-            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[mine], points[mine]))
-            ratios.append(float(sd_ratio(human[mine], raw[mine])))
+        rows = dev.groups == number
+        if rows.any():
+            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[rows], points[rows]))
+            ratios.append(float(sd_ratio(human[rows], raw[rows])))
     return {SELECT_BY: float(np.mean(list(kappas.values()))), "sd_ratio": float(np.mean(ratios)), **kappas}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -77,7 +77,13 @@ def frozen_part_computed(
                 longest = [int(examples.lengths.argmax())]
                 expected = _last_states(accelerator, model, examples, longest)
                 with _started_above(model, frozen):
-                    _check_start(expected, _last_states(accelerator, model, ready, longest), model)
+                    difference = (_last_states(accelerator, model, ready, longest) - expected).abs().max()
+                    # Some upper layers see more than the one below, such as those of DeBERTa-v2 with a convolution.
+                    if difference > _LARGEST_DIFFERENCE * expected.abs().max():
+                        raise ConfigError(
+                            f"model.frozen_layers is {frozen}, but an encoder of the kind "
+                            f"{model.encoder.config.model_type} cannot start in its middle. Set it to 0, or to all."
+                        )
                     yield ready
 
 
@@ -103,9 +109,9 @@ def pooled_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
     """Pooled vectors of all essays under the encoder as it is, (N, H) float32 on the CPU, on every process."""
     model.to(accelerator.device)
     packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
-    mine = packs[accelerator.process_index :: accelerator.num_processes] or packs[:1]
+    local = packs[accelerator.process_index :: accelerator.num_processes] or packs[:1]
     vectors, indices = [], []
-    for batch in _encoding(accelerator, model, examples, mine):
+    for batch in _encoding(accelerator, model, examples, local):
         vectors.append(model.pooled(batch.inputs))
         indices.append(batch.index)
     index, (rows,) = gather_rows(accelerator, torch.cat(indices), [torch.cat(vectors)])
@@ -135,13 +141,12 @@ def _token_states(accelerator: Accelerator, model: ScoringModel, examples: Essay
     )
     packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
     for batch in _encoding(accelerator, model, examples, packs):
-        tokens = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
-        output = model.encoder(**tokens, output_hidden_states=frozen != "all")
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        output = model.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=frozen != "all")
         hidden = output[0] if frozen == "all" else output.hidden_states[frozen]
-        mask = batch.inputs["attention_mask"].bool()
         rows = batch.index.tolist()
-        place = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])
-        values[place] = hidden[mask].float().cpu().numpy()
+        positions = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])
+        values[positions] = hidden[mask.bool()].float().cpu().numpy()
     return TokenStates(values, starts)
 
 
@@ -152,15 +157,6 @@ def _last_states(accelerator: Accelerator, model: ScoringModel, examples: EssayE
         return model.last_states(inputs)[inputs["attention_mask"].bool()].float()
 
 
-def _check_start(expected: Tensor, found: Tensor, model: ScoringModel) -> None:
-    """Refuse an encoder whose upper layers see more than the one below, such as DeBERTa-v2's with a convolution."""
-    if (found - expected).abs().max() > _LARGEST_DIFFERENCE * expected.abs().max():
-        raise ConfigError(
-            f"model.frozen_layers is {model.config.frozen_layers}, but an encoder of the kind "
-            f"{model.encoder.config.model_type} cannot start in its middle. Set it to 0, or to all."
-        )
-
-
 @contextmanager
 def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
     """Within the block the encoder has only its upper layers, and they start from the input ``hidden``.
@@ -168,10 +164,7 @@ def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
     Embeddings are still looked up, which is cheap and keeps masks and position biases as the encoder makes them; then
     the first layer left is handed the stored states in place of what came from below.
     """
-    layers = model.encoder_layers
-    if layers is None:  # such a model is refused when it is built
-        yield
-        return
+    layers = cast(nn.ModuleList, model.encoder_layers)  # a model without them is refused when it is built
     whole = list(layers)
     stored: list[Tensor] = []
 

@@ -259,8 +259,15 @@ _OFFSET_POSITIONS = {
 _LONGEST_WINDOW = 4096
 _OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 _DROPOUTS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout", "embd_pdrop"),
-    *("attn_pdrop", "resid_pdrop", "mlp_dropout", "embedding_dropout"),
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "dropout",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
+    "mlp_dropout",
+    "embedding_dropout",
 )
 
 
