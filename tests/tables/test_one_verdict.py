@@ -18,7 +18,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.data.gathering import gather_essays
+from aes_dynloss.essays.data.readers import gather_essays
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 from aes_dynloss.tables.formats import MOST_COLUMNS, read_cells

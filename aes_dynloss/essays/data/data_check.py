@@ -11,7 +11,7 @@ import numpy as np
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.data.gathering import Layout, ScoredEssay, build_table, gather_essays
+from aes_dynloss.essays.data.readers import Layout, ScoredEssay, build_table, gather_essays
 from aes_dynloss.essays.data.splits import Leak, split_essays, text_key
 from aes_dynloss.tables.formats import source_name
 from aes_dynloss.tables.rows import FaultLog

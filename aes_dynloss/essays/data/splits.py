@@ -7,7 +7,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.gathering import SPLIT_NAMES
+from aes_dynloss.essays.data.readers import SPLIT_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -226,24 +226,19 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
     else:
         ids = table.essay_ids
         path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
-        dev = _dev_ids(path, {ids[row] for row in others} | table.left_out)
+        dev = Counter(ids_in(path))
+        twice = [essay_id for essay_id, count in dev.items() if count > 1]
+        if twice:
+            raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")
+        known = table.left_out.union(ids[row] for row in others)
+        unknown = [essay_id for essay_id in dev if essay_id not in known]
+        if unknown:
+            raise DataError(
+                f"{path} names {len(unknown)} essays that are none of the other prompts': "
+                f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
+            )
         parts = {row: "dev" if ids[row] in dev else "train" for row in others}
     return [parts.get(row, "test") for row in range(len(table))]
-
-
-def _dev_ids(path: Path, known: Set[str]) -> set[str]:
-    """The ids of a file, each once, all of them of other prompts than the one that is left out."""
-    named = Counter(ids_in(path))
-    twice = [essay_id for essay_id, count in named.items() if count > 1]
-    if twice:
-        raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")
-    unknown = [essay_id for essay_id in named if essay_id not in known]
-    if unknown:
-        raise DataError(
-            f"{path} names {len(unknown)} essays that are none of the other prompts': "
-            f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
-        )
-    return set(named)
 
 
 def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
