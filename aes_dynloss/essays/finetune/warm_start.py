@@ -33,18 +33,8 @@ from aes_dynloss.tables.formats import read_cells
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
-# What may change between the stages; all else shapes the weights that are handed on, or says what they mean.
-_FREE = {
-    "window",
-    "max_tokens",
-    "dropout",
-    "encoder_dropout",
-    "frozen_layers",
-    "features_cache",
-    "start_from",
-    "gradient_checkpointing",
-    "postprocessing",
-}
+# What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
+_KEPT = {"pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +122,7 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
         folder = folder / MODEL
     parts = read_model_folder(folder)
     then, now = (
-        {**each.model_dump(exclude=_FREE), "encoder": Path(encoder_label(each.encoder)).name}
+        {**each.model_dump(include=_KEPT), "encoder": Path(encoder_label(each.encoder)).name}
         for each in (parts.model.config, config)
     )
     differing = [f"model.{name} is {now[name]!r}, there {then[name]!r}" for name in now if now[name] != then[name]]

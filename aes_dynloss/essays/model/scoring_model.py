@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
+from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.chunks import read_chunks
@@ -84,12 +85,11 @@ class ScoreHead(nn.Module):
     """Scores of essays from their vectors, for every prompt of a model.
 
     Args:
-        kind: regression, softmax or ordinal.
+        config: Its ``head`` is regression, softmax or ordinal; its ``prompts`` a head for each prompt, one that sees
+            the prompt's embedding, or one that is not told the prompt; its ``hidden`` the width of a hidden layer, or
+            None; its ``dropout`` before each linear layer.
         width: Size of the vectors.
         scales: The prompts with their training statistics.
-        prompts: A head for each prompt, one that sees the prompt's embedding, or one that is not told the prompt.
-        hidden: Width of a hidden layer, or None.
-        dropout: Dropout before each linear layer.
 
     References:
         McCullagh 1980, Regression models for ordinal data (the cumulative logit of ``ordinal``).
@@ -97,42 +97,32 @@ class ScoreHead(nn.Module):
 
     counts: Tensor
 
-    def __init__(
-        self,
-        kind: Literal["regression", "softmax", "ordinal"],
-        width: int,
-        scales: Sequence[PromptScale],
-        *,
-        prompts: Literal["own_head", "embedding", "shared"],
-        hidden: int | None,
-        dropout: float,
-    ) -> None:
+    def __init__(self, config: ModelConfig, width: int, scales: Sequence[PromptScale]) -> None:
         super().__init__()
-        self.kind = kind
-        self.own, self.embedded = prompts == "own_head", prompts == "embedding"
-        points = max(scale.prompt.range.count for scale in scales)
-        self.points = points
-        answers = points if kind == "softmax" else 1
+        self.kind = config.head
+        self.own, self.embedded = config.prompts == "own_head", config.prompts == "embedding"
+        self.points = points = max(scale.prompt.range.count for scale in scales)
+        answers = points if self.kind == "softmax" else 1
         if self.embedded:
             self.embedding = nn.Embedding(len(scales), _EMBEDDING)
             width += _EMBEDDING
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
-        if hidden is not None:
-            layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [nn.Dropout(config.dropout)]
+        if config.hidden is not None:
+            layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
-        self.answer = nn.Linear(hidden or width, answers * (len(scales) if self.own else 1))
+        self.answer = nn.Linear(config.hidden or width, answers * (len(scales) if self.own else 1))
         nn.init.zeros_(self.answer.weight)  # the first answer is each prompt's mean, or its distribution
         nn.init.zeros_(self.answer.bias)
-        shares = torch.tensor([[*scale.shares, *[0.0] * (points - len(scale.shares))] for scale in scales])
+        shares = pad_sequence([torch.tensor(scale.shares) for scale in scales], batch_first=True)
         counts = torch.tensor([len(scale.shares) for scale in scales])
         self.register_buffer("counts", counts, persistent=False)
         # Half an essay is added to each point, as if a point that was never seen were merely rare.
         valid = torch.arange(points) < counts[:, None]
         smooth = torch.where(valid, shares + 0.5 / 100, 0.0)
         smooth = smooth / smooth.sum(1, keepdim=True)
-        if kind == "softmax":
+        if self.kind == "softmax":
             self.prior = nn.Parameter(torch.where(valid, smooth, 1.0).log())
-        elif kind == "ordinal":
+        elif self.kind == "ordinal":
             above = (1.0 - smooth.cumsum(1))[:, :-1].clamp(min=1e-4, max=1 - 1e-4)
             borders = -torch.logit(above)
             self.first_border = nn.Parameter(borders[:, :1].clone())
@@ -208,23 +198,14 @@ class ScoringModel(nn.Module):
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
-        self.head = ScoreHead(
-            config.head,
-            width + config.log_length,
-            scales,
-            prompts=config.prompts,
-            hidden=config.hidden,
-            dropout=config.dropout,
-        )
+        self.head = ScoreHead(config, width + config.log_length, scales)
         # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_sd", torch.ones(width))
         for name in ("mean", "sd", "length_mean", "length_sd"):
             self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
-        points = torch.zeros(len(scales), self.head.points)
-        for row, scale in zip(points, scales, strict=True):
-            row[: scale.prompt.range.count] = torch.linspace(0, 1, scale.prompt.range.count)
-        self.register_buffer("unit_points", points, persistent=False)
+        points = [torch.linspace(0, 1, scale.prompt.range.count) for scale in scales]
+        self.register_buffer("unit_points", pad_sequence(points, batch_first=True), persistent=False)
         self._freeze()
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -337,26 +318,26 @@ class ScoringModel(nn.Module):
         return most if wanted == "all" else wanted
 
     def _freeze(self) -> None:
-        frozen = self.config.frozen_layers
+        frozen, layers = self.config.frozen_layers, self.encoder_layers
         # A tuple, so that torch does not register the parts a second time.
         self._frozen_parts: tuple[nn.Module, ...] = ()
+        if frozen == 0:
+            return
         if frozen == "all":
-            self._frozen_parts = (self.encoder,)
-            self.encoder.requires_grad_(requires_grad=False)
-        elif frozen:
-            layers = self.encoder_layers
-            if layers is None or frozen >= len(layers):
-                has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
-                raise ConfigError(
-                    f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
-                )
-            learning = {id(parameter) for layer in layers[frozen:] for parameter in layer.parameters()}
-            for parameter in self.encoder.parameters():
-                parameter.requires_grad_(id(parameter) in learning)
-            # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
-            above = {id(module) for layer in layers[frozen:] for module in layer.modules()}
-            self._frozen_parts = tuple(
-                module
-                for module in self.encoder.modules()
-                if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+            learning = nn.ModuleList()
+        elif layers is not None and frozen < len(layers):
+            learning = layers[frozen:]
+        else:
+            has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
+            raise ConfigError(
+                f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
             )
+        self.encoder.requires_grad_(requires_grad=False)
+        learning.requires_grad_(requires_grad=True)
+        # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
+        above = {id(module) for module in learning.modules()}
+        self._frozen_parts = tuple(
+            module
+            for module in self.encoder.modules()
+            if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+        )
