@@ -178,7 +178,15 @@ class AugmentationConfig(ConfigModel):
 
 
 class DataConfig(ConfigModel):
-    """Essays and how to read them."""
+    """Essays and how to read them.
+
+    Example:
+        >>> config = DataConfig(source="essays.csv", columns={"text": "essay"}, prompts={1: {"low": 2, "high": 12}})
+        >>> config.prompts["1"].range().count, config.columns.text, config.columns.score
+        (11, 'essay', 'score')
+        >>> [prompt.text[:11] for prompt in DataConfig(source="made-up-essays").prompts.values()]
+        ['Your school', 'Read the no']
+    """
 
     source: Annotated[str, Field(min_length=1), BeforeValidator(_dash)] = Field(
         description=(

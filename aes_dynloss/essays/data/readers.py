@@ -339,6 +339,13 @@ def read_essays(config: DataConfig) -> EssayTable:
     Raises:
         DataError: The source cannot be read or a row cannot be used; up to 20 such rows are reported together.
         ConfigError: A hub split is named for a local source.
+
+    Example:
+        >>> table = read_essays(DataConfig(source="made-up-essays"))
+        >>> len(table), table.essay_ids[0], float(table.scores[0])
+        (230, 'phones-001', 3.0)
+        >>> print(table.prompts["river"].range)
+        0 to 4
     """
     faults = FaultLog()
     gathering = gather_essays(config, faults)

@@ -34,7 +34,18 @@ class EvaluationConfig(ConfigModel):
 
 
 class FinetuneConfig(ConfigModel):
-    """Essays, scorer, loss, training and evaluation of one run."""
+    """Essays, scorer, loss, training and evaluation of one run.
+
+    Example:
+        >>> terms = {"stde": {"schedule": "morris", "a": 0.5, "b": 0.15, "c": 1.1}, "mse": "rest"}
+        >>> config = FinetuneConfig(
+        ...     data={"source": "made-up-essays"}, loss={"terms": terms}, training={"epochs": 5}
+        ... )
+        >>> config.loss.terms
+        {'stde': Morris(schedule='morris', a=0.5, b=0.15, c=1.1), 'mse': 'rest'}
+        >>> config.training.epochs, config.model.head
+        (5, 'regression')
+    """
 
     data: DataConfig
     model: ModelConfig = Field(default=ModelConfig())

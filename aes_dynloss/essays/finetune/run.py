@@ -128,6 +128,12 @@ def finetune(
 
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
+
+    Example:
+        >>> config = FinetuneConfig(data={"source": "made-up-essays"}, training={"epochs": 1})
+        >>> result = finetune(config, Path("runs/first"))  # doctest: +SKIP
+        >>> sorted(result.report.prompts), result.folder.name  # doctest: +SKIP
+        (['phones', 'river'], 'first')
     """
     accelerator = accelerator or build_accelerator(config.training, output_dir)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:

@@ -90,6 +90,11 @@ class EssayScorer:
     Example:
         >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")  # doctest: +SKIP
         >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
+        array([8.])
+        >>> EssayScorer.from_pretrained("runs/none/model")
+        Traceback (most recent call last):
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give the folder
+        model/ of a run of finetune.
 
     Args:
         model: The torch module.
