@@ -148,8 +148,10 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         errors.append(str(error))
     ranges = {} if table is None else {prompt.id: prompt.range for prompt in table.prompts.values()}
     by_prompt: dict[str, list[ScoredEssay]] = {}
+    by_text: dict[bytes, list[str]] = {}
     for essay in gathering.essays:
         by_prompt.setdefault(essay["prompt_id"], []).append(essay)
+        by_text.setdefault(text_key(essay["text"]), []).append(essay["essay_id"])
     return DataReport(
         source=source_name(config.source),
         rows=len(gathering.essays) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
@@ -160,19 +162,12 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         ranges_given=Layout.of(config).prompts is not None,
         repeated_ids=gathering.repeated,
         swallowing=gathering.swallowing,
-        same_texts=_same_texts(gathering.essays),
+        same_texts=[ids for ids in by_text.values() if len(ids) > 1],
         hidden_characters=_hidden_characters(gathering.essays),
         prompts={prompt: PromptReport.of(essays, ranges.get(prompt)) for prompt, essays in sorted(by_prompt.items())},
         splits=None if splits is None else {name: len(part) for name, part in splits.tables().items()},
         leaks=[] if splits is None else list(splits.leaks),
     )
-
-
-def _same_texts(essays: Sequence[ScoredEssay]) -> list[list[str]]:
-    ids: dict[bytes, list[str]] = {}
-    for essay in essays:
-        ids.setdefault(text_key(essay["text"]), []).append(essay["essay_id"])
-    return [repeated for repeated in ids.values() if len(repeated) > 1]
 
 
 def _hidden_characters(essays: Sequence[ScoredEssay]) -> dict[str, list[str]]:

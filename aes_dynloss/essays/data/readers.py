@@ -22,7 +22,6 @@ from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
@@ -46,6 +45,25 @@ logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 DEFAULT_COLUMNS = Columns()
+
+# The ASAP-AES training set (the Hewlett Foundation's Automated Student Assessment Prize, 2012).
+# Its training_set_rel3.tsv is cp1252 text with tabs and unbalanced double quotes. Read with quotes as quotes it loses
+# rows and mixes up labels; quotes are plain characters there. domain1_score is resolved from the two raters' scores
+# (prompt 1: their sum), so the raters are kept beside it, on their own scale.
+ASAP_ENCODING = "cp1252"
+ASAP_COLUMNS = Columns(essay_id="essay_id", prompt_id="essay_set", text="essay", score="domain1_score")
+ASAP_RATERS = {"rater1_domain1": "rater1", "rater2_domain1": "rater2"}
+# Of the competition's description; prompts 7 and 8 have score points that no essay got.
+ASAP_PROMPTS = {
+    "1": PromptConfig(low=2, high=12),
+    "2": PromptConfig(low=1, high=6),
+    "3": PromptConfig(low=0, high=3),
+    "4": PromptConfig(low=0, high=3),
+    "5": PromptConfig(low=0, high=4),
+    "6": PromptConfig(low=0, high=4),
+    "7": PromptConfig(low=0, high=30),
+    "8": PromptConfig(low=0, high=60),
+}
 
 # One checked row: the columns of `EssayTable` with their values.
 ScoredEssay = dict[str, Any]
@@ -117,20 +135,21 @@ class Layout:
         Raises:
             DataError: Columns are missing, all of which are told, or prompts are named twice.
         """
-        missing = {column: self._advice(key) for column, key in self.wanted.items() if column not in row}
+        missing = {}
+        for column, key in self.wanted.items():
+            if column not in row:
+                advice = f"Name the right one in {key}"
+                if key == "data.columns.prompt_id":
+                    advice += ", or the one prompt of all essays in data.prompt"
+                if self.asap and key.startswith("data.columns"):
+                    advice = "If this is not the ASAP training set, set format: table"
+                missing[column] = f"{advice}."
         if missing:
             raise DataError(missing_columns(source, missing, row))
         column = self.fields["prompt_id"].column
         if self.prompt is not None and column in row:
             both = f"{source} has a column {column!r}, and data.prompt says that all are {self.prompt!r}"
             raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
-
-    def _advice(self, key: str) -> str:
-        if self.asap and key.startswith("data.columns"):
-            return "If this is not the ASAP training set, set format: table."
-        if key == "data.columns.prompt_id":
-            return f"Name the right one in {key}, or the one prompt of all essays in data.prompt."
-        return f"Name the right one in {key}."
 
     def prompt_of(self, row: Mapping[str, object]) -> str:
         """A row's prompt."""

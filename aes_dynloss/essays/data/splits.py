@@ -65,7 +65,12 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
             must not be empty is.
     """
     assigned, source = _assign(table, config)
-    _check_unassigned(table, assigned, config)
+    unassigned = [essay_id for essay_id, part in zip(table.essay_ids, assigned, strict=True) if part is None]
+    if unassigned:
+        message = f"{len(unassigned)} essays are in no split: {', '.join(unassigned[:_LISTED])}"
+        if not config.allow_unassigned:
+            raise DataError(f"{message}. Assign them, or leave them out by data.split.allow_unassigned: true.")
+        logger.warning("%s", message)
     if config.teacher_dev_fraction > 0:
         _set_teacher_apart(table, assigned, config, source)
     tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
@@ -239,16 +244,6 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
             )
         parts = {row: "dev" if ids[row] in dev else "train" for row in others}
     return [parts.get(row, "test") for row in range(len(table))]
-
-
-def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
-    missing = [essay_id for essay_id, name in zip(table.essay_ids, assigned, strict=True) if name is None]
-    if not missing:
-        return
-    listed = f"{len(missing)} essays are in no split: {', '.join(missing[:_LISTED])}"
-    if not config.allow_unassigned:
-        raise DataError(f"{listed}. Assign them, or leave them out by data.split.allow_unassigned: true.")
-    logger.warning("%s", listed)
 
 
 def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: SplitConfig, source: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from numpy.typing import NDArray
+from torch import Tensor
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
@@ -198,10 +198,11 @@ def prediction_table(
     scorer: EssayScorer,
     part: EssayTable,
     examples: EssayExamples,
-    raw: NDArray[np.float64],
-    subgroups: Sequence[str] = (),
+    outputs: Tensor,
+    subgroups: Sequence[str],
 ) -> pd.DataFrame:
-    """A part's table of predictions, with what the report is to be broken down by."""
+    """A part's table of predictions, from the model's outputs, with what the report is to be broken down by."""
+    raw = scorer.raw_scores(outputs, examples.groups)
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
         "prompt_id": part.values("prompt_id"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -200,24 +199,19 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             config.teacher,
             classes=None if config.model.head == "regression" else scorer.model.head.points,
         )
-        measured = [name for name in ("dev", "test") if name in parts]
+        measured: list[str] = [name for name in ("dev", "test") if name in parts]
         outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
         genuine = ready.select(rows["train"])
         ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
 
-    groups = {name: examples.groups[rows[name]] for name in measured}
-    learn_from_dev(scorer, parts["dev"], outputs["dev"], groups["dev"], config.model.postprocessing)
+    learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups, config.model.postprocessing)
     if accelerator.is_main_process:
         texts = {prompt.id: prompt.text for prompt in table.prompts.values()}
         screen = Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts)
         scorer.screening = Screening(screen, ood_distance)
-        predictions: dict[str, pd.DataFrame] = {
+        predictions = {
             name: prediction_table(
-                scorer,
-                parts[name],
-                examples.select(rows[name]),
-                scorer.raw_scores(outputs[name], groups[name]),
-                config.data.subgroups,
+                scorer, parts[name], examples.select(rows[name]), outputs[name], config.data.subgroups
             )
             for name in measured
         }

