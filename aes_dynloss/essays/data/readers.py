@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Value
@@ -218,15 +218,13 @@ class Gathering:
 
     Args:
         essays: Rows that can be used, each id once.
-        left_out: Ids of essays of prompts that are not kept.
-        left_out_prompts: Those prompts.
+        left_out: Ids of essays of prompts that are not kept, each with its prompt.
         repeated: Ids of rows that say again what an earlier row said; they are dropped, with a warning.
         swallowing: Ids of essays in whose text other rows seem to hide.
     """
 
     essays: list[ScoredEssay] = field(default_factory=list)
-    left_out: set[str] = field(default_factory=set)
-    left_out_prompts: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     swallowing: list[str] = field(default_factory=list)
 
@@ -268,8 +266,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 if _is_repeated(essay_id, number, row, layout, seen):
                     gathering.repeated.append(essay_id)
                 elif config.keep_prompts is not None and layout.prompt_of(row) not in config.keep_prompts:
-                    gathering.left_out.add(essay_id)
-                    gathering.left_out_prompts.add(layout.prompt_of(row))
+                    gathering.left_out[essay_id] = layout.prompt_of(row)
                 else:
                     gathering.essays.append(layout.parse(row))
                     if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
@@ -294,11 +291,11 @@ def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
     prompt_ids = {essay["prompt_id"] for essay in essays}
     for prompt_id in config.keep_prompts or ():
         if prompt_id not in prompt_ids:
-            advice = nearest(prompt_id, prompt_ids | gathering.left_out_prompts)
+            advice = nearest(prompt_id, prompt_ids.union(gathering.left_out.values()))
             raise DataError(f"{name} holds no essay of prompt {prompt_id!r}, which data.keep_prompts names; {advice}")
     if not prompt_ids:
         raise DataError(f"{name} holds no usable essay.")
-    unused = sorted(set(config.prompts or ()) - prompt_ids - gathering.left_out_prompts)
+    unused = sorted(set(config.prompts or ()) - prompt_ids - set(gathering.left_out.values()))
     if unused:
         logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
     values = {column: [essay[column] for essay in essays] for column in layout.fields}
@@ -389,7 +386,6 @@ def iterate_unscored(
     quoting: Quoting = "minimal",
     hub_split: str | None = None,
     on_fault: FaultHandler = refuse,
-    stdin: BinaryIO | None = None,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
 
@@ -406,7 +402,6 @@ def iterate_unscored(
         quoting: Of csv and tsv.
         hub_split: Split of a hub data set.
         on_fault: Is given each row that cannot be used; the default raises.
-        stdin: Stands in for standard input.
 
     Raises:
         DataError: The source cannot be read, a column is missing, or a row cannot be used.
@@ -422,7 +417,6 @@ def iterate_unscored(
         wanted=wanted,
         hub_split=hub_split,
         on_fault=on_fault,
-        stdin=stdin,
     )
     for number, row in rows:
         if first is None:

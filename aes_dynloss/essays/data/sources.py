@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import datasets
 
@@ -69,7 +69,6 @@ def open_rows(
     wanted: Collection[str],
     hub_split: str | None,
     on_fault: FaultHandler = refuse,
-    stdin: BinaryIO | None = None,
 ) -> Iterator[Row]:
     """Rows of a local source if there is one, else of a hub data set if the source may be its id.
 
@@ -84,4 +83,4 @@ def open_rows(
         return hub_rows(source, hub_split, wanted)
     if hub_split is not None:
         raise ConfigError(f"data.hub_split names a split of a hub data set, but {source} is local. Remove it.")
-    return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault, stdin=stdin)
+    return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault)

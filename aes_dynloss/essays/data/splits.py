@@ -79,7 +79,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         if len(tables[name]) == 0:
             counts = ", ".join(f"{other} {len(part)}" for other, part in tables.items())
             raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
-    leaks = find_leaks(tables)
+    leaks = _leaks(tables)
     if leaks:
         listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
         logger.warning("%d texts stand in more than one split: %s", len(leaks), listed)
@@ -101,11 +101,11 @@ def _assign(table: EssayTable, config: SplitConfig) -> tuple[list[str | None], s
         assigned = _by_prompt(table, config.target_prompt, config)
         return assigned, f"data.split.target_prompt {config.target_prompt}{named}"
     fractions = config.fractions or Fractions()
-    parts = assign_fractions(table, range(len(table)), fractions.model_dump(), f"{config.seed}")
+    parts = _assign_fractions(table, range(len(table)), fractions.model_dump(), f"{config.seed}")
     return [parts[row] for row in range(len(table))], "data.split.fractions"
 
 
-def assign_fractions(
+def _assign_fractions(
     table: EssayTable, rows: Sequence[int], fractions: Mapping[str, float], seed: str
 ) -> dict[int, str]:
     """Assign rows to parts at random, stratified by prompt and score.
@@ -113,15 +113,6 @@ def assign_fractions(
     It depends on ids, prompts, scores and the seed, not on the order of rows. Essays of one prompt and score are put in
     an order that the seed and their ids give; then each goes to the part that lacks most of its fraction so far.
     Neighbouring scores with few essays are put together first, or a score point of one essay would not be random.
-
-    Args:
-        table: Essays.
-        rows: Places in the table to assign.
-        fractions: Each part's fraction; they add up to 1.
-        seed: Any text.
-
-    Returns:
-        The part of each row.
     """
     ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
     shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
@@ -148,12 +139,8 @@ def assign_fractions(
     return assigned
 
 
-def find_leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
-    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms.
-
-    Args:
-        tables: Splits by name.
-    """
+def _leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
+    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms."""
     by_text: dict[bytes, list[tuple[str, str]]] = {}
     for name, table in tables.items():
         for essay_id, text in zip(table.essay_ids, table.values("text"), strict=True):
@@ -227,7 +214,7 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
         )
     others = [row for row, prompt in enumerate(table.values("prompt_id")) if prompt != target]
     if config.target_dev_ids is None:
-        parts = assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
+        parts = _assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
     else:
         ids = table.essay_ids
         path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
@@ -254,7 +241,7 @@ def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: Sp
         )
     train = [row for row, name in enumerate(assigned) if name == "train"]
     shares = {"train": 1 - config.teacher_dev_fraction, "teacher_dev": config.teacher_dev_fraction}
-    parts = assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
+    parts = _assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
     if train and "teacher_dev" not in parts.values():
         raise DataError(
             f"data.split.teacher_dev_fraction {config.teacher_dev_fraction:g} of {len(train)} training essays is none."

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST
+from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -43,14 +44,8 @@ _PACKAGES = (
 )
 
 
-def model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
-    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
-
-    Args:
-        config: The run's configuration.
-        scorer: The scorer.
-        report: The run's report.
-    """
+def _model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
+    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for."""
     rows = []
     for prompt_id, prompt in scorer.prompts.items():
         entry = report["prompts"].get(prompt_id, {"n": 0})
@@ -146,10 +141,10 @@ def record_manifest(
     config: FinetuneConfig,
     table: EssayTable,
     splits: Splits,
+    start: WarmStart | None,
+    augmentation: Augmentation | None,
     folder: Path,
     *,
-    started_from: str | None,
-    augmentation: Mapping[str, Any] | None,
     resume: bool,
 ) -> None:
     """Write everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
@@ -161,9 +156,9 @@ def record_manifest(
         config: Its configuration.
         table: All essays.
         splits: Their parts.
-        folder: The run's.
-        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
+        start: The model whose weights the run starts with, if there is one; the SHA-256 of its config.json is kept.
         augmentation: What the changed copies of training essays are, if there are any.
+        folder: The run's.
         resume: Whether the run may have begun.
 
     Raises:
@@ -174,8 +169,8 @@ def record_manifest(
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
         "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
-        "augmentation": augmentation,
-        "started_from": started_from,
+        "augmentation": None if augmentation is None else augmentation.summary(),
+        "started_from": None if start is None else start.sha256,
     }
     path = folder / MANIFEST
     if resume and any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT)):
@@ -251,7 +246,7 @@ def write_products(
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
         write_predictions(table, folder / f"predictions_{name}.csv")
-    scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
+    scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
     manifest = read_mapping(folder / MANIFEST)

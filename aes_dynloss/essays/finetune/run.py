@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -34,6 +34,7 @@ from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.ood_distance import fit_ood_distance
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
@@ -53,37 +54,6 @@ from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
 from aes_dynloss.training.run_folder import run_folder
-
-
-def learn_from_dev(
-    scorer: EssayScorer,
-    dev: EssayTable,
-    outputs: Tensor,
-    groups: NDArray[np.int64],
-    postprocessing: Literal["none", "rescale", "cut_points"],
-) -> None:
-    """Give a scorer its postprocessing, prediction intervals and certainty.
-
-    Args:
-        scorer: The scorer, trained.
-        dev: N dev essays.
-        outputs: The model's outputs for them, (N, D).
-        groups: Number of each essay's prompt, (N,).
-        postprocessing: Its kind.
-    """
-    prompt_ids = dev.values("prompt_id")
-    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
-    raw = scorer.raw_scores(outputs, groups)
-    scorer.postprocessing = fit_postprocessing(
-        postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
-    )
-    scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
-    probabilities = scorer.probabilities(outputs)
-    score = scorer.score_points(raw, groups)
-    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
-    same = equal_points(ranges, prompt_ids, score, dev.scores)
-    scorer.certainty = fit_certainty(prompt_ids, chances, same)
-
 
 logger = logging.getLogger(__name__)
 
@@ -171,16 +141,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if accelerator.is_main_process:
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
         remove_scratch(folder)
-        record_manifest(
-            accelerator,
-            config,
-            table,
-            splits,
-            folder,
-            started_from=start.sha256 if start else None,
-            augmentation=augmentation.summary() if augmentation else None,
-            resume=resume,
-        )
+        record_manifest(accelerator, config, table, splits, start, augmentation, folder, resume=resume)
 
     ends = np.cumsum([len(part) for part in parts.values()])
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
@@ -204,7 +165,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         genuine = ready.select(rows["train"])
         ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
 
-    learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups, config.model.postprocessing)
+    _learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups, config.model)
     if accelerator.is_main_process:
         texts = {prompt.id: prompt.text for prompt in table.prompts.values()}
         screen = Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts)
@@ -217,6 +178,24 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
+
+
+def _learn_from_dev(
+    scorer: EssayScorer, dev: EssayTable, outputs: Tensor, groups: NDArray[np.int64], config: ModelConfig
+) -> None:
+    """Give a scorer its postprocessing, prediction intervals and certainty."""
+    prompt_ids = dev.values("prompt_id")
+    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
+    raw = scorer.raw_scores(outputs, groups)
+    scorer.postprocessing = fit_postprocessing(
+        config.postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
+    )
+    scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
+    probabilities = scorer.probabilities(outputs)
+    score = scorer.score_points(raw, groups)
+    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
+    same = equal_points(ranges, prompt_ids, score, dev.scores)
+    scorer.certainty = fit_certainty(prompt_ids, chances, same)
 
 
 def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:

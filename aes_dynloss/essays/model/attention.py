@@ -201,26 +201,22 @@ class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401
         """Hidden states, as the class above answers them; with blocks, of one row (1, P) and its ``position_ids``."""
         if input_ids is not None and token_blocks is not None:
+            length = max(mask.shape[1] for mask in token_blocks.masks)
             attention_mask = torch.cat([mask.flatten() for mask in token_blocks.masks])[None]
             hidden = self.embeddings(input_ids=input_ids, position_ids=named["position_ids"])
-            return self._answer(hidden, attention_mask, token_blocks, output_hidden_states=output_hidden_states)
-        unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
-        if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
-            named["output_hidden_states"] = output_hidden_states
-            return super().forward(input_ids, attention_mask, *others, **named)
-        hidden = self.embeddings(input_ids=input_ids)
-        return self._answer(hidden, attention_mask, None, output_hidden_states=output_hidden_states)
-
-    def _answer(
-        self, hidden: Tensor, mask: Tensor | None, blocks: TokenBlocks | None, *, output_hidden_states: bool | None
-    ) -> BaseModelOutputWithPooling:
-        head_size = self.config.hidden_size // self.config.num_attention_heads
-        length = hidden.shape[1] if blocks is None else blocks.longest
+        else:
+            unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
+            if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
+                named["output_hidden_states"] = output_hidden_states
+                return super().forward(input_ids, attention_mask, *others, **named)
+            length = input_ids.shape[1]
+            hidden = self.embeddings(input_ids=input_ids)
         padding = None
-        if mask is not None:  # whether a mask is needed is not asked: it would wait for the device
-            first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(hidden.dtype)
-            padding = functional.pad(first[:, :, None, None], (0, _ALIGNMENT - head_size % _ALIGNMENT - 1))
-        shared = SharedBias(_bias(self.encoder, length, hidden.device), padding, blocks)
+        if attention_mask is not None:  # whether a mask is needed is not asked: it would wait for the device
+            features = _ALIGNMENT - self.config.hidden_size // self.config.num_attention_heads % _ALIGNMENT
+            first = torch.where(attention_mask == 0, _FAR_BELOW, 0.0).to(hidden.dtype)
+            padding = functional.pad(first[:, :, None, None], (0, features - 1))
+        shared = SharedBias(_bias(self.encoder, length, hidden.device), padding, token_blocks)
         states = [hidden]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], position_bias=shared)[0])

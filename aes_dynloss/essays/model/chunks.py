@@ -177,11 +177,6 @@ class TokenBlocks:
         """From each block's contexts, (chunks, heads, length, D), to the row's, (1, P, heads, D)."""
         return torch.cat([context.transpose(1, 2).flatten(0, 1) for context in contexts])[None]
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest chunk."""
-        return max(mask.shape[1] for mask in self.masks)
-
 
 class EncoderStates(NamedTuple):
     """Last hidden states, (C, L, H), and those of all layers, the embeddings first, where they were asked for."""
