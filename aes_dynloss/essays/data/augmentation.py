@@ -129,8 +129,15 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
     """
     prompts, texts, scores, ids = train.values("prompt_id"), train.values("text"), train.scores, train.essay_ids
     materials, notes = gather_materials(prompts, texts, {prompt.id: prompt.text for prompt in train.prompts.values()})
-    by_prompt, lacking = _kinds_by_prompt(config, materials)
-    notes += [f"{kind} is left out {words}." for kind, words in lacking.items()]
+    able, lacking = possible_kinds(config.kinds, materials)
+    for kind, able_prompts in able.items():
+        if not able_prompts:
+            raise DataError(
+                f"data.augmentation.kinds names {kind}, which cannot be made {lacking[kind]}. Give the prompts' texts "
+                "in data.prompts, or leave the kind out."
+            )
+    by_prompt = {prompt: [kind for kind in able if prompt in able[kind]] for prompt in materials}
+    notes += [f"{kind} is left out {reason}." for kind, reason in lacking.items()]
     drawn = np.random.default_rng([config.seed, zlib.crc32(b"augmentation")]).permutation(len(train))
     turns = {prompt: cycle(kinds) for prompt, kinds in by_prompt.items()}
     copies: list[dict[str, Any]] = []
@@ -175,17 +182,3 @@ def deserved_score(kind: str, score: float, score_range: ScoreRange, penalty: in
         return score_range.low
     lowered = penalty if perturbation.expected == "not_rise" else 0
     return float(score_range.to_point(score - lowered * score_range.step))
-
-
-def _kinds_by_prompt(
-    config: AugmentationConfig, materials: dict[str, Material]
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The kinds that each prompt's essays can be changed by, and what is lacking for the others."""
-    able, lacking = possible_kinds(config.kinds, materials)
-    for kind, prompts in able.items():
-        if not prompts:
-            raise DataError(
-                f"data.augmentation.kinds names {kind}, which cannot be made {lacking[kind]}. Give the prompts' texts "
-                "in data.prompts, or leave the kind out."
-            )
-    return {prompt: [kind for kind, prompts in able.items() if prompt in prompts] for prompt in materials}, lacking

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
-from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.tables.columns import NUMBER_COLUMNS
@@ -165,10 +164,7 @@ class AugmentationConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_kinds(self) -> Self:
-        try:
-            check_kinds(self.kinds)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+        check_kinds(self.kinds)
         for kind in self.kinds:
             if PERTURBATIONS[kind].expected == "fall" and not PERTURBATIONS[kind].worthless:
                 raise ValueError(f"kinds names {kind}, after which nobody knows the deserved score; leave it out")
@@ -198,7 +194,7 @@ class DataConfig(ConfigModel):
         default="table",
         description="table: columns named below. asap: the ASAP-AES training set, with its columns and score ranges.",
     )
-    encoding: str | None = Field(
+    encoding: Annotated[str, AfterValidator(text_encoding)] | None = Field(
         default=None, description="Of text files, such as cp1252. Default: utf-8, and cp1252 for the .tsv of ASAP."
     )
     quoting: Quoting | None = Field(
@@ -248,11 +244,6 @@ class DataConfig(ConfigModel):
         if len(prompts) < len(value):
             raise ValueError("one prompt id stands twice, as a number and as a word")
         return prompts
-
-    @field_validator("encoding")
-    @classmethod
-    def _check_encoding(cls, value: str | None) -> str | None:
-        return None if value is None else text_encoding(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -17,17 +17,8 @@ from aes_dynloss.tables.rows import FaultHandler, Row, refuse
 from aes_dynloss.tables.text_rows import Quoting
 
 
-def hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Iterator[Row]:
-    """Read a data set; code that it carries is never run. Row 1 is the first.
-
-    Args:
-        dataset_id: Such as ``owner/name``.
-        split: Name of its split; None if it has just one.
-        wanted: The columns that are used. No others are read, provided that it has all these.
-
-    Raises:
-        DataError: It cannot be had (unknown, offline), or has several splits and none is named.
-    """
+def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Iterator[Row]:
+    """Rows of a data set, the first of which is row 1; code that it carries is never run."""
     # Versions before 4 can be told by the environment to run a data set's code, unless the call forbids it.
     known = inspect.signature(datasets.load_dataset).parameters
     forbid: dict[str, Any] = {"trust_remote_code": False} if "trust_remote_code" in known else {}
@@ -49,10 +40,8 @@ def hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Ite
         dataset = dataset.select_columns(list(wanted))
     labels = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, row in enumerate(dataset, start=1):
-        for (
-            name,
-            kind,
-        ) in labels.items():  # a label's number is a place in a list, which says nothing here; -1 marks a missing one
+        # A label's number is a place in a list, which says nothing here; -1 marks a missing one.
+        for name, kind in labels.items():
             if row[name] is not None:
                 row[name] = None if row[name] < 0 else str(kind.int2str(row[name]))
         yield number, row
@@ -80,7 +69,7 @@ def open_rows(
     like_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", source) is not None  # name or owner/name
     like_path = source.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
     if source not in {STANDARD_INPUT, BUNDLED} and not like_path and not path.exists() and like_id:
-        return hub_rows(source, hub_split, wanted)
+        return _hub_rows(source, hub_split, wanted)
     if hub_split is not None:
         raise ConfigError(f"data.hub_split names a split of a hub data set, but {source} is local. Remove it.")
     return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,12 +127,6 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
             f"--resume: the run in {folder} was complete, but lacks {', '.join(gone)} now. Bring back what was "
             "removed, or train again with --force."
         )
-
-
-def remove_scratch(folder: Path) -> None:
-    """Remove what a run that was killed could not: token states, a half-written model."""
-    for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def record_manifest(

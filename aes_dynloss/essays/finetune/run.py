@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,15 +21,8 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.products import (
-    PRODUCTS,
-    check_kept,
-    prediction_table,
-    record_manifest,
-    remove_scratch,
-    write_products,
-)
-from aes_dynloss.essays.finetune.warm_start import WarmStart, contamination_notes, read_warm_start
+from aes_dynloss.essays.finetune.products import PRODUCTS, check_kept, prediction_table, record_manifest, write_products
+from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart, contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
@@ -134,13 +128,17 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
         )
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
-    notes = [*_notes(config, start, parts), *(augmentation.notes if augmentation else ())]
+    notes = contamination_notes(start, parts)
+    if config.data.split.target_prompt is not None and config.evaluation.floors:
+        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    notes += augmentation.notes if augmentation is not None else ()
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
     scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts, start)
     floors = None
     if accelerator.is_main_process:
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
-        remove_scratch(folder)
+        for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
+            shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
         record_manifest(accelerator, config, table, splits, start, augmentation, folder, resume=resume)
 
     ends = np.cumsum([len(part) for part in parts.values()])
@@ -196,16 +194,6 @@ def _learn_from_dev(
     chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
     same = equal_points(ranges, prompt_ids, score, dev.scores)
     scorer.certainty = fit_certainty(prompt_ids, chances, same)
-
-
-def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
-    """What a reader of the report must know; doubts about the split are logged too."""
-    notes = contamination_notes(start, parts)
-    for note in notes:
-        logger.warning("%s", note)
-    if config.data.split.target_prompt is not None and config.evaluation.floors:
-        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
-    return notes
 
 
 def _build(

@@ -176,7 +176,7 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
         parts: This run's essays by part.
 
     Returns:
-        A note for each part with such essays.
+        A note for each part with such essays; it is logged, too.
 
     Raises:
         DataError: The first run's predictions are damaged.
@@ -198,9 +198,11 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
                 held_out |= set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))
         doubtful = [essay for prompt, essay in essays if (prompt, essay) not in held_out]
         if doubtful:
-            notes.append(
+            note = (
                 f"{len(doubtful)} of {len(part)} {name} essays, such as {doubtful[0]}, are not known to be held out of "
                 "the run whose weights this one starts with: it may have been trained on them, and then the figures "
                 "flatter. Split both runs by the same files (data.split), and start from the run's own folder."
             )
+            logger.warning("%s", note)
+            notes.append(note)
     return notes

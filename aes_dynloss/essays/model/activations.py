@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aes_dynloss.errors import CheckpointError, ConfigError
+from aes_dynloss.configfile import user_path
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
 from aes_dynloss.essays.model.encoders import encoder_values, first_line
-from aes_dynloss.essays.model.examples import EssayExamples, TokenStates
+from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.atomic import atomic_file, leftovers_of
 from aes_dynloss.teaching.student import Batch
@@ -96,7 +97,8 @@ def frozen_part_computed(
         yield examples
     else:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="activations-") as folder:
-            ready = replace(examples, states=_token_states(accelerator, model, examples, Path(folder)))
+            states, starts = _token_states(accelerator, model, examples, Path(folder))
+            ready = replace(examples, states=states, starts=starts)
             if frozen == "all":
                 yield ready
             else:
@@ -157,7 +159,9 @@ def _encoding(
             yield examples.batch(pack.tolist()).to(accelerator.device)
 
 
-def _token_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path) -> TokenStates:
+def _token_states(
+    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     counts = np.array([sum(len(chunk) for chunk in essay.chunks) for essay in examples.essays], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     frozen = model.config.frozen_layers
@@ -173,7 +177,7 @@ def _token_states(accelerator: Accelerator, model: ScoringModel, examples: Essay
         rows = batch.index.tolist()
         positions = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])
         values[positions] = hidden[mask.bool()].float().cpu().numpy()
-    return TokenStates(values, starts)
+    return values, starts
 
 
 def _last_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, rows: list[int]) -> Tensor:
@@ -302,12 +306,9 @@ class FeatureCache:
             folder: Where caches lie.
 
         Raises:
-            CheckpointError: The folder is that of a user who is not there.
+            ConfigError: The folder is that of a user who is not there.
         """
-        try:
-            path = Path(folder).expanduser()
-        except RuntimeError:
-            raise CheckpointError(f"model.features_cache: there is no user for {folder}. Give a folder.") from None
+        path = user_path(folder, "model.features_cache")
         config = json.dumps(encoder_values(model.encoder), sort_keys=True)
         values = {
             "format": FORMAT,
@@ -357,13 +358,22 @@ class FeatureCache:
         Raises:
             CheckpointError: The file cannot be written, or what is there is damaged or foreign.
         """
+        from safetensors.numpy import save
+
         lock = self.path.with_name(f"{self.path.name}.lock")
         try:
             with FileLock(lock, timeout=_LOCK_SECONDS):
                 stored = self._read()  # under the lock: another process may have written since
                 merged = {**vectors, **stored}
                 if len(merged) > len(stored):
-                    self._write(merged)
+                    order = sorted(merged)
+                    keys = np.frombuffer(b"".join(order), dtype=np.uint8).reshape(len(order), _DIGEST_BYTES)
+                    rows = np.stack([merged[digest] for digest in order]).astype(np.float32)
+                    metadata = {"identity": self.identity, "sha256": _checksum(keys, rows)}
+                    for half in leftovers_of(self.path):
+                        half.unlink(missing_ok=True)
+                    with atomic_file(self.path, raises=None) as temporary:
+                        temporary.write_bytes(save({"digests": keys, "vectors": rows}, metadata))
         except Timeout:
             raise CheckpointError(
                 f"Another process has held {lock} for {_LOCK_SECONDS} seconds. End it, or set model.features_cache to "
@@ -399,18 +409,6 @@ class FeatureCache:
             raise self._damaged("its tables do not fit together")
         return {key.tobytes(): row for key, row in zip(keys, rows, strict=True)}
 
-    def _write(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
-        from safetensors.numpy import save
-
-        order = sorted(vectors)
-        keys = np.frombuffer(b"".join(order), dtype=np.uint8).reshape(len(order), _DIGEST_BYTES)
-        rows = np.stack([vectors[digest] for digest in order]).astype(np.float32)
-        metadata = {"identity": self.identity, "sha256": _checksum(keys, rows)}
-        for half in leftovers_of(self.path):
-            half.unlink(missing_ok=True)
-        with atomic_file(self.path, raises=None) as temporary:
-            temporary.write_bytes(save({"digests": keys, "vectors": rows}, metadata))
-
     def _damaged(self, why: str) -> CheckpointError:
         return CheckpointError(
             f"The features cache {self.path} cannot be used: {why}. Remove the file, and its vectors are computed anew."
@@ -431,14 +429,14 @@ def _checksum(keys: NDArray[Any], rows: NDArray[Any]) -> str:
 
 
 def _from_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
-    """What an action answers on the main process, on every process; its CheckpointError is raised on all of them."""
+    """What an action answers on the main process, on every process; its AesDynlossError is raised on all of them."""
     outcome: list[Any] = [None]
     if accelerator.is_main_process:
         try:
             outcome = [action()]
-        except CheckpointError as error:
+        except AesDynlossError as error:
             outcome = [error]
     (answer,) = broadcast_object_list(outcome)
-    if isinstance(answer, CheckpointError):
+    if isinstance(answer, AesDynlossError):
         raise answer from None
     return answer  # type: ignore[no-any-return]

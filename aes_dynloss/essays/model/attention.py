@@ -33,7 +33,7 @@ _BY_TABLE = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-rober
 _LARGEST_DIFFERENCE = 1e-3
 
 
-def attend(
+def _attend(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -44,17 +44,7 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it; with blocks, of one row whose tokens see those of their chunk alone.
 
-    Args:
-        module: The layer.
-        query: (1, heads, P, D), and so are key and value.
-        key: What is looked at.
-        value: What is taken from there.
-        attention_mask: That of transformers; None with blocks, which bring their own.
-        token_blocks: How the row falls into blocks.
-        named: Dropout, scaling and what else transformers says.
-
-    Returns:
-        (1, P, heads, D), and no weights.
+    ``query``, ``key`` and ``value`` are (1, heads, P, D), and (1, P, heads, D) is returned, without weights.
     """
     if token_blocks is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **named)
@@ -67,7 +57,7 @@ def attend(
     return token_blocks.join(contexts), None
 
 
-AttentionInterface.register(BLOCKWISE, attend)
+AttentionInterface.register(BLOCKWISE, _attend)
 AttentionMaskInterface.register(BLOCKWISE, sdpa_mask)
 
 

@@ -133,16 +133,16 @@ def cut_into_blocks(lengths: Sequence[int], most_padding: float = MOST_PADDING) 
 
 
 def block_inputs(lengths: Sequence[int]) -> dict[str, Tensor]:
-    """The blocks of C chunks as further inputs of a student: for each the places of its tokens, (chunks, length).
+    """The blocks of C chunks as further inputs of a student: for each the positions of its tokens, (chunks, length).
 
     A place is counted in the padded table of the chunks, (C, L), row by row.
     """
     width = max(lengths)
-    places = {}
+    positions = {}
     for number, rows in enumerate(cut_into_blocks(lengths)):
         columns = np.arange(lengths[rows[0]], dtype=np.int64)
-        places[_NAME.format(number)] = torch.from_numpy(rows[:, None] * width + columns)
-    return places
+        positions[_NAME.format(number)] = torch.from_numpy(rows[:, None] * width + columns)
+    return positions
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def read_chunks(encoder: Any, inputs: Mapping[str, Tensor], *, all_layers: bool 
     blocks = [inputs[name] for number in range(len(inputs)) if (name := _NAME.format(number)) in inputs]
     if first is None or not blocks:
         return encoder(input_ids=ids, attention_mask=mask, **options)
-    places = torch.cat([block.flatten() for block in blocks])
-    row = {"input_ids": ids.flatten()[places][None], "position_ids": (places % ids.shape[1] + first)[None]}
+    positions = torch.cat([block.flatten() for block in blocks])
+    row = {"input_ids": ids.flatten()[positions][None], "position_ids": (positions % ids.shape[1] + first)[None]}
     if hasattr(encoder.config, "type_vocab_size"):  # some would count positions to find the type that all have
         row["token_type_ids"] = torch.zeros_like(row["input_ids"])
     masks = [mask.flatten()[block].bool() for block in blocks]
@@ -212,7 +212,7 @@ def read_chunks(encoder: Any, inputs: Mapping[str, Tensor], *, all_layers: bool 
 
     def table(states: Tensor) -> Tensor:
         empty = states.new_zeros(ids.numel(), states.shape[-1])
-        return empty.index_copy(0, places, states[0]).view(*ids.shape, -1)
+        return empty.index_copy(0, positions, states[0]).view(*ids.shape, -1)
 
     layers = tuple(table(states) for states in answer.hidden_states) if all_layers else None
     return EncoderStates(table(answer[0]), layers)

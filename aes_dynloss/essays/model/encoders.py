@@ -136,22 +136,23 @@ def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(AutoTokenizer, name, use_fast=True)
-    try:
-        fault = None
-        if not has_vocabulary(tokenizer):
-            fault = "knows special tokens alone. The folder needs its tokenizer.json."
-        if tokenizer.pad_token_id is None:
-            fault = "has no padding token. Choose an encoder model, such as BERT."
-    except Exception as error:  # damaged files may load and fail at the first question
-        fault = f"is damaged ({first_line(error)}). Fetch the encoder again, whole."
+    fault = tokenizer_fault(tokenizer)
     if fault is not None:
         raise ConfigError(f"model.encoder {name}: its tokenizer {fault}")
     return tokenizer
 
 
-def has_vocabulary(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
-    """Whether a tokenizer knows words: without its files, transformers makes one that knows special tokens alone."""
-    return len(tokenizer) > 2 * len(tokenizer.all_special_ids)
+def tokenizer_fault(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformers is untyped
+    """What keeps a tokenizer from serving, and what to do; None where nothing does."""
+    try:
+        if tokenizer.pad_token_id is None:
+            return "has no padding token. Choose an encoder model, such as BERT."
+        # Without its files, transformers makes one that knows special tokens alone.
+        if len(tokenizer) <= 2 * len(tokenizer.all_special_ids):
+            return "knows special tokens alone. The folder needs its tokenizer.json."
+    except Exception as error:  # damaged files may load and fail at the first question
+        return f"is damaged ({first_line(error)}). Fetch the encoder again, whole."
+    return None
 
 
 def encoder_values(encoder: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped

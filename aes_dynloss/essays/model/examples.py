@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,19 +18,6 @@ from aes_dynloss.teaching.student import Batch
 
 
 @dataclass(frozen=True)
-class TokenStates:
-    """Hidden states of all tokens of a table, one row a token, essays and their chunks one after the other.
-
-    Args:
-        values: (tokens, H), on disk or in memory.
-        starts: First row of each essay, (N,).
-    """
-
-    values: NDArray[np.float32]
-    starts: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class EssayExamples:
     """N essays, tokenized, with what a frozen encoder made of them where that was computed.
 
@@ -40,7 +27,9 @@ class EssayExamples:
         targets: Scores on [0, 1], (N,) float64; 0 where unknown.
         pad_id: The tokenizer's padding token.
         features: Pooled vectors, (N, H): then nothing else is sent through the student.
-        states: Hidden states at the top of the frozen layers: then they are sent along.
+        states: Hidden states at the top of the frozen layers: then they are sent along. One row a token, essays and
+            their chunks one after the other, (tokens, H), on disk or in memory.
+        starts: First row of each essay in ``states``, (N,).
     """
 
     essays: Sequence[TokenizedEssay]
@@ -48,7 +37,8 @@ class EssayExamples:
     targets: NDArray[np.float64]
     pad_id: int
     features: Tensor | None = None
-    states: TokenStates | None = None
+    states: NDArray[np.float32] | None = None
+    starts: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -76,14 +66,14 @@ class EssayExamples:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EssayExamples:
         """The essays in these rows, in this order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        states = replace(self.states, starts=self.states.starts[chosen]) if self.states is not None else None
         return EssayExamples(
             [self.essays[row] for row in chosen],
             self.groups[chosen],
             self.targets[chosen],
             self.pad_id,
-            self.features[torch.from_numpy(chosen)] if self.features is not None else None,
-            states,
+            None if self.features is None else self.features[torch.from_numpy(chosen)],
+            self.states,
+            None if self.starts is None else self.starts[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -104,15 +94,15 @@ class EssayExamples:
         tensors = {
             "input_ids": ids,
             "attention_mask": (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long(),
-            "owner": torch.tensor([place for place, row in enumerate(rows) for _ in self.essays[row].chunks]),
+            "owner": torch.tensor([index for index, row in enumerate(rows) for _ in self.essays[row].chunks]),
         }
-        if self.states is None:
+        if self.states is None or self.starts is None:
             return tensors | block_inputs(lengths)
         states: list[Tensor] = []
         for row in rows:
             sizes = [len(chunk) for chunk in self.essays[row].chunks]
-            start = int(self.states.starts[row])
-            states += torch.split(torch.from_numpy(self.states.values[start : start + sum(sizes)]), sizes)
+            start = int(self.starts[row])
+            states += torch.split(torch.from_numpy(self.states[start : start + sum(sizes)]), sizes)
         return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 
@@ -125,7 +115,7 @@ def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequen
         prompt_ids: All prompts of the model; a prompt's number is its place here.
         pad_id: The tokenizer's padding token.
     """
-    number = {prompt: place for place, prompt in enumerate(prompt_ids)}
+    number = {prompt: index for index, prompt in enumerate(prompt_ids)}
     texts, groups, targets = [], [], []
     for table in tables:
         texts += table.values("text")

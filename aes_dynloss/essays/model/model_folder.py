@@ -28,7 +28,7 @@ from aes_dynloss.essays.model.encoders import (
     encoder_values,
     file_sha256,
     first_line,
-    has_vocabulary,
+    tokenizer_fault,
 )
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.ood_distance import OodDistance
@@ -140,9 +140,38 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
     Raises:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
+    from safetensors.torch import save_file
+
     with appearing_whole(folder) as new:
         prompts = ", ".join(scale.prompt.id for scale in parts.model.scales)
-        _write_files(parts, new, card or f"# Essay scorer\n\nPrompts: {prompts}.\n")
+        state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
+        try:
+            parts.tokenizer.save_pretrained(new)
+            save_file(state, new / WEIGHTS, metadata={"format": "pt"})
+            if parts.screening is not None:
+                write_screening(parts.screening, new / SCREENING)
+        except OSError:
+            raise
+        except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
+            raise OSError(str(error)) from None
+        config = parts.model.config
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": config.model_dump(mode="json", exclude=_OF_TRAINING) | {"encoder": encoder_label(config.encoder)},
+            "prompts": [asdict(scale) for scale in parts.model.scales],
+            "postprocessing": parts.postprocessing.to_dict(),
+            "intervals": parts.intervals.to_dict(),
+            "certainty": parts.certainty.to_dict(),
+            "encoder": encoder_values(parts.model.encoder),
+        }
+        values["sha256"] = {path.name: file_sha256(path) for path in sorted(new.iterdir()) if path.is_file()}
+        values["sha256"][CONFIG] = config_digest(values)
+        (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (new / CARD).write_text(card or f"# Essay scorer\n\nPrompts: {prompts}.\n", encoding="utf-8")
+        # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
+        for path in new.glob("*.safetensors"):
+            path.chmod((new / CONFIG).stat().st_mode)
 
 
 @contextmanager
@@ -254,39 +283,6 @@ def config_digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**values, "sha256": digests}, sort_keys=True).encode()).hexdigest()
 
 
-def _write_files(parts: ModelParts, folder: Path, card: str) -> None:
-    from safetensors.torch import save_file
-
-    state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
-    try:
-        parts.tokenizer.save_pretrained(folder)
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-        if parts.screening is not None:
-            write_screening(parts.screening, folder / SCREENING)
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
-        raise OSError(str(error)) from None
-    config = parts.model.config
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": config.model_dump(mode="json", exclude=_OF_TRAINING) | {"encoder": encoder_label(config.encoder)},
-        "prompts": [asdict(scale) for scale in parts.model.scales],
-        "postprocessing": parts.postprocessing.to_dict(),
-        "intervals": parts.intervals.to_dict(),
-        "certainty": parts.certainty.to_dict(),
-        "encoder": encoder_values(parts.model.encoder),
-    }
-    values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    values["sha256"][CONFIG] = config_digest(values)
-    (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
-    # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
-    for path in folder.glob("*.safetensors"):
-        path.chmod((folder / CONFIG).stat().st_mode)
-
-
 def _check_files(folder: Path, values: dict[str, Any]) -> None:
     """Refuse files that are not those that were written together."""
     expected = values.get("sha256")
@@ -361,8 +357,7 @@ def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 -
     try:
         # The encoder's config is passed on: config.json here is this project's, not transformers'.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
-        known = has_vocabulary(tokenizer) and len(tokenizer) <= encoder_config.vocab_size
-        known = known and tokenizer.pad_token_id is not None
+        known = tokenizer_fault(tokenizer) is None and len(tokenizer) <= encoder_config.vocab_size
     except Exception as error:  # whatever transformers makes of damaged files
         raise CheckpointError(f"The tokenizer in {folder} cannot be read: {first_line(error)}.") from None
     if not known:

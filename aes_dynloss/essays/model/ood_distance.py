@@ -147,16 +147,14 @@ def fit_ood_distance(
         dev: Dev essays.
         seed: Of the draw.
     """
-    rows = [np.flatnonzero(train.groups == number) for number in range(len(model.scales))]
-    drawn = [
-        np.sort(np.random.default_rng(seed).choice(each, MOST_REFERENCES, replace=False))
-        if len(each) > MOST_REFERENCES
-        else each
-        for each in rows
-    ]
+    drawn = []
+    for number in range(len(model.scales)):
+        rows = np.flatnonzero(train.groups == number)
+        most = min(len(rows), MOST_REFERENCES)
+        drawn.append(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
     vectors = Vectors(model)
     known = predict(accelerator, vectors, train.select(np.concatenate(drawn)))
-    references = list(torch.split(known, [len(each) for each in drawn]))
+    references = list(torch.split(known, [len(rows) for rows in drawn]))
     others = predict(accelerator, vectors, dev)
     thresholds = []
     for number, essays in enumerate(references):

@@ -193,7 +193,7 @@ class EssayScorer:
         if len(texts) != len(prompt_ids):
             raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
         self.check_prompts(prompt_ids)
-        number = {prompt: place for place, prompt in enumerate(self.prompts)}
+        number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
         essays = self.chunker(texts)
         counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
@@ -201,7 +201,15 @@ class EssayScorer:
         if len(texts) == 0:
             none = np.zeros(0)
             return Scores(none, none, counts[:, 0], counts[:, 1], none, None, none)
-        outputs, ood_distance = self._outputs(examples, tokens, progress)
+        screening = self.screening
+        module = self.model if screening is None else WithOodDistance(self.model, screening.ood_distance)
+        module.to(self.accelerator.device)
+        outputs = predict(
+            self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
+        )
+        ood_distance = np.full(len(texts), np.nan)
+        if screening is not None:  # its distances are the last column
+            outputs, ood_distance = outputs[:, :-1], outputs[:, -1].double().numpy()
         raw = self.raw_scores(outputs, groups)
         points = self.score_points(raw, groups)
         probabilities = self.probabilities(outputs)
@@ -209,27 +217,13 @@ class EssayScorer:
         certainty = self.certainty.of(prompt_ids, chances)
         return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, ood_distance)
 
-    def _outputs(
-        self, examples: EssayExamples, tokens: int, progress: str | None
-    ) -> tuple[Tensor, NDArray[np.float64]]:
-        """The model's outputs, (N, D), and the essays' out-of-distribution distances, (N,)."""
-        screening = self.screening
-        module = self.model if screening is None else WithOodDistance(self.model, screening.ood_distance)
-        module.to(self.accelerator.device)
-        outputs = predict(
-            self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
-        )
-        if screening is None:
-            return outputs, np.full(len(examples), np.nan)
-        return outputs[:, :-1], outputs[:, -1].double().numpy()
-
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
         with torch.no_grad():
             unit = self.model.scores(outputs, torch.from_numpy(groups)).double().cpu().numpy()
         raw = np.empty(len(unit))
-        for place, scale in enumerate(self.model.scales):
-            raw[groups == place] = scale.prompt.range.from_unit(unit[groups == place])
+        for number, scale in enumerate(self.model.scales):
+            raw[groups == number] = scale.prompt.range.from_unit(unit[groups == number])
         return raw
 
     def probabilities(self, outputs: Tensor) -> NDArray[np.float64] | None:
@@ -239,8 +233,8 @@ class EssayScorer:
     def score_points(self, raw: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score points, (N,), from raw predictions."""
         points = np.empty(len(raw))
-        for place, scale in enumerate(self.model.scales):
-            rows = groups == place
+        for number, scale in enumerate(self.model.scales):
+            rows = groups == number
             points[rows] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[rows])
         return points
 
