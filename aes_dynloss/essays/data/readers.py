@@ -410,14 +410,7 @@ def iterate_unscored(
     name = source_name(source)
     wanted = [columns.essay_id, columns.prompt_id, columns.text]
     first: dict[str, object] | None = None
-    rows = open_rows(
-        source,
-        encoding=encoding,
-        quoting=quoting,
-        wanted=wanted,
-        hub_split=hub_split,
-        on_fault=on_fault,
-    )
+    rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
     for number, row in rows:
         if first is None:
             first = row

@@ -149,15 +149,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
         measure = partial(_dev_measures, scorer, dev, human)
         context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
-        train_student(
-            context,
-            scorer.model,
-            train,
-            teacher_dev,
-            config.loss,
-            config.teacher,
-            classes=None if config.model.head == "regression" else scorer.model.head.points,
-        )
+        classes = None if config.model.head == "regression" else scorer.model.head.points
+        train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
         measured: list[str] = [name for name in ("dev", "test") if name in parts]
         outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
         genuine = ready.select(rows["train"])

@@ -135,7 +135,7 @@ def cut_into_blocks(lengths: Sequence[int], most_padding: float = MOST_PADDING) 
 def block_inputs(lengths: Sequence[int]) -> dict[str, Tensor]:
     """The blocks of C chunks as further inputs of a student: for each the positions of its tokens, (chunks, length).
 
-    A place is counted in the padded table of the chunks, (C, L), row by row.
+    A position is counted in the padded table of the chunks, (C, L), row by row.
     """
     width = max(lengths)
     positions = {}
