@@ -170,8 +170,8 @@ class Layout:
             if prompt_id not in self.prompts:
                 unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, self.prompts)}"
                 raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
-            for name in [name for name in ("score", "second_score") if name in essay]:
-                if essay[name] is not None:
+            for name in ("score", "second_score"):
+                if essay.get(name) is not None:
                     check_score(essay[name], self.fields[name].column, prompt_id, self.prompts[prompt_id].range())
         return essay
 

@@ -223,12 +223,7 @@ def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
         layers.extend(whole)
 
 
-def cached_features(
-    accelerator: Accelerator,
-    model: ScoringModel,
-    examples: EssayExamples,
-    folder: str,
-) -> Tensor:
+def cached_features(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: str) -> Tensor:
     """Pooled vectors of all essays: those that are kept as they are kept, the others computed and kept from now on.
 
     Where another run has kept a vector while this one computed it, its vector is taken, so that all runs use the same.
