@@ -24,98 +24,54 @@ COLUMNS = ("prompt_id", "text", "reference")
 # From the strongest penalty on: of equal dev kappas the smoother fit is kept.
 RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
-Scores = NDArray[np.float64]
-Floor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Scores]
+# Raw predictions of one prompt's dev and test essays.
+Predictions = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def mean_score_floor(train: pd.DataFrame, _dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
-    """The train essays' mean score for every essay: QWK 0 by construction.
-
-    Args:
-        train: Columns text, reference of one prompt's train essays.
-        _dev: Not used.
-        test: The essays to score.
-        score_range: The prompt's score points.
-
-    Returns:
-        Score points of the test essays, shape (n,).
-    """
-    return score_range.to_point(np.full(len(test), train["reference"].mean()))
+def _mean_score(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+    """The train essays' mean score for every essay: QWK 0 by construction."""
+    mean = train["reference"].mean()
+    return np.full(len(dev), mean), np.full(len(test), mean)
 
 
-def length_floor(train: pd.DataFrame, _dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
-    """Least squares on the number of words and its logarithm.
+def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+    """Least squares on the number of words and its logarithm."""
 
-    Args:
-        train: Columns text, reference of one prompt's train essays.
-        _dev: Not used.
-        test: The essays to score.
-        score_range: The prompt's score points.
+    def features(essays: pd.DataFrame) -> NDArray[np.float64]:
+        words = np.array([len(text.split()) for text in essays["text"]], dtype=np.float64)
+        # One more, for the logarithm of an empty essay.
+        return np.stack([words, np.log1p(words)], axis=1)
 
-    Returns:
-        Score points of the test essays, shape (n,).
-    """
-    return score_range.to_point(_fit_length(train).predict(_length_features(test)))
+    model = LinearRegression().fit(features(train), train["reference"])
+    return model.predict(features(dev)), model.predict(features(test))
 
 
-def length_rescaled_floor(
-    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
-) -> Scores:
-    """The length floor's predictions, rescaled to the human scores' mean and sd on dev.
-
-    Args:
-        train: Columns text, reference of one prompt's train essays.
-        dev: Same of its dev essays, for the rescaling line.
-        test: The essays to score.
-        score_range: The prompt's score points.
-
-    Returns:
-        Score points of the test essays, shape (n,).
-    """
-    model = _fit_length(train)
-    line = fit_rescaling(model.predict(_length_features(dev)), dev["reference"])
-    return score_range.to_point(line.apply(model.predict(_length_features(test))))
-
-
-def tfidf_ridge_floor(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Scores:
-    """Ridge regression on TF-IDF of words and word pairs, its penalty chosen by dev's QWK.
-
-    Args:
-        train: Columns text, reference of one prompt's train essays.
-        dev: Same of its dev essays, for the choice of the penalty.
-        test: The essays to score.
-        score_range: The prompt's score points.
-
-    Returns:
-        Score points of the test essays, shape (n,).
-
-    Raises:
-        DataError: The train texts hold no word.
-    """
-    _, raw = _tfidf_ridge(train, dev, test, score_range)
-    return score_range.to_point(raw)
+def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Predictions:
+    """Ridge regression on TF-IDF of words and word pairs, its penalty chosen by the QWK on dev."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        train_features = vectorizer.fit_transform(train["text"])
+    except ValueError as error:
+        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
+    dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
+    best_kappa, best = -np.inf, (np.empty(0), np.empty(0))
+    for alpha in RIDGE_ALPHAS:
+        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
+        dev_raw = model.predict(dev_features)
+        kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(dev_raw)))
+        if kappa > best_kappa:
+            best_kappa, best = kappa, (dev_raw, model.predict(test_features))
+    return best
 
 
-def tfidf_ridge_rescaled_floor(
-    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
-) -> Scores:
-    """The TF-IDF ridge's predictions, rescaled to the human scores' mean and sd on dev.
-
-    Args and errors are those of :func:`tfidf_ridge_floor`.
-
-    Returns:
-        Score points of the test essays, shape (n,).
-    """
-    dev_raw, raw = _tfidf_ridge(train, dev, test, score_range)
-    return score_range.to_point(fit_rescaling(dev_raw, dev["reference"]).apply(raw))
-
-
-FLOORS: dict[str, Floor] = {
-    "mean_score": mean_score_floor,
-    "length": length_floor,
-    "length_rescaled": length_rescaled_floor,
-    "tfidf_ridge": tfidf_ridge_floor,
-    "tfidf_ridge_rescaled": tfidf_ridge_rescaled_floor,
+Predictor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Predictions]
+# What predicts, and whether its predictions are rescaled to the human scores' mean and sd on dev.
+FLOORS: dict[str, tuple[Predictor, bool]] = {
+    "mean_score": (_mean_score, False),
+    "length": (_length, False),
+    "length_rescaled": (_length, True),
+    "tfidf_ridge": (_tfidf_ridge, False),
+    "tfidf_ridge_rescaled": (_tfidf_ridge, True),
 }
 
 
@@ -153,9 +109,17 @@ def measure_floors(
                 raise DataError(f"Floors are fitted prompt by prompt, and prompt {prompt} has no {part} essays.")
         if prompt not in ranges:
             raise DataError(f"Floors need the score range of prompt {prompt}; none is given.")
+        dev_essays = parts["dev"][prompt]
+        raw: dict[Predictor, Predictions] = {}
         for name in names:
-            scores = FLOORS[name](parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
-            results[name]["prompts"][prompt] = float(quadratic_weighted_kappa(essays["reference"], scores))
+            predict, rescaled = FLOORS[name]
+            if predict not in raw:
+                raw[predict] = predict(parts["train"][prompt], dev_essays, essays, ranges[prompt])
+            dev_raw, test_raw = raw[predict]
+            if rescaled:
+                test_raw = fit_rescaling(dev_raw, dev_essays["reference"]).apply(test_raw)
+            kappa = quadratic_weighted_kappa(essays["reference"], ranges[prompt].to_point(test_raw))
+            results[name]["prompts"][prompt] = float(kappa)
     for result in results.values():
         result["mean"] = float(np.mean(list(result["prompts"].values())))
     return results
@@ -175,38 +139,6 @@ def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     return {str(prompt): group for prompt, group in checked.groupby("prompt_id", sort=False)}
 
 
-def _length_features(essays: pd.DataFrame) -> NDArray[np.float64]:
-    """Number of words and its logarithm, shape (n, 2)."""
-    words = np.array([len(text.split()) for text in essays["text"]], dtype=np.float64)
-    # One more, for the logarithm of an empty essay.
-    return np.stack([words, np.log1p(words)], axis=1)
-
-
-def _fit_length(train: pd.DataFrame) -> LinearRegression:
-    """Least squares of the score on the length."""
-    return LinearRegression().fit(_length_features(train), train["reference"])
-
-
-def _tfidf_ridge(
-    train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Raw predictions for dev and test, of the penalty whose rounded predictions have the best QWK on dev."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    try:
-        train_features = vectorizer.fit_transform(train["text"])
-    except ValueError as error:
-        raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
-    dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
-    best_kappa, best = -np.inf, (np.empty(0), np.empty(0))
-    for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
-        dev_raw = model.predict(dev_features)
-        kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(dev_raw)))
-        if kappa > best_kappa:
-            best_kappa, best = kappa, (dev_raw, model.predict(test_features))
-    return best
-
-
 def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]) -> dict[str, dict[str, Any]]:
     """Fit simple scorers on train, tune them on dev and measure them on test.
 
@@ -220,9 +152,8 @@ def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRang
     Raises:
         DataError: A prompt of test has too few essays in train or dev.
     """
-    train, dev, test = (_columns(parts[name]) for name in ("train", "dev", "test"))
+    train, dev, test = (
+        pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})
+        for part in (parts["train"], parts["dev"], parts["test"])
+    )
     return measure_floors(train, dev, test, ranges)
-
-
-def _columns(part: EssayTable) -> pd.DataFrame:
-    return pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})

@@ -17,11 +17,10 @@ from safetensors.numpy import load_file
 from tiny_scorer import TWO_PROMPTS
 from torch import Tensor
 
-from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.activations import FeatureCache, frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 

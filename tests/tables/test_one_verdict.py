@@ -18,7 +18,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.data.gathering import gather_essays
+from aes_dynloss.essays.data.readers import gather_essays
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 from aes_dynloss.tables.formats import MOST_COLUMNS, read_cells
@@ -96,8 +96,8 @@ def test_essays_and_predictions_are_judged_alike(tmp_path, name, suffix):
     if message is None:
         assert (told, len(essays)) == ([], 4)
         table = read_predictions(path, columns=PREDICTIONS, ranges={"letter": ScoreRange(1, 6)}).table
-        assert table["essay_id"].tolist() == [essay.essay_id for essay in essays]
-        assert table["reference"].tolist() == [essay.score for essay in essays]
+        assert table["essay_id"].tolist() == [essay["essay_id"] for essay in essays]
+        assert table["reference"].tolist() == [essay["score"] for essay in essays]
         return
     with pytest.raises(DataError) as caught:
         read_predictions(path, columns=PREDICTIONS, ranges={"letter": ScoreRange(1, 6)})

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,15 @@ def gather_materials(
     by_prompt: dict[str, list[str]] = {}
     for prompt, text in zip(prompts, texts, strict=True):
         by_prompt.setdefault(prompt, []).append(text)
-    answers, notes = dict(by_prompt), []
-    if len(by_prompt) == 1:
+    own_prompts, notes = list(by_prompt), []
+    if len(own_prompts) == 1:
         notes.append(BUNDLED_OTHERS)
         for essay in iterate_unscored(str(ESSAYS)):
-            if essay.prompt_id not in by_prompt:
-                answers.setdefault(str(essay.prompt_id), []).append(essay.text)
+            if essay.prompt_id not in own_prompts:
+                by_prompt.setdefault(str(essay.prompt_id), []).append(essay.text)
     materials = {}
-    for prompt in by_prompt:
-        others = [text for other, found in answers.items() if other != prompt for text in found]
+    for prompt in own_prompts:
+        others = [text for other, essays in by_prompt.items() if other != prompt for text in essays]
         materials[prompt] = Material(prompt_texts.get(prompt), others)
     return materials, notes
 
@@ -76,7 +76,7 @@ def possible_kinds(
     Returns:
         The prompts of each kind, which may be none, and what those that a kind is impossible for lack, in words.
     """
-    able = {kind: [prompt for prompt, own in materials.items() if has_material(kind, own)] for kind in kinds}
+    able = {kind: [prompt for prompt, material in materials.items() if has_material(kind, material)] for kind in kinds}
     lacking = {}
     for kind, prompts in able.items():
         without = [prompt for prompt in materials if prompt not in prompts]
@@ -86,7 +86,9 @@ def possible_kinds(
     return able, lacking
 
 
-_FEATURES = {"essay_id": "string", "prompt_id": "string", "text": "string", "score": "float64"}
+_FEATURES = Features(
+    {"essay_id": Value("string"), "prompt_id": Value("string"), "text": Value("string"), "score": Value("float64")}
+)
 
 
 @dataclass(frozen=True)
@@ -126,32 +128,44 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
         DataError: A kind lacks its material for every prompt, or no copy comes out.
     """
     prompts, texts, scores, ids = train.values("prompt_id"), train.values("text"), train.scores, train.essay_ids
-    materials, notes = gather_materials(prompts, texts, {own.id: own.text for own in train.prompts.values()})
-    by_prompt, lacking = _kinds_by_prompt(config, materials)
-    notes += [f"{kind} is left out {words}." for kind, words in lacking.items()]
+    materials, notes = gather_materials(prompts, texts, {prompt.id: prompt.text for prompt in train.prompts.values()})
+    able, lacking = possible_kinds(config.kinds, materials)
+    for kind, able_prompts in able.items():
+        if not able_prompts:
+            raise DataError(
+                f"data.augmentation.kinds names {kind}, which cannot be made {lacking[kind]}. Give the prompts' texts "
+                "in data.prompts, or leave the kind out."
+            )
+    by_prompt = {prompt: [kind for kind in able if prompt in able[kind]] for prompt in materials}
+    notes += [f"{kind} is left out {reason}." for kind, reason in lacking.items()]
     drawn = np.random.default_rng([config.seed, zlib.crc32(b"augmentation")]).permutation(len(train))
-    turns: Counter[str] = Counter()
-    rows: list[tuple[str, str, str, float]] = []
+    turns = {prompt: cycle(kinds) for prompt, kinds in by_prompt.items()}
+    copies: list[dict[str, Any]] = []
     counts = dict.fromkeys(config.kinds, 0)
-    wanted = [place for place in drawn.tolist() if by_prompt[prompts[place]]][: round(config.share * len(train))]
-    for place in wanted:
-        prompt = prompts[place]
-        kind = by_prompt[prompt][turns[prompt] % len(by_prompt[prompt])]
-        turns[prompt] += 1
-        generator = np.random.default_rng([config.seed, zlib.crc32(kind.encode()), place])
-        text = perturb(kind, texts[place], generator, materials[prompt])
-        if text.strip() == texts[place].strip():
+    rows = [row for row in drawn.tolist() if by_prompt[prompts[row]]][: round(config.share * len(train))]
+    for row in rows:
+        prompt = prompts[row]
+        kind = next(turns[prompt])
+        generator = np.random.default_rng([config.seed, zlib.crc32(kind.encode()), row])
+        text = perturb(kind, texts[row], generator, materials[prompt])
+        if text.strip() == texts[row].strip():
             continue
-        score = deserved_score(kind, float(scores[place]), train.prompts[prompt].range, config.penalty)
-        rows.append((f"{ids[place]} {kind}", prompt, text, score))
+        score = deserved_score(kind, float(scores[row]), train.prompts[prompt].range, config.penalty)
+        copies.append({"essay_id": f"{ids[row]} {kind}", "prompt_id": prompt, "text": text, "score": score})
         counts[kind] += 1
-    if not rows:
+    if not copies:
         raise DataError(
             f"data.augmentation: a share of {config.share:g} of {len(train)} training essays gives no changed copy. "
             "Raise data.augmentation.share, or set data.augmentation to null."
         )
-    notes.append(_counts_note(counts, len(wanted) - len(rows)))
-    return Augmentation(_table(train, rows), counts, len(wanted) - len(rows), tuple(notes))
+    unchanged = len(rows) - len(copies)
+    made = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    left = f" {unchanged} drawn essays had nothing to change." if unchanged else ""
+    notes.append(
+        f"{len(copies)} changed copies of training essays were learned from, too (data.augmentation): {made}.{left}"
+    )
+    table = EssayTable(Dataset.from_list(copies, features=_FEATURES), train.prompts)
+    return Augmentation(table, counts, unchanged, tuple(notes))
 
 
 def deserved_score(kind: str, score: float, score_range: ScoreRange, penalty: int) -> float:
@@ -168,32 +182,3 @@ def deserved_score(kind: str, score: float, score_range: ScoreRange, penalty: in
         return score_range.low
     lowered = penalty if perturbation.expected == "not_rise" else 0
     return float(score_range.to_point(score - lowered * score_range.step))
-
-
-def _kinds_by_prompt(
-    config: AugmentationConfig, materials: dict[str, Material]
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The kinds that each prompt's essays can be changed by, and what is lacking for the others."""
-    able, lacking = possible_kinds(config.kinds, materials)
-    for kind, prompts in able.items():
-        if not prompts:
-            raise DataError(
-                f"data.augmentation.kinds names {kind}, which cannot be made {lacking[kind]}. Give the prompts' texts "
-                "in data.prompts, or leave the kind out."
-            )
-    return {prompt: [kind for kind, own in able.items() if prompt in own] for prompt in materials}, lacking
-
-
-def _counts_note(counts: dict[str, int], unchanged: int) -> str:
-    made = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    left = f" {unchanged} drawn essays had nothing to change." if unchanged else ""
-    return (
-        f"{sum(counts.values())} changed copies of training essays were learned from, too (data.augmentation): {made}."
-        f"{left}"
-    )
-
-
-def _table(train: EssayTable, rows: list[tuple[str, str, str, float]]) -> EssayTable:
-    columns = dict(zip(_FEATURES, map(list, zip(*rows, strict=True)), strict=True))
-    features = Features({name: Value(kind) for name, kind in _FEATURES.items()})
-    return EssayTable(Dataset.from_dict(columns, features=features), train.prompts)

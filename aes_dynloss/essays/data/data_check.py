@@ -11,8 +11,7 @@ import numpy as np
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.gathering import Gathering, Layout, ScoredEssay, build_table, gather_essays
+from aes_dynloss.essays.data.readers import Layout, ScoredEssay, build_table, gather_essays
 from aes_dynloss.essays.data.splits import Leak, split_essays, text_key
 from aes_dynloss.tables.formats import source_name
 from aes_dynloss.tables.rows import FaultLog
@@ -51,8 +50,8 @@ class PromptReport:
     @classmethod
     def of(cls, essays: Sequence[ScoredEssay], score_range: ScoreRange | None) -> PromptReport:
         """Describe the essays of one prompt, at least one."""
-        scores = np.array([essay.score for essay in essays])
-        lengths = [len(essay.text.split()) for essay in essays]
+        scores = np.array([essay["score"] for essay in essays])
+        lengths = [len(essay["text"].split()) for essay in essays]
         with np.errstate(over="ignore"):  # of scores near the end of float64, which are reported as they are
             mean, sd = float(scores.mean()), float(scores.std(ddof=1)) if len(essays) > 1 else None
         return cls(
@@ -138,67 +137,44 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
     if not (gathering.essays or gathering.left_out or faults.faults):
         faults.raise_if_any()
     errors = [] if faults.stopped is None else [f"Reading ended early. {faults.stopped}"]
-    table = _table(config, gathering, errors)
-    splits: dict[str, int] | None = None
-    leaks: list[Leak] = []
-    if check_splits and table is not None:
-        lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
-        splits, leaks = _split(config, table, lost_ids, errors)
-    essays = gathering.essays
+    table, splits = None, None
+    try:
+        table = build_table(config, gathering)
+        if check_splits:
+            # Lost essays may stand in id files; they are reported already.
+            lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
+            splits = split_essays(replace(table, left_out=table.left_out | lost_ids), config.split)
+    except DataError as error:
+        errors.append(str(error))
     ranges = {} if table is None else {prompt.id: prompt.range for prompt in table.prompts.values()}
     by_prompt: dict[str, list[ScoredEssay]] = {}
-    for essay in essays:
-        by_prompt.setdefault(essay.prompt_id, []).append(essay)
+    by_text: dict[bytes, list[str]] = {}
+    for essay in gathering.essays:
+        by_prompt.setdefault(essay["prompt_id"], []).append(essay)
+        by_text.setdefault(text_key(essay["text"]), []).append(essay["essay_id"])
     return DataReport(
         source=source_name(config.source),
-        rows=len(essays) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
-        used=len(essays),
+        rows=len(gathering.essays) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
+        used=len(gathering.essays),
         left_out=len(gathering.left_out),
         lost=[LostRow(fault.row, fault.essay_id, fault.reason) for fault in faults.faults],
         errors=errors,
         ranges_given=Layout.of(config).prompts is not None,
         repeated_ids=gathering.repeated,
         swallowing=gathering.swallowing,
-        same_texts=_same_texts(essays),
-        hidden_characters=_hidden_characters(essays),
-        prompts={prompt: PromptReport.of(own, ranges.get(prompt)) for prompt, own in sorted(by_prompt.items())},
-        splits=splits,
-        leaks=leaks,
+        same_texts=[ids for ids in by_text.values() if len(ids) > 1],
+        hidden_characters=_hidden_characters(gathering.essays),
+        prompts={prompt: PromptReport.of(essays, ranges.get(prompt)) for prompt, essays in sorted(by_prompt.items())},
+        splits=None if splits is None else {name: len(part) for name, part in splits.tables().items()},
+        leaks=[] if splits is None else list(splits.leaks),
     )
-
-
-def _table(config: DataConfig, gathering: Gathering, errors: list[str]) -> EssayTable | None:
-    try:
-        return build_table(config, gathering)
-    except DataError as error:
-        errors.append(str(error))
-        return None
-
-
-def _split(
-    config: DataConfig, table: EssayTable, lost_ids: set[str], errors: list[str]
-) -> tuple[dict[str, int] | None, list[Leak]]:
-    try:
-        # Lost essays may stand in id files; they are reported already.
-        splits = split_essays(replace(table, left_out=table.left_out | lost_ids), config.split)
-    except DataError as error:
-        errors.append(str(error))
-        return None, []
-    return {name: len(part) for name, part in splits.tables().items()}, list(splits.leaks)
-
-
-def _same_texts(essays: Sequence[ScoredEssay]) -> list[list[str]]:
-    ids: dict[bytes, list[str]] = {}
-    for essay in essays:
-        ids.setdefault(text_key(essay.text), []).append(essay.essay_id)
-    return [found for found in ids.values() if len(found) > 1]
 
 
 def _hidden_characters(essays: Sequence[ScoredEssay]) -> dict[str, list[str]]:
     ids: dict[str, list[str]] = {}
     for essay in essays:
-        for character in set(essay.text) - _PLAIN:
+        for character in set(essay["text"]) - _PLAIN:
             if character == _REPLACEMENT or unicodedata.category(character) in _HIDDEN_CATEGORIES:
                 name = f"U+{ord(character):04X} {unicodedata.name(character, 'without name')}"
-                ids.setdefault(name, []).append(essay.essay_id)
+                ids.setdefault(name, []).append(essay["essay_id"])
     return dict(sorted(ids.items()))

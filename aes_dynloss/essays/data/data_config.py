@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
-from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.tables.columns import NUMBER_COLUMNS
@@ -139,13 +138,8 @@ class SplitConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
-        ways = {
-            "folds_dir": self.folds_dir,
-            "column": self.column,
-            "target_prompt": self.target_prompt,
-            "fractions": self.fractions,
-        }
-        named = [name for name, value in ways.items() if value is not None]
+        ways = ("folds_dir", "column", "target_prompt", "fractions")
+        named = [name for name in ways if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"name one way to split, found {' and '.join(named)}")
         if self.target_dev_ids is not None and self.target_prompt is None:
@@ -170,10 +164,7 @@ class AugmentationConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_kinds(self) -> Self:
-        try:
-            check_kinds(self.kinds)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
+        check_kinds(self.kinds)
         for kind in self.kinds:
             if PERTURBATIONS[kind].expected == "fall" and not PERTURBATIONS[kind].worthless:
                 raise ValueError(f"kinds names {kind}, after which nobody knows the deserved score; leave it out")
@@ -183,7 +174,15 @@ class AugmentationConfig(ConfigModel):
 
 
 class DataConfig(ConfigModel):
-    """Essays and how to read them."""
+    """Essays and how to read them.
+
+    Example:
+        >>> config = DataConfig(source="essays.csv", columns={"text": "essay"}, prompts={1: {"low": 2, "high": 12}})
+        >>> config.prompts["1"].range().count, config.columns.text, config.columns.score
+        (11, 'essay', 'score')
+        >>> [prompt.text[:11] for prompt in DataConfig(source="made-up-essays").prompts.values()]
+        ['Your school', 'Read the no']
+    """
 
     source: Annotated[str, Field(min_length=1), BeforeValidator(_dash)] = Field(
         description=(
@@ -195,7 +194,7 @@ class DataConfig(ConfigModel):
         default="table",
         description="table: columns named below. asap: the ASAP-AES training set, with its columns and score ranges.",
     )
-    encoding: str | None = Field(
+    encoding: Annotated[str, AfterValidator(text_encoding)] | None = Field(
         default=None, description="Of text files, such as cp1252. Default: utf-8, and cp1252 for the .tsv of ASAP."
     )
     quoting: Quoting | None = Field(
@@ -235,13 +234,16 @@ class DataConfig(ConfigModel):
     def _read_prompts(cls, value: object) -> object:
         """Load a file of prompts; a prompt's text may be called ``prompt`` there."""
         if isinstance(value, str):
-            value = {key: _text_renamed(entry) for key, entry in read_mapping(user_path(value, "data.prompts")).items()}
-        return _words_as_keys(value) if isinstance(value, Mapping) else value
-
-    @field_validator("encoding")
-    @classmethod
-    def _check_encoding(cls, value: str | None) -> str | None:
-        return None if value is None else text_encoding(value)
+            value = read_mapping(user_path(value, "data.prompts"))
+            for key, entry in value.items():
+                if isinstance(entry, Mapping) and "prompt" in entry and "text" not in entry:
+                    value[key] = {"text" if name == "prompt" else name: inner for name, inner in entry.items()}
+        if not isinstance(value, Mapping):
+            return value
+        prompts = {_word(key): entry for key, entry in value.items()}
+        if len(prompts) < len(value):
+            raise ValueError("one prompt id stands twice, as a number and as a word")
+        return prompts
 
     @model_validator(mode="before")
     @classmethod
@@ -252,8 +254,8 @@ class DataConfig(ConfigModel):
         return values
 
     @model_validator(mode="after")
-    def _check_subgroups(self) -> Self:
-        """Refuse columns that are something else, here or in the table of predictions."""
+    def _check(self) -> Self:
+        # Groups of writers need columns that are nothing else, here or in the table of predictions.
         taken = {*self.columns.model_dump().values(), self.split.column, *TABLE_COLUMNS, *NUMBER_COLUMNS}
         for name in self.subgroups:
             if name in taken or self.subgroups.count(name) > 1:
@@ -261,36 +263,14 @@ class DataConfig(ConfigModel):
                     f"subgroups names {name!r}, which is no column of groups of its own; name each column once, and "
                     "none that holds ids, texts or scores, or has such a column's name"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _check_target(self) -> Self:
-        """Refuse to tell the range of a prompt that is left out from its human scores."""
+        # The range of a prompt that is left out cannot be told from its human scores.
         if self.split.target_prompt is not None and self.format == "table" and self.prompts is None:
             raise ValueError(
                 "split.target_prompt needs the score ranges in prompts; without them they are taken from the scores "
                 "seen, those of the prompt that is left out too"
             )
+        if self.format == "asap" and self.columns != Columns():
+            raise ValueError("format: asap has columns of its own; remove columns, or set format: table")
+        if self.format == "asap" and self.prompt is not None:
+            raise ValueError("format: asap has a column of prompts; use keep_prompts instead of prompt")
         return self
-
-    @model_validator(mode="after")
-    def _check_asap(self) -> Self:
-        if self.format == "asap":
-            if self.columns != Columns():
-                raise ValueError("format: asap has columns of its own; remove columns, or set format: table")
-            if self.prompt is not None:
-                raise ValueError("format: asap has a column of prompts; use keep_prompts instead of prompt")
-        return self
-
-
-def _text_renamed(entry: object) -> object:
-    if isinstance(entry, Mapping) and "prompt" in entry and "text" not in entry:
-        return {"text" if key == "prompt" else key: value for key, value in entry.items()}
-    return entry
-
-
-def _words_as_keys(prompts: Mapping[Any, object]) -> dict[Any, object]:
-    words = {_word(key): entry for key, entry in prompts.items()}
-    if len(words) < len(prompts):
-        raise ValueError("one prompt id stands twice, as a number and as a word")
-    return words

@@ -1,33 +1,346 @@
-"""Essays from any source: a checked table of scored ones, or a stream of ones to score."""
+"""Essays from any source: a checked table of scored ones, or a stream of ones to score.
+
+From rows to a table of scored essays: each row is checked against the configured layout, and each fault logged.
+
+A quote that is not closed swallows the rows up to the next quote: they become part of a text, and another essay's score
+is taken for its own, without a fault. The ASAP file does so to a reader that takes its quotes for quotes. Texts whose
+lines look like rows are reported.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset, Features, Value
+from tqdm import tqdm
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.data_config import Columns, DataConfig
-from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.gathering import build_table, gather_essays
+from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
-from aes_dynloss.tables.cells import CellError, id_value, text_value
+from aes_dynloss.tables.cells import (
+    CellError,
+    check_score,
+    group_value,
+    id_value,
+    nearest,
+    number_value,
+    optional_number,
+    text_value,
+)
 from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.formats import source_name
+from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
+from aes_dynloss.tables.score_range import infer_range
 from aes_dynloss.tables.text_rows import Quoting
 
 logger = logging.getLogger(__name__)
 
+SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 DEFAULT_COLUMNS = Columns()
 
+# The ASAP-AES training set (the Hewlett Foundation's Automated Student Assessment Prize, 2012).
+# Its training_set_rel3.tsv is cp1252 text with tabs and unbalanced double quotes. Read with quotes as quotes it loses
+# rows and mixes up labels; quotes are plain characters there. domain1_score is resolved from the two raters' scores
+# (prompt 1: their sum), so the raters are kept beside it, on their own scale.
+ASAP_ENCODING = "cp1252"
+ASAP_COLUMNS = Columns(essay_id="essay_id", prompt_id="essay_set", text="essay", score="domain1_score")
+ASAP_RATERS = {"rater1_domain1": "rater1", "rater2_domain1": "rater2"}
+# Of the competition's description; prompts 7 and 8 have score points that no essay got.
+ASAP_PROMPTS = {
+    "1": PromptConfig(low=2, high=12),
+    "2": PromptConfig(low=1, high=6),
+    "3": PromptConfig(low=0, high=3),
+    "4": PromptConfig(low=0, high=3),
+    "5": PromptConfig(low=0, high=4),
+    "6": PromptConfig(low=0, high=4),
+    "7": PromptConfig(low=0, high=30),
+    "8": PromptConfig(low=0, high=60),
+}
 
-class UnscoredEssay(NamedTuple):
-    """An essay to score."""
+# One checked row: the columns of `EssayTable` with their values.
+ScoredEssay = dict[str, Any]
 
-    essay_id: str
-    prompt_id: str | None
-    text: str
+
+@dataclass(frozen=True)
+class Field:
+    """Where a column of `EssayTable` comes from.
+
+    Args:
+        column: The source's column.
+        key: The key of the configuration that names it.
+        read: A row's value of it; raises CellError.
+        type: The type of the table's column.
+    """
+
+    column: str
+    key: str
+    read: Callable[[Mapping[str, object], str], Any]
+    type: str = "string"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a table's columns mean.
+
+    Args:
+        fields: For each column of `EssayTable`, where it comes from; further columns of scores may have gaps.
+        asap: Whether this is the ASAP set, whose raters' scores are on a scale of their own.
+        prompts: Ranges of the prompts that may occur; None: any may, and ranges come from the scores.
+        prompt: The one prompt of a table without a column of prompts.
+    """
+
+    fields: dict[str, Field]
+    asap: bool
+    prompts: dict[str, PromptConfig] | None
+    prompt: str | None
+
+    @classmethod
+    def of(cls, config: DataConfig) -> Layout:
+        """The layout that a configuration describes."""
+        asap = config.format == "asap"
+        columns = ASAP_COLUMNS if asap else config.columns
+        fields = {
+            "essay_id": Field(columns.essay_id, "data.columns.essay_id", id_value),
+            "prompt_id": Field(columns.prompt_id, "data.columns.prompt_id", id_value),
+            "text": Field(columns.text, "data.columns.text", text_value),
+            "score": Field(columns.score, "data.columns.score", number_value, "float64"),
+        }
+        raters = ASAP_RATERS if asap else {columns.second_score: "second_score"}
+        for column, name in raters.items():
+            if column is not None:
+                fields[name] = Field(column, "data.columns.second_score", optional_number, "float64")
+        fields |= {column: Field(column, "data.subgroups", group_value) for column in config.subgroups}
+        if config.split.column is not None:
+            fields["split"] = Field(config.split.column, "data.split.column", _split_value)
+        prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
+        return cls(fields, asap, prompts, None if asap else config.prompt)
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Every column that must be there, with the key of the configuration that names it."""
+        without = set() if self.prompt is None else {"prompt_id"}
+        return {source.column: source.key for name, source in self.fields.items() if name not in without}
+
+    def check_columns(self, row: Mapping[str, object], source: str) -> None:
+        """Compare the first row's columns with those that are wanted.
+
+        Raises:
+            DataError: Columns are missing, all of which are told, or prompts are named twice.
+        """
+        missing = {}
+        for column, key in self.wanted.items():
+            if column not in row:
+                advice = f"Name the right one in {key}"
+                if key == "data.columns.prompt_id":
+                    advice += ", or the one prompt of all essays in data.prompt"
+                if self.asap and key.startswith("data.columns"):
+                    advice = "If this is not the ASAP training set, set format: table"
+                missing[column] = f"{advice}."
+        if missing:
+            raise DataError(missing_columns(source, missing, row))
+        column = self.fields["prompt_id"].column
+        if self.prompt is not None and column in row:
+            both = f"{source} has a column {column!r}, and data.prompt says that all are {self.prompt!r}"
+            raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
+
+    def prompt_of(self, row: Mapping[str, object]) -> str:
+        """A row's prompt."""
+        return self.prompt if self.prompt is not None else id_value(row, self.fields["prompt_id"].column)
+
+    def parse(self, row: Mapping[str, object]) -> ScoredEssay:
+        """Check every value of a row.
+
+        Raises:
+            CellError: A value cannot be used.
+        """
+        essay: ScoredEssay = {
+            name: self.prompt_of(row) if name == "prompt_id" else source.read(row, source.column)
+            for name, source in self.fields.items()
+        }
+        if self.prompts is not None:
+            prompt_id = essay["prompt_id"]
+            if prompt_id not in self.prompts:
+                unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, self.prompts)}"
+                raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
+            for name in ("score", "second_score"):
+                if essay.get(name) is not None:
+                    check_score(essay[name], self.fields[name].column, prompt_id, self.prompts[prompt_id].range())
+        return essay
+
+
+def _split_value(row: Mapping[str, object], column: str) -> str | None:
+    value = row.get(column)
+    if value is None or value == "":
+        return None
+    if value not in SPLIT_NAMES:
+        raise CellError(f"{column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
+    return str(value)
+
+
+def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
+    """A line inside a row's text that begins as the row itself does.
+
+    Cells before the text are compared by their kind: digits are alike, and so are letters. It is a guess, good for a
+    warning: numbered paragraphs can look like rows with numbers for ids.
+
+    Args:
+        row: A row of a csv or tsv file, its columns in the file's order.
+        text_column: The column that may span lines.
+        delimiter: Of the file.
+    """
+    text = row[text_column]
+    if not isinstance(text, str) or "\n" not in text:
+        return None
+    names = list(row)
+    kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
+    # A lone word is how many a paragraph begins.
+    if kinds in ([], ["a"]):
+        return None
+    lines = text.split("\n")[1:]
+    return next((line for line in lines if _kind(line).split(delimiter)[:-1][: len(kinds)] == kinds), None)
+
+
+def _kind(cell: str) -> str:
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
+
+
+@dataclass
+class Gathering:
+    """What the rows of a source came to.
+
+    Args:
+        essays: Rows that can be used, each id once.
+        left_out: Ids of essays of prompts that are not kept, each with its prompt.
+        repeated: Ids of rows that say again what an earlier row said; they are dropped, with a warning.
+        swallowing: Ids of essays in whose text other rows seem to hide.
+    """
+
+    essays: list[ScoredEssay] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)
+    swallowing: list[str] = field(default_factory=list)
+
+
+def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
+    """Read scored essays and log every row that cannot be used.
+
+    Args:
+        config: Source and layout.
+        faults: Takes the faults, and the error that ended the reading early.
+
+    Raises:
+        ConfigError: A hub split is named for a local source.
+    """
+    layout = Layout.of(config)
+    name = source_name(config.source)
+    text_column = layout.fields["text"].column
+    gathering = Gathering()
+    seen: dict[str, tuple[int, bytes]] = {}
+    begun = False
+    original_asap = layout.asap and config.source.lower().endswith(".tsv")
+    delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
+    try:
+        rows = open_rows(
+            config.source,
+            encoding=config.encoding or (ASAP_ENCODING if original_asap else "utf-8"),
+            quoting=config.quoting or ("none" if original_asap else "minimal"),
+            wanted=layout.wanted,
+            hub_split=config.hub_split,
+            on_fault=faults,
+        )
+        for number, row in tqdm(rows, desc=f"Reading {name}", unit=" rows", delay=3, disable=None, leave=False):
+            if not begun:
+                layout.check_columns(row, name)
+                begun = True
+            essay_id: str | None = None
+            try:
+                essay_id = id_value(row, layout.fields["essay_id"].column)
+                if _is_repeated(essay_id, number, row, layout, seen):
+                    gathering.repeated.append(essay_id)
+                elif config.keep_prompts is not None and layout.prompt_of(row) not in config.keep_prompts:
+                    gathering.left_out[essay_id] = layout.prompt_of(row)
+                else:
+                    gathering.essays.append(layout.parse(row))
+                    if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
+                        gathering.swallowing.append(essay_id)
+            except CellError as error:
+                faults(RowFault(name, number, str(error), essay_id))
+    except DataError as error:
+        faults.stopped = str(error)
+    _warn(gathering, name)
+    return gathering
+
+
+def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
+    """Put the usable rows into a table, with the prompts' ranges.
+
+    Raises:
+        DataError: No essay is left, a kept prompt has none, or a range cannot be told from the scores.
+    """
+    name = source_name(config.source)
+    layout = Layout.of(config)
+    essays = gathering.essays
+    prompt_ids = {essay["prompt_id"] for essay in essays}
+    for prompt_id in config.keep_prompts or ():
+        if prompt_id not in prompt_ids:
+            advice = nearest(prompt_id, prompt_ids.union(gathering.left_out.values()))
+            raise DataError(f"{name} holds no essay of prompt {prompt_id!r}, which data.keep_prompts names; {advice}")
+    if not prompt_ids:
+        raise DataError(f"{name} holds no usable essay.")
+    unused = sorted(set(config.prompts or ()) - prompt_ids - set(gathering.left_out.values()))
+    if unused:
+        logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
+    values = {column: [essay[column] for essay in essays] for column in layout.fields}
+    features = Features({column: Value(source.type) for column, source in layout.fields.items()})
+    prompts = _prompts_of(essays, layout, name)
+    return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
+
+
+def _warn(gathering: Gathering, name: str) -> None:
+    if gathering.repeated:
+        listed = ", ".join(gathering.repeated[:10])
+        logger.warning("%s repeats %d rows exactly; each is used once: %s", name, len(gathering.repeated), listed)
+    if gathering.swallowing:
+        listed = ", ".join(gathering.swallowing[:10])
+        count = len(gathering.swallowing)
+        advice = "Is a quote before them not closed, or are quotes plain characters (quoting: none)?"
+        logger.warning("%s: in %d texts, further rows seem to hide: %s. %s", name, count, listed, advice)
+
+
+def _is_repeated(
+    essay_id: str, number: int, row: dict[str, object], layout: Layout, seen: dict[str, tuple[int, bytes]]
+) -> bool:
+    content = repr([row.get(column) for column in layout.wanted])
+    digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).digest()
+    first_number, first_digest = seen.setdefault(essay_id, (number, digest))
+    if digest != first_digest:
+        raise CellError(f"row {first_number} has the same id and other content. Give each essay an id of its own.")
+    return first_number != number
+
+
+def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[str, Prompt]:
+    scores: dict[str, list[float]] = {}
+    for essay in essays:
+        numbers = (essay["score"], essay.get("second_score"))
+        scores.setdefault(essay["prompt_id"], []).extend(number for number in numbers if number is not None)
+    if layout.prompts is not None:
+        configs = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
+        return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in configs.items()}
+    prompts = {
+        prompt_id: Prompt(prompt_id, infer_range([np.array(seen)], f"prompt {prompt_id} in {name}"))
+        for prompt_id, seen in scores.items()
+    }
+    listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(prompts.values())[:20])
+    logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
+    return prompts
 
 
 def read_essays(config: DataConfig) -> EssayTable:
@@ -42,11 +355,26 @@ def read_essays(config: DataConfig) -> EssayTable:
     Raises:
         DataError: The source cannot be read or a row cannot be used; up to 20 such rows are reported together.
         ConfigError: A hub split is named for a local source.
+
+    Example:
+        >>> table = read_essays(DataConfig(source="made-up-essays"))
+        >>> len(table), table.essay_ids[0], float(table.scores[0])
+        (230, 'phones-001', 3.0)
+        >>> print(table.prompts["river"].range)
+        0 to 4
     """
     faults = FaultLog()
     gathering = gather_essays(config, faults)
     faults.raise_if_any()
     return build_table(config, gathering)
+
+
+class UnscoredEssay(NamedTuple):
+    """An essay to score."""
+
+    essay_id: str
+    prompt_id: str | None
+    text: str
 
 
 def iterate_unscored(
@@ -58,7 +386,6 @@ def iterate_unscored(
     quoting: Quoting = "minimal",
     hub_split: str | None = None,
     on_fault: FaultHandler = refuse,
-    stdin: BinaryIO | None = None,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
 
@@ -75,7 +402,6 @@ def iterate_unscored(
         quoting: Of csv and tsv.
         hub_split: Split of a hub data set.
         on_fault: Is given each row that cannot be used; the default raises.
-        stdin: Stands in for standard input.
 
     Raises:
         DataError: The source cannot be read, a column is missing, or a row cannot be used.
@@ -84,15 +410,7 @@ def iterate_unscored(
     name = source_name(source)
     wanted = [columns.essay_id, columns.prompt_id, columns.text]
     first: dict[str, object] | None = None
-    rows = open_rows(
-        source,
-        encoding=encoding,
-        quoting=quoting,
-        wanted=wanted,
-        hub_split=hub_split,
-        on_fault=on_fault,
-        stdin=stdin,
-    )
+    rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
     for number, row in rows:
         if first is None:
             first = row
@@ -109,10 +427,11 @@ def iterate_unscored(
 
 
 def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None, name: str) -> None:
-    needed = [(columns.text, "--text-column")]
-    further = ((columns.essay_id, "--id-column"), (columns.prompt_id, "--prompt-column"))
-    needed += [own for own in further if own[0] not in {"essay_id", "prompt_id"}]
-    missing = {column: f"Name the right one with {option}." for column, option in needed if column not in row}
+    # The ids and prompts of a table without the columns of the default names are known otherwise.
+    needed = {columns.text: "--text-column"}
+    needed |= {columns.essay_id: "--id-column"} if columns.essay_id != "essay_id" else {}
+    needed |= {columns.prompt_id: "--prompt-column"} if columns.prompt_id != "prompt_id" else {}
+    missing = {column: f"Name the right one with {option}." for column, option in needed.items() if column not in row}
     if missing:
         raise DataError(missing_columns(name, missing, row))
     if prompt is not None and columns.prompt_id in row:

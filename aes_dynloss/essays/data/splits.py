@@ -7,7 +7,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.gathering import SPLIT_NAMES
+from aes_dynloss.essays.data.readers import SPLIT_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -64,34 +64,48 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         DataError: Id files are missing or do not fit the table, essays are in no split or in two, or a split that
             must not be empty is.
     """
-    fractions = config.fractions
-    if config.folds_dir is not None:
-        assigned = _by_files(table, user_path(config.folds_dir, "data.split.folds_dir"))
-    elif config.column is not None:
-        assigned = _by_column(table, config.column)
-    elif config.target_prompt is not None:
-        assigned = _by_prompt(table, config.target_prompt, config)
-    else:
-        fractions = fractions or Fractions()
-        rows = assign_fractions(table, list(range(len(table))), fractions.model_dump(), f"{config.seed}")
-        assigned = [rows[row] for row in range(len(table))]
-    _check_unassigned(table, assigned, config)
+    assigned, source = _assign(table, config)
+    unassigned = [essay_id for essay_id, part in zip(table.essay_ids, assigned, strict=True) if part is None]
+    if unassigned:
+        message = f"{len(unassigned)} essays are in no split: {', '.join(unassigned[:_LISTED])}"
+        if not config.allow_unassigned:
+            raise DataError(f"{message}. Assign them, or leave them out by data.split.allow_unassigned: true.")
+        logger.warning("%s", message)
     if config.teacher_dev_fraction > 0:
-        _set_teacher_apart(table, assigned, config)
-    places: dict[str, list[int]] = {name: [] for name in SPLIT_NAMES}
-    for row, name in enumerate(assigned):
-        if name is not None:
-            places[name].append(row)
-    _check_filled(places, may_lack_test=fractions is not None and fractions.test == 0, source=_described(config))
-    tables = {name: table.select(rows) for name, rows in places.items()}
-    leaks = find_leaks(tables)
+        _set_teacher_apart(table, assigned, config, source)
+    tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
+    may_lack_test = config.fractions is not None and config.fractions.test == 0
+    for name in ("train", "dev") if may_lack_test else ("train", "dev", "test"):
+        if len(tables[name]) == 0:
+            counts = ", ".join(f"{other} {len(part)}" for other, part in tables.items())
+            raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
+    leaks = _leaks(tables)
     if leaks:
         listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
         logger.warning("%d texts stand in more than one split: %s", len(leaks), listed)
-    return Splits(tables["train"], tables["dev"], tables["test"], tables["teacher_dev"], leaks)
+    return Splits(**tables, leaks=leaks)
 
 
-def assign_fractions(
+def _assign(table: EssayTable, config: SplitConfig) -> tuple[list[str | None], str]:
+    """The split of each essay, and the key of the configuration that says so, with its value."""
+    if config.folds_dir is not None:
+        folder = user_path(config.folds_dir, "data.split.folds_dir")
+        return _by_files(table, folder), f"data.split.folds_dir {config.folds_dir}"
+    if config.column is not None:
+        if "split" not in table.essays.column_names:
+            message = f"The essays were read without the column {config.column!r}; name it in data.split.column."
+            raise DataError(message)
+        return table.values("split"), f"data.split.column {config.column!r}"
+    if config.target_prompt is not None:
+        named = "" if config.target_dev_ids is None else f" with target_dev_ids {config.target_dev_ids}"
+        assigned = _by_prompt(table, config.target_prompt, config)
+        return assigned, f"data.split.target_prompt {config.target_prompt}{named}"
+    fractions = config.fractions or Fractions()
+    parts = _assign_fractions(table, range(len(table)), fractions.model_dump(), f"{config.seed}")
+    return [parts[row] for row in range(len(table))], "data.split.fractions"
+
+
+def _assign_fractions(
     table: EssayTable, rows: Sequence[int], fractions: Mapping[str, float], seed: str
 ) -> dict[int, str]:
     """Assign rows to parts at random, stratified by prompt and score.
@@ -99,15 +113,6 @@ def assign_fractions(
     It depends on ids, prompts, scores and the seed, not on the order of rows. Essays of one prompt and score are put in
     an order that the seed and their ids give; then each goes to the part that lacks most of its fraction so far.
     Neighbouring scores with few essays are put together first, or a score point of one essay would not be random.
-
-    Args:
-        table: Essays.
-        rows: Places in the table to assign.
-        fractions: Each part's fraction; they add up to 1.
-        seed: Any text.
-
-    Returns:
-        The part of each row.
     """
     ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
     shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
@@ -134,17 +139,13 @@ def assign_fractions(
     return assigned
 
 
-def find_leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
-    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms.
-
-    Args:
-        tables: Splits by name.
-    """
-    places: dict[bytes, list[tuple[str, str]]] = {}
+def _leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
+    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms."""
+    by_text: dict[bytes, list[tuple[str, str]]] = {}
     for name, table in tables.items():
         for essay_id, text in zip(table.essay_ids, table.values("text"), strict=True):
-            places.setdefault(text_key(text), []).append((name, essay_id))
-    return tuple(tuple(found) for found in places.values() if len({name for name, _ in found}) > 1)
+            by_text.setdefault(text_key(text), []).append((name, essay_id))
+    return tuple(tuple(essays) for essays in by_text.values() if len({name for name, _ in essays}) > 1)
 
 
 def text_key(text: str) -> bytes:
@@ -170,29 +171,25 @@ def _sha256(value: object) -> str:
 
 
 def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
-    known = {essay_id: row for row, essay_id in enumerate(table.essay_ids)}
-    assigned: list[str | None] = [None] * len(table)
-    unknown: list[str] = []
-    seen: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for name in SPLIT_NAMES:
         path = folder / f"{name}_ids.txt"
         if name == "teacher_dev" and not path.exists():
             continue
         for essay_id in ids_in(path):
-            if essay_id in seen:
-                places = path.name if seen[essay_id] == name else f"{seen[essay_id]}_ids.txt and {path.name}"
-                raise DataError(f"{folder}: essay {essay_id} stands twice, in {places}. Splits must be disjoint.")
-            seen[essay_id] = name
-            if essay_id in known:
-                assigned[known[essay_id]] = name
-            elif essay_id not in table.left_out:
-                unknown.append(essay_id)
+            if essay_id in parts:
+                files = path.name if parts[essay_id] == name else f"{parts[essay_id]}_ids.txt and {path.name}"
+                raise DataError(f"{folder}: essay {essay_id} stands twice, in {files}. Splits must be disjoint.")
+            parts[essay_id] = name
+    ids = table.essay_ids
+    known = table.left_out.union(ids)
+    unknown = [essay_id for essay_id in parts if essay_id not in known]
     if unknown:
         listed = ", ".join(unknown[:_LISTED])
         raise DataError(
             f"{folder} names {len(unknown)} essays that the data do not hold: {listed}. Are they of other data?"
         )
-    return assigned
+    return [parts.get(essay_id) for essay_id in ids]
 
 
 def ids_in(path: Path) -> list[str]:
@@ -208,12 +205,6 @@ def ids_in(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _by_column(table: EssayTable, column: str) -> list[str | None]:
-    if "split" not in table.essays.column_names:
-        raise DataError(f"The essays were read without the column {column!r}; name it in data.split.column.")
-    return table.values("split")
-
-
 def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str | None]:
     """One prompt's essays are test, whatever their scores; of the others, those that a file names are dev."""
     if target not in table.prompts or len(table.prompts) == 1:
@@ -223,49 +214,34 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
         )
     others = [row for row, prompt in enumerate(table.values("prompt_id")) if prompt != target]
     if config.target_dev_ids is None:
-        parts = assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
+        parts = _assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
     else:
         ids = table.essay_ids
         path = user_path(config.target_dev_ids, "data.split.target_dev_ids")
-        dev = _dev_ids(path, {ids[row] for row in others} | table.left_out)
+        dev = Counter(ids_in(path))
+        twice = [essay_id for essay_id, count in dev.items() if count > 1]
+        if twice:
+            raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")
+        known = table.left_out.union(ids[row] for row in others)
+        unknown = [essay_id for essay_id in dev if essay_id not in known]
+        if unknown:
+            raise DataError(
+                f"{path} names {len(unknown)} essays that are none of the other prompts': "
+                f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
+            )
         parts = {row: "dev" if ids[row] in dev else "train" for row in others}
     return [parts.get(row, "test") for row in range(len(table))]
 
 
-def _dev_ids(path: Path, known: Set[str]) -> set[str]:
-    """The ids of a file, each once, all of them of other prompts than the one that is left out."""
-    named = Counter(ids_in(path))
-    twice = [essay_id for essay_id, count in named.items() if count > 1]
-    if twice:
-        raise DataError(f"{path} names {len(twice)} essays twice: {', '.join(twice[:_LISTED])}. Name each once.")
-    unknown = [essay_id for essay_id in named if essay_id not in known]
-    if unknown:
-        raise DataError(
-            f"{path} names {len(unknown)} essays that are none of the other prompts': "
-            f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
-        )
-    return set(named)
-
-
-def _check_unassigned(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
-    missing = [essay_id for essay_id, name in zip(table.essay_ids, assigned, strict=True) if name is None]
-    if not missing:
-        return
-    listed = f"{len(missing)} essays are in no split: {', '.join(missing[:_LISTED])}"
-    if not config.allow_unassigned:
-        raise DataError(f"{listed}. Assign them, or leave them out by data.split.allow_unassigned: true.")
-    logger.warning("%s", listed)
-
-
-def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: SplitConfig) -> None:
+def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: SplitConfig, source: str) -> None:
     if "teacher_dev" in assigned:
         raise DataError(
-            f"{_described(config)} names essays for teacher_dev, and data.split.teacher_dev_fraction asks for"
+            f"{source} names essays for teacher_dev, and data.split.teacher_dev_fraction asks for"
             f" {config.teacher_dev_fraction:g} of train. Use one of the two."
         )
     train = [row for row, name in enumerate(assigned) if name == "train"]
     shares = {"train": 1 - config.teacher_dev_fraction, "teacher_dev": config.teacher_dev_fraction}
-    parts = assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
+    parts = _assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
     if train and "teacher_dev" not in parts.values():
         raise DataError(
             f"data.split.teacher_dev_fraction {config.teacher_dev_fraction:g} of {len(train)} training essays is none."
@@ -273,19 +249,3 @@ def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: Sp
         )
     for row, name in parts.items():
         assigned[row] = name
-
-
-def _check_filled(places: Mapping[str, list[int]], *, may_lack_test: bool, source: str) -> None:
-    for name in ("train", "dev") if may_lack_test else ("train", "dev", "test"):
-        if not places[name]:
-            counts = ", ".join(f"{other} {len(rows)}" for other, rows in places.items())
-            raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
-
-
-def _described(config: SplitConfig) -> str:
-    if config.folds_dir is not None:
-        return f"data.split.folds_dir {config.folds_dir}"
-    if config.target_prompt is not None:
-        named = "" if config.target_dev_ids is None else f" with target_dev_ids {config.target_dev_ids}"
-        return f"data.split.target_prompt {config.target_prompt}{named}"
-    return "data.split.fractions" if config.column is None else f"data.split.column {config.column!r}"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
-from pydantic.fields import FieldInfo
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -35,7 +34,18 @@ class EvaluationConfig(ConfigModel):
 
 
 class FinetuneConfig(ConfigModel):
-    """Essays, scorer, loss, training and evaluation of one run."""
+    """Essays, scorer, loss, training and evaluation of one run.
+
+    Example:
+        >>> terms = {"stde": {"schedule": "morris", "a": 0.5, "b": 0.15, "c": 1.1}, "mse": "rest"}
+        >>> config = FinetuneConfig(
+        ...     data={"source": "made-up-essays"}, loss={"terms": terms}, training={"epochs": 5}
+        ... )
+        >>> config.loss.terms
+        {'stde': Morris(schedule='morris', a=0.5, b=0.15, c=1.1), 'mse': 'rest'}
+        >>> config.training.epochs, config.model.head
+        (5, 'regression')
+    """
 
     data: DataConfig
     model: ModelConfig = Field(default=ModelConfig())
@@ -47,7 +57,7 @@ class FinetuneConfig(ConfigModel):
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
 
     @model_validator(mode="after")
-    def _check_target(self) -> Self:
+    def _check(self) -> Self:
         target, prompts = self.data.split.target_prompt, self.model.prompts
         if target is not None and prompts != "shared":
             raise ValueError(
@@ -55,20 +65,12 @@ class FinetuneConfig(ConfigModel):
                 f"{prompts}, which learns from every prompt's own. Set model.prompts to shared (with model.head "
                 "regression)"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_augmentation(self) -> Self:
         augmentation = self.data.augmentation
         if augmentation is not None and "off_topic" in augmentation.kinds and self.model.prompts == "shared":
             raise ValueError(
                 "data.augmentation.kinds names off_topic, but with model.prompts shared the model is not told the "
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_loss_fits_head(self) -> Self:
         self._check_fits("the loss", list(self.loss.terms))
         return self
 
@@ -138,12 +140,12 @@ def _lines(model: type[BaseModel], path: str, indent: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{path}{name}"
         comment = (field.description or "") + (_EXAMPLES.get(key, "") if key != "data.source" else "")
-        inner = _inner_model(field)
+        annotation = field.annotation
+        inner = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
         if not indent:
             yield "\n"
         for paragraph in comment.split("\n"):
-            words = paragraph.removeprefix("# ")
-            for line in textwrap.wrap(words, _WIDTH - len(indent)):
+            for line in textwrap.wrap(paragraph.removeprefix("# "), _WIDTH - len(indent)):
                 yield f"{indent}# {line}\n"
         if inner is not None:
             yield f"{indent}{name}:\n"
@@ -152,8 +154,3 @@ def _lines(model: type[BaseModel], path: str, indent: str) -> Iterator[str]:
             yield f"{indent}{name}: {_EXAMPLES[key]}\n"
         else:
             yield f"{indent}{name}: {json.dumps(field.get_default(call_default_factory=False))}\n"
-
-
-def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from numpy.typing import NDArray
+from torch import Tensor
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST
+from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -43,47 +43,22 @@ _PACKAGES = (
 )
 
 
-def build_manifest(
-    accelerator: Accelerator,
-    config: FinetuneConfig,
-    table: EssayTable,
-    splits: Splits,
-    started_from: str | None = None,
-    augmentation: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
-
-    Args:
-        accelerator: The run's.
-        config: Its configuration.
-        table: All essays.
-        splits: Their parts.
-        started_from: SHA-256 of the config.json of the model whose weights the run starts with, if there is one.
-        augmentation: What the changed copies of training essays are, if there are any.
-    """
-    return {
-        **describe_run(accelerator, _PACKAGES),
-        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
-        "data": {"sha256": data_hash(table), "essays": len(table)},
-        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
-        "augmentation": augmentation,
-        "started_from": started_from,
-    }
-
-
-def model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
-    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
-
-    Args:
-        config: The run's configuration.
-        scorer: The scorer.
-        report: The run's report.
-    """
-    rows = "\n".join(
-        f"| {prompt_id} | {prompt.range} | {_entry(report, prompt_id)} |"
-        for prompt_id, prompt in scorer.prompts.items()
-    )
-    terms = ", ".join(f"{name}: {_weight(weight)}" for name, weight in config.loss.terms.items())
+def _model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
+    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for."""
+    rows = []
+    for prompt_id, prompt in scorer.prompts.items():
+        entry = report["prompts"].get(prompt_id, {"n": 0})
+        numbers = [entry.get(name) for name in ("qwk", "pearson", "sd_ratio")]
+        cells = [
+            prompt_id,
+            prompt.range,
+            entry["n"],
+            *("" if number is None else f"{number:.3f}" for number in numbers),
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    table = "\n".join(rows)
+    weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
+    terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return f"""---
 library_name: aes-dynloss
 tags: [automated-essay-scoring]
@@ -94,7 +69,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 
 | prompt | score points | essays measured | QWK | Pearson | sd ratio |
 |---|---|---|---|---|---|
-{rows}
+{table}
 
 - Encoder: {encoder_label(config.model.encoder)}; head: {config.model.head}; pooling: {config.model.pooling}.
 - Loss: {terms}. Seed: {config.training.seed}.
@@ -112,18 +87,6 @@ It was trained on essays to these prompts, by the writers of that data. For othe
 known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
 where a score has consequences for a person.
 """
-
-
-def _entry(report: Mapping[str, Any], prompt_id: str) -> str:
-    entry = report["prompts"].get(prompt_id)
-    if entry is None:
-        return "0 | | | "
-    numbers = ("" if entry[name] is None else f"{entry[name]:.3f}" for name in ("qwk", "pearson", "sd_ratio"))
-    return f"{entry['n']} | " + " | ".join(numbers)
-
-
-def _weight(weight: object) -> str:
-    return str(weight) if isinstance(weight, float | str) else repr(weight)
 
 
 PRODUCTS = (
@@ -152,14 +115,13 @@ _SAME = {
 def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
     fractions = config.data.split.fractions
-    left = [MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV]
-    if isinstance(config.teacher, DlfConfig | DlnConfig):
-        left.append(TEACHER)
-    if config.evaluation.page:
-        left.append(PAGE)
-    if fractions is None or fractions.test > 0:
-        left.append(PREDICTIONS_TEST)
-    gone = [name for name in left if not (folder / name).exists()]
+    left = {
+        **dict.fromkeys((MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV), True),
+        TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
+        PAGE: config.evaluation.page,
+        PREDICTIONS_TEST: fractions is None or fractions.test > 0,
+    }
+    gone = [name for name, expected in left.items() if expected and not (folder / name).exists()]
     if gone:
         raise ConfigError(
             f"--resume: the run in {folder} was complete, but lacks {', '.join(gone)} now. Bring back what was "
@@ -167,14 +129,42 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
         )
 
 
-def remove_scratch(folder: Path) -> None:
-    """Remove what a run that was killed could not: token states, a half-written model."""
-    for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
-        shutil.rmtree(path, ignore_errors=True)
+def record_manifest(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    table: EssayTable,
+    splits: Splits,
+    start: WarmStart | None,
+    augmentation: Augmentation | None,
+    folder: Path,
+    *,
+    resume: bool,
+) -> None:
+    """Write everything beside the configuration that a repetition needs to know; no essay and no path of the machine.
 
+    A run that has begun goes on with the same essays and splits alone.
 
-def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> None:
-    """Write the manifest; a run that has begun goes on with the same essays and splits alone."""
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        table: All essays.
+        splits: Their parts.
+        start: The model whose weights the run starts with, if there is one; the SHA-256 of its config.json is kept.
+        augmentation: What the changed copies of training essays are, if there are any.
+        folder: The run's.
+        resume: Whether the run may have begun.
+
+    Raises:
+        DataError: It has begun with other essays, splits, copies or weights, or its manifest is gone.
+    """
+    manifest = {
+        **describe_run(accelerator, _PACKAGES),
+        "seeds": {"training": config.training.seed, "split": config.data.split.seed},
+        "data": {"sha256": data_hash(table), "essays": len(table)},
+        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "augmentation": None if augmentation is None else augmentation.summary(),
+        "started_from": None if start is None else start.sha256,
+    }
     path = folder / MANIFEST
     if resume and any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT)):
         if not path.exists():
@@ -183,10 +173,10 @@ def record_manifest(manifest: dict[str, Any], folder: Path, *, resume: bool) -> 
                 "with. Bring it back, or start again with --force."
             )
         before = read_mapping(path)
-        for part, words in _SAME.items():
+        for part, label in _SAME.items():
             if before.get(part) != manifest[part]:
                 raise DataError(
-                    f"--resume: the {words} differ from those that the run began with: {before.get(part)} then, "
+                    f"--resume: the {label} differ from those that the run began with: {before.get(part)} then, "
                     f"{manifest[part]} now. Bring them back, or start again with --force."
                 )
     write_json(path, manifest)
@@ -196,10 +186,11 @@ def prediction_table(
     scorer: EssayScorer,
     part: EssayTable,
     examples: EssayExamples,
-    raw: NDArray[np.float64],
-    subgroups: Sequence[str] = (),
+    outputs: Tensor,
+    subgroups: Sequence[str],
 ) -> pd.DataFrame:
-    """A part's table of predictions, with what the report is to be broken down by."""
+    """A part's table of predictions, from the model's outputs, with what the report is to be broken down by."""
+    raw = scorer.raw_scores(outputs, examples.groups)
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
         "prompt_id": part.values("prompt_id"),
@@ -248,32 +239,25 @@ def write_products(
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
         write_predictions(table, folder / f"predictions_{name}.csv")
-    scorer.save_pretrained(folder / MODEL, card=model_card(config, scorer, report))
+    scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
+    manifest = read_mapping(folder / MANIFEST)
+    teacher = config.teacher
+    loss = ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}"
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
     write_report_files(
         report,
         folder,
         title=f"Agreement of {folder.absolute().name} with human scores",
         pictures=pictures,
-        about=_about(config, folder),
+        about={  # what made the figures, for the foot of the page
+            "Encoder": encoder_label(config.model.encoder),
+            "Head": config.model.head,
+            "Loss": loss,
+            "Seed": str(config.training.seed),
+            "Started": manifest["started"],
+            "Version": manifest["versions"]["aes-dynloss"],
+        },
         page=settings.page,
     )
-
-
-def _about(config: FinetuneConfig, folder: Path) -> dict[str, str]:
-    """What made the figures, for the foot of the page."""
-    manifest = read_mapping(folder / MANIFEST)
-    if config.teacher is None:
-        loss = ", ".join(config.loss.terms)
-    else:
-        loss = f"steered by a teacher of kind {config.teacher.kind}"
-    return {
-        "Encoder": encoder_label(config.model.encoder),
-        "Head": config.model.head,
-        "Loss": loss,
-        "Seed": str(config.training.seed),
-        "Started": manifest["started"],
-        "Version": manifest["versions"]["aes-dynloss"],
-    }

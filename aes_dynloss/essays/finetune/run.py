@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,21 +21,14 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.products import (
-    PRODUCTS,
-    build_manifest,
-    check_kept,
-    prediction_table,
-    record_manifest,
-    remove_scratch,
-    write_products,
-)
-from aes_dynloss.essays.finetune.warm_start import WarmStart, contamination_notes, read_warm_start
+from aes_dynloss.essays.finetune.products import PRODUCTS, check_kept, prediction_table, record_manifest, write_products
+from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart, contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.ood_distance import fit_ood_distance
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
@@ -55,37 +48,6 @@ from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
 from aes_dynloss.training.run_folder import run_folder
-
-
-def learn_from_dev(
-    scorer: EssayScorer,
-    dev: EssayTable,
-    outputs: Tensor,
-    groups: NDArray[np.int64],
-    postprocessing: Literal["none", "rescale", "cut_points"],
-) -> None:
-    """Give a scorer its postprocessing, prediction intervals and certainty.
-
-    Args:
-        scorer: The scorer, trained.
-        dev: N dev essays.
-        outputs: The model's outputs for them, (N, D).
-        groups: Number of each essay's prompt, (N,).
-        postprocessing: Its kind.
-    """
-    prompt_ids = dev.values("prompt_id")
-    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
-    raw = scorer.raw_scores(outputs, groups)
-    scorer.postprocessing = fit_postprocessing(
-        postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
-    )
-    scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
-    probabilities = scorer.probabilities(outputs)
-    score = scorer.score_points(raw, groups)
-    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
-    same = equal_points(ranges, prompt_ids, score, dev.scores)
-    scorer.certainty = fit_certainty(prompt_ids, chances, same)
-
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +91,12 @@ def finetune(
 
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
+
+    Example:
+        >>> config = FinetuneConfig(data={"source": "made-up-essays"}, training={"epochs": 1})
+        >>> result = finetune(config, Path("runs/first"))  # doctest: +SKIP
+        >>> sorted(result.report.prompts), result.folder.name  # doctest: +SKIP
+        (['phones', 'river'], 'first')
     """
     accelerator = accelerator or build_accelerator(config.training, output_dir)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
@@ -154,17 +122,24 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     augmentation = None if config.data.augmentation is None else augment(splits.train, config.data.augmentation)
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
+    if isinstance(config.teacher, DlfConfig | DlnConfig) and "teacher_dev" not in parts:
+        raise DataError(
+            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
+            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
+        )
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
-    notes = [*_notes(config, start, parts), *(augmentation.notes if augmentation else ())]
+    notes = contamination_notes(start, parts)
+    if config.data.split.target_prompt is not None and config.evaluation.floors:
+        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    notes += augmentation.notes if augmentation is not None else ()
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
     scorer, examples = _build(accelerator, config, list(table.prompts.values()), parts, start)
     floors = None
     if accelerator.is_main_process:
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in table.prompts.values()})
-        remove_scratch(folder)
-        started_from, augmented = start.sha256 if start else None, augmentation.summary() if augmentation else None
-        manifest = build_manifest(accelerator, config, table, splits, started_from, augmented)
-        record_manifest(manifest, folder, resume=resume)
+        for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
+            shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
+        record_manifest(accelerator, config, table, splits, start, augmentation, folder, resume=resume)
 
     ends = np.cumsum([len(part) for part in parts.values()])
     rows = dict(zip(parts, np.split(np.arange(len(examples)), ends[:-1]), strict=True))
@@ -174,31 +149,21 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
         measure = partial(_dev_measures, scorer, dev, human)
         context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
-        train_student(
-            context,
-            scorer.model,
-            train,
-            _apart(config, teacher_dev),
-            config.loss,
-            config.teacher,
-            classes=None if config.model.head == "regression" else scorer.model.head.points,
-        )
-        measured = [name for name in ("dev", "test") if name in parts]
+        classes = None if config.model.head == "regression" else scorer.model.head.points
+        train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+        measured: list[str] = [name for name in ("dev", "test") if name in parts]
         outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
         genuine = ready.select(rows["train"])
         ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
 
-    groups = {name: examples.groups[rows[name]] for name in measured}
-    learn_from_dev(scorer, parts["dev"], outputs["dev"], groups["dev"], config.model.postprocessing)
+    _learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups, config.model)
     if accelerator.is_main_process:
-        scorer.screening = Screening(_screen(parts["train"]), ood_distance)
-        predictions: dict[str, pd.DataFrame] = {
+        texts = {prompt.id: prompt.text for prompt in table.prompts.values()}
+        screen = Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts)
+        scorer.screening = Screening(screen, ood_distance)
+        predictions = {
             name: prediction_table(
-                scorer,
-                parts[name],
-                examples.select(rows[name]),
-                scorer.raw_scores(outputs[name], groups[name]),
-                config.data.subgroups,
+                scorer, parts[name], examples.select(rows[name]), outputs[name], config.data.subgroups
             )
             for name in measured
         }
@@ -206,20 +171,22 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     accelerator.wait_for_everyone()
 
 
-def _screen(train: EssayTable) -> Screen:
-    """What the training essays' words tell."""
-    texts = {prompt.id: prompt.text for prompt in train.prompts.values()}
-    return Screen.fit(train.values("text"), train.values("prompt_id"), texts)
-
-
-def _notes(config: FinetuneConfig, start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
-    """What a reader of the report must know; doubts about the split are logged too."""
-    notes = contamination_notes(start, parts)
-    for note in notes:
-        logger.warning("%s", note)
-    if config.data.split.target_prompt is not None and config.evaluation.floors:
-        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
-    return notes
+def _learn_from_dev(
+    scorer: EssayScorer, dev: EssayTable, outputs: Tensor, groups: NDArray[np.int64], config: ModelConfig
+) -> None:
+    """Give a scorer its postprocessing, prediction intervals and certainty."""
+    prompt_ids = dev.values("prompt_id")
+    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
+    raw = scorer.raw_scores(outputs, groups)
+    scorer.postprocessing = fit_postprocessing(
+        config.postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
+    )
+    scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
+    probabilities = scorer.probabilities(outputs)
+    score = scorer.score_points(raw, groups)
+    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, probabilities)
+    same = equal_points(ranges, prompt_ids, score, dev.scores)
+    scorer.certainty = fit_certainty(prompt_ids, chances, same)
 
 
 def _build(
@@ -258,32 +225,17 @@ def _build(
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
 
 
-def _apart(config: FinetuneConfig, teacher_dev: EssayExamples) -> EssayExamples:
-    """A learning teacher's essays."""
-    if isinstance(config.teacher, DlfConfig | DlnConfig) and len(teacher_dev) == 0:
-        raise DataError(
-            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
-            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
-        )
-    return teacher_dev
-
-
-def _raw(scorer: EssayScorer, examples: EssayExamples) -> NDArray[np.float64]:
-    """Raw predictions on the original scale."""
-    return scorer.raw_scores(predict(scorer.accelerator, scorer.model, examples), examples.groups)
-
-
 def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
     """Mean over prompts of the kappa of rounded raw predictions, each prompt's own kappa, and the mean sd ratio."""
-    raw = _raw(scorer, dev)
+    raw = scorer.raw_scores(predict(scorer.accelerator, scorer.model, dev), dev.groups)
     points = scorer.score_points(raw, dev.groups)
     kappas: dict[str, float] = {}
     ratios = []
     for number, prompt in enumerate(scorer.prompts):
-        mine = dev.groups == number
-        if mine.any():
-            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[mine], points[mine]))
-            ratios.append(float(sd_ratio(human[mine], raw[mine])))
+        rows = dev.groups == number
+        if rows.any():
+            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[rows], points[rows]))
+            ratios.append(float(sd_ratio(human[rows], raw[rows])))
     return {SELECT_BY: float(np.mean(list(kappas.values()))), "sd_ratio": float(np.mean(ratios)), **kappas}
 
 

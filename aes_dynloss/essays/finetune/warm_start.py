@@ -33,18 +33,8 @@ from aes_dynloss.tables.formats import read_cells
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
-# What may change between the stages; all else shapes the weights that are handed on, or says what they mean.
-_FREE = {
-    "window",
-    "max_tokens",
-    "dropout",
-    "encoder_dropout",
-    "frozen_layers",
-    "features_cache",
-    "start_from",
-    "gradient_checkpointing",
-    "postprocessing",
-}
+# What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
+_KEPT = {"pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts"}
 
 
 @dataclass(frozen=True)
@@ -70,11 +60,8 @@ class WarmStart:
             dropout: Dropout within it, or None to leave it as it was in the earlier run.
         """
         earlier = self.model.encoder
-        values = encoder_values(earlier)
-        if dropout is not None:
-            set_dropout(earlier.config, dropout)
-            values = encoder_values(earlier)
-        encoder = build_encoder(values)
+        set_dropout(earlier.config, dropout)
+        encoder = build_encoder(encoder_values(earlier))
         encoder.load_state_dict(earlier.state_dict())
         return encoder
 
@@ -85,8 +72,8 @@ class WarmStart:
             names = ("mean", "sd", "length_mean", "length_sd")
             common = {name: getattr(self.model.scales[0], name) for name in names}
             return [replace(scale, **common) for scale in scales]
-        for mine, theirs in _shared(measured, self.model.scales):
-            scales[mine] = replace(self.model.scales[theirs], prompt=measured[mine].prompt)
+        for new, old in _shared(measured, self.model.scales):
+            scales[new] = replace(self.model.scales[old], prompt=measured[new].prompt)
         return scales
 
     def copy_weights_to(self, model: ScoringModel) -> None:
@@ -109,7 +96,10 @@ class WarmStart:
                 for name, rows in ours.items():
                     _lay_over(rows[new], theirs[name][old])
         names = [model.scales[new].prompt.id for new, _ in shared]
-        logger.info("Starting from an earlier model, which knows %s.", _prompt_words(names))
+        known = f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        if not names:
+            known = "none of this run's prompts: what belongs to a prompt starts anew"
+        logger.info("Starting from an earlier model, which knows %s.", known)
 
 
 def read_warm_start(config: ModelConfig) -> WarmStart | None:
@@ -131,40 +121,25 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
     if not (folder / CONFIG).exists() and (folder / MODEL).is_dir():
         folder = folder / MODEL
     parts = read_model_folder(folder)
-    _check_fits(config, parts.model.config, folder)
-    return WarmStart(parts.model, parts.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
-
-
-def _check_fits(config: ModelConfig, earlier: ModelConfig, folder: Path) -> None:
-    then, wanted = (
-        {**each.model_dump(exclude=_FREE), "encoder": Path(encoder_label(each.encoder)).name}
-        for each in (earlier, config)
+    then, now = (
+        {**each.model_dump(include=_KEPT), "encoder": Path(encoder_label(each.encoder)).name}
+        for each in (parts.model.config, config)
     )
-    changed = {name: now for name, now in wanted.items() if now != then[name]}
-    differing = [f"model.{name} is {now!r}, there {then[name]!r}" for name, now in changed.items()]
+    differing = [f"model.{name} is {now[name]!r}, there {then[name]!r}" for name in now if now[name] != then[name]]
     if differing:
         raise ConfigError(
             f"model.start_from: the scorer in {folder} is built otherwise than this run's: {'; '.join(differing)}. Set "
             "these keys as they are there (the encoder is read from there, so its name need not lead anywhere), or "
             "leave start_from out."
         )
+    return WarmStart(parts.model, parts.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
 
 
 def _shared(new: Sequence[PromptScale], old: Sequence[PromptScale]) -> list[tuple[int, int]]:
-    """Places, in both models, of the prompts that both know on the same score range."""
-    places = {scale.prompt.id: place for place, scale in enumerate(old)}
-    found = [(place, places.get(scale.prompt.id)) for place, scale in enumerate(new)]
-    return [
-        (mine, theirs)
-        for mine, theirs in found
-        if theirs is not None and new[mine].prompt.range == old[theirs].prompt.range
-    ]
-
-
-def _prompt_words(names: Sequence[str]) -> str:
-    if not names:
-        return "none of this run's prompts: what belongs to a prompt starts anew"
-    return f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    """Numbers, in both models, of the prompts that both know on the same score range."""
+    numbers = {(scale.prompt.id, scale.prompt.range): number for number, scale in enumerate(old)}
+    keys = [(scale.prompt.id, scale.prompt.range) for scale in new]
+    return [(number, numbers[key]) for number, key in enumerate(keys) if key in numbers]
 
 
 def _rows_by_prompt(head: ScoreHead) -> dict[str, Tensor]:
@@ -201,7 +176,7 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
         parts: This run's essays by part.
 
     Returns:
-        A note for each part with such essays.
+        A note for each part with such essays; it is logged, too.
 
     Raises:
         DataError: The first run's predictions are damaged.
@@ -216,20 +191,18 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
             continue
         part = parts[name]
         essays = [key for key in zip(part.values("prompt_id"), part.essay_ids, strict=True) if key[0] in prompts]
-        held_out = {key for file in clean if run is not None for key in _essays_of(run / file)}
+        held_out: set[tuple[str, str]] = set()
+        for file in clean:
+            if run is not None and (run / file).exists():
+                cells = read_cells(run / file)
+                held_out |= set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))
         doubtful = [essay for prompt, essay in essays if (prompt, essay) not in held_out]
         if doubtful:
-            notes.append(
+            note = (
                 f"{len(doubtful)} of {len(part)} {name} essays, such as {doubtful[0]}, are not known to be held out of "
                 "the run whose weights this one starts with: it may have been trained on them, and then the figures "
                 "flatter. Split both runs by the same files (data.split), and start from the run's own folder."
             )
+            logger.warning("%s", note)
+            notes.append(note)
     return notes
-
-
-def _essays_of(path: Path) -> set[tuple[str, str]]:
-    """Prompt and id of the essays of a file of predictions; none where it is not there."""
-    if not path.exists():
-        return set()
-    cells = read_cells(path)
-    return set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))

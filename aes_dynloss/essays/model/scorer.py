@@ -90,6 +90,11 @@ class EssayScorer:
     Example:
         >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")  # doctest: +SKIP
         >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
+        array([8.])
+        >>> EssayScorer.from_pretrained("runs/none/model")
+        Traceback (most recent call last):
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give the folder
+        model/ of a run of finetune.
 
     Args:
         model: The torch module.
@@ -139,15 +144,7 @@ class EssayScorer:
         """
         parts = read_model_folder(Path(folder))
         try:
-            return cls(
-                parts.model,
-                parts.tokenizer,
-                parts.postprocessing,
-                accelerator,
-                parts.intervals,
-                parts.certainty,
-                parts.screening,
-            )
+            return cls(**vars(parts), accelerator=accelerator)
         except (TypeError, ValueError) as error:  # a window too long, or a tokenizer that does not work
             raise CheckpointError(f"{folder} is damaged: {error}") from None
 
@@ -196,7 +193,7 @@ class EssayScorer:
         if len(texts) != len(prompt_ids):
             raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
         self.check_prompts(prompt_ids)
-        number = {prompt: place for place, prompt in enumerate(self.prompts)}
+        number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
         essays = self.chunker(texts)
         counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
@@ -204,7 +201,15 @@ class EssayScorer:
         if len(texts) == 0:
             none = np.zeros(0)
             return Scores(none, none, counts[:, 0], counts[:, 1], none, None, none)
-        outputs, ood_distance = self._outputs(examples, tokens, progress)
+        screening = self.screening
+        module = self.model if screening is None else WithOodDistance(self.model, screening.ood_distance)
+        module.to(self.accelerator.device)
+        outputs = predict(
+            self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
+        )
+        ood_distance = np.full(len(texts), np.nan)
+        if screening is not None:  # its distances are the last column
+            outputs, ood_distance = outputs[:, :-1], outputs[:, -1].double().numpy()
         raw = self.raw_scores(outputs, groups)
         points = self.score_points(raw, groups)
         probabilities = self.probabilities(outputs)
@@ -212,29 +217,13 @@ class EssayScorer:
         certainty = self.certainty.of(prompt_ids, chances)
         return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, ood_distance)
 
-    def _outputs(
-        self, examples: EssayExamples, tokens: int, progress: str | None
-    ) -> tuple[Tensor, NDArray[np.float64]]:
-        """The model's outputs, (N, D), and the essays' out-of-distribution distances, (N,)."""
-        self.model.to(self.accelerator.device)
-        if self.screening is None:
-            answers = predict(
-                self.accelerator, self.model, examples, tokens=tokens, progress=progress, precision=self.precision
-            )
-            return answers, np.full(len(examples), np.nan)
-        module = WithOodDistance(self.model, self.screening.ood_distance).to(self.accelerator.device)
-        answers = predict(
-            self.accelerator, module, examples, tokens=tokens, progress=progress, precision=self.precision
-        )
-        return answers[:, :-1], answers[:, -1].double().numpy()
-
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
         with torch.no_grad():
             unit = self.model.scores(outputs, torch.from_numpy(groups)).double().cpu().numpy()
         raw = np.empty(len(unit))
-        for place, scale in enumerate(self.model.scales):
-            raw[groups == place] = scale.prompt.range.from_unit(unit[groups == place])
+        for number, scale in enumerate(self.model.scales):
+            raw[groups == number] = scale.prompt.range.from_unit(unit[groups == number])
         return raw
 
     def probabilities(self, outputs: Tensor) -> NDArray[np.float64] | None:
@@ -244,9 +233,9 @@ class EssayScorer:
     def score_points(self, raw: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score points, (N,), from raw predictions."""
         points = np.empty(len(raw))
-        for place, scale in enumerate(self.model.scales):
-            mine = groups == place
-            points[mine] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[mine])
+        for number, scale in enumerate(self.model.scales):
+            rows = groups == number
+            points[rows] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[rows])
         return points
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
@@ -283,13 +272,12 @@ def agreement_probability(
     Returns:
         (N,), NaN where neither is known.
     """
-    answer = np.full(len(raw), np.nan)
-    answered = np.asarray(prompt_ids, dtype=object)
+    chances = np.full(len(raw), np.nan)
     for prompt in dict.fromkeys(prompt_ids):
-        mine = np.flatnonzero(answered == prompt)
-        span = prompts[prompt].range
+        rows = np.flatnonzero(np.asarray(prompt_ids, dtype=object) == prompt)
+        score_range = prompts[prompt].range
         if probabilities is not None:
-            answer[mine] = probabilities[mine, span.to_index(score[mine]).astype(np.int64)]
+            chances[rows] = probabilities[rows, score_range.to_index(score[rows])]
         elif prompt in intervals.prompts:
-            answer[mine] = same_score_probability(intervals.prompts[prompt], raw[mine], score[mine], span)
-    return answer
+            chances[rows] = same_score_probability(intervals.prompts[prompt], raw[rows], score[rows], score_range)
+    return chances

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
+from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.chunks import read_chunks
@@ -58,27 +59,21 @@ class Pooling(nn.Module):
         """
         # Sums over hundreds of tokens are no work for bf16, which autocast would choose for these products.
         with torch.autocast(hidden.device.type, enabled=False):
-            return self._pooled(hidden.to(_wide(hidden)), mask, owner, essays)
-
-    def _pooled(self, hidden: Tensor, mask: Tensor, owner: Tensor, essays: int) -> Tensor:
-        # A matrix of membership instead of index_add: the same sums on a GPU every time, and twice differentiable.
-        member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
-        if self.kind == "cls":
-            return member @ hidden[:, 0] / member.sum(1, keepdim=True)
-        weights = mask.to(hidden.dtype)
-        if self.kind == "attention":
-            scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
-            scores = scores.masked_fill(mask == 0, -torch.inf)
-            # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
-            top = scores.detach().amax(1)
-            top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
-            weights = torch.exp(scores - top[owner][:, None])
-        total = member @ torch.einsum("cl,clh->ch", weights, hidden)
-        return total / (member @ weights.sum(1, keepdim=True))
-
-
-def _wide(hidden: Tensor) -> torch.dtype:
-    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+            hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+            # A matrix of membership instead of index_add: the same sums on a GPU every time, and twice differentiable.
+            member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
+            if self.kind == "cls":
+                return member @ hidden[:, 0] / member.sum(1, keepdim=True)
+            weights = mask.to(hidden.dtype)
+            if self.kind == "attention":
+                scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
+                scores = scores.masked_fill(mask == 0, -torch.inf)
+                # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
+                top = scores.detach().amax(1)
+                top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
+                weights = torch.exp(scores - top[owner][:, None])
+            total = member @ torch.einsum("cl,clh->ch", weights, hidden)
+            return total / (member @ weights.sum(1, keepdim=True))
 
 
 # Log-probability of a score point that a prompt does not have: its probability is exactly 0, its gradient too.
@@ -90,12 +85,11 @@ class ScoreHead(nn.Module):
     """Scores of essays from their vectors, for every prompt of a model.
 
     Args:
-        kind: regression, softmax or ordinal.
+        config: Its ``head`` is regression, softmax or ordinal; its ``prompts`` a head for each prompt, one that sees
+            the prompt's embedding, or one that is not told the prompt; its ``hidden`` the width of a hidden layer, or
+            None; its ``dropout`` before each linear layer.
         width: Size of the vectors.
         scales: The prompts with their training statistics.
-        prompts: A head for each prompt, one that sees the prompt's embedding, or one that is not told the prompt.
-        hidden: Width of a hidden layer, or None.
-        dropout: Dropout before each linear layer.
 
     References:
         McCullagh 1980, Regression models for ordinal data (the cumulative logit of ``ordinal``).
@@ -103,42 +97,32 @@ class ScoreHead(nn.Module):
 
     counts: Tensor
 
-    def __init__(
-        self,
-        kind: Literal["regression", "softmax", "ordinal"],
-        width: int,
-        scales: Sequence[PromptScale],
-        *,
-        prompts: Literal["own_head", "embedding", "shared"],
-        hidden: int | None,
-        dropout: float,
-    ) -> None:
+    def __init__(self, config: ModelConfig, width: int, scales: Sequence[PromptScale]) -> None:
         super().__init__()
-        self.kind = kind
-        self.own, self.embedded = prompts == "own_head", prompts == "embedding"
-        points = max(scale.prompt.range.count for scale in scales)
-        self.points = points
-        answers = points if kind == "softmax" else 1
+        self.kind = config.head
+        self.own, self.embedded = config.prompts == "own_head", config.prompts == "embedding"
+        self.points = points = max(scale.prompt.range.count for scale in scales)
+        answers = points if self.kind == "softmax" else 1
         if self.embedded:
             self.embedding = nn.Embedding(len(scales), _EMBEDDING)
             width += _EMBEDDING
-        layers: list[nn.Module] = [nn.Dropout(dropout)]
-        if hidden is not None:
-            layers += [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [nn.Dropout(config.dropout)]
+        if config.hidden is not None:
+            layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
-        self.answer = nn.Linear(hidden or width, answers * (len(scales) if self.own else 1))
+        self.answer = nn.Linear(config.hidden or width, answers * (len(scales) if self.own else 1))
         nn.init.zeros_(self.answer.weight)  # the first answer is each prompt's mean, or its distribution
         nn.init.zeros_(self.answer.bias)
-        shares = torch.tensor([[*scale.shares, *[0.0] * (points - len(scale.shares))] for scale in scales])
+        shares = pad_sequence([torch.tensor(scale.shares) for scale in scales], batch_first=True)
         counts = torch.tensor([len(scale.shares) for scale in scales])
         self.register_buffer("counts", counts, persistent=False)
         # Half an essay is added to each point, as if a point that was never seen were merely rare.
         valid = torch.arange(points) < counts[:, None]
         smooth = torch.where(valid, shares + 0.5 / 100, 0.0)
         smooth = smooth / smooth.sum(1, keepdim=True)
-        if kind == "softmax":
+        if self.kind == "softmax":
             self.prior = nn.Parameter(torch.where(valid, smooth, 1.0).log())
-        elif kind == "ordinal":
+        elif self.kind == "ordinal":
             above = (1.0 - smooth.cumsum(1))[:, :-1].clamp(min=1e-4, max=1 - 1e-4)
             borders = -torch.logit(above)
             self.first_border = nn.Parameter(borders[:, :1].clone())
@@ -162,7 +146,7 @@ class ScoreHead(nn.Module):
         if self.own:
             rows = torch.arange(len(prompt), device=prompt.device)
             answers = answers.view(len(prompt), len(self.counts), -1)[rows, prompt]
-        answers = answers.to(torch.float64 if answers.dtype == torch.float64 else torch.float32)
+        answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
         if self.kind == "regression":
             return answers
         valid = torch.arange(self.points, device=prompt.device) < self.counts[prompt][:, None]
@@ -214,23 +198,14 @@ class ScoringModel(nn.Module):
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
-        self.head = ScoreHead(
-            config.head,
-            width + config.log_length,
-            scales,
-            prompts=config.prompts,
-            hidden=config.hidden,
-            dropout=config.dropout,
-        )
+        self.head = ScoreHead(config, width + config.log_length, scales)
         # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_sd", torch.ones(width))
         for name in ("mean", "sd", "length_mean", "length_sd"):
             self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
-        points = torch.zeros(len(scales), self.head.points)
-        for row, scale in zip(points, scales, strict=True):
-            row[: scale.prompt.range.count] = torch.linspace(0, 1, scale.prompt.range.count)
-        self.register_buffer("unit_points", points, persistent=False)
+        points = [torch.linspace(0, 1, scale.prompt.range.count) for scale in scales]
+        self.register_buffer("unit_points", pad_sequence(points, batch_first=True), persistent=False)
         self._freeze()
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -242,9 +217,7 @@ class ScoringModel(nn.Module):
                 with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were computed before.
         """
         prompt = inputs["prompt"]
-        features = inputs.get("features")
-        if features is None:
-            features = self.pooled(inputs)
+        features = self.pooled(inputs)
         features = (features - self.feature_mean) / (self.feature_sd * math.sqrt(features.shape[1]))
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
@@ -259,6 +232,8 @@ class ScoringModel(nn.Module):
         References:
             Devlin et al. 2019, BERT, section 5.3 (features of several layers, concatenated).
         """
+        if "features" in inputs:
+            return inputs["features"]
         count = self.pooled_count
         if count == 1:
             states = (self.last_states(inputs),)
@@ -336,33 +311,33 @@ class ScoringModel(nn.Module):
         if wanted == 1:
             return 1
         layers = self.encoder_layers
-        if layers is None or (wanted != "all" and wanted > len(layers) + 1):
+        most = 1 if layers is None else len(layers) + 1
+        if layers is None or (wanted != "all" and wanted > most):
             has = "no layers that can be told apart" if layers is None else f"{len(layers)} and the embeddings"
-            most = 1 if layers is None else len(layers) + 1
             raise ConfigError(f"model.pooled_layers is {wanted}, but the encoder has {has}. Set it to {most} at most.")
-        return len(layers) + 1 if wanted == "all" else wanted
+        return most if wanted == "all" else wanted
 
     def _freeze(self) -> None:
-        frozen = self.config.frozen_layers
+        frozen, layers = self.config.frozen_layers, self.encoder_layers
         # A tuple, so that torch does not register the parts a second time.
         self._frozen_parts: tuple[nn.Module, ...] = ()
+        if frozen == 0:
+            return
         if frozen == "all":
-            self._frozen_parts = (self.encoder,)
-            self.encoder.requires_grad_(requires_grad=False)
-        elif frozen:
-            layers = self.encoder_layers
-            if layers is None or frozen >= len(layers):
-                has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
-                raise ConfigError(
-                    f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
-                )
-            learning = {id(parameter) for layer in layers[frozen:] for parameter in layer.parameters()}
-            for parameter in self.encoder.parameters():
-                parameter.requires_grad_(id(parameter) in learning)
-            # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
-            above = {id(module) for layer in layers[frozen:] for module in layer.modules()}
-            self._frozen_parts = tuple(
-                module
-                for module in self.encoder.modules()
-                if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+            learning = nn.ModuleList()
+        elif layers is not None and frozen < len(layers):
+            learning = layers[frozen:]
+        else:
+            has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
+            raise ConfigError(
+                f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
             )
+        self.encoder.requires_grad_(requires_grad=False)
+        learning.requires_grad_(requires_grad=True)
+        # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
+        above = {id(module) for module in learning.modules()}
+        self._frozen_parts = tuple(
+            module
+            for module in self.encoder.modules()
+            if id(module) not in above and not any(parameter.requires_grad for parameter in module.parameters())
+        )

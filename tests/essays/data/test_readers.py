@@ -47,6 +47,12 @@ def jsonl_file(tmp_path, rows):
     return path
 
 
+@pytest.fixture
+def piped(monkeypatch):
+    """Puts bytes on standard input."""
+    return lambda content: monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
 class TestScoredTables:
     def check(self, table: EssayTable) -> None:
         assert table.essay_ids == ["007", "NA", "a b"]
@@ -158,9 +164,9 @@ class TestUnscored:
             assert list(iterate_unscored(str(path), prompt="p")) == [("2", "p", "x"), ("3", "p", "y")]
         assert "essays.csv has no column 'essay_id'; essays are numbered by their rows." in caplog.text
 
-    def test_repeated_ids_are_let_through(self):
-        stdin = io.BytesIO(b"essay_id,text\n1,x\n1,x\n1,y\n")
-        assert [essay.text for essay in iterate_unscored("-", stdin=stdin)] == ["x", "x", "y"]
+    def test_repeated_ids_are_let_through(self, piped):
+        piped(b"essay_id,text\n1,x\n1,x\n1,y\n")
+        assert [essay.text for essay in iterate_unscored("-")] == ["x", "x", "y"]
 
     def test_named_columns_must_be_there(self, tmp_path):
         path = str(csv_file(tmp_path, [{"ID": "1", "text": "x"}]))
@@ -178,18 +184,20 @@ class TestUnscored:
         with pytest.raises(DataError, match="has a column 'prompt_id', and the prompt '1' is given for all rows"):
             list(iterate_unscored(str(csv_file(tmp_path, ROWS)), prompt="1"))
 
-    def test_bad_rows(self):
+    def test_bad_rows(self, piped):
         lines = b'{"essay_id": "1", "text": 7}\n{"text": "x"}\nx\n{"essay_id": "2", "text": "y"}\n'
+        piped(lines)
         with pytest.raises(DataError, match=r"^Row 1 of standard input: text is 7; expected text"):
-            list(iterate_unscored("-", stdin=io.BytesIO(lines)))
+            list(iterate_unscored("-"))
         log = FaultLog()
-        assert list(iterate_unscored("-", stdin=io.BytesIO(lines), on_fault=log)) == [("2", None, "y")]
+        piped(lines)
+        assert list(iterate_unscored("-", on_fault=log)) == [("2", None, "y")]
         assert [fault.row for fault in log.faults] == [1, 2, 3]
         assert "'essay_id' stands in some rows only" in log.faults[1].reason
 
-    def test_a_blank_text_is_an_essay_without_words(self):
-        lines = b'{"essay_id": "1", "text": " \\n"}\n{"essay_id": "2", "text": null}\n'
-        assert list(iterate_unscored("-", stdin=io.BytesIO(lines))) == [("1", None, ""), ("2", None, "")]
+    def test_a_blank_text_is_an_essay_without_words(self, piped):
+        piped(b'{"essay_id": "1", "text": " \\n"}\n{"essay_id": "2", "text": null}\n')
+        assert list(iterate_unscored("-")) == [("1", None, ""), ("2", None, "")]
 
     @pytest.mark.parametrize("sign", [";", "\t"])
     def test_a_csv_with_semicolons_or_tabs(self, tmp_path, sign):
@@ -219,8 +227,9 @@ class TestUnscored:
         (essay,) = iterate_unscored(str(tmp_path / "t.csv"), columns=Columns(text="essay; in full"))
         assert essay.text == "Otters, and more"
 
-    def test_it_streams(self):
-        rows = iterate_unscored("-", stdin=io.BytesIO(b"text\nx\n" + b"y\n" * 10_000 + b"\xff"))
+    def test_it_streams(self, piped):
+        piped(b"text\nx\n" + b"y\n" * 10_000 + b"\xff")
+        rows = iterate_unscored("-")
         assert next(rows) == ("2", None, "x")
         with pytest.raises(DataError, match=r"Line 10003 of standard input \(byte 20007\)"):
             list(rows)

@@ -12,7 +12,7 @@ from tiny_scorer import random_essays
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_tokenizer
-from aes_dynloss.essays.model.examples import EssayExamples, TokenStates, tokenized
+from aes_dynloss.essays.model.examples import EssayExamples, tokenized
 from aes_dynloss.tables.score_range import ScoreRange
 
 LENGTHS = (5, 30, 0, 16)
@@ -31,8 +31,8 @@ def with_states(essays: EssayExamples, width: int = 3) -> EssayExamples:
     for e, essay in enumerate(essays.essays):
         starts.append(len(rows))
         rows += [(e, c, t) for c, chunk in enumerate(essay.chunks) for t in range(len(chunk))]
-    states = TokenStates(np.array(rows, dtype=np.float32)[:, :width], np.array(starts))
-    return EssayExamples(essays.essays, essays.groups, essays.targets, PAD, states=states)
+    states = np.array(rows, dtype=np.float32)[:, :width]
+    return EssayExamples(essays.essays, essays.groups, essays.targets, PAD, states=states, starts=np.array(starts))
 
 
 def test_sizes(essays: EssayExamples) -> None:

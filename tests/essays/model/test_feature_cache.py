@@ -26,10 +26,9 @@ from safetensors.numpy import load_file
 from tiny_encoder import WORDS, write_tiny_encoder
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
-from aes_dynloss.essays.model import activations, feature_cache
-from aes_dynloss.essays.model.activations import pooled_features
+from aes_dynloss.essays.model import activations
+from aes_dynloss.essays.model.activations import FeatureCache, essay_digest, pooled_features
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -134,7 +133,7 @@ class TestHits:
         features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS[:2]))
         features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS))
         path = only_file(folder)
-        assert [record.message for record in caplog.records if record.name == feature_cache.__name__] == [
+        assert [record.message for record in caplog.records if record.name == activations.__name__] == [
             f"Encoded essays: 0 in {path}, 2 to compute.",
             f"Encoded essays: 2 in {path}, 3 to compute.",
         ]
@@ -194,7 +193,7 @@ class TestMisses:
     def test_other_code_of_the_encoder(
         self, accelerator: Accelerator, encoder: Path, filled: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(feature_cache.transformers, "__version__", "999")
+        monkeypatch.setattr(activations.transformers, "__version__", "999")
         self.check_computed(accelerator, model_of(encoder, filled), essays_of(encoder, TEXTS))
 
 
@@ -229,7 +228,7 @@ def test_a_model_folder_knows_no_cache(encoder: Path, folder: Path, tmp_path: Pa
     assert "features_cache" not in (tmp_path / "model" / "config.json").read_text()
     opened = EssayScorer.from_pretrained(str(tmp_path / "model"))
     assert opened.model.config == made.model.config.model_copy(update={"features_cache": None, "encoder": encoder.name})
-    with mock.patch.object(feature_cache, "FeatureCache", side_effect=AssertionError):
+    with mock.patch.object(activations, "FeatureCache", side_effect=AssertionError):
         np.testing.assert_array_equal(opened.score(TEXTS, ["letter"] * 5).raw, made.score(TEXTS, ["letter"] * 5).raw)
     assert not folder.exists()
 

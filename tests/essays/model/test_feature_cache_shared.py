@@ -29,10 +29,9 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import values_of
 from torch import Tensor
 
-from aes_dynloss.essays.model import activations, feature_cache
-from aes_dynloss.essays.model.activations import pooled_features
+from aes_dynloss.essays.model import activations
+from aes_dynloss.essays.model.activations import FeatureCache, essay_digest, pooled_features
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def test_a_process_beside_the_main_one_does_nothing_with_the_file(
     cache = FeatureCache.of(model, "no", str(folder))
     own = {essay_digest(essay.chunks): np.full(cache.width, row) for row, essay in enumerate(essays.essays)}
     sent = iter([(cache, {}), own])
-    monkeypatch.setattr(feature_cache, "broadcast_object_list", lambda _: [next(sent)])
+    monkeypatch.setattr(activations, "broadcast_object_list", lambda _: [next(sent)])
     beside = SimpleNamespace(is_main_process=False, mixed_precision="no")
     computed: list[int] = []
 
@@ -117,7 +116,8 @@ def test_a_process_beside_the_main_one_does_nothing_with_the_file(
         computed.append(len(some))
         return torch.zeros(len(some), cache.width)
 
-    found = feature_cache.cached_features(beside, model, essays, str(folder), compute)
+    monkeypatch.setattr(activations, "pooled_features", compute)
+    found = activations.cached_features(beside, model, essays, str(folder))
     assert computed == [len(TEXTS)]
     assert found[:, 0].tolist() == list(range(len(TEXTS)))
     assert not folder.exists()

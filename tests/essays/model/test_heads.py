@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ABSENT, ScoreHead
 from aes_dynloss.tables.score_range import ScoreRange
@@ -36,7 +37,8 @@ def build(
 ) -> ScoreHead:
     torch.manual_seed(0)
     prompts = prompts or ("own_head" if own else "embedding")
-    head = ScoreHead(kind, WIDTH, SCALES, prompts=prompts, hidden=hidden, dropout=dropout)
+    config = ModelConfig(head=kind, prompts=prompts, hidden=hidden, dropout=dropout)
+    head = ScoreHead(config, WIDTH, SCALES)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(torch.randn_like(parameter) * stirred)
@@ -213,9 +215,9 @@ class TestOneHeadForAllPrompts:
         assert head.answer.weight.shape == (1, hidden or WIDTH)
 
     def test_it_is_the_own_head_of_a_single_prompt(self, hidden: int | None) -> None:
-        arguments = ("regression", WIDTH, SCALES[:1])
         own, shared = (
-            ScoreHead(*arguments, prompts=prompts, hidden=hidden, dropout=0.0) for prompts in ("own_head", "shared")
+            ScoreHead(ModelConfig(prompts=prompts, hidden=hidden), WIDTH, SCALES[:1])
+            for prompts in ("own_head", "shared")
         )
         with torch.no_grad():
             for parameter in own.parameters():

@@ -129,7 +129,7 @@ class TestReplacing:
             raise OSError(28, "No space left on device")
 
         if when == "writing":
-            monkeypatch.setattr(model_folder, "_write_files", full)
+            monkeypatch.setattr(model_folder, "file_sha256", full)
         else:
             real = Path.replace
             monkeypatch.setattr(
