@@ -19,13 +19,15 @@ from scipy.stats import f as f_distribution
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import (
     checked_columns,
+    divided,
     none_if_nan,
     pearson,
     quadratic_weighted_kappa,
+    sample_sd,
     score_point_numbers,
 )
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
-from aes_dynloss.measures.differences import holm_adjusted
+from aes_dynloss.measures.differences import fill_holm
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Errors that differ by less, as a share of the largest score, are equal up to float noise.
@@ -127,8 +129,11 @@ def _explained_beyond_points(
     """
     groups, levels = sizes
     table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(sizes).astype(np.float64)
-    # Effects that are identified: each set of groups that shared human scores link lacks one.
-    linked = connected_components(_links(table), directed=False)[0]
+    # Effects that are identified: each set of groups that shared human scores link lacks one. The graph links each
+    # group to the human scores that it has.
+    group, level = np.nonzero(table)
+    links = coo_array((np.ones(len(group)), (group, groups + level)), shape=(groups + levels, groups + levels))
+    linked = connected_components(links, directed=False)[0]
     effects = groups - linked
     essays = len(values)
     residual_dof_before = essays - levels
@@ -146,14 +151,6 @@ def _explained_beyond_points(
     left = float(np.square(_centred(values - effect[codes], points, levels)).sum())
     increment = (before / residual_dof_before - left / residual_dof) / (total / (essays - 1))
     return Explained(increment, _f_test(before - left, effects, left, residual_dof))
-
-
-def _links(table: NDArray[np.float64]) -> coo_array:
-    """The graph that links each group to the human scores that it has."""
-    groups, levels = table.shape
-    group, level = np.nonzero(table)
-    size = groups + levels
-    return coo_array((np.ones(len(group)), (group, groups + level)), shape=(size, size))
 
 
 def _centred(values: NDArray[np.float64], codes: NDArray[np.intp], count: int) -> NDArray[np.float64]:
@@ -229,10 +226,8 @@ def subgroup_fairness(
         by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
         notes += _notes(name, groups, small)
     entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
-    known = [entry for entry in entries if entry["p"] is not None]
-    for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
-        entry["p_holm"] = float(adjusted)
-    return {"columns": by_column, "comparisons": len(known), "small_group": small, "notes": notes}
+    comparisons = fill_holm([entry for entry in entries if entry["p"] is not None])
+    return {"columns": by_column, "comparisons": comparisons, "small_group": small, "notes": notes}
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -310,11 +305,10 @@ def group_entries(
     points = np.stack(score_point_numbers(score_range, reference=human, score=score))
     if labels.shape != human.shape:
         raise DataError(f"Groups need one label an essay, found {labels.shape} for {human.shape}.")
-    human_sd, raw_sd = _sample_sd(human), _sample_sd(raw)
-    pooled = np.sqrt((human_sd**2 + raw_sd**2) / 2)
+    human_sd, raw_sd = sample_sd(human), sample_sd(raw)
     with_units = {
-        "dsm": (raw - raw.mean()) / _or_nan(raw_sd) - (human - human.mean()) / _or_nan(human_sd),
-        "smd": (raw - human) / _or_nan(pooled),
+        "dsm": divided(raw - raw.mean(), raw_sd) - divided(human - human.mean(), human_sd),
+        "smd": divided(raw - human, np.sqrt((human_sd**2 + raw_sd**2) / 2)),
     }
     names, counts = np.unique(labels.astype(str), return_counts=True)
     order = np.lexsort((names, -counts))
@@ -334,20 +328,9 @@ def group_entries(
         entry |= {"mean_reference": float(human[members].mean()), "mean_raw": float(raw[members].mean())}
         for measure in INTERVAL_MEASURES:
             entry[measure] = none_if_nan(np.asarray(values[measure]))
-            interval = percentile_interval(draws[measure], settings.confidence) if draws else None
-            entry[f"{measure}_interval"] = interval
+            entry[f"{measure}_interval"] = percentile_interval(draws[measure], settings.confidence) if draws else None
         entries[str(name)] = entry
     return entries
-
-
-def _sample_sd(column: NDArray[np.float64]) -> float:
-    """Standard deviation with divisor n - 1, 0 for a constant column."""
-    return 0.0 if np.ptp(column) == 0 else float(column.std(ddof=1))
-
-
-def _or_nan(unit: float) -> float:
-    """A divisor, NaN for 0."""
-    return unit if unit > 0 else np.nan
 
 
 def _notes(name: str, groups: dict[str, Entry], small: int) -> list[str]:
