@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,8 +21,7 @@ from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
-from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.batching import Examples, all_rows, steps_left, total_steps
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
@@ -114,7 +113,8 @@ class Episodes:
         training = self._context.config
         training = training.model_copy(update={"seed": training.seed + 1000 * (number + 1)})
         total = self._config.steps or total_steps(self._train, training)
-        steps = list(islice(_repeated(self._train, training), total))
+        endless = training.model_copy(update={"epochs": 10**9})
+        steps = list(islice(steps_left(self._train, endless, taken=0), total))
         torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
         plans = [
             step_plan(self._accelerator, self._train, step, place, total, training) for place, step in enumerate(steps)
@@ -195,9 +195,3 @@ def _check_finite(name: str, value: Tensor) -> None:
             f"In the teacher's episode the {name} is {float(value)}, expected a finite number. Lower the student's "
             "learning rate or training.clip_norm, or shorten the episode by teacher.steps."
         )
-
-
-def _repeated(train: Examples, training: TrainingConfig) -> Iterator[Step]:
-    """The steps of epoch after epoch, without end."""
-    endless = training.model_copy(update={"epochs": 10**9})
-    return steps_left(train, endless, taken=0)

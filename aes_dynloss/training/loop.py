@@ -176,8 +176,8 @@ def fit(
             # 4. The teacher is updated, if that is due.
             taught = teacher.update(optimizer.optimizer, last=step.measured)
             # 5. Numbers leave the device, some steps at a time.
-            watched = loss.logged_values(coefficients)
-            unread.append(Unread(run.tracker.step, step.epoch, rate, state, watched, record, norm, taught))
+            logged = loss.logged_values(coefficients)
+            unread.append(Unread(run.tracker.step, step.epoch, rate, state, logged, record, norm, taught))
             bar.update()
             if len(unread) >= config.log_every or step.measured:
                 _read(unread, log, run.tracker)
@@ -218,7 +218,7 @@ class Unread:
     epoch: int
     rate: float
     state: StudentState
-    watched: Mapping[str, Tensor]
+    logged: Mapping[str, Tensor]
     record: StepRecord
     norm: Tensor
     taught: Mapping[str, float]
@@ -226,7 +226,7 @@ class Unread:
     def packed(self) -> Tensor:
         """All numbers on the device as one tensor."""
         record = self.record
-        return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.watched.values()])
+        return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.logged.values()])
 
 
 def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
@@ -236,7 +236,7 @@ def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
         loss, error, norm, *rest = numbers
         terms, coefficients = rest[: len(entry.record.terms)], rest[len(entry.record.terms) :]
         line: dict[str, Any] = {"step": entry.step, "epoch": entry.epoch, "lr": entry.rate}
-        line |= {"state": asdict(entry.state), "coefficients": dict(zip(entry.watched, coefficients, strict=True))}
+        line |= {"state": asdict(entry.state), "coefficients": dict(zip(entry.logged, coefficients, strict=True))}
         line |= {"loss": loss, "terms": dict(zip(entry.record.terms, terms, strict=True))}
         line |= {"error": error, "gradient_norm": norm}
         if entry.taught:
