@@ -34,8 +34,11 @@ def value_words(value: object) -> str:
         return "nothing"
     if isinstance(value, Mapping):
         return "a mapping"
-    if isinstance(value, list):
-        return "a list"
+    return "a list" if isinstance(value, list) else clipped_repr(value)
+
+
+def clipped_repr(value: object) -> str:
+    """A value in a message, cut after 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -115,7 +118,7 @@ def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[st
 def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 Model = TypeVar("Model", bound="ConfigModel")
@@ -210,9 +213,9 @@ def parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anyth
     # PyYAML lets some of Python's own errors through, such as a KeyError for `!!bool x`.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        words = getattr(error, "problem", None) or str(error) or "nested too deeply"
-        raise ConfigError(f"{where}{place}: not valid YAML: {words}.") from None
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error) or "nested too deeply"
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem}.") from None
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:

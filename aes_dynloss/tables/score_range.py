@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.text_rows import unique_keys
 
@@ -185,7 +186,7 @@ def _read_entry(prompt_id: str, entry: object, source: str) -> ScoreRange:
     """One prompt's range from its entry in a file."""
     where = f"Prompt {prompt_id} in {source}"
     if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
-        raise ConfigError(f"{where} needs the keys low and high, and may have step; found {_clipped(entry)}.")
+        raise ConfigError(f"{where} needs the keys low and high, and may have step; found {clipped_repr(entry)}.")
     unknown = sorted(set(entry) - RANGE_KEYS - WORDING_KEYS)
     if unknown:
         raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; known are low, high, step and prompt.")
@@ -200,12 +201,6 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ConfigError(f"{value!r} is not a number.")
     return float(value)
-
-
-def _clipped(value: object) -> str:
-    """A value in a message, kept short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 # Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.
