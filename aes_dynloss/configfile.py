@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,16 +17,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aes_dynloss.errors import ConfigError
-
-
-def fault_lines(model: type[BaseModel], error: ValidationError) -> list[str]:
-    """Every fault that pydantic found, each once.
-
-    Args:
-        model: The configuration's class.
-        error: What validating it raised.
-    """
-    return list(dict.fromkeys(_fault_words(model, fault) for fault in _relevant(error.errors())))
 
 
 def value_words(value: object) -> str:
@@ -276,7 +267,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not equals or not all(key.split(".")):
             raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
         values = with_value(values, key, parse_yaml(text, f"override {override!r}"), f"Override {override!r}")
-    return _copied(values)
+    return deepcopy(dict(values))
 
 
 def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -> dict[str, Any]:
@@ -291,7 +282,7 @@ def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -
     Raises:
         ConfigError: The key reaches into something that is no mapping.
     """
-    result = inner = _copied(values)
+    result = inner = deepcopy(dict(values))
     *outer, last = key.split(".")
     for part in outer:
         if not isinstance(inner.get(part), dict):
@@ -317,11 +308,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = fault_lines(model, error)
+        faults = list(dict.fromkeys(_fault_words(model, fault) for fault in _relevant(error.errors())))
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None
-
-
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}

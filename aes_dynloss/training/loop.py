@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +31,7 @@ from aes_dynloss.training.effective_batch import StepRecord, backward
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
 from aes_dynloss.training.problem import step_plan
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, RunLog
-from aes_dynloss.training.run_state import Restorable, RunState, load_trained_state
+from aes_dynloss.training.run_state import RunState, load_trained_state
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,16 @@ class RunContext:
     resume: bool = False
 
 
-class TeacherUpdate(Restorable, Protocol):
-    """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none."""
+class TeacherUpdate:
+    """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none.
+
+    This one does nothing: it is the update of a run whose loss follows a schedule or a frozen teacher.
+    """
 
     def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
         """Record a step whose gradients are computed, before the student takes it."""
 
-    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
         """Update the teacher after a step, if one is due, and the student with it.
 
         Args:
@@ -73,27 +76,17 @@ class TeacherUpdate(Restorable, Protocol):
         Returns:
             Numbers for the log; empty without an update.
         """
-
-
-class NoTeacher:
-    """The null update of a run whose loss follows a schedule or a frozen teacher."""
-
-    def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
-        """Record nothing."""
-
-    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
-        """Update nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """No state."""
+        """The state to resume from."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """No state."""
+        """Restore :meth:`state_dict`."""
 
 
-NO_TEACHER = NoTeacher()
+NO_TEACHER = TeacherUpdate()
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
 from aes_dynloss.training.accelerator import agree_on_buffers
+from aes_dynloss.training.loop import TeacherUpdate
 from aes_dynloss.training.optimization import read_point, write_point
 from aes_dynloss.training.plots import MOST_PLACES, History, thinned
 from aes_dynloss.training.problem import BilevelProblem
 
 
-class LossNetworkUpdate:
+class LossNetworkUpdate(TeacherUpdate):
     """The teacher update of a run under L2T-DLN.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after

@@ -48,7 +48,10 @@ class AttentionTeacher(nn.Module):
         self.blocks = tuple(blocks or (len(neutral),))
         self.positive = positive
         generator = torch.Generator().manual_seed(seed)
-        centre = _inverse_softplus(neutral.clamp(min=_LEAST_POSITIVE)) if positive else neutral
+        centre = neutral
+        if positive:  # what softplus takes to the neutral coefficients
+            centre = neutral.clamp(min=_LEAST_POSITIVE)
+            centre = centre + torch.log(-torch.expm1(-centre))
         noise = torch.randn(len(neutral), keys, generator=generator)
         self.values = nn.Parameter(centre[:, None] + _SPREAD_OF_VALUES * noise)
         shape = (len(self.blocks), keys, StudentState.SIZE)
@@ -92,10 +95,6 @@ class TaughtPolicy:
         device = next(self.teacher.parameters()).device
         coefficients: Tensor = self.teacher(state.as_tensor(device)[None])[0]
         return coefficients
-
-
-def _inverse_softplus(values: Tensor) -> Tensor:
-    return values + torch.log(-torch.expm1(-values))
 
 
 class FixedPolicy:

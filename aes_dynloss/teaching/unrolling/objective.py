@@ -190,8 +190,7 @@ class Objective:
         coefficients = coefficients.detach().requires_grad_()
         if not self.is_one_graph(plan):
             first = self.gradient(plan, coefficients) if gradient else None
-            several = self._coupled_product if self._is_coupled(plan) else self._summed_product
-            return first, lambda cotangent: several(plan, coefficients, cotangent)
+            return first, lambda cotangent: self._several_product(plan, coefficients, cotangent)
         self._prepare(plan)
         inputs = None if weights is None else [view.detach().requires_grad_() for view in self.live.views(weights)]
         leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
@@ -263,13 +262,11 @@ class Objective:
             sums.append(self.processes.total(whole))
         return Gradient(*sums)
 
-    def _coupled_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    def _several_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Product over several micro-batches; over those that the loss does not couple, one graph at a time."""
         self._prepare(plan)
-        return self._legs.product(plan, coefficients, cotangent)
-
-    def _summed_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Product over micro-batches that the loss does not couple, one graph at a time."""
-        self._prepare(plan)
+        if self._is_coupled(plan):
+            return self._legs.product(plan, coefficients, cotangent)
         leaves = [*self.live.parameters, coefficients]
         flat, to_coefficients = torch.zeros_like(cotangent), torch.zeros_like(coefficients)
         for batch in plan.batches:
