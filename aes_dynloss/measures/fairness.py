@@ -87,48 +87,30 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
     labels = np.asarray(groups)
     if human.ndim != 1 or labels.shape != human.shape:
         raise DataError(f"Groups need one label for each of (n,) scores, found {labels.shape} and {human.shape}.")
-    codes, names = pd.factorize(labels)
+    codes = pd.factorize(labels)[0]
     if (codes < 0).any():
         raise DataError(f"Every essay needs a group, found {int((codes < 0).sum())} without. Name one for them.")
-    levels, points = np.unique(human, return_inverse=True)
+    points = pd.factorize(human)[0]
     errors = machine - human
     scale = float(max(np.abs(human).max(), np.abs(machine).max()))
     noise = FLOAT_NOISE * scale
     return {
-        "osa": _explained_by_groups(np.square(errors), codes, len(names), noise * scale),
-        "osd": _explained_by_groups(errors, codes, len(names), noise),
-        "csd": _explained_beyond_points(errors, codes, points.ravel(), (len(names), len(levels)), noise),
+        "osa": _explained(np.square(errors), codes, np.zeros_like(points), noise * scale),
+        "osd": _explained(errors, codes, np.zeros_like(points), noise),
+        "csd": _explained(errors, codes, points, noise),
     }
 
 
-def _explained_by_groups(values: NDArray[np.float64], codes: NDArray[np.intp], groups: int, noise: float) -> Explained:
-    """One-way analysis of variance."""
-    essays = len(values)
-    residual_dof = essays - groups
-    if groups < 2 or residual_dof < 1:
-        return Explained(None, None)
-    if np.ptp(values) <= noise:
-        return Explained(0.0, None)
-    total = float(np.square(values - values.mean()).sum())
-    left = float(np.square(_centred(values, codes, groups)).sum())
-    adjusted = 1 - (left / residual_dof) / (total / (essays - 1))
-    return Explained(adjusted, _f_test(total - left, groups - 1, left, residual_dof))
-
-
-def _explained_beyond_points(
-    values: NDArray[np.float64],
-    codes: NDArray[np.intp],
-    points: NDArray[np.intp],
-    sizes: tuple[int, int],
-    noise: float,
+def _explained(
+    values: NDArray[np.float64], codes: NDArray[np.intp], points: NDArray[np.intp], noise: float
 ) -> Explained:
-    """Increment of the adjusted R^2 by groups, given human scores.
+    """Increment of the adjusted R^2 by groups, given human scores; the whole R^2 where all essays have one score.
 
     By the theorem of Frisch, Waugh and Lovell, the groups' effects solve the normal equations that are left when group
     indicators and errors are centred within human scores: a matrix of groups by groups, however many essays there are.
     """
-    groups, levels = sizes
-    table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(sizes).astype(np.float64)
+    groups, levels = int(codes.max()) + 1, int(points.max()) + 1
+    table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(groups, levels).astype(np.float64)
     # Effects that are identified: each set of groups that shared human scores link lacks one. The graph links each
     # group to the human scores that it has.
     group, level = np.nonzero(table)

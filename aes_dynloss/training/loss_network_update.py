@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from aes_dynloss.teaching.hypergradient.estimator import Measure
+from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.config import DlnConfig
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
@@ -42,7 +43,7 @@ class LossNetworkUpdate(TeacherUpdate):
         self._config = config
         self._taken: list[TakenStep] = []
         # Not at a window's first step: `record_step` comes after its forward pass, which moved batch norm's statistics.
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
         self._windows = 0
         self._steps = 0
         self.history: History = [(0.0, teacher.phi.cpu())]
@@ -75,10 +76,10 @@ class LossNetworkUpdate(TeacherUpdate):
             self._problem.objective, self._problem.rule, trajectory, self._buffers, measure, self._problem.estimator
         )
         write_point(self._problem.live, optimizer, self._problem.training, done.end)
-        self._problem.live.put_buffers(done.buffers)
+        put_buffers(self._problem.live.module, done.buffers)
         if last:  # as `fit` does before it measures, and the next window starts from there
             agree_on_buffers(self._problem.accelerator, self._problem.live.module)
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
         self._steps += len(self._taken)
         self._taken = []
         self.history.append((self._steps / self._total, self._teacher.phi.cpu()))
@@ -98,7 +99,7 @@ class LossNetworkUpdate(TeacherUpdate):
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
         self.history = [(progress, phi) for progress, phi in state["history"]]
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""

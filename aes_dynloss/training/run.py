@@ -25,7 +25,7 @@ from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, 
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.batching import Examples, total_steps
 from aes_dynloss.training.episodes import Episodes
@@ -223,7 +223,7 @@ def _dlf(
     coefficients = episodes.run().coefficients
     policy: LossPolicy = TaughtPolicy(teacher)
     if config.control == "frozen_mean":
-        policy = frozen_mean(coefficients)
+        policy = FixedPolicy(coefficients.mean(0))  # its tuning of the loss without the dynamics
     elif config.control == "random":
         policy = RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
     return LossSetup(loss, policy, write=lambda folder: write_teacher(folder, "dlf", spec, teacher.state_dict()))

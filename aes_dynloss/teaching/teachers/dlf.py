@@ -116,20 +116,6 @@ class FixedPolicy:
         return self._coefficients
 
 
-def frozen_mean(coefficients: Tensor) -> FixedPolicy:
-    """A teacher frozen at its mean: its tuning of the loss without the dynamics.
-
-    Args:
-        coefficients: Its outputs over a run, (T, K).
-
-    Examples:
-        >>> policy = frozen_mean(torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
-        >>> policy.coefficients(StudentState(progress=0.5))
-        tensor([2.0000, 0.5000])
-    """
-    return FixedPolicy(coefficients.mean(0))
-
-
 class RandomPolicy:
     """Coefficients as far from the neutral ones as a teacher's, in random directions, new in every step.
 
