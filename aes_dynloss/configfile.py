@@ -38,29 +38,29 @@ def _relevant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
 
     def is_beside(fault: Mapping[str, Any]) -> bool:
-        value, place = fault["loc"][:-1], _place(fault)
-        if not isinstance(fault["input"], Mapping) or len(place) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
+        value, shown = fault["loc"][:-1], _user_location(fault)
+        if not isinstance(fault["input"], Mapping) or len(shown) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
             return False
         fellows = [other for other in faults if other["loc"][: len(value)] == value]
-        return any(len(_place(other)) > len(place) or other["type"] in _TAG_FAULTS for other in fellows)
+        return any(len(_user_location(other)) > len(shown) or other["type"] in _TAG_FAULTS for other in fellows)
 
     return [fault for fault in faults if not is_beside(fault)]
 
 
-def _place(fault: Mapping[str, Any]) -> list[object]:
+def _user_location(fault: Mapping[str, Any]) -> list[object]:
     """Where a fault lies, as its user would say it."""
     location = fault["loc"]
     return [part for part, before in zip(location, (None, *location), strict=False) if not _is_branch(part, before)]
 
 
-def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
-    location = _place(fault)
+def _fault_message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
+    location = _user_location(fault)
     name = ".".join(str(part) for part in location) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _names_beside(model, fault["loc"])
         return f"{name}: there is no such key; {_advice(str(location[-1]), known)}"
     if fault["type"] in _TAG_FAULTS:
-        return _tag_words(name, fault["ctx"])
+        return _tag_message(name, fault["ctx"])
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
     if fault["type"] in {"missing", "value_error"}:
@@ -72,7 +72,7 @@ def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
 _TAG_FAULTS = {"union_tag_invalid", "union_tag_not_found"}
 
 
-def _tag_words(name: str, context: Mapping[str, Any]) -> str:
+def _tag_message(name: str, context: Mapping[str, Any]) -> str:
     key = f"{name}.{context['discriminator'].strip(chr(39))}"
     if "tag" not in context:
         return f"{key}: this key is required"
@@ -308,7 +308,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = list(dict.fromkeys(_fault_words(model, fault) for fault in _relevant(error.errors())))
+        faults = list(dict.fromkeys(_fault_message(model, fault) for fault in _relevant(error.errors())))
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None

@@ -285,8 +285,8 @@ def measures(
         DataError: The shapes differ, there is no score, a value is not finite, or a score is no score point.
 
     Examples:
-        >>> found = measures([1, 2, 3, 4], [1.2, 2.1, 3.6, 3.8], [1, 2, 4, 4], ScoreRange(1, 4))
-        >>> round(found["qwk"], 3), found["exact_agreement"], round(found["rmse"], 3)
+        >>> report = measures([1, 2, 3, 4], [1.2, 2.1, 3.6, 3.8], [1, 2, 4, 4], ScoreRange(1, 4))
+        >>> round(report["qwk"], 3), report["exact_agreement"], round(report["rmse"], 3)
         (0.917, 0.75, 0.335)
     """
     score_point_numbers(score_range, reference=reference, score=score)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.agreement import unit_deviation
 
 Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -318,7 +319,8 @@ def agreement_draws(
     h, scores = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
     columns = [*means.values()]
     for one, other in pairs.values():
-        first, second = _standardised(one), _standardised(other)
+        # Deviations from the mean in sds; 0 for a constant column.
+        first, second = (np.sqrt(len(h)) * np.nan_to_num(unit_deviation(column)) for column in (one, other))
         columns += [first, second, first**2, second**2, first * second]
     columns += [h, h**2, *(column for m in scores for column in (m, m**2, h * m))]
     drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
@@ -353,16 +355,6 @@ def _pearson(mean: Column, other: Column, square: Column, other_square: Column, 
     varied = (variances > SMALLEST_VARIANCE_RATIO).all(axis=0)
     scale = np.sqrt(np.where(varied, variances.prod(axis=0), np.nan))
     return np.asarray(np.clip((product - mean * other) / scale, -1, 1))
-
-
-def _standardised(column: Column) -> Column:
-    """Deviations from the mean in sds; 0 for a constant column."""
-    if np.ptp(column) == 0:
-        return np.zeros_like(column)
-    deviation = column - column.mean()
-    # By the largest one first, or squares of tiny deviations would vanish.
-    deviation = deviation / np.abs(deviation).max()
-    return np.asarray(deviation / deviation.std())
 
 
 @dataclass(frozen=True)

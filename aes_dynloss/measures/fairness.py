@@ -79,8 +79,8 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
         BEA 2019, 1-10. RSMTool's ``get_fairness_analyses``, which reports the adjusted R^2.
 
     Examples:
-        >>> found = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
-        >>> round(found["osd"].r_squared_adjusted, 3), round(found["osd"].p, 3)
+        >>> differences = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
+        >>> round(differences["osd"].r_squared_adjusted, 3), round(differences["osd"].p, 3)
         (0.942, 0.019)
     """
     human, machine = checked_columns(reference=reference, raw=raw)
@@ -191,8 +191,8 @@ def subgroup_fairness(
         >>> essays["score"] = essays["raw"].round()
         >>> essays["language"] = list("aaabbb")
         >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
-        >>> found = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
-        >>> sorted(found["columns"]["language"]), found["comparisons"]
+        >>> fairness = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
+        >>> sorted(fairness["columns"]["language"]), fairness["comparisons"]
         (['csd', 'groups', 'osa', 'osd'], 3)
     """
     missing = [name for name in ("reference", "raw", "score", *columns) if name not in essays]

@@ -77,19 +77,6 @@ def id_cell(value: object, column: str) -> str:
     return _unicode(value, column)
 
 
-def text_cell(value: object, column: str) -> str:
-    """An essay, exactly as it is written.
-
-    Raises:
-        CellError: It is blank or no text.
-    """
-    if is_blank(value):
-        raise CellError(f"{column} is empty. An essay needs words; take the row out.")
-    if not isinstance(value, str):
-        raise CellError(f"{column} is {clipped_repr(value)}; expected text.")
-    return _unicode(value, column)
-
-
 def number_cell(value: object, column: str) -> float | None:
     """A number; None for a blank.
 
@@ -121,21 +108,6 @@ def number_cell(value: object, column: str) -> float | None:
     return number
 
 
-def group_cell(value: object, column: str) -> str | None:
-    """A group of writers as text; None for a blank.
-
-    Raises:
-        CellError: It is neither text nor a number.
-    """
-    if is_blank(value):
-        return None
-    if isinstance(value, float | Decimal) and value == int(value):
-        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
-    if not isinstance(value, str | numbers.Real | Decimal):
-        raise CellError(f"{column} is {clipped_repr(value)}; expected the name of a group.")
-    return _unicode(str(value).strip(), column)
-
-
 def truth_cell(value: object, column: str) -> bool:
     """Yes or no: true or false in any case of letters, as text or not; a blank is no.
 
@@ -154,9 +126,19 @@ def id_value(row: Mapping[str, object], column: str) -> str:
 
 
 def text_value(row: Mapping[str, object], column: str, *, blank: str | None = None) -> str:
-    """A row's essay, see :func:`text_cell`; a blank one is ``blank``, where that is given."""
+    """A row's essay, exactly as it is written; a blank one is ``blank``, where that is given.
+
+    Raises:
+        CellError: It is blank or no text.
+    """
     value = _present(row, column)
-    return blank if blank is not None and is_blank(value) else text_cell(value, column)
+    if is_blank(value):
+        if blank is None:
+            raise CellError(f"{column} is empty. An essay needs words; take the row out.")
+        return blank
+    if not isinstance(value, str):
+        raise CellError(f"{column} is {clipped_repr(value)}; expected text.")
+    return _unicode(value, column)
 
 
 def number_value(row: Mapping[str, object], column: str) -> float:
@@ -173,8 +155,19 @@ def optional_number(row: Mapping[str, object], column: str) -> float | None:
 
 
 def group_value(row: Mapping[str, object], column: str) -> str | None:
-    """A row's group of writers, None where it is blank, see :func:`group_cell`."""
-    return group_cell(_present(row, column), column)
+    """A row's group of writers as text; None for a blank.
+
+    Raises:
+        CellError: It is neither text nor a number.
+    """
+    value = _present(row, column)
+    if is_blank(value):
+        return None
+    if isinstance(value, float | Decimal) and value == int(value):
+        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
+    if not isinstance(value, str | numbers.Real | Decimal):
+        raise CellError(f"{column} is {clipped_repr(value)}; expected the name of a group.")
+    return _unicode(str(value).strip(), column)
 
 
 def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRange) -> None:

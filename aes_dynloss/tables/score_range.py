@@ -31,6 +31,15 @@ class ScoreRange:
 
     Raises:
         ConfigError: ``high`` is not above ``low``, or the range is no whole number of steps or has too many.
+
+    Examples:
+        >>> score_range = ScoreRange(0, 4, step=0.5)
+        >>> str(score_range), score_range.count
+        ('0 to 4 in steps of 0.5', 9)
+        >>> score_range.to_unit([0, 1, 4])
+        array([0.  , 0.25, 1.  ])
+        >>> score_range.to_point([1.2, 1.25, 9.0])  # trimmed to the range, then rounded half up
+        array([1. , 1.5, 4. ])
     """
 
     low: float

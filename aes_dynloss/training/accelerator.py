@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.teaching.unrolling.step_plan import Processes
 from aes_dynloss.training.config import TrainingConfig
 
 
@@ -107,7 +108,7 @@ def gather_rows(
     return index[order], [tensor[order] for tensor in tensors]
 
 
-class AccelerateProcesses:
+class AccelerateProcesses(Processes):
     """See :class:`aes_dynloss.teaching.unrolling.step_plan.Processes`.
 
     The teaching core differentiates the unwrapped student: DDP neither synchronises what ``torch.autograd.grad``

@@ -47,6 +47,13 @@ class RunContext:
         measure: Measures the student as it is on dev; called by every process; higher is better.
         select_by: The measure that selects the best checkpoint, stops early and is shown to a teacher.
         resume: Continue from the folder's checkpoints, if there are any.
+
+    Examples:
+        >>> from aes_dynloss.training.accelerator import plain_accelerator
+        >>> accelerator, config = plain_accelerator(cpu=True), TrainingConfig(epochs=2)
+        >>> context = RunContext(accelerator, config, Path("run"), measure=lambda: {"qwk": 0.5}, select_by="qwk")
+        >>> context.measure()[context.select_by], context.resume
+        (0.5, False)
     """
 
     accelerator: Accelerator
@@ -130,6 +137,40 @@ def fit(
     Raises:
         TrainingError: The loss, its gradient or the dev measure is no longer finite; the last checkpoint is kept.
         CheckpointError: The checkpoint is damaged or belongs to another run.
+
+    Examples:
+        A line, learnt from four points by squared error; for essays, ``finetune`` calls this.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from aes_dynloss import Batch, Elements, LossConfig
+        >>> from aes_dynloss.training.accelerator import build_accelerator
+        >>> class Line(torch.nn.Linear):
+        ...     def elements(self, outputs, targets, groups):
+        ...         half = torch.full_like(targets, 0.5)
+        ...         return Elements(outputs[:, 0], targets, groups, centre=half, spread=half)
+        ...     def parameter_stack(self):
+        ...         return [list(self.named_parameters())]
+        ...     def as_module(self):
+        ...         return self
+        >>> class Points:
+        ...     lengths = sequences = np.ones(4, dtype=np.int64)
+        ...     def __len__(self):
+        ...         return 4
+        ...     def batch(self, rows):
+        ...         index = torch.tensor(rows)
+        ...         x = index / 3
+        ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
+        >>> student, train = Line(1, 1), Points()
+        >>> def measure():  # on dev; here one point serves as such
+        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> loss, policy = LossConfig(terms={"mse": 1.0}).build()
+        >>> with TemporaryDirectory() as folder:
+        ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")
+        ...     result = fit(context, student, train, loss, policy)
+        >>> result.steps, result.stopped_early, result.best_measure == measure()["minus_error"]
+        (4, False, True)
     """
     accelerator, config, select_by = context.accelerator, context.config, context.select_by
     checkpoint = context.folder / CHECKPOINT

@@ -90,7 +90,7 @@ class LossNetworkUpdate(TeacherUpdate):
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""
-        history = [list(place) for place in self.history]
+        history = [list(entry) for entry in self.history]
         counts = {"windows": self._windows, "steps": self._steps}
         return {"teacher": self._teacher.state_dict(), **counts, "history": history}
 

@@ -165,6 +165,42 @@ def train_student(
         ConfigError: The teacher does not fit the student.
         TrainingError: The loss, its gradient or a measure is no longer finite; the last checkpoint is kept.
         CheckpointError: A checkpoint is damaged or belongs to another run.
+
+    Examples:
+        A line, learnt from four points; the weight of the squared error falls while it trains.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from aes_dynloss import Batch, Elements, TrainingConfig
+        >>> from aes_dynloss.training.accelerator import build_accelerator
+        >>> class Line(torch.nn.Linear):
+        ...     def elements(self, outputs, targets, groups):
+        ...         half = torch.full_like(targets, 0.5)
+        ...         return Elements(outputs[:, 0], targets, groups, centre=half, spread=half)
+        ...     def parameter_stack(self):
+        ...         return [list(self.named_parameters())]
+        ...     def as_module(self):
+        ...         return self
+        >>> class Points:
+        ...     lengths = sequences = np.ones(4, dtype=np.int64)
+        ...     def __len__(self):
+        ...         return 4
+        ...     def batch(self, rows):
+        ...         index = torch.tensor(rows)
+        ...         x = index / 3
+        ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
+        >>> student, points = Line(1, 1), Points()
+        >>> def measure():  # on dev; here one point serves as such
+        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> loss = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})
+        >>> with TemporaryDirectory() as folder:
+        ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")
+        ...     result = train_student(context, student, points, points, loss, None, classes=None)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['checkpoint.pt', 'metrics.jsonl', 'plots']
+        >>> result.steps
+        4
     """
     student.as_module().to(context.accelerator.device)
     if teacher is None:
@@ -262,10 +298,10 @@ def _dln(
 def _check_fits(spec: LossSpec, classes: int | None) -> None:
     of_scores = isinstance(spec, MixtureSpec) or (isinstance(spec, NetworkSpec) and spec.form == "scores")
     if of_scores is not (classes is None):
-        words = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
+        outputs = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
         raise ConfigError(
-            f"teacher.from: that teacher steers students that answer {words[of_scores]}, this one answers "
-            f"{words[classes is None]}."
+            f"teacher.from: that teacher steers students that answer {outputs[of_scores]}, this one answers "
+            f"{outputs[classes is None]}."
         )
     if isinstance(spec, BilinearSpec) and spec.classes != classes:
         raise ConfigError(

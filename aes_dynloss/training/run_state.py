@@ -62,9 +62,9 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, file)
     except (OSError, RuntimeError) as error:  # torch hides the system's words behind its own
         cause = error if isinstance(error, OSError) else error.__context__ or error
-        words = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be written: {words}. Make room on the disk, then go on with --resume."
+            f"{path} cannot be written: {reason}. Make room on the disk, then go on with --resume."
         ) from None
 
 
@@ -143,8 +143,8 @@ class RunState:
 
     def save(self, accelerator: Accelerator, path: Path, log_bytes: int) -> None:
         """Write the checkpoint, on the main process; all take part, since each has its own random state."""
-        mine = random_state(accelerator.device)
-        states = gather_object([(mine.cpu, mine.cuda)])
+        local = random_state(accelerator.device)
+        states = gather_object([(local.cpu, local.cuda)])
         if accelerator.is_main_process:
             content = {
                 "student": trained_state(self.module),

@@ -42,7 +42,7 @@ class OneStep:
             value, slope = measure.gradient(after.weights)
             values.append(value)
             known = step.gradient.weights if step.gradient is not None else None
-            _, cotangent = rule.pull_back(point, known, step.plan.factor, Point(slope, nothing, after.step))
+            _, cotangent = rule.vjp(point, known, step.plan.factor, Point(slope, nothing, after.step))
             norm = cotangent.norm()
             if norm > 0:
                 shift = self.size / norm * cotangent

@@ -17,7 +17,7 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.student import Batch, Elements, RandomState, kept_buffers, random_state, set_random_state
 from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, SingleProcess, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, StepPlan
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Objective:
     ) -> None:
         self.live = live
         self.loss = loss
-        self.processes: Processes = processes or SingleProcess()
+        self.processes = processes or Processes()
         self._measuring = measuring
 
     def gradient(self, plan: StepPlan, coefficients: Tensor) -> Gradient:

@@ -166,7 +166,7 @@ def unroll(
     coefficients: Callable[[], Tensor],
     *,
     memory: Memory | None = None,
-    taken: Callable[[int, Gradient], None] | None = None,
+    on_step: Callable[[int, Gradient], None] | None = None,
 ) -> Trajectory:
     """Take steps from a point; afterwards the live module holds the last point's weights.
 
@@ -177,7 +177,7 @@ def unroll(
         plans: T steps to take; a plan without a random state goes on from the generators' state.
         coefficients: Called before every step; returns the loss's coefficients, (K,), whose graph is not needed.
         memory: What is remembered.
-        taken: Called after every step with its number and its gradient; the live module holds the next point then.
+        on_step: Called after every step with its number and its gradient; the live module holds the next point then.
 
     Returns:
         The trajectory.
@@ -213,8 +213,8 @@ def unroll(
         steps.append(step)
         point = rule.advance(point, gradient.weights, plan.factor)
         objective.live.put(point.weights)
-        if taken is not None:
-            taken(number, gradient)
+        if on_step is not None:
+            on_step(number, gradient)
     return Trajectory(steps, point, memory)
 
 
