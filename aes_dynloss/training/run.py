@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -89,22 +89,18 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        return saved.loss, _policy(saved, weights, device)
+        if isinstance(saved.loss, NetworkSpec):
+            return saved.loss, FixedPolicy(weights[PHI].to(device))
+        keys = weights["keys"].shape[1]
+        teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
+        teacher.load_state_dict(weights)
+        return saved.loss, TaughtPolicy(teacher.to(device))
     except CheckpointError:
         raise
     except (ConfigError, OSError, SafetensorError, LookupError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"The teacher in {folder} cannot be read: {error}. Copy the folder again, whole."
         ) from None
-
-
-def _policy(saved: SavedTeacher, weights: dict[str, Any], device: torch.device) -> LossPolicy:
-    if isinstance(saved.loss, NetworkSpec):
-        return FixedPolicy(weights[PHI].to(device))
-    keys = weights["keys"].shape[1]
-    teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
-    teacher.load_state_dict(weights)
-    return TaughtPolicy(teacher.to(device))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pickle
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -23,6 +23,9 @@ from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.student import RandomState, random_state, set_random_state
 from aes_dynloss.training.optimization import WeightAverage
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.stateful import Stateful
 
 FORMAT = 1
 _UNREADABLE = (pickle.UnpicklingError, BadZipFile, zlib.error)
@@ -90,16 +93,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-class Restorable(Protocol):
-    """Something with a state of its own, such as a teacher's update."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state to resume from."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-
-
 @dataclass
 class Best:
     """The best dev measure, and the weights that gave it."""
@@ -128,7 +121,7 @@ class RunState:
     optimizer: Optimizer
     scheduler: LRScheduler
     tracker: StateTracker
-    teacher: Restorable
+    teacher: Stateful
     average: WeightAverage | None = None
     best: Best = field(default_factory=Best)
     since_best: int = 0

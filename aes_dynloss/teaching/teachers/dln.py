@@ -134,11 +134,6 @@ class CoordinateFeedForward(nn.Module):
         return signal.squeeze(1), memory
 
 
-def detached(memory: RecurrentState) -> RecurrentState:
-    """The same memory, detached from the graph."""
-    return [(hidden.detach(), inner.detach()) for hidden, inner in memory]
-
-
 def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | CoordinateFeedForward:
     """The recurrent teacher, or one of its controls.
 
@@ -258,7 +253,7 @@ class LossNetworkTeacher:
             self._optimizer.step()
         self._steps += 1
         self.phi = next_phi
-        self.memory = detached(memory)
+        self.memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
         return TeacherStep(second.end, buffers_after, first_pass.measure, second_pass.measure, gradient.norm())
 
     def state_dict(self) -> dict[str, Any]:

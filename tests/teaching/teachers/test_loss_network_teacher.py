@@ -17,7 +17,7 @@ from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
-from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher, detached
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
@@ -88,7 +88,8 @@ class Bench:
         after.backward()
         optimizer.step()
         numbers = torch.stack([before, after, gradient.norm()]).detach()
-        return [weight.detach() for weight in end], detached(memory), following.detach(), numbers
+        memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
+        return [weight.detach() for weight in end], memory, following.detach(), numbers
 
     def _run(self, number: int, weights: list[Tensor], phi: Tensor) -> tuple[Tensor, list[Tensor]]:
         weights = [weight.detach().requires_grad_() for weight in weights]
@@ -168,6 +169,7 @@ def test_a_window_of_one_step():
     done = bench.teacher.step(objective, rule, first, buffers_of(bench.live.module), bench.measure, Exact())
     assert done.end.step == 1
     assert float(done.hypergradient_norm) > 0
+    assert not any(part.requires_grad for pair in bench.teacher.memory for part in pair)  # cut from its graph
 
 
 @pytest.mark.parametrize("kind", ["lstm", "feed_forward"])
