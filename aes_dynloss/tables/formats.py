@@ -254,20 +254,18 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     checked_suffix(path, SUFFIXES)
     if path.is_dir():
         raise DataError(f"Cannot read {path}: it is a folder. Name a file.")
-    numbers: list[int] = []
-    rows: list[dict[str, object]] = []
+    rows: dict[int, dict[str, object]] = {}
     columns: dict[str, None] = {}
     for number, row in iterate_rows(path):
-        numbers.append(number)
-        rows.append(row)
+        rows[number] = row
         columns.update(dict.fromkeys(row))
         if len(columns) > MOST_COLUMNS:
             raise DataError(
                 f"{path.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each kind "
                 "of value, and one row for each essay."
             )
-    cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows]
-    index = pd.Index(numbers, name=ROW_NUMBERS)
+    cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
+    index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
 
 

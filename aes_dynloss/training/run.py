@@ -225,9 +225,7 @@ def _problem(
     context: RunContext, student: Student, loss: DynamicLoss, teacher_dev: Examples, teacher: DlfConfig | DlnConfig
 ) -> BilevelProblem:
     measure, hypergradient = fixed_objective(teacher.measure), teacher.hypergradient
-    return BilevelProblem.prepared(
-        context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config
-    )
+    return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
 
 
 def _dlf(
