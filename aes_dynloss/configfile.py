@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -58,7 +58,7 @@ def _fault_message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in location) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _names_beside(model, fault["loc"])
-        return f"{name}: there is no such key; {_advice(str(location[-1]), known)}"
+        return f"{name}: there is no such key; {advice_on(str(location[-1]), known)}"
     if fault["type"] in _TAG_FAULTS:
         return _tag_message(name, fault["ctx"])
     message = fault["msg"].removeprefix("Value error, ")
@@ -77,10 +77,11 @@ def _tag_message(name: str, context: Mapping[str, Any]) -> str:
     if "tag" not in context:
         return f"{key}: this key is required"
     known = re.findall(r"'([^']+)'", context["expected_tags"])
-    return f"{key}: there is no {context['tag']!r}; {_advice(context['tag'], known)}"
+    return f"{key}: there is no {context['tag']!r}; {advice_on(context['tag'], known)}"
 
 
-def _advice(word: str, known: Sequence[str]) -> str:
+def advice_on(word: str, known: Iterable[str]) -> str:
+    """The known word that is nearest to an unknown one, as a question, or all known words."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -62,8 +62,7 @@ class ColumnNames:
 
     def named(self) -> dict[str, str]:
         """The columns that were named, by role."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {role: name for role, name in values.items() if name is not None}
+        return {role: name for role, name in vars(self).items() if name is not None}
 
 
 def take_kept(
