@@ -65,7 +65,7 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
     """
     arrays = checked_columns(**columns)
     for name, scores in zip(columns, arrays, strict=True):
-        outside = scores[~score_range.hold(scores)]
+        outside = scores[~score_range.is_score_point(scores)]
         if outside.size:
             point = f"{name} {outside[0]:g}"
             raise DataError(

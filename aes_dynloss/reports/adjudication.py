@@ -162,7 +162,7 @@ def _check(decisions: Decisions, keys: pd.MultiIndex, machine: PredictionTable) 
         zip(decisions.table["prompt_id"], decisions.table[HUMAN_SCORE].to_numpy(dtype=np.float64), strict=True)
     ):
         span = machine.ranges.get(prompt)
-        if span is not None and np.isfinite(score) and not span.hold(np.array([score]))[0]:
+        if span is not None and np.isfinite(score) and not span.is_score_point(np.array([score]))[0]:
             where = row_words(row, decisions.source, decisions.table["essay_id"])
             raise DataError(
                 f"{where}: {HUMAN_SCORE} {score:g} is no score point of prompt {prompt}'s range {span}. Fix the "

@@ -374,7 +374,7 @@ def _refuse_outside(table: pd.DataFrame, ranges: Mapping[str, ScoreRange], sourc
         outside = np.zeros(len(table), dtype=bool)
         for prompt, score_range in ranges.items():
             own = (table["prompt_id"] == prompt).to_numpy()
-            outside[own] = ~score_range.hold(table.loc[own, column].to_numpy(dtype=np.float64))
+            outside[own] = ~score_range.is_score_point(table.loc[own, column].to_numpy(dtype=np.float64))
         outside &= table[column].notna().to_numpy()
         if outside.any():
             row = int(outside.argmax())

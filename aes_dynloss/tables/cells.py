@@ -180,7 +180,7 @@ def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRan
     if not score_range.low - 1e-6 <= score <= score_range.high + 1e-6:
         outside = f"is outside prompt {prompt_id}'s range {score_range}"
         raise CellError(f"{column} {score:.10g} {outside}. Fix the row or the range in data.prompts.")
-    if not score_range.holds(score):
+    if not score_range.is_score_point(score):
         between = f"is no score point of prompt {prompt_id} ({score_range}, step {score_range.step:g})"
         raise CellError(f"{column} {score:.10g} {between}. Fix the row or the step in data.prompts.")
 

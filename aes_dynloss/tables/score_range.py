@@ -76,12 +76,8 @@ class ScoreRange:
         """All score points, ascending, shape (count,)."""
         return np.asarray(self.low + self.step * np.arange(self.count), dtype=np.float64)
 
-    def holds(self, score: float) -> bool:
-        """Whether ``score`` is one of the score points."""
-        return bool(self.hold(score))
-
-    def hold(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """Which of many scores are score points, same shape; none that is not finite."""
+    def is_score_point(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each score is one of the score points, same shape; none is that is not finite."""
         values = np.asarray(scores, dtype=np.float64)
         position = (np.where(np.isfinite(values), values, np.inf) - self.low) / self.step
         inside = (position > -0.5) & (position < self.count - 0.5)

@@ -76,7 +76,7 @@ def test_tuned_scores_are_points_in_the_order_of_raw(values, seed):
     cuts = fit_cut_points(random.normal(3, random.uniform(0, 2), n), random.integers(1, 7, n), RANGE)
     assert all(one <= other for one, other in zip(cuts.cuts, cuts.cuts[1:], strict=False))
     scores = cuts.apply(np.sort(values))
-    assert all(RANGE.holds(score) for score in scores)
+    assert all(RANGE.is_score_point(score) for score in scores)
     assert (np.diff(scores) >= 0).all()
 
 
