@@ -29,35 +29,26 @@ if TYPE_CHECKING:
     from aes_dynloss.training.prediction import predict
     from aes_dynloss.training.run import train_student
 
-_HOMES = {
-    "AesDynlossError": "aes_dynloss.errors",
-    "Batch": "aes_dynloss.teaching.student",
-    "CheckpointError": "aes_dynloss.errors",
-    "ConfigError": "aes_dynloss.errors",
-    "DataConfig": "aes_dynloss.essays.data.data_config",
-    "DataError": "aes_dynloss.errors",
-    "Elements": "aes_dynloss.teaching.student",
-    "EssayEnsemble": "aes_dynloss.essays.ensembles.ensemble",
-    "EssayScorer": "aes_dynloss.essays.model.scorer",
-    "FinetuneConfig": "aes_dynloss.essays.finetune.config",
-    "LossConfig": "aes_dynloss.teaching.policies",
-    "Paired": "aes_dynloss.measures.bootstrap",
-    "RunContext": "aes_dynloss.training.loop",
-    "ScoreRange": "aes_dynloss.tables.score_range",
-    "ShapeError": "aes_dynloss.errors",
-    "TrainingConfig": "aes_dynloss.training.config",
-    "TrainingError": "aes_dynloss.errors",
-    "bootstrap_draws": "aes_dynloss.measures.bootstrap",
-    "build_report": "aes_dynloss.reports.prompts",
-    "finetune": "aes_dynloss.essays.finetune.run",
-    "fit": "aes_dynloss.training.loop",
-    "fit_rescaling": "aes_dynloss.measures.calibration",
-    "open_scorer": "aes_dynloss.essays.ensembles.ensemble",
-    "predict": "aes_dynloss.training.prediction",
-    "quadratic_weighted_kappa": "aes_dynloss.measures.agreement",
-    "read_essays": "aes_dynloss.essays.data.readers",
-    "read_predictions": "aes_dynloss.reports.predictions",
-    "train_student": "aes_dynloss.training.run",
+_MODULES = {
+    "errors": ["AesDynlossError", "CheckpointError", "ConfigError", "DataError", "ShapeError", "TrainingError"],
+    "essays.data.data_config": ["DataConfig"],
+    "essays.data.readers": ["read_essays"],
+    "essays.ensembles.ensemble": ["EssayEnsemble", "open_scorer"],
+    "essays.finetune.config": ["FinetuneConfig"],
+    "essays.finetune.run": ["finetune"],
+    "essays.model.scorer": ["EssayScorer"],
+    "measures.agreement": ["quadratic_weighted_kappa"],
+    "measures.bootstrap": ["Paired", "bootstrap_draws"],
+    "measures.calibration": ["fit_rescaling"],
+    "reports.predictions": ["read_predictions"],
+    "reports.prompts": ["build_report"],
+    "tables.score_range": ["ScoreRange"],
+    "teaching.policies": ["LossConfig"],
+    "teaching.student": ["Batch", "Elements"],
+    "training.config": ["TrainingConfig"],
+    "training.loop": ["RunContext", "fit"],
+    "training.prediction": ["predict"],
+    "training.run": ["train_student"],
 }
 
 __all__ = [
@@ -93,8 +84,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,24 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aes_dynloss.errors import ConfigError
 
 
-def fault_lines(model: type[BaseModel], error: ValidationError) -> list[str]:
-    """Every fault that pydantic found, each once.
-
-    Args:
-        model: The configuration's class.
-        error: What validating it raised.
-    """
-    return list(dict.fromkeys(_fault_words(model, fault) for fault in _relevant(error.errors())))
-
-
 def value_words(value: object) -> str:
     """A value as a message shows it."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
         return "a mapping"
-    if isinstance(value, list):
-        return "a list"
+    return "a list" if isinstance(value, list) else clipped_repr(value)
+
+
+def clipped_repr(value: object) -> str:
+    """A value in a message, cut after 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -44,29 +38,29 @@ def _relevant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
 
     def is_beside(fault: Mapping[str, Any]) -> bool:
-        value, place = fault["loc"][:-1], _place(fault)
-        if not isinstance(fault["input"], Mapping) or len(place) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
+        value, shown = fault["loc"][:-1], _user_location(fault)
+        if not isinstance(fault["input"], Mapping) or len(shown) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
             return False
         fellows = [other for other in faults if other["loc"][: len(value)] == value]
-        return any(len(_place(other)) > len(place) or other["type"] in _TAG_FAULTS for other in fellows)
+        return any(len(_user_location(other)) > len(shown) or other["type"] in _TAG_FAULTS for other in fellows)
 
     return [fault for fault in faults if not is_beside(fault)]
 
 
-def _place(fault: Mapping[str, Any]) -> list[object]:
+def _user_location(fault: Mapping[str, Any]) -> list[object]:
     """Where a fault lies, as its user would say it."""
     location = fault["loc"]
     return [part for part, before in zip(location, (None, *location), strict=False) if not _is_branch(part, before)]
 
 
-def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
-    location = _place(fault)
+def _fault_message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
+    location = _user_location(fault)
     name = ".".join(str(part) for part in location) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _names_beside(model, fault["loc"])
-        return f"{name}: there is no such key; {_advice(str(location[-1]), known)}"
+        return f"{name}: there is no such key; {advice_on(str(location[-1]), known)}"
     if fault["type"] in _TAG_FAULTS:
-        return _tag_words(name, fault["ctx"])
+        return _tag_message(name, fault["ctx"])
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
     if fault["type"] in {"missing", "value_error"}:
@@ -78,15 +72,16 @@ def _fault_words(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
 _TAG_FAULTS = {"union_tag_invalid", "union_tag_not_found"}
 
 
-def _tag_words(name: str, context: Mapping[str, Any]) -> str:
+def _tag_message(name: str, context: Mapping[str, Any]) -> str:
     key = f"{name}.{context['discriminator'].strip(chr(39))}"
     if "tag" not in context:
         return f"{key}: this key is required"
     known = re.findall(r"'([^']+)'", context["expected_tags"])
-    return f"{key}: there is no {context['tag']!r}; {_advice(context['tag'], known)}"
+    return f"{key}: there is no {context['tag']!r}; {advice_on(context['tag'], known)}"
 
 
-def _advice(word: str, known: Sequence[str]) -> str:
+def advice_on(word: str, known: Iterable[str]) -> str:
+    """The known word that is nearest to an unknown one, as a question, or all known words."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known)) or 'nothing'}."
 
@@ -115,7 +110,7 @@ def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[st
 def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 Model = TypeVar("Model", bound="ConfigModel")
@@ -210,9 +205,9 @@ def parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401 - YAML holds anyth
     # PyYAML lets some of Python's own errors through, such as a KeyError for `!!bool x`.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark is not None else ""
-        words = getattr(error, "problem", None) or str(error) or "nested too deeply"
-        raise ConfigError(f"{where}{place}: not valid YAML: {words}.") from None
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error) or "nested too deeply"
+        raise ConfigError(f"{where}{line}: not valid YAML: {problem}.") from None
 
 
 def dump_yaml(values: Mapping[str, Any]) -> str:
@@ -273,7 +268,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not equals or not all(key.split(".")):
             raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
         values = with_value(values, key, parse_yaml(text, f"override {override!r}"), f"Override {override!r}")
-    return _copied(values)
+    return deepcopy(dict(values))
 
 
 def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -> dict[str, Any]:
@@ -288,7 +283,7 @@ def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -
     Raises:
         ConfigError: The key reaches into something that is no mapping.
     """
-    result = inner = _copied(values)
+    result = inner = deepcopy(dict(values))
     *outer, last = key.split(".")
     for part in outer:
         if not isinstance(inner.get(part), dict):
@@ -314,11 +309,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = fault_lines(model, error)
+        faults = list(dict.fromkeys(_fault_message(model, fault) for fault in _relevant(error.errors())))
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None
-
-
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}

@@ -63,17 +63,15 @@ def score_point_numbers(score_range: ScoreRange, **columns: ArrayLike) -> tuple[
         >>> score_point_numbers(ScoreRange(2, 12), reference=[2, 7, 12])
         (array([ 0,  5, 10]),)
     """
-    numbers = []
-    for name, scores in zip(columns, checked_columns(**columns), strict=True):
-        number = score_range.to_index(scores)
-        outside = ~score_range.hold(scores)
-        if outside.any():
+    arrays = checked_columns(**columns)
+    for name, scores in zip(columns, arrays, strict=True):
+        outside = scores[~score_range.is_score_point(scores)]
+        if outside.size:
+            point = f"{name} {outside[0]:g}"
             raise DataError(
-                f"The {name} {scores[outside][0]:g} is no score point of the range {score_range}. Round it, or correct "
-                "the range."
+                f"The {point} is no score point of the range {score_range}. Round it, or correct the range."
             )
-        numbers.append(number)
-    return tuple(numbers)
+    return tuple(score_range.to_index(scores) for scores in arrays)
 
 
 def quadratic_weighted_kappa(reference: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
@@ -109,7 +107,7 @@ def quadratic_weighted_kappa(reference: ArrayLike, score: ArrayLike) -> NDArray[
         >>> round(float(quadratic_weighted_kappa([1, 2, 3, 4], [1, 2, 4, 4])), 3)
         0.917
     """
-    human, machine = _checked_pair(reference, score)
+    human, machine = checked_columns(reference=reference, score=score)
     gap = human.mean(axis=-1) - machine.mean(axis=-1)
     expected = np.asarray(human.var(axis=-1) + machine.var(axis=-1) + gap**2)
     observed = np.square(human - machine).mean(axis=-1)
@@ -138,7 +136,7 @@ def agreement_within(reference: ArrayLike, score: ArrayLike, tolerance: float) -
         >>> round(float(agreement_within([1, 2, 3, 4], [1, 2, 4, 4], tolerance=0)), 3)
         0.75
     """
-    human, machine = _checked_pair(reference, score)
+    human, machine = checked_columns(reference=reference, score=score)
     # 1e-6: .1 + .2 is not .3, and score points of a step of .1 are such sums.
     return np.asarray((np.abs(human - machine) <= tolerance + 1e-6).mean(axis=-1), dtype=np.float64)
 
@@ -163,7 +161,7 @@ def pearson(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
         >>> round(float(pearson([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
         0.99
     """
-    human, machine = _checked_pair(reference, raw)
+    human, machine = checked_columns(reference=reference, raw=raw)
     human_deviation = unit_deviation(human)
     machine_deviation = unit_deviation(machine)
     return np.asarray(np.clip((human_deviation * machine_deviation).sum(axis=-1), -1, 1), dtype=np.float64)
@@ -189,7 +187,7 @@ def spearman(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
         >>> round(float(spearman([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
         1.0
     """
-    human, machine = _checked_pair(reference, raw)
+    human, machine = checked_columns(reference=reference, raw=raw)
     return pearson(rankdata(human, axis=-1), rankdata(machine, axis=-1))
 
 
@@ -213,7 +211,7 @@ def rmse(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
         >>> round(float(rmse([1, 2, 3, 4], [1.5, 2.0, 3.0, 3.5])), 3)
         0.354
     """
-    human, machine = _checked_pair(reference, raw)
+    human, machine = checked_columns(reference=reference, raw=raw)
     return np.asarray(np.sqrt(np.square(machine - human).mean(axis=-1)), dtype=np.float64)
 
 
@@ -240,9 +238,9 @@ def standardized_mean_difference(reference: ArrayLike, raw: ArrayLike) -> NDArra
         >>> round(float(standardized_mean_difference([1, 2, 3, 4], [1.5, 2.5, 3.5, 4.5])), 3)
         0.387
     """
-    human, machine = _checked_pair(reference, raw)
-    pooled = np.sqrt((_sample_sd(human) ** 2 + _sample_sd(machine) ** 2) / 2)
-    return _divided(machine.mean(axis=-1) - human.mean(axis=-1), pooled)
+    human, machine = checked_columns(reference=reference, raw=raw)
+    pooled = np.sqrt((sample_sd(human) ** 2 + sample_sd(machine) ** 2) / 2)
+    return divided(machine.mean(axis=-1) - human.mean(axis=-1), pooled)
 
 
 def sd_ratio(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
@@ -265,8 +263,8 @@ def sd_ratio(reference: ArrayLike, raw: ArrayLike) -> NDArray[np.float64]:
         >>> round(float(sd_ratio([1, 2, 3, 4], [1.5, 2.0, 2.5, 3.0])), 3)
         0.5
     """
-    human, machine = _checked_pair(reference, raw)
-    return _divided(_sample_sd(machine), _sample_sd(human))
+    human, machine = checked_columns(reference=reference, raw=raw)
+    return divided(sample_sd(machine), sample_sd(human))
 
 
 def measures(
@@ -287,18 +285,11 @@ def measures(
         DataError: The shapes differ, there is no score, a value is not finite, or a score is no score point.
 
     Examples:
-        >>> found = measures([1, 2, 3, 4], [1.2, 2.1, 3.6, 3.8], [1, 2, 4, 4], ScoreRange(1, 4))
-        >>> round(found["qwk"], 3), found["exact_agreement"], round(found["rmse"], 3)
+        >>> report = measures([1, 2, 3, 4], [1.2, 2.1, 3.6, 3.8], [1, 2, 4, 4], ScoreRange(1, 4))
+        >>> round(report["qwk"], 3), report["exact_agreement"], round(report["rmse"], 3)
         (0.917, 0.75, 0.335)
     """
-    for name, column in (("reference", reference), ("score", score)):
-        values = np.ravel(np.asarray(column, dtype=np.float64))
-        outside = values[~score_range.hold(values)]
-        if len(outside):
-            raise DataError(
-                f"The {name} {outside[0]:g} is no score point of the range {score_range}. Round it, or correct "
-                "the range."
-            )
+    score_point_numbers(score_range, reference=reference, score=score)
     return {
         "qwk": none_if_nan(quadratic_weighted_kappa(reference, score)),
         "exact_agreement": none_if_nan(agreement_within(reference, score, 0)),
@@ -319,21 +310,6 @@ def none_if_nan(value: NDArray[np.float64]) -> float | None:
         (0.5, None)
     """
     return None if np.isnan(value) else float(value)
-
-
-def _checked_pair(reference: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both columns as float64, refused where broadcasting or NaN would give a wrong number instead of an error."""
-    human = np.asarray(reference, dtype=np.float64)
-    machine = np.asarray(other, dtype=np.float64)
-    if human.shape != machine.shape:
-        raise DataError(f"Human and machine scores need one shape, found {human.shape} and {machine.shape}.")
-    if human.ndim == 0 or human.shape[-1] == 0:
-        raise DataError(f"A measure of agreement needs at least one essay, found scores of shape {human.shape}.")
-    if not (np.isfinite(human).all() and np.isfinite(machine).all()):
-        raise DataError(
-            "A measure of agreement needs finite scores, found NaN or infinity. Drop or correct those essays."
-        )
-    return human, machine
 
 
 def _constant(column: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -362,15 +338,28 @@ def unit_deviation(column: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(deviation / np.sqrt(np.square(deviation).sum(axis=-1, keepdims=True)))
 
 
-def _sample_sd(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation with divisor n - 1: 0 for a constant column, NaN for one essay."""
+def sample_sd(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation with divisor n - 1: 0 for a constant column, NaN for one essay.
+
+    Args:
+        column: Values, shape (..., n).
+
+    Examples:
+        >>> sample_sd(np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]))
+        array([1., 0.])
+    """
     if column.shape[-1] == 1:
         return np.full(column.shape[:-1], np.nan)
     return np.where(_constant(column), 0.0, column.std(axis=-1, ddof=1))
 
 
-def _divided(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quotient, NaN where the denominator is 0."""
+def divided(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotient, NaN where the denominator is 0.
+
+    Examples:
+        >>> divided(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
+        array([0.5, nan])
+    """
     return np.asarray(numerator / np.where(denominator == 0, np.nan, denominator), dtype=np.float64)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.agreement import unit_deviation
 
 Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -92,8 +93,6 @@ def bootstrap_draws(
         >>> bootstrap_draws(pairs, resamples=4, generator=np.random.default_rng(0))
         {'rmse': array([1., 1., 1., 1.])}
     """
-    if resamples < 1:
-        raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
     columns = {
         name: (pair.measure, np.asarray(pair.reference, dtype=np.float64), np.asarray(pair.other, dtype=np.float64))
         for name, pair in measures.items()
@@ -101,15 +100,20 @@ def bootstrap_draws(
     lengths = {len(column) for _, reference, other in columns.values() for column in (reference, other)}
     if len(lengths) != 1 or 0 in lengths:
         raise DataError(f"A bootstrap needs columns of one length >= 1, found lengths {sorted(lengths)}.")
-    essays = lengths.pop()
-    draws = {name: np.empty(resamples) for name in columns}
+    draws: dict[str, list[NDArray[np.float64]]] = {name: [] for name in columns}
+    for index in _resamples(lengths.pop(), resamples, generator):
+        for name, (measure, reference, other) in columns.items():
+            draws[name].append(measure(reference[index], other[index]))
+    return {name: np.concatenate(parts) for name, parts in draws.items()}
+
+
+def _resamples(essays: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Positions of the essays of some resamples at a time, (some, essays)."""
+    if resamples < 1:
+        raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
     rows = max(1, CHUNK_VALUES // essays)
     for start in range(0, resamples, rows):
-        stop = min(start + rows, resamples)
-        index = generator.integers(0, essays, size=(stop - start, essays))
-        for name, (measure, reference, other) in columns.items():
-            draws[name][start:stop] = measure(reference[index], other[index])
-    return draws
+        yield generator.integers(0, essays, size=(min(rows, resamples - start), essays))
 
 
 def percentile_interval(draws: ArrayLike, confidence: float) -> list[float] | None:
@@ -166,17 +170,23 @@ def resample_counts(essays: int, resamples: int, generator: np.random.Generator)
         >>> counts.shape, counts.sum(axis=1)
         ((2, 3), array([3., 3.]))
     """
-    if resamples < 1:
-        raise ConfigError(f"A bootstrap needs at least 1 resample, found {resamples}.")
     if essays < 1:
         raise DataError(f"A bootstrap needs at least one essay, found {essays}.")
-    rows = max(1, CHUNK_VALUES // essays)
-    for start in range(0, resamples, rows):
-        some = min(rows, resamples - start)
-        index = generator.integers(0, essays, size=(some, essays))
-        # Each row counts into cells of its own, so that one bincount serves all.
-        cells = (index + essays * np.arange(some)[:, None]).ravel()
-        yield np.bincount(cells, minlength=some * essays).reshape(some, essays).astype(np.float64)
+    for index in _resamples(essays, resamples, generator):
+        yield row_counts(index, essays).astype(np.float64)
+
+
+def row_counts(numbers: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """How often each number from 0 to ``size - 1`` is in each row, (rows, n) -> (rows, size).
+
+    Examples:
+        >>> row_counts(np.array([[0, 0, 1], [2, 2, 2]]), size=3)
+        array([[2, 1, 0],
+               [0, 0, 3]])
+    """
+    # Each row counts into cells of its own, so that one bincount serves all.
+    cells = (numbers + size * np.arange(len(numbers))[:, None]).ravel()
+    return np.bincount(cells, minlength=len(numbers) * size).reshape(len(numbers), size)
 
 
 def kappa_on_resamples(
@@ -309,7 +319,8 @@ def agreement_draws(
     h, scores = human.astype(np.float64), [points.astype(np.float64) for points in machines.values()]
     columns = [*means.values()]
     for one, other in pairs.values():
-        first, second = _standardised(one), _standardised(other)
+        # Deviations from the mean in sds; 0 for a constant column.
+        first, second = (np.sqrt(len(h)) * np.nan_to_num(unit_deviation(column)) for column in (one, other))
         columns += [first, second, first**2, second**2, first * second]
     columns += [h, h**2, *(column for m in scores for column in (m, m**2, h * m))]
     drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
@@ -344,16 +355,6 @@ def _pearson(mean: Column, other: Column, square: Column, other_square: Column, 
     varied = (variances > SMALLEST_VARIANCE_RATIO).all(axis=0)
     scale = np.sqrt(np.where(varied, variances.prod(axis=0), np.nan))
     return np.asarray(np.clip((product - mean * other) / scale, -1, 1))
-
-
-def _standardised(column: Column) -> Column:
-    """Deviations from the mean in sds; 0 for a constant column."""
-    if np.ptp(column) == 0:
-        return np.zeros_like(column)
-    deviation = column - column.mean()
-    # By the largest one first, or squares of tiny deviations would vanish.
-    deviation = deviation / np.abs(deviation).max()
-    return np.asarray(deviation / deviation.std())
 
 
 @dataclass(frozen=True)

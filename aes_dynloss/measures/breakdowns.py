@@ -80,13 +80,9 @@ def confusion_cells(reference: Column, score: Column, score_range: ScoreRange) -
         [[1.0, 1.0, 1], [2.0, 2.0, 1], [3.0, 4.0, 1], [4.0, 4.0, 1]]
     """
     points, count = score_range.points, score_range.count
-    cells = np.bincount(
-        score_range.to_index(reference) * count + score_range.to_index(score), minlength=count * count
-    ).reshape(count, count)
-    return [
-        [float(points[human]), float(points[machine]), int(cells[human, machine])]
-        for human, machine in np.argwhere(cells)
-    ]
+    cells = np.zeros((count, count), dtype=np.int64)
+    np.add.at(cells, (score_range.to_index(reference), score_range.to_index(score)), 1)
+    return [[float(points[row]), float(points[column]), int(cells[row, column])] for row, column in np.argwhere(cells)]
 
 
 def residuals_by_score(reference: Column, raw: Column) -> Rows:
@@ -127,14 +123,7 @@ def residuals_by_length(reference: Column, raw: Column, words: Column) -> Rows:
         [(90.0, 2, 0.5), (200.0, 1, 0.5), (210.0, 1, 0.5)]
     """
     residuals = raw - reference
-    return [
-        {
-            "words_from": float(words[members].min()),
-            "words_to": float(words[members].max()),
-            **_moments(residuals[members]),
-        }
-        for members in _bins(words)
-    ]
+    return [{**_ends("words", words[members]), **_moments(residuals[members])} for members in _bins(words)]
 
 
 def reliability_rows(reference: Column, raw: Column) -> Rows:
@@ -159,16 +148,8 @@ def reliability_rows(reference: Column, raw: Column) -> Rows:
     rows = []
     for members in _bins(raw):
         human = _moments(reference[members])
-        rows.append(
-            {
-                "raw_from": float(raw[members].min()),
-                "raw_to": float(raw[members].max()),
-                "n": human["n"],
-                "mean_raw": float(raw[members].mean()),
-                "mean_reference": human["mean"],
-                "sd_reference": human["sd"],
-            }
-        )
+        means = {"mean_raw": float(raw[members].mean()), "mean_reference": human["mean"]}
+        rows.append({**_ends("raw", raw[members]), "n": human["n"], **means, "sd_reference": human["sd"]})
     return rows
 
 
@@ -209,6 +190,10 @@ def version_entries(
     return entries
 
 
+def _ends(name: str, values: Column) -> dict[str, float]:
+    return {f"{name}_from": float(values.min()), f"{name}_to": float(values.max())}
+
+
 def _moments(values: Column) -> dict[str, Any]:
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
     return {"n": len(values), "mean": float(values.mean()), "sd": sd}
@@ -246,10 +231,9 @@ def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
         >>> round(entry["qwk"], 3), entry["human_machine_qwk"], round(entry["degradation"], 3)
         (0.9, 1.0, -0.1)
     """
-    pair = _rater_pair(essays)
+    pair, twice = _scored_twice(essays)
     if pair is None:
         return None
-    twice = essays[essays[list(pair)].notna().all(axis=1)]
     first, second, reference, raw, score = (twice[name].to_numpy() for name in (*pair, "reference", "raw", "score"))
     qwk = human_qwk = r = human_r = None
     if len(twice):
@@ -289,11 +273,8 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
         ({'pearson_disattenuated': 0.999, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
     """
     limits: dict[str, Any] = dict.fromkeys(LIMITS)
-    pair = _rater_pair(essays)
-    if pair is None:
-        return limits, []
-    twice = essays[essays[list(pair)].notna().all(axis=1)]
-    if len(twice) < 2:
+    pair, twice = _scored_twice(essays)
+    if pair is None or len(twice) < 2:
         return limits, []
     reference, raw = twice["reference"].to_numpy(), twice["raw"].to_numpy()
     ratings = twice[list(pair)].to_numpy(dtype=np.float64)
@@ -316,8 +297,10 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     ]
 
 
-def _rater_pair(essays: pd.DataFrame) -> tuple[str, str] | None:
-    return next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
+def _scored_twice(essays: pd.DataFrame) -> tuple[tuple[str, str] | None, pd.DataFrame]:
+    """The columns of two humans' scores, None where there are none, and the essays that have both."""
+    pair = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
+    return pair, essays if pair is None else essays.dropna(subset=list(pair))
 
 
 def _lost(human: float | None, machine: float | None) -> float | None:

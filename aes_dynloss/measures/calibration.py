@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
-from aes_dynloss.measures.agreement import checked_columns
+from aes_dynloss.measures.agreement import checked_columns, score_point_numbers
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Predictions whose sd is below this share of the humans' are taken as constant: float noise must not be blown up.
@@ -161,7 +161,7 @@ def fit_rescaling(raw: ArrayLike, reference: ArrayLike) -> RescalingLine:
         >>> line.apply([2.25])
         array([1.5])
     """
-    predictions, human = _checked_pair(raw, reference)
+    predictions, human = _dev_columns(raw, reference)
     note = _degenerate(predictions, human)
     if note:
         return RescalingLine(note=f"{note}, so predictions are not rescaled")
@@ -197,10 +197,8 @@ def fit_cut_points(raw: ArrayLike, reference: ArrayLike, score_range: ScoreRange
         >>> cuts.apply([2.0, 2.4, 2.6, 3.0])
         array([1., 2., 2., 3.])
     """
-    predictions, human = _checked_pair(raw, reference)
-    outside = [value for value in human if not score_range.holds(value)]
-    if outside:
-        raise DataError(f"The reference {outside[0]:g} is no score point of the range {score_range}.")
+    predictions, human = _dev_columns(raw, reference)
+    (points,) = score_point_numbers(score_range, reference=human)
     halves = np.arange(0.5, score_range.count - 1, dtype=np.float64)
     note = _degenerate(predictions, human)
     if note:
@@ -208,7 +206,7 @@ def fit_cut_points(raw: ArrayLike, reference: ArrayLike, score_range: ScoreRange
         return CutPoints(score_range, tuple(rounding.tolist()), f"{note}, so cut points are those of rounding")
     line = fit_rescaling(predictions, human)
     position = (line.apply(predictions) - score_range.low) / score_range.step
-    index = score_range.to_index(human).astype(np.float64)
+    index = points.astype(np.float64)
     if resamples:
         order = np.lexsort((index, position))  # so that the essays' order in their table does not matter
         position, index = position[order], index[order]
@@ -282,17 +280,12 @@ class _CutSearch:
         return np.asarray(2 * covariance / expected)
 
 
-def _checked_pair(raw: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both columns as float64 of one length."""
-    predictions = np.asarray(raw, dtype=np.float64)
-    human = np.asarray(reference, dtype=np.float64)
-    if predictions.shape != human.shape or predictions.ndim != 1 or predictions.size == 0:
-        raise DataError(
-            f"Calibration needs two columns of one length >= 1, found shapes {predictions.shape} and {human.shape}."
-        )
-    if not (np.isfinite(predictions).all() and np.isfinite(human).all()):
-        raise DataError("Calibration needs finite predictions and human scores on dev, found NaN or infinity.")
-    return predictions, human
+def _dev_columns(raw: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+    """Both columns of dev as float64, (n,)."""
+    columns = checked_columns(raw=raw, reference=reference)
+    if columns[0].ndim != 1:
+        raise DataError(f"Calibration needs the columns of one prompt, (n,), found the shape {columns[0].shape}.")
+    return columns
 
 
 def _degenerate(predictions: NDArray[np.float64], human: NDArray[np.float64]) -> str:

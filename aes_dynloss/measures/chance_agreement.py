@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.measures.agreement import score_point_numbers
+from aes_dynloss.measures.bootstrap import row_counts
 from aes_dynloss.tables.score_range import ScoreRange
 
 
@@ -122,8 +123,5 @@ def _gwet(reference: ArrayLike, score: ArrayLike, score_range: ScoreRange, *, qu
 
 def _shares(numbers: NDArray[np.int64], points: int) -> NDArray[np.float64]:
     """Share of each score point: (..., n) -> (..., points)."""
-    rows = numbers.reshape(-1, numbers.shape[-1])
-    # Each row counts into cells of its own, so that one bincount serves all.
-    cells = (rows + points * np.arange(len(rows))[:, None]).ravel()
-    counts = np.bincount(cells, minlength=len(rows) * points)
+    counts = row_counts(numbers.reshape(-1, numbers.shape[-1]), points)
     return np.asarray(counts.reshape(*numbers.shape[:-1], points) / numbers.shape[-1])

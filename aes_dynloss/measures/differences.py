@@ -91,8 +91,8 @@ def difference_entries(
     means = {arm: entry(arm, mean) for arm in arms}
     by_prompt = {arm: {prompt: entry(arm, figures) for prompt, figures in prompts.items()} for arm in arms}
     sizes = {
-        "mean": _correct(list(means.values())),
-        "prompts": _correct([one for entries in by_prompt.values() for one in entries.values()]),
+        "mean": fill_holm([one for one in means.values() if one]),
+        "prompts": fill_holm([one for entries in by_prompt.values() for one in entries.values() if one]),
     }
     return {
         "difference": kind.description.format(control=control),
@@ -192,12 +192,20 @@ def holm_adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _correct(entries: Sequence[Entry | None]) -> int:
-    """Fill in the adjusted p values of one family; how many comparisons it has."""
-    known = [entry for entry in entries if entry is not None]
-    for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
+def fill_holm(entries: Sequence[Entry]) -> int:
+    """Fill in ``p_holm``, the adjusted p values of one family of comparisons; returns the family's size.
+
+    Args:
+        entries: The comparisons, each with its ``p``.
+
+    Examples:
+        >>> entries = [{"p": 0.01}, {"p": 0.04}]
+        >>> fill_holm(entries), entries
+        (2, [{'p': 0.01, 'p_holm': 0.02}, {'p': 0.04, 'p_holm': 0.04}])
+    """
+    for entry, adjusted in zip(entries, holm_adjusted([entry["p"] for entry in entries]), strict=True):
         entry["p_holm"] = float(adjusted)
-    return len(known)
+    return len(entries)
 
 
 def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -310,25 +318,24 @@ def change_figures(changes: pd.DataFrame, confidence: float) -> dict[str, Any]:
         >>> figures["falls"]["share"], figures["score_change_sd"]
         (0.5, -1.0)
     """
-    moved = np.sign((changes.changed_score - changes.score).to_numpy(float))
+    score_change = (changes.changed_score - changes.score).to_numpy(float)
     raw_change = (changes.changed_raw - changes.raw).to_numpy(float)
     raw_moved = np.where(np.abs(raw_change) > changes.tolerance.to_numpy(float), np.sign(raw_change), 0.0)
-    essays, lowest = changes.essay.to_numpy(), changes.lowest.to_numpy(float)
-    unit = changes.unit.to_numpy(float)
+    essays, unit = changes.essay.to_numpy(), changes.unit.to_numpy(float)
     shares = {
-        "rises": moved > 0,
-        "falls": moved < 0,
-        "stays": moved == 0,
+        "rises": score_change > 0,
+        "falls": score_change < 0,
+        "stays": score_change == 0,
         "raw_rises": raw_moved > 0,
         "raw_falls": raw_moved < 0,
-        "to_lowest": changes.changed_score.to_numpy(float) <= lowest,
+        "to_lowest": (changes.changed_score <= changes.lowest).to_numpy(bool),
     }
     return {
         "n": len(changes),
         "essays": len(np.unique(essays)),
-        "already_lowest": int(np.sum(changes.score.to_numpy(float) <= lowest)),
+        "already_lowest": int((changes.score <= changes.lowest).sum()),
         **{name: share_of(judged, essays, confidence) for name, judged in shares.items()},
-        "score_change_sd": _mean((changes.changed_score - changes.score).to_numpy(float) / unit),
+        "score_change_sd": _mean(score_change / unit),
         "raw_change_sd": _mean(raw_change / unit),
     }
 

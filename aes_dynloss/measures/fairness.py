@@ -19,13 +19,15 @@ from scipy.stats import f as f_distribution
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import (
     checked_columns,
+    divided,
     none_if_nan,
     pearson,
     quadratic_weighted_kappa,
+    sample_sd,
     score_point_numbers,
 )
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
-from aes_dynloss.measures.differences import holm_adjusted
+from aes_dynloss.measures.differences import fill_holm
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Errors that differ by less, as a share of the largest score, are equal up to float noise.
@@ -77,58 +79,43 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
         BEA 2019, 1-10. RSMTool's ``get_fairness_analyses``, which reports the adjusted R^2.
 
     Examples:
-        >>> found = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
-        >>> round(found["osd"].r_squared_adjusted, 3), round(found["osd"].p, 3)
+        >>> differences = score_differences([1, 2, 3, 4], [1.5, 2.6, 3.0, 4.1], ["a", "a", "b", "b"])
+        >>> round(differences["osd"].r_squared_adjusted, 3), round(differences["osd"].p, 3)
         (0.942, 0.019)
     """
     human, machine = checked_columns(reference=reference, raw=raw)
     labels = np.asarray(groups)
     if human.ndim != 1 or labels.shape != human.shape:
         raise DataError(f"Groups need one label for each of (n,) scores, found {labels.shape} and {human.shape}.")
-    codes, names = pd.factorize(labels)
+    codes = pd.factorize(labels)[0]
     if (codes < 0).any():
         raise DataError(f"Every essay needs a group, found {int((codes < 0).sum())} without. Name one for them.")
-    levels, points = np.unique(human, return_inverse=True)
+    points = pd.factorize(human)[0]
     errors = machine - human
     scale = float(max(np.abs(human).max(), np.abs(machine).max()))
     noise = FLOAT_NOISE * scale
     return {
-        "osa": _explained_by_groups(np.square(errors), codes, len(names), noise * scale),
-        "osd": _explained_by_groups(errors, codes, len(names), noise),
-        "csd": _explained_beyond_points(errors, codes, points.ravel(), (len(names), len(levels)), noise),
+        "osa": _explained(np.square(errors), codes, np.zeros_like(points), noise * scale),
+        "osd": _explained(errors, codes, np.zeros_like(points), noise),
+        "csd": _explained(errors, codes, points, noise),
     }
 
 
-def _explained_by_groups(values: NDArray[np.float64], codes: NDArray[np.intp], groups: int, noise: float) -> Explained:
-    """One-way analysis of variance."""
-    essays = len(values)
-    residual_dof = essays - groups
-    if groups < 2 or residual_dof < 1:
-        return Explained(None, None)
-    if np.ptp(values) <= noise:
-        return Explained(0.0, None)
-    total = float(np.square(values - values.mean()).sum())
-    left = float(np.square(_centred(values, codes, groups)).sum())
-    adjusted = 1 - (left / residual_dof) / (total / (essays - 1))
-    return Explained(adjusted, _f_test(total - left, groups - 1, left, residual_dof))
-
-
-def _explained_beyond_points(
-    values: NDArray[np.float64],
-    codes: NDArray[np.intp],
-    points: NDArray[np.intp],
-    sizes: tuple[int, int],
-    noise: float,
+def _explained(
+    values: NDArray[np.float64], codes: NDArray[np.intp], points: NDArray[np.intp], noise: float
 ) -> Explained:
-    """Increment of the adjusted R^2 by groups, given human scores.
+    """Increment of the adjusted R^2 by groups, given human scores; the whole R^2 where all essays have one score.
 
     By the theorem of Frisch, Waugh and Lovell, the groups' effects solve the normal equations that are left when group
     indicators and errors are centred within human scores: a matrix of groups by groups, however many essays there are.
     """
-    groups, levels = sizes
-    table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(sizes).astype(np.float64)
-    # Effects that are identified: each set of groups that shared human scores link lacks one.
-    linked = connected_components(_links(table), directed=False)[0]
+    groups, levels = int(codes.max()) + 1, int(points.max()) + 1
+    table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(groups, levels).astype(np.float64)
+    # Effects that are identified: each set of groups that shared human scores link lacks one. The graph links each
+    # group to the human scores that it has.
+    group, level = np.nonzero(table)
+    links = coo_array((np.ones(len(group)), (group, groups + level)), shape=(groups + levels, groups + levels))
+    linked = connected_components(links, directed=False)[0]
     effects = groups - linked
     essays = len(values)
     residual_dof_before = essays - levels
@@ -146,14 +133,6 @@ def _explained_beyond_points(
     left = float(np.square(_centred(values - effect[codes], points, levels)).sum())
     increment = (before / residual_dof_before - left / residual_dof) / (total / (essays - 1))
     return Explained(increment, _f_test(before - left, effects, left, residual_dof))
-
-
-def _links(table: NDArray[np.float64]) -> coo_array:
-    """The graph that links each group to the human scores that it has."""
-    groups, levels = table.shape
-    group, level = np.nonzero(table)
-    size = groups + levels
-    return coo_array((np.ones(len(group)), (group, groups + level)), shape=(size, size))
 
 
 def _centred(values: NDArray[np.float64], codes: NDArray[np.intp], count: int) -> NDArray[np.float64]:
@@ -212,8 +191,8 @@ def subgroup_fairness(
         >>> essays["score"] = essays["raw"].round()
         >>> essays["language"] = list("aaabbb")
         >>> settings = IntervalSettings(resamples=0, confidence=0.95, seed=0)
-        >>> found = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
-        >>> sorted(found["columns"]["language"]), found["comparisons"]
+        >>> fairness = subgroup_fairness(essays, ["language"], ScoreRange(1, 4), settings)
+        >>> sorted(fairness["columns"]["language"]), fairness["comparisons"]
         (['csd', 'groups', 'osa', 'osd'], 3)
     """
     missing = [name for name in ("reference", "raw", "score", *columns) if name not in essays]
@@ -229,10 +208,8 @@ def subgroup_fairness(
         by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
         notes += _notes(name, groups, small)
     entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
-    known = [entry for entry in entries if entry["p"] is not None]
-    for entry, adjusted in zip(known, holm_adjusted([entry["p"] for entry in known]), strict=True):
-        entry["p_holm"] = float(adjusted)
-    return {"columns": by_column, "comparisons": len(known), "small_group": small, "notes": notes}
+    comparisons = fill_holm([entry for entry in entries if entry["p"] is not None])
+    return {"columns": by_column, "comparisons": comparisons, "small_group": small, "notes": notes}
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -310,11 +287,10 @@ def group_entries(
     points = np.stack(score_point_numbers(score_range, reference=human, score=score))
     if labels.shape != human.shape:
         raise DataError(f"Groups need one label an essay, found {labels.shape} for {human.shape}.")
-    human_sd, raw_sd = _sample_sd(human), _sample_sd(raw)
-    pooled = np.sqrt((human_sd**2 + raw_sd**2) / 2)
+    human_sd, raw_sd = sample_sd(human), sample_sd(raw)
     with_units = {
-        "dsm": (raw - raw.mean()) / _or_nan(raw_sd) - (human - human.mean()) / _or_nan(human_sd),
-        "smd": (raw - human) / _or_nan(pooled),
+        "dsm": divided(raw - raw.mean(), raw_sd) - divided(human - human.mean(), human_sd),
+        "smd": divided(raw - human, np.sqrt((human_sd**2 + raw_sd**2) / 2)),
     }
     names, counts = np.unique(labels.astype(str), return_counts=True)
     order = np.lexsort((names, -counts))
@@ -334,20 +310,9 @@ def group_entries(
         entry |= {"mean_reference": float(human[members].mean()), "mean_raw": float(raw[members].mean())}
         for measure in INTERVAL_MEASURES:
             entry[measure] = none_if_nan(np.asarray(values[measure]))
-            interval = percentile_interval(draws[measure], settings.confidence) if draws else None
-            entry[f"{measure}_interval"] = interval
+            entry[f"{measure}_interval"] = percentile_interval(draws[measure], settings.confidence) if draws else None
         entries[str(name)] = entry
     return entries
-
-
-def _sample_sd(column: NDArray[np.float64]) -> float:
-    """Standard deviation with divisor n - 1, 0 for a constant column."""
-    return 0.0 if np.ptp(column) == 0 else float(column.std(ddof=1))
-
-
-def _or_nan(unit: float) -> float:
-    """A divisor, NaN for 0."""
-    return unit if unit > 0 else np.nan
 
 
 def _notes(name: str, groups: dict[str, Entry], small: int) -> list[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
@@ -20,6 +21,7 @@ from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.measures.agreement import checked_columns
 from aes_dynloss.tables.score_range import ScoreRange
 
+T = TypeVar("T")
 COVERAGE = 0.9
 # More errors than these are kept as that many of their quantiles, whose steps are far below what dev can tell.
 MOST_ERRORS = 2000
@@ -131,9 +133,7 @@ class Intervals:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            prompt: {"errors": list(entry.errors), "essays": entry.essays} for prompt, entry in self.prompts.items()
-        }
+        return {prompt: {**asdict(entry), "errors": list(entry.errors)} for prompt, entry in self.prompts.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Intervals:
@@ -142,15 +142,16 @@ class Intervals:
         Raises:
             CheckpointError: The values are not such.
         """
-        try:
-            return cls(
-                {
-                    str(prompt): PromptErrors(tuple(float(error) for error in entry["errors"]), int(entry["essays"]))
-                    for prompt, entry in values.items()
-                }
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"Stored intervals are damaged: {error}. Fetch the model folder again.") from None
+        return cls(_stored(TypeAdapter(dict[str, PromptErrors]), values, "intervals"))
+
+
+def _stored(adapter: TypeAdapter[T], values: object, name: str) -> T:
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise CheckpointError(f"Stored {name} are damaged: {reason}. Fetch the model folder again.") from None
 
 
 def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLike) -> Intervals:
@@ -334,9 +335,7 @@ class Certainty:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            prompt: {"shift": entry.shift, "quantiles": list(entry.quantiles)} for prompt, entry in self.prompts.items()
-        }
+        return {prompt: {**asdict(entry), "quantiles": list(entry.quantiles)} for prompt, entry in self.prompts.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Certainty:
@@ -345,16 +344,9 @@ class Certainty:
         Raises:
             CheckpointError: The values are not such.
         """
-        try:
-            return cls(
-                {
-                    str(prompt): PromptCertainty(float(entry["shift"]), tuple(float(one) for one in entry["quantiles"]))
-                    for prompt, entry in values.items()
-                    if not isinstance(entry, list)  # of an earlier form, without the shift: nothing is known
-                }
-            )
-        except (AttributeError, KeyError, TypeError, ValueError, DataError) as error:
-            raise CheckpointError(f"Stored certainties are damaged: {error}. Fetch the model folder again.") from None
+        entries = _stored(TypeAdapter(dict[str, PromptCertainty | list[float]]), values, "certainties")
+        # A list is of an earlier form, without the shift: nothing is known.
+        return cls({prompt: entry for prompt, entry in entries.items() if isinstance(entry, PromptCertainty)})
 
 
 def equal_points(

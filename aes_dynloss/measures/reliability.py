@@ -286,7 +286,7 @@ def variance_of_errors(ratings: ArrayLike) -> NDArray[np.float64]:
         >>> float(variance_of_errors([[1, 2], [2, 2], [3, 4]]).round(3))
         0.333
     """
-    return _variance_of_errors(_checked_ratings(ratings))
+    return _error_variance(_checked_ratings(ratings), None)
 
 
 def true_score_variance(ratings: ArrayLike, error_variance: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -315,7 +315,14 @@ def true_score_variance(ratings: ArrayLike, error_variance: ArrayLike | None = N
         0.917
     """
     human = _checked_ratings(ratings)
-    return _true_score_variance(human, _error_variance(human, error_variance))
+    errors = _error_variance(human, error_variance)
+    total = human.counts.sum(axis=-1)
+    mean = (human.counts * human.means).sum(axis=-1) / total
+    between = (human.counts * np.square(human.means - mean[..., None])).sum(axis=-1)
+    essays = human.counts.shape[-1]
+    divisor = np.asarray(total - np.square(human.counts).sum(axis=-1) / total)
+    divisor = np.where(essays == 1, np.nan, divisor)
+    return np.asarray((between - (essays - 1) * errors) / divisor, dtype=np.float64)
 
 
 def prmse(machine: ArrayLike, ratings: ArrayLike, error_variance: ArrayLike | None = None) -> NDArray[np.float64]:
@@ -360,7 +367,7 @@ def prmse(machine: ArrayLike, ratings: ArrayLike, error_variance: ArrayLike | No
     errors = _error_variance(human, error_variance)
     squared = human.counts * np.square(human.means - (predictions - human.origin))
     mse = (squared.sum(axis=-1) - predictions.shape[-1] * errors) / human.counts.sum(axis=-1)
-    true_variance = _true_score_variance(human, errors)
+    true_variance = true_score_variance(ratings, error_variance)
     known = true_variance > SMALLEST_VARIANCE_RATIO * errors
     return np.asarray(1 - mse / np.where(known, true_variance, np.nan), dtype=np.float64)
 
@@ -384,16 +391,11 @@ def _checked_ratings(ratings: ArrayLike) -> _Ratings:
     return _Ratings(means, counts, np.asarray(within), origin[..., 0])
 
 
-def _variance_of_errors(human: _Ratings) -> NDArray[np.float64]:
-    """V_e; NaN where no essay has two ratings."""
-    residual_dof = np.asarray((human.counts - 1).sum(axis=-1))
-    return np.asarray(human.within / np.where(residual_dof == 0, np.nan, residual_dof), dtype=np.float64)
-
-
 def _error_variance(human: _Ratings, given: ArrayLike | None) -> NDArray[np.float64]:
-    """V_e as given, or estimated."""
+    """V_e as given, or estimated; NaN where no essay has two ratings."""
     if given is None:
-        return _variance_of_errors(human)
+        residual_dof = np.asarray((human.counts - 1).sum(axis=-1))
+        return np.asarray(human.within / np.where(residual_dof == 0, np.nan, residual_dof), dtype=np.float64)
     variance = np.asarray(given, dtype=np.float64)
     if variance.shape not in {(), human.within.shape} or not (np.isfinite(variance).all() and (variance >= 0).all()):
         raise DataError(
@@ -401,14 +403,3 @@ def _error_variance(human: _Ratings, given: ArrayLike | None) -> NDArray[np.floa
             f"{given}."
         )
     return variance
-
-
-def _true_score_variance(human: _Ratings, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """V_T, given V_e; NaN for one essay."""
-    ratings = human.counts.sum(axis=-1)
-    mean = (human.counts * human.means).sum(axis=-1) / ratings
-    between = (human.counts * np.square(human.means - mean[..., None])).sum(axis=-1)
-    essays = human.counts.shape[-1]
-    divisor = np.asarray(ratings - np.square(human.counts).sum(axis=-1) / ratings)
-    divisor = np.where(essays == 1, np.nan, divisor)
-    return np.asarray((between - (essays - 1) * errors) / divisor, dtype=np.float64)

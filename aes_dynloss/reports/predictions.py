@@ -357,7 +357,7 @@ def refuse_outside(
     """
     named = table.assign(range=table["prompt_id"].map(ranges))
     for column in (column for column in columns if column in table):
-        outside = apply_ranges(table, column, ranges, ScoreRange.hold) == 0
+        outside = apply_ranges(table, column, ranges, ScoreRange.is_score_point) == 0
         fault = f"{column} {{{column}:g}} is no score point of prompt {{prompt_id}}'s range {{range}}."
         refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 

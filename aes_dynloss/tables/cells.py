@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -65,25 +66,14 @@ def id_cell(value: object, column: str) -> str:
     if is_blank(value):
         raise CellError(f"{column} is empty. Give each row one.")
     if not isinstance(value, str):
-        raise CellError(f"{column} is {_shown(value)}; expected text or a whole number.")
+        raise CellError(f"{column} is {clipped_repr(value)}; expected text or a whole number.")
     if "\n" in value or "\r" in value:
-        raise CellError(f"{column} {_shown(value)} holds a line break. Write it on one line.")
+        raise CellError(f"{column} {clipped_repr(value)} holds a line break. Write it on one line.")
     controls = [sign for sign in value if unicodedata.category(sign) == "Cc" and sign != "\t"]
     if controls:
-        raise CellError(f"{column} {_shown(value)} holds the control character U+{ord(controls[0]):04X}. Take it out.")
-    return _unicode(value, column)
-
-
-def text_cell(value: object, column: str) -> str:
-    """An essay, exactly as it is written.
-
-    Raises:
-        CellError: It is blank or no text.
-    """
-    if is_blank(value):
-        raise CellError(f"{column} is empty. An essay needs words; take the row out.")
-    if not isinstance(value, str):
-        raise CellError(f"{column} is {_shown(value)}; expected text.")
+        raise CellError(
+            f"{column} {clipped_repr(value)} holds the control character U+{ord(controls[0]):04X}. Take it out."
+        )
     return _unicode(value, column)
 
 
@@ -105,30 +95,17 @@ def number_cell(value: object, column: str) -> float | None:
         if _NUMBER.fullmatch(written):
             number = float(written)
         elif _DECIMAL_COMMA.fullmatch(written):
-            raise CellError(f"{column} {_shown(value)} has a decimal comma. Write {written.replace(',', '.')}.")
+            raise CellError(f"{column} {clipped_repr(value)} has a decimal comma. Write {written.replace(',', '.')}.")
     elif isinstance(value, numbers.Real | Decimal | np.number) and not isinstance(value, bool | np.bool_):
         try:
             number = float(value)
         except (OverflowError, TypeError):
             number = math.inf
     if not math.isfinite(number):
-        raise CellError(f"{column} {_shown(value)} is not a finite number. Write it as 3 or 3.5, in digits 0 to 9.")
+        raise CellError(
+            f"{column} {clipped_repr(value)} is not a finite number. Write it as 3 or 3.5, in digits 0 to 9."
+        )
     return number
-
-
-def group_cell(value: object, column: str) -> str | None:
-    """A group of writers as text; None for a blank.
-
-    Raises:
-        CellError: It is neither text nor a number.
-    """
-    if is_blank(value):
-        return None
-    if isinstance(value, float | Decimal) and value == int(value):
-        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
-    if not isinstance(value, str | numbers.Real | Decimal):
-        raise CellError(f"{column} is {_shown(value)}; expected the name of a group.")
-    return _unicode(str(value).strip(), column)
 
 
 def truth_cell(value: object, column: str) -> bool:
@@ -139,7 +116,7 @@ def truth_cell(value: object, column: str) -> bool:
     """
     truth = False if is_blank(value) else _TRUTH.get(str(value).strip().lower())
     if truth is None:
-        raise CellError(f"{column} is {_shown(value)}; expected true or false. Fix the row.")
+        raise CellError(f"{column} is {clipped_repr(value)}; expected true or false. Fix the row.")
     return truth
 
 
@@ -149,9 +126,19 @@ def id_value(row: Mapping[str, object], column: str) -> str:
 
 
 def text_value(row: Mapping[str, object], column: str, *, blank: str | None = None) -> str:
-    """A row's essay, see :func:`text_cell`; a blank one is ``blank``, where that is given."""
+    """A row's essay, exactly as it is written; a blank one is ``blank``, where that is given.
+
+    Raises:
+        CellError: It is blank or no text.
+    """
     value = _present(row, column)
-    return blank if blank is not None and is_blank(value) else text_cell(value, column)
+    if is_blank(value):
+        if blank is None:
+            raise CellError(f"{column} is empty. An essay needs words; take the row out.")
+        return blank
+    if not isinstance(value, str):
+        raise CellError(f"{column} is {clipped_repr(value)}; expected text.")
+    return _unicode(value, column)
 
 
 def number_value(row: Mapping[str, object], column: str) -> float:
@@ -168,8 +155,19 @@ def optional_number(row: Mapping[str, object], column: str) -> float | None:
 
 
 def group_value(row: Mapping[str, object], column: str) -> str | None:
-    """A row's group of writers, None where it is blank, see :func:`group_cell`."""
-    return group_cell(_present(row, column), column)
+    """A row's group of writers as text; None for a blank.
+
+    Raises:
+        CellError: It is neither text nor a number.
+    """
+    value = _present(row, column)
+    if is_blank(value):
+        return None
+    if isinstance(value, float | Decimal) and value == int(value):
+        value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
+    if not isinstance(value, str | numbers.Real | Decimal):
+        raise CellError(f"{column} is {clipped_repr(value)}; expected the name of a group.")
+    return _unicode(str(value).strip(), column)
 
 
 def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRange) -> None:
@@ -180,13 +178,11 @@ def check_score(score: float, column: str, prompt_id: str, score_range: ScoreRan
     """
     # Before the check of score points, whose arithmetic overflows at the ends of float64.
     if not score_range.low - 1e-6 <= score <= score_range.high + 1e-6:
-        outside = f"{column} {score:.10g} is outside prompt {prompt_id}'s range {score_range}"
-        raise CellError(f"{outside}. Fix the row or the range in data.prompts.")
-    if not score_range.holds(score):
-        between = (
-            f"{column} {score:.10g} is no score point of prompt {prompt_id} ({score_range}, step {score_range.step:g})"
-        )
-        raise CellError(f"{between}. Fix the row or the step in data.prompts.")
+        outside = f"is outside prompt {prompt_id}'s range {score_range}"
+        raise CellError(f"{column} {score:.10g} {outside}. Fix the row or the range in data.prompts.")
+    if not score_range.is_score_point(score):
+        between = f"is no score point of prompt {prompt_id} ({score_range}, step {score_range.step:g})"
+        raise CellError(f"{column} {score:.10g} {between}. Fix the row or the step in data.prompts.")
 
 
 def row_words(row: int, source: str, essay_ids: Sequence[str] | pd.Series[str]) -> str:
@@ -223,7 +219,7 @@ def parse_ids(cells: Iterable[object], column: str, source: str) -> list[str]:
     Raises:
         DataError: An id cannot be used; with its row.
     """
-    return _parsed(cells, id_cell, column, lambda position: f"Row {row_number(cells, position)} of {source}")
+    return _parsed(cells, id_cell, column, source)
 
 
 def parse_numbers(
@@ -244,12 +240,7 @@ def parse_numbers(
         known = cells.to_numpy(dtype=np.float64)
         if not np.isinf(known).any():
             return known
-
-    def place(position: int) -> str:
-        return f"Row {row_number(cells, position)} of {source} (essay {list(essay_ids)[position]!r})"
-
-    values = _parsed(cells, number_cell, column, place)
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(_parsed(cells, number_cell, column, source, essay_ids), dtype=np.float64)
 
 
 def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np.bool_]:
@@ -258,8 +249,7 @@ def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np
     Raises:
         DataError: A cell is something else; with its row.
     """
-    values = _parsed(cells, truth_cell, column, lambda position: f"Row {row_number(cells, position)} of {source}")
-    return np.array(values, dtype=bool)
+    return np.array(_parsed(cells, truth_cell, column, source), dtype=bool)
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -274,14 +264,19 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _parsed(
-    cells: Iterable[object], parse: Callable[[object, str], T], column: str, place: Callable[[int], str]
+    cells: Iterable[object],
+    parse: Callable[[object, str], T],
+    column: str,
+    source: str,
+    essay_ids: Sequence[str] | pd.Series[str] | None = None,
 ) -> list[T]:
     values = []
     for position, cell in enumerate(cells):
         try:
             values.append(parse(cell, column))
         except CellError as error:
-            raise DataError(f"{place(position)}: {error}") from None
+            essay = "" if essay_ids is None else f" (essay {list(essay_ids)[position]!r})"
+            raise DataError(f"Row {row_number(cells, position)} of {source}{essay}: {error}") from None
     return values
 
 
@@ -298,8 +293,3 @@ def _unicode(value: str, column: str) -> str:
         half = f"character {error.start} of {column} is half of a surrogate pair"
         raise CellError(f"{half}, which no text can hold. Write the character whole.") from None
     return value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

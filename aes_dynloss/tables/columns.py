@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -62,8 +62,7 @@ class ColumnNames:
 
     def named(self) -> dict[str, str]:
         """The columns that were named, by role."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {role: name for role, name in values.items() if name is not None}
+        return {role: name for role, name in vars(self).items() if name is not None}
 
 
 def take_kept(
@@ -120,10 +119,6 @@ def _separator_advice(columns: Collection[str]) -> str:
 _OPTIONS = {"essay_id": "--id-column", "prompt_id": "--prompt-column", "second_reference": "--second-column"}
 
 
-def _option(role: str) -> str:
-    return _OPTIONS.get(role, f"--{role}-column")
-
-
 def take_columns(
     cells: pd.DataFrame, names: ColumnNames, roles: Collection[str], source: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
@@ -143,18 +138,18 @@ def take_columns(
         DataError: Columns that are needed or named are not there; all of them are told.
     """
     named = {role: name for role, name in names.named().items() if role in roles}
-    found, missing = {}, {}
+    columns, missing = {}, {}
     for role in roles:
         name = named.get(role, role)
         if name in cells and (role in named or name not in named.values()):
-            found[role] = cells[name]
+            columns[role] = cells[name]
         elif role == "essay_id" and name in cells:
             other = next(other for other, column in named.items() if column == name)
             raise DataError(
                 f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
             )
         elif role == "essay_id" or (role in named and role not in optional):
-            missing[name] = f"Name the column for {role} with {_option(role)}."
+            missing[name] = f"Name the column for {role} with {_OPTIONS.get(role, f'--{role}-column')}."
     if missing:
         raise DataError(missing_columns(source, missing, list(cells.columns)))
-    return pd.DataFrame(found)
+    return pd.DataFrame(columns)

@@ -16,7 +16,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Collection, Iterator
-from itertools import chain
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,6 +34,8 @@ from aes_dynloss.tables.text_rows import (
     delimited_rows,
     describe_byte,
     json_rows,
+    no_rows,
+    peeked,
     read_lines,
 )
 
@@ -85,8 +87,8 @@ def iterate_rows(
         return _folder_rows(path, encoding, on_fault)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        found = f"a {suffix} file" if suffix else "a file without suffix"
-        raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {found}. Convert it.")
+        kind = f"a {suffix} file" if suffix else "a file without suffix"
+        raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {kind}. Convert it.")
     if suffix == ".parquet":
         return _parquet_rows(path, wanted)
     if suffix == ".xlsx":
@@ -116,18 +118,12 @@ def _file_rows(path: Path, encoding: str, quoting: Quoting, on_fault: FaultHandl
 
 def _standard_input_rows(stream: BinaryIO, encoding: str, quoting: Quoting, on_fault: FaultHandler) -> Iterator[Row]:
     name = source_name(STANDARD_INPUT)
-    lines = read_lines(stream, encoding, name)
-    begun: list[str] = []
-    for line in lines:
-        begun.append(line)
-        if line.strip():
-            break
-    rest = chain(begun, lines)
+    first, lines = peeked(read_lines(stream, encoding, name))
     # An array is no table either, but json_rows can say so.
-    if begun and begun[-1].lstrip().startswith(("{", "[{")):
-        yield from json_rows(rest, name, on_fault)
+    if first.lstrip().startswith(("{", "[{")):
+        yield from json_rows(lines, name, on_fault)
     else:
-        yield from delimited_rows(rest, name, delimiter=",", quoting=quoting, on_fault=on_fault)
+        yield from delimited_rows(lines, name, delimiter=",", quoting=quoting, on_fault=on_fault)
 
 
 def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
@@ -146,20 +142,14 @@ def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
         # If a wanted column is missing, all are read, so that the message about it can suggest another.
         columns = None if wanted is None or set(wanted) - set(names) else [name for name in names if name in wanted]
         number = 0
-        for rows in _parquet_batches(file, path, columns):
-            for row in rows:
-                number += 1
+        try:
+            batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns)
+            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
                 yield number, row
+        except Exception as error:  # As above.
+            raise _damaged(path, "parquet", error) from None
         if number != expected:
             raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
-
-
-def _parquet_batches(file: Any, path: Path, columns: list[str] | None) -> Iterator[list[dict[str, object]]]:  # noqa: ANN401 - pyarrow is untyped
-    try:
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns):
-            yield batch.to_pylist()
-    except Exception as error:  # As above.
-        raise _damaged(path, "parquet", error) from None
 
 
 def _sheet_rows(path: Path) -> Iterator[Row]:
@@ -180,18 +170,20 @@ def _sheet_rows(path: Path) -> Iterator[Row]:
         sheet = book.worksheets[0] if book.worksheets else None
         if len(book.worksheets) > 1:
             logger.warning("%s has %d sheets; the first is read.", path.name, len(book.worksheets))
-        header: list[str] = []
-        empty = True
-        for number, values in _sheet_values(sheet, path):
-            if header:
-                empty = False
-                yield number, _sheet_row(header, values, path.name, number)
-            else:
-                header = _sheet_header(values, path.name)
-        if not header:
-            raise DataError(f"{path.name} is empty. Give a table with a header and rows.")
-        if empty:
-            raise DataError(f"{path.name} holds a header ({', '.join(header)}) but no rows.")
+        rows = _sheet_values(sheet, path)
+        header = ["" if value is None else str(value) for _, values in islice(rows, 1) for value in values]
+        if "" in header:
+            raise DataError(f"Column {header.index('') + 1} of {path.name} has no name in the header. Give it one.")
+        check_header(header, path.name)
+        number = 0
+        for number, values in rows:
+            if len(values) > len(header):
+                raise DataError(
+                    f"Row {number} of {path.name} has {len(values)} values, the header {len(header)}. Mend the row."
+                )
+            yield number, dict(zip_longest(header, values))
+        if not number:
+            raise no_rows(path.name, header)
     finally:
         book.close()
 
@@ -207,20 +199,6 @@ def _sheet_values(sheet: Any, path: Path) -> Iterator[tuple[int, list[object]]]:
                 yield number, values
     except Exception as error:  # As above.
         raise _damaged(path, "xlsx", error) from None
-
-
-def _sheet_header(values: list[object], name: str) -> list[str]:
-    header = ["" if value is None else str(value) for value in values]
-    if "" in header:
-        raise DataError(f"Column {header.index('') + 1} of {name} has no name in the header. Give it one.")
-    check_header(header, name)
-    return header
-
-
-def _sheet_row(header: list[str], values: list[object], name: str, number: int) -> dict[str, object]:
-    if len(values) > len(header):
-        raise DataError(f"Row {number} of {name} has {len(values)} values, the header {len(header)}. Mend the row.")
-    return dict(zip(header, [*values, *[None] * (len(header) - len(values))], strict=True))
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> DataError:
@@ -243,8 +221,7 @@ def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterato
         try:
             text = path.read_bytes().decode(codec_name(encoding))
         except UnicodeDecodeError as error:
-            place = f"{path.name}, byte {error.start}"
-            reason = f"{place}: {describe_byte(error, encoding, at_start=error.start == 0)}"
+            reason = f"{path.name}, byte {error.start}: {describe_byte(error, encoding, at_start=error.start == 0)}"
         except (OSError, UnicodeError) as error:
             reason = f"{path.name} cannot be read: {error}."
         else:
@@ -277,20 +254,18 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     checked_suffix(path, SUFFIXES)
     if path.is_dir():
         raise DataError(f"Cannot read {path}: it is a folder. Name a file.")
-    numbers: list[int] = []
-    rows: list[dict[str, object]] = []
+    rows: dict[int, dict[str, object]] = {}
     columns: dict[str, None] = {}
     for number, row in iterate_rows(path):
-        numbers.append(number)
-        rows.append(row)
+        rows[number] = row
         columns.update(dict.fromkeys(row))
         if len(columns) > MOST_COLUMNS:
             raise DataError(
                 f"{path.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each kind "
                 "of value, and one row for each essay."
             )
-    cells = [[_none_for_blank(row.get(column)) for column in columns] for row in rows]
-    index = pd.Index(numbers, name=ROW_NUMBERS)
+    cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
+    index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
 
 
@@ -333,7 +308,3 @@ def checked_suffix(path: Path, suffixes: tuple[str, ...]) -> str:
             f"{path.name or path} must end in one of {', '.join(suffixes)}, which says how to read or write it."
         )
     return suffix
-
-
-def _none_for_blank(cell: object) -> object:
-    return None if is_blank(cell) else cell

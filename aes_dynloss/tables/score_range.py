@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.text_rows import unique_keys
 
@@ -30,6 +31,15 @@ class ScoreRange:
 
     Raises:
         ConfigError: ``high`` is not above ``low``, or the range is no whole number of steps or has too many.
+
+    Examples:
+        >>> score_range = ScoreRange(0, 4, step=0.5)
+        >>> str(score_range), score_range.count
+        ('0 to 4 in steps of 0.5', 9)
+        >>> score_range.to_unit([0, 1, 4])
+        array([0.  , 0.25, 1.  ])
+        >>> score_range.to_point([1.2, 1.25, 9.0])  # trimmed to the range, then rounded half up
+        array([1. , 1.5, 4. ])
     """
 
     low: float
@@ -66,12 +76,8 @@ class ScoreRange:
         """All score points, ascending, shape (count,)."""
         return np.asarray(self.low + self.step * np.arange(self.count), dtype=np.float64)
 
-    def holds(self, score: float) -> bool:
-        """Whether ``score`` is one of the score points."""
-        return bool(self.hold(score))
-
-    def hold(self, scores: ArrayLike) -> NDArray[np.bool_]:
-        """Which of many scores are score points, same shape; none that is not finite."""
+    def is_score_point(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each score is one of the score points, same shape; none is that is not finite."""
         values = np.asarray(scores, dtype=np.float64)
         position = (np.where(np.isfinite(values), values, np.inf) - self.low) / self.step
         inside = (position > -0.5) & (position < self.count - 0.5)
@@ -185,7 +191,7 @@ def _read_entry(prompt_id: str, entry: object, source: str) -> ScoreRange:
     """One prompt's range from its entry in a file."""
     where = f"Prompt {prompt_id} in {source}"
     if not isinstance(entry, dict) or not {"low", "high"} <= set(entry):
-        raise ConfigError(f"{where} needs the keys low and high, and may have step; found {_clipped(entry)}.")
+        raise ConfigError(f"{where} needs the keys low and high, and may have step; found {clipped_repr(entry)}.")
     unknown = sorted(set(entry) - RANGE_KEYS - WORDING_KEYS)
     if unknown:
         raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; known are low, high, step and prompt.")
@@ -200,12 +206,6 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ConfigError(f"{value!r} is not a number.")
     return float(value)
-
-
-def _clipped(value: object) -> str:
-    """A value in a message, kept short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 # Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import json
 import re
 from collections import Counter
@@ -64,25 +65,25 @@ def read_lines(stream: BinaryIO, encoding: str, source: str) -> Iterator[str]:
     line = 0
     while True:
         try:
-            found = text.readline()
+            decoded = text.readline()
         except UnicodeDecodeError as error:
             # The decoder holds the last bytes taken, so offsets count back from their end.
             offset = counted.count - len(error.object) + error.start
             # A carriage return before them is held back, to see whether a line feed follows.
             held = "\r" if counted.before == b"\r" else ""
             before = held + error.object[: error.start].decode(encoding, errors="replace")
-            place = f"Line {line + 1 + len(_NEWLINE.findall(before))} of {source} (byte {offset})"
-            raise DataError(f"{place}: {describe_byte(error, encoding, at_start=offset == 0)}") from None
+            position = f"Line {line + 1 + len(_NEWLINE.findall(before))} of {source} (byte {offset})"
+            raise DataError(f"{position}: {describe_byte(error, encoding, at_start=offset == 0)}") from None
         except (OSError, UnicodeError) as error:
             raise DataError(f"{source} cannot be read: {error}.") from None
-        if not found:
+        if not decoded:
             return
         line += 1
-        if "\0" in found:
+        if "\0" in decoded:
             raise DataError(
                 f"Line {line} of {source} holds a NUL character: the file is damaged, or no {encoding} text."
             )
-        yield found
+        yield decoded
 
 
 def codec_name(encoding: str) -> str:
@@ -93,14 +94,14 @@ def codec_name(encoding: str) -> str:
 
 def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -> str:
     """Words for a byte that is not in the expected encoding, with an encoding to try instead."""
-    found = error.object[error.start : error.end][:4]
-    if at_start and found[:1] in {b"\xff", b"\xfe"}:
+    bad = error.object[error.start : error.end][:4]
+    if at_start and bad[:1] in {b"\xff", b"\xfe"}:
         advice = "utf-16"
     elif codec_name(encoding) == "utf-8-sig":
         advice = "cp1252"
     else:
         advice = "utf-8"
-    shown = " ".join(f"0x{byte:02x}" for byte in found)
+    shown = " ".join(f"0x{byte:02x}" for byte in bad)
     expected = f"expected {encoding} text, found {shown} ({error.reason})"
     return f"{expected}. If it was saved in another encoding, name it, such as encoding: {advice}."
 
@@ -133,9 +134,7 @@ def delimited_rows(
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL, strict=True)
     header: list[str] = []
     empty = True
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1):
         begin = reader.line_num + 1
         try:
             fields = next(reader)
@@ -152,25 +151,36 @@ def delimited_rows(
         elif fields or len(header) == 1:  # In a table of one column, a blank line is a row without its value.
             empty = False
             on_fault(RowFault(name, number, _describe_width(len(header), len(fields), delimiter)))
-    if not header:
-        raise DataError(f"{name} is empty. Give a table with a header and rows.")
     if empty:
-        raise DataError(f"{name} holds a header ({', '.join(header)}) but no rows.")
+        raise no_rows(name, header)
 
 
 def _sniffed(lines: Iterable[str], delimiter: str) -> tuple[Iterator[str], str]:
     """The lines, and what separates their columns by the first one that is not blank."""
+    first, lines = peeked(lines)
+    if first and delimiter == ",":
+        widths = {sign: len(next(csv.reader([first], delimiter=sign), [])) for sign in ",;\t"}
+        if widths[","] == 1:
+            delimiter = max(widths, key=lambda sign: widths[sign])
+    return lines, delimiter
+
+
+def peeked(lines: Iterable[str]) -> tuple[str, Iterator[str]]:
+    """The first line that is not blank, "" if there is none, and all lines."""
     rest = iter(lines)
     begun: list[str] = []
     for line in rest:
         begun.append(line)
         if line.strip():
             break
-    if begun and delimiter == ",":
-        widths = {sign: len(next(csv.reader([begun[-1]], delimiter=sign), [])) for sign in ",;\t"}
-        if widths[","] == 1:
-            delimiter = max(widths, key=lambda sign: widths[sign])
-    return chain(begun, rest), delimiter
+    return begun[-1] if begun else "", chain(begun, rest)
+
+
+def no_rows(name: str, header: Sequence[str]) -> DataError:
+    """The error on a table without a header, or without rows below it."""
+    if not header:
+        return DataError(f"{name} is empty. Give a table with a header and rows.")
+    return DataError(f"{name} holds a header ({', '.join(header)}) but no rows.")
 
 
 def check_header(names: Sequence[str], source: str) -> None:

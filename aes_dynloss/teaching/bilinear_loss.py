@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.components import cross_entropy, distribution
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _NEVER = -1e4
@@ -100,9 +100,7 @@ class BilinearLogLoss:
 
     def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
-        if elements.log_probs is None or elements.classes is None:
-            raise ShapeError("The bilinear loss needs a student with a distribution; set model.head=softmax.")
-        log_probs, classes = elements.log_probs, elements.classes
+        log_probs, classes = distribution(elements)
         present = log_probs > ABSENT_BELOW
         if log_probs.shape[1] > self.bins:
             count = present.sum(1, keepdim=True)

@@ -40,7 +40,7 @@ def cross_entropy(elements: Elements) -> Tensor:
         >>> cross_entropy(elements)
         tensor([0.6931, 0.1054])
     """
-    log_probs, classes = _distribution(elements)
+    log_probs, classes = distribution(elements)
     return -log_probs.gather(1, classes[:, None]).squeeze(1)
 
 
@@ -62,7 +62,7 @@ def smooth_error(elements: Elements) -> Tensor:
         >>> smooth_error(elements)
         tensor([0., 1.])
     """
-    log_probs, classes = _distribution(elements)
+    log_probs, classes = distribution(elements)
     probs = log_probs.exp()
     return 2.0 * torch.sigmoid(50.0 * (probs.amax(1) - probs.gather(1, classes[:, None]).squeeze(1))) - 1.0
 
@@ -82,7 +82,7 @@ def expected_error(elements: Elements) -> Tensor:
         >>> expected_error(elements)
         tensor([0.5000, 0.1000])
     """
-    log_probs, classes = _distribution(elements)
+    log_probs, classes = distribution(elements)
     return 1.0 - log_probs.gather(1, classes[:, None]).squeeze(1).exp()
 
 
@@ -104,7 +104,7 @@ def label_smoothing(elements: Elements) -> Tensor:
         >>> label_smoothing(elements)
         tensor([0.6931, 0.2152])
     """
-    log_probs, _ = _distribution(elements)
+    log_probs, _ = distribution(elements)
     present = log_probs > ABSENT_BELOW
     even = torch.where(present, log_probs, 0.0).sum(1) / present.sum(1)
     return (1.0 - SMOOTHING) * cross_entropy(elements) - SMOOTHING * even
@@ -154,7 +154,7 @@ def large_margin(elements: Elements) -> Tensor:
         >>> large_margin(elements)
         tensor([1.3133, 0.2639])
     """
-    log_probs, classes = _distribution(elements)
+    log_probs, classes = distribution(elements)
     true = torch.nn.functional.one_hot(classes, log_probs.shape[1]).to(log_probs.dtype)
     lowered = log_probs - MARGIN * true
     return lowered.logsumexp(1) - lowered.gather(1, classes[:, None]).squeeze(1)
@@ -170,7 +170,12 @@ OF_CLASSES: dict[str, Callable[[Elements], Tensor]] = {
 }
 
 
-def _distribution(elements: Elements) -> tuple[Tensor, Tensor]:
+def distribution(elements: Elements) -> tuple[Tensor, Tensor]:
+    """Log-probabilities, (E, C), and true classes, (E,), of elements.
+
+    Raises:
+        ShapeError: The student has no distribution.
+    """
     if elements.log_probs is None or elements.classes is None:
         raise ShapeError("This loss needs a student with a distribution; set model.head=softmax or ordinal.")
     return elements.log_probs, elements.classes

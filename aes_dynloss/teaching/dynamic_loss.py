@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -156,9 +155,3 @@ def those_that_need(field: str, names: Sequence[str]) -> list[str]:
         ['focal']
     """
     return [name for name in names if COMPONENTS[name].needs == field]
-
-
-def detached(elements: Elements) -> Elements:
-    """The same elements, detached from the graph."""
-    cut = {name: value.detach() for name, value in vars(elements).items() if isinstance(value, Tensor)}
-    return replace(elements, **cut)

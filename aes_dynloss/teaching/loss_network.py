@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import cross_entropy, squared_error
+from aes_dynloss.teaching.components import cross_entropy, distribution, squared_error
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _INPUTS = 4
@@ -127,14 +127,11 @@ class LossNetwork:
         layers = torch.split(coefficients.to(rows.dtype), sizes)
         for number, (layer, shape) in enumerate(zip(layers, self._shapes, strict=True)):
             rows = functional.linear(rows, layer.view(shape))
-            if number + 1 < len(sizes):
-                rows = self._activation(rows)
+            if number + 1 < len(sizes) and self._smooth:
+                rows = _SLOPE * rows + (1 - _SLOPE) * (functional.softplus(rows) - math.log(2))
+            elif number + 1 < len(sizes):
+                rows = functional.leaky_relu(rows, _SLOPE)
         return rows.squeeze(-1)
-
-    def _activation(self, values: Tensor) -> Tensor:
-        if not self._smooth:
-            return functional.leaky_relu(values, _SLOPE)
-        return _SLOPE * values + (1 - _SLOPE) * (functional.softplus(values) - math.log(2))
 
     def _scores(self, coefficients: Tensor, elements: Elements) -> Tensor:
         scaled = elements.standardised()
@@ -142,14 +139,13 @@ class LossNetwork:
         return self.network(coefficients, torch.stack([scaled.scores, scaled.targets, ones, 0 * ones], dim=1))
 
     def _pairs(self, coefficients: Tensor, elements: Elements) -> Tensor:
-        if elements.log_probs is None or elements.classes is None:
-            raise ShapeError("The loss network over a distribution needs one; set model.head=softmax or ordinal.")
-        present = elements.log_probs > ABSENT_BELOW
+        log_probs, classes = distribution(elements)
+        present = log_probs > ABSENT_BELOW
         count = present.sum(1, keepdim=True)
-        logits = torch.where(present, elements.log_probs, 0.0)
+        logits = torch.where(present, log_probs, 0.0)
         signals = torch.sigmoid(logits - logits.sum(1, keepdim=True) / count)
-        true = signals.gather(1, elements.classes[:, None]).expand_as(signals)
-        rival = present & (torch.arange(signals.shape[1], device=signals.device) != elements.classes[:, None])
+        true = signals.gather(1, classes[:, None]).expand_as(signals)
+        rival = present & (torch.arange(signals.shape[1], device=signals.device) != classes[:, None])
         ones = torch.ones_like(signals)
         kinds = 0 * ones if elements.kinds is None else elements.kinds.to(ones)[:, None].expand_as(ones)
         rows = torch.stack([true, signals, ones, kinds], dim=-1) * rival[:, :, None]

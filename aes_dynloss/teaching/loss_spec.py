@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,6 +18,7 @@ from aes_dynloss.teaching.policies import ComponentName
 class MixtureSpec(ConfigModel):
     """A mixture of components, each with its neutral weight."""
 
+    positive: ClassVar[bool] = True  # weights stay above 0
     family: Literal["mixture"] = "mixture"
     terms: dict[ComponentName, float] = Field(min_length=1, description="Components and their neutral weights.")
     standardise: bool = Field(default=False, description="See the loss's configuration.")
@@ -36,15 +36,11 @@ class MixtureSpec(ConfigModel):
         """One block."""
         return (len(self.terms),)
 
-    @property
-    def positive(self) -> bool:
-        """Weights stay above 0."""
-        return True
-
 
 class BilinearSpec(ConfigModel):
     """The bilinear log loss over a distribution."""
 
+    positive: ClassVar[bool] = False  # W and b may have any sign
     family: Literal["bilinear"] = "bilinear"
     classes: int = Field(ge=2, description="Score points or classes.")
     floor: float = Field(ge=0, description="Weight of the cross-entropy beside it.")
@@ -62,11 +58,6 @@ class BilinearSpec(ConfigModel):
     def blocks(self) -> tuple[int, ...]:
         """W and b."""
         return self.build().blocks
-
-    @property
-    def positive(self) -> bool:
-        """W and b may have any sign."""
-        return False
 
 
 class NetworkSpec(ConfigModel):
@@ -95,16 +86,3 @@ def fixed_objective(measure: str) -> DynamicLoss:
         (False, True)
     """
     return FixedMixture(Mixture([measure], standardise=True), torch.ones(1))
-
-
-def numbers_of(terms: Mapping[str, object]) -> dict[str, float] | None:
-    """The terms' weights if all are plain numbers; None if one is a schedule or the rest.
-
-    Examples:
-        >>> numbers_of({"mse": 1.0, "mae": 0.5})
-        {'mse': 1.0, 'mae': 0.5}
-        >>> numbers_of({"mse": "rest"}) is None
-        True
-    """
-    plain = {name: weight for name, weight in terms.items() if isinstance(weight, float)}
-    return plain if len(plain) == len(terms) else None

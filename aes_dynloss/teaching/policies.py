@@ -7,7 +7,6 @@ pure function of progress, the fraction of all optimiser steps taken so far. A n
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.configfile import ConfigModel, advice_on
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import Mixture
 
@@ -167,9 +166,7 @@ class StateTracker:
 
 def _known_component(name: str) -> str:
     if name not in COMPONENTS:
-        near = difflib.get_close_matches(name, COMPONENTS, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMPONENTS)}"
-        raise ValueError(f"there is no loss {name!r}; {advice}")
+        raise ValueError(f"there is no loss {name!r}; {advice_on(name, COMPONENTS)}")
     return name
 
 

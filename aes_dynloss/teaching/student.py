@@ -247,12 +247,9 @@ def set_random_state(state: RandomState, device: torch.device) -> None:
 @contextmanager
 def replayed(state: RandomState, device: torch.device) -> Iterator[None]:
     """Within the block the generators run from ``state``; afterwards they go on as if the block had not been."""
-    now = random_state(device)
-    set_random_state(state, device)
-    try:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        set_random_state(state, device)
         yield
-    finally:
-        set_random_state(now, device)
 
 
 def buffers_of(module: Module) -> list[Tensor]:

@@ -17,14 +17,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.teaching.unrolling.step_plan import Processes
 from aes_dynloss.training.config import TrainingConfig
-
-
-def has_device() -> bool:
-    """Whether this machine has a GPU or its like. Without one Accelerate must be told, or processes stay apart."""
-    if hasattr(torch, "accelerator"):  # torch 2.6 and newer
-        return bool(torch.accelerator.is_available())
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") -> Accelerator:
@@ -35,7 +29,8 @@ def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") 
         mixed_precision: no, unless the caller has other means to see that scores stay what they are; None: as
             Accelerate's environment or its configuration file says.
     """
-    return Accelerator(cpu=cpu or not has_device(), mixed_precision=mixed_precision)
+    # Without a GPU or its like Accelerate must be told, or processes stay apart.
+    return Accelerator(cpu=cpu or not torch.accelerator.is_available(), mixed_precision=mixed_precision)
 
 
 def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Accelerator:
@@ -64,7 +59,7 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
-        cpu=cpu or not has_device(),
+        cpu=cpu or not torch.accelerator.is_available(),
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[kwargs],
         log_with=list(config.trackers) or None,
@@ -113,7 +108,7 @@ def gather_rows(
     return index[order], [tensor[order] for tensor in tensors]
 
 
-class AccelerateProcesses:
+class AccelerateProcesses(Processes):
     """See :class:`aes_dynloss.teaching.unrolling.step_plan.Processes`.
 
     The teaching core differentiates the unwrapped student: DDP neither synchronises what ``torch.autograd.grad``

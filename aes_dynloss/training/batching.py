@@ -37,11 +37,6 @@ class Examples(Protocol):
         """The examples in these rows, on the CPU."""
 
 
-def all_rows(examples: Examples) -> Rows:
-    """The rows of a whole table, (N,)."""
-    return np.arange(len(examples), dtype=np.int64)
-
-
 def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, length_window: int = 1) -> list[Rows]:
     """Divide all examples into the optimiser steps of an epoch.
 

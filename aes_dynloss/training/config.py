@@ -10,7 +10,13 @@ from aes_dynloss.configfile import ConfigModel
 
 
 class TrainingConfig(ConfigModel):
-    """Settings of a student's training, see :func:`aes_dynloss.training.loop.fit`."""
+    """Settings of a student's training, see :func:`aes_dynloss.training.loop.fit`.
+
+    Examples:
+        >>> config = TrainingConfig(epochs=3, optimizer="sgd", momentum=0.9)
+        >>> config.epochs, config.momentum, config.batch_size
+        (3, 0.9, 16)
+    """
 
     epochs: int = Field(default=5, ge=1, description="Passes over the training essays; early stopping may end sooner.")
     batch_size: int = Field(

@@ -145,19 +145,19 @@ def _cotangents(
     keep = local_index >= 0
     if loss.over_batch:
         index, (leaf, targets, groups) = _gathered(accelerator, outputs, batches, count)
-        place = torch.searchsorted(index, local_index)
+        position = torch.searchsorted(index, local_index)
     else:
         leaf = torch.cat([output.detach() for output in outputs])
         targets = torch.cat([batch.targets for batch in batches])
         groups = torch.cat([batch.groups for batch in batches])
-        place = torch.arange(len(leaf), device=leaf.device)
+        position = torch.arange(len(leaf), device=leaf.device)
     leaf = leaf.requires_grad_()
     elements = student.elements(leaf, targets, groups)
     value = loss(coefficients.detach(), elements)
     value = value if loss.over_batch else torch.where(keep, elements.by_example(value), 0.0).sum() / count
     (gradient,) = torch.autograd.grad(value, leaf)
-    mine = torch.where(keep[:, None], gradient[place], 0.0)
-    return list(torch.split(mine, [len(batch) for batch in batches]))
+    local = torch.where(keep[:, None], gradient[position], 0.0)
+    return list(torch.split(local, [len(batch) for batch in batches]))
 
 
 def _gathered(

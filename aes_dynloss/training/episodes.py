@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,8 +22,7 @@ from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
-from aes_dynloss.training.batching import Examples, Step, all_rows, steps_left, total_steps
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.batching import Examples, steps_left, total_steps
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
@@ -79,7 +79,7 @@ class Episodes:
         self._context = context
         self._accelerator = context.accelerator
         self._problem = problem
-        self._measure = problem.measure_on(all_rows(problem.dev))
+        self._measure = problem.measure_on(np.arange(len(problem.dev)))
         self._teacher = teacher
         self._optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate)
         self._train = train
@@ -114,10 +114,11 @@ class Episodes:
         training = self._context.config
         training = training.model_copy(update={"seed": training.seed + 1000 * (number + 1)})
         total = self._config.steps or total_steps(self._train, training)
-        steps = list(islice(_repeated(self._train, training), total))
+        endless = training.model_copy(update={"epochs": 10**9})
+        steps = list(islice(steps_left(self._train, endless, taken=0), total))
         torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
         plans = [
-            step_plan(self._accelerator, self._train, step, place, total, training) for place, step in enumerate(steps)
+            step_plan(self._accelerator, self._train, step, index, total, training) for index, step in enumerate(steps)
         ]
         tracker = StateTracker(total)
         states: list[Tensor] = []
@@ -129,10 +130,10 @@ class Episodes:
             coefficients: Tensor = self._teacher(states[-1][None])[0]
             return coefficients
 
-        def on_step(place: int, gradient: Gradient) -> None:
+        def on_step(index: int, gradient: Gradient) -> None:
             tracker.step += 1
             errors.append(gradient.error)
-            measured = steps[place].measured and place + 1 < total
+            measured = steps[index].measured and index + 1 < total
             if measured or len(errors) >= training.log_every:
                 for error in torch.stack(errors).tolist():
                     tracker.take_error(error)
@@ -143,7 +144,7 @@ class Episodes:
         problem = self._problem
         start = problem.rule.start(problem.live.weights())
         trajectory = unroll(
-            problem.objective, problem.rule, start, plans, next_coefficients, memory=problem.memory, taken=on_step
+            problem.objective, problem.rule, start, plans, next_coefficients, memory=problem.memory, on_step=on_step
         )
         dev = self._measured()
         if number == 0:
@@ -195,9 +196,3 @@ def _check_finite(name: str, value: Tensor) -> None:
             f"In the teacher's episode the {name} is {float(value)}, expected a finite number. Lower the student's "
             "learning rate or training.clip_norm, or shorten the episode by teacher.steps."
         )
-
-
-def _repeated(train: Examples, training: TrainingConfig) -> Iterator[Step]:
-    """The steps of epoch after epoch, without end."""
-    endless = training.model_copy(update={"epochs": 10**9})
-    return steps_left(train, endless, taken=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +31,7 @@ from aes_dynloss.training.effective_batch import StepRecord, backward
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
 from aes_dynloss.training.problem import step_plan
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, RunLog
-from aes_dynloss.training.run_state import Restorable, RunState, load_trained_state
+from aes_dynloss.training.run_state import RunState, load_trained_state
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,13 @@ class RunContext:
         measure: Measures the student as it is on dev; called by every process; higher is better.
         select_by: The measure that selects the best checkpoint, stops early and is shown to a teacher.
         resume: Continue from the folder's checkpoints, if there are any.
+
+    Examples:
+        >>> from aes_dynloss.training.accelerator import plain_accelerator
+        >>> accelerator, config = plain_accelerator(cpu=True), TrainingConfig(epochs=2)
+        >>> context = RunContext(accelerator, config, Path("run"), measure=lambda: {"qwk": 0.5}, select_by="qwk")
+        >>> context.measure()[context.select_by], context.resume
+        (0.5, False)
     """
 
     accelerator: Accelerator
@@ -57,13 +64,16 @@ class RunContext:
     resume: bool = False
 
 
-class TeacherUpdate(Restorable, Protocol):
-    """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none."""
+class TeacherUpdate:
+    """Moves a teacher's parameters by a hypergradient, between the student's steps; schedules have none.
+
+    This one does nothing: it is the update of a run whose loss follows a schedule or a frozen teacher.
+    """
 
     def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
         """Record a step whose gradients are computed, before the student takes it."""
 
-    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:
+    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
         """Update the teacher after a step, if one is due, and the student with it.
 
         Args:
@@ -73,27 +83,17 @@ class TeacherUpdate(Restorable, Protocol):
         Returns:
             Numbers for the log; empty without an update.
         """
-
-
-class NoTeacher:
-    """The null update of a run whose loss follows a schedule or a frozen teacher."""
-
-    def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
-        """Record nothing."""
-
-    def update(self, optimizer: Optimizer, *, last: bool) -> Mapping[str, float]:  # noqa: ARG002
-        """Update nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """No state."""
+        """The state to resume from."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """No state."""
+        """Restore :meth:`state_dict`."""
 
 
-NO_TEACHER = NoTeacher()
+NO_TEACHER = TeacherUpdate()
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,40 @@ def fit(
     Raises:
         TrainingError: The loss, its gradient or the dev measure is no longer finite; the last checkpoint is kept.
         CheckpointError: The checkpoint is damaged or belongs to another run.
+
+    Examples:
+        A line, learnt from four points by squared error; for essays, ``finetune`` calls this.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from aes_dynloss import Batch, Elements, LossConfig
+        >>> from aes_dynloss.training.accelerator import build_accelerator
+        >>> class Line(torch.nn.Linear):
+        ...     def elements(self, outputs, targets, groups):
+        ...         half = torch.full_like(targets, 0.5)
+        ...         return Elements(outputs[:, 0], targets, groups, centre=half, spread=half)
+        ...     def parameter_stack(self):
+        ...         return [list(self.named_parameters())]
+        ...     def as_module(self):
+        ...         return self
+        >>> class Points:
+        ...     lengths = sequences = np.ones(4, dtype=np.int64)
+        ...     def __len__(self):
+        ...         return 4
+        ...     def batch(self, rows):
+        ...         index = torch.tensor(rows)
+        ...         x = index / 3
+        ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
+        >>> student, train = Line(1, 1), Points()
+        >>> def measure():  # on dev; here one point serves as such
+        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> loss, policy = LossConfig(terms={"mse": 1.0}).build()
+        >>> with TemporaryDirectory() as folder:
+        ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")
+        ...     result = fit(context, student, train, loss, policy)
+        >>> result.steps, result.stopped_early, result.best_measure == measure()["minus_error"]
+        (4, False, True)
     """
     accelerator, config, select_by = context.accelerator, context.config, context.select_by
     checkpoint = context.folder / CHECKPOINT
@@ -176,8 +210,8 @@ def fit(
             # 4. The teacher is updated, if that is due.
             taught = teacher.update(optimizer.optimizer, last=step.measured)
             # 5. Numbers leave the device, some steps at a time.
-            watched = loss.logged_values(coefficients)
-            unread.append(Unread(run.tracker.step, step.epoch, rate, state, watched, record, norm, taught))
+            logged = loss.logged_values(coefficients)
+            unread.append(Unread(run.tracker.step, step.epoch, rate, state, logged, record, norm, taught))
             bar.update()
             if len(unread) >= config.log_every or step.measured:
                 _read(unread, log, run.tracker)
@@ -218,7 +252,7 @@ class Unread:
     epoch: int
     rate: float
     state: StudentState
-    watched: Mapping[str, Tensor]
+    logged: Mapping[str, Tensor]
     record: StepRecord
     norm: Tensor
     taught: Mapping[str, float]
@@ -226,7 +260,7 @@ class Unread:
     def packed(self) -> Tensor:
         """All numbers on the device as one tensor."""
         record = self.record
-        return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.watched.values()])
+        return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.logged.values()])
 
 
 def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
@@ -236,7 +270,7 @@ def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
         loss, error, norm, *rest = numbers
         terms, coefficients = rest[: len(entry.record.terms)], rest[len(entry.record.terms) :]
         line: dict[str, Any] = {"step": entry.step, "epoch": entry.epoch, "lr": entry.rate}
-        line |= {"state": asdict(entry.state), "coefficients": dict(zip(entry.watched, coefficients, strict=True))}
+        line |= {"state": asdict(entry.state), "coefficients": dict(zip(entry.logged, coefficients, strict=True))}
         line |= {"loss": loss, "terms": dict(zip(entry.record.terms, terms, strict=True))}
         line |= {"error": error, "gradient_norm": norm}
         if entry.taught:

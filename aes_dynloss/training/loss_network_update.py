@@ -11,17 +11,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from aes_dynloss.teaching.hypergradient.estimator import Measure
+from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.config import DlnConfig
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
 from aes_dynloss.training.accelerator import agree_on_buffers
+from aes_dynloss.training.loop import TeacherUpdate
 from aes_dynloss.training.optimization import read_point, write_point
 from aes_dynloss.training.plots import MOST_PLACES, History, thinned
 from aes_dynloss.training.problem import BilevelProblem
 
 
-class LossNetworkUpdate:
+class LossNetworkUpdate(TeacherUpdate):
     """The teacher update of a run under L2T-DLN.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
@@ -41,7 +43,7 @@ class LossNetworkUpdate:
         self._config = config
         self._taken: list[TakenStep] = []
         # Not at a window's first step: `record_step` comes after its forward pass, which moved batch norm's statistics.
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
         self._windows = 0
         self._steps = 0
         self.history: History = [(0.0, teacher.phi.cpu())]
@@ -74,10 +76,10 @@ class LossNetworkUpdate:
             self._problem.objective, self._problem.rule, trajectory, self._buffers, measure, self._problem.estimator
         )
         write_point(self._problem.live, optimizer, self._problem.training, done.end)
-        self._problem.live.put_buffers(done.buffers)
+        put_buffers(self._problem.live.module, done.buffers)
         if last:  # as `fit` does before it measures, and the next window starts from there
             agree_on_buffers(self._problem.accelerator, self._problem.live.module)
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
         self._steps += len(self._taken)
         self._taken = []
         self.history.append((self._steps / self._total, self._teacher.phi.cpu()))
@@ -88,7 +90,7 @@ class LossNetworkUpdate:
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""
-        history = [list(place) for place in self.history]
+        history = [list(entry) for entry in self.history]
         counts = {"windows": self._windows, "steps": self._steps}
         return {"teacher": self._teacher.state_dict(), **counts, "history": history}
 
@@ -97,7 +99,7 @@ class LossNetworkUpdate:
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
         self.history = [(progress, phi) for progress, phi in state["history"]]
-        self._buffers = self._problem.live.buffers()
+        self._buffers = buffers_of(self._problem.live.module)
 
     def _next_measure(self) -> Measure:
         """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""

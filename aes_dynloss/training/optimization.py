@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,23 +29,8 @@ _REST_AND_HEAD = 2
 _FUSED = {"cpu", "cuda"}
 
 
-@dataclass(frozen=True)
-class RateGroup:
-    """Weights that learn alike.
-
-    Args:
-        parameters: The weights.
-        rate: Their peak learning rate.
-        decay: Their weight decay.
-    """
-
-    parameters: list[Parameter]
-    rate: float
-    decay: float
-
-
-def rate_groups(student: Student, config: TrainingConfig) -> list[RateGroup]:
-    """A learning rate for each layer, and weight decay on matrices only.
+def rate_groups(student: Student, config: TrainingConfig) -> list[dict[str, Any]]:
+    """A learning rate for each layer, and weight decay on matrices only: torch's parameter groups.
 
     The head learns at ``head_learning_rate``; the layer below at ``learning_rate``, each one further down at
     ``layer_decay`` times the one above.
@@ -79,15 +63,12 @@ def rate_groups(student: Student, config: TrainingConfig) -> list[RateGroup]:
             parameters = [parameter for _, parameter in layer if (parameter.ndim > 1) is decayed]
             if parameters:
                 groups.setdefault((rate, config.weight_decay * decayed), []).extend(parameters)
-    return [RateGroup(parameters, *alike) for alike, parameters in groups.items()]
+    return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
 
 def build_optimizer(student: Student, config: TrainingConfig) -> Optimizer:
     """AdamW or gradient descent over the student's :func:`rate_groups`."""
-    groups = [
-        {"params": group.parameters, "lr": group.rate, "weight_decay": group.decay}
-        for group in rate_groups(student, config)
-    ]
+    groups = rate_groups(student, config)
     fused = all(parameter.device.type in _FUSED for parameter in student.as_module().parameters()) or None
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, fused=fused)
@@ -161,16 +142,19 @@ _SLOTS = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
 def build_rule(live: LiveStudent, config: TrainingConfig) -> UpdateRule:
     """The pure form of what :func:`build_optimizer` builds."""
     groups = rate_groups(live.student, config)
-    rate = _for_each(live, {id(p): group.rate for group in groups for p in group.parameters})
-    decay = _for_each(live, {id(p): group.decay for group in groups for p in group.parameters})
+    rate, decay = (
+        _for_each(live, {id(parameter): group[name] for group in groups for parameter in group["params"]})
+        for name in ("lr", "weight_decay")
+    )
     rates = Rates(rate, decay, config.clip_norm)
     return Sgd(rates, config.momentum) if config.optimizer == "sgd" else AdamW(rates)
 
 
+@torch.no_grad()
 def read_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig) -> Point:
     """The point where a student and its torch optimiser are."""
     states = [optimizer.state.get(parameter, {}) for parameter in live.parameters]
-    slots = tuple(live.flat([_copied(state.get(name)) for state in states]) for name in _slot_names(config))
+    slots = tuple(live.flat([state.get(name) for state in states]) for name in _slot_names(config))
     # A weight that no loss has read has no state: its own step count says nothing about the others'.
     step = max(int(state.get("step", 0)) for state in states)
     return Point(live.weights(), slots, step)
@@ -189,10 +173,6 @@ def write_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig,
 
 def _slot_names(config: TrainingConfig) -> tuple[str, ...]:
     return _SLOTS[config.optimizer] if config.optimizer == "adamw" or config.momentum else ()
-
-
-def _copied(slot: Tensor | None) -> Tensor | None:
-    return None if slot is None else slot.detach()
 
 
 def _for_each(live: LiveStudent, numbers: dict[int, float]) -> Tensor:

@@ -56,6 +56,21 @@ def predict(
 
     Returns:
         (N, D) on the CPU, in the outputs' precision.
+
+    Examples:
+        >>> from aes_dynloss import Batch
+        >>> from aes_dynloss.training.accelerator import plain_accelerator
+        >>> class Points:
+        ...     lengths = sequences = np.ones(3, dtype=np.int64)
+        ...     def __len__(self):
+        ...         return 3
+        ...     def batch(self, rows):
+        ...         index = torch.tensor(rows)
+        ...         return Batch({"input": 1.0 * index[:, None]}, 1.0 * index, 0 * index, index)
+        >>> predict(plain_accelerator(cpu=True), torch.nn.Softplus(), Points())
+        tensor([[0.6931],
+                [1.3133],
+                [2.1269]])
     """
     if tokens is not None and accelerator.device.type == "cpu":
         tokens = min(tokens, CPU_TOKENS)

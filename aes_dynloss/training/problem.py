@@ -5,20 +5,17 @@ Both levels read their batches as plans: one process's micro-batches of a step t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from accelerate import Accelerator
 
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.differences import check_differences
-from aes_dynloss.teaching.hypergradient.estimator import Estimator, Hypergradient, Measure
+from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
-from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory
-from aes_dynloss.teaching.unrolling.update_rules import UpdateRule
+from aes_dynloss.teaching.unrolling.unroll import Trajectory
 from aes_dynloss.training.accelerator import AccelerateProcesses
 from aes_dynloss.training.batching import Examples, Rows, Step, micro_batches, share_of
 from aes_dynloss.training.config import TrainingConfig
@@ -40,35 +37,29 @@ def measure_plan(accelerator: Accelerator, examples: Examples, rows: Rows, confi
     return StepPlan(tuple(pack.to(accelerator.device) for pack in packs), len(rows))
 
 
-@dataclass(frozen=True)
 class BilevelProblem:
     """A student, its loss and optimiser (inner level), a measure on teacher_dev (outer level), and its hypergradient.
 
     Args:
         accelerator: The run's.
-        training: The student's settings.
+        student: The student, on its device.
+        loss: The loss whose coefficients change.
         dev: Examples of teacher_dev.
+        measure: The measure on them, without coefficients.
+        config: Settings of its hypergradient.
+        training: The student's settings.
+
+    Attributes:
+        live: The student.
         objective: The student's loss.
         measured: The measure on teacher_dev.
         rule: The student's optimiser as a pure function.
         estimator: The estimator of hypergradients.
         memory: What a run must store for it.
-        config: Settings of the estimator.
     """
 
-    accelerator: Accelerator
-    training: TrainingConfig
-    dev: Examples
-    objective: Objective
-    measured: Objective
-    rule: UpdateRule
-    estimator: Estimator
-    memory: Memory
-    config: HypergradientConfig
-
-    @classmethod
-    def prepared(
-        cls,
+    def __init__(
+        self,
         accelerator: Accelerator,
         student: Student,
         loss: DynamicLoss,
@@ -76,36 +67,14 @@ class BilevelProblem:
         measure: DynamicLoss,
         config: HypergradientConfig,
         training: TrainingConfig,
-    ) -> BilevelProblem:
-        """The problem of a student that is on its device.
-
-        Args:
-            accelerator: The run's.
-            student: The student.
-            loss: The loss whose coefficients change.
-            dev: Examples of teacher_dev.
-            measure: The measure on them, without coefficients.
-            config: Settings of its hypergradient.
-            training: The student's settings.
-        """
-        processes, live = AccelerateProcesses(accelerator), LiveStudent(student)
-        rule = build_rule(live, training)
-        return cls(
-            accelerator,
-            training,
-            dev,
-            Objective(live, loss, processes),
-            Objective(live, measure, processes, measuring=True),
-            rule,
-            config.build(),
-            config.memory(needs_gradient=rule.needs_gradient),
-            config,
-        )
-
-    @property
-    def live(self) -> LiveStudent:
-        """The student."""
-        return self.objective.live
+    ) -> None:
+        self.accelerator, self.dev, self.config, self.training = accelerator, dev, config, training
+        processes, self.live = AccelerateProcesses(accelerator), LiveStudent(student)
+        self.objective = Objective(self.live, loss, processes)
+        self.measured = Objective(self.live, measure, processes, measuring=True)
+        self.rule = build_rule(self.live, training)
+        self.estimator = config.build()
+        self.memory = config.memory(needs_gradient=self.rule.needs_gradient)
 
     def measure_on(self, rows: Rows) -> Measure:
         """The measure on some rows of teacher_dev."""

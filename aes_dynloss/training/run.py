@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -22,11 +21,11 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validat
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective, numbers_of
+from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.batching import Examples, total_steps
 from aes_dynloss.training.episodes import Episodes
@@ -90,22 +89,18 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        return saved.loss, _policy(saved, weights, device)
+        if isinstance(saved.loss, NetworkSpec):
+            return saved.loss, FixedPolicy(weights[PHI].to(device))
+        keys = weights["keys"].shape[1]
+        teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
+        teacher.load_state_dict(weights)
+        return saved.loss, TaughtPolicy(teacher.to(device))
     except CheckpointError:
         raise
     except (ConfigError, OSError, SafetensorError, LookupError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"The teacher in {folder} cannot be read: {error}. Copy the folder again, whole."
         ) from None
-
-
-def _policy(saved: SavedTeacher, weights: dict[str, Any], device: torch.device) -> LossPolicy:
-    if isinstance(saved.loss, NetworkSpec):
-        return FixedPolicy(weights[PHI].to(device))
-    keys = weights["keys"].shape[1]
-    teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
-    teacher.load_state_dict(weights)
-    return TaughtPolicy(teacher.to(device))
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,8 @@ def train_student(
 ) -> FitResult:
     """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
 
-    The run's folder receives the teacher, if one learns, and plots of the loss.
+    The run's folder receives the teacher, if one learns, and plots of the loss. An L2T-DLF teacher learns first, in
+    episodes that leave the student as it was; an L2T-DLN learns during ``fit``.
 
     Args:
         context: The run.
@@ -165,9 +161,59 @@ def train_student(
         ConfigError: The teacher does not fit the student.
         TrainingError: The loss, its gradient or a measure is no longer finite; the last checkpoint is kept.
         CheckpointError: A checkpoint is damaged or belongs to another run.
+
+    Examples:
+        A line, learnt from four points; the weight of the squared error falls while it trains.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from aes_dynloss import Batch, Elements, TrainingConfig
+        >>> from aes_dynloss.training.accelerator import build_accelerator
+        >>> class Line(torch.nn.Linear):
+        ...     def elements(self, outputs, targets, groups):
+        ...         half = torch.full_like(targets, 0.5)
+        ...         return Elements(outputs[:, 0], targets, groups, centre=half, spread=half)
+        ...     def parameter_stack(self):
+        ...         return [list(self.named_parameters())]
+        ...     def as_module(self):
+        ...         return self
+        >>> class Points:
+        ...     lengths = sequences = np.ones(4, dtype=np.int64)
+        ...     def __len__(self):
+        ...         return 4
+        ...     def batch(self, rows):
+        ...         index = torch.tensor(rows)
+        ...         x = index / 3
+        ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
+        >>> student, points = Line(1, 1), Points()
+        >>> def measure():  # on dev; here one point serves as such
+        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> loss = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})
+        >>> with TemporaryDirectory() as folder:
+        ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")
+        ...     result = train_student(context, student, points, points, loss, None, classes=None)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['checkpoint.pt', 'metrics.jsonl', 'plots']
+        >>> result.steps
+        4
     """
     student.as_module().to(context.accelerator.device)
-    setup = prepare_loss(context, student, train, teacher_dev, loss, teacher, classes=classes)
+    if teacher is None:
+        setup = LossSetup(*loss.build())
+    elif isinstance(teacher, FrozenTeacherConfig):
+        spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
+        _check_fits(spec, classes)
+        setup = LossSetup(spec.build(), policy)
+    elif len(teacher_dev) == 0:
+        raise DataError(
+            "A teacher learns on examples of its own, and there are none. Set some of train aside by "
+            "data.teacher_dev_fraction."
+        )
+    elif isinstance(teacher, DlfConfig):
+        setup = _dlf(context, student, train, teacher_dev, loss, teacher, classes)
+    else:
+        setup = _dln(context, student, train, teacher_dev, teacher, classes)
     result = fit(context, student, train, setup.loss, setup.policy, setup.update)
     if context.accelerator.is_main_process:
         setup.write(context.folder / TEACHER)
@@ -175,85 +221,55 @@ def train_student(
     return result
 
 
-def prepare_loss(
-    context: RunContext,
-    student: Student,
-    train: Examples,
-    teacher_dev: Examples,
-    loss: LossConfig,
-    teacher: TeacherConfig | None,
-    *,
-    classes: int | None,
-) -> LossSetup:
-    """The loss of a run; arguments and errors as for :func:`train_student`.
-
-    An L2T-DLF teacher learns here, in episodes that leave the student as it was; an L2T-DLN learns during ``fit``.
-    """
-    if teacher is None:
-        return LossSetup(*loss.build())
-    if isinstance(teacher, FrozenTeacherConfig):
-        spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
-        _check_fits(spec, classes)
-        return LossSetup(spec.build(), policy)
-    if len(teacher_dev) == 0:
-        raise DataError(
-            "A teacher learns on examples of its own, and there are none. Set some of train aside by "
-            "data.teacher_dev_fraction."
-        )
-
-    problem_of = partial(_problem, context, student, teacher_dev, teacher)
-    if isinstance(teacher, DlfConfig):
-        return _dlf(context, problem_of, train, loss, teacher, classes)
-    return _dln(context, problem_of, train, teacher, classes)
-
-
 def _problem(
-    context: RunContext, student: Student, teacher_dev: Examples, teacher: DlfConfig | DlnConfig, loss: DynamicLoss
+    context: RunContext, student: Student, loss: DynamicLoss, teacher_dev: Examples, teacher: DlfConfig | DlnConfig
 ) -> BilevelProblem:
-    return BilevelProblem.prepared(
-        context.accelerator,
-        student,
-        loss,
-        teacher_dev,
-        fixed_objective(teacher.measure),
-        teacher.hypergradient,
-        context.config,
-    )
+    measure, hypergradient = fixed_objective(teacher.measure), teacher.hypergradient
+    return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
 
 
 def _dlf(
     context: RunContext,
-    problem_of: Callable[[DynamicLoss], BilevelProblem],
+    student: Student,
     train: Examples,
+    teacher_dev: Examples,
     mixture: LossConfig,
     config: DlfConfig,
     classes: int | None,
 ) -> LossSetup:
     """L2T-DLF: the teacher learns now."""
-    spec, seed = _dlf_spec(config, mixture, classes), context.config.seed
-    loss = spec.build()
+    spec: MixtureSpec | BilinearSpec
+    if classes is not None:
+        spec = BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
+    else:
+        terms = {name: weight for name, weight in mixture.terms.items() if isinstance(weight, float)}
+        if len(terms) < len(mixture.terms):
+            raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
+        spec = MixtureSpec(terms=terms, standardise=mixture.standardise)
+    loss, seed = spec.build(), context.config.seed
     teacher = AttentionTeacher(spec.neutral(), spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
     teacher.to(context.accelerator.device)
-    episodes = Episodes(context, problem_of(loss), teacher, train, config).run()
-    policy = _controlled(config, spec, teacher, episodes.coefficients, seed)
+    episodes = Episodes(context, _problem(context, student, loss, teacher_dev, config), teacher, train, config)
+    coefficients = episodes.run().coefficients
+    policy: LossPolicy = TaughtPolicy(teacher)
+    if config.control == "frozen_mean":
+        policy = FixedPolicy(coefficients.mean(0))  # its tuning of the loss without the dynamics
+    elif config.control == "random":
+        policy = RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
     return LossSetup(loss, policy, write=lambda folder: write_teacher(folder, "dlf", spec, teacher.state_dict()))
 
 
 def _dln(
     context: RunContext,
-    problem_of: Callable[[DynamicLoss], BilevelProblem],
+    student: Student,
     train: Examples,
+    teacher_dev: Examples,
     config: DlnConfig,
     classes: int | None,
 ) -> LossSetup:
     """L2T-DLN: the teacher learns between the student's steps."""
-    spec = NetworkSpec(
-        form="scores" if classes is None else "distribution",
-        width=config.width,
-        hidden=config.hidden,
-        plain=config.plain,
-        smooth=config.smooth,
-    )
+    architecture = config.model_dump(include={"width", "hidden", "plain", "smooth"})
+    spec = NetworkSpec(form="scores" if classes is None else "distribution", **architecture)
     loss, device, seed = spec.build(), context.accelerator.device, context.config.seed
     phi = loss.start(torch.Generator().manual_seed(seed), silent=config.silent_start).to(device)
     teacher = LossNetworkTeacher(
@@ -263,44 +279,26 @@ def _dln(
         learning_rate=config.learning_rate,
         memory_span=config.memory_span,
     )
-    update = LossNetworkUpdate(problem_of(loss), teacher, total_steps(train, context.config), config)
+    problem = _problem(context, student, loss, teacher_dev, config)
+    update = LossNetworkUpdate(problem, teacher, total_steps(train, context.config), config)
 
     def write(folder: Path) -> None:
-        weights: dict[str, Tensor] = {f"network.{n}": t for n, t in teacher.network.state_dict().items()}
-        write_teacher(folder, "dln", spec, {PHI: teacher.phi, **weights})
+        network = {f"network.{name}": tensor for name, tensor in teacher.network.state_dict().items()}
+        write_teacher(folder, "dln", spec, {PHI: teacher.phi, **network})
 
     return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
-
-
-def _dlf_spec(teacher: DlfConfig, loss: LossConfig, classes: int | None) -> MixtureSpec | BilinearSpec:
-    if classes is not None:
-        return BilinearSpec(classes=classes, floor=teacher.floor, bins=teacher.bins)
-    terms = numbers_of(loss.terms)
-    if terms is None:
-        raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
-    return MixtureSpec(terms=terms, standardise=loss.standardise)
 
 
 def _check_fits(spec: LossSpec, classes: int | None) -> None:
     of_scores = isinstance(spec, MixtureSpec) or (isinstance(spec, NetworkSpec) and spec.form == "scores")
     if of_scores is not (classes is None):
-        words = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
+        outputs = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
         raise ConfigError(
-            f"teacher.from: that teacher steers students that answer {words[of_scores]}, this one answers "
-            f"{words[classes is None]}."
+            f"teacher.from: that teacher steers students that answer {outputs[of_scores]}, this one answers "
+            f"{outputs[classes is None]}."
         )
     if isinstance(spec, BilinearSpec) and spec.classes != classes:
         raise ConfigError(
             f"teacher.from: that teacher knows {spec.classes} score points or classes, this student has {classes}. Use "
             "it with students of the same."
         )
-
-
-def _controlled(
-    config: DlfConfig, spec: MixtureSpec | BilinearSpec, teacher: AttentionTeacher, coefficients: Tensor, seed: int
-) -> LossPolicy:
-    if config.control == "frozen_mean":
-        return frozen_mean(coefficients)
-    if config.control == "random":
-        return RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
-    return TaughtPolicy(teacher)

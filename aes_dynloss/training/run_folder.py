@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -140,22 +140,27 @@ def _begin(
     force: bool,
 ) -> None:
     """Make a locked folder the run's: see that it may be, and write its configuration."""
-    found = [name for name in known if (folder / name).exists()]
+    present = [name for name in known if (folder / name).exists()]
     accelerator.wait_for_everyone()
     if resume and (folder / CONFIG).exists():
-        _check_same(config, read_mapping(folder / CONFIG), folder)
-    elif found and resume:
+        differing = list(changed_keys(read_mapping(folder / CONFIG), config).values())
+        if differing:
+            raise ConfigError(
+                f"--resume: {folder / CONFIG} differs from this configuration: {'; '.join(differing[:5])}. Resume with "
+                "the same configuration, or start again with --force."
+            )
+    elif present and resume:
         raise ConfigError(
-            f"--resume: {folder} holds {', '.join(found)} but no {CONFIG}, so it cannot be known which run that "
+            f"--resume: {folder} holds {', '.join(present)} but no {CONFIG}, so it cannot be known which run that "
             "is. Replace it by --force, or choose another --output-dir."
         )
-    elif found and not force:
+    elif present and not force:
         raise ConfigError(
-            f"{folder} already holds a run ({', '.join(found)}). Go on with it by --resume, replace it by --force, "
+            f"{folder} already holds a run ({', '.join(present)}). Go on with it by --resume, replace it by --force, "
             "or choose another --output-dir."
         )
     elif accelerator.is_main_process:
-        for name in found:
+        for name in present:
             _remove(folder / name)
         write_text(folder / CONFIG, dump_yaml(config))
 
@@ -177,22 +182,13 @@ def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, s
     return {key: f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in differing}
 
 
-def _check_same(config: Mapping[str, Any], before: Mapping[str, Any], folder: Path) -> None:
-    differing = list(changed_keys(before, config).values())
-    if differing:
-        raise ConfigError(
-            f"--resume: {folder / CONFIG} differs from this configuration: {'; '.join(differing[:5])}. Resume with the "
-            "same configuration, or start again with --force."
-        )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= {f"{key}{separator}{inner}": one for inner, one in _flat(value, separator).items()}
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[str(key)] = value
     return flat
 
 
@@ -206,7 +202,7 @@ def _remove(path: Path) -> None:
 Tracker = Callable[..., None]
 
 
-class RunLog:
+class RunLog(AbstractContextManager["RunLog"]):
     """Appends records to metrics.jsonl on the main process, and can go back to an earlier length.
 
     Args:
@@ -237,7 +233,8 @@ class RunLog:
         if self._file is not None:
             self._file.write(json.dumps(_finite(record), allow_nan=False).encode() + b"\n")
         if self._tracker is not None:
-            self._tracker(dict(_numbers(record)), step=record["step"])
+            numbers = {name: value for name, value in _flat(record, "/").items() if isinstance(value, int | float)}
+            self._tracker({name: float(value) for name, value in numbers.items()}, step=record["step"])
 
     def flushed(self) -> int:
         """Bring all records to the disk; the file's length in bytes."""
@@ -246,10 +243,6 @@ class RunLog:
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
-
-    def __enter__(self) -> RunLog:
-        """Use as a context manager."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close, whatever happened."""
@@ -261,14 +254,6 @@ class RunLog:
             self.flushed()
             self._file.close()
             self._file = None
-
-
-def _numbers(record: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{key}", float(value)
 
 
 def _finite(value: object) -> object:

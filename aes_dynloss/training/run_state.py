@@ -7,7 +7,7 @@ import pickle
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -23,6 +23,9 @@ from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.student import RandomState, random_state, set_random_state
 from aes_dynloss.training.optimization import WeightAverage
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.stateful import Stateful
 
 FORMAT = 1
 _UNREADABLE = (pickle.UnpicklingError, BadZipFile, zlib.error)
@@ -62,9 +65,9 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
             torch.save({"format": FORMAT, **content}, file)
     except (OSError, RuntimeError) as error:  # torch hides the system's words behind its own
         cause = error if isinstance(error, OSError) else error.__context__ or error
-        words = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be written: {words}. Make room on the disk, then go on with --resume."
+            f"{path} cannot be written: {reason}. Make room on the disk, then go on with --resume."
         ) from None
 
 
@@ -88,16 +91,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version. Start again with --force.")
     return content
-
-
-class Restorable(Protocol):
-    """Something with a state of its own, such as a teacher's update."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state to resume from."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
 
 
 @dataclass
@@ -128,7 +121,7 @@ class RunState:
     optimizer: Optimizer
     scheduler: LRScheduler
     tracker: StateTracker
-    teacher: Restorable
+    teacher: Stateful
     average: WeightAverage | None = None
     best: Best = field(default_factory=Best)
     since_best: int = 0
@@ -143,8 +136,8 @@ class RunState:
 
     def save(self, accelerator: Accelerator, path: Path, log_bytes: int) -> None:
         """Write the checkpoint, on the main process; all take part, since each has its own random state."""
-        mine = random_state(accelerator.device)
-        states = gather_object([(mine.cpu, mine.cuda)])
+        local = random_state(accelerator.device)
+        states = gather_object([(local.cpu, local.cuda)])
         if accelerator.is_main_process:
             content = {
                 "student": trained_state(self.module),

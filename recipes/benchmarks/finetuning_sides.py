@@ -30,7 +30,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy, StudentState
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
-from aes_dynloss.training.loop import NoTeacher, RunContext, fit
+from aes_dynloss.training.loop import RunContext, TeacherUpdate, fit
 
 RATE = 3e-5
 SEED = 0
@@ -172,7 +172,7 @@ class FromFirst:
         return self._policy.coefficients(state)
 
 
-class ToLast(NoTeacher):
+class ToLast(TeacherUpdate):
     """No teacher; it stops the clock after the last step, before the student is measured."""
 
     def __init__(self, segment: Segment) -> None:

@@ -20,7 +20,7 @@ from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.step_plan import SingleProcess, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Processes, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import unroll
 from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd, UpdateRule
 
@@ -40,7 +40,7 @@ class Setting:
     graph_mib: float = 1.0
 
 
-class Precise(SingleProcess):
+class Precise(Processes):
     """One process, forward passes in a given precision."""
 
     def __init__(self, device: torch.device, precision: str) -> None:

@@ -29,7 +29,7 @@ from torch.func import functional_call
 from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.student import random_state, set_random_state
+from aes_dynloss.teaching.student import buffers_of, random_state, set_random_state
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.objective import Objective
@@ -112,7 +112,7 @@ def by_teacher(name: str) -> Callable[[Bench], Tensor]:
         network = build_coordinate_teacher("lstm", 0).to(bench.device)
         teacher = LossNetworkTeacher(bench.phi, network, step_size=STEP_SIZE, learning_rate=LEARNING_RATE)
         memory = config.memory(needs_gradient=bench.rule.needs_gradient)
-        buffers = bench.live.buffers()
+        buffers = buffers_of(bench.live.module)
         first = unroll(bench.objective, bench.rule, bench.start, bench.plans, lambda: teacher.phi, memory=memory)
         teacher.step(bench.objective, bench.rule, first, buffers, bench.measure, noted)
         to_theta = [parameter.grad.reshape(-1) for parameter in network.parameters() if parameter.grad is not None]

@@ -41,7 +41,7 @@ def test_two_prompts_with_different_ranges(table: EssayTable) -> None:
     assert counts.keys() == ranges.keys()
     assert min(counts.values()) >= 100
     for prompt, score in zip(table.values("prompt_id"), table.scores, strict=True):
-        assert ranges[prompt].holds(score)
+        assert ranges[prompt].is_score_point(score)
     for prompt, score_range in ranges.items():
         seen = {score for p, score in zip(table.values("prompt_id"), table.scores, strict=True) if p == prompt}
         assert seen == set(score_range.points)  # every score point occurs

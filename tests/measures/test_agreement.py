@@ -179,12 +179,12 @@ def test_a_constant_whose_mean_is_not_itself_is_still_constant():
 @pytest.mark.parametrize(
     ("reference", "score", "message"),
     [
-        ([1, 2], [1], "one shape, found \\(2,\\) and \\(1,\\)"),
+        ([1, 2], [1], "one shape, found reference \\(2,\\), score \\(1,\\)"),
         ([[1], [2]], [1, 2], "one shape"),
         ([], [], "at least one essay"),
         (1, 1, "at least one essay"),
-        ([1, math.nan], [1, 2], "finite scores"),
-        ([1, 2], [1, math.inf], "finite scores"),
+        ([1, math.nan], [1, 2], "finite values"),
+        ([1, 2], [1, math.inf], "finite values"),
     ],
 )
 def test_columns_that_cannot_be_compared(reference, score, message):

@@ -76,7 +76,7 @@ def test_tuned_scores_are_points_in_the_order_of_raw(values, seed):
     cuts = fit_cut_points(random.normal(3, random.uniform(0, 2), n), random.integers(1, 7, n), RANGE)
     assert all(one <= other for one, other in zip(cuts.cuts, cuts.cuts[1:], strict=False))
     scores = cuts.apply(np.sort(values))
-    assert all(RANGE.holds(score) for score in scores)
+    assert all(RANGE.is_score_point(score) for score in scores)
     assert (np.diff(scores) >= 0).all()
 
 
@@ -239,10 +239,11 @@ def test_cut_points_that_are_none(cuts, message):
 @pytest.mark.parametrize(
     ("raw", "human", "message"),
     [
-        ([1, 2], [1], "two columns of one length >= 1, found shapes"),
-        ([], [], "two columns of one length"),
-        ([1, math.nan], [1, 2], "finite predictions and human scores"),
-        ([1, 2], [1, math.inf], "finite predictions and human scores"),
+        ([1, 2], [1], r"need one shape, found raw \(2,\), reference \(1,\)"),
+        ([], [], "at least one essay"),
+        ([[1, 2]], [[1, 2]], r"one prompt, \(n,\), found the shape \(1, 2\)"),
+        ([1, math.nan], [1, 2], "infinity in raw"),
+        ([1, 2], [1, math.inf], "infinity in reference"),
     ],
 )
 def test_dev_that_cannot_be_used(raw, human, message):

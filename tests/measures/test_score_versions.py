@@ -78,7 +78,7 @@ def test_trimmed_and_rounded_versions_stay_within_the_range(raw, span, line, tol
         assert (trimmed <= span.high + margin).all()
         inside = (values >= span.low) & (values <= span.high)
         np.testing.assert_array_equal(trimmed[inside], values[inside])
-        assert all(span.holds(score) for score in rounded)
+        assert all(span.is_score_point(score) for score in rounded)
         # Trimming changes no rounded score: they are those that the package gives elsewhere.
         np.testing.assert_array_equal(rounded, span.to_point(values))
     np.testing.assert_allclose(versions["scale"], line.apply(raw))

@@ -22,7 +22,7 @@ ranges = st.builds(
 def test_points_are_their_own_nearest_points(score_range):
     points = score_range.points
     assert len(points) == score_range.count
-    assert all(score_range.holds(point) for point in points)
+    assert all(score_range.is_score_point(point) for point in points)
     np.testing.assert_array_equal(score_range.to_point(points), points)
     np.testing.assert_array_equal(score_range.to_index(points), np.arange(score_range.count))
 
@@ -30,7 +30,7 @@ def test_points_are_their_own_nearest_points(score_range):
 @given(ranges, st.floats(-100, 100))
 def test_nearest_point_is_nearest(score_range, value):
     point = float(score_range.to_point(value))
-    assert score_range.holds(point)
+    assert score_range.is_score_point(point)
     assert abs(point - value) <= np.abs(score_range.points - value).min() + 1e-6
 
 
@@ -52,7 +52,7 @@ def test_a_half_reached_through_float_arithmetic_goes_up():
 
 @pytest.mark.parametrize("score", [0, 7, 2.5, math.nan, math.inf])
 def test_what_is_no_score_point(score):
-    assert not ScoreRange(1, 6).holds(score)
+    assert not ScoreRange(1, 6).is_score_point(score)
 
 
 def test_words():

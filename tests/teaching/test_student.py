@@ -7,7 +7,6 @@ import torch
 from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.dynamic_loss import detached
 from aes_dynloss.teaching.student import Batch, Elements
 
 
@@ -81,15 +80,6 @@ def test_standardised():
     again = scaled.standardised()
     torch.testing.assert_close(again.scores, scaled.scores, rtol=0, atol=0)
     assert scaled.logits is elements.logits
-
-
-def test_detached():
-    elements = random_elements(4)
-    live = replace(elements, scores=elements.scores.clone().requires_grad_())
-    cut = detached(live)
-    assert not cut.scores.requires_grad
-    assert cut.scores.data_ptr() == live.scores.data_ptr()
-    assert detached(make_elements([0.1], [0.2])).logits is None
 
 
 def test_a_batch_moves_with_all_its_parts():

@@ -161,9 +161,7 @@ class PlantedTask:
     def problem(self, student: TwoTopicStudent, loss: DynamicLoss, config: DlfConfig | DlnConfig) -> BilevelProblem:
         """What a teacher of that student learns from."""
         how = config.hypergradient
-        return BilevelProblem.prepared(
-            self.accelerator, student, loss, self.teacher_dev, self.measure, how, self.training
-        )
+        return BilevelProblem(self.accelerator, student, loss, self.teacher_dev, self.measure, how, self.training)
 
     def judged(
         self,

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import random
-from dataclasses import replace
 
 import pytest
 import torch
@@ -217,7 +216,7 @@ def test_numbers_that_are_none(tmp_path, found, words):
         def estimator(objective, rule, trajectory, measure):
             return Hypergradient(torch.tensor(found[0]), torch.full_like(trajectory.coefficients, found[1]))
 
-        episodes._problem = replace(episodes._problem, estimator=estimator)
+        episodes._problem.estimator = estimator
 
     with pytest.raises(TrainingError, match=words):
         teach(tmp_path, teacher=teacher, change=change, dlf=ONE)

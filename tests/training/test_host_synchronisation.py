@@ -15,7 +15,7 @@ from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.loop import NoTeacher, RunContext, fit
+from aes_dynloss.training.loop import RunContext, TeacherUpdate, fit
 
 # What takes a number, or as many rows as there are non-zeros, from the device to the host.
 _ASKING = {"_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "_unique2", "unique_dim"}
@@ -58,7 +58,7 @@ def listened_fit(folder: Path, questions: Questions, student: Any, train: Any, t
             questions.listening = True
             return scheduled.coefficients(state)
 
-    class To(NoTeacher):
+    class To(TeacherUpdate):
         def update(self, optimizer: Any, *, last: bool) -> dict[str, float]:
             questions.listening = not last
             return {}

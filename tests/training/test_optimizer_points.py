@@ -174,7 +174,7 @@ def test_unroll_takes_the_steps_of_fit(tmp_path, name, dropout):
     phi, losses = torch.tensor(list(TERMS.values())), []
     trajectory = unroll(
         objective, rule, rule.start(live.weights()), plans, lambda: phi,
-        taken=lambda _, gradient: losses.append(float(gradient.value)),
+        on_step=lambda _, gradient: losses.append(float(gradient.value)),
     )  # fmt: skip
 
     assert len(trajectory) == 21

@@ -31,7 +31,7 @@ from planted_noise import PlantedTask, TwoTopicStudent
 from aes_dynloss.teaching.loss_spec import BilinearSpec, NetworkSpec, fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
@@ -58,7 +58,7 @@ def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
     policies: dict[str, LossPolicy] = {
         "neutral": FixedPolicy(neutral),
         "taught": TaughtPolicy(teacher),
-        "frozen mean": frozen_mean(taught.coefficients),
+        "frozen mean": FixedPolicy(taught.coefficients.mean(0)),
         "random": RandomPolicy(taught.coefficients, neutral, positive=spec.positive, seed=seed),
     }
     found = {name: task.judged(folder / name, loss, policy) for name, policy in policies.items()}
@@ -93,7 +93,7 @@ def taught_by_dln(folder: Path, seed: int, **which: Any) -> dict[str, float]:
     rewritten = torch.stack([phi for _, phi in updates[0].history[1:]])
     policies: dict[str, LossPolicy] = {
         "neutral": FixedPolicy(first),
-        "frozen mean": frozen_mean(rewritten),
+        "frozen mean": FixedPolicy(rewritten.mean(0)),
         "random": RandomPolicy(rewritten, first, positive=False, seed=seed),
     }
     found |= {name: task.judged(folder / name, loss, policy) for name, policy in policies.items()}

@@ -105,7 +105,7 @@ def teach(
     config = DlfConfig.model_validate({"kind": "dlf", "episodes": 2, **dlf})
     folder.mkdir(parents=True, exist_ok=True)
     measure = measure_of(accelerator, student, before_measure)
-    problem = BilevelProblem.prepared(
+    problem = BilevelProblem(
         accelerator, student, SPECS[loss].build(), ToyExamples(13, seed=2),
         fixed_objective(config.measure), config.hypergradient, training,
     )  # fmt: skip
@@ -157,7 +157,7 @@ def network_fit(
     teacher = LossNetworkTeacher(
         phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
     )
-    problem = BilevelProblem.prepared(
+    problem = BilevelProblem(
         accelerator,
         student,
         loss,

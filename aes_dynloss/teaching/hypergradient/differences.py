@@ -47,7 +47,7 @@ class Differences:
                     "Differences need the forward run's gradients here; remember them (Memory.gradients)."
                 )
             known = step.gradient.weights if step.gradient is not None else None
-            adjoint, cotangent = rule.pull_back(point, known, step.plan.factor, adjoint)
+            adjoint, cotangent = rule.vjp(point, known, step.plan.factor, adjoint)
             here = (step.gradient.weights, step.gradient.coefficients) if self.one_sided and step.gradient else None
             hessian_vector_product, coefficients[number] = difference_product(
                 objective, step.plan, step.coefficients, point.weights, cotangent, size=self.size, here=here
@@ -115,7 +115,7 @@ def check_differences(
     _, step, point = next(trajectory.backwards(objective, rule))
     objective.live.put(point.weights)
     first, product = objective.product(step.plan, step.coefficients)
-    _, cotangent = rule.pull_back(point, first.weights if first is not None else None, step.plan.factor, adjoint)
+    _, cotangent = rule.vjp(point, first.weights if first is not None else None, step.plan.factor, adjoint)
     exact = product(cotangent)
     near = difference_product(objective, step.plan, step.coefficients, point.weights, cotangent, size=size)
     errors = [

@@ -51,7 +51,7 @@ class Exact:
                 wanted = rule.needs_gradient and known is None
                 first_order, product = objective.product(step.plan, step.coefficients, gradient=wanted)
                 known = first_order.weights if known is None and first_order is not None else known
-            adjoint, cotangent = rule.pull_back(point, known, step.plan.factor, adjoint)
+            adjoint, cotangent = rule.vjp(point, known, step.plan.factor, adjoint)
             hessian_vector_product, coefficients[number] = product(cotangent)
             adjoint = replace(adjoint, weights=adjoint.weights + hessian_vector_product)
         return Hypergradient(value, coefficients)

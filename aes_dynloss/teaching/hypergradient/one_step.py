@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure
@@ -35,15 +34,15 @@ class OneStep:
     ) -> Hypergradient:
         """See :class:`Estimator`."""
         coefficients = torch.zeros_like(trajectory.coefficients)
-        after, last = trajectory.end, None
+        after, values = trajectory.end, []
         nothing = tuple(torch.zeros_like(slot) for slot in after.slots)
         for number, step, point in trajectory.backwards(objective, rule):
             if step.gradient is None and rule.needs_gradient:
                 raise ConfigError("The one-step estimator needs the run's gradients here (Memory.gradients).")
             value, slope = measure.gradient(after.weights)
-            last = value if last is None else last
+            values.append(value)
             known = step.gradient.weights if step.gradient is not None else None
-            _, cotangent = rule.pull_back(point, known, step.plan.factor, Point(slope, nothing, after.step))
+            _, cotangent = rule.vjp(point, known, step.plan.factor, Point(slope, nothing, after.step))
             norm = cotangent.norm()
             if norm > 0:
                 shift = self.size / norm * cotangent
@@ -53,10 +52,4 @@ class OneStep:
                 below = objective.coefficient_gradient(step.plan, step.coefficients)
                 coefficients[number] = (above - below) * (norm / (2 * self.size)).to(coefficients.dtype)
             after = point
-        return Hypergradient(_known(last), coefficients)
-
-
-def _known(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ConfigError("A trajectory without steps has no hypergradient.")
-    return value
+        return Hypergradient(values[0], coefficients)

@@ -48,7 +48,10 @@ class AttentionTeacher(nn.Module):
         self.blocks = tuple(blocks or (len(neutral),))
         self.positive = positive
         generator = torch.Generator().manual_seed(seed)
-        centre = _inverse_softplus(neutral.clamp(min=_LEAST_POSITIVE)) if positive else neutral
+        centre = neutral
+        if positive:  # what softplus takes to the neutral coefficients
+            centre = neutral.clamp(min=_LEAST_POSITIVE)
+            centre = centre + torch.log(-torch.expm1(-centre))
         noise = torch.randn(len(neutral), keys, generator=generator)
         self.values = nn.Parameter(centre[:, None] + _SPREAD_OF_VALUES * noise)
         shape = (len(self.blocks), keys, StudentState.SIZE)
@@ -94,10 +97,6 @@ class TaughtPolicy:
         return coefficients
 
 
-def _inverse_softplus(values: Tensor) -> Tensor:
-    return values + torch.log(-torch.expm1(-values))
-
-
 class FixedPolicy:
     """The same coefficients throughout.
 
@@ -115,20 +114,6 @@ class FixedPolicy:
     def coefficients(self, state: StudentState) -> Tensor:  # noqa: ARG002 - the signature of all policies
         """The coefficients, (K,)."""
         return self._coefficients
-
-
-def frozen_mean(coefficients: Tensor) -> FixedPolicy:
-    """A teacher frozen at its mean: its tuning of the loss without the dynamics.
-
-    Args:
-        coefficients: Its outputs over a run, (T, K).
-
-    Examples:
-        >>> policy = frozen_mean(torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
-        >>> policy.coefficients(StudentState(progress=0.5))
-        tensor([2.0000, 0.5000])
-    """
-    return FixedPolicy(coefficients.mean(0))
 
 
 class RandomPolicy:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from aes_dynloss.teaching.hypergradient.estimator import Estimator, Measure
 from aes_dynloss.teaching.policies import StudentState
+from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
@@ -133,11 +134,6 @@ class CoordinateFeedForward(nn.Module):
         return signal.squeeze(1), memory
 
 
-def detached(memory: RecurrentState) -> RecurrentState:
-    """The same memory, detached from the graph."""
-    return [(hidden.detach(), inner.detach()) for hidden, inner in memory]
-
-
 def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | CoordinateFeedForward:
     """The recurrent teacher, or one of its controls.
 
@@ -248,16 +244,16 @@ class LossNetworkTeacher:
             next_phi_graph = self.phi - self._step_size * change
             next_phi = next_phi_graph.detach()
             plans = [step.plan for step in first.steps]
-            objective.live.put_buffers(buffers)
+            put_buffers(objective.live.module, buffers)
             second = unroll(objective, rule, first.start, plans, lambda: next_phi, memory=first.memory)
-            buffers_after = objective.live.buffers()
+            buffers_after = buffers_of(objective.live.module)
             second_pass = estimator(objective, rule, second, measure)
             self._optimizer.zero_grad()
             next_phi_graph.backward(second_pass.coefficients.sum(0).to(next_phi_graph.dtype))
             self._optimizer.step()
         self._steps += 1
         self.phi = next_phi
-        self.memory = detached(memory)
+        self.memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
         return TeacherStep(second.end, buffers_after, first_pass.measure, second_pass.measure, gradient.norm())
 
     def state_dict(self) -> dict[str, Any]:

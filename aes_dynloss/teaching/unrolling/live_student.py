@@ -14,9 +14,7 @@ from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.student import (
     Batch,
     Student,
-    buffers_of,
     kept_buffers,
-    put_buffers,
     random_state,
     set_random_state,
 )
@@ -64,14 +62,6 @@ class LiveStudent:
     def put(self, weights: Tensor) -> None:
         """Put weights, (P,), into the module."""
         torch._foreach_copy_(list(self.parameters), self.views(weights))
-
-    def buffers(self) -> list[Tensor]:
-        """Copies of the module's buffers, such as batch norm's statistics."""
-        return buffers_of(self.module)
-
-    def put_buffers(self, values: Sequence[Tensor]) -> None:
-        """Put :meth:`buffers` back."""
-        put_buffers(self.module, values)
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """A flat vector, (P,), as tensors of the weights' shapes that share its memory."""

@@ -17,7 +17,7 @@ from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.student import Batch, Elements, RandomState, kept_buffers, random_state, set_random_state
 from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
-from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, SingleProcess, StepPlan
+from aes_dynloss.teaching.unrolling.step_plan import Gradient, Processes, Product, StepPlan
 
 
 @dataclass(frozen=True)
@@ -44,72 +44,6 @@ class _Outputs:
         return plan.shares(local)
 
 
-@dataclass(frozen=True)
-class CoupledLegs:
-    """See :class:`Objective`, whose methods these are where the loss couples elements."""
-
-    live: LiveStudent
-    loss: DynamicLoss
-    processes: Processes
-
-    def gradient(self, plan: StepPlan, coefficients: Tensor) -> Gradient:
-        """First derivatives."""
-        whole = self._outputs(plan)
-        value = self.loss(coefficients, whole.elements)
-        cotangent, to_coefficients = vjp([value], [torch.ones_like(value)], [whole.leaf, coefficients])
-        flat = torch.zeros_like(self.live.weights())
-        for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
-            flat += self.live.flat(vjp([self._forward(batch, state)], [part], self.live.parameters))
-        error = whole.elements.errors().detach().sum() / plan.count
-        return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
-
-    def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
-        """The gradient with respect to the coefficients alone."""
-        value = self.loss(coefficients, self._outputs(plan).elements)
-        return vjp([value], [torch.ones_like(value)], [coefficients])[0]
-
-    def product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """With c = dl/do and r = J q: H q = J^T d<c(o), r>/do + d<c, J q>/dw, c held; M^T q = d<c(o, phi), r>/dphi."""
-        whole = self._outputs(plan)
-        views = self.live.views(cotangent)
-        with twice_differentiable():
-            local = [
-                self._tangent(batch, state, views) for batch, state in zip(plan.batches, whole.states, strict=True)
-            ]
-            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(local)])
-            (slope,) = differentiable_grad(self.loss(coefficients, whole.elements), [whole.leaf])
-            output_hvp, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
-            parts, hvp_parts = whole.shares(plan, slope.detach()), whole.shares(plan, output_hvp)
-            flat = torch.zeros_like(cotangent)
-            for batch, state, part, hvp_part in zip(plan.batches, whole.states, parts, hvp_parts, strict=True):
-                outputs = self._forward(batch, state)
-                first = differentiable_grad(outputs, self.live.parameters, part)
-                flat += self.live.flat(vjp([*first, outputs], [*views, hvp_part], self.live.parameters))
-        return self.processes.total(flat), to_coefficients
-
-    def _forward(self, batch: Batch, state: RandomState) -> Tensor:
-        set_random_state(state, self.live.device)
-        return self.live.outputs(batch, self.processes.autocast())
-
-    def _tangent(self, batch: Batch, state: RandomState, direction: Sequence[Tensor]) -> Tensor:
-        """J q, (B, D), by differentiating the transposed product."""
-        outputs = self._forward(batch, state)
-        zero = torch.zeros_like(outputs).requires_grad_()
-        return vjp(differentiable_grad(outputs, self.live.parameters, zero), direction, [zero])[0]
-
-    def _outputs(self, plan: StepPlan) -> _Outputs:
-        states, outputs = [], []
-        for batch in plan.batches:
-            states.append(random_state(self.live.device))
-            with torch.no_grad(), kept_buffers(self.live.module):
-                outputs.append(self.live.outputs(batch, self.processes.autocast()))
-        columns = [torch.cat([getattr(batch, name) for batch in plan.batches]) for name in ("targets", "groups")]
-        index, (leaf, targets, groups) = self.processes.rows(plan.index, [torch.cat(outputs), *columns])
-        leaf = leaf.requires_grad_()
-        local_rows = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
-        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), local_rows)
-
-
 class Objective:
     """The loss of a student over an effective batch, at the weights that are in the live module.
 
@@ -125,9 +59,8 @@ class Objective:
     ) -> None:
         self.live = live
         self.loss = loss
-        self.processes: Processes = processes or SingleProcess()
+        self.processes = processes or Processes()
         self._measuring = measuring
-        self._legs = CoupledLegs(live, loss, self.processes)
 
     def gradient(self, plan: StepPlan, coefficients: Tensor) -> Gradient:
         """First derivatives.
@@ -139,7 +72,7 @@ class Objective:
         self._prepare(plan)
         coefficients = coefficients.detach().requires_grad_()
         if self._is_coupled(plan):
-            return self._legs.gradient(plan, coefficients)
+            return self._coupled_gradient(plan, coefficients)
         parts = []
         for batch in plan.batches:
             value, error = self._part(batch, coefficients, plan.count)
@@ -156,7 +89,8 @@ class Objective:
         self._prepare(plan)
         coefficients = coefficients.detach().requires_grad_()
         if self._is_coupled(plan):
-            return self._legs.coefficient_gradient(plan, coefficients)
+            value = self.loss(coefficients, self._outputs(plan).elements)
+            return vjp([value], [torch.ones_like(value)], [coefficients])[0]
         total = torch.zeros_like(coefficients)
         for batch in plan.batches:
             with torch.no_grad():
@@ -190,8 +124,7 @@ class Objective:
         coefficients = coefficients.detach().requires_grad_()
         if not self.is_one_graph(plan):
             first = self.gradient(plan, coefficients) if gradient else None
-            several = self._coupled_product if self._is_coupled(plan) else self._summed_product
-            return first, lambda cotangent: several(plan, coefficients, cotangent)
+            return first, lambda cotangent: self._several_product(plan, coefficients, cotangent)
         self._prepare(plan)
         inputs = None if weights is None else [view.detach().requires_grad_() for view in self.live.views(weights)]
         leaves = [*(self.live.parameters if inputs is None else inputs), coefficients]
@@ -263,13 +196,11 @@ class Objective:
             sums.append(self.processes.total(whole))
         return Gradient(*sums)
 
-    def _coupled_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    def _several_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Product over several micro-batches; over those that the loss does not couple, one graph at a time."""
         self._prepare(plan)
-        return self._legs.product(plan, coefficients, cotangent)
-
-    def _summed_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Product over micro-batches that the loss does not couple, one graph at a time."""
-        self._prepare(plan)
+        if self._is_coupled(plan):
+            return self._coupled_product(plan, coefficients, cotangent)
         leaves = [*self.live.parameters, coefficients]
         flat, to_coefficients = torch.zeros_like(cotangent), torch.zeros_like(coefficients)
         for batch in plan.batches:
@@ -279,3 +210,55 @@ class Objective:
                 part, more = self._split(vjp(first, self.live.views(cotangent), leaves))
             flat, to_coefficients = flat + part, to_coefficients + more
         return self.processes.total(flat), self.processes.total(to_coefficients)
+
+    def _coupled_gradient(self, plan: StepPlan, coefficients: Tensor) -> Gradient:
+        """First derivatives where the loss couples elements."""
+        whole = self._outputs(plan)
+        value = self.loss(coefficients, whole.elements)
+        cotangent, to_coefficients = vjp([value], [torch.ones_like(value)], [whole.leaf, coefficients])
+        flat = torch.zeros_like(self.live.weights())
+        for batch, state, part in zip(plan.batches, whole.states, whole.shares(plan, cotangent), strict=True):
+            flat += self.live.flat(vjp([self._forward(batch, state)], [part], self.live.parameters))
+        error = whole.elements.errors().detach().sum() / plan.count
+        return Gradient(value.detach(), self.processes.total(flat), to_coefficients, error)
+
+    def _coupled_product(self, plan: StepPlan, coefficients: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """With c = dl/do and r = J q: H q = J^T d<c(o), r>/do + d<c, J q>/dw, c held; M^T q = d<c(o, phi), r>/dphi."""
+        whole = self._outputs(plan)
+        views = self.live.views(cotangent)
+        with twice_differentiable():
+            local = [
+                self._tangent(batch, state, views) for batch, state in zip(plan.batches, whole.states, strict=True)
+            ]
+            _, (tangent,) = self.processes.rows(plan.index, [torch.cat(local)])
+            (slope,) = differentiable_grad(self.loss(coefficients, whole.elements), [whole.leaf])
+            output_hvp, to_coefficients = vjp([slope], [tangent], [whole.leaf, coefficients])
+            parts, hvp_parts = whole.shares(plan, slope.detach()), whole.shares(plan, output_hvp)
+            flat = torch.zeros_like(cotangent)
+            for batch, state, part, hvp_part in zip(plan.batches, whole.states, parts, hvp_parts, strict=True):
+                outputs = self._forward(batch, state)
+                first = differentiable_grad(outputs, self.live.parameters, part)
+                flat += self.live.flat(vjp([*first, outputs], [*views, hvp_part], self.live.parameters))
+        return self.processes.total(flat), to_coefficients
+
+    def _forward(self, batch: Batch, state: RandomState) -> Tensor:
+        set_random_state(state, self.live.device)
+        return self.live.outputs(batch, self.processes.autocast())
+
+    def _tangent(self, batch: Batch, state: RandomState, direction: Sequence[Tensor]) -> Tensor:
+        """J q, (B, D), by differentiating the transposed product."""
+        outputs = self._forward(batch, state)
+        zero = torch.zeros_like(outputs).requires_grad_()
+        return vjp(differentiable_grad(outputs, self.live.parameters, zero), direction, [zero])[0]
+
+    def _outputs(self, plan: StepPlan) -> _Outputs:
+        states, outputs = [], []
+        for batch in plan.batches:
+            states.append(random_state(self.live.device))
+            with torch.no_grad(), kept_buffers(self.live.module):
+                outputs.append(self.live.outputs(batch, self.processes.autocast()))
+        columns = [torch.cat([getattr(batch, name) for batch in plan.batches]) for name in ("targets", "groups")]
+        index, (leaf, targets, groups) = self.processes.rows(plan.index, [torch.cat(outputs), *columns])
+        leaf = leaf.requires_grad_()
+        local_rows = torch.where(plan.index >= 0, torch.searchsorted(index, plan.index), -1)
+        return _Outputs(states, leaf, self.live.student.elements(leaf, targets, groups), local_rows)

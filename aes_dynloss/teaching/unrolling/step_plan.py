@@ -1,6 +1,6 @@
 """Inputs and outputs of one step: its plan, its gradient, and the processes that share it.
 
-The training package implements :class:`Processes` by Accelerate.
+The training package implements :class:`Processes` of several by Accelerate.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,40 +15,26 @@ from torch import Tensor
 from aes_dynloss.teaching.student import Batch, RandomState
 
 
-class Processes(Protocol):
-    """The processes that share a run, each with its part of every batch."""
+class Processes:
+    """The processes that share a run, each with its part of every batch; here a single process in full precision."""
 
     @property
     def world_size(self) -> int:
         """Number of processes."""
+        return 1
 
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over all processes, on each of them."""
-
-    def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Rows of all processes in the order of their index, without fillers (index -1)."""
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """The precision in which forward passes run."""
-
-
-class SingleProcess:
-    """A single process in full precision."""
-
-    world_size = 1
-
-    def total(self, tensor: Tensor) -> Tensor:
-        """The tensor itself."""
         return tensor
 
     def rows(self, index: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Rows in the order of their index, without fillers."""
+        """Rows of all processes in the order of their index, without fillers (index -1)."""
         order = index.argsort(stable=True)
         order = order[int((index < 0).sum()) :]
         return index[order], [tensor[order] for tensor in tensors]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Full precision: a context that changes nothing."""
+        """The precision in which forward passes run; full precision is a context that changes nothing."""
         return nullcontext()
 
 

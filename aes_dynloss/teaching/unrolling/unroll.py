@@ -38,8 +38,11 @@ def keep(point: Point, storage: Storage) -> Kept:
     tensors = [point.weights, *point.slots]
     if storage == "bf16":
         packed = [tensor.to(torch.bfloat16) for tensor in tensors]
+    elif point.weights.device.type == "cpu":
+        packed = tensors
     else:
-        packed = [_to_host(tensor) for tensor in tensors]
+        hosts = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
+        packed = [host.copy_(tensor, non_blocking=True) for host, tensor in zip(hosts, tensors, strict=True)]
     dtype, device, step = point.weights.dtype, point.weights.device, point.step
 
     def unpack() -> Point:
@@ -47,13 +50,6 @@ def keep(point: Point, storage: Storage) -> Kept:
         return Point(weights, tuple(slots), step)
 
     return unpack
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    if tensor.device.type == "cpu":
-        return tensor
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,7 @@ class Trajectory:
     @property
     def start(self) -> Point:
         """The point before the first step, which is always kept."""
-        kept = self.steps[0].kept
-        if kept is None:
-            raise ValueError("The first point of a trajectory is always kept.")
-        return kept()
+        return self._kept_point(0)
 
     @property
     def coefficients(self) -> Tensor:
@@ -143,11 +136,14 @@ class Trajectory:
                 yield number, self.steps[number], point
             end = start
 
-    def _stretch(self, start: int, end: int, objective: Objective, rule: UpdateRule) -> Iterator[tuple[int, Point]]:
-        kept = self.steps[start].kept
+    def _kept_point(self, number: int) -> Point:
+        kept = self.steps[number].kept
         if kept is None:
-            raise ValueError("A stretch begins at a step whose point was kept.")
-        point = kept()
+            raise ValueError(f"The point before step {number} was not kept.")
+        return kept()
+
+    def _stretch(self, start: int, end: int, objective: Objective, rule: UpdateRule) -> Iterator[tuple[int, Point]]:
+        point = self._kept_point(start)
         for number in range(start, end):
             yield number, as_read(point, rule)
             if number + 1 < end:
@@ -170,7 +166,7 @@ def unroll(
     coefficients: Callable[[], Tensor],
     *,
     memory: Memory | None = None,
-    taken: Callable[[int, Gradient], None] | None = None,
+    on_step: Callable[[int, Gradient], None] | None = None,
 ) -> Trajectory:
     """Take steps from a point; afterwards the live module holds the last point's weights.
 
@@ -181,7 +177,7 @@ def unroll(
         plans: T steps to take; a plan without a random state goes on from the generators' state.
         coefficients: Called before every step; returns the loss's coefficients, (K,), whose graph is not needed.
         memory: What is remembered.
-        taken: Called after every step with its number and its gradient; the live module holds the next point then.
+        on_step: Called after every step with its number and its gradient; the live module holds the next point then.
 
     Returns:
         The trajectory.
@@ -201,24 +197,24 @@ def unroll(
     point = start
     objective.live.put(point.weights)
     for number, given in enumerate(plans):
-        asked = coefficients().detach()
+        phi = coefficients().detach()
         plan = given if given.random is not None else replace(given, random=random_state(objective.live.device))
         kept = None
         if number % stride == 0:
             kept = keep(point if stride > 1 or number == 0 else as_read(point, rule), memory.storage)
-        step = TakenStep(plan, asked, kept)
+        step = TakenStep(plan, phi, kept)
         if graphs.has_room(number) and objective.is_one_graph(plan):
             gradient, step.product = graphs.keep(objective, step, point)
         else:
-            gradient = objective.gradient(plan, asked)
+            gradient = objective.gradient(plan, phi)
         # The same steps on every process, however many graphs each has kept: walking back, they talk in one order.
         if memory.gradients or (memory.kept_graphs and rule.needs_gradient):
             step.gradient = gradient
         steps.append(step)
         point = rule.advance(point, gradient.weights, plan.factor)
         objective.live.put(point.weights)
-        if taken is not None:
-            taken(number, gradient)
+        if on_step is not None:
+            on_step(number, gradient)
     return Trajectory(steps, point, memory)
 
 

@@ -37,11 +37,11 @@ class UpdateRule(Protocol):
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether :meth:`pull_back` reads the gradient."""
+        """Whether :meth:`vjp` reads the gradient."""
 
     @property
     def needs_slots(self) -> bool:
-        """Whether :meth:`pull_back` reads the point's slots."""
+        """Whether :meth:`vjp` reads the point's slots."""
 
     def start(self, weights: Tensor) -> Point:
         """The point before the first step."""
@@ -55,8 +55,8 @@ class UpdateRule(Protocol):
             factor: The step's learning rate as a part of the peak.
         """
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
-        """The adjoint of :meth:`advance`.
+    def vjp(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
+        """The adjoint of :meth:`advance`: its vector-Jacobian product.
 
         Args:
             point: As in :meth:`advance`.
@@ -140,14 +140,14 @@ class Sgd:
         weights = point.weights - factor * self._rates.rate * velocity
         return Point(weights, (velocity,) if self._momentum else (), point.step + 1)
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
+    def vjp(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
         """See :class:`UpdateRule`."""
-        pulled = -factor * self._rates.rate * adjoint.weights
+        to_velocity = -factor * self._rates.rate * adjoint.weights
         if self._momentum:
-            pulled = adjoint.slots[0] + pulled
-        weights = adjoint.weights + self._rates.decay * pulled
-        slots = (self._momentum * pulled,) if self._momentum else ()
-        return Point(weights, slots, point.step), self._rates.clipped_adjoint(gradient, pulled)
+            to_velocity = adjoint.slots[0] + to_velocity
+        weights = adjoint.weights + self._rates.decay * to_velocity
+        slots = (self._momentum * to_velocity,) if self._momentum else ()
+        return Point(weights, slots, point.step), self._rates.clipped_adjoint(gradient, to_velocity)
 
 
 class AdamW:
@@ -185,29 +185,29 @@ class AdamW:
         """See :class:`UpdateRule`."""
         (first, second), rate = self._moments(point, self._rates.clipped(gradient)), factor * self._rates.rate
         bias, root_bias = self._bias(point.step + 1)
-        never = second == 0
-        root = torch.where(never, 1.0, second).sqrt()
-        step = torch.where(never, 0.0, rate / bias * first / (root / root_bias + self._eps))
+        untouched = second == 0
+        root = torch.where(untouched, 1.0, second).sqrt()
+        step = torch.where(untouched, 0.0, rate / bias * first / (root / root_bias + self._eps))
         return Point(point.weights * (1 - rate * self._rates.decay) - step, (first, second), point.step + 1)
 
-    def pull_back(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
+    def vjp(self, point: Point, gradient: Tensor | None, factor: float, adjoint: Point) -> tuple[Point, Tensor]:
         """See :class:`UpdateRule`."""
         if gradient is None:
             raise ValueError("AdamW's adjoint needs the gradient of its step.")
         beta_1, beta_2 = self._betas
-        taken = self._rates.clipped(gradient)
-        (first, second), rate = self._moments(point, taken), factor * self._rates.rate
+        clipped = self._rates.clipped(gradient)
+        (first, second), rate = self._moments(point, clipped), factor * self._rates.rate
         bias, root_bias = self._bias(point.step + 1)
-        never = second == 0
-        root = torch.where(never, 1.0, second).sqrt()
-        bottom = root / root_bias + self._eps
-        ratio = torch.where(never, 0.0, -rate / bias * adjoint.weights)  # cotangent of first / bottom
-        to_first = adjoint.slots[0] + ratio / bottom
-        to_second = adjoint.slots[1] - ratio * first / bottom.square() * 0.5 / (root_bias * root)
-        to_taken = (1 - beta_1) * to_first + 2 * (1 - beta_2) * taken * to_second
+        untouched = second == 0
+        root = torch.where(untouched, 1.0, second).sqrt()
+        denominator = root / root_bias + self._eps
+        ratio = torch.where(untouched, 0.0, -rate / bias * adjoint.weights)  # cotangent of first / denominator
+        to_first = adjoint.slots[0] + ratio / denominator
+        to_second = adjoint.slots[1] - ratio * first / denominator.square() * 0.5 / (root_bias * root)
+        to_clipped = (1 - beta_1) * to_first + 2 * (1 - beta_2) * clipped * to_second
         weights = adjoint.weights * (1 - rate * self._rates.decay)
-        behind = Point(weights, (beta_1 * to_first, beta_2 * to_second), point.step)
-        return behind, self._rates.clipped_adjoint(gradient, to_taken)
+        before = Point(weights, (beta_1 * to_first, beta_2 * to_second), point.step)
+        return before, self._rates.clipped_adjoint(gradient, to_clipped)
 
     def _moments(self, point: Point, gradient: Tensor) -> tuple[Tensor, Tensor]:
         beta_1, beta_2 = self._betas

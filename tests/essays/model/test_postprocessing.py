@@ -52,7 +52,7 @@ def test_each_prompt_has_its_own_rule(prompt: str) -> None:
     plain = RANGES[prompt].to_point(raw[mine])
     for rule in (rescale, cuts):
         scores = rule.score(prompt, RANGES[prompt], raw[mine])
-        assert all(RANGES[prompt].holds(score) for score in scores)
+        assert all(RANGES[prompt].is_score_point(score) for score in scores)
         assert np.abs(scores - human[mine]).mean() < np.abs(plain - human[mine]).mean()
 
 

@@ -166,9 +166,9 @@ def test_a_coupled_loss_on_each_part():
     assert error_of(wrong.estimate(Exact()).coefficients, right) > CLEARLY
 
 
-def without_momentum(pull_back):
+def without_momentum(vjp):
     def trapped(self, point, gradient, factor, adjoint):
-        behind, cotangent = pull_back(self, point, gradient, factor, adjoint)
+        behind, cotangent = vjp(self, point, gradient, factor, adjoint)
         return Point(behind.weights, tuple(0.0 * slot for slot in behind.slots), behind.step), cotangent
 
     return trapped
@@ -179,7 +179,7 @@ def test_the_optimisers_memory_is_walked_back(rule, monkeypatch):
     run = taught_run(rule=rule)
     right = run.reference().coefficients
     kind = type(run.rule)
-    monkeypatch.setattr(kind, "pull_back", without_momentum(kind.pull_back))
+    monkeypatch.setattr(kind, "vjp", without_momentum(kind.vjp))
     found = run.estimate(Exact()).coefficients
     assert error_of(found[-1], right[-1]) < 1e-8
     assert error_of(found, right) > CLEARLY

@@ -6,11 +6,11 @@ from taught_students import SmallTransformer
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
-from aes_dynloss.teaching.unrolling.step_plan import SingleProcess
+from aes_dynloss.teaching.unrolling.step_plan import Processes
 
 
 def test_it_is_for_one_process():
-    class Two(SingleProcess):
+    class Two(Processes):
         world_size = 2
 
     run = taught_run(processes=Two())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aes_dynloss.teaching.policies import StudentState
-from aes_dynloss.teaching.teachers.dlf import FixedPolicy, RandomPolicy, frozen_mean
+from aes_dynloss.teaching.teachers.dlf import FixedPolicy, RandomPolicy
 
 ANSWERS = torch.tensor([[1.5, 0.1, 0.0], [0.5, 0.3, 0.0], [1.3, 0.2, 0.0]])
 NEUTRAL = torch.tensor([1.0, 0.1, 0.0])
@@ -15,7 +15,7 @@ def over_a_run(policy, steps=4000):
 
 
 def test_a_frozen_mean_is_the_same_throughout():
-    policy = frozen_mean(ANSWERS)
+    policy = FixedPolicy(ANSWERS.mean(0))
     for progress in (0.0, 0.3, 1.0):
         torch.testing.assert_close(policy.coefficients(StudentState(progress)), torch.tensor([1.1, 0.2, 0.0]))
 

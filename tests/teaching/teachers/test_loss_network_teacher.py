@@ -16,7 +16,8 @@ from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import StudentState
-from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher, detached
+from aes_dynloss.teaching.student import buffers_of, put_buffers
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
@@ -69,11 +70,11 @@ class Bench:
         objective = Objective(self.live, self.loss)
         one = torch.ones((), dtype=torch.float64)
         rule = Sgd(Rates(RATE * one, 0 * one))
-        buffers = self.live.buffers()
+        buffers = buffers_of(self.live.module)
         first = unroll(objective, rule, rule.start(self.live.weights()), self.window(number), lambda: self.teacher.phi)
         done = self.teacher.step(objective, rule, first, buffers, self.measure, Exact())
         self.live.put(done.end.weights)
-        self.live.put_buffers(done.buffers)
+        put_buffers(self.live.module, done.buffers)
         return done
 
     def plain_step(self, number: int, weights: list[Tensor], memory: Any, phi: Tensor, optimizer: Any) -> Any:
@@ -87,7 +88,8 @@ class Bench:
         after.backward()
         optimizer.step()
         numbers = torch.stack([before, after, gradient.norm()]).detach()
-        return [weight.detach() for weight in end], detached(memory), following.detach(), numbers
+        memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
+        return [weight.detach() for weight in end], memory, following.detach(), numbers
 
     def _run(self, number: int, weights: list[Tensor], phi: Tensor) -> tuple[Tensor, list[Tensor]]:
         weights = [weight.detach().requires_grad_() for weight in weights]
@@ -147,7 +149,7 @@ def test_the_student_is_left_as_it_was_and_buffers_are_answered():
     bench = Bench.built()
     objective, rule = Objective(bench.live, bench.loss), Sgd(Rates(torch.tensor(RATE), torch.tensor(0.0)))
     bench.live.module.passes.fill_(7.0)
-    buffers = bench.live.buffers()
+    buffers = buffers_of(bench.live.module)
     first = unroll(objective, rule, rule.start(bench.live.weights()), bench.window(0), lambda: bench.teacher.phi)
     before, state, mode = bench.live.weights(), torch.get_rng_state(), bench.live.module.training
     done = bench.teacher.step(objective, rule, first, buffers, bench.measure, Exact())
@@ -164,9 +166,10 @@ def test_a_window_of_one_step():
     objective, rule = Objective(bench.live, bench.loss), Sgd(Rates(torch.tensor(RATE), torch.tensor(0.0)))
     first = unroll(objective, rule, rule.start(bench.live.weights()), bench.window(0)[:1], lambda: bench.teacher.phi)
     assert isinstance(first, Trajectory)
-    done = bench.teacher.step(objective, rule, first, bench.live.buffers(), bench.measure, Exact())
+    done = bench.teacher.step(objective, rule, first, buffers_of(bench.live.module), bench.measure, Exact())
     assert done.end.step == 1
     assert float(done.hypergradient_norm) > 0
+    assert not any(part.requires_grad for pair in bench.teacher.memory for part in pair)  # cut from its graph
 
 
 @pytest.mark.parametrize("kind", ["lstm", "feed_forward"])
@@ -209,7 +212,7 @@ def test_memory_begins_anew_after_its_span():
     resumed = Bench.built(span=2)
     resumed.teacher.load_state_dict(spans[2].teacher.state_dict())
     resumed.live.put(spans[2].live.weights())
-    resumed.live.put_buffers(spans[2].live.buffers())
+    put_buffers(resumed.live.module, buffers_of(spans[2].live.module))
     for bench in (resumed, spans[2]):
         bench.step(3)
     assert torch.equal(resumed.teacher.phi, spans[2].teacher.phi)
@@ -220,7 +223,7 @@ def test_the_first_run_is_used_up():
     bench = Bench.built()
     objective, one = Objective(bench.live, bench.loss), torch.ones((), dtype=torch.float64)
     rule = Sgd(Rates(RATE * one, 0 * one))
-    start, buffers = rule.start(bench.live.weights()), bench.live.buffers()
+    start, buffers = rule.start(bench.live.weights()), buffers_of(bench.live.module)
     first = unroll(objective, rule, start, bench.window(0), lambda: bench.teacher.phi, memory=Memory(gradients=True))
     bench.teacher.step(objective, rule, first, buffers, bench.measure, Exact())
     assert [step.kept is None for step in first.steps] == [False, True, True]

@@ -9,7 +9,6 @@ from aes_dynloss.teaching.teachers.dln import (
     CoordinateFeedForward,
     CoordinateLstm,
     build_coordinate_teacher,
-    detached,
     preprocessed,
 )
 
@@ -108,16 +107,6 @@ def test_who_remembers(kind, remembers):
     _, memory = network(drawn_gradient(seed=1), memory)
     again, _ = network(drawn_gradient(), memory)
     assert torch.equal(first, again) is not remembers
-
-
-def test_memory_is_cut_from_its_graph():
-    network = CoordinateLstm()
-    _, memory = network(drawn_gradient(), network.fresh(6))
-    assert all(hidden.requires_grad and inner.requires_grad for hidden, inner in memory)
-    for one, other in zip(detached(memory), memory, strict=True):
-        for cut, live in zip(one, other, strict=True):
-            assert not cut.requires_grad
-            assert torch.equal(cut, live)
 
 
 def test_the_kinds():

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import torch
 
-from aes_dynloss.teaching.unrolling.step_plan import SingleProcess
+from aes_dynloss.teaching.unrolling.step_plan import Processes
 
 
 def test_one_process_alone():
-    alone = SingleProcess()
+    alone = Processes()
     index, (rows, columns) = alone.rows(
         torch.tensor([4, -1, 2, -1, 9]), [torch.arange(10).view(5, 2), torch.tensor([5, 6, 7, 8, 9])]
     )

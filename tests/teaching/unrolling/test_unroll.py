@@ -110,7 +110,7 @@ def test_who_asks_is_told():
     def taken(number, gradient):
         told.append((number, float(gradient.value), run.live.weights()))
 
-    end = unroll(run.objective, run.rule, run.start, run.plans, ask, taken=taken).end
+    end = unroll(run.objective, run.rule, run.start, run.plans, ask, on_step=taken).end
     assert [entry if entry == "asked" else entry[0] for entry in told] == ["asked", 0, "asked", 1, "asked", 2]
     assert torch.equal(told[-1][2], end.weights)
 

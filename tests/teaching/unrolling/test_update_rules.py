@@ -113,7 +113,7 @@ def test_the_adjoint_is_autograds(name, decay, clip, factor, taken, zeros, seed)
             point = rule.advance(point, gradient, 1.0)
     slots = tuple(numbers(seed + 50 + number, TOTAL) for number in range(len(point.slots)))
     adjoint = Point(numbers(seed + 40, TOTAL), slots, point.step + 1)
-    behind, cotangent = rule.pull_back(point, gradient, factor, adjoint)
+    behind, cotangent = rule.vjp(point, gradient, factor, adjoint)
     found = (behind.weights, *behind.slots, cotangent)
     for mine, theirs in zip(found, autograds_answer(rule, point, gradient, factor, adjoint), strict=True):
         assert bool(mine.isfinite().all())
@@ -124,14 +124,14 @@ def test_the_adjoint_is_autograds(name, decay, clip, factor, taken, zeros, seed)
 def test_a_step_without_clipping_needs_no_gradient_to_be_walked_back():
     point, adjoint = Point(numbers(0, TOTAL), (numbers(1, TOTAL),)), Point(numbers(2, TOTAL), (numbers(3, TOTAL),))
     free = Sgd(rates(decay=0.1), momentum=0.9)
-    known, unknown = (free.pull_back(point, given, 0.5, adjoint) for given in (numbers(4, TOTAL), None))
+    known, unknown = (free.vjp(point, given, 0.5, adjoint) for given in (numbers(4, TOTAL), None))
     assert torch.equal(known[1], unknown[1])
     assert not free.needs_gradient
     assert Sgd(rates(clip=1.0)).needs_gradient
     assert AdamW(rates()).needs_gradient
     adamw = AdamW(rates())
     with pytest.raises(ValueError, match="needs the gradient of its step"):
-        adamw.pull_back(adamw.start(numbers(0, TOTAL)), None, 1.0, adamw.start(numbers(1, TOTAL)))
+        adamw.vjp(adamw.start(numbers(0, TOTAL)), None, 1.0, adamw.start(numbers(1, TOTAL)))
 
 
 def test_clipping_is_part_of_the_map():
@@ -150,7 +150,7 @@ def test_a_weight_that_was_never_read_has_no_slope():
     gradient[4] = 0.0
     start = rule.start(numbers(0, TOTAL))
     adjoint = Point(torch.ones(TOTAL, dtype=torch.float64), (torch.zeros(TOTAL, dtype=torch.float64),) * 2)
-    _, cotangent = rule.pull_back(start, gradient, 1.0, adjoint)
+    _, cotangent = rule.vjp(start, gradient, 1.0, adjoint)
     assert float(cotangent[4]) == 0.0
     assert float(cotangent.abs().max()) < 1.0
 
@@ -158,4 +158,4 @@ def test_a_weight_that_was_never_read_has_no_slope():
 def test_clipping_is_never_forgotten_on_the_way_back():
     point = Point(torch.ones(12, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"The adjoint of clipping needs the gradient of its step\."):
-        Sgd(rates(clip=1.0)).pull_back(point, None, 1.0, point)
+        Sgd(rates(clip=1.0)).vjp(point, None, 1.0, point)
