@@ -100,7 +100,7 @@ class BilinearLogLoss:
 
     def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
-        log_probs, classes = distribution(elements)
+        log_probs, classes = distribution(elements, "The bilinear loss")
         present = log_probs > ABSENT_BELOW
         if log_probs.shape[1] > self.bins:
             count = present.sum(1, keepdim=True)

@@ -170,14 +170,14 @@ OF_CLASSES: dict[str, Callable[[Elements], Tensor]] = {
 }
 
 
-def distribution(elements: Elements) -> tuple[Tensor, Tensor]:
-    """Log-probabilities, (E, C), and true classes, (E,), of elements.
+def distribution(elements: Elements, loss: str = "This loss") -> tuple[Tensor, Tensor]:
+    """Log-probabilities, (E, C), and true classes, (E,), of elements, for a loss of this name.
 
     Raises:
         ShapeError: The student has no distribution.
     """
     if elements.log_probs is None or elements.classes is None:
-        raise ShapeError("This loss needs a student with a distribution; set model.head=softmax or ordinal.")
+        raise ShapeError(f"{loss} needs a student with a distribution; set model.head=softmax or ordinal.")
     return elements.log_probs, elements.classes
 
 

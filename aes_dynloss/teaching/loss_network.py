@@ -139,7 +139,7 @@ class LossNetwork:
         return self.network(coefficients, torch.stack([scaled.scores, scaled.targets, ones, 0 * ones], dim=1))
 
     def _pairs(self, coefficients: Tensor, elements: Elements) -> Tensor:
-        log_probs, classes = distribution(elements)
+        log_probs, classes = distribution(elements, "The loss network")
         present = log_probs > ABSENT_BELOW
         count = present.sum(1, keepdim=True)
         logits = torch.where(present, log_probs, 0.0)

@@ -163,7 +163,7 @@ def fit(
         ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
         >>> student, train = Line(1, 1), Points()
         >>> def measure():  # on dev; here one point serves as such
-        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        ...     return {"minus_error": -abs(student(torch.ones(1, 1)).item() - 0.5)}
         >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
         >>> loss, policy = LossConfig(terms={"mse": 1.0}).build()
         >>> with TemporaryDirectory() as folder:

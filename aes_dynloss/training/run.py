@@ -187,7 +187,7 @@ def train_student(
         ...         return Batch({"input": x[:, None]}, 0.5 * x, 0 * index, index)
         >>> student, points = Line(1, 1), Points()
         >>> def measure():  # on dev; here one point serves as such
-        ...     return {"minus_error": -abs(float(student(torch.ones(1, 1))) - 0.5)}
+        ...     return {"minus_error": -abs(student(torch.ones(1, 1)).item() - 0.5)}
         >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
         >>> loss = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})
         >>> with TemporaryDirectory() as folder:
