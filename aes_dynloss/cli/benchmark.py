@@ -56,9 +56,9 @@ def benchmark(
         return
     if output_dir is None:
         raise click.UsageError("--output-dir is missing: name a folder for the runs and the report.")
-    from aes_dynloss.essays.benchmark.grid import benchmark as run
     from aes_dynloss.essays.benchmark.ray_cluster import run_on_ray
     from aes_dynloss.essays.benchmark.results import MARKDOWN, PAGE
+    from aes_dynloss.essays.benchmark.run import benchmark as run
     from aes_dynloss.reports.comparison_tables import benchmark_markdown
     from aes_dynloss.training.grid import run_in_turn
 

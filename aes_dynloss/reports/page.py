@@ -24,40 +24,32 @@ from aes_dynloss.reports.blocks import (
 )
 from aes_dynloss.reports.drawing import Picture, picture_from_svg
 from aes_dynloss.reports.figures import report_figures
-from aes_dynloss.reports.flags import CRITERIA, value_words
+from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES
-from aes_dynloss.reports.model import Flag, Report
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.report_tables import (
+    Flags,
     agreement_tables,
     coverage_table,
     fairness_blocks,
+    flag_title,
     floor_table,
     human_tables,
+    light_table,
+    light_words,
     point_table,
+    prompt_light_table,
     version_table,
     worst_table,
 )
 from aes_dynloss.reports.robustness import robustness_section
 from aes_dynloss.reports.table import (
-    NOTHING,
-    Cell,
-    Column,
-    Table,
-    count,
     figure,
     interval,
-    minus,
-    words,
-    words_column,
 )
 
-Flags = Sequence[Flag]
-
-SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
 # Longer lists are counted instead.
 MOST_NAMED = 8
-# More prompts than a screen is wide are told one below the other.
-MOST_ACROSS = 16
 
 
 def summary_sentences(report: Report) -> list[str]:
@@ -70,99 +62,6 @@ def summary_sentences(report: Report) -> list[str]:
         Three sentences.
     """
     return [_agreement_sentence(report), _humans(report), _watch(report.flags)]
-
-
-def light_table(report: Report) -> Table:
-    """Criteria down, the mean and the prompts across; a cell is the worst of the groups where several are judged.
-
-    Beyond MOST_ACROSS prompts it counts them, and ``prompt_light_table`` has their lights.
-
-    Args:
-        report: What ``build_report`` returned.
-    """
-    prompts: list[str] = list(report.prompts)
-    many = len(prompts) > MOST_ACROSS
-    across: list[str | None] = [*([None] if len(prompts) > 1 else []), *([] if many else prompts)]
-    rows = []
-    for (criterion, title), judged in _judged(report).items():
-        name = words(title, note=minus(str(CRITERIA[criterion])))
-        rows.append([name, *(_light(judged.get(prompt, [])) for prompt in across)])
-        if many:
-            verdicts = [
-                worst_verdict(flag.verdict for flag in judged[prompt]) for prompt in prompts if prompt in judged
-            ]
-            counts = {verdict: verdicts.count(verdict) for verdict in SYMBOLS}
-            rows[-1] += [count(number, mark=verdict if number else "") for verdict, number in counts.items()]
-    titles = ["Criterion", *("Mean" if prompt is None else f"Prompt {prompt}" for prompt in across)]
-    columns = [words_column(title, title) for title in titles]
-    columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
-    where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
-    return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
-
-
-def prompt_light_table(report: Report) -> Table | None:
-    """Prompts down, criteria across, where there are too many prompts for the columns of ``light_table``; else None.
-
-    Args:
-        report: What ``build_report`` returned.
-    """
-    if len(report.prompts) <= MOST_ACROSS or not report.flags:
-        return None
-    judged = _judged(report)
-    rows = [[words(prompt), *(_light(flags.get(prompt, [])) for flags in judged.values())] for prompt in report.prompts]
-    columns = [words_column(title, title) for title in ("Prompt", *(title for _, title in judged))]
-    return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
-
-
-def _judged(report: Report) -> dict[tuple[str, str], dict[str | None, list[Flag]]]:
-    """Flags by criterion and title, which names the column of groups, and by prompt, or None for the mean."""
-    judged: dict[tuple[str, str], dict[str | None, list[Flag]]] = {}
-    for flag in report.flags:
-        row = judged.setdefault((flag.criterion, _title(flag)), {})
-        row.setdefault(flag.prompt, []).append(flag)
-    return judged
-
-
-def _title(flag: Flag) -> str:
-    """What is judged, in words, with the column of groups."""
-    title = CRITERIA[flag.criterion].title
-    return f"{title}: {flag.group[0]}" if flag.group else title
-
-
-def light_words(report: Report) -> str:
-    """How to read the lights, and whose criteria they are."""
-    sources: dict[str, dict[str, None]] = {}
-    for flag in report.flags:
-        sources.setdefault(flag.source, {})[CRITERIA[flag.criterion].title] = None
-    whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
-    grouped = any(flag.group for flag in report.flags)
-    groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
-    return (
-        "A criterion is flagged where the value lies on the wrong side of its threshold, and unknown where there is no "
-        f"value; unknown is not passed.{groups} Sources of the criteria: {whose}."
-    )
-
-
-def _light(flags: Flags) -> Cell:
-    """The verdict on one criterion at one place: a group that misses it is not outweighed by others that do not."""
-    if not flags:
-        return NOTHING
-    verdict = worst_verdict(flag.verdict for flag in flags)
-    worst = [flag for flag in flags if flag.verdict == verdict]
-    shown = max(worst, key=lambda flag: abs(flag.value or 0.0))
-    # With more decimals where few would put it on the other side of its threshold.
-    value = "" if shown.value is None else minus(value_words(shown.value, CRITERIA[shown.criterion]))
-    value = value.replace("percentage points", "pp")
-    if len(flags) > 1:
-        farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""
-        value = f"{len(worst)} of {len(flags)} groups{farthest}"
-    return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown.words, mark=verdict)
-
-
-def worst_verdict(verdicts: Iterable[str]) -> str:
-    """Flag before unknown before pass: what is unknown is not met."""
-    present = set(verdicts)
-    return next((verdict for verdict in ("flag", "unknown") if verdict in present), "pass")
 
 
 def _agreement_sentence(report: Report) -> str:
@@ -223,8 +122,8 @@ def _named(flags: Flags, verdict: str) -> str:
     order = list(CRITERIA)
     flags = sorted(flags, key=lambda flag: order.index(flag.criterion))
     named = []
-    for title in dict.fromkeys(_title(flag) for flag in flags if flag.verdict == verdict):
-        judged = [flag for flag in flags if _title(flag) == title]
+    for title in dict.fromkeys(flag_title(flag) for flag in flags if flag.verdict == verdict):
+        judged = [flag for flag in flags if flag_title(flag) == title]
         matches = dict.fromkeys(flag.prompt for flag in judged if flag.verdict == verdict)
         prompts = [prompt for prompt in matches if prompt is not None]
         listed = f"prompt{'s' if len(prompts) > 1 else ''} {', '.join(prompts)}"

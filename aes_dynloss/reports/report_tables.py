@@ -1,20 +1,20 @@
-"""The tables of a report on predictions, for its page and for a terminal.
+"""The tables of a report on predictions, the first with its lights, for its page and for a terminal.
 
 Fairness by subgroups as sections of a page: groups, tests, and how many comparisons there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
 from aes_dynloss.reports.figures import fairness_figures
-from aes_dynloss.reports.flags import CRITERIA
+from aes_dynloss.reports.flags import CRITERIA, value_words
 from aes_dynloss.reports.measure_list import Missing
-from aes_dynloss.reports.model import ColumnFairness, Fairness, MeanEntry, PromptEntry, Report
+from aes_dynloss.reports.model import ColumnFairness, Fairness, Flag, MeanEntry, PromptEntry, Report
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.table import (
     MEAN,
@@ -37,6 +37,11 @@ from aes_dynloss.reports.table import (
     words_column,
 )
 
+Flags = Sequence[Flag]
+
+SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
+# More prompts than a screen is wide are listed one below the other.
+MOST_ACROSS = 16
 # Title and measures of each table of a page; the first also says what was measured.
 AGREEMENT = {
     "agreement-qwk": (
@@ -312,3 +317,96 @@ def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> 
             measure_column("p_holm", f"{test.upper()} Holm p", f"{test}_p_holm"),
         ]
     return Table(f"{name}-tests", f"What {column} explains of the machine's errors (adjusted R²)", columns, rows)
+
+
+def light_table(report: Report) -> Table:
+    """Criteria down, the mean and the prompts across; a cell is the worst of the groups where several are judged.
+
+    Beyond MOST_ACROSS prompts it counts them, and ``prompt_light_table`` has their lights.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    prompts: list[str] = list(report.prompts)
+    many = len(prompts) > MOST_ACROSS
+    across: list[str | None] = [*([None] if len(prompts) > 1 else []), *([] if many else prompts)]
+    rows = []
+    for (criterion, title), judged in _judged(report).items():
+        name = words(title, note=minus(str(CRITERIA[criterion])))
+        rows.append([name, *(_light(judged.get(prompt, [])) for prompt in across)])
+        if many:
+            verdicts = [
+                worst_verdict(flag.verdict for flag in judged[prompt]) for prompt in prompts if prompt in judged
+            ]
+            counts = {verdict: verdicts.count(verdict) for verdict in SYMBOLS}
+            rows[-1] += [count(number, mark=verdict if number else "") for verdict, number in counts.items()]
+    titles = ["Criterion", *("Mean" if prompt is None else f"Prompt {prompt}" for prompt in across)]
+    columns = [words_column(title, title) for title in titles]
+    columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
+    where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
+    return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
+
+
+def prompt_light_table(report: Report) -> Table | None:
+    """Prompts down, criteria across, where there are too many prompts for the columns of ``light_table``; else None.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    if len(report.prompts) <= MOST_ACROSS or not report.flags:
+        return None
+    judged = _judged(report)
+    rows = [[words(prompt), *(_light(flags.get(prompt, [])) for flags in judged.values())] for prompt in report.prompts]
+    columns = [words_column(title, title) for title in ("Prompt", *(title for _, title in judged))]
+    return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
+
+
+def _judged(report: Report) -> dict[tuple[str, str], dict[str | None, list[Flag]]]:
+    """Flags by criterion and title, which names the column of groups, and by prompt, or None for the mean."""
+    judged: dict[tuple[str, str], dict[str | None, list[Flag]]] = {}
+    for flag in report.flags:
+        row = judged.setdefault((flag.criterion, flag_title(flag)), {})
+        row.setdefault(flag.prompt, []).append(flag)
+    return judged
+
+
+def flag_title(flag: Flag) -> str:
+    """What is judged, in words, with the column of groups."""
+    title = CRITERIA[flag.criterion].title
+    return f"{title}: {flag.group[0]}" if flag.group else title
+
+
+def light_words(report: Report) -> str:
+    """How to read the lights, and whose criteria they are."""
+    sources: dict[str, dict[str, None]] = {}
+    for flag in report.flags:
+        sources.setdefault(flag.source, {})[CRITERIA[flag.criterion].title] = None
+    whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
+    grouped = any(flag.group for flag in report.flags)
+    groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
+    return (
+        "A criterion is flagged where the value lies on the wrong side of its threshold, and unknown where there is no "
+        f"value; unknown is not passed.{groups} Sources of the criteria: {whose}."
+    )
+
+
+def _light(flags: Flags) -> Cell:
+    """The verdict on one criterion at one place: a group that misses it is not outweighed by others that do not."""
+    if not flags:
+        return NOTHING
+    verdict = worst_verdict(flag.verdict for flag in flags)
+    worst = [flag for flag in flags if flag.verdict == verdict]
+    shown = max(worst, key=lambda flag: abs(flag.value or 0.0))
+    # With more decimals where few would put it on the other side of its threshold.
+    value = "" if shown.value is None else minus(value_words(shown.value, CRITERIA[shown.criterion]))
+    value = value.replace("percentage points", "pp")
+    if len(flags) > 1:
+        farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""
+        value = f"{len(worst)} of {len(flags)} groups{farthest}"
+    return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown.words, mark=verdict)
+
+
+def worst_verdict(verdicts: Iterable[str]) -> str:
+    """Flag before unknown before pass: what is unknown is not met."""
+    present = set(verdicts)
+    return next((verdict for verdict in ("flag", "unknown") if verdict in present), "pass")

@@ -26,8 +26,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
-from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
-from aes_dynloss.tables.text_rows import (
+from aes_dynloss.tables.csv_jsonl import (
     Quoting,
     check_header,
     codec_name,
@@ -38,6 +37,7 @@ from aes_dynloss.tables.text_rows import (
     peeked,
     read_lines,
 )
+from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.text_rows import unique_keys
+from aes_dynloss.tables.csv_jsonl import unique_keys
 
 # More than any scale of scores has; a typing error beyond it would fill the memory with score points.
 MOST_POINTS = 10_000

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.teachers.config import DlfConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from aes_dynloss.teaching.hypergradient.estimator import Measure
+from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.config import DlnConfig
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
-from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
+from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent

@@ -6,14 +6,8 @@ import pytest
 from sample_report import bare_report, full_report
 
 from aes_dynloss.reports.flags import judge
-from aes_dynloss.reports.page import (
-    MOST_ACROSS,
-    light_table,
-    light_words,
-    prompt_light_table,
-    summary_sentences,
-    worst_verdict,
-)
+from aes_dynloss.reports.page import summary_sentences
+from aes_dynloss.reports.report_tables import MOST_ACROSS, light_table, light_words, prompt_light_table, worst_verdict
 from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 30)}

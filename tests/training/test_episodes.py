@@ -12,7 +12,7 @@ from toy_student import ToyExamples, ToyStudent
 from toy_taught import SPECS, DoubleTeacher, same_teachers, teach
 
 from aes_dynloss.errors import TrainingError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
 from aes_dynloss.teaching.teachers.dlf import TaughtPolicy
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_state import trained_state

@@ -11,8 +11,8 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.tables.columns import NUMBER_COLUMNS
+from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.tables.text_rows import Quoting
 
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
 TABLE_COLUMNS = ("essay_id", "prompt_id", "text", "score", "second_score", "split", "dropped_tokens")

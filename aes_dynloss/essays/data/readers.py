@@ -22,6 +22,7 @@ from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
@@ -36,34 +37,15 @@ from aes_dynloss.tables.cells import (
     text_value,
 )
 from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.score_range import infer_range
-from aes_dynloss.tables.text_rows import Quoting
 
 logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 DEFAULT_COLUMNS = Columns()
-
-# The ASAP-AES training set (the Hewlett Foundation's Automated Student Assessment Prize, 2012).
-# Its training_set_rel3.tsv is cp1252 text with tabs and unbalanced double quotes. Read with quotes as quotes it loses
-# rows and mixes up labels; quotes are plain characters there. domain1_score is resolved from the two raters' scores
-# (prompt 1: their sum), so the raters are kept beside it, on their own scale.
-ASAP_ENCODING = "cp1252"
-ASAP_COLUMNS = Columns(essay_id="essay_id", prompt_id="essay_set", text="essay", score="domain1_score")
-ASAP_RATERS = {"rater1_domain1": "rater1", "rater2_domain1": "rater2"}
-# Of the competition's description; prompts 7 and 8 have score points that no essay got.
-ASAP_PROMPTS = {
-    "1": PromptConfig(low=2, high=12),
-    "2": PromptConfig(low=1, high=6),
-    "3": PromptConfig(low=0, high=3),
-    "4": PromptConfig(low=0, high=3),
-    "5": PromptConfig(low=0, high=4),
-    "6": PromptConfig(low=0, high=4),
-    "7": PromptConfig(low=0, high=30),
-    "8": PromptConfig(low=0, high=60),
-}
 
 # One checked row: the columns of `EssayTable` with their values.
 ScoredEssay = dict[str, Any]

@@ -12,9 +12,9 @@ import datasets
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.samples import BUNDLED, ESSAYS
+from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, iterate_rows
 from aes_dynloss.tables.rows import FaultHandler, Row, refuse
-from aes_dynloss.tables.text_rows import Quoting
 
 
 def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Iterator[Row]:

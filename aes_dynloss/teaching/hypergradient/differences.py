@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, terminal_adjoint
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure, terminal_adjoint
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 from aes_dynloss.teaching.unrolling.unroll import Trajectory

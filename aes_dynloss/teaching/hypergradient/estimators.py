@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.differences import Differences
-from aes_dynloss.teaching.hypergradient.estimator import Estimator
 from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
+from aes_dynloss.teaching.hypergradient.protocol import Estimator
 from aes_dynloss.teaching.unrolling.unroll import Memory, Storage
 
 _MIB = 2**20

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient, Measure, terminal_adjoint
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure, terminal_adjoint
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import Trajectory
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aes_dynloss.teaching.hypergradient.estimator import Estimator, Measure
+from aes_dynloss.teaching.hypergradient.protocol import Estimator, Measure
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.unrolling.objective import Objective

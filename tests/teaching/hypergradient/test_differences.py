@@ -9,8 +9,8 @@ from taught_students import SmallConvNet, SmallTransformer
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.hypergradient.differences import Differences, difference_product
-from aes_dynloss.teaching.hypergradient.estimator import Hypergradient
 from aes_dynloss.teaching.hypergradient.exact import Exact
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
 
 # In float64 hypergradients.md found 6e-6 for central differences and 6e-4 to 3e-2 for one-sided ones. Clipping bends
 # a path more than any step of that study did, and cancels: what is left is smaller than what was added.

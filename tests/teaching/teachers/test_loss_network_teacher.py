@@ -12,8 +12,8 @@ from taught_students import CLASSES, FEATURES, TOKENS, Answers
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from aes_dynloss.teaching.hypergradient.estimator import Measure
 from aes_dynloss.teaching.hypergradient.exact import Exact
+from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
