@@ -198,7 +198,9 @@ def test_what_is_refused():
     scores = make_elements([0.1], [0.2])
     with pytest.raises(ShapeError, match=r"needs a student with a distribution; set model.head=softmax or ordinal"):
         network(started(network), scores)
-    with pytest.raises(ShapeError, match=r"The loss network needs a student with a distribution; set model.head=softmax or ordinal"):
+    with pytest.raises(
+        ShapeError, match=r"The loss network needs a student with a distribution; set model.head=softmax or ordinal"
+    ):
         network._pairs(started(network), scores)
 
 

@@ -14,24 +14,15 @@ import pytest
 from accelerate import Accelerator
 from damage import damaged_values
 from tiny_encoder import write_tiny_encoder
-from tiny_scorer import TWO_PROMPTS, tiny_scorer, values_of
+from tiny_scorer import RULES, tiny_scorer, values_of
 
 from aes_dynloss import EssayEnsemble, EssayScorer, open_scorer
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
 from aes_dynloss.essays.model.model_folder import config_digest
-from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
-RULES = {
-    "none": Postprocessing(),
-    "rescale": Postprocessing("rescale", {"letter": RescalingLine(1.5, -0.7), "notice": RescalingLine(2.0, 0.1)}),
-    "cut_points": Postprocessing(
-        "cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))}
-    ),
-}
 WEIGHTS = "model.safetensors"
 
 

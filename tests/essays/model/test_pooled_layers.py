@@ -11,7 +11,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from feature_caches import TEXTS, essays_of, features_of, kept_in, model_of
-from tiny_encoder import write_tiny_encoder
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 from torch import Tensor
 
@@ -27,16 +26,6 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 LENGTHS = (5, 40, 0, 14, 29, 3, 15)
 WIDTH = 16
 KINDS = ("bert", "roberta", "mpnet", "electra", "modernbert", "deberta-v2", "distilbert")
-
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
 
 def one_by_one(model: ScoringModel, essays: EssayExamples, row: int) -> list[Tensor]:
