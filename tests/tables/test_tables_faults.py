@@ -9,21 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from table_files import read, write
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.rows import FaultLog, RowFault
-
-
-def write(tmp_path: Path, name: str, content: bytes | str) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def read(path: Path | str, **options) -> list[tuple[int, dict[str, object]]]:
-    return list(iterate_rows(path, **options))
-
 
 BAD_TABLES = {
     "empty csv": ("t.csv", "", r"t\.csv is empty\. Give a table with a header"),
