@@ -17,12 +17,9 @@ from recipe_line import VISION, recipe
 
 from aes_dynloss.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(VISION))
 
 
 def pixels_of(number: int, side: int = 6) -> np.ndarray:
