@@ -217,9 +217,7 @@ def test_numbers_that_are_none(tmp_path, found, words):
 def test_a_student_that_runs_away(tmp_path):
     how = {"optimizer": "sgd", "clip_norm": None, "learning_rate": 1e3, "head_learning_rate": 1e3, "warmup": 0}
     student = ToyStudent(link="identity")
-    with pytest.raises(
-        TrainingError, match=r"In the teacher's episode the norm of the student's weights is (nan|inf), expected"
-    ):
+    with pytest.raises(TrainingError, match=r"episode.*weights.*\b(nan|inf)\b"):
         teach(tmp_path, student=student, dlf={"episodes": 1, "steps": 200, "measure": "mse"}, **how)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from essay_files import PROMPTS, ROWS, config, csv_file, jsonl_file
+from facts import facts
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
@@ -92,9 +93,7 @@ class TestSecondScores:
 
     def test_they_are_on_the_scale(self, tmp_path):
         rows = [{**row, "again": "7"} for row in ROWS[:1]]
-        with pytest.raises(
-            DataError, match=r"^Row 2 of essays\.csv \(essay 007\): again 7 is outside prompt 1's range 1 to 6\."
-        ):
+        with pytest.raises(DataError, match=facts("Row 2", "essays.csv", "essay 007", "again 7", "prompt 1", "1 to 6")):
             read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns={"second_score": "again"}))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from essay_files import essay_table, essays_by_split
+from facts import facts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -71,20 +72,18 @@ class TestOneOfSeveral:
     def test_one_that_is_not_there(self, target):
         with pytest.raises(
             DataError,
-            match=rf"target_prompt is {target}, but the data hold the prompts p0, p1, p2\. Name one of several",
+            match=facts("target_prompt", target, "p0, p1, p2"),
         ):
             split(plain(30), target)
 
     def test_the_only_one(self):
-        with pytest.raises(
-            DataError, match=r"the data hold the prompts p0\. Name one of several, or widen .*keep_prompts"
-        ):
+        with pytest.raises(DataError, match=facts("p0", "keep_prompts")):
             split(plain(30, prompts=1), "p0")
 
     def test_too_few_others(self):
         with pytest.raises(
             DataError,
-            match=r"data\.split\.target_prompt p1 leaves dev without essays \(train 1, dev 0, test 1, teacher_dev 0\)",
+            match=facts("data.split.target_prompt", "p1", "train 1", "dev 0", "test 1", "teacher_dev 0"),
         ):
             split(plain(2), "p1")
 
