@@ -27,3 +27,14 @@ def rsmtool(rsmtool_python):
     """RSMTool's functions, called by their names."""
     with rsmtool_calls(rsmtool_python) as calls:
         yield calls
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch computes on one thread, so that sums are always in the same order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -42,3 +42,8 @@ def test_every_measure_has_an_example(module):
     functions = [one for one in vars(home).values() if inspect.isfunction(one) and one.__module__ == home.__name__]
     public = [one for one in functions if not one.__name__.startswith("_")]
     assert [one.__name__ for one in public if ">>> " not in (one.__doc__ or "")] == []
+
+
+@pytest.mark.parametrize("name", aes_dynloss.__all__)
+def test_every_exported_name_has_an_example(name):
+    assert doctest.DocTestParser().get_examples(getattr(aes_dynloss, name).__doc__ or "")

@@ -163,6 +163,16 @@ def read_predictions(
 
     Raises:
         DataError: The file or a row cannot be used; the message names the row, counted from 1 without the header.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "predictions.csv")
+        ...     essays = pd.DataFrame({"essay_id": ["a", "b"], "prompt_id": 1, "reference": [2, 4], "raw": [1.6, 4.3]})
+        ...     essays.to_csv(path, index=False)
+        ...     predictions = read_predictions(path, ranges={"1": ScoreRange(1, 6)})
+        >>> predictions.table[["essay_id", "raw", "score"]].values.tolist()
+        [['a', 1.6, 2.0], ['b', 4.3, 4.0]]
     """
     names = columns or ColumnNames()
     path = Path(path)

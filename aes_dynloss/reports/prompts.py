@@ -259,6 +259,13 @@ def build_report(
     Raises:
         ConfigError: A setting is out of its bounds.
         DataError: The predictions cannot be measured: a fault in a row, no human scores, essays shared with dev.
+
+    Examples:
+        >>> scores = {"reference": [1, 2, 3, 4], "raw": [1.2, 1.9, 3.6, 4.4]}
+        >>> essays = pd.DataFrame({"essay_id": list("abcd"), "prompt_id": "1", **scores})
+        >>> report = build_report(essays, ranges={"1": ScoreRange(1, 6)}, resamples=0)
+        >>> round(report.prompts["1"].qwk, 3), round(report.mean.pearson, 3)
+        (0.917, 0.986)
     """
     settings = IntervalSettings(resamples, confidence, seed)
     test = _checked(predictions, ranges, "the predictions", subgroups)

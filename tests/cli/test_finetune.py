@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import command
+from folder_content import content
 from small_run import write_small_run
 
 from aes_dynloss.configfile import parse_yaml, read_mapping
@@ -15,10 +16,6 @@ from aes_dynloss.configfile import parse_yaml, read_mapping
 @pytest.fixture(scope="module")
 def run_yaml(tmp_path_factory):
     return write_small_run(tmp_path_factory.mktemp("small"))
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
-from command_line import command
+from command_line import command, output_without
 from forked import finish_together
 from read_page import read_page
 from small_run import write_rows
@@ -285,12 +283,5 @@ def test_a_report_refuses_what_is_no_robustness(place, written, predictions, tmp
 
 
 def test_help_loads_no_heavy_library():
-    code = (
-        "import sys; from aes_dynloss.cli.robustness import robustness\n"
-        "robustness(['--help'], standalone_mode=False)\n"
-        "heavy = {'numpy', 'pandas', 'scipy', 'torch', 'transformers'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--kinds" in done.stdout
+    code = "from aes_dynloss.cli.robustness import robustness\nrobustness(['--help'], standalone_mode=False)"
+    assert "--kinds" in output_without(code, {"numpy", "pandas", "scipy", "torch", "transformers"})

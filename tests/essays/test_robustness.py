@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from facts import facts
 from word_counter import PROMPTS, WordCounter, counted_essays, sentences
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -181,7 +182,7 @@ def test_essays_that_cannot_be_measured():
 
 
 def test_material_that_is_nowhere():
-    with pytest.raises(DataError, match=r"change append_prompt cannot be made for want of the prompt's text: prompt b"):
+    with pytest.raises(DataError, match=facts("append_prompt", "text", "prompt b")):
         measure_robustness(WordCounter(), counted_essays("b"), kinds=["append_prompt"])
     blank = [UnscoredEssay("1", "a", " "), UnscoredEssay("2", "b", "\n")]
     with pytest.raises(DataError, match="for want of an essay to another prompt that is not blank: prompt a, b"):

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tiny_encoder import WORDS, write_tiny_encoder
+from asap_layout import write_asap
+from tiny_encoder import write_tiny_encoder
 
 pytestmark = pytest.mark.slow
 
@@ -27,24 +27,16 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     return finetuning_throughput
 
 
-def write_asap(folder: Path) -> tuple[Path, Path]:
-    """ASAP's layout with two prompts of made-up essays, most of them short; the table and the fold."""
-    generator = np.random.default_rng(0)
-    lines = ["essay_id\tessay_set\tessay\trater1_domain1\trater2_domain1\trater3_domain1\tdomain1_score"]
-    for number in range(60):
-        length = int(np.exp(generator.normal(2.3, 0.9)).clip(2, 80))
-        text = " ".join(generator.choice(WORDS, length))
-        lines.append(f"{number}\t{3 + number % 2}\t{text}\t1\t1\t\t{number // 2 % 4}")
-    table = folder / "training_set_rel3.tsv"
-    table.write_text("\r\n".join(lines) + "\r\n", encoding="cp1252", newline="")
+def write_fold(folder: Path) -> tuple[Path, Path]:
+    """The table and the fold's folder."""
     for name, numbers in (("train", range(48)), ("dev", range(48, 54)), ("test", range(54, 60))):
         (folder / f"{name}_ids.txt").write_text("".join(f"{number}\n" for number in numbers))
-    return table, folder
+    return write_asap(folder / "training_set_rel3.tsv", 60), folder
 
 
 def test_both_sides_train_on_the_same_tokens(tmp_path: Path, benchmark: Any) -> None:
     encoder = write_tiny_encoder(tmp_path / "encoder", positions=WINDOW)
-    table, folds = write_asap(tmp_path)
+    table, folds = write_fold(tmp_path)
     output = tmp_path / "found.json"
     words = [
         "--source",

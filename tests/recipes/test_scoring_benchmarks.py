@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from accelerate import Accelerator
+from asap_layout import write_asap
 from tiny_encoder import WORDS, write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
@@ -39,17 +39,6 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
     return write_tiny_encoder(tmp_path / "encoder", positions=WINDOW)
-
-
-def write_asap(path: Path) -> Path:
-    """ASAP's layout with two prompts of made-up essays, some longer than the window."""
-    generator = np.random.default_rng(0)
-    lines = ["essay_id\tessay_set\tessay\trater1_domain1\trater2_domain1\trater3_domain1\tdomain1_score"]
-    for number in range(30):
-        text = " ".join(generator.choice(WORDS, int(np.exp(generator.normal(2.3, 0.9)).clip(2, 80))))
-        lines.append(f"{number}\t{3 + number % 2}\t{text}\t1\t1\t\t{number // 2 % 4}")
-    path.write_text("\r\n".join(lines) + "\r\n", encoding="cp1252", newline="")
-    return path
 
 
 def test_all_sides_take_turns_over_the_same_essays(tmp_path: Path, encoder: Path, throughput: Any) -> None:

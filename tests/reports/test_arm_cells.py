@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scored_runs import RANGES, essay_table, grid, predicted, scored_run
+from scored_runs import RANGES, essay_table, grid, predicted, put, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.calibration import fit_cut_points, fit_rescaling
@@ -25,14 +25,6 @@ def pair(change, ranges=RANGES) -> dict[str, list[ScoredRun]]:
 def refused(arms, message, control="mse", error=DataError):
     with pytest.raises(error, match=message):
         build_cells(arms, control)
-
-
-def put(column, row, value):
-    def change(table):
-        table.loc[row, column] = value
-        return table
-
-    return change
 
 
 def test_versions_of_the_scores_are_fitted_on_the_runs_own_dev():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from benchmark_figures import build
-from read_page import read_page
+from read_page import cells_by_row, read_page
 from scored_runs import grid
 
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost
@@ -29,11 +29,6 @@ def benchmark():
     return build(ARMS, floors=floors, published=ASAP_SYSTEMS, costs=costs)
 
 
-def rows(document, name):
-    (table,) = [one for one in document.all("table") if one.attributes["id"] == name]
-    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
-
-
 @pytest.mark.parametrize("page", ["comparison", "benchmark"])
 def test_a_page_stands_alone_and_is_well_made(page, request):
     html = comparison_page(request.getfixturevalue(page), title=EVIL)
@@ -52,19 +47,19 @@ def test_a_page_stands_alone_and_is_well_made(page, request):
 
 def test_arms_and_differences_are_all_told(comparison):
     document = read_page(comparison_page(comparison, title="A"))
-    arms = rows(document, "arms-table")
+    arms = cells_by_row(document, "arms-table")
     assert list(arms) == ["mse", "morris", EVIL]
     for arm, entry in comparison["arms"].items():
         low, high = entry["mean"]["qwk_interval"]
         assert arms[arm][1] == f"{figure_words(entry['mean']['qwk'])}{figure_words(low)} to {figure_words(high)}"
     for place, kind in enumerate(comparison["differences"].values(), start=1):
-        told = rows(document, f"differences-{place}")
+        told = cells_by_row(document, f"differences-{place}")
         for arm, entries in kind["arms"].items():
             entry = entries["mean"]
             signed = [signed_words(value).replace("-", "\u2212") for value in (entry["difference"], *entry["interval"])]
             assert told[arm][0] == f"{signed[0]}{signed[1]} to {signed[2]}"
             assert told[arm][1:] == [p_words(entry["p"]), p_words(entry["p_holm"])]
-    by_prompt = rows(document, "prompts-qwk")
+    by_prompt = cells_by_row(document, "prompts-qwk")
     assert by_prompt["mse"][1].startswith(figure_words(comparison["arms"]["mse"]["prompts"]["2"]["qwk"]))
 
 
@@ -81,11 +76,11 @@ def test_the_summary_names_who_differs(comparison):
 
 def test_a_benchmark_has_others_beside_it(benchmark):
     document = read_page(comparison_page(benchmark, title="A", about={"Date": "today"}))
-    beside = rows(document, "beside-table")
+    beside = cells_by_row(document, "beside-table")
     assert beside["floor: length"][0] == "0.250"
     assert beside["R2BERT"][:2] == ["0.794", "own protocol"]
-    assert rows(document, "prompts-qwk")["floor: length"] == ["0.250", "0.300", "0.200"]
-    assert rows(document, "costs-table")["mse"][:3] == ["4", "12", "48"]
+    assert cells_by_row(document, "prompts-qwk")["floor: length"] == ["0.250", "0.300", "0.200"]
+    assert cells_by_row(document, "costs-table")["mse"][:3] == ["4", "12", "48"]
     foot = document.all("footer")[0].text
     assert "two folds" in foot
     assert "today" in foot

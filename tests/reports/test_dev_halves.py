@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from facts import facts
 from scored_runs import RANGES, grid, scored_run
 
 from aes_dynloss.errors import DataError
@@ -95,7 +96,7 @@ def test_notes_are_told_once():
 
 
 def test_runs_that_cannot_be_halved():
-    with pytest.raises(DataError, match="no dev predictions to be halved in the run of stratum 'fold_0' and seed '1'"):
+    with pytest.raises(DataError, match=facts("dev predictions", "'fold_0'", "'1'")):
         dev_halves(scored_run("mse", "fold_0", "1", dev=False))
     with pytest.raises(DataError, match="Prompt '10' has a single dev essay in the run of stratum 'fold_0'"):
         dev_halves(dev_of({"2": 5, "10": 1}))

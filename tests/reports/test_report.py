@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from facts import facts
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -274,14 +275,12 @@ def test_essays_of_dev_must_be_others():
 def test_without_human_scores(part):
     parts = {"predictions": TEST, "dev": DEV}
     parts[part] = parts[part].drop(columns="reference")
-    with pytest.raises(
-        DataError, match=r"no human scores to compare the (dev )?predictions with: fill in .*--references"
-    ):
+    with pytest.raises(DataError, match=facts("human scores", "predictions", "--references")):
         build_report(**parts, ranges=RANGES)
 
 
 def test_a_fault_in_dev_is_named_as_devs():
-    with pytest.raises(DataError, match=r"Row 1 of the dev predictions \(essay 'd0'\): reference 99 is no score point"):
+    with pytest.raises(DataError, match=facts("Row 1", "dev predictions", "'d0'", "reference 99")):
         build_report(TEST, dev=DEV.assign(reference=99), ranges=RANGES)
 
 

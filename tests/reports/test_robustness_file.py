@@ -11,11 +11,6 @@ from aes_dynloss.reports.model import Robustness
 from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
 
 
-@pytest.fixture(scope="module")
-def measured():
-    return sample_robustness()
-
-
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "robustness.json"

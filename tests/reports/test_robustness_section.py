@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from read_page import read_page
+from read_page import cells_by_row, read_page
 from sample_report import bare_report, renamed
 from sample_robustness import sample_robustness
 
@@ -20,18 +20,8 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def measured():
-    return sample_robustness()
-
-
-@pytest.fixture(scope="module")
 def document(measured):
     return read_page(robustness_page(measured, title="Robustness of a model"))
-
-
-def table_texts(document, name):
-    (table,) = [one for one in document.all("table") if one.attributes["id"] == name]
-    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
 
 
 def test_the_page_stands_alone(measured):
@@ -47,7 +37,7 @@ def test_the_page_stands_alone(measured):
 
 
 def test_every_kind_has_a_row_with_its_shares(measured, document):
-    rows = table_texts(document, "robustness-table")
+    rows = cells_by_row(document, "robustness-table")
     for kind in measured["kinds"].values():
         total = kind["total"]
         row = rows[kind["title"]]
@@ -59,7 +49,7 @@ def test_every_kind_has_a_row_with_its_shares(measured, document):
         assert row[8] == str(total["unchanged"])
     together = rows["Together, where a score must not rise"]
     assert together[2].startswith(percent(measured["expected"]["must_not_rise"]["rises"]["share"]))
-    by_prompt = table_texts(document, "robustness-prompts")
+    by_prompt = cells_by_row(document, "robustness-prompts")
     title = measured["kinds"]["copy_prompt"]["title"]
     assert by_prompt[title][1].startswith("\u2013")
     repeated = measured["kinds"]["repeat_essay"]
@@ -102,7 +92,7 @@ def test_a_report_has_a_section_of_it(report, measured):
     document = read_page(report_page(report, title="A"))
     titles = [one.text for one in document.all("h2")]
     assert titles.index("Robustness") == titles.index("Pictures") - 1
-    assert table_texts(document, "robustness-table")
+    assert cells_by_row(document, "robustness-table")
     assert headline_words(measured) in document.all("main")[0].text.replace("\u00a0", " ")
     ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
     assert len(ids) == len(set(ids))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 
 import pandas as pd
-import pytest
 from sample_robustness import sample_robustness
 from word_counter import WordCounter
 
@@ -11,11 +10,6 @@ from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.robustness import measure_robustness
 from aes_dynloss.reports.robustness import headline_words, robustness_rows, robustness_text
 from aes_dynloss.reports.table import percent
-
-
-@pytest.fixture(scope="module")
-def measured():
-    return sample_robustness()
 
 
 def test_every_kind_has_a_line_with_its_figures(measured):

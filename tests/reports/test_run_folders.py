@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from facts import facts
 from scored_runs import RANGES, grid, scored_run, write_run
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -102,9 +103,7 @@ def test_faults_in_a_run_name_it(tmp_path):
     report = json.loads((run / "report.json").read_text())
     report["prompts"]["2"]["range"] = {"low": 1, "high": 3, "step": 1}
     (run / "report.json").write_text(json.dumps(report))
-    with pytest.raises(
-        DataError, match=r"The run in .*run cannot be read: Row .* is no score point of prompt 2's range"
-    ):
+    with pytest.raises(DataError, match=facts(run, "Row", "prompt 2")):
         read_runs(run)
     for damage in (None, {}, {"low": 1}, {"low": 1, "high": 0}):
         report["prompts"]["2"]["range"] = damage
@@ -120,9 +119,7 @@ def test_paths_without_a_run(tmp_path):
     with pytest.raises(DataError, match="nothing is not there"):
         read_runs(tmp_path / "nothing")
     (tmp_path / "empty" / "within").mkdir(parents=True)
-    with pytest.raises(
-        DataError, match=r"There is no run in .*empty or beneath it: no folder holds predictions_test.csv"
-    ):
+    with pytest.raises(DataError, match=facts("empty", "predictions_test.csv")):
         read_runs(tmp_path / "empty")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scored_runs import RANGES, grid, scored_run
+from scored_runs import RANGES, grid, put, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.arms import ScoredRun, seed_ensemble, shared_seeds
@@ -32,14 +32,6 @@ def refused(runs, message, error=DataError):
 def changed(one, change, part="test"):
     found = getattr(one, part)
     return replace(one, **{part: check_predictions(change(found.table.copy()), ranges=found.ranges)})
-
-
-def put(column, row, value):
-    def change(essays):
-        essays.loc[row, column] = value
-        return essays
-
-    return change
 
 
 def test_means_by_hand():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from unittest import mock
 
 from aes_dynloss.cli.main import run
+
+MODEL_LIBRARIES = {"torch", "transformers", "datasets", "accelerate"}
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,11 @@ def judge(outcome: Outcome) -> int:
     if outcome.code == 2:
         assert 20 < len(outcome.error) < 20_000
     return outcome.code
+
+
+def output_without(code: str, heavy: set[str]) -> str:
+    """What a new process that runs the code prints; fails where it has then loaded one of the heavy libraries."""
+    code += f"\nimport sys\nloaded = {heavy} & set(sys.modules)\nsys.exit(f'loaded {{loaded}}' if loaded else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

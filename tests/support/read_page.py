@@ -58,3 +58,9 @@ def read_page(html):
     parser.close()
     assert len(parser.stack) == 1, f"<{parser.stack[-1].tag}> is not closed."
     return parser.stack[0]
+
+
+def cells_by_row(document, table_id):
+    """A table's cells as texts, by the first heading of their row; the heading row is left out."""
+    (table,) = [one for one in document.all("table") if one.attributes["id"] == table_id]
+    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}

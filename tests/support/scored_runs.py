@@ -68,3 +68,13 @@ def write_run(folder: Path, run: ScoredRun) -> Path:
         assert report["prompts"][prompt]["range"] == json.loads(json.dumps(asdict(score_range)))
     write_report(report, folder / "report.json")
     return folder
+
+
+def put(column, row, value):
+    """A change of one cell of a table."""
+
+    def change(table):
+        table.loc[row, column] = value
+        return table
+
+    return change

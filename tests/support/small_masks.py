@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pyarrow
@@ -23,18 +19,6 @@ COLOURS = np.array([[20, 30, 200], [200, 60, 20], [40, 220, 60], [128, 128, 128]
 NAMES = ["sea", "red roof", "tree"]
 VOID = 3
 COUNTS = {"train": 8, "val": 3, "test": 3}
-
-
-@contextmanager
-def recipes_in_reach() -> Iterator[None]:
-    """Within the block the recipes' modules can be imported; one thread, so that sums are always in the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with mock.patch.object(sys, "path", [str(VISION), *sys.path]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def painted(number: int) -> tuple[np.ndarray, np.ndarray]:

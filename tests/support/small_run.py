@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import Outcome, command
+from essay_files import write_rows
 from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.essays.samples import ESSAYS
@@ -32,18 +33,6 @@ def small_essays(per_prompt: int = 30) -> list[dict[str, Any]]:
     for prompt in RANGES:
         found += [row | {"text": row["text"][:200]} for row in rows if row["prompt_id"] == prompt][:per_prompt]
     return found
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows as jsonl or csv, as the suffix says."""
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    else:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return path
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -75,6 +64,11 @@ def tune(run_yaml: Path, folder: Path, *words: object) -> Outcome:
 def records(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """report.json."""
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def check_scores(folder: Path, essays: Path, split: str, *options: str) -> None:

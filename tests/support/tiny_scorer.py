@@ -17,9 +17,10 @@ from aes_dynloss.essays.model.encoders import file_sha256, load_encoder, load_to
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import config_digest
-from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 from aes_dynloss.tables.score_range import ScoreRange
 
 # On models this small two threads only wait for each other: ten times as long on a busy machine.
@@ -54,6 +55,13 @@ TWO_PROMPTS = (
     PromptScale(Prompt("letter", ScoreRange(1, 6)), 0.55, 0.2, (0.1, 0.2, 0.3, 0.2, 0.15, 0.05), 3.0, 0.8),
     PromptScale(Prompt("notice", ScoreRange(0, 2, 0.5), "Read it."), 0.3, 0.25, (0.4, 0.3, 0.0, 0.2, 0.1), 2.0, 1.2),
 )
+RULES = {
+    "none": Postprocessing(),
+    "rescale": Postprocessing("rescale", {"letter": RescalingLine(1.5, -0.7), "notice": RescalingLine(2.0, 0.1)}),
+    "cut_points": Postprocessing(
+        "cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))}
+    ),
+}
 
 
 def random_encoder(kind: str = "bert", *, dropout: float = 0.0, **changes: object) -> torch.nn.Module:

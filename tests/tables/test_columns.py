@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from facts import facts
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.columns import ID_COLUMNS, NUMBER_COLUMNS, ColumnNames, take_columns
@@ -43,9 +44,7 @@ def test_a_column_that_is_missing(names, message):
 
 
 def test_ids_whose_column_was_named_for_another_role():
-    with pytest.raises(
-        DataError, match=r"Column 'essay_id' of f.csv is named for raw, so that none is left for essay_id"
-    ):
+    with pytest.raises(DataError, match=facts("'essay_id'", "f.csv", "for raw", "for essay_id")):
         take_columns(CELLS, ColumnNames(raw="essay_id"), ROLES, "f.csv")
 
 

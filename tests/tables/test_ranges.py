@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from facts import facts
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.score_range import ScoreRange, infer_range, parse_range, parse_ranges, read_ranges, widened
@@ -83,9 +84,7 @@ def test_a_range_from_the_scores_seen():
 
 
 def test_scores_that_tell_no_range():
-    with pytest.raises(
-        DataError, match=r"The score 2.5 of prompt 2 is not whole, and no range is given .*ID=LOW:HIGH:STEP"
-    ):
+    with pytest.raises(DataError, match=facts("2.5", "prompt 2", "ID=LOW:HIGH:STEP")):
         infer_range([np.array([1.0, 2.5])], "prompt 2")
     with pytest.raises(DataError, match=r"no score to tell the range of prompt 2 from. Give its range"):
         infer_range([np.array([math.nan])], "prompt 2")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_files import read, write
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.formats import iterate_rows, source_name
@@ -32,16 +33,6 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[dict[str, str]]]:
     names = draw(NAMES)
     rows = draw(st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXTS)), min_size=1, max_size=6))
     return names, rows
-
-
-def write(tmp_path: Path, name: str, content: bytes | str) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def read(path: Path | str, **options) -> list[tuple[int, dict[str, object]]]:
-    return list(iterate_rows(path, **options))
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,21 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from facts import facts
+from table_files import read, write
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.rows import FaultLog, RowFault
-
-
-def write(tmp_path: Path, name: str, content: bytes | str) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
-
-
-def read(path: Path | str, **options) -> list[tuple[int, dict[str, object]]]:
-    return list(iterate_rows(path, **options))
-
 
 BAD_TABLES = {
     "empty csv": ("t.csv", "", r"t\.csv is empty\. Give a table with a header"),
@@ -98,9 +89,7 @@ def test_byte_and_line_of_a_bad_byte_far_in(tmp_path):
         read(path)
     path = write(tmp_path, "u.csv", b"a,b\r" + b"1,x\r" * 9_000 + b"1,\x81\r")
     # The header, 9000 rows, and the bad one.
-    with pytest.raises(
-        DataError, match=r"Line 9002 of u\.csv \(byte 36006\): expected cp1252 text, found 0x81.*encoding: utf-8"
-    ):
+    with pytest.raises(DataError, match=facts("Line 9002", "u.csv", "byte 36006", "cp1252", "0x81", "encoding: utf-8")):
         read(path, encoding="cp1252")
 
 
@@ -194,9 +183,7 @@ class TestFaults:
             log.raise_if_any()
         for number in range(3, 32):
             log(RowFault("t.csv", number, "is odd."))
-        with pytest.raises(
-            DataError, match=r"^30 rows of t\.csv cannot be used:\n(  .*\n){20}  \.\.\. and 10 more such rows"
-        ) as caught:
+        with pytest.raises(DataError, match=r"^30 rows of t\.csv.*\n(  .*\n){20}.*\b10\b") as caught:
             log.raise_if_any()
         assert "Row 21 of" in str(caught.value)
         assert "Row 22 of" not in str(caught.value)

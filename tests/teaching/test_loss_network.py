@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from facts import facts
 from toy_distributions import ABSENT, as_head, drawn, drawn_classes, drawn_logits, of_distribution
 from toy_elements import make_elements, random_elements
 
@@ -198,7 +199,7 @@ def test_what_is_refused():
     scores = make_elements([0.1], [0.2])
     with pytest.raises(ShapeError, match=r"needs a student with a distribution; set model.head=softmax or ordinal"):
         network(started(network), scores)
-    with pytest.raises(ShapeError, match=r"The loss network needs a student with a distribution; set model.head"):
+    with pytest.raises(ShapeError, match=facts("loss network", "distribution", "model.head=softmax", "ordinal")):
         network._pairs(started(network), scores)
 
 

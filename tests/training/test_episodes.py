@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from toy_runs import assert_same_weights, toy_fit
+from toy_runs import Stopped, assert_same_weights, stops_at_measure, toy_fit
 from toy_student import ToyExamples, ToyStudent
 from toy_taught import SPECS, DoubleTeacher, same_teachers, teach
 
@@ -16,10 +16,6 @@ from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
 from aes_dynloss.teaching.teachers.dlf import TaughtPolicy
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_state import trained_state
-
-
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
 
 
 class Counting(ToyStudent):
@@ -161,18 +157,11 @@ def straight(tmp_path_factory):
 # Each episode measures after its step 7 and at its end.
 @pytest.mark.parametrize("measure", [1, 3, 4, 8])
 def test_stopped_and_resumed(tmp_path, straight, measure):
-    count = []
-
-    def stop():
-        count.append(None)
-        if len(count) == measure:
-            raise Stopped
-
     def train(**how):
         return teach(tmp_path, student=ToyStudent(dropout=0.3), dlf=LONG, **how)
 
     with pytest.raises(Stopped):
-        train(before_measure=stop)
+        train(before_measure=stops_at_measure(measure))
     assert (tmp_path / TEACHING_CHECKPOINT).exists() == (measure > 2)
     resumed, log = train(resume=True), (tmp_path / TEACHING_LOG).read_bytes()
     same_teachers(resumed.teacher, straight[0].teacher)
@@ -228,9 +217,7 @@ def test_numbers_that_are_none(tmp_path, found, words):
 def test_a_student_that_runs_away(tmp_path):
     how = {"optimizer": "sgd", "clip_norm": None, "learning_rate": 1e3, "head_learning_rate": 1e3, "warmup": 0}
     student = ToyStudent(link="identity")
-    with pytest.raises(
-        TrainingError, match=r"In the teacher's episode the norm of the student's weights is (nan|inf), expected"
-    ):
+    with pytest.raises(TrainingError, match=r"episode.*weights.*\b(nan|inf)\b"):
         teach(tmp_path, student=student, dlf={"episodes": 1, "steps": 200, "measure": "mse"}, **how)
 
 

@@ -9,7 +9,7 @@ import sys
 import killed_teacher_run
 import pytest
 import torch
-from toy_runs import assert_same_weights
+from toy_runs import Stopped, assert_same_weights, stops_at_measure
 from toy_student import ToyStudent
 from toy_taught import network_fit, replaying, same_teachers
 
@@ -18,10 +18,6 @@ from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 pytestmark = pytest.mark.slow
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.1, "head_learning_rate": 0.2}
-
-
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
 
 
 class Counting(ToyStudent):
@@ -223,15 +219,8 @@ def test_stopped_again_and_again(tmp_path, straight):
 
 
 def test_stopped_while_measuring(tmp_path, straight):
-    count = []
-
-    def stop():
-        count.append(None)
-        if len(count) == 3:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        train(tmp_path, before_measure=stop)
+        train(tmp_path, before_measure=stops_at_measure(3))
     assert_the_same(tmp_path, train(tmp_path, resume=True), straight)
 
 

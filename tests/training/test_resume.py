@@ -9,7 +9,7 @@ import sys
 import killed_run
 import pytest
 import torch
-from toy_runs import assert_same_weights, toy_fit
+from toy_runs import Stopped, assert_same_weights, stops_at_measure, toy_fit
 from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.errors import CheckpointError
@@ -20,10 +20,6 @@ pytestmark = pytest.mark.slow
 
 # Dropout, averaged weights, patience, accumulation with a replay, numbers that are read between the measures.
 FULL = {"epochs": 5, "evaluations": 2, "averaging": 0.8, "patience": 4, "micro_batch_size": 4, "length_window": 2}
-
-
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
 
 
 def train(folder, **changed):
@@ -75,15 +71,8 @@ def test_stopped_before_a_step(tmp_path, straight, step):
 
 @pytest.mark.parametrize("measure", [1, 2, 7])
 def test_stopped_while_measuring(tmp_path, straight, measure):
-    count = []
-
-    def stop():
-        count.append(None)
-        if len(count) == measure:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        train(tmp_path, before_measure=stop)
+        train(tmp_path, before_measure=stops_at_measure(measure))
     assert_the_same(tmp_path, train(tmp_path, resume=True), straight)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy_runs import assert_same_weights, toy_fit
+from toy_runs import Stopped, assert_same_weights, stops_at_measure, toy_fit
 from toy_student import ToyExamples, ToyStudent, VariedExamples
 from toy_taught import network_fit, replaying, same_teachers, teach
 
@@ -14,21 +14,6 @@ from aes_dynloss.training.run_folder import METRICS
 DROPOUT = 0.3
 # Two evaluations an epoch; micro-batches that are made one after the other.
 HOW = {"epochs": 3, "evaluations": 2, "micro_batch_size": 4}
-
-
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
-
-
-def stops_at_measure(number):
-    count = []
-
-    def stop():
-        count.append(None)
-        if len(count) == number:
-            raise Stopped
-
-    return stop
 
 
 def fitted(folder, **changed):

@@ -27,6 +27,10 @@ EVERYTHING = {
 }  # fmt: skip
 
 
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
 @dataclass
 class Outcome:
     """What a run left: its result, the student's weights and the lines of its log."""
@@ -80,6 +84,17 @@ def toy_fit(
     )  # fmt: skip
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     return Outcome(result, trained_state(student), log)
+
+
+def stops_at_measure(number: int) -> Callable[[], None]:
+    """Called before each measure, ends the run at one of them; the first is 1."""
+    measures = iter(range(1, number))
+
+    def stop() -> None:
+        if next(measures, None) is None:
+            raise Stopped
+
+    return stop
 
 
 def assert_same_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = 0.0) -> None:

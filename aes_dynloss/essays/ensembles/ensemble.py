@@ -276,6 +276,14 @@ def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> S
 
     Raises:
         CheckpointError: The folder is missing, damaged or something else.
+
+    Examples:
+        >>> scorer = open_scorer("runs/first/model")  # doctest: +SKIP
+        >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
+        >>> open_scorer("runs/nowhere")
+        Traceback (most recent call last):
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/nowhere. Give the folder model/ of a run
+        of finetune.
     """
     values = read_config(Path(folder), FORMAT, ENSEMBLE_FORMAT)
     if values["format"] == ENSEMBLE_FORMAT:

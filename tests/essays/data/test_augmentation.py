@@ -10,7 +10,7 @@ import pytest
 from command_line import command
 from datasets import Dataset
 from safetensors.torch import load_file
-from small_run import read_rows, records, small_essays, tune, write_rows, write_small_run
+from small_run import read_rows, records, small_essays, tune, write_rows
 from tiny_scorer import values_of
 from word_counter import PROMPTS, TEXT, sentences
 
@@ -162,11 +162,6 @@ def test_off_topic_needs_a_model_that_is_told_the_prompt():
 
 
 # Whole runs.
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory):
-    return write_small_run(tmp_path_factory.mktemp("augmented"))
 
 
 WORDS = ("data.augmentation={share: 0.5}", "evaluation.floors=true", "model.log_length=true")

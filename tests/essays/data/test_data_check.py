@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
 import pytest
+from essay_files import config, csv_file
 
-from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.data_check import DataReport, LostRow, check_data
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -22,14 +21,8 @@ def essays(count: int = 10) -> list[dict[str, object]]:
 
 
 def checked(tmp_path, rows: list[dict[str, object]], *, check_splits: bool = False, **values: object) -> DataReport:
-    path = tmp_path / "essays.csv"
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return check_data(
-        validate(DataConfig, {"source": str(path), "prompts": PROMPTS, **values}, "test"), check_splits=check_splits
-    )
+    source = csv_file(tmp_path, rows)
+    return check_data(config(source, **{"prompts": PROMPTS, **values}), check_splits=check_splits)
 
 
 def test_sound_essays(tmp_path):

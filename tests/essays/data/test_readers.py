@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import csv
 import inspect
 import io
-import json
 import logging
 from decimal import Decimal
 
@@ -11,40 +9,15 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from essay_files import PROMPTS, ROWS, config, csv_file, jsonl_file
+from facts import facts
 
-from aes_dynloss.configfile import validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay, iterate_unscored, read_essays
 from aes_dynloss.tables.rows import FaultLog
 from aes_dynloss.tables.score_range import ScoreRange
-
-ROWS = [
-    {"essay_id": "007", "prompt_id": "1", "text": "NA", "score": "2"},
-    {"essay_id": "NA", "prompt_id": "2", "text": "null, he said", "score": "0.5"},
-    {"essay_id": "a b", "prompt_id": "1", "text": ' "two"\nlines ', "score": "4.0"},
-]
-PROMPTS = {"1": {"low": 1, "high": 6, "text": "Write."}, "2": {"low": 0, "high": 2, "step": 0.5}}
-
-
-def config(source: object, **values: object) -> DataConfig:
-    return validate(DataConfig, {"source": str(source), **values}, "test")
-
-
-def csv_file(tmp_path, rows, name="essays.csv"):
-    path = tmp_path / name
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def jsonl_file(tmp_path, rows):
-    path = tmp_path / "essays.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -120,9 +93,7 @@ class TestSecondScores:
 
     def test_they_are_on_the_scale(self, tmp_path):
         rows = [{**row, "again": "7"} for row in ROWS[:1]]
-        with pytest.raises(
-            DataError, match=r"^Row 2 of essays\.csv \(essay 007\): again 7 is outside prompt 1's range 1 to 6\."
-        ):
+        with pytest.raises(DataError, match=facts("Row 2", "essays.csv", "essay 007", "again 7", "prompt 1", "1 to 6")):
             read_essays(config(csv_file(tmp_path, rows), prompts=PROMPTS, columns={"second_score": "again"}))
 
 

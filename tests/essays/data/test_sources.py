@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import datasets
 import pytest
+from essay_files import PROMPTS, ROWS, config
 
-from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import iterate_unscored, read_essays
-
-ROWS = [
-    {"essay_id": "007", "prompt_id": "1", "text": "NA", "score": "2"},
-    {"essay_id": "NA", "prompt_id": "2", "text": "null, he said", "score": "0.5"},
-    {"essay_id": "a b", "prompt_id": "1", "text": ' "two"\nlines ', "score": "4.0"},
-]
-PROMPTS = {"1": {"low": 1, "high": 6, "text": "Write."}, "2": {"low": 0, "high": 2, "step": 0.5}}
-
-
-def config(source: object, **values: object) -> DataConfig:
-    return validate(DataConfig, {"source": str(source), **values}, "test")
 
 
 @pytest.fixture

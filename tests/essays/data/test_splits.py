@@ -4,7 +4,8 @@ import logging
 from collections import Counter
 
 import pytest
-from datasets import Dataset
+from essay_files import essay_table, essays_by_split
+from facts import facts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -15,25 +16,10 @@ from aes_dynloss.essays.data.splits import Splits, data_hash, split_essays, spli
 from aes_dynloss.tables.score_range import ScoreRange
 
 
-def made(essays: list[tuple[str, str, float]], **more: list[object]) -> EssayTable:
-    """A table of (id, prompt, score)."""
-    ids, prompts, scores = (list(column) for column in zip(*essays, strict=True))
-    columns = {
-        "essay_id": ids,
-        "prompt_id": prompts,
-        "text": [f"Essay {essay_id}." for essay_id in ids],
-        "score": scores,
-    }
-    ranges = {prompt: Prompt(prompt, ScoreRange(0, 6)) for prompt in sorted(set(prompts))}
-    return EssayTable(Dataset.from_dict(columns | more), ranges)
-
-
 def plain(count: int, prompts: int = 2, scores: int = 4) -> EssayTable:
-    return made([(f"e{number}", f"p{number % prompts}", float(number // prompts % scores)) for number in range(count)])
-
-
-def ids(splits: Splits) -> dict[str, list[str]]:
-    return {name: part.essay_ids for name, part in splits.tables().items()}
+    return essay_table(
+        [(f"e{number}", f"p{number % prompts}", float(number // prompts % scores)) for number in range(count)]
+    )
 
 
 ESSAYS = st.lists(
@@ -53,7 +39,7 @@ class TestFractions:
         config = SplitConfig(
             fractions=Fractions(train=train, dev=dev, test=test), seed=seed, teacher_dev_fraction=teacher
         )
-        found = ids(split_essays(made(essays), config))
+        found = essays_by_split(split_essays(essay_table(essays), config))
         assert sorted(essay_id for part in found.values() for essay_id in part) == sorted(essay[0] for essay in essays)
         for name, fraction in {
             "train": train * (1 - teacher),
@@ -69,7 +55,7 @@ class TestFractions:
         shuffled = essays.copy()
         random.shuffle(shuffled)
         assume(shuffled != essays)
-        again = ids(split_essays(made(shuffled), config))
+        again = essays_by_split(split_essays(essay_table(shuffled), config))
         assert {name: set(part) for name, part in again.items()} == {name: set(part) for name, part in found.items()}
 
     def test_every_score_of_every_prompt_is_split_in_proportion(self):
@@ -79,7 +65,7 @@ class TestFractions:
             for score in range(4)
             for number in range(10 * (score + 2))
         ]
-        splits = split_essays(made(essays), SplitConfig())
+        splits = split_essays(essay_table(essays), SplitConfig())
         for name, fraction in (("train", 0.6), ("dev", 0.2), ("test", 0.2)):
             part = getattr(splits, name)
             counts = Counter(zip(part.values("prompt_id"), part.values("score"), strict=True))
@@ -103,25 +89,23 @@ class TestFractions:
 
     def test_seeds_give_different_splits_even_of_lone_scores(self):
         """Each score once, so that there is no stratum to draw from."""
-        table = made([(f"e{number}", "p", number / 10) for number in range(30)])
-        found = [ids(split_essays(table, SplitConfig(seed=seed)))["test"] for seed in range(10)]
+        table = essay_table([(f"e{number}", "p", number / 10) for number in range(30)])
+        found = [essays_by_split(split_essays(table, SplitConfig(seed=seed)))["test"] for seed in range(10)]
         assert len({tuple(part) for part in found}) > 5
         assert len({essay_id for part in found for essay_id in part}) > 20
 
     def test_the_split_is_the_same_for_ever(self):
         """A change here changes every published figure: say so in the release notes."""
         splits = split_essays(plain(20), SplitConfig(seed=3, teacher_dev_fraction=0.25))
-        assert ids(splits) == GOLDEN
+        assert essays_by_split(splits) == GOLDEN
 
     def test_too_few_essays(self):
         with pytest.raises(
             DataError,
-            match=r"data\.split\.fractions leaves dev without essays \(train 1, dev 0, test 0, teacher_dev 0\)",
+            match=facts("data.split.fractions", "train 1", "dev 0", "test 0", "teacher_dev 0"),
         ):
             split_essays(plain(1), SplitConfig())
-        with pytest.raises(
-            DataError, match=r"teacher_dev_fraction 0\.1 of 3 training essays is none\. Raise it, or set it to 0"
-        ):
+        with pytest.raises(DataError, match=facts("teacher_dev_fraction", "0.1", "3", "0")):
             split_essays(plain(5), SplitConfig(teacher_dev_fraction=0.1))
 
 
@@ -144,22 +128,22 @@ class TestFiles:
         return split_essays(table or plain(6), SplitConfig(folds_dir=str(folder), **more))
 
     def test_files_name_the_parts(self, folder):
-        assert ids(self.split(folder)) == {
+        assert essays_by_split(self.split(folder)) == {
             "train": ["e0", "e1", "e2"],
             "dev": ["e3"],
             "test": ["e4", "e5"],
             "teacher_dev": [],
         }
         (folder / "teacher_dev_ids.txt").write_text("e6\n")
-        assert ids(self.split(folder, plain(7)))["teacher_dev"] == ["e6"]
+        assert essays_by_split(self.split(folder, plain(7)))["teacher_dev"] == ["e6"]
 
     def test_teacher_part_is_carved_from_train_alone(self, folder):
-        found = ids(self.split(folder, teacher_dev_fraction=0.34))
+        found = essays_by_split(self.split(folder, teacher_dev_fraction=0.34))
         assert (found["dev"], found["test"], len(found["teacher_dev"])) == (["e3"], ["e4", "e5"], 1)
         (folder / "teacher_dev_ids.txt").write_text("e6\n")
         with pytest.raises(
             DataError,
-            match=r"folds_dir .* names essays for teacher_dev, and data\.split\.teacher_dev_fraction asks for 0\.34",
+            match=facts("folds_dir", "teacher_dev", "data.split.teacher_dev_fraction", "0.34"),
         ):
             self.split(folder, plain(7), teacher_dev_fraction=0.34)
 
@@ -186,9 +170,7 @@ class TestFiles:
 
     def test_an_empty_test_file_is_an_error(self, folder):
         (folder / "test_ids.txt").write_text("")
-        with pytest.raises(
-            DataError, match=r"folds_dir .* leaves test without essays \(train 3, dev 1, test 0, teacher_dev 0\)"
-        ):
+        with pytest.raises(DataError, match=facts("folds_dir", "train 3", "dev 1", "test 0", "teacher_dev 0")):
             self.split(folder, plain(4))
 
     def test_missing_file(self, folder):
@@ -205,7 +187,12 @@ class TestFiles:
     def test_essays_that_were_left_out_may_be_named(self, folder):
         whole = plain(6)
         cut = EssayTable(whole.select([0, 2, 3, 4]).essays, whole.prompts, frozenset({"e1", "e5"}))
-        assert ids(self.split(folder, cut)) == {"train": ["e0", "e2"], "dev": ["e3"], "test": ["e4"], "teacher_dev": []}
+        assert essays_by_split(self.split(folder, cut)) == {
+            "train": ["e0", "e2"],
+            "dev": ["e3"],
+            "test": ["e4"],
+            "teacher_dev": [],
+        }
         cut = EssayTable(cut.essays, whole.prompts, frozenset({"e1"}))
         with pytest.raises(DataError, match="names 1 essays that the data do not hold: e5"):
             self.split(folder, cut)
@@ -213,8 +200,10 @@ class TestFiles:
 
 class TestColumn:
     def test_the_column_names_the_parts(self):
-        table = made([(f"e{number}", "p", 1.0) for number in range(4)], split=["dev", "train", "teacher_dev", "test"])
-        assert ids(split_essays(table, SplitConfig(column="part"))) == {
+        table = essay_table(
+            [(f"e{number}", "p", 1.0) for number in range(4)], split=["dev", "train", "teacher_dev", "test"]
+        )
+        assert essays_by_split(split_essays(table, SplitConfig(column="part"))) == {
             "train": ["e1"],
             "dev": ["e0"],
             "test": ["e3"],
@@ -222,7 +211,7 @@ class TestColumn:
         }
 
     def test_unassigned_and_empty_parts(self):
-        table = made([(f"e{number}", "p", 1.0) for number in range(3)], split=["dev", "train", None])
+        table = essay_table([(f"e{number}", "p", 1.0) for number in range(3)], split=["dev", "train", None])
         with pytest.raises(DataError, match="1 essays are in no split: e2"):
             split_essays(table, SplitConfig(column="part"))
         with pytest.raises(DataError, match=r"data\.split\.column 'part' leaves test without essays"):
@@ -235,7 +224,7 @@ class TestColumn:
 
 def test_texts_in_two_parts_are_told_not_refused(caplog):
     texts = ["Same text", "same  TEXT ", "other", "\uff46ine", "fine", "other"]
-    table = made(
+    table = essay_table(
         [(f"e{number}", "p", 1.0) for number in range(6)],
         split=["train", "dev", "train", "dev", "test", "train"],
         text=texts,
@@ -255,19 +244,19 @@ class TestHashes:
 
     def test_every_value_counts(self):
         essays = [(f"e{number}", f"p{number % 2}", 1.0) for number in range(6)]
-        table = made(essays)
+        table = essay_table(essays)
         others = [
-            made([("x", "p0", 1.0), *essays[1:]]),
-            made([("e0", "p1", 1.0), *essays[1:]]),
-            made([("e0", "p0", 2.0), *essays[1:]]),
-            made(essays, text=["x", *table.values("text")[1:]]),
-            made(essays, second_score=[None] * 6),
-            made(essays, second_score=[None] * 5 + [1.0]),
+            essay_table([("x", "p0", 1.0), *essays[1:]]),
+            essay_table([("e0", "p1", 1.0), *essays[1:]]),
+            essay_table([("e0", "p0", 2.0), *essays[1:]]),
+            essay_table(essays, text=["x", *table.values("text")[1:]]),
+            essay_table(essays, second_score=[None] * 6),
+            essay_table(essays, second_score=[None] * 5 + [1.0]),
             EssayTable(table.essays, {**table.prompts, "p0": Prompt("p0", ScoreRange(0, 5))}),
             table.select(range(5)),
         ]
         assert len({data_hash(other) for other in [table, *others]}) == len(others) + 1
-        assert data_hash(made(essays, split=["train"] * 6)) == data_hash(table)
+        assert data_hash(essay_table(essays, split=["train"] * 6)) == data_hash(table)
 
     def test_each_split_has_its_own(self):
         first, second = (split_hash(split_essays(plain(40), SplitConfig(seed=seed))) for seed in (0, 1))

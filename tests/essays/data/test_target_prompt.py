@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from datasets import Dataset
+from essay_files import essay_table, essays_by_split
+from facts import facts
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aes_dynloss.configfile import parse_yaml, validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
-from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, split_essays, split_hash
-from aes_dynloss.tables.score_range import ScoreRange
 
 Essay = tuple[str, str, float]
-
-
-def made(essays: list[Essay], left_out: frozenset[str] = frozenset()) -> EssayTable:
-    """A table of (id, prompt, score)."""
-    ids, prompts, scores = (list(column) for column in zip(*essays, strict=True))
-    texts = [f"Essay {essay_id}." for essay_id in ids]
-    columns = {"essay_id": ids, "prompt_id": prompts, "text": texts, "score": scores}
-    ranges = {prompt: Prompt(prompt, ScoreRange(0, 6)) for prompt in sorted(set(prompts))}
-    return EssayTable(Dataset.from_dict(columns), ranges, left_out)
 
 
 def plain(count: int, prompts: int = 3) -> list[Essay]:
@@ -33,11 +23,7 @@ def plain(count: int, prompts: int = 3) -> list[Essay]:
 
 
 def split(essays: list[Essay], target: str = "p1", left_out: frozenset[str] = frozenset(), **more: object) -> Splits:
-    return split_essays(made(essays, left_out), SplitConfig(target_prompt=target, **more))
-
-
-def ids(splits: Splits) -> dict[str, list[str]]:
-    return {name: part.essay_ids for name, part in splits.tables().items()}
+    return split_essays(essay_table(essays, left_out), SplitConfig(target_prompt=target, **more))
 
 
 ESSAYS = st.lists(
@@ -55,7 +41,7 @@ class TestOneOfSeveral:
         others = [essay for essay in essays if essay[1] != target]
         assume(len(others) >= 10)
         words = {"seed": seed, "teacher_dev_fraction": teacher}
-        found = ids(split(essays, target, **words))
+        found = essays_by_split(split(essays, target, **words))
         assert found["test"] == [essay[0] for essay in essays if essay[1] == target]
         learned = [*found["train"], *found["dev"], *found["teacher_dev"]]
         assert sorted(learned) == sorted(essay[0] for essay in others)
@@ -65,7 +51,7 @@ class TestOneOfSeveral:
             (essay_id, prompt, float(data.draw(st.integers(0, 6))) if prompt == target else score)
             for essay_id, prompt, score in essays
         ]
-        assert ids(split(moved, target, **words)) == found
+        assert essays_by_split(split(moved, target, **words)) == found
 
     def test_dev_is_a_fifth_of_every_other_prompt_and_score(self):
         dev = split(plain(1200)).dev
@@ -75,7 +61,7 @@ class TestOneOfSeveral:
 
     def test_seeds_choose_dev(self):
         first, again, other = (split(plain(90), seed=seed) for seed in (0, 0, 1))
-        assert ids(first) == ids(again)
+        assert essays_by_split(first) == essays_by_split(again)
         assert first.dev.essay_ids != other.dev.essay_ids
 
     def test_manifest_tells_targets_apart(self):
@@ -86,20 +72,18 @@ class TestOneOfSeveral:
     def test_one_that_is_not_there(self, target):
         with pytest.raises(
             DataError,
-            match=rf"target_prompt is {target}, but the data hold the prompts p0, p1, p2\. Name one of several",
+            match=facts("target_prompt", target, "p0, p1, p2"),
         ):
             split(plain(30), target)
 
     def test_the_only_one(self):
-        with pytest.raises(
-            DataError, match=r"the data hold the prompts p0\. Name one of several, or widen .*keep_prompts"
-        ):
+        with pytest.raises(DataError, match=facts("p0", "keep_prompts")):
             split(plain(30, prompts=1), "p0")
 
     def test_too_few_others(self):
         with pytest.raises(
             DataError,
-            match=r"data\.split\.target_prompt p1 leaves dev without essays \(train 1, dev 0, test 1, teacher_dev 0\)",
+            match=facts("data.split.target_prompt", "p1", "train 1", "dev 0", "test 1", "teacher_dev 0"),
         ):
             split(plain(2), "p1")
 
@@ -116,7 +100,7 @@ class TestFileOfDevIds:
         return split(essays or plain(9), target_dev_ids=str(path), **more)
 
     def test_it_names_dev_and_the_rest_is_train(self, path):
-        assert ids(self.split(path, "\ufeffe3\r\n\n e8 \n")) == {
+        assert essays_by_split(self.split(path, "\ufeffe3\r\n\n e8 \n")) == {
             "train": ["e0", "e2", "e5", "e6"],
             "dev": ["e3", "e8"],
             "test": ["e1", "e4", "e7"],
@@ -124,17 +108,17 @@ class TestFileOfDevIds:
         }
 
     def test_the_seed_and_the_order_of_its_lines_do_not_matter(self, path):
-        assert ids(self.split(path, "e8\ne3", seed=5)) == ids(self.split(path, "e3\ne8\n"))
+        assert essays_by_split(self.split(path, "e8\ne3", seed=5)) == essays_by_split(self.split(path, "e3\ne8\n"))
 
     def test_the_teachers_part_is_of_train(self, path):
-        found = ids(self.split(path, "e3\ne8", teacher_dev_fraction=0.25))
+        found = essays_by_split(self.split(path, "e3\ne8", teacher_dev_fraction=0.25))
         assert (found["dev"], found["test"]) == (["e3", "e8"], ["e1", "e4", "e7"])
         assert sorted([*found["train"], *found["teacher_dev"]]) == ["e0", "e2", "e5", "e6"]
         assert len(found["teacher_dev"]) == 1
 
     def test_essays_of_prompts_that_were_left_out_may_be_named(self, path):
         kept = [essay for essay in plain(9) if essay[1] != "p2"]
-        found = ids(self.split(path, "e3\ne8", kept, left_out=frozenset({"e2", "e5", "e8"})))
+        found = essays_by_split(self.split(path, "e3\ne8", kept, left_out=frozenset({"e2", "e5", "e8"})))
         assert found == {"train": ["e0", "e6"], "dev": ["e3"], "test": ["e1", "e4", "e7"], "teacher_dev": []}
 
     @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from small_screen import small_screen
-from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
 from aes_dynloss import EssayEnsemble, EssayScorer
@@ -32,11 +31,6 @@ PROMPT_IDS = ["notice", "letter", "notice", "letter", "letter"]
 LETTERS = np.array(PROMPT_IDS) == "letter"
 LETTER, NOTICE = TWO_PROMPTS
 POEM = PromptScale(Prompt("poem", ScoreRange(0, 3)), 0.5, 0.2, (0.25,) * 4, 2.5, 1.0)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
 
 @pytest.fixture(scope="module")

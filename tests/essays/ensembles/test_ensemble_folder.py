@@ -13,25 +13,17 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 from damage import damaged_values
+from folder_content import content
 from tiny_encoder import write_tiny_encoder
-from tiny_scorer import TWO_PROMPTS, tiny_scorer, values_of
+from tiny_scorer import RULES, tiny_scorer, values_of
 
 from aes_dynloss import EssayEnsemble, EssayScorer, open_scorer
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
 from aes_dynloss.essays.model.model_folder import config_digest
-from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
-RULES = {
-    "none": Postprocessing(),
-    "rescale": Postprocessing("rescale", {"letter": RescalingLine(1.5, -0.7), "notice": RescalingLine(2.0, 0.1)}),
-    "cut_points": Postprocessing(
-        "cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))}
-    ),
-}
 WEIGHTS = "model.safetensors"
 
 
@@ -53,10 +45,6 @@ def folder(models: list[Path], tmp_path: Path) -> Path:
     return tmp_path / "both"
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_the_same_scores_after_a_round_trip(models: list[Path], tmp_path: Path, rule: str) -> None:
     made = EssayEnsemble.from_members(models)
@@ -70,14 +58,14 @@ def test_the_same_scores_after_a_round_trip(models: list[Path], tmp_path: Path, 
         assert isinstance(opened, EssayEnsemble)
         assert (opened.prompts, opened.postprocessing, opened.capped) == (made.prompts, RULES[rule], True)
     opened.save_pretrained(tmp_path / "b")
-    assert contents(tmp_path / "b") == contents(tmp_path / "a" / "both")
+    assert content(tmp_path / "b") == content(tmp_path / "a" / "both")
 
 
 def test_what_is_written(models: list[Path], folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "members"}
     assert [path.name for path in folder.parent.iterdir()] == ["both"]
     for number, model in enumerate(models):
-        assert contents(folder / "members" / str(number)) == contents(model)
+        assert content(folder / "members" / str(number)) == content(model)
         EssayScorer.from_pretrained(folder / "members" / str(number))
     assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}) == 1
     card = (folder / "README.md").read_text()
@@ -90,7 +78,7 @@ def test_only_the_models_own_files_are_copied(models: list[Path], tmp_path: Path
     copy = Path(shutil.copytree(models[0], tmp_path / "copy"))
     (copy / ".evil.py").write_text("code")
     EssayEnsemble.from_members([copy, models[1]]).save_pretrained(tmp_path / "both", card="# Mine\n")
-    assert contents(tmp_path / "both" / "members" / "0") == contents(models[0])
+    assert content(tmp_path / "both" / "members" / "0") == content(models[0])
     assert (tmp_path / "both" / "README.md").read_text() == "# Mine\n"
 
 
@@ -129,7 +117,7 @@ def test_equal_files_take_their_room_once(
     assert files(WEIGHTS, 0, 1) == 2
     assert (models[0] / WEIGHTS).stat().st_ino != (members / "0" / WEIGHTS).stat().st_ino  # a copy, not the original
     for number, model in enumerate([models[0], models[1], models[0]]):
-        assert contents(members / str(number)) == contents(model)
+        assert content(members / str(number)) == content(model)
 
 
 def test_either_kind_is_opened_as_what_it_is(models: list[Path], folder: Path, tmp_path: Path) -> None:
@@ -238,7 +226,7 @@ class TestWriting:
         ensemble = EssayEnsemble.from_members(models)
         if older:
             ensemble.save_pretrained(tmp_path / "new" / "both", card="# Older\n")
-        before = contents(tmp_path)
+        before = content(tmp_path)
         seen: list[set[str]] = []
 
         def fail(source: Path, target: Path, *rest: object) -> None:
@@ -253,7 +241,7 @@ class TestWriting:
             ensemble.save_pretrained(tmp_path / "new" / "both")
         assert not isinstance(error, OSError) or "both cannot be written: No space left" in str(caught.value)
         assert WEIGHTS in seen[0]  # it was half-way
-        assert contents(tmp_path) == before
+        assert content(tmp_path) == before
         assert [path.name for path in (tmp_path / "new").iterdir()] == (["both"] if older else [])
 
     @pytest.mark.parametrize("what", ["changed", "gone"])
@@ -278,7 +266,7 @@ class TestWriting:
         for place in (folder, tmp_path / "single"):
             ensemble.save_pretrained(place)
             assert {path.name for path in place.iterdir()} == {"README.md", "config.json", "members"}
-            assert contents(place / "members" / "0") == contents(models[1])
+            assert content(place / "members" / "0") == content(models[1])
         ensemble.members[0].scorer.save_pretrained(folder)  # and a model may take an ensemble's place
         assert isinstance(open_scorer(folder), EssayScorer)
         (tmp_path / "thesis").mkdir()

@@ -16,10 +16,10 @@ from small_run import (
     check_scores,
     read_rows,
     records,
+    report_of,
     small_essays,
     tune,
     write_rows,
-    write_small_run,
 )
 
 from aes_dynloss.configfile import read_mapping, validate
@@ -27,15 +27,6 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.scorer import EssayScorer
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory):
-    return write_small_run(tmp_path_factory.mktemp("small"))
-
-
-def report_of(folder: Path) -> dict:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def check_report(folder: Path) -> None:

@@ -6,17 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_rows, write_small_run
+from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_rows
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.finetune import run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory):
-    return write_small_run(tmp_path_factory.mktemp("small"))
 
 
 class TestFaultsThatShowBeforeTraining:

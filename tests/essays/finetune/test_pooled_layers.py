@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import EVERYTHING, check_scores, read_rows, tune, write_small_run
+from small_run import EVERYTHING, check_scores, read_rows, tune
 
 from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -21,11 +21,6 @@ VARIANTS = {
     "frozen, chunks": [FROZEN, "model.window=16"],
     "frozen, cls": [FROZEN, "model.pooling=cls", "model.head=ordinal", "loss.terms={cross_entropy: 1.0}"],
 }
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_run(tmp_path_factory.mktemp("small"))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import command
-from small_run import EVERYTHING, check_scores, records, small_essays, tune, write_small_run
+from small_run import EVERYTHING, check_scores, records, small_essays, tune
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.teaching.policies import StudentState
@@ -31,11 +31,6 @@ VARIANTS = {
     "dln, whole encoder": [DLN, "model.encoder_dropout=0.1", "training.evaluations=2"],
 }
 FIRST = ("dlf, regression", "dlf, softmax", "dln, regression")
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory):
-    return write_small_run(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")

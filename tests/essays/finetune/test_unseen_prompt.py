@@ -16,10 +16,10 @@ from small_run import (
     check_scores,
     read_rows,
     records,
+    report_of,
     small_essays,
     tune,
     write_rows,
-    write_small_run,
 )
 from tiny_scorer import CONFIGS, values_of
 from transformers import AutoModel, AutoTokenizer
@@ -48,11 +48,6 @@ LEAKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_run(tmp_path_factory.mktemp("small"))
-
-
 def essays() -> list[dict[str, Any]]:
     """Three prompts, the middle one of which is left out."""
     rows = small_essays()
@@ -68,10 +63,6 @@ def essays() -> list[dict[str, Any]]:
 def source(path: Path, rows: list[dict[str, Any]]) -> list[str]:
     ranges = RANGES | {"trumpet": TRUMPET}
     return [f"data.source={write_rows(path, rows)}", f"data.prompts={json.dumps(ranges)}"]
-
-
-def report_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def without_reference(folder: Path, part: str) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from command_line import command
-from small_run import RANGES, read_rows, records, small_essays, tune, write_rows, write_small_run
+from small_run import RANGES, read_rows, records, small_essays, tune, write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import sign, values_of
 
@@ -44,11 +44,6 @@ HEADS = {
     "embedding": ["model.prompts=embedding", "model.hidden=5", "model.pooled_layers=2"],
     "shared": ["model.prompts=shared"],
 }
-
-
-@pytest.fixture(scope="module")
-def run_yaml(tmp_path_factory) -> Path:
-    return write_small_run(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")

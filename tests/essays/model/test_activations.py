@@ -18,21 +18,12 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
+pytestmark = pytest.mark.usefixtures("several_passes")
+
 # One chunk, an empty text, several chunks.
 LENGTHS = (5, 40, 0, 14, 29, 3, 15, 60)
 EVERY = np.arange(len(LENGTHS))
 CUT = ("bert", "roberta", "mpnet", "distilbert", "electra", "modernbert", "deberta-v2")
-
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(autouse=True)
-def several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few tokens at once that essays come in several passes, not in their order."""
-    monkeypatch.setattr(activations, "_TOKENS_AT_ONCE", 40)
 
 
 def gradients(model: ScoringModel, essays: EssayExamples) -> tuple[Tensor, dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from feature_caches import (
     only_file,
 )
 from safetensors.numpy import load_file
-from tiny_encoder import WORDS, write_tiny_encoder
+from tiny_encoder import WORDS
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
 from aes_dynloss.essays.model import activations
@@ -32,51 +32,31 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Of the cache."""
-    return tmp_path / "deep" / "cache"
-
-
-@pytest.fixture(autouse=True)
-def several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few tokens at once that essays come in several passes, not in their order."""
-    monkeypatch.setattr(activations, "_TOKENS_AT_ONCE", 64)
+pytestmark = pytest.mark.usefixtures("several_passes")
 
 
 class TestHits:
     @pytest.mark.parametrize("pooling", ["mean", "cls"])
     def test_a_second_run_does_not_call_the_encoder(
-        self, accelerator: Accelerator, encoder: Path, folder: Path, pooling: str
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path, pooling: str
     ) -> None:
         essays = essays_of(encoder, TEXTS)
         plain = pooled_features(accelerator, model_of(encoder, None, pooling=pooling), essays)
-        first, calls = features_of(accelerator, model_of(encoder, folder, pooling=pooling), essays)
+        first, calls = features_of(accelerator, model_of(encoder, cache_folder, pooling=pooling), essays)
         assert calls == chunks_in(essays) > len(TEXTS)
         assert first.dtype == torch.float32
         torch.testing.assert_close(first, plain)
-        model = model_of(encoder, folder, pooling=pooling)
+        model = model_of(encoder, cache_folder, pooling=pooling)
         second, calls = features_of(accelerator, model, essays)
         assert calls == 0
         assert torch.equal(second, first)
         torch.testing.assert_close(model.feature_mean, plain.mean(0))
 
-    def test_a_hit_is_what_the_file_says(self, accelerator: Accelerator, encoder: Path, folder: Path) -> None:
+    def test_a_hit_is_what_the_file_says(self, accelerator: Accelerator, encoder: Path, cache_folder: Path) -> None:
         """Bit by bit, whatever the encoder would have said."""
-        essays, model = essays_of(encoder, TEXTS), model_of(encoder, folder)
-        cache = FeatureCache.of(model, "no", str(folder))
-        folder.mkdir(parents=True)
+        essays, model = essays_of(encoder, TEXTS), model_of(encoder, cache_folder)
+        cache = FeatureCache.of(model, "no", str(cache_folder))
+        cache_folder.mkdir(parents=True)
         own = np.random.default_rng(0).normal(size=(len(essays), cache.width)).astype(np.float32)
         cache.add({essay_digest(essay.chunks): row for essay, row in zip(essays.essays, own, strict=True)})
         found, calls = features_of(accelerator, model, essays)
@@ -84,55 +64,55 @@ class TestHits:
         np.testing.assert_array_equal(found.numpy(), own)
 
     def test_essays_in_another_order_prompt_and_company(
-        self, accelerator: Accelerator, encoder: Path, folder: Path
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path
     ) -> None:
         essays = essays_of(encoder, TEXTS)
-        first, _ = features_of(accelerator, model_of(encoder, folder), essays)
+        first, _ = features_of(accelerator, model_of(encoder, cache_folder), essays)
         rows = np.array([4, 1, 2])
         other = replace(essays.select(rows), groups=np.array([1, 0, 1]), targets=np.ones(3))
         head = {"head": "ordinal", "hidden": 4, "prompts": "embedding", "log_length": False, "dropout": 0.5}
-        found, calls = features_of(accelerator, model_of(encoder, folder, **head), other)
+        found, calls = features_of(accelerator, model_of(encoder, cache_folder, **head), other)
         assert calls == 0
         assert torch.equal(found, first[torch.from_numpy(rows)])
 
     def test_only_new_essays_are_encoded_and_then_kept_too(
-        self, accelerator: Accelerator, encoder: Path, folder: Path
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path
     ) -> None:
-        first, _ = features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS[:3]))
+        first, _ = features_of(accelerator, model_of(encoder, cache_folder), essays_of(encoder, TEXTS[:3]))
         essays = essays_of(encoder, ["good car", *TEXTS])
-        found, calls = features_of(accelerator, model_of(encoder, folder), essays)
+        found, calls = features_of(accelerator, model_of(encoder, cache_folder), essays)
         assert calls == chunks_in(essays.select([0, 4, 5])) < chunks_in(essays)
         assert torch.equal(found[1:4], first)
         torch.testing.assert_close(found, pooled_features(accelerator, model_of(encoder, None), essays))
-        again, calls = features_of(accelerator, model_of(encoder, folder), essays)
+        again, calls = features_of(accelerator, model_of(encoder, cache_folder), essays)
         assert calls == 0
         assert torch.equal(again, found)
-        assert kept_in(only_file(folder)) == 6
+        assert kept_in(only_file(cache_folder)) == 6
 
     def test_an_essay_that_stands_twice_is_encoded_once(
-        self, accelerator: Accelerator, encoder: Path, folder: Path
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path
     ) -> None:
         essays = essays_of(encoder, [TEXTS[0], TEXTS[2], TEXTS[0]])
-        found, calls = features_of(accelerator, model_of(encoder, folder), essays)
+        found, calls = features_of(accelerator, model_of(encoder, cache_folder), essays)
         assert calls == chunks_in(essays.select([0, 1]))
         assert torch.equal(found[0], found[2])
         assert not torch.equal(found[0], found[1])
 
     def test_the_same_encoder_in_another_place(
-        self, accelerator: Accelerator, encoder: Path, folder: Path, tmp_path: Path
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path, tmp_path: Path
     ) -> None:
         essays = essays_of(encoder, TEXTS)
-        features_of(accelerator, model_of(encoder, folder), essays)
+        features_of(accelerator, model_of(encoder, cache_folder), essays)
         moved = Path(shutil.copytree(encoder, tmp_path / "moved"))
-        assert features_of(accelerator, model_of(moved, folder), essays)[1] == 0
+        assert features_of(accelerator, model_of(moved, cache_folder), essays)[1] == 0
 
     def test_what_is_said(
-        self, accelerator: Accelerator, encoder: Path, folder: Path, caplog: pytest.LogCaptureFixture
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "aes_dynloss")
-        features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS[:2]))
-        features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS))
-        path = only_file(folder)
+        features_of(accelerator, model_of(encoder, cache_folder), essays_of(encoder, TEXTS[:2]))
+        features_of(accelerator, model_of(encoder, cache_folder), essays_of(encoder, TEXTS))
+        path = only_file(cache_folder)
         assert [record.message for record in caplog.records if record.name == activations.__name__] == [
             f"Encoded essays: 0 in {path}, 2 to compute.",
             f"Encoded essays: 2 in {path}, 3 to compute.",
@@ -141,9 +121,9 @@ class TestHits:
 
 class TestMisses:
     @pytest.fixture
-    def filled(self, accelerator: Accelerator, encoder: Path, folder: Path) -> Path:
-        features_of(accelerator, model_of(encoder, folder), essays_of(encoder, TEXTS))
-        return folder
+    def filled(self, accelerator: Accelerator, encoder: Path, cache_folder: Path) -> Path:
+        features_of(accelerator, model_of(encoder, cache_folder), essays_of(encoder, TEXTS))
+        return cache_folder
 
     def check_computed(self, accelerator: Accelerator, model: ScoringModel, essays: EssayExamples) -> None:
         found, calls = features_of(accelerator, model, essays)
@@ -210,27 +190,27 @@ def test_a_digest_knows_where_chunks_end() -> None:
     assert essay_digest([ids.astype(np.int64)]) == essay_digest([ids])
 
 
-def test_no_text_and_no_token_is_stored(accelerator: Accelerator, encoder: Path, folder: Path) -> None:
+def test_no_text_and_no_token_is_stored(accelerator: Accelerator, encoder: Path, cache_folder: Path) -> None:
     essays = essays_of(encoder, TEXTS)
-    features_of(accelerator, model_of(encoder, folder), essays)
-    content = only_file(folder).read_bytes()
+    features_of(accelerator, model_of(encoder, cache_folder), essays)
+    content = only_file(cache_folder).read_bytes()
     assert not any(f" {word} ".encode() in content for word in WORDS)
     assert str(encoder).encode() not in content
     ids = np.concatenate(essays.essays[2].chunks)
     assert not any(ids[:4].astype(kind).tobytes() in content for kind in ("<i4", "<i8"))
-    assert load_file(only_file(folder)).keys() == {"digests", "vectors"}
-    assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".lock"}
+    assert load_file(only_file(cache_folder)).keys() == {"digests", "vectors"}
+    assert {path.suffix for path in cache_folder.iterdir()} <= {".safetensors", ".lock"}
 
 
-def test_a_model_folder_knows_no_cache(encoder: Path, folder: Path, tmp_path: Path) -> None:
-    made = tiny_scorer(encoder, frozen_layers="all", features_cache=str(folder))
+def test_a_model_folder_knows_no_cache(encoder: Path, cache_folder: Path, tmp_path: Path) -> None:
+    made = tiny_scorer(encoder, frozen_layers="all", features_cache=str(cache_folder))
     made.save_pretrained(tmp_path / "model")
     assert "features_cache" not in (tmp_path / "model" / "config.json").read_text()
     opened = EssayScorer.from_pretrained(str(tmp_path / "model"))
     assert opened.model.config == made.model.config.model_copy(update={"features_cache": None, "encoder": encoder.name})
     with mock.patch.object(activations, "FeatureCache", side_effect=AssertionError):
         np.testing.assert_array_equal(opened.score(TEXTS, ["letter"] * 5).raw, made.score(TEXTS, ["letter"] * 5).raw)
-    assert not folder.exists()
+    assert not cache_folder.exists()
 
 
 def test_every_kind_of_encoder_has_a_digest_of_its_own(tmp_path: Path) -> None:

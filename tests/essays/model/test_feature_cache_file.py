@@ -25,34 +25,13 @@ from feature_caches import (
 )
 from filelock import FileLock
 from safetensors.numpy import load_file, save, save_file
-from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.essays.model import activations
 from aes_dynloss.essays.model.activations import FeatureCache
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Of the cache."""
-    return tmp_path / "deep" / "cache"
-
-
-@pytest.fixture(autouse=True)
-def several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few tokens at once that essays come in several passes, not in their order."""
-    monkeypatch.setattr(activations, "_TOKENS_AT_ONCE", 64)
+pytestmark = pytest.mark.usefixtures("several_passes")
 
 
 def rewritten(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], **metadata: str) -> Callable:
@@ -93,8 +72,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 class TestDamage:
     @pytest.mark.parametrize("name", DAMAGES)
-    def test_is_refused_and_left_alone(self, folder: Path, name: str) -> None:
-        cache, (damage, words) = made_cache(folder), DAMAGES[name]
+    def test_is_refused_and_left_alone(self, cache_folder: Path, name: str) -> None:
+        cache, (damage, words) = made_cache(cache_folder), DAMAGES[name]
         assert cache.find([digest_of(3)])[digest_of(3)].tolist() == [3, 3, 3, 3]
         damage(cache.path)
         content = cache.path.read_bytes()
@@ -105,10 +84,10 @@ class TestDamage:
             assert "Remove the file, and its vectors are computed anew" in str(caught.value)
         assert cache.path.read_bytes() == content
 
-    def test_in_a_run(self, accelerator: Accelerator, encoder: Path, folder: Path) -> None:
-        essays, model = essays_of(encoder, TEXTS), model_of(encoder, folder)
+    def test_in_a_run(self, accelerator: Accelerator, encoder: Path, cache_folder: Path) -> None:
+        essays, model = essays_of(encoder, TEXTS), model_of(encoder, cache_folder)
         first, _ = features_of(accelerator, model, essays)
-        path = only_file(folder)
+        path = only_file(cache_folder)
         flipped(path, -9)
         with pytest.raises(CheckpointError, match=r"does not have its checksum\. Remove the file"):
             features_of(accelerator, model, essays)
@@ -117,13 +96,15 @@ class TestDamage:
         assert calls == chunks_in(essays)
         assert torch.equal(again, first)
 
-    def test_another_encoders_file_under_its_name(self, accelerator: Accelerator, encoder: Path, folder: Path) -> None:
+    def test_another_encoders_file_under_its_name(
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path
+    ) -> None:
         essays = essays_of(encoder, TEXTS)
-        features_of(accelerator, model_of(encoder, folder), essays)
-        other = FeatureCache.of(model_of(encoder, folder, pooling="cls"), "no", str(folder))
-        only_file(folder).rename(other.path)
+        features_of(accelerator, model_of(encoder, cache_folder), essays)
+        other = FeatureCache.of(model_of(encoder, cache_folder, pooling="cls"), "no", str(cache_folder))
+        only_file(cache_folder).rename(other.path)
         with pytest.raises(CheckpointError, match="something else than vectors of this encoder"):
-            features_of(accelerator, model_of(encoder, folder, pooling="cls"), essays)
+            features_of(accelerator, model_of(encoder, cache_folder, pooling="cls"), essays)
 
 
 class TestPlacesThatCannotBeUsed:
@@ -154,9 +135,9 @@ class TestPlacesThatCannotBeUsed:
         assert Path("file").read_text() == "precious"
 
     def test_a_folder_without_the_right_to_write(
-        self, accelerator: Accelerator, encoder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        model = model_of(encoder, folder)
+        model = model_of(encoder, cache_folder)
         features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))
         monkeypatch.setattr(activations.os, "access", lambda *_: False)  # root may write anywhere
         assert features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))[1] == 0  # reading is enough
@@ -167,8 +148,8 @@ class TestPlacesThatCannotBeUsed:
             features_of(accelerator, model, essays_of(encoder, TEXTS))
         assert calls == []
 
-    def test_a_directory_under_the_files_name(self, folder: Path) -> None:
-        cache = made_cache(folder, range(0))
+    def test_a_directory_under_the_files_name(self, cache_folder: Path) -> None:
+        cache = made_cache(cache_folder, range(0))
         cache.path.mkdir()
         with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
             cache.find([digest_of(1)])
@@ -177,9 +158,9 @@ class TestPlacesThatCannotBeUsed:
 class TestWriting:
     @pytest.mark.parametrize("call", ["fsync", "replace"])
     def test_what_was_kept_stays_if_the_disk_is_full(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
+        self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, call: str
     ) -> None:
-        cache = made_cache(folder)
+        cache = made_cache(cache_folder)
         content = cache.path.read_bytes()
 
         def full(*_: object) -> None:
@@ -189,19 +170,19 @@ class TestWriting:
         with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
             add_one_by_one(cache, [7])
         assert cache.path.read_bytes() == content
-        assert not list(folder.glob(".*.tmp"))
+        assert not list(cache_folder.glob(".*.tmp"))
 
-    def test_a_process_that_was_killed_leaves_nothing_that_counts(self, folder: Path) -> None:
-        cache = made_cache(folder)
+    def test_a_process_that_was_killed_leaves_nothing_that_counts(self, cache_folder: Path) -> None:
+        cache = made_cache(cache_folder)
         partial = cache.path.with_name(f".{cache.path.name}.123.tmp")
         partial.write_bytes(b"half")
         assert set(cache.find([*map(digest_of, range(5))])) == {digest_of(number) for number in range(5)}
         add_one_by_one(cache, [7])
         assert not partial.exists()
 
-    def test_never_half_there(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_never_half_there(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At the moment of the exchange the new file is whole and on the disk, the old one still in its place."""
-        cache, steps = made_cache(folder), []
+        cache, steps = made_cache(cache_folder), []
         replace_file, fsync = Path.replace, activations.os.fsync
 
         def synced(number: int) -> None:
@@ -217,18 +198,18 @@ class TestWriting:
         add_one_by_one(cache, [7])
         assert steps == ["fsync", (5, 6), "fsync"]  # the file, the exchange, the folder
 
-    def test_what_is_kept_is_not_written_again(self, folder: Path) -> None:
-        cache = made_cache(folder)
+    def test_what_is_kept_is_not_written_again(self, cache_folder: Path) -> None:
+        cache = made_cache(cache_folder)
         before = cache.path.stat().st_ino
         found = cache.add({digest_of(2): np.full(4, 99, dtype=np.float32)})
         assert found[digest_of(2)].tolist() == [2, 2, 2, 2]
         assert cache.path.stat().st_ino == before
 
-    def test_a_lock_that_is_never_let_go(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        cache = made_cache(folder)
+    def test_a_lock_that_is_never_let_go(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cache = made_cache(cache_folder)
         monkeypatch.setattr(activations, "_LOCK_SECONDS", 0.1)
         with (
-            FileLock(folder / "made.safetensors.lock"),
+            FileLock(cache_folder / "made.safetensors.lock"),
             pytest.raises(CheckpointError, match=r"held .*made.safetensors.lock for 0.1 seconds. End it, or set model"),
         ):
             add_one_by_one(cache, [7])

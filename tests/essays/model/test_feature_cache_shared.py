@@ -25,7 +25,6 @@ from feature_caches import (
 from filelock import FileLock
 from forked import finish, finish_together, start
 from small_run import small_essays, tune, write_small_run
-from tiny_encoder import write_tiny_encoder
 from tiny_scorer import values_of
 from torch import Tensor
 
@@ -33,32 +32,12 @@ from aes_dynloss.essays.model import activations
 from aes_dynloss.essays.model.activations import FeatureCache, essay_digest, pooled_features
 from aes_dynloss.essays.model.examples import EssayExamples
 
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Of the cache."""
-    return tmp_path / "deep" / "cache"
-
-
-@pytest.fixture(autouse=True)
-def several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So few tokens at once that essays come in several passes, not in their order."""
-    monkeypatch.setattr(activations, "_TOKENS_AT_ONCE", 64)
+pytestmark = pytest.mark.usefixtures("several_passes")
 
 
 class TestTwoProcesses:
-    def test_each_waits_for_the_other_and_keeps_what_it_wrote(self, folder: Path) -> None:
-        cache, other = made_cache(folder), made_cache(folder / "other", range(9))
+    def test_each_waits_for_the_other_and_keeps_what_it_wrote(self, cache_folder: Path) -> None:
+        cache, other = made_cache(cache_folder), made_cache(cache_folder / "other", range(9))
         lock = cache.path.with_name(cache.path.name + ".lock")
         with FileLock(lock):
             process, begun = start_adding(cache, [50])
@@ -71,8 +50,8 @@ class TestTwoProcesses:
         found = cache.find([*map(digest_of, range(9)), digest_of(50)])
         assert {int(row[0]) for row in found.values()} == {*range(9), 50}
 
-    def test_at_once(self, folder: Path) -> None:
-        cache = made_cache(folder, range(0))
+    def test_at_once(self, cache_folder: Path) -> None:
+        cache = made_cache(cache_folder, range(0))
         started = [start_adding(cache, range(first, 120, 3)) for first in range(3)]
         assert [finish(process) for process, _ in started] == [0, 0, 0]
         found = cache.find([*map(digest_of, range(120))])
@@ -80,11 +59,11 @@ class TestTwoProcesses:
         assert kept_in(cache.path) == 120
 
     def test_a_run_takes_what_another_one_kept_while_it_computed(
-        self, accelerator: Accelerator, encoder: Path, folder: Path
+        self, accelerator: Accelerator, encoder: Path, cache_folder: Path
     ) -> None:
         """Else it could not be repeated from the cache."""
-        essays, model = essays_of(encoder, TEXTS), model_of(encoder, folder)
-        cache = FeatureCache.of(model, "no", str(folder))
+        essays, model = essays_of(encoder, TEXTS), model_of(encoder, cache_folder)
+        cache = FeatureCache.of(model, "no", str(cache_folder))
         other = np.full(cache.width, 5, dtype=np.float32)
 
         def slowly(*arguments: object) -> Tensor:
@@ -101,11 +80,11 @@ class TestTwoProcesses:
 
 
 def test_a_process_beside_the_main_one_does_nothing_with_the_file(
-    encoder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has what it is sent, also for what it took part in computing."""
-    essays, model = essays_of(encoder, TEXTS), model_of(encoder, folder)
-    cache = FeatureCache.of(model, "no", str(folder))
+    essays, model = essays_of(encoder, TEXTS), model_of(encoder, cache_folder)
+    cache = FeatureCache.of(model, "no", str(cache_folder))
     own = {essay_digest(essay.chunks): np.full(cache.width, row) for row, essay in enumerate(essays.essays)}
     sent = iter([(cache, {}), own])
     monkeypatch.setattr(activations, "broadcast_object_list", lambda _: [next(sent)])
@@ -117,10 +96,10 @@ def test_a_process_beside_the_main_one_does_nothing_with_the_file(
         return torch.zeros(len(some), cache.width)
 
     monkeypatch.setattr(activations, "pooled_features", compute)
-    found = activations.cached_features(beside, model, essays, str(folder))
+    found = activations.cached_features(beside, model, essays, str(cache_folder))
     assert computed == [len(TEXTS)]
     assert found[:, 0].tolist() == list(range(len(TEXTS)))
-    assert not folder.exists()
+    assert not cache_folder.exists()
 
 
 class TestRuns:

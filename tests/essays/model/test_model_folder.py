@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_encoder import write_tiny_encoder
-from tiny_scorer import TWO_PROMPTS, tiny_scorer, values_of
+from tiny_scorer import RULES, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model import model_folder
 from aes_dynloss.essays.model.model_folder import read_model_folder
-from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
-RULES = {
-    "none": Postprocessing(),
-    "rescale": Postprocessing("rescale", {"letter": RescalingLine(1.5, -0.7), "notice": RescalingLine(2.0, 0.1)}),
-    "cut_points": Postprocessing(
-        "cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))}
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def scorer(encoder: Path) -> EssayScorer:
-    made = tiny_scorer(encoder, pooling="attention", max_tokens=64, hidden=4)
-    made.postprocessing = RULES["rescale"]
-    return made
-
-
-@pytest.fixture(scope="module")
-def written(scorer: EssayScorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "model"
-    scorer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(written: Path, tmp_path: Path) -> Path:
-    """A model folder to damage."""
-    return Path(shutil.copytree(written, tmp_path / "model"))
-
-
 CONFIGS = [
     {},
     {"pooling": "attention", "head": "ordinal", "window": 12},
@@ -106,22 +68,22 @@ def test_what_is_written(written: Path, encoder: Path) -> None:
     assert "letter, notice" in (written / "README.md").read_text()
 
 
-def test_card(scorer: EssayScorer, tmp_path: Path) -> None:
-    scorer.save_pretrained(tmp_path / "m", card="# A card\n")
+def test_card(rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
+    rescaling_scorer.save_pretrained(tmp_path / "m", card="# A card\n")
     assert (tmp_path / "m" / "README.md").read_text() == "# A card\n"
 
 
 class TestReplacing:
-    def test_an_older_model_is_replaced_as_a_whole(self, scorer: EssayScorer, folder: Path) -> None:
+    def test_an_older_model_is_replaced_as_a_whole(self, rescaling_scorer: EssayScorer, folder: Path) -> None:
         (folder / "left_over.txt").touch()
-        scorer.save_pretrained(folder, card="new")
+        rescaling_scorer.save_pretrained(folder, card="new")
         assert (folder / "README.md").read_text() == "new"
         assert not (folder / "left_over.txt").exists()
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
     @pytest.mark.parametrize("when", ["writing", "moving"])
     def test_it_stays_if_the_new_one_cannot_be_written(
-        self, scorer: EssayScorer, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+        self, rescaling_scorer: EssayScorer, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
     ) -> None:
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -136,39 +98,39 @@ class TestReplacing:
                 Path, "replace", lambda p, to: real(p, to) if ".old" in f"{p.name} {to.name}" else full()
             )
         with pytest.raises(CheckpointError, match=r"model cannot be written: No space left on device"):
-            scorer.save_pretrained(folder)
+            rescaling_scorer.save_pretrained(folder)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
-    def test_other_things_are_not_replaced(self, scorer: EssayScorer, tmp_path: Path) -> None:
+    def test_other_things_are_not_replaced(self, rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
         (tmp_path / "file").write_text("words")
         for name in ("thesis", "file"):
             with pytest.raises(CheckpointError, match=rf"{name} is there already and holds no model, so it is not"):
-                scorer.save_pretrained(tmp_path / name)
+                rescaling_scorer.save_pretrained(tmp_path / name)
         assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
         assert (tmp_path / "file").read_text() == "words"
         assert {path.name for path in tmp_path.iterdir()} == {"thesis", "file"}
 
     def test_an_empty_folder_and_the_current_one(
-        self, scorer: EssayScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, rescaling_scorer: EssayScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
-        scorer.save_pretrained(".")
+        rescaling_scorer.save_pretrained(".")
         read_model_folder(tmp_path / "empty")
 
-    def test_a_file_in_the_way(self, scorer: EssayScorer, tmp_path: Path) -> None:
+    def test_a_file_in_the_way(self, rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(CheckpointError, match=r"The model folder .*file/model cannot be written: "):
-            scorer.save_pretrained(tmp_path / "file" / "model")
+            rescaling_scorer.save_pretrained(tmp_path / "file" / "model")
 
 
-def test_permissions_follow_the_mask(scorer: EssayScorer, tmp_path: Path) -> None:
+def test_permissions_follow_the_mask(rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        scorer.save_pretrained(tmp_path / "m")
+        rescaling_scorer.save_pretrained(tmp_path / "m")
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "m").iterdir()} == {0o640}

@@ -12,33 +12,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_encoder import write_tiny_encoder
 from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model.model_folder import read_model_folder
-from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.measures.calibration import RescalingLine
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def written(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "model"
-    scorer = tiny_scorer(encoder, pooling="attention", max_tokens=64, hidden=4)
-    scorer.postprocessing = Postprocessing("rescale", {"letter": RescalingLine(1.5, -0.7)})
-    scorer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(written: Path, tmp_path: Path) -> Path:
-    """A model folder to damage."""
-    return Path(shutil.copytree(written, tmp_path / "model"))
 
 
 def damage(folder: Path, what: str, encoder: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from facts import facts
 from feature_caches import TEXTS, essays_of, features_of, kept_in, model_of
-from tiny_encoder import write_tiny_encoder
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 from torch import Tensor
 
@@ -27,16 +27,6 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 LENGTHS = (5, 40, 0, 14, 29, 3, 15)
 WIDTH = 16
 KINDS = ("bert", "roberta", "mpnet", "electra", "modernbert", "deberta-v2", "distilbert")
-
-
-@pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
 
 def one_by_one(model: ScoringModel, essays: EssayExamples, row: int) -> list[Tensor]:
@@ -216,9 +206,7 @@ def test_a_model_folder_scores_the_same(encoder: Path, tmp_path: Path, config: d
 class TestRefusals:
     @pytest.mark.parametrize(("pooled", "words"), [(9, "3 and the embeddings"), (5, "3 and the embeddings")])
     def test_more_than_there_are(self, pooled: int, words: str) -> None:
-        with pytest.raises(
-            ConfigError, match=rf"pooled_layers is {pooled}, but the encoder has {words}\. Set it to 4 at"
-        ):
+        with pytest.raises(ConfigError, match=facts("pooled_layers", pooled, words, 4)):
             scoring_model(pooled_layers=pooled)
 
     @pytest.mark.parametrize("pooled", [2, "all"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_encoder import WORDS, write_tiny_encoder
+from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS, scoring_model, tiny_scorer
 
 from aes_dynloss import EssayScorer
@@ -19,11 +19,6 @@ from aes_dynloss.measures.calibration import RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter", "notice"]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
 
 
 @pytest.fixture(scope="module")

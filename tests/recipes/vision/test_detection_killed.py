@@ -10,6 +10,7 @@ from pathlib import Path
 
 import killed_detection_run
 import pytest
+from folder_content import content
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +34,3 @@ def test_killed_without_warning(tmp_path: Path) -> None:
         assert [name for name in expected if found[name] != expected[name] and name not in DATED] == [], kind
         reports = [json.loads(files["report.json"]) for files in (found, expected)]
         assert reports[0] | {"seconds": 0} == reports[1] | {"seconds": 0}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Everything a run has left, by its name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -11,18 +11,16 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from facts import facts
 from PIL import Image
 from pyarrow import parquet
 from recipe_line import VISION, recipe
 
 from aes_dynloss.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _beside_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(VISION))
 
 
 def pixels_of(number: int, side: int = 6) -> np.ndarray:
@@ -135,7 +133,7 @@ def test_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_such_source(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data.source: .* holds neither cifar-10-batches-py nor one \*train\*.parquet"):
+    with pytest.raises(DataError, match=facts("data.source", tmp_path, "cifar-10-batches-py", "*train*.parquet")):
         read(tmp_path)
 
 

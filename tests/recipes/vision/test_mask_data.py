@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facts import facts
 from PIL import Image
 from small_masks import (
     COLOURS,
@@ -18,7 +18,6 @@ from small_masks import (
     WIDTH,
     painted,
     png,
-    recipes_in_reach,
     rows,
     tables,
     unpacked,
@@ -27,20 +26,11 @@ from small_masks import (
 
 from aes_dynloss import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def _recipes() -> Iterator[None]:
-    with recipes_in_reach():
-        yield
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return written(tmp_path / "painted.parquet", rows())
-
-
-def test_a_folder_holds_what_a_parquet_file_does(source: Path, tmp_path: Path) -> None:
-    ours, theirs = tables(unpacked(tmp_path / "folder", rows())), tables(source)
+def test_a_folder_holds_what_a_parquet_file_does(mask_source: Path, tmp_path: Path) -> None:
+    ours, theirs = tables(unpacked(tmp_path / "folder", rows())), tables(mask_source)
     assert {name: len(table) for name, table in ours.items()} == {"train": 8, "teacher_dev": 0, "dev": 3, "test": 3}
     for name, first in (("train", 0), ("dev", 8), ("test", 11)):
         order = sorted(range(len(ours[name])), key=lambda i: rows()[first + i]["id"])
@@ -51,14 +41,14 @@ def test_a_folder_holds_what_a_parquet_file_does(source: Path, tmp_path: Path) -
     assert np.array_equal(theirs["test"].masks[0].numpy(), np.where(mask == VOID, -1, mask.astype(int)))
 
 
-def test_images_are_brought_to_one_size(source: Path) -> None:
-    half = tables(source, size=[HEIGHT // 2, WIDTH // 2])["test"]
+def test_images_are_brought_to_one_size(mask_source: Path) -> None:
+    half = tables(mask_source, size=[HEIGHT // 2, WIDTH // 2])["test"]
     assert half.images.shape == (3, 3, HEIGHT // 2, WIDTH // 2)
     assert half.masks.shape == (3, HEIGHT // 2, WIDTH // 2)
     assert set(half.masks.unique().tolist()) == {-1, 0, 1, 2}
     # Classes are numbers without an order: nothing may lie between two of them.
     table = [{**row, "mask": png(painted(place)[1] // 2 * 2)} for place, row in enumerate(rows())]
-    odd = tables(written(source.with_name("two.parquet"), table), size=[HEIGHT - 7, WIDTH - 9])["test"]
+    odd = tables(written(mask_source.with_name("two.parquet"), table), size=[HEIGHT - 7, WIDTH - 9])["test"]
     assert set(odd.masks.unique().tolist()) == {0, 2}
 
 
@@ -81,9 +71,9 @@ def test_stretches_of_a_film_stay_together(tmp_path: Path) -> None:
         assert sum(stretch <= parts["teacher_dev"] for (name, _), stretch in marks.items() if name == film) == 1
 
 
-def test_dev_may_be_stretches_of_train(source: Path) -> None:
+def test_dev_may_be_stretches_of_train(mask_source: Path) -> None:
     """In place of val; by default val is dev and train is whole."""
-    usual, other = tables(source), tables(source, dev_fraction=0.25, teacher_dev_fraction=0.25, flip=True)
+    usual, other = tables(mask_source), tables(mask_source, dev_fraction=0.25, teacher_dev_fraction=0.25, flip=True)
     assert {name: len(table) for name, table in other.items()} == {"train": 4, "teacher_dev": 2, "dev": 2, "test": 3}
     assert torch.equal(usual["test"].images, other["test"].images)
     parts = [other[name].images for name in ("train", "teacher_dev", "dev")]
@@ -92,20 +82,18 @@ def test_dev_may_be_stretches_of_train(source: Path) -> None:
     assert not other["dev"].drawn
     assert not other["dev"].flip
     # Whole films, of which there are two.
-    whole = tables(source, dev_fraction=0.5, stretch=1000, seed=1)
+    whole = tables(mask_source, dev_fraction=0.5, stretch=1000, seed=1)
     films = [
         {int(np.flatnonzero([torch.equal(i, p) for p in usual["train"].images])[0]) % 2 for i in whole[name].images}
         for name in ("train", "dev")
     ]
     assert sorted(map(sorted, films)) == [[0], [1]]
-    with pytest.raises(
-        ConfigError, match=r"none is left for train\. Set data\.teacher_dev_fraction and data\.dev_fraction"
-    ):
-        tables(source, dev_fraction=0.99, stretch=1000)
+    with pytest.raises(ConfigError, match=facts("train", "data.teacher_dev_fraction", "data.dev_fraction")):
+        tables(mask_source, dev_fraction=0.99, stretch=1000)
 
 
-def test_a_batch_tells_each_place_and_its_class(source: Path) -> None:
-    train = tables(source, pixels=56)["train"]
+def test_a_batch_tells_each_place_and_its_class(mask_source: Path) -> None:
+    train = tables(mask_source, pixels=56)["train"]
     torch.manual_seed(3)
     batch, again = train.batch([5, 2]), train.batch([5, 2])
     places, classes = batch.targets.unbind(2)
@@ -119,8 +107,8 @@ def test_a_batch_tells_each_place_and_its_class(source: Path) -> None:
     assert torch.equal(places // 10, torch.arange(56).expand(2, -1))
 
 
-def test_nothing_is_random_where_nothing_is_learnt(source: Path) -> None:
-    found = tables(source, flip=True, zoom=2.0, teacher_dev_fraction=0.25)
+def test_nothing_is_random_where_nothing_is_learnt(mask_source: Path) -> None:
+    found = tables(mask_source, flip=True, zoom=2.0, teacher_dev_fraction=0.25)
     for name in ("dev", "test", "teacher_dev"):
         before = torch.random.get_rng_state()
         batch = found[name].batch([1, 0])
@@ -128,8 +116,8 @@ def test_nothing_is_random_where_nothing_is_learnt(source: Path) -> None:
         assert torch.equal(before, torch.random.get_rng_state()) is (name != "teacher_dev")
 
 
-def test_image_and_mask_are_varied_alike(source: Path) -> None:
-    train = tables(source, flip=True, zoom=2.0, pixels=HEIGHT * WIDTH)["train"]
+def test_image_and_mask_are_varied_alike(mask_source: Path) -> None:
+    train = tables(mask_source, flip=True, zoom=2.0, pixels=HEIGHT * WIDTH)["train"]
     torch.manual_seed(0)
     batch = train.batch(range(8))
     colours = batch.inputs["images"].flatten(2).transpose(1, 2).gather(1, batch.targets[..., :1].expand(-1, -1, 3))
@@ -146,14 +134,14 @@ def test_image_and_mask_are_varied_alike(source: Path) -> None:
     assert all(changed)
 
 
-def test_what_is_enlarged_is_at_least_a_pixel(source: Path) -> None:
-    train = replace(tables(source, zoom=8.0, pixels=4)["train"], zoom=1000.0)
+def test_what_is_enlarged_is_at_least_a_pixel(mask_source: Path) -> None:
+    train = replace(tables(mask_source, zoom=8.0, pixels=4)["train"], zoom=1000.0)
     torch.manual_seed(0)
     assert train.batch(range(8)).inputs["images"].shape[2:] == (HEIGHT, WIDTH)
 
 
-def test_mirroring_moves_masks_with_images(source: Path) -> None:
-    train = tables(source, flip=True, pixels=HEIGHT * WIDTH)["train"]
+def test_mirroring_moves_masks_with_images(mask_source: Path) -> None:
+    train = tables(mask_source, flip=True, pixels=HEIGHT * WIDTH)["train"]
     torch.manual_seed(0)
     batch = train.batch(range(8))
     masks = torch.full((8, HEIGHT * WIDTH), -7).scatter(1, batch.targets[..., 0], batch.targets[..., 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from small_masks import (
     WIDTH,
     painted,
     png,
-    recipes_in_reach,
     rows,
     tables,
     unpacked,
@@ -23,11 +21,7 @@ from small_masks import (
 
 from aes_dynloss import DataError
 
-
-@pytest.fixture(autouse=True)
-def _recipes() -> Iterator[None]:
-    with recipes_in_reach():
-        yield
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
 
 
 def changed(place: int, **values: Any) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,32 +14,20 @@ from small_masks import (
     HEIGHT,
     WIDTH,
     configured,
-    recipes_in_reach,
-    rows,
     student_of,
     tables,
-    written,
 )
 from torch.nn import functional
 
 from aes_dynloss import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def _recipes() -> Iterator[None]:
-    with recipes_in_reach():
-        yield
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return written(tmp_path / "painted.parquet", rows())
-
-
-def test_elements_of_all_pixels_give_the_cross_entropy_of_full_logits(source: Path) -> None:
+def test_elements_of_all_pixels_give_the_cross_entropy_of_full_logits(mask_source: Path) -> None:
     from mask_data import Masks
 
-    student, test = student_of(source), tables(source)["test"]
+    student, test = student_of(mask_source), tables(mask_source)["test"]
     masks = test.masks.clone()
     masks[1] = -1
     batch = Masks(test.images, masks, HEIGHT * WIDTH).batch(range(3))
@@ -55,15 +42,15 @@ def test_elements_of_all_pixels_give_the_cross_entropy_of_full_logits(source: Pa
     assert torch.equal(elements.weights > 0, known)
     assert elements.weights.sum(1).tolist() == pytest.approx([1.0, 0.0, 1.0])
     # The unit of errors: always to answer train's commonest class costs 1.
-    counts = torch.bincount(tables(source)["train"].masks[tables(source)["train"].masks >= 0])
+    counts = torch.bincount(tables(mask_source)["train"].masks[tables(mask_source)["train"].masks >= 0])
     assert float(student.chance_error) == pytest.approx(1 - float(counts.max() / counts.sum()))
     wrong = (full.argmax(1).flatten(1) != masks.flatten(1)) & known
     error = wrong.sum(1) / known.sum(1).clamp(min=1) / student.chance_error
     assert elements.errors().tolist() == pytest.approx(error.tolist(), abs=1e-5)
 
 
-def test_elements_have_second_derivatives_and_repeat(source: Path) -> None:
-    student, train = student_of(source).double(), tables(source, pixels=5)["train"]
+def test_elements_have_second_derivatives_and_repeat(mask_source: Path) -> None:
+    student, train = student_of(mask_source).double(), tables(mask_source, pixels=5)["train"]
     batch = train.batch([0])
     outputs = torch.randn(1, 36, dtype=torch.float64, requires_grad=True)
     shown = [student.elements(outputs, batch.targets, batch.groups) for _ in range(2)]
@@ -74,8 +61,8 @@ def test_elements_have_second_derivatives_and_repeat(source: Path) -> None:
     )
 
 
-def test_a_step_can_be_replayed(source: Path) -> None:
-    student, train = student_of(source), tables(source, flip=True, zoom=2.0)["train"]
+def test_a_step_can_be_replayed(mask_source: Path) -> None:
+    student, train = student_of(mask_source), tables(mask_source, flip=True, zoom=2.0)["train"]
     batch = train.batch([0, 3, 5])
     answers = []
     for _ in range(2):
@@ -87,7 +74,7 @@ def test_a_step_can_be_replayed(source: Path) -> None:
 
 @pytest.mark.parametrize("backbone", ["light", "resnet18"])
 @pytest.mark.parametrize("size", [(16, 24), (45, 61)])
-def test_coarse_logits_fit_every_size(source: Path, backbone: str, size: tuple[int, int]) -> None:
+def test_coarse_logits_fit_every_size(mask_source: Path, backbone: str, size: tuple[int, int]) -> None:
     from pyramid_network import PyramidNetwork, PyramidNetworkConfig
 
     if backbone == "resnet18":
@@ -106,7 +93,7 @@ def test_coarse_logits_fit_every_size(source: Path, backbone: str, size: tuple[i
     assert all(parameter.grad is not None for parameter in student.parameters())
 
 
-def test_resnet18_starts_from_a_backbones_file(source: Path, tmp_path: Path) -> None:
+def test_resnet18_starts_from_a_backbones_file(mask_source: Path, tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision")
     from segmentation import build
 
@@ -114,23 +101,23 @@ def test_resnet18_starts_from_a_backbones_file(source: Path, tmp_path: Path) -> 
     known = torchvision.models.resnet18().state_dict()
     save_file(known, tmp_path / "resnet18.safetensors")
     model = {"backbone": "resnet18", "weights": str(tmp_path / "resnet18.safetensors")}
-    task = build(configured(source, model=model), Accelerator(cpu=True))
+    task = build(configured(mask_source, model=model), Accelerator(cpu=True))
     for name, tensor in task.student.backbone.state_dict().items():
         assert torch.equal(tensor, known[name])
 
 
-def test_light_starts_from_an_earlier_student(source: Path, tmp_path: Path) -> None:
+def test_light_starts_from_an_earlier_student(mask_source: Path, tmp_path: Path) -> None:
     from segmentation import build
 
-    earlier = student_of(source)
+    earlier = student_of(mask_source)
     save_file(earlier.state_dict(), tmp_path / "student.safetensors")
-    config = configured(source, model={"weights": str(tmp_path / "student.safetensors")}, training={"seed": 5})
+    config = configured(mask_source, model={"weights": str(tmp_path / "student.safetensors")}, training={"seed": 5})
     task = build(config, Accelerator(cpu=True))
     for name, tensor in task.student.state_dict().items():
         assert torch.equal(tensor, earlier.state_dict()[name])
 
 
-def test_weights_that_cannot_be_had_are_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_had_are_refused(mask_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = pytest.importorskip("torchvision.models")
 
     def unreachable(**_: Any) -> None:
@@ -138,4 +125,4 @@ def test_weights_that_cannot_be_had_are_refused(source: Path, monkeypatch: pytes
 
     monkeypatch.setattr(models, "resnet18", unreachable)
     with pytest.raises(ConfigError, match=r"model.pretrained: torchvision cannot fetch .*no route"):
-        student_of(source, {"backbone": "resnet18", "pretrained": True})
+        student_of(mask_source, {"backbone": "resnet18", "pretrained": True})

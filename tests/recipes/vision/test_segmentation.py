@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from small_masks import (
     done,
     painted,
     png,
-    recipes_in_reach,
     rows,
     written,
 )
@@ -30,22 +28,13 @@ from torch.nn import functional
 
 from aes_dynloss import ConfigError
 
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
+
 LOSSES = [1.122011, 1.087070]
 
 
-@pytest.fixture(autouse=True)
-def _recipes() -> Iterator[None]:
-    with recipes_in_reach():
-        yield
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return written(tmp_path / "painted.parquet", rows())
-
-
-def test_a_run_repeats_its_golden_losses(source: Path, tmp_path: Path) -> None:
-    report, lines = done(source, tmp_path / "run", data={"flip": True, "zoom": 1.5})
+def test_a_run_repeats_its_golden_losses(mask_source: Path, tmp_path: Path) -> None:
+    report, lines = done(mask_source, tmp_path / "run", data={"flip": True, "zoom": 1.5})
     assert [line["loss"] for line in lines if "loss" in line] == pytest.approx(LOSSES, abs=1e-4)
     assert set(report["test"]) == {"mean_iou", "pixel_accuracy", "iou_sea", "iou_red_roof", "iou_tree"}
     assert report["steps"] == 2
@@ -63,8 +52,8 @@ def test_a_run_repeats_its_golden_losses(source: Path, tmp_path: Path) -> None:
     ],
     ids=["dln", "dlf"],
 )
-def test_a_teacher_learns_from_pixels(source: Path, tmp_path: Path, teacher: dict[str, Any]) -> None:
-    report, lines = done(source, tmp_path / "run", data={"teacher_dev_fraction": 0.25}, teacher=teacher)
+def test_a_teacher_learns_from_pixels(mask_source: Path, tmp_path: Path, teacher: dict[str, Any]) -> None:
+    report, lines = done(mask_source, tmp_path / "run", data={"teacher_dev_fraction": 0.25}, teacher=teacher)
     if teacher["kind"] == "dlf":
         lines = [json.loads(line) for line in (tmp_path / "run/teaching.jsonl").read_text().splitlines()]
     norms = [line.get("teacher", line).get("hypergradient_norm") for line in lines]
@@ -86,10 +75,10 @@ def test_overlap_is_that_computed_by_hand() -> None:
     assert found[3].isnan()
 
 
-def test_measures_are_over_the_whole_split(source: Path) -> None:
+def test_measures_are_over_the_whole_split(mask_source: Path) -> None:
     from segmentation import build
 
-    task = build(configured(source), Accelerator(cpu=True))
+    task = build(configured(mask_source), Accelerator(cpu=True))
     torch.manual_seed(0)
     outputs = torch.randn(3, 36)
     answers = functional.interpolate(outputs.view(3, 3, 3, 4), (HEIGHT, WIDTH), mode="bilinear").argmax(1)
@@ -104,10 +93,12 @@ def test_measures_are_over_the_whole_split(source: Path) -> None:
     assert found["pixel_accuracy"] == pytest.approx(float((answers == masks).sum() / known.sum()))
 
 
-def test_a_class_that_is_nowhere_is_left_out(source: Path) -> None:
+def test_a_class_that_is_nowhere_is_left_out(mask_source: Path) -> None:
     from segmentation import build
 
-    config = configured(source, data={"classes": [*NAMES, "boat"], "void": 9, "source": str(_without_void(source))})
+    config = configured(
+        mask_source, data={"classes": [*NAMES, "boat"], "void": 9, "source": str(_without_void(mask_source))}
+    )
     task = build(config, Accelerator(cpu=True))
     outputs = torch.zeros(3, 4, 12)
     outputs[:, 0] = 1.0
@@ -117,12 +108,12 @@ def test_a_class_that_is_nowhere_is_left_out(source: Path) -> None:
     assert found["iou_sea"] == pytest.approx(found["pixel_accuracy"])
 
 
-def _without_void(source: Path) -> Path:
+def _without_void(mask_source: Path) -> Path:
     table = rows()
     for place, row in enumerate(table):
         mask = painted(place)[1]
         row["mask"] = png(np.where(mask == VOID, 0, mask).astype(np.uint8))
-    return written(source.with_name("all.parquet"), table)
+    return written(mask_source.with_name("all.parquet"), table)
 
 
 def test_pictures_show_void_as_it_is() -> None:
@@ -151,15 +142,15 @@ def test_pictures_show_void_as_it_is() -> None:
         ({"model": {"pretrained": True, "backbone": "resnet18", "weights": "a"}}, "pretrained and weights exclude"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(source: Path, sections: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused(mask_source: Path, sections: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        configured(source, **sections)
+        configured(mask_source, **sections)
 
 
-def test_a_teacher_with_fewer_bins_than_classes_is_refused(source: Path, tmp_path: Path) -> None:
+def test_a_teacher_with_fewer_bins_than_classes_is_refused(mask_source: Path, tmp_path: Path) -> None:
     teacher = {"kind": "dlf", "bins": 2, "measure": "cross_entropy"}
     with pytest.raises(ConfigError, match=r"teacher\.bins is 2, expected at least 3, one for each class"):
-        done(source, tmp_path / "run", teacher=teacher)
+        done(mask_source, tmp_path / "run", teacher=teacher)
 
 
 def test_the_command_answers_bad_input_with_one_message(tmp_path: Path) -> None:

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recipe_line import VISION
 
 from aes_dynloss.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("recipes_in_reach")
+
 FRACTIONS = st.fixed_dictionaries({"teacher_dev": st.floats(0, 0.4), "dev": st.floats(0.01, 0.4)})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _beside_the_recipes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(VISION))
-        yield
 
 
 @given(

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 import taught_processes
 import torch
+from started_together import run_together
 from taught_runs import error_of
 
 pytestmark = pytest.mark.slow
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return str(probe.getsockname()[1])
-
-
-def ended(processes, seconds=300):
-    """Exit codes; processes that talk in different orders would wait for ever, so the wait has an end."""
-    for _ in range(seconds * 10):
-        codes = [process.poll() for process in processes]
-        if None not in codes or any(codes):
-            break
-        time.sleep(0.1)
-    return codes
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What both processes found, in one start."""
     folder = tmp_path_factory.mktemp("two")
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
-    processes = []
-    for rank in ("0", "1"):
-        arguments = [sys.executable, str(Path(taught_processes.__file__)), str(folder)]
-        with (folder / f"errors{rank}").open("w") as errors:
-            processes.append(subprocess.Popen(arguments, env=os.environ | shared | {"RANK": rank}, stderr=errors))
-    try:
-        codes = ended(processes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    words = "\n".join((folder / f"errors{rank}").read_text("utf-8")[-3000:] for rank in (0, 1))
-    assert codes == [0, 0], words
+    run_together(taught_processes, folder, seconds=300)
     return [torch.load(folder / f"found{rank}.pt") for rank in (0, 1)]
 
 

@@ -17,7 +17,7 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def ended(processes: list[subprocess.Popen[bytes]], seconds: int = 150) -> list[int | None]:
+def ended(processes: list[subprocess.Popen[bytes]], seconds: int) -> list[int | None]:
     """Exit codes; processes that talk in different orders would wait for ever, so the wait has an end."""
     codes: list[int | None] = []
     for _ in range(seconds * 10):
@@ -28,8 +28,8 @@ def ended(processes: list[subprocess.Popen[bytes]], seconds: int = 150) -> list[
     return codes
 
 
-def run_together(script: ModuleType, folder: Path) -> None:
-    """Run a script with a folder for its results; both must end well."""
+def run_together(script: ModuleType, folder: Path, seconds: int = 150) -> None:
+    """Run a script with a folder for its results; both must end well, and within the time."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
     processes = []
     for rank in ("0", "1"):
@@ -38,7 +38,7 @@ def run_together(script: ModuleType, folder: Path) -> None:
         with (folder / f"errors{rank}").open("w") as errors:
             processes.append(subprocess.Popen(arguments, env=environment, stderr=errors))
     try:
-        codes = ended(processes)
+        codes = ended(processes, seconds)
     finally:
         for process in processes:
             process.kill()
