@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import COST, EssayCell, part_split_config
+from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
@@ -60,14 +60,21 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
-        cost = read_mapping(cell.folder / COST)
+        cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))
         manifest = read_mapping(cell.folder / MANIFEST)
-        if not cost["resumed"]:
-            costs[cell.arm].append(RunCost(cost["seconds"], cost["device"], manifest["machine"]["processes"]))
-        runs.append({"run": cell.name.as_posix(), **cost})
+        try:
+            processes, data = int(manifest["machine"]["processes"]), manifest["data"]
+            held_out = {name: manifest["split"]["sha256"][name] for name in ("dev", "test")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{cell.folder / MANIFEST} is no whole manifest of a run ({error!r}). Remove {cell.folder}, and it is "
+                "done again."
+            ) from None
+        if not cost.resumed:
+            costs[cell.arm].append(RunCost(cost.seconds, cost.device, processes))
+        runs.append({"run": cell.name.as_posix(), **cost.model_dump()})
         manifests.setdefault(cell.part, manifest)
-        _check_same_essays(cell, manifest["data"], essays.setdefault(cell.prompt, manifest["data"]))
-        held_out = {name: manifest["split"]["sha256"][name] for name in ("dev", "test")}
+        _check_same_essays(cell, data, essays.setdefault(cell.prompt, data))
         _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
     report = build_benchmark_report(
         arms,
