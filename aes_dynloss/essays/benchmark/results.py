@@ -24,6 +24,7 @@ from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, buil
 from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
@@ -166,16 +167,28 @@ def _floors(
     floors = {}
     for part in parts:
         path = root / FLOORS / f"{part}.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         splits = split_essays(table, part_split_config(config, part))
         made_of = {"data": data_hash(table), "split": split_hash(splits)}
-        if {name: kept.get(name) for name in made_of} != made_of:
+        kept = _kept_floors(path, made_of)
+        if kept is None:
             logger.info("Floors of %s.", part)
             try:
-                kept = {**made_of, "floors": essay_floors(splits.tables(), ranges)}
+                measured = essay_floors(splits.tables(), ranges)
             except DataError as error:
                 raise DataError(f"{error} Or leave floors out by floors=false.") from None
             path.parent.mkdir(exist_ok=True)
-            write_json(path, kept)
-        floors[part] = {name: dict(entry["prompts"]) for name, entry in kept["floors"].items()}
+            write_json(path, {**made_of, "floors": measured})
+            kept = {name: dict(entry["prompts"]) for name, entry in measured.items()}
+        floors[part] = kept
     return floors
+
+
+def _kept_floors(path: Path, made_of: Mapping[str, object]) -> dict[str, dict[str, float]] | None:
+    """Floors of an earlier call on the same essays and splits; None if there are none, or the file is damaged."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if {name: kept[name] for name in made_of} == made_of:
+            return {name: dict(Floor.from_dict(entry).prompts) for name, entry in kept["floors"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return None
