@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ def ensemble(
     """
     if not force and output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConfigError(f"{output_dir} is there already. Choose another --output-dir, or replace it by --force.")
+    target = Path(os.path.realpath(output_dir))  # Path.resolve raises RuntimeError for a link to itself
     for run in runs:
-        if run.resolve().is_relative_to(output_dir.resolve()) or run.resolve() / "model" == output_dir.resolve():
+        source = Path(os.path.realpath(run))
+        if source.is_relative_to(target) or source / "model" == target:
             raise ConfigError(
                 f"--output-dir {output_dir} holds the RUN {run}, which would be lost. Choose another --output-dir."
             )

@@ -32,11 +32,11 @@ from aes_dynloss.cli.options import FILE, FOLDER
 @click.option(
     "--second-column",
     "second_reference",
-    help="Column of a second human's scores.  [default: second_reference, if there]",
+    help="Column of a second human's scores.  [default: second_reference, if present]",
 )
-@click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if there]")
-@click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if there]")
-@click.option("--words-column", "words", help="Column of the essays' lengths in words.  [default: words, if there]")
+@click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if present]")
+@click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if present]")
+@click.option("--words-column", "words", help="Column of the essays' lengths in words.  [default: words, if present]")
 @click.option(
     "--text-column", "text", help="Column of the essays; the report then shows the text of the worst disagreements."
 )

@@ -45,7 +45,7 @@ def _titles() -> list[tuple[str, str]]:
 @click.option(
     "--ids",
     type=FILE,
-    help="File of essay ids, one a line, such as a fold's test_ids.txt: only these are used.  [default: all]",
+    help="File of essay ids, one per line, such as a fold's test_ids.txt: only these are used.  [default: all]",
 )
 @click.option(
     "--keep-prompts",

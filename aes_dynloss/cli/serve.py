@@ -64,9 +64,10 @@ def serve(
 ) -> int:
     """Score essays over HTTP with MODEL: the folder model/ of a run, or an ensemble.
 
-    POST /score takes {"essays": [{"essay_id": ..., "prompt_id": ..., "text": ...}]} and answers their scores in order;
-    requests that wait at the same time are scored together. GET /health, /openapi.json, and a page for people at /. The
-    address is printed on standard output once clients are answered. Ctrl+C or SIGTERM answers what waits, and ends.
+    POST /score takes {"essays": [{"essay_id": ..., "prompt_id": ..., "text": ...}]} and returns their scores in order;
+    requests that wait at the same time are scored together. GET /health, /openapi.json, and a web page at /. The
+    address is printed on standard output once clients are answered. Ctrl+C or SIGTERM answers the waiting requests and
+    exits.
     """
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         raise ConfigError(

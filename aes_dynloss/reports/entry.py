@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self, dataclass_transform
 
 import pydantic
 
+from aes_dynloss.configfile import value_words
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -93,8 +94,12 @@ class Entry(Mapping[str, Any]):
         try:
             return cls.from_dict(values)
         except pydantic.ValidationError as error:
-            faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()[:5]}
-            listed = "; ".join(f"{place}: {fault}" for place, fault in faults.items())
+            faults = {".".join(map(str, fault["loc"])): fault for fault in error.errors()[:5]}
+            listed = "; ".join(
+                f"{key}: {fault['msg']}"
+                + ("" if fault["type"] == "missing" else f", found {value_words(fault['input'])}")
+                for key, fault in faults.items()
+            )
             raise DataError(f"{path} is no whole {name}: {listed}. {advice}") from None
 
 

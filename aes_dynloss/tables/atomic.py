@@ -62,7 +62,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link to itself
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = _temporary(target), _temporary(target, "old")
     for half in (new, old):

@@ -212,7 +212,12 @@ def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "")
 @click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the runs.")
-@click.option("--results", "output", type=click.Path(path_type=Path), help="Where the results go; by default there.")
+@click.option(
+    "--results",
+    "output",
+    type=click.Path(path_type=Path),
+    help="File of the results; by default results.json in the runs' folder.",
+)
 def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None) -> None:
     """From the command line."""
     grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))

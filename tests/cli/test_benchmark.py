@@ -156,6 +156,47 @@ def test_runs_on_another_split_are_refused(place, whole):
     assert "mae/fold_0/seed_0 was run on other essays" in (place / "err").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("cell.json", ("seconds",), None),
+        ("cell.json", ("device",), ["cpu"]),
+        ("manifest.json", ("machine",), {}),
+        ("manifest.json", ("machine", "processes"), {}),
+        ("manifest.json", ("split", "sha256"), {}),
+        ("manifest.json", ("split",), -1),
+    ],
+)
+def test_a_run_s_damaged_record_is_named(place, whole, monkeypatch, name, keys, value):
+    monkeypatch.chdir(place)
+    shutil.rmtree(place / "damaged", ignore_errors=True)
+    shutil.copytree(whole, place / "damaged")
+    path = place / "damaged" / "cells" / "mae" / "fold_1" / "seed_0" / name
+    values = json.loads(path.read_text())
+    inner = values
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(values))
+    outcome = command("benchmark", "grid.yaml", "-o", "damaged")
+    assert outcome.code == 2
+    assert f"damaged/cells/mae/fold_1/seed_0/{name}" in outcome.error
+
+
+@pytest.mark.parametrize("damage", ["", "[]", None])
+def test_damaged_floors_are_measured_again(place, whole, monkeypatch, damage):
+    monkeypatch.chdir(place)
+    shutil.rmtree(place / "damaged", ignore_errors=True)
+    shutil.copytree(whole, place / "damaged")
+    path = place / "damaged" / "floors" / "fold_1.json"
+    before = path.read_bytes()
+    values = json.loads(before)
+    values["floors"]["length"] = "none"
+    path.write_text(json.dumps(values) if damage is None else damage)
+    assert command("benchmark", "grid.yaml", "-o", "damaged").code == 0
+    assert path.read_bytes() == before
+
+
 def test_floors_of_a_grid_on_some_prompts_alone(place):
     """Fold files may name these prompts' essays alone."""
     kept = {

@@ -163,6 +163,13 @@ class TestRefusals:
         assert message in outcome.error
         assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
 
+    def test_a_link_to_itself(self, place, tmp_path, monkeypatch):
+        monkeypatch.chdir(place)
+        (tmp_path / "loop").symlink_to("loop")
+        outcome = command("ensemble", "seed_1", "seed_2", "-o", tmp_path / "loop")
+        assert outcome.code == 2
+        assert "loop cannot be written" in outcome.error
+
     def test_a_damaged_member(self, place, tmp_path):
         broken = Path(shutil.copytree(place / "seeds", tmp_path / "broken"))
         shutil.copy(place / "river/model/model.safetensors", broken / "members/1/model.safetensors")

@@ -61,6 +61,12 @@ def test_damage_is_named(measured, path, keys, value, message):
     assert "Give a robustness.json that `aes-dynloss robustness --output-dir` wrote" in str(caught.value)
 
 
+def test_a_fault_comes_with_what_was_found(measured, path):
+    path.write_text(json.dumps(changed(measured, "kinds", "babble", "total", "n", value=-1)))
+    with pytest.raises(DataError, match=r"kinds\.babble\.total\.n: [^;]*, found -1\. Give"):
+        read_robustness(path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"prompts": {}}', "[" * 100_000, "\xff"])
 def test_another_file_is_refused(path, text):
     path.write_bytes(text.encode("latin-1"))

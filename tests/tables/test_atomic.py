@@ -61,6 +61,14 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_cannot_replace_a_link_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop"), atomic_folder(tmp_path / "loop") as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+    assert (tmp_path / "loop").is_symlink()
+
+
 def test_what_killed_processes_left(tmp_path):
     for name in (".t.csv.123.tmp", ".t.csv2.123.tmp", "t.csv"):
         (tmp_path / name).write_text("half")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
-from aes_dynloss.configfile import validate, with_value
+from aes_dynloss.configfile import ConfigModel, validate, with_value
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
@@ -27,6 +28,14 @@ from aes_dynloss.training.grid import Cell
 from aes_dynloss.training.run_folder import TEACHER, write_json
 
 TARGET, COST = "target_", "cell.json"
+
+
+class CellCost(ConfigModel):
+    """What a run of a grid cost; its cell.json."""
+
+    seconds: float = Field(ge=0, description="Seconds since it was begun, or resumed.")
+    device: str = Field(description="The card, or the processor's threads.")
+    resumed: bool = Field(description="Whether it was resumed, so that its first seconds are unknown.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class EssayCell(Cell):
             seconds = round(time.perf_counter() - start, 3)
             on_card = self.config.training.device != "cpu" and torch.cuda.is_available()
             device = torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads"
-            write_json(self.work / COST, {"seconds": seconds, "device": device, "resumed": resume})
+            cost = CellCost(seconds=seconds, device=device, resumed=resume)
+            write_json(self.work / COST, cost.model_dump())
         # Only now: without its model, a run that was stopped here could not be taken for complete.
         if not self.keeps_model:
             shutil.rmtree(self.work / MODEL, ignore_errors=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import COST, EssayCell, part_split_config
+from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
@@ -24,6 +24,7 @@ from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, buil
 from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
+from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
@@ -60,14 +61,21 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
-        cost = read_mapping(cell.folder / COST)
+        cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))
         manifest = read_mapping(cell.folder / MANIFEST)
-        if not cost["resumed"]:
-            costs[cell.arm].append(RunCost(cost["seconds"], cost["device"], manifest["machine"]["processes"]))
-        runs.append({"run": cell.name.as_posix(), **cost})
+        try:
+            processes, data = int(manifest["machine"]["processes"]), manifest["data"]
+            held_out = {name: manifest["split"]["sha256"][name] for name in ("dev", "test")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{cell.folder / MANIFEST} is no whole manifest of a run ({error!r}). Remove {cell.folder}, and it is "
+                "done again."
+            ) from None
+        if not cost.resumed:
+            costs[cell.arm].append(RunCost(cost.seconds, cost.device, processes))
+        runs.append({"run": cell.name.as_posix(), **cost.model_dump()})
         manifests.setdefault(cell.part, manifest)
-        _check_same_essays(cell, manifest["data"], essays.setdefault(cell.prompt, manifest["data"]))
-        held_out = {name: manifest["split"]["sha256"][name] for name in ("dev", "test")}
+        _check_same_essays(cell, data, essays.setdefault(cell.prompt, data))
         _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
     report = build_benchmark_report(
         arms,
@@ -159,16 +167,28 @@ def _floors(
     floors = {}
     for part in parts:
         path = root / FLOORS / f"{part}.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         splits = split_essays(table, part_split_config(config, part))
         made_of = {"data": data_hash(table), "split": split_hash(splits)}
-        if {name: kept.get(name) for name in made_of} != made_of:
+        kept = _kept_floors(path, made_of)
+        if kept is None:
             logger.info("Floors of %s.", part)
             try:
-                kept = {**made_of, "floors": essay_floors(splits.tables(), ranges)}
+                measured = essay_floors(splits.tables(), ranges)
             except DataError as error:
                 raise DataError(f"{error} Or leave floors out by floors=false.") from None
             path.parent.mkdir(exist_ok=True)
-            write_json(path, kept)
-        floors[part] = {name: dict(entry["prompts"]) for name, entry in kept["floors"].items()}
+            write_json(path, {**made_of, "floors": measured})
+            kept = {name: dict(entry["prompts"]) for name, entry in measured.items()}
+        floors[part] = kept
     return floors
+
+
+def _kept_floors(path: Path, made_of: Mapping[str, object]) -> dict[str, dict[str, float]] | None:
+    """Floors of an earlier call on the same essays and splits; None if there are none, or the file is damaged."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if {name: kept[name] for name in made_of} == made_of:
+            return {name: dict(Floor.from_dict(entry).prompts) for name, entry in kept["floors"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return None
