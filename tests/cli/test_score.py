@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -101,7 +102,8 @@ def test_every_output_says_the_same(place, expected, tmp_path, suffix):
     path = tmp_path / "new" / f"scores.{suffix}"
     outcome = command("score", place / "model", place / "essays.csv", "--output", path)
     assert (outcome.code, outcome.out) == (0, "")
-    read = {"csv": pd.read_csv, "jsonl": read_json_lines, "parquet": None}[suffix]
+    exact_csv = partial(pd.read_csv, float_precision="round_trip")
+    read = {"csv": exact_csv, "jsonl": read_json_lines, "parquet": None}[suffix]
     table = pd.read_parquet(path) if read is None else read(path, dtype={"essay_id": str})
     rows = rows_of(expected)
     assert list(table.columns) == COLUMNS
