@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.screening.kinds import KINDS
 from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
@@ -127,6 +128,21 @@ def _keys(model: type[ConfigModel]) -> list[list[str]]:
     ]
 
 
+def features_table(_: Path, __: str) -> str:
+    """Every linguistic feature; those of single function words in one row."""
+    words = [feature for feature in FEATURES if feature.name.startswith("word_") and feature.group == "function_words"]
+    rows = []
+    for feature in FEATURES:
+        if feature is words[0]:
+            name = f"`{feature.name}` ... `{words[-1].name}`: {len(words)} words"
+        elif feature in words:
+            continue
+        else:
+            name = f"`{feature.name}`"
+        rows.append([feature.group, name, feature.unit, feature.language, feature.source])
+    return _markdown(["group", "feature", "unit", "language", "source"], rows, words=5)
+
+
 def advisories_table(_: Path, __: str) -> str:
     """The kinds of advisories with their default actions."""
     rows = [[f"`{name}`", kind.title, kind.default] for name, kind in KINDS.items()]
@@ -198,6 +214,7 @@ TABLES: dict[str, Table] = {
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
     "aes_dynloss/reports/measure_list.py": measures_table,
+    "aes_dynloss/essays/features/linguistic.py": features_table,
     "aes_dynloss/essays/screening/kinds.py": advisories_table,
     "aes_dynloss/teaching/teachers/config.py": teacher_keys_table,
     "aes_dynloss/teaching/hypergradient/estimators.py": estimator_keys_table,

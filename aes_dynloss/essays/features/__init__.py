@@ -1,0 +1,1 @@
+"""Linguistic features of essays: what can be counted without an encoder."""
