@@ -23,7 +23,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, locate_encoder, longest_window
-from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale, measure_scales
 from aes_dynloss.essays.model.scoring_model import ScoringModel
@@ -136,7 +136,7 @@ def read_material(setting: Setting) -> Material:
     special = tokenizer.num_special_tokens_to_add()
     prompts = list(table.prompts.values())
     chunker = Chunker(tokenizer, window, window - special)
-    examples = tokenized([train], chunker, [prompt.id for prompt in prompts], int(tokenizer.pad_token_id))
+    examples = scored_examples([train], prompts, chunker, int(tokenizer.pad_token_id))
     encoded = tokenizer(train.values("text"), truncation=True, max_length=window)
     rows = [
         {name: column[row] for name, column in encoded.items()} | {"labels": float(examples.targets[row])}

@@ -72,6 +72,16 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
+        if self.model.solver != "sgd" and (self.loss != LossConfig() or self.teacher is not None):
+            raise ValueError(
+                f"model.solver {self.model.solver} minimises the squared error in closed form; leave the sections loss "
+                "and teacher out, or set model.solver to sgd"
+            )
+        if self.model.solver != "sgd" and augmentation is not None:
+            raise ValueError(
+                f"model.solver {self.model.solver} chooses its penalty by leaving one essay out, which a changed copy "
+                "would betray; leave data.augmentation out, or set model.solver to sgd"
+            )
         return self
 
     @model_validator(mode="after")

@@ -72,7 +72,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 {table}
 
 - Encoder: {encoder_label(config.model.encoder)}; head: {config.model.head}; pooling: {config.model.pooling}.
-- Loss: {terms}. Seed: {config.training.seed}.
+- Head fitted by {config.model.solver}. Loss: {terms}. Seed: {config.training.seed}.
 - From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
@@ -89,6 +89,9 @@ where a score has consequences for a person.
 """
 
 
+# Of training essays, each by a head that was fitted without it.
+OUT_OF_FOLD = "oof"
+
 PRODUCTS = (
     MANIFEST,
     MODEL,
@@ -98,6 +101,7 @@ PRODUCTS = (
     TEACHING_CHECKPOINT,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
+    f"predictions_{OUT_OF_FOLD}.csv",
     TABLE,
     PAGE,
     REPORT,
@@ -116,7 +120,9 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
     fractions = config.data.split.fractions
     left = {
-        **dict.fromkeys((MANIFEST, MODEL, PLOTS, PREDICTIONS_DEV), True),
+        **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
+        PLOTS: config.model.solver == "sgd",
+        f"predictions_{OUT_OF_FOLD}.csv": config.model.solver != "sgd",
         TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -254,6 +260,7 @@ def write_products(
         about={  # what made the figures, for the foot of the page
             "Encoder": encoder_label(config.model.encoder),
             "Head": config.model.head,
+            "Solver": config.model.solver,
             "Loss": loss,
             "Seed": str(config.training.seed),
             "Started": manifest["started"],

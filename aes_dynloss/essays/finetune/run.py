@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,13 +22,21 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.products import PRODUCTS, check_kept, prediction_table, record_manifest, write_products
+from aes_dynloss.essays.finetune.exact_head import fit_exact_head
+from aes_dynloss.essays.finetune.products import (
+    OUT_OF_FOLD,
+    PRODUCTS,
+    check_kept,
+    prediction_table,
+    record_manifest,
+    write_products,
+)
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart, contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
-from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.ood_distance import fit_ood_distance
@@ -147,40 +156,52 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         dev, human = ready.select(rows["dev"]), parts["dev"].scores
         learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
         train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
-        measure = partial(_dev_measures, scorer, dev, human)
-        context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
-        classes = None if config.model.head == "regression" else scorer.model.head.points
-        train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+        if config.model.solver == "sgd":
+            measure = partial(_dev_measures, scorer, dev, human)
+            context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
+            classes = None if config.model.head == "regression" else scorer.model.head.points
+            train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+            left_out = {}
+        else:
+            head = fit_exact_head(scorer.model, train, parts["train"].values("text"))
+            left_out, scorer.strings = {"train": head.left_out}, head.strings
         measured: list[str] = [name for name in ("dev", "test") if name in parts]
-        outputs = {name: predict(accelerator, scorer.model, ready.select(rows[name])) for name in measured}
+        outputs = {name: scorer.outputs(ready.select(rows[name]), parts[name]) for name in measured}
         genuine = ready.select(rows["train"])
         ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
 
-    _learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups, config.model)
+    name = "train" if left_out else "dev"
+    _fit_postprocessing(scorer, parts[name], (outputs | left_out)[name], examples.groups[rows[name]], config.model)
+    _learn_from_dev(scorer, parts["dev"], outputs["dev"], dev.groups)
     if accelerator.is_main_process:
         texts = {prompt.id: prompt.text for prompt in table.prompts.values()}
         screen = Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts)
         scorer.screening = Screening(screen, ood_distance)
         predictions = {
-            name: prediction_table(
-                scorer, parts[name], examples.select(rows[name]), outputs[name], config.data.subgroups
+            OUT_OF_FOLD if name == "train" else name: prediction_table(
+                scorer, parts[name], examples.select(rows[name]), values, config.data.subgroups
             )
-            for name in measured
+            for name, values in (outputs | left_out).items()
         }
         write_products(config, scorer, floors, predictions, folder, notes)
     accelerator.wait_for_everyone()
 
 
-def _learn_from_dev(
-    scorer: EssayScorer, dev: EssayTable, outputs: Tensor, groups: NDArray[np.int64], config: ModelConfig
+def _fit_postprocessing(
+    scorer: EssayScorer, part: EssayTable, outputs: Tensor, groups: NDArray[np.int64], config: ModelConfig
 ) -> None:
-    """Give a scorer its postprocessing, prediction intervals and certainty."""
+    """Give a scorer its rounding, fitted on essays that the head did not learn from."""
+    ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
+    prompt_ids = np.array(part.values("prompt_id"), dtype=object)
+    raw = scorer.raw_scores(outputs, groups)
+    scorer.postprocessing = fit_postprocessing(config.postprocessing, ranges, prompt_ids, raw, part.scores)
+
+
+def _learn_from_dev(scorer: EssayScorer, dev: EssayTable, outputs: Tensor, groups: NDArray[np.int64]) -> None:
+    """Give a scorer its prediction intervals and certainty."""
     prompt_ids = dev.values("prompt_id")
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     raw = scorer.raw_scores(outputs, groups)
-    scorer.postprocessing = fit_postprocessing(
-        config.postprocessing, ranges, np.array(prompt_ids, dtype=object), raw, dev.scores
-    )
     scorer.intervals = fit_intervals(prompt_ids, raw, dev.scores)
     probabilities = scorer.probabilities(outputs)
     score = scorer.score_points(raw, groups)
@@ -214,12 +235,15 @@ def _build(
     chunker = Chunker(
         tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
     )
-    names = [prompt.id for prompt in prompts]
-    examples = tokenized(list(parts.values()), chunker, names, int(tokenizer.pad_token_id))
+    examples = scored_examples(
+        list(parts.values()), prompts, chunker, int(tokenizer.pad_token_id), config.model.linguistic_groups
+    )
     train = examples.select(np.arange(len(parts["train"])))
     shared = config.model.prompts == "shared"
     scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
     model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))
+    if train.linguistic is not None:
+        model.scale_linguistic(torch.from_numpy(train.linguistic), torch.from_numpy(train.groups))
     if start is not None:
         start.copy_weights_to(model)
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
-_KEPT = {"pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts"}
+_KEPT = {"pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts", "linguistic", "strings"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,9 @@ class WarmStart:
             for new, old in shared:
                 for name, rows in ours.items():
                     _lay_over(rows[new], theirs[name][old])
+                if model.config.linguistic_groups:
+                    model.linguistic_mean[new] = self.model.linguistic_mean[old]
+                    model.linguistic_sd[new] = self.model.linguistic_sd[old]
         names = [model.scales[new].prompt.id for new, _ in shared]
         known = f"the prompt{'s' if len(names) > 1 else ''} {', '.join(names)}"
         if not names:
@@ -122,7 +125,11 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
         folder = folder / MODEL
     parts = read_model_folder(folder)
     then, now = (
-        {**each.model_dump(include=_KEPT), "encoder": Path(encoder_label(each.encoder)).name}
+        {
+            **each.model_dump(include=_KEPT),
+            "encoder": Path(encoder_label(each.encoder)).name,
+            "solver": "sgd" if each.solver == "ridge" else each.solver,  # a linear head is one, however it was fitted
+        }
         for each in (parts.model.config, config)
     )
     differing = [f"model.{name} is {now[name]!r}, there {then[name]!r}" for name in now if now[name] != then[name]]

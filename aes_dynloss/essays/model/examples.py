@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.features.linguistic import linguistic_features
 from aes_dynloss.essays.model.chunks import Chunker, TokenizedEssay, block_inputs
 from aes_dynloss.teaching.student import Batch
 
@@ -30,6 +31,8 @@ class EssayExamples:
         states: Hidden states at the top of the frozen layers: then they are sent along. One row a token, essays and
             their chunks one after the other, (tokens, H), on disk or in memory.
         starts: First row of each essay in ``states``, (N,).
+        linguistic: Linguistic features, (N, F) float32, where the head sees them.
+        strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
     """
 
     essays: Sequence[TokenizedEssay]
@@ -39,6 +42,8 @@ class EssayExamples:
     features: Tensor | None = None
     states: NDArray[np.float32] | None = None
     starts: NDArray[np.int64] | None = None
+    linguistic: NDArray[np.float32] | None = None
+    strings: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -74,6 +79,8 @@ class EssayExamples:
             None if self.features is None else self.features[torch.from_numpy(chosen)],
             self.states,
             None if self.starts is None else self.starts[chosen],
+            None if self.linguistic is None else self.linguistic[chosen],
+            None if self.strings is None else self.strings[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -81,6 +88,10 @@ class EssayExamples:
         index = np.asarray(rows, dtype=np.int64)
         groups = torch.from_numpy(self.groups[index])
         inputs = {"prompt": groups, "log_length": torch.from_numpy(self.log_lengths[index].astype(np.float32))}
+        if self.linguistic is not None:
+            inputs["linguistic"] = torch.from_numpy(self.linguistic[index])
+        if self.strings is not None:
+            inputs["strings"] = torch.from_numpy(self.strings[index])
         if self.features is not None:
             inputs["features"] = self.features[torch.from_numpy(index)]
         else:
@@ -106,20 +117,54 @@ class EssayExamples:
         return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 
-def tokenized(tables: Sequence[EssayTable], chunker: Chunker, prompt_ids: Sequence[str], pad_id: int) -> EssayExamples:
-    """The essays of some tables, one table after the other, as examples.
+def tokenized(
+    texts: Sequence[str],
+    groups: Sequence[int] | NDArray[np.int64],
+    prompts: Sequence[Prompt],
+    chunker: Chunker,
+    pad_id: int,
+    linguistic: Collection[str] = (),
+) -> EssayExamples:
+    """Essays of unknown scores as examples.
+
+    Args:
+        texts: N essays.
+        groups: Number of each essay's prompt, N of them.
+        prompts: All prompts of the model.
+        chunker: Cuts texts into chunks.
+        pad_id: The tokenizer's padding token.
+        linguistic: Groups of the linguistic features that the head sees.
+    """
+    numbers = np.asarray(groups, dtype=np.int64)
+    features = None
+    if linguistic:
+        own_words = [prompts[number].text for number in numbers]
+        features = linguistic_features(texts, own_words, linguistic).astype(np.float32)
+    return EssayExamples(chunker(texts), numbers, np.zeros(len(texts)), pad_id, linguistic=features)
+
+
+def scored_examples(
+    tables: Sequence[EssayTable],
+    prompts: Sequence[Prompt],
+    chunker: Chunker,
+    pad_id: int,
+    linguistic: Collection[str] = (),
+) -> EssayExamples:
+    """The essays of some tables, one table after the other, as examples with their scores.
 
     Args:
         tables: Scored essays.
+        prompts: All prompts of the model; a prompt's number is its place here.
         chunker: Cuts texts into chunks.
-        prompt_ids: All prompts of the model; a prompt's number is its place here.
         pad_id: The tokenizer's padding token.
+        linguistic: Groups of the linguistic features that the head sees.
     """
-    number = {prompt: index for index, prompt in enumerate(prompt_ids)}
+    number = {prompt.id: index for index, prompt in enumerate(prompts)}
     texts, groups, targets = [], [], []
     for table in tables:
         texts += table.values("text")
         for prompt, score in zip(table.values("prompt_id"), table.scores, strict=True):
             groups.append(number[prompt])
             targets.append(float(table.prompts[prompt].range.to_unit(score)))
-    return EssayExamples(chunker(texts), np.array(groups, dtype=np.int64), np.array(targets, dtype=np.float64), pad_id)
+    examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic)
+    return replace(examples, targets=np.array(targets, dtype=np.float64))

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.essays.features.linguistic import GROUPS
 
 
 class ModelConfig(ConfigModel):
@@ -31,6 +32,11 @@ class ModelConfig(ConfigModel):
         "or all with the embeddings. More help a frozen encoder, whose top has forgotten what is not meaning.",
     )
     log_length: bool = Field(default=True, description="Whether the head also sees the logarithm of the token count.")
+    linguistic: bool | list[str] = Field(
+        default=False,
+        description="Linguistic features that the head sees beside the encoder's vector: true for all, or some groups "
+        f"out of {', '.join(GROUPS)}; false: none.",
+    )
     head: Literal["regression", "softmax", "ordinal"] = Field(
         default="regression",
         description="regression: one number; softmax, ordinal: a distribution over the score points.",
@@ -45,6 +51,17 @@ class ModelConfig(ConfigModel):
         default="own_head",
         description="own_head: a head for each prompt; embedding: one head that sees the prompt's embedding; shared: "
         "one regression head that is not told the prompt, so that it can score a prompt without training essays.",
+    )
+    solver: Literal["sgd", "ridge", "kernel_ridge"] = Field(
+        default="sgd",
+        description="How the head is fitted. sgd: by training, under any loss; ridge: in closed form by squared error "
+        "over a wholly frozen encoder, the penalty chosen by leave-one-out error, without epochs, rates and seeds; "
+        "kernel_ridge: the same over the likeness to each training essay, whose vectors the model then keeps.",
+    )
+    strings: bool = Field(
+        default=False,
+        description="Whether an exact head also sees character n-grams: a string kernel joins the vector's, its share "
+        "chosen prompt by prompt by leave-one-out error.",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the head.")
     encoder_dropout: float | None = Field(
@@ -72,7 +89,8 @@ class ModelConfig(ConfigModel):
     postprocessing: Literal["none", "rescale", "cut_points"] = Field(
         default="none",
         description="From raw to score: none rounds; rescale first gives predictions the mean and sd of the human "
-        "scores on dev; cut_points rounds at borders tuned on dev.",
+        "scores, on dev, or for an exact solver on train by leave-one-out predictions; cut_points rounds at borders "
+        "tuned on the same.",
     )
 
     @model_validator(mode="after")
@@ -83,6 +101,8 @@ class ModelConfig(ConfigModel):
             raise ValueError("pooled_layers must be 1 or more, or all")
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
+        self._check_exact()
+        self._check_linguistic()
         if self.prompts == "shared" and self.head != "regression":
             raise ValueError("prompts: shared needs head regression, since prompts differ in their score points")
         if self.pooled_layers != 1 and (self.pooling == "attention" or self.frozen_layers not in (0, "all")):
@@ -100,3 +120,36 @@ class ModelConfig(ConfigModel):
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
             raise ValueError("max_tokens must be at least window")
         return self
+
+    def _check_linguistic(self) -> None:
+        if isinstance(self.linguistic, list):
+            unknown = [group for group in self.linguistic if group not in GROUPS]
+            if unknown or not self.linguistic or len(set(self.linguistic)) < len(self.linguistic):
+                raise ValueError(
+                    f"linguistic must be true, false or some of the groups {', '.join(GROUPS)}, each once; found "
+                    f"{unknown[0] if unknown else self.linguistic}"
+                )
+
+    def _check_exact(self) -> None:
+        """Refuse what a head in closed form cannot have."""
+        if self.solver == "sgd":
+            if self.strings:
+                raise ValueError("strings: true needs an exact head; set solver to ridge or kernel_ridge")
+            return
+        wanted = {"frozen_layers": "all", "head": "regression", "link": "identity", "hidden": None, "dropout": 0.0}
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"solver {self.solver} needs {name}: {'null' if value is None else value}")
+        if self.pooling == "attention" or self.prompts == "embedding" or self.start_from is not None:
+            raise ValueError(
+                f"solver {self.solver} needs pooling mean or cls, prompts own_head or shared, and no start_from"
+            )
+        if self.prompts == "shared" and (self.strings or self.solver == "kernel_ridge"):
+            raise ValueError("solver kernel_ridge, and strings, need prompts: own_head")
+
+    @property
+    def linguistic_groups(self) -> tuple[str, ...]:
+        """Groups of linguistic features that the head sees, in their order."""
+        if isinstance(self.linguistic, bool):
+            return tuple(GROUPS) if self.linguistic else ()
+        return tuple(group for group in GROUPS if group in self.linguistic)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
+from aes_dynloss.essays.classical.strings import StringModel, strings_from_arrays, strings_to_arrays
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.encoders import (
     build_encoder,
@@ -40,6 +41,7 @@ from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.score_range import ScoreRange
 
 SCREENING = "screening.safetensors"
+STRINGS = "strings.safetensors"
 _TEXT, _VECTORS, _THRESHOLDS = "text.", "vectors.", "distances"
 
 
@@ -119,6 +121,7 @@ class ModelParts:
         intervals: Prediction intervals fitted on dev.
         certainty: Agreement probabilities calibrated on dev.
         screening: What was learned from training essays beside their scores; None for nothing.
+        strings: What n-grams add to the head's output, by prompt; empty for nothing.
     """
 
     model: ScoringModel
@@ -127,6 +130,7 @@ class ModelParts:
     intervals: Intervals
     certainty: Certainty
     screening: Screening | None
+    strings: Mapping[str, StringModel] = field(default_factory=dict)
 
 
 def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None) -> None:
@@ -140,6 +144,7 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
     Raises:
         CheckpointError: The folder cannot be written, or holds something that is no model.
     """
+    from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
 
     with appearing_whole(folder) as new:
@@ -150,6 +155,8 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
             save_file(state, new / WEIGHTS, metadata={"format": "pt"})
             if parts.screening is not None:
                 write_screening(parts.screening, new / SCREENING)
+            if parts.strings:
+                save_arrays(strings_to_arrays(parts.strings), new / STRINGS)
         except OSError:
             raise
         except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
@@ -220,6 +227,7 @@ def read_model_folder(folder: Path) -> ModelParts:
         intervals = Intervals.from_dict(values.get("intervals", {}))
         certainty = Certainty.from_dict(values.get("certainty", {}))
         screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None
+        strings = _read_strings(folder / STRINGS, [scale.prompt.id for scale in scales]) if config.strings else {}
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
         _load_weights(model, folder / WEIGHTS)
@@ -237,7 +245,7 @@ def read_model_folder(folder: Path) -> ModelParts:
         check_vocabulary(encoder, tokenizer)
     except (TypeError, ValueError) as error:  # a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
-    return ModelParts(model.eval(), tokenizer, postprocessing, intervals, certainty, screening)
+    return ModelParts(model.eval(), tokenizer, postprocessing, intervals, certainty, screening, strings)
 
 
 def read_config(folder: Path, *formats: str) -> dict[str, Any]:
@@ -335,6 +343,19 @@ def _scale(entry: dict[str, Any]) -> PromptScale:
     return scale
 
 
+def _read_strings(path: Path, prompts: Sequence[str]) -> dict[str, StringModel]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        models = strings_from_arrays(load_file(path))
+    except (SafetensorError, OSError, AesDynlossError) as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}. Fetch the folder again.") from None
+    if set(models) != set(prompts):
+        raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
+    return models
+
+
 def _load_weights(model: ScoringModel, weights: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -343,6 +364,8 @@ def _load_weights(model: ScoringModel, weights: Path) -> None:
         state = load_file(weights)
     except SafetensorError as error:
         raise CheckpointError(f"{weights.name} is damaged: {error}. Fetch the folder again.") from None
+    if model.kernel is not None:
+        model.kernel.make_room(state, "kernel.")
     expected = model.state_dict()
     wrong = sorted(expected.keys() ^ state.keys())
     wrong += [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.classical.strings import StringModel, string_values
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import check_window, longest_window
-from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.examples import EssayExamples, tokenized
 from aes_dynloss.essays.model.model_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
@@ -104,6 +105,7 @@ class EssayScorer:
         intervals: Prediction intervals fitted on dev; by default of no prompt.
         certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
         screening: What it knows of training essays beside their scores; by default nothing.
+        strings: What n-grams add to the head's output, by prompt; by default nothing.
 
     Raises:
         ConfigError: The model's window is longer than its encoder reads.
@@ -118,6 +120,7 @@ class EssayScorer:
         intervals: Intervals | None = None,
         certainty: Certainty | None = None,
         screening: Screening | None = None,
+        strings: Mapping[str, StringModel] | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -125,6 +128,7 @@ class EssayScorer:
         self.intervals = intervals or Intervals({})
         self.certainty = certainty or Certainty({})
         self.screening = screening
+        self.strings = strings or {}
         self.accelerator = accelerator or Accelerator()
         self.precision: Precision = "float32"  # another one by in_precision
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
@@ -195,9 +199,12 @@ class EssayScorer:
         self.check_prompts(prompt_ids)
         number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
-        essays = self.chunker(texts)
+        prompts, pad_id = list(self.prompts.values()), int(self.tokenizer.pad_token_id)
+        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, self.model.config.linguistic_groups)
+        if self.strings:
+            examples = replace(examples, strings=string_values(self.strings, texts, prompt_ids))
+        essays = examples.essays
         counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
-        examples = EssayExamples(essays, groups, np.zeros(len(groups)), int(self.tokenizer.pad_token_id))
         if len(texts) == 0:
             none = np.zeros(0)
             return Scores(none, none, counts[:, 0], counts[:, 1], none, None, none)
@@ -216,6 +223,18 @@ class EssayScorer:
         chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
         certainty = self.certainty.of(prompt_ids, chances)
         return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, ood_distance)
+
+    def outputs(self, examples: EssayExamples, table: EssayTable) -> Tensor:
+        """The model's outputs for a table's essays, (N, D), on the CPU.
+
+        Args:
+            examples: The N essays.
+            table: The same, for their texts, whose n-grams some heads see.
+        """
+        if self.strings:
+            values = string_values(self.strings, table.values("text"), table.values("prompt_id"))
+            examples = replace(examples, strings=values)
+        return predict(self.accelerator, self.model, examples)
 
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""
@@ -246,7 +265,13 @@ class EssayScorer:
             card: Text of its README.md; a short one by default.
         """
         parts = ModelParts(
-            self.model, self.tokenizer, self.postprocessing, self.intervals, self.certainty, self.screening
+            self.model,
+            self.tokenizer,
+            self.postprocessing,
+            self.intervals,
+            self.certainty,
+            self.screening,
+            self.strings,
         )
         write_model_folder(parts, Path(folder), card)
 

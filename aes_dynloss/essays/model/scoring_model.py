@@ -16,8 +16,10 @@ from torch.nn import Parameter, functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.features.linguistic import feature_names
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import layer_list
+from aes_dynloss.essays.model.kernel_head import KernelHead
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.teaching.student import Elements
@@ -79,6 +81,11 @@ class Pooling(nn.Module):
 # Log-probability of a score point that a prompt does not have: its probability is exactly 0, its gradient too.
 ABSENT = -1e4
 _EMBEDDING = 16
+# Standardised linguistic features are clamped there, as RSMTool does.
+MOST_SD = 4.0
+SMALLEST_SD = 1e-6
+# Of the linguistic features as a whole beside the vector, which has 1.
+LINGUISTIC_WEIGHT = 2.0
 
 
 class ScoreHead(nn.Module):
@@ -182,6 +189,7 @@ class ScoringModel(nn.Module):
     """
 
     encoder: Any  # transformers is untyped
+    kernel: KernelHead | None
     feature_mean: Tensor
     feature_sd: Tensor
     mean: Tensor
@@ -189,6 +197,8 @@ class ScoringModel(nn.Module):
     length_mean: Tensor
     length_sd: Tensor
     unit_points: Tensor
+    linguistic_mean: Tensor
+    linguistic_sd: Tensor
 
     def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
         super().__init__()
@@ -198,7 +208,13 @@ class ScoringModel(nn.Module):
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
-        self.head = ScoreHead(config, width + config.log_length, scales)
+        linguistic = len(feature_names(config.linguistic_groups))
+        seen = width + config.log_length + linguistic
+        self.head = ScoreHead(config, seen, scales)
+        self.kernel = KernelHead(len(scales), seen) if config.solver == "kernel_ridge" else None
+        if linguistic:  # of each prompt: what is much on one is little on another
+            self.register_buffer("linguistic_mean", torch.zeros(len(scales), linguistic))
+            self.register_buffer("linguistic_sd", torch.ones(len(scales), linguistic))
         # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_sd", torch.ones(width))
@@ -212,9 +228,25 @@ class ScoringModel(nn.Module):
         """Outputs of the head, see :meth:`ScoreHead.forward`.
 
         Args:
-            inputs: ``prompt`` (B,), ``log_length`` (B,), and either ``features`` (B, H), the pooled vectors; or
-                ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each chunk, and
-                with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were computed before.
+            inputs: ``prompt`` (B,), ``log_length`` (B,); where the head sees them ``linguistic`` (B, F), and
+                ``strings`` (B,), what n-grams add in the head's unit; and either ``features`` (B, H), the pooled
+                vectors; or ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each
+                chunk, and with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were
+                computed before.
+        """
+        features = self.head_inputs(inputs)
+        # Under bf16 autocast scores would have eight bits.
+        with torch.autocast(features.device.type, enabled=False):
+            answers = cast(Tensor, self.head(features, inputs["prompt"]))
+            if self.kernel is not None:
+                answers = answers + self.kernel(features, inputs["prompt"])
+            return answers + inputs["strings"][:, None] if self.config.strings else answers
+
+    def head_inputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the head sees, (B, width): the standardised vector, the length, and the linguistic features.
+
+        Args:
+            inputs: As :meth:`forward` takes them.
         """
         prompt = inputs["prompt"]
         features = self.pooled(inputs)
@@ -222,9 +254,25 @@ class ScoringModel(nn.Module):
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
             features = torch.cat([features, length[:, None].to(features.dtype)], dim=1)
-        # Under bf16 autocast scores would have eight bits.
-        with torch.autocast(features.device.type, enabled=False):
-            return cast(Tensor, self.head(features, prompt))
+        if self.config.linguistic_groups:
+            values = (inputs["linguistic"] - self.linguistic_mean[prompt]) / self.linguistic_sd[prompt]
+            values = values.clamp(-MOST_SD, MOST_SD) * math.sqrt(LINGUISTIC_WEIGHT / values.shape[1])
+            features = torch.cat([features, values.to(features.dtype)], dim=1)
+        return features
+
+    def scale_linguistic(self, values: Tensor, groups: Tensor) -> None:
+        """Standardise linguistic features by training essays: by those of each prompt, by all where the head is shared.
+
+        Args:
+            values: Of N training essays, (N, F).
+            groups: Number of each essay's prompt, (N,).
+        """
+        for number in range(len(self.scales)):
+            rows = values.double() if self.config.prompts == "shared" else values[groups == number].double()
+            spread = rows.std(0, unbiased=False)
+            self.linguistic_mean[number] = rows.mean(0)
+            # What does not differ in training is left out: what it would mean elsewhere is not known.
+            self.linguistic_sd[number] = torch.where(spread < SMALLEST_SD, torch.inf, spread)
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The essays' vectors, (B, H): of one layer, or those of ``pooled_layers`` side by side, the lowest first.

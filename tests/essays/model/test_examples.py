@@ -12,7 +12,7 @@ from tiny_scorer import random_essays
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_tokenizer
-from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.tables.score_range import ScoreRange
 
 LENGTHS = (5, 30, 0, 16)
@@ -110,10 +110,13 @@ def test_tables_become_examples_one_after_the_other(tmp_path) -> None:
     table = EssayTable(essays, prompts)
     tokenizer = load_tokenizer(str(write_tiny_encoder(tmp_path / "encoder")))
     chunker = Chunker(tokenizer, 8, max_tokens=8)
-    examples = tokenized([table.select([2, 0]), table.select([1])], chunker, ["b", "a"], 7)
+    examples = scored_examples(
+        [table.select([2, 0]), table.select([1])], [prompts["b"], prompts["a"]], chunker, 7, ["counts"]
+    )
     assert examples.groups.tolist() == [0, 1, 0]
     assert examples.targets.tolist() == [0.0, 0.75, 1.0]
     assert examples.pad_id == 7
+    assert examples.linguistic[:, 0].tolist() == pytest.approx(np.log([1, 3, 2]).tolist())  # words of each essay
     assert [essay.tokens for essay in examples.essays] == [0, 2, 1]
     words = tokenizer.convert_ids_to_tokens(examples.essays[1].chunks[0].tolist())
     assert words == ["[CLS]", "the", "bridge", "[SEP]"]
