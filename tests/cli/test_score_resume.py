@@ -169,24 +169,14 @@ class TestResumeAndReview:
         assert (outcome.code, "review.csv is there already" in outcome.error) == (2, True)
         assert sheet.read_text() == "decisions"
 
-    def test_another_sheet_stays(self, place, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("name", ["other.csv", "other/review.csv"], ids=["another name", "another folder"])
+    def test_another_sheet_stays(self, place, tmp_path, monkeypatch, name):
         output = tmp_path / "scores.csv"
         with monkeypatch.context() as patch:
             stop_after(patch, 2)
             run(place, output, "--review", tmp_path / "review.csv")
-        other = tmp_path / "other.csv"
-        other.write_text("decisions")
-        outcome = run(place, output, "--review", other, "--resume")
-        assert (outcome.code, "other settings (review)" in outcome.error) == (2, True)
-        assert other.read_text() == "decisions"
-
-    def test_a_sheet_by_that_name_in_another_folder_stays(self, place, tmp_path, monkeypatch):
-        output = tmp_path / "scores.csv"
-        with monkeypatch.context() as patch:
-            stop_after(patch, 2)
-            run(place, output, "--review", tmp_path / "review.csv")
-        other = tmp_path / "other" / "review.csv"
-        other.parent.mkdir()
+        other = tmp_path / name
+        other.parent.mkdir(exist_ok=True)
         other.write_text("decisions")
         outcome = run(place, output, "--review", other, "--resume")
         assert (outcome.code, "other settings (review)" in outcome.error) == (2, True)

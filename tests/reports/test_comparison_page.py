@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 from benchmark_figures import build
-from read_page import cells_by_row, read_page
+from read_page import cells_by_row, read_lone_page, read_page
 from scored_runs import grid
 
 from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost
@@ -32,17 +30,11 @@ def benchmark():
 @pytest.mark.parametrize("page", ["comparison", "benchmark"])
 def test_a_page_stands_alone_and_is_well_made(page, request):
     html = comparison_page(request.getfixturevalue(page), title=EVIL)
-    assert EVIL not in html
-    assert html.count("<script") == 1
-    assert "http" not in html.replace("http-equiv", "")
-    document = read_page(html)
-    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
-    assert len(ids) == len(set(ids))
+    document = read_lone_page(html, EVIL)
     assert document.all("figure")
     for figure in document.all("figure"):
         assert figure.all("title")[0].text
         assert figure.all("desc")[0].text
-    assert not re.search(r"\b(nan|None|inf)\b", document.all("main")[0].text)
 
 
 def test_arms_and_differences_are_all_told(comparison):

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from read_page import cells_by_row, read_page
+from read_page import cells_by_row, read_lone_page, read_page
 from sample_report import bare_report, renamed
 from sample_robustness import sample_robustness
 
@@ -26,14 +25,8 @@ def document(measured):
 
 def test_the_page_stands_alone(measured):
     html = robustness_page(renamed(measured, {"a": EVIL}), title=EVIL, about={EVIL: EVIL})
-    assert EVIL not in html
-    assert html.count("<script") == 1
-    assert "http" not in html.replace("http-equiv", "")
-    document = read_page(html)
-    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
-    assert len(ids) == len(set(ids))
+    document = read_lone_page(html, EVIL)
     assert [one.text for one in document.all("h2")] == ["Summary", "Changes", "Notes", "Settings", "Measures"]
-    assert not re.search(r"\b(nan|None|inf)\b", document.all("main")[0].text)
 
 
 def test_every_kind_has_a_row_with_its_shares(measured, document):

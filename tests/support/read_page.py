@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -64,3 +65,15 @@ def cells_by_row(document, table_id):
     """A table's cells as texts, by the first heading of their row; the heading row is left out."""
     (table,) = [one for one in document.all("table") if one.attributes["id"] == table_id]
     return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in table.all("tr")[1:]}
+
+
+def read_lone_page(html, evil):
+    """The document of a page that loads nothing, names each id once, shows no undefined figure and escapes a script."""
+    assert evil not in html
+    assert html.count("<script") == 1
+    assert "http" not in html.replace("http-equiv", "")
+    document = read_page(html)
+    ids = [one.attributes["id"] for one in document.walk() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    assert not re.search(r"\b(nan|None|inf)\b", document.all("main")[0].text)
+    return document

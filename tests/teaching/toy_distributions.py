@@ -33,3 +33,14 @@ def of_distribution(log_probs, classes):
 def drawn(counts, points, seed=0):
     """Elements of prompts with so many of all points."""
     return of_distribution(as_head(drawn_logits(len(counts), points, seed), counts), drawn_classes(counts, seed))
+
+
+def same_gradients(wide, narrow, logits, phi):
+    """Gradients by logits, (B, P), and by coefficients, of a loss that is what it is on the first four points alone."""
+    torch.testing.assert_close(wide, narrow)
+    found, expected = (torch.autograd.grad(value, [logits, phi], retain_graph=True) for value in (wide, narrow))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert bool(one.isfinite().all())
+    assert bool((found[0][:, 4:] == 0).all())
+    return found

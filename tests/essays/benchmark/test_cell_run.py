@@ -160,6 +160,16 @@ def test_a_run_whose_start_was_removed_is_refused(cell):
         cells[1].check()
 
 
+def moved_cells():
+    """The cells of the grid of two stages in another folder, which is sound."""
+    ROOT.rename("moved")
+    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
+    moved = grid_cells(grid, ["phones", "river"], Path("moved"))
+    for each in moved:
+        each.check()
+    return moved
+
+
 def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
     first, second = cells_of(arms=STAGES)
     run_cell(first)
@@ -173,11 +183,7 @@ def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
         patched.setattr(cell_run, "finetune", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_cell(second)
-    ROOT.rename("moved")
-    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
-    moved = grid_cells(grid, ["phones", "river"], Path("moved"))
-    for each in moved:
-        each.check()
+    moved = moved_cells()
     assert run_cell(moved[1])
 
 
@@ -185,9 +191,5 @@ def test_a_grid_may_be_moved(cell):
     """Stages find each other in the folder that is given now."""
     for each in cells_of(arms=STAGES):
         run_cell(each)
-    ROOT.rename("moved")
-    grid = validate(BenchmarkConfig, small_grid(folds=[0], arms=STAGES), "grid.yaml")
-    moved = grid_cells(grid, ["phones", "river"], Path("moved"))
-    for each in moved:
-        each.check()
+    moved = moved_cells()
     assert all(each.is_complete for each in moved)
