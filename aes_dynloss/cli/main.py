@@ -23,6 +23,7 @@ COMMANDS = {
     "robustness": "aes_dynloss.cli.robustness:robustness",
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
+    "features": "aes_dynloss.cli.features:features",
     "init": "aes_dynloss.cli.init:init",
     "quickstart": "aes_dynloss.cli.quickstart:quickstart",
 }
