@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -102,13 +101,14 @@ def test_every_output_says_the_same(place, expected, tmp_path, suffix):
     path = tmp_path / "new" / f"scores.{suffix}"
     outcome = command("score", place / "model", place / "essays.csv", "--output", path)
     assert (outcome.code, outcome.out) == (0, "")
-    exact_csv = partial(pd.read_csv, float_precision="round_trip")
-    read = {"csv": exact_csv, "jsonl": read_json_lines, "parquet": None}[suffix]
-    table = pd.read_parquet(path) if read is None else read(path, dtype={"essay_id": str})
+    read = {"csv": pd.read_csv, "jsonl": read_json_lines, "parquet": None}[suffix]
+    # As text: the csv parser of pandas 2 rounds the last digit.
+    kinds = {"essay_id": str, "raw": str if suffix == "csv" else float}
+    table = pd.read_parquet(path) if read is None else read(path, dtype=kinds)
     rows = rows_of(expected)
     assert list(table.columns) == COLUMNS
     assert table["essay_id"].tolist() == [row["essay_id"] for row in rows]
-    assert table["raw"].tolist() == [float(row["raw"]) for row in rows]
+    assert [float(raw) for raw in table["raw"]] == [float(row["raw"]) for row in rows]
     assert table["score"].tolist() == [float(row["score"]) for row in rows]
     if suffix != "parquet":
         printed = command("score", place / "model", place / "essays.csv", "--format", suffix)
