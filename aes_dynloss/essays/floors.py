@@ -15,7 +15,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.classical.ridge import fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.features.linguistic import linguistic_features
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
@@ -23,6 +26,11 @@ from aes_dynloss.tables.score_range import ScoreRange
 COLUMNS = ("prompt_id", "text", "reference")
 # From the strongest penalty on: of equal dev kappas the smoother fit is kept.
 RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+
+# Train essays of a prompt that kernels are made of, at most: their time grows with the square.
+MOST_ESSAYS = 1500
+# Linguistic features are clamped there; those that differ less in training are left out.
+MOST_SD, SMALLEST_SD = 4.0, 1e-6
 
 # Raw predictions of one prompt's dev and test essays.
 Predictions = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -64,6 +72,32 @@ def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, sco
     return best
 
 
+def _words_and_ngrams(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+    """Kernel ridge on linguistic features and character n-grams, their shares chosen by leave-one-out error."""
+    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ESSAYS)).round().astype(int))
+    texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
+    if len(rows) < 3:
+        raise DataError("The floor of words and n-grams needs three train essays of each prompt.")
+    values = linguistic_features(texts, [None] * len(texts))
+    mean, sd = values.mean(0), values.std(0)
+    sd = np.where(sd < SMALLEST_SD, np.inf, sd)
+
+    def standardised(essays: list[str]) -> NDArray[np.float64]:
+        new = linguistic_features(essays, [None] * len(essays))
+        return np.asarray(np.clip((new - mean) / sd, -MOST_SD, MOST_SD))
+
+    points = standardised(texts)
+    scale, ngrams = fitted_scale(points), StringFeatures.of(texts)
+    mixed = fit_mixed(radial_kernel(points, points, scale), ngrams.kernel(), targets)
+    linear = StringModel.flatten(ngrams, mixed.of_strings)
+
+    def predict(essays: list[str]) -> NDArray[np.float64]:
+        likeness = radial_kernel(standardised(essays), points, scale)
+        return np.asarray(likeness @ mixed.of_kernel + linear.predict(essays) + mixed.fit.intercept)
+
+    return predict(dev["text"].tolist()), predict(test["text"].tolist())
+
+
 Predictor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Predictions]
 # What predicts, and whether its predictions are rescaled to the human scores' mean and sd on dev.
 FLOORS: dict[str, tuple[Predictor, bool]] = {
@@ -72,6 +106,8 @@ FLOORS: dict[str, tuple[Predictor, bool]] = {
     "length_rescaled": (_length, True),
     "tfidf_ridge": (_tfidf_ridge, False),
     "tfidf_ridge_rescaled": (_tfidf_ridge, True),
+    "words_and_ngrams": (_words_and_ngrams, False),
+    "words_and_ngrams_rescaled": (_words_and_ngrams, True),
 }
 
 

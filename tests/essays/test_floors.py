@@ -61,6 +61,7 @@ def length_predictions(prompt):
 
 def test_every_floor_has_every_prompt_and_its_mean():
     names = ["mean_score", "length", "length_rescaled", "tfidf_ridge", "tfidf_ridge_rescaled"]
+    names += ["words_and_ngrams", "words_and_ngrams_rescaled"]
     assert list(FOUND) == names == list(FLOORS)
     for floor in FOUND.values():
         assert list(floor["prompts"]) == ["a", "b"]

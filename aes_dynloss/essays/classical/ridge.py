@@ -162,6 +162,21 @@ def _checked(table: Array, targets: Array, weights: Array | None) -> Array:
     return scaled
 
 
+# The Gaussian kernel's scale as a multiple of the median squared distance.
+SCALE = 3.0
+
+
+def fitted_scale(points: Array) -> float:
+    """The scale of a Gaussian kernel of these points: a multiple of the median squared distance.
+
+    Args:
+        points: (N, D).
+    """
+    squares = (points**2).sum(1)
+    distances = squares[:, None] + squares[None, :] - 2 * points @ points.T
+    return SCALE * float(np.median(distances[np.triu_indices(len(points), 1)])) or 1.0
+
+
 def radial_kernel(left: Array, right: Array, scale: float) -> Array:
     """Gaussian kernel ``exp(-|x - y|^2 / scale)``, (N, M).
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.essays.classical.ridge import RidgeFit, fit_kernel_ridge
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -123,6 +124,44 @@ class StringFeatures:
         norms = np.sqrt(np.maximum(self.sizes, 1))
         normalised: Array = shared / np.outer(norms, norms)
         return normalised
+
+
+# Of the string kernel beside another one, to choose from.
+SHARES = (0.0, 1 / 3, 1 / 2, 2 / 3)
+
+
+@dataclass(frozen=True)
+class MixedFit:
+    """A regression over a weighted mean of a kernel and the string kernel.
+
+    Args:
+        fit: Its leave-one-out predictions, intercept and penalty.
+        share: Weight of the string kernel, chosen by leave-one-out error.
+        of_kernel: Coefficients of the training texts for the other kernel, (N,).
+        of_strings: The same for the string kernel.
+    """
+
+    fit: RidgeFit
+    share: float
+    of_kernel: Array
+    of_strings: Array
+
+
+def fit_mixed(kernel: Array, strings: Array, targets: Array) -> MixedFit:
+    """Fit a kernel ridge regression over ``(1 - s) kernel / a + s strings / b``, with a and b their centred traces.
+
+    Args:
+        kernel: Of the N training texts, (N, N).
+        strings: Their string kernel, (N, N).
+        targets: (N,).
+    """
+    sizes = [float(np.trace(each) / len(each) - each.mean()) or 1.0 for each in (kernel, strings)]
+    fits = {
+        share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, targets)
+        for share in SHARES
+    }
+    share, fit = min(fits.items(), key=lambda item: item[1].error)
+    return MixedFit(fit, share, fit.coefficients * (1 - share) / sizes[0], fit.coefficients * share / sizes[1])
 
 
 @dataclass(frozen=True)

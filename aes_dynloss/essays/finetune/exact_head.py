@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.classical.ridge import RidgeFit, fit_kernel_ridge, fit_ridge, radial_kernel
-from aes_dynloss.essays.classical.strings import StringFeatures, StringModel
+from aes_dynloss.essays.classical.ridge import RidgeFit, fit_kernel_ridge, fit_ridge, fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -26,10 +26,6 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-# Of the string kernel beside the vector's, to choose from.
-STRING_SHARES = (0.0, 1 / 3, 1 / 2, 2 / 3)
-# The Gaussian kernel's scale as a multiple of the median squared distance.
-SCALE = 3.0
 _ESSAYS_AT_ONCE = 1024
 _LEAST_ESSAYS = 3
 
@@ -87,8 +83,8 @@ def _without_strings(model: ScoringModel, number: int, inputs: Array, targets: A
         fit = fit_ridge(inputs, targets)
         _set_linear(model, number, fit.coefficients, fit.intercept)
     else:
-        kernel, scale = _radial(inputs)
-        fit = fit_kernel_ridge(kernel, targets)
+        scale = fitted_scale(inputs)
+        fit = fit_kernel_ridge(radial_kernel(inputs, inputs, scale), targets)
         _set_kernel(model, number, inputs, fit.coefficients, scale, fit.intercept)
     return fit
 
@@ -96,35 +92,16 @@ def _without_strings(model: ScoringModel, number: int, inputs: Array, targets: A
 def _with_strings(
     model: ScoringModel, number: int, inputs: Array, targets: Array, features: StringFeatures
 ) -> tuple[RidgeFit, StringModel]:
-    """The best share of the string kernel, and what its part of the fit is as a linear model of n-grams."""
-    kernel, scale = (inputs @ inputs.T, 1.0) if model.kernel is None else _radial(inputs)
-    other = features.kernel()
-    sizes = _centred_trace(kernel), _centred_trace(other)
-    fits = {
-        share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * other, targets)
-        for share in STRING_SHARES
-    }
-    share, fit = min(fits.items(), key=lambda item: item[1].error)
-    dual = fit.coefficients * (1 - share) / sizes[0]
+    """The mixed regression, and what its part over n-grams is as a linear model of them."""
+    scale = 1.0 if model.kernel is None else fitted_scale(inputs)
+    kernel = inputs @ inputs.T if model.kernel is None else radial_kernel(inputs, inputs, scale)
+    mixed = fit_mixed(kernel, features.kernel(), targets)
     if model.kernel is None:
-        _set_linear(model, number, inputs.T @ dual, fit.intercept)
+        _set_linear(model, number, inputs.T @ mixed.of_kernel, mixed.fit.intercept)
     else:
-        _set_kernel(model, number, inputs, dual, scale, fit.intercept)
-    logger.info("Share of the string kernel: %.2f.", share)
-    return fit, StringModel.flatten(features, fit.coefficients * share / sizes[1])
-
-
-def _radial(inputs: Array) -> tuple[Array, float]:
-    """The Gaussian kernel of all pairs, and its scale."""
-    squares = (inputs**2).sum(1)
-    distances = squares[:, None] + squares[None, :] - 2 * inputs @ inputs.T
-    scale = SCALE * float(np.median(distances[np.triu_indices(len(inputs), 1)])) or 1.0
-    return radial_kernel(inputs, inputs, scale), scale
-
-
-def _centred_trace(kernel: Array) -> float:
-    """Trace of a kernel centred on its examples, as a mean over them; 1 where all are alike."""
-    return float(np.trace(kernel) / len(kernel) - kernel.mean()) or 1.0
+        _set_kernel(model, number, inputs, mixed.of_kernel, scale, mixed.fit.intercept)
+    logger.info("Share of the string kernel: %.2f.", mixed.share)
+    return mixed.fit, StringModel.flatten(features, mixed.of_strings)
 
 
 def _set_linear(model: ScoringModel, number: int, weights: Array | float, intercept: float) -> None:

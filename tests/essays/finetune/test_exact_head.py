@@ -14,9 +14,9 @@ from tiny_scorer import random_essays, scoring_model
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fit_ridge
+from aes_dynloss.essays.classical.ridge import SCALE, fit_kernel_ridge, fit_ridge
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.exact_head import SCALE, fit_exact_head
+from aes_dynloss.essays.finetune.exact_head import fit_exact_head
 from aes_dynloss.essays.model.activations import pooled_features
 from aes_dynloss.essays.model.kernel_head import KernelHead
 
