@@ -84,8 +84,8 @@ _EMBEDDING = 16
 # Standardised linguistic features are clamped there, as RSMTool does.
 MOST_SD = 4.0
 SMALLEST_SD = 1e-6
-# Of the linguistic features as a whole beside the vector, which has 1.
-LINGUISTIC_WEIGHT = 2.0
+# Of the linguistic features as a whole beside the vector, and the length, which have 1 each: chosen on dev of ASAP.
+LINGUISTIC_WEIGHT = 0.2
 
 
 class ScoreHead(nn.Module):
