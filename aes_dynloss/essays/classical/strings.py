@@ -106,19 +106,19 @@ class StringFeatures:
         texts = np.bincount(self.column, minlength=len(self.keys))
         common = texts > _DENSE_SHARE * count
         shared = np.zeros((count, count), dtype=np.float64)
-        place = np.cumsum(common) - 1
+        number = np.cumsum(common) - 1
         entries = common[self.column]
-        dense_column, dense_row = place[self.column[entries]], row[entries]
+        dense_column, dense_row = number[self.column[entries]], row[entries]
         for start in range(0, int(common.sum()), _DENSE_COLUMNS):
             within = (dense_column >= start) & (dense_column < start + _DENSE_COLUMNS)
             block = np.zeros((count, _DENSE_COLUMNS), dtype=np.float32)
             block[dense_row[within], dense_column[within] - start] = 1
             shared += block @ block.T
         rare = ~common & (texts > 1)
-        place = np.cumsum(rare) - 1
+        number = np.cumsum(rare) - 1
         entries = rare[self.column]
         ones = np.ones(int(entries.sum()), dtype=np.float32)
-        table = sparse.csr_matrix((ones, (row[entries], place[self.column[entries]])), shape=(count, int(rare.sum())))
+        table = sparse.csr_matrix((ones, (row[entries], number[self.column[entries]])), shape=(count, int(rare.sum())))
         shared += (table @ table.T).toarray()
         np.fill_diagonal(shared, self.sizes)
         norms = np.sqrt(np.maximum(self.sizes, 1))
@@ -202,9 +202,9 @@ class StringModel:
     def _value(self, keys: Keys) -> float:
         if not len(keys) or not len(self.keys):
             return 0.0
-        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        known = self.keys[place] == keys
-        return float(self.weights[place[known]].sum(dtype=np.float64) / np.sqrt(len(keys)))
+        position = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[position] == keys
+        return float(self.weights[position[known]].sum(dtype=np.float64) / np.sqrt(len(keys)))
 
 
 def string_values(
