@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import comma_separated, essay_input_options, list_option, read_essays
+from aes_dynloss.cli.options import comma_separated, essay_input_options, list_option, output_option, read_essays
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,13 +30,7 @@ def _features() -> list[tuple[str, str, str, str]]:
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @essay_input_options
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, allow_dash=True),
-    default="-",
-    help="Output file (.csv, .jsonl or .parquet), or - for csv on standard output.",
-)
+@output_option
 @click.option("--groups", callback=comma_separated, help="Groups of features, comma-separated.  [default: all]")
 @list_option(_features, "List all features with their group, unit and language, and exit.")
 @click.option("--force", is_flag=True, help="Overwrite an existing --output file.")
@@ -51,7 +45,8 @@ def features(
     """Write the linguistic features of the essays of INPUT as a table.
 
     INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
-    per essay, in the same order: essay_id, prompt_id, and a column for each feature. The prompts' own words are not
+    per essay, in the same order: essay_id, prompt_id, and a column for each feature; as csv, jsonl or parquet by the
+    suffix of --output. The prompts' own words are not
     known here, so that the overlap with them is 0.
     """
     from aes_dynloss.essays.features.linguistic import GROUPS, feature_names

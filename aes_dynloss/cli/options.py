@@ -24,6 +24,13 @@ coverage_option = click.option(
     default=0.9,
     help="Fraction of essays whose human score lies between low and high.",
 )
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="Output file, or - for standard output.",
+)
 cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, coverage_option, cpu_option, essay_input_options, list_option, read_essays
+from aes_dynloss.cli.options import (
+    FILE,
+    coverage_option,
+    cpu_option,
+    essay_input_options,
+    list_option,
+    output_option,
+    read_essays,
+)
 from aes_dynloss.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -24,13 +32,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.argument("model", type=FILE)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @essay_input_options
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, allow_dash=True),
-    default="-",
-    help="Output file, or - for standard output.",
-)
+@output_option
 @click.option(
     "--format",
     "form",

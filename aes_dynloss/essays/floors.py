@@ -15,10 +15,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.classical.ridge import fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES, fitted_scale, radial_kernel
 from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.features.linguistic import linguistic_features
+from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, linguistic_features
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
@@ -29,8 +29,6 @@ RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
 # Train essays of a prompt that kernels are made of, at most: their time grows with the square.
 MOST_ESSAYS = 1500
-# Linguistic features are clamped there; those that differ less in training are left out.
-MOST_SD, SMALLEST_SD = 4.0, 1e-6
 
 # Raw predictions of one prompt's dev and test essays.
 Predictions = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -76,8 +74,8 @@ def _words_and_ngrams(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame
     """Kernel ridge on linguistic features and character n-grams, their shares chosen by leave-one-out error."""
     rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ESSAYS)).round().astype(int))
     texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
-    if len(rows) < 3:
-        raise DataError("The floor of words and n-grams needs three train essays of each prompt.")
+    if len(rows) < LEAST_EXAMPLES:  # too few to leave one out
+        return _mean_score(train, dev, test, _)
     values = linguistic_features(texts, [None] * len(texts))
     mean, sd = values.mean(0), values.std(0)
     sd = np.where(sd < SMALLEST_SD, np.inf, sd)

@@ -184,3 +184,11 @@ def test_essays_that_cannot_be_used(change, message):
 def test_an_unknown_floor():
     with pytest.raises(ConfigError, match="Unknown floor 'lenght'; known are mean_score, length, length_rescaled"):
         measure_floors(TRAIN, DEV, TEST, RANGES, names=("lenght",))
+
+
+def test_two_train_essays_of_a_prompt_still_have_floors():
+    """Too few to leave one out: words and n-grams say no more than the mean."""
+    few = pd.concat([one_prompt("a")[0].head(2), one_prompt("b")[0]])
+    floors = measure_floors(few, DEV, TEST, RANGES, ("words_and_ngrams",))
+    assert floors["words_and_ngrams"]["prompts"]["a"] == pytest.approx(0)
+    assert floors["words_and_ngrams"]["prompts"]["b"] > 0.3

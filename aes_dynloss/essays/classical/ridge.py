@@ -17,6 +17,10 @@ from scipy import linalg
 
 Array = NDArray[np.float64]
 
+# One is left out, and the others need a slope.
+LEAST_EXAMPLES = 3
+# What is less is rounding of what is alike.
+SMALLEST = 1e-12
 # As multiples of the centred kernel's mean eigenvalue.
 PENALTIES: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-8, 6))
 
@@ -154,7 +158,7 @@ def _checked(table: Array, targets: Array, weights: Array | None) -> Array:
     """Weights with the mean 1."""
     count = len(targets)
     weights = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
-    if table.ndim != 2 or len(table) != count or weights.shape != (count,) or count < 3:
+    if table.ndim != 2 or len(table) != count or weights.shape != (count,) or count < LEAST_EXAMPLES:
         raise ValueError(f"{table.shape} inputs do not fit {count} targets and {weights.shape} weights, at least 3.")
     if not (np.isfinite(table).all() and np.isfinite(targets).all() and (weights > 0).all()):
         raise ValueError("Inputs and targets must be finite, weights above 0.")
@@ -171,10 +175,14 @@ def fitted_scale(points: Array) -> float:
 
     Args:
         points: (N, D).
+
+    Returns:
+        In the unit of a squared distance; 1 where most points are the same.
     """
     squares = (points**2).sum(1)
     distances = squares[:, None] + squares[None, :] - 2 * points @ points.T
-    return SCALE * float(np.median(distances[np.triu_indices(len(points), 1)])) or 1.0
+    median = float(np.median(distances[np.triu_indices(len(points), 1)]))
+    return SCALE * median if median > SMALLEST * (1 + float(squares.max())) else 1.0
 
 
 def radial_kernel(left: Array, right: Array, scale: float) -> Array:

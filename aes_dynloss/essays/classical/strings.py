@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.ridge import RidgeFit, fit_kernel_ridge
+from aes_dynloss.essays.classical.ridge import SMALLEST, RidgeFit, fit_kernel_ridge
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -155,7 +155,8 @@ def fit_mixed(kernel: Array, strings: Array, targets: Array) -> MixedFit:
         strings: Their string kernel, (N, N).
         targets: (N,).
     """
-    sizes = [float(np.trace(each) / len(each) - each.mean()) or 1.0 for each in (kernel, strings)]
+    traces = [float(np.trace(each) / len(each) - each.mean()) for each in (kernel, strings)]
+    sizes = [trace if trace > SMALLEST else 1.0 for trace in traces]
     fits = {
         share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, targets)
         for share in SHARES
@@ -192,7 +193,7 @@ class StringModel:
         """
         each = dual / np.sqrt(np.maximum(features.sizes, 1))
         weights = np.bincount(features.column, weights=each[features.row], minlength=len(features.keys))
-        kept = np.bincount(features.column, minlength=len(features.keys)) >= least_texts
+        kept = (np.bincount(features.column, minlength=len(features.keys)) >= least_texts) & (weights != 0)
         return cls(features.keys[kept], weights[kept].astype(np.float32), longest)
 
     def predict(self, texts: Sequence[str]) -> Array:

@@ -37,6 +37,9 @@ _MARKS: Mapping[str, str] = {
     "parentheses": "()[]",
 }
 _LONG_WORDS = (5, 7, 9, 11)
+# Where features are standardised by training essays: they are clamped there, as RSMTool does, and what differs less in
+# training is left out, since what it would mean elsewhere is not known.
+MOST_SD, SMALLEST_SD = 4.0, 1e-6
 _COPIED_RUN = 4
 
 Values = dict[str, float]

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.classical.ridge import RidgeFit, fit_kernel_ridge, fit_ridge, fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.ridge import (
+    LEAST_EXAMPLES,
+    RidgeFit,
+    fit_kernel_ridge,
+    fit_ridge,
+    fitted_scale,
+    radial_kernel,
+)
 from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
@@ -27,7 +34,6 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 _ESSAYS_AT_ONCE = 1024
-_LEAST_ESSAYS = 3
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,10 @@ def fit_exact_head(model: ScoringModel, train: EssayExamples, texts: Sequence[st
     for number, scale in enumerate(model.scales[:1] if shared else model.scales):
         rows = np.arange(len(train)) if shared else np.flatnonzero(train.groups == number)
         name = "All prompts" if shared else f"Prompt {scale.prompt.id}"
-        if len(rows) < _LEAST_ESSAYS:
+        if len(rows) < LEAST_EXAMPLES:
             raise DataError(
                 f"{name}: {len(rows)} training essays, but model.solver {model.config.solver} needs at least "
-                f"{_LEAST_ESSAYS}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
+                f"{LEAST_EXAMPLES}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
             )
         if model.config.strings:
             features = StringFeatures.of([texts[row] for row in rows.tolist()])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fit_ridge, radial_kernel
+from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fit_ridge, fitted_scale, radial_kernel
 
 
 def drawn(count, width, seed=0):
@@ -92,6 +92,13 @@ def test_what_is_refused():
 def test_features_that_do_not_differ_give_the_mean():
     fit = fit_ridge(np.ones((5, 2)), np.arange(5.0))
     assert np.ones((1, 2)) @ fit.coefficients + fit.intercept == pytest.approx([2.0])
+
+
+def test_points_that_are_alike_have_a_scale_and_leave_new_ones_finite():
+    point = np.random.default_rng(0).normal(size=(1, 40))
+    points = np.repeat(point, 5, axis=0)  # rounding makes their squared distances negative
+    assert fitted_scale(points) == 1.0
+    assert np.isfinite(radial_kernel(point + 9, points, fitted_scale(points))).all()
 
 
 def test_radial_kernel():

@@ -12,6 +12,7 @@ from aes_dynloss.essays.classical.ridge import fit_kernel_ridge
 from aes_dynloss.essays.classical.strings import (
     StringFeatures,
     StringModel,
+    fit_mixed,
     ngram_keys,
     string_values,
     strings_from_arrays,
@@ -73,6 +74,13 @@ def test_the_linear_model_is_the_kernel_regression():
     smaller = StringModel.flatten(features, fit.coefficients)
     assert len(smaller.keys) < len(whole.keys)
     assert whole.predict(["", "Ω"]).tolist() == [0.0, 0.0]
+
+
+def test_keys_without_weight_are_not_kept():
+    features = StringFeatures.of(["aab", "aab", "b"], 2)
+    assert len(StringModel.flatten(features, np.zeros(3), 1).keys) == 0
+    mixed = fit_mixed(np.eye(3), np.ones((3, 3)), np.array([1.0, 2.0, 3.0]))  # the strings do not differ
+    assert np.isfinite(mixed.of_strings).all()
 
 
 def test_values_come_from_the_prompts_own_model():
