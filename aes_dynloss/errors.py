@@ -69,3 +69,9 @@ class TrainingError(AesDynlossError, ValueError):
         >>> issubclass(TrainingError, AesDynlossError)
         True
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line, for a sentence; its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,19 @@ def score(
     if _is_complete(path, review, inputs, resume=resume, force=force):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
-    from aes_dynloss.essays.ensembles.ensemble import open_scorer
-    from aes_dynloss.essays.model.encoders import file_sha256
+    from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
     from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.scoring.resume import OneProcess
     from aes_dynloss.essays.scoring.score import warn_unless_screened
-    from aes_dynloss.training.accelerator import plain_accelerator
+    from aes_dynloss.tables.atomic import file_sha256
 
-    accelerator = plain_accelerator(cpu=cpu)
-    essays = read_essays(inputs, accelerator.num_processes, **layout)
+    accelerator = None
+    if needs_torch(model) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from aes_dynloss.training.accelerator import plain_accelerator
+
+        accelerator = plain_accelerator(cpu=cpu)
+    processes = accelerator or OneProcess()
+    essays = read_essays(inputs, processes.num_processes, **layout)
     scorer = open_scorer(model, accelerator)
     warn_unless_screened(scorer)
     if precision != "float32":
@@ -120,7 +126,7 @@ def score(
         essays = checked_essays(full, scorer, precision, essays)
     options = ScoreOptions(chosen, coverage, probabilities, precision)
     if path is None:
-        count, reviewed = score_to_stream(scorer, essays, form, options, accelerator=accelerator), 0
+        count, reviewed = score_to_stream(scorer, essays, form, options, processes=processes), 0
     else:
         count, reviewed = score_to_files(
             scorer,
@@ -128,13 +134,13 @@ def score(
             path,
             form,
             options,
-            accelerator=accelerator,
+            processes=processes,
             model_digest=file_sha256(model / CONFIG),
             review=sheet,
             resume=resume,
             force=force,
         )
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         logger.info("Scored %d essays.", count)
         if sheet is not None:
             logger.info("%d of them for review: %s.", reviewed, sheet.path)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import gather_materials, possible_kinds
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.scorer import Scorer
+from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, Material, check_kinds, perturb
 from aes_dynloss.essays.scoring.score import prompts_of, score_essays
 from aes_dynloss.measures.differences import change_figures, prompt_change_figures

@@ -27,7 +27,7 @@ from aes_dynloss.serving.batching import EssayService, ScoringQueue
 from aes_dynloss.serving.guards import keep_logs_private
 from aes_dynloss.serving.messages import Fault, Health, ScoreRequest, ScoreResponse
 from aes_dynloss.serving.requests import RefusalError, UnreadResponse, body_refusal, read_body
-from aes_dynloss.training.run_folder import package_version
+from aes_dynloss.versions import package_version
 
 
 def page_and_policy() -> tuple[str, str]:

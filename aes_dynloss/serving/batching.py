@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.scorer import Scorer
+from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.serving.guards import fault_words

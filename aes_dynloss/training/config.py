@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 
+Precision = Literal["float32", "bf16"]
+
 
 class TrainingConfig(ConfigModel):
     """Settings of a student's training, see :func:`aes_dynloss.training.loop.fit`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from tqdm import tqdm
 
 from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
+from aes_dynloss.training.config import Precision
 
 # More at once is no faster on a CPU, whose caches the states of so many already fill, and takes memory.
 CPU_TOKENS = 4096
-Precision = Literal["float32", "bf16"]
 
 
 @contextmanager

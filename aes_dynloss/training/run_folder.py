@@ -5,7 +5,6 @@ One process works in a folder at a time. A run is replaced only with ``force`` a
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
@@ -24,6 +23,7 @@ from filelock import FileLock, Timeout
 from aes_dynloss.configfile import dump_yaml, parse_yaml, read_mapping
 from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.tables.atomic import leftovers, write_text
+from aes_dynloss.versions import package_version
 
 
 def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str, Any]:
@@ -46,14 +46,6 @@ def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str,
             "precision": accelerator.mixed_precision,
         },
     }
-
-
-def package_version(package: str) -> str | None:
-    """The version of a package that is installed; None for another."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 CONFIG = "config.yaml"

@@ -39,7 +39,8 @@ from aes_dynloss.essays.ensembles.ensemble import open_scorer
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, locate_encoder, longest_window
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer
+from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.precision import in_precision
 

@@ -17,7 +17,7 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.model_folder import Screening
+from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer

@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on(place, tmp_path, monkeypatch):
             counted.append(len(values[0]))
             return true_score(*values)
 
-        patch.setattr("aes_dynloss.essays.model.scorer.Scores", counting)
+        patch.setattr("aes_dynloss.essays.model.protocol.Scores", counting)
         assert run(place, output, "--review", review, "--resume").code == 0
     assert sum(counted) == ESSAYS - 4 * 7
     assert output.read_bytes() == whole.read_bytes()

@@ -13,7 +13,7 @@ import transformers
 
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.chunks import TokenizedEssay
-from aes_dynloss.essays.model.encoders import file_sha256, load_encoder, load_tokenizer, trimmed
+from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, trimmed
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import config_digest
@@ -21,6 +21,7 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.measures.calibration import CutPoints, RescalingLine
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.score_range import ScoreRange
 
 # On models this small two threads only wait for each other: ten times as long on a busy machine.

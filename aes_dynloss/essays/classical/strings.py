@@ -147,18 +147,19 @@ class MixedFit:
     of_strings: Array
 
 
-def fit_mixed(kernel: Array, strings: Array, targets: Array) -> MixedFit:
+def fit_mixed(kernel: Array, strings: Array, targets: Array, weights: Array | None = None) -> MixedFit:
     """Fit a kernel ridge regression over ``(1 - s) kernel / a + s strings / b``, with a and b their centred traces.
 
     Args:
         kernel: Of the N training texts, (N, N).
         strings: Their string kernel, (N, N).
         targets: (N,).
+        weights: Of the texts, above 0, (N,); by default all 1.
     """
     traces = [float(np.trace(each) / len(each) - each.mean()) for each in (kernel, strings)]
     sizes = [trace if trace > SMALLEST else 1.0 for trace in traces]
     fits = {
-        share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, targets)
+        share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, targets, weights)
         for share in SHARES
     }
     share, fit = min(fits.items(), key=lambda item: item[1].error)
@@ -195,6 +196,18 @@ class StringModel:
         weights = np.bincount(features.column, weights=each[features.row], minlength=len(features.keys))
         kept = (np.bincount(features.column, minlength=len(features.keys)) >= least_texts) & (weights != 0)
         return cls(features.keys[kept], weights[kept].astype(np.float32), longest)
+
+    @classmethod
+    def from_arrays(cls, keys: NDArray[Any], weights: NDArray[Any]) -> StringModel:
+        """A model whose arrays were stored.
+
+        Raises:
+            CheckpointError: They do not fit together.
+        """
+        fits = keys.shape == weights.shape == (len(keys),) and keys.dtype == np.uint64
+        if not fits or (keys[1:] <= keys[:-1]).any() or not np.isfinite(weights).all():
+            raise CheckpointError("the n-grams do not fit together")
+        return cls(keys, weights.astype(np.float32))
 
     def predict(self, texts: Sequence[str]) -> Array:
         """Values of texts, without an intercept, (N,)."""
@@ -241,9 +254,5 @@ def strings_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> dict[str, StringM
     if set(arrays) != {f"{part}.{prompt}" for part in ("keys", "weights") for prompt in prompts}:
         raise CheckpointError("the n-grams lack keys or weights")
     for prompt in sorted(prompts):
-        keys, weights = arrays[f"keys.{prompt}"], arrays[f"weights.{prompt}"]
-        fits = keys.shape == weights.shape == (len(keys),) and keys.dtype == np.uint64
-        if not fits or (keys[1:] <= keys[:-1]).any() or not np.isfinite(weights).all():
-            raise CheckpointError(f"the n-grams of prompt {prompt} do not fit together")
-        models[prompt] = StringModel(keys, weights)
+        models[prompt] = StringModel.from_arrays(arrays[f"keys.{prompt}"], arrays[f"weights.{prompt}"])
     return models

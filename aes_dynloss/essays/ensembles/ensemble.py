@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.encoders import file_sha256
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_folder import (
     CARD,
     CONFIG,
@@ -34,9 +33,13 @@ from aes_dynloss.essays.model.model_folder import (
     read_config,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, agreement_probability
+from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores, unknown_prompt
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.tables.atomic import file_sha256
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Member:
         sha256: Digest of its config.json, which holds those of its other files.
     """
 
-    scorer: EssayScorer
+    scorer: Scorer
     folder: Path
     sha256: str
 
@@ -109,12 +112,13 @@ class EssayEnsemble:
             CheckpointError: A folder is missing, damaged or something else.
             ConfigError: They make no ensemble.
         """
-        accelerator = accelerator or Accelerator()
-        members = []
-        for folder in map(Path, folders):
-            scorer = EssayScorer.from_pretrained(folder, accelerator=accelerator)
-            members.append(Member(scorer, folder.resolve(), file_sha256(folder / CONFIG)))
-        return cls(members)
+        opened = _open_members([Path(folder) for folder in folders], accelerator)
+        return cls(
+            [
+                Member(scorer, Path(folder).resolve(), file_sha256(Path(folder) / CONFIG))
+                for folder, scorer in zip(folders, opened, strict=True)
+            ]
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EssayEnsemble:
@@ -143,14 +147,13 @@ class EssayEnsemble:
                 f"{folder / CONFIG} is not what was written: its sha256 is another. It was edited; fetch the folder "
                 "again."
             )
-        accelerator = accelerator or Accelerator()
         paths = [folder / MEMBERS / str(number) for number in range(len(digests))]
         for path, digest in zip(paths, digests, strict=True):  # all of them, before the first is opened
             _check_member(path, digest)
         check_unlisted(folder, {CONFIG}, {str(path.relative_to(folder)) for path in paths})
         members = [
-            Member(EssayScorer.from_pretrained(path, accelerator=accelerator), path.resolve(), digest)
-            for path, digest in zip(paths, digests, strict=True)
+            Member(scorer, path.resolve(), digest)
+            for path, digest, scorer in zip(paths, digests, _open_members(paths, accelerator), strict=True)
         ]
         try:
             return cls(members, postprocessing, intervals, certainty)
@@ -173,10 +176,10 @@ class EssayEnsemble:
         Raises:
             DataError: Naming the first such prompt and the known ones.
         """
-        unknown = [prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in self.prompts]
-        if unknown:
+        unknown = unknown_prompt(prompt_ids, self.prompts)
+        if unknown is not None:
             raise DataError(
-                f"Not all members of the ensemble were trained on prompt {unknown[0]!r}; all know "
+                f"Not all members of the ensemble were trained on prompt {unknown!r}; all know "
                 f"{', '.join(self.prompts)}. Map the ids, or name the prompt of all essays with --prompt."
             )
 
@@ -198,31 +201,28 @@ class EssayEnsemble:
         Raises:
             DataError: A prompt is unknown, or the lengths differ.
         """
-        self.check_prompts(prompt_ids)
+        check_essays(texts, prompt_ids, self)
         answers = []
         for number, member in enumerate(self.members, start=1):
             label = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
             answers.append(member.scorer.score(texts, prompt_ids, progress=label, tokens=tokens))
         raw = np.mean([answer.raw for answer in answers], axis=0)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
-        score = self.points(raw, prompt_ids)
         probabilities = _mean_probabilities([answer.probabilities for answer in answers])
-        # By errors whatever the heads say: it is these that dev's files, which hold raw scores alone, can set right.
-        chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, score, None)
-        certainty = self.certainty.of(prompt_ids, chances)
         distances = np.stack([answer.ood_distance for answer in answers])
         with np.errstate(invalid="ignore"):  # 0 / 0 where no member knows
             ood_distance = np.nansum(distances, axis=0) / np.sum(~np.isnan(distances), axis=0)
-        return Scores(raw, score, counts[0], counts[1], certainty, probabilities, ood_distance)
-
-    def points(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
-        """Score points, (N,), from raw predictions."""
-        points = np.empty(len(raw))
-        answered = np.array(prompt_ids, dtype=object)
-        for prompt in self.prompts.values():
-            rows = answered == prompt.id
-            points[rows] = self.postprocessing.score(prompt.id, prompt.range, raw[rows])
-        return points
+        # By errors whatever the heads say: it is these that dev's files, which hold raw scores alone, can set right.
+        return finished_scores(
+            self,
+            prompt_ids,
+            raw,
+            counts[0],
+            dropped_tokens=counts[1],
+            probabilities=probabilities,
+            ood_distance=ood_distance,
+            by_errors=True,
+        )
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write an ensemble's folder with copies of the members; it appears whole or not at all, in place of a model.
@@ -288,7 +288,44 @@ def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> S
     values = read_config(Path(folder), FORMAT, ENSEMBLE_FORMAT)
     if values["format"] == ENSEMBLE_FORMAT:
         return EssayEnsemble.from_pretrained(folder, accelerator=accelerator)
-    return EssayScorer.from_pretrained(folder, accelerator=accelerator)
+    return _open_members([Path(folder)], accelerator)[0]
+
+
+def needs_torch(folder: Path) -> bool:
+    """Whether what a folder holds, or a member of it, has an encoder.
+
+    Args:
+        folder: As :func:`open_scorer` takes it.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged or something else.
+    """
+    values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
+    if values["format"] == FORMAT:
+        return _has_encoder(values)
+    members = sorted((folder / MEMBERS).glob("*"))
+    return any(_has_encoder(read_config(member, FORMAT)) for member in members)
+
+
+def _has_encoder(values: dict[str, Any]) -> bool:
+    model = values.get("model")
+    return not isinstance(model, dict) or model.get("kind", "encoder") == "encoder"
+
+
+def _open_members(folders: Sequence[Path], accelerator: Accelerator | None) -> list[Scorer]:
+    """Open single models; torch is imported only where one has an encoder."""
+    scorers: list[Scorer] = []
+    for folder in folders:
+        if _has_encoder(read_config(folder, FORMAT)):
+            from accelerate import Accelerator as Devices
+
+            from aes_dynloss.essays.model.scorer import EssayScorer
+
+            accelerator = accelerator or Devices()
+            scorers.append(EssayScorer.from_pretrained(folder, accelerator=accelerator))
+        else:
+            scorers.append(ClassicalScorer.from_pretrained(folder))
+    return scorers
 
 
 def _common_prompts(members: Sequence[Member]) -> tuple[dict[str, Prompt], list[str]]:

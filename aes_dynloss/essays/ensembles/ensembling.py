@@ -6,21 +6,23 @@ import logging
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, Member
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
-from aes_dynloss.essays.model.scorer import agreement_probability
+from aes_dynloss.essays.model.protocol import agreement_probability
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ def _fit_to_dev(
         ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
         notes = [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
     if not dev.empty:
-        score = ensemble.points(raw, prompt_ids)
+        score = ensemble.postprocessing.points(ensemble.prompts, prompt_ids, raw)
         chances = agreement_probability(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
         ensemble.certainty = fit_certainty(
             prompt_ids, chances, equal_points(ranges, prompt_ids, score, dev["reference"])

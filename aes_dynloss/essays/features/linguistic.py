@@ -40,6 +40,8 @@ _LONG_WORDS = (5, 7, 9, 11)
 # Where features are standardised by training essays: they are clamped there, as RSMTool does, and what differs less in
 # training is left out, since what it would mean elsewhere is not known.
 MOST_SD, SMALLEST_SD = 4.0, 1e-6
+# Of the features as a whole in a head, beside the length and a vector, which have 1 each: chosen on dev of ASAP.
+LINGUISTIC_WEIGHT = 0.2
 _COPIED_RUN = 4
 
 Values = dict[str, float]
@@ -377,3 +379,19 @@ def linguistic_features(
         read = Text(text, prompt)
         rows.append([value for function in functions for value in function(read).values()])
     return np.asarray(rows, dtype=np.float64).reshape(len(texts), len(feature_names(wanted)))
+
+
+def essay_numbers(texts: Sequence[str], prompt: str | None, groups: Iterable[str]) -> NDArray[np.float64]:
+    """What is counted in essays on one prompt: ln(1 + words), words between blanks, and features, (N, 1 + F).
+
+    Args:
+        texts: N essays.
+        prompt: The prompt's own words, where they are known.
+        groups: Names out of :data:`GROUPS`.
+
+    Example:
+        >>> essay_numbers(["One two. Three!"], None, ["diversity"]).shape
+        (1, 6)
+    """
+    lengths = np.log1p([len(text.split()) for text in texts])[:, None]
+    return np.concatenate([lengths, linguistic_features(texts, [prompt] * len(texts), groups)], axis=1)

@@ -72,17 +72,25 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
-        if self.model.solver != "sgd" and (self.loss != LossConfig() or self.teacher is not None):
-            raise ValueError(
-                f"model.solver {self.model.solver} minimises the squared error in closed form; leave the sections loss "
-                "and teacher out, or set model.solver to sgd"
-            )
-        if self.model.solver != "sgd" and augmentation is not None:
-            raise ValueError(
-                f"model.solver {self.model.solver} chooses its penalty by leaving one essay out, which a changed copy "
-                "would betray; leave data.augmentation out, or set model.solver to sgd"
-            )
+        if self.model.solver != "sgd":
+            self._check_no_training(augmentation is not None)
         return self
+
+    def _check_no_training(self, has_copies: bool) -> None:
+        """Refuse what belongs to training by batches."""
+        model = self.model
+        what = f"model.solver {model.solver}" if model.kind == "encoder" else f"model.kind {model.kind}"
+        instead = "set model.solver to sgd" if model.kind == "encoder" else "set model.kind to encoder"
+        if self.loss != LossConfig() or self.teacher is not None:
+            raise ValueError(
+                f"{what} minimises the squared error, not batch by batch; leave the sections loss and teacher out, or "
+                f"{instead}"
+            )
+        if has_copies:
+            raise ValueError(
+                f"{what} predicts training essays by models that were fitted without them, which a changed copy would "
+                f"betray; leave data.augmentation out, or {instead}"
+            )
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
@@ -155,7 +163,7 @@ def _lines(model: type[BaseModel], path: str, indent: str) -> Iterator[str]:
         if not indent:
             yield "\n"
         for paragraph in comment.split("\n"):
-            for line in textwrap.wrap(paragraph.removeprefix("# "), _WIDTH - len(indent)):
+            for line in textwrap.wrap(paragraph.removeprefix("# "), _WIDTH - len(indent), break_on_hyphens=False):
                 yield f"{indent}# {line}\n"
         if inner is not None:
             yield f"{indent}{name}:\n"

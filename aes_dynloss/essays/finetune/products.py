@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from torch import Tensor
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
@@ -18,10 +17,9 @@ from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.predicted import Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
-from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.predictions import write_predictions
 from aes_dynloss.reports.prompts import build_report
@@ -43,7 +41,7 @@ _PACKAGES = (
 )
 
 
-def _model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str, Any]) -> str:
+def _model_card(config: FinetuneConfig, scorer: TrainedScorer, report: Mapping[str, Any]) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for."""
     rows = []
     for prompt_id, prompt in scorer.prompts.items():
@@ -57,8 +55,6 @@ def _model_card(config: FinetuneConfig, scorer: EssayScorer, report: Mapping[str
         ]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     table = "\n".join(rows)
-    weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
-    terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return f"""---
 library_name: aes-dynloss
 tags: [automated-essay-scoring]
@@ -71,8 +67,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 |---|---|---|---|---|---|
 {table}
 
-- Encoder: {encoder_label(config.model.encoder)}; head: {config.model.head}; pooling: {config.model.pooling}.
-- Head fitted by {config.model.solver}. Loss: {terms}. Seed: {config.training.seed}.
+{_made_of(config)}
 - From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
@@ -87,6 +82,34 @@ It was trained on essays to these prompts, by the writers of that data. For othe
 known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
 where a score has consequences for a person.
 """
+
+
+def _made_of(config: FinetuneConfig) -> str:
+    model = config.model
+    if model.kind == "strings":
+        return f"- Character n-grams and linguistic features, no encoder; fitted by {model.solver}."
+    if model.kind == "boosting":
+        return "- Gradient boosted trees on linguistic features, no encoder."
+    weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
+    terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
+    return (
+        f"- Encoder: {encoder_label(model.encoder)}; head: {model.head}; pooling: {model.pooling}.\n"
+        f"- Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}."
+    )
+
+
+def _about(config: FinetuneConfig) -> dict[str, str]:
+    """What made the figures, for the foot of a report."""
+    if config.model.kind != "encoder":
+        return {"Model": config.model.kind} | ({"Solver": config.model.solver} if config.model.solver else {})
+    teacher = config.teacher
+    return {
+        "Encoder": encoder_label(config.model.encoder),
+        "Head": config.model.head,
+        "Solver": str(config.model.solver),
+        "Loss": ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}",
+        "Seed": str(config.training.seed),
+    }
 
 
 # Of training essays, each by a head that was fitted without it.
@@ -189,20 +212,16 @@ def record_manifest(
 
 
 def prediction_table(
-    scorer: EssayScorer,
-    part: EssayTable,
-    examples: EssayExamples,
-    outputs: Tensor,
-    subgroups: Sequence[str],
+    scorer: TrainedScorer, part: EssayTable, predicted: Predicted, subgroups: Sequence[str]
 ) -> pd.DataFrame:
-    """A part's table of predictions, from the model's outputs, with what the report is to be broken down by."""
-    raw = scorer.raw_scores(outputs, examples.groups)
+    """A part's table of predictions, with what the report is to be broken down by."""
+    prompt_ids = part.values("prompt_id")
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
-        "prompt_id": part.values("prompt_id"),
+        "prompt_id": prompt_ids,
         "reference": part.scores,
-        "raw": raw,
-        "score": scorer.score_points(raw, examples.groups),
+        "raw": predicted.raw,
+        "score": scorer.postprocessing.points(scorer.prompts, prompt_ids, predicted.raw),
     }
     for rater in part.rater_columns or ():
         if rater != "score":
@@ -210,14 +229,14 @@ def prediction_table(
             columns[name] = np.array(part.values(rater), dtype=np.float64)
     columns["words"] = [len(text.split()) for text in part.values("text")]
     columns |= {name: part.values(name) for name in subgroups}
-    if scorer.model.config.max_tokens is not None:
-        columns["dropped_tokens"] = [essay.dropped for essay in examples.essays]
+    if predicted.dropped_tokens is not None:
+        columns["dropped_tokens"] = predicted.dropped_tokens
     return pd.DataFrame(columns)
 
 
 def write_products(
     config: FinetuneConfig,
-    scorer: EssayScorer,
+    scorer: TrainedScorer,
     floors: dict[str, dict[str, Any]] | None,
     predictions: Mapping[str, pd.DataFrame],
     folder: Path,
@@ -249,8 +268,6 @@ def write_products(
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
     manifest = read_mapping(folder / MANIFEST)
-    teacher = config.teacher
-    loss = ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}"
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
     write_report_files(
         report,
@@ -258,11 +275,7 @@ def write_products(
         title=f"Agreement of {folder.absolute().name} with human scores",
         pictures=pictures,
         about={  # what made the figures, for the foot of the page
-            "Encoder": encoder_label(config.model.encoder),
-            "Head": config.model.head,
-            "Solver": config.model.solver,
-            "Loss": loss,
-            "Seed": str(config.training.seed),
+            **_about(config),
             "Started": manifest["started"],
             "Version": manifest["versions"]["aes-dynloss"],
         },

@@ -23,18 +23,20 @@ from torch import Tensor
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, file_sha256, set_dropout
+from aes_dynloss.essays.model.encoder_folder import read_model_folder
+from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, set_dropout
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.model_folder import CONFIG, read_model_folder
+from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.formats import read_cells
 
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
-_KEPT = {"pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts", "linguistic", "strings"}
+_KEPT = {"kind", "pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts", "linguistic", "strings"}
 
 
 @dataclass(frozen=True)

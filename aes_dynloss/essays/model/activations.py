@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aes_dynloss.configfile import user_path
-from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
-from aes_dynloss.essays.model.encoders import encoder_values, first_line
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, first_line
+from aes_dynloss.essays.model.encoders import encoder_values
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.atomic import atomic_file, leftovers_of

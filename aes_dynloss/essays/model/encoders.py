@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from contextlib import suppress
@@ -13,7 +12,8 @@ from typing import Any
 from torch import nn
 
 from aes_dynloss.configfile import user_path
-from aes_dynloss.errors import CheckpointError, ConfigError
+from aes_dynloss.errors import CheckpointError, ConfigError, first_line
+from aes_dynloss.tables.atomic import file_sha256
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,6 @@ def encoder_label(name: str) -> str:
     path = Path(name)
     is_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_dir()
     return (path.name or path.resolve().name) if is_path else name
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_encoder(name: str, dropout: float | None = None) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -299,9 +293,3 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - tran
             f"({', '.join(ENCODER_PACKAGES)}), a folder with config.json, model.safetensors and a tokenizer, or a name "
             "on the hub (which needs the network)."
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says in its first line, for a sentence; its class where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

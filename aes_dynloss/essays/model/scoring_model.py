@@ -16,7 +16,7 @@ from torch.nn import Parameter, functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_names
+from aes_dynloss.essays.features.linguistic import LINGUISTIC_WEIGHT, MOST_SD, SMALLEST_SD, feature_names
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import layer_list
 from aes_dynloss.essays.model.kernel_head import KernelHead
@@ -81,8 +81,6 @@ class Pooling(nn.Module):
 # Log-probability of a score point that a prompt does not have: its probability is exactly 0, its gradient too.
 ABSENT = -1e4
 _EMBEDDING = 16
-# Of the linguistic features as a whole beside the vector, and the length, which have 1 each: chosen on dev of ASAP.
-LINGUISTIC_WEIGHT = 0.2
 
 
 class ScoreHead(nn.Module):

@@ -11,14 +11,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
-from aes_dynloss.essays.model.scorer import EssayScorer, Scorer
+from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.scoring.score import prompts_of
-from aes_dynloss.training.prediction import Precision
+from aes_dynloss.training.config import Precision
 
 # Part of essays whose score points must stay what they are in float32.
 LEAST_EQUAL = 0.995
@@ -36,13 +36,10 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
     """
     if isinstance(scorer, EssayEnsemble):
         ensemble = copy.copy(scorer)
-        ensemble.members = [
-            replace(member, scorer=cast(EssayScorer, in_precision(member.scorer, precision)))
-            for member in scorer.members
-        ]
+        ensemble.members = [replace(member, scorer=in_precision(member.scorer, precision)) for member in scorer.members]
         return ensemble
     if not isinstance(scorer, EssayScorer):
-        raise ConfigError(f"A {type(scorer).__name__} cannot score in {precision}. Give a model or an ensemble.")
+        raise ConfigError(f"A {type(scorer).__name__} has no encoder to compute in {precision}. Leave --precision out.")
     single = copy.copy(scorer)
     single.precision = precision
     return single

@@ -7,11 +7,10 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -25,6 +24,26 @@ SUFFIX = ".parts"
 _PARTS, _HALVES = "[0-9]*.json", ".*.tmp"
 
 Part = dict[str, Any]
+
+
+class Processes(Protocol):
+    """The processes that score together, as Accelerate's Accelerator tells of them."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process writes."""
+
+    @property
+    def num_processes(self) -> int:
+        """How many there are."""
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """A process alone, which needs no Accelerate and no torch."""
+
+    is_main_process: bool = True
+    num_processes: int = 1
 
 
 class ScoreParts:
@@ -81,7 +100,7 @@ def unfinished(output: Path) -> bool:
 
 @contextmanager
 def score_parts(
-    accelerator: Accelerator,
+    processes: Processes,
     output: Path,
     settings: Mapping[str, Any],
     *,
@@ -92,7 +111,7 @@ def score_parts(
     """Hold the folder of parts while they are made and joined; it is removed at the end, unless there was an error.
 
     Args:
-        accelerator: The run's; the main process alone writes.
+        processes: Those of the run; the main one alone writes.
         output: The file that the scores go to; the folder is called as it is, with .parts.
         settings: What the scores depend on beside the essays, plain values: model, options.
         others: Files that are written with it.
@@ -109,7 +128,7 @@ def score_parts(
     parts = ScoreParts(output.with_name(output.name + SUFFIX))
     lock = FileLock(parts.folder / LOCK)
     done: list[list[str]] = [[]]
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         try:
             parts.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
@@ -120,20 +139,22 @@ def score_parts(
         except OSError as error:
             raise ConfigError(f"Cannot write {output}: {error.strerror or error}.") from None
     try:
-        if accelerator.is_main_process:
+        if processes.is_main_process:
             _begin(parts, output, settings, resume=resume, force=force)
             halves = [half for file in (output, *others) for half in leftovers_of(file)]  # of a process that was killed
             for half in (*parts.folder.glob(_HALVES), *halves):
                 half.unlink(missing_ok=True)
             done = [[str(part["digest"]) for part in parts]]
             parts.drop_from(len(done[0]))
-        if accelerator.num_processes > 1:
+        if processes.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
             broadcast_object_list(done)
         yield parts, done[0]
-        if accelerator.is_main_process:
+        if processes.is_main_process:
             _remove(parts.folder)
     except BaseException:
-        if accelerator.is_main_process:
+        if processes.is_main_process:
             _end_early(parts.folder, output)
         raise
     finally:

@@ -13,18 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.scorer import Scorer
+from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.output import write_scores
-from aes_dynloss.essays.scoring.resume import ScoreParts, score_parts
+from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
-from aes_dynloss.training.prediction import Precision
-from aes_dynloss.training.run_folder import package_version
+from aes_dynloss.training.config import Precision
+from aes_dynloss.versions import package_version
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +146,7 @@ def score_to_files(
     form: str,
     options: ScoreOptions,
     *,
-    accelerator: Accelerator,
+    processes: Processes,
     model_digest: str,
     review: ReviewSheet | None = None,
     resume: bool = False,
@@ -162,7 +160,7 @@ def score_to_files(
         output: The file of scores.
         form: csv, jsonl or parquet.
         options: What is answered.
-        accelerator: The scorer's; the main process alone writes.
+        processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
         review: The review sheet, if one is wanted.
         resume: Resume from the saved parts.
@@ -185,7 +183,7 @@ def score_to_files(
     if review is not None:
         settings["review"] = [os.path.relpath(review.path.resolve(), output.resolve().parent), review.unsure]
     others = [] if review is None else [review.path]
-    with score_parts(accelerator, output, settings, others=others, resume=resume, force=force) as (parts, done):
+    with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
             scorer,
             essays,
@@ -194,7 +192,7 @@ def score_to_files(
             probabilities=options.probabilities,
             done=done,
         )
-        if not accelerator.is_main_process:
+        if not processes.is_main_process:
             deque(windows, maxlen=0)  # other processes only help to score
             return 0, 0
         if review is not None and review.unsure > 0:
@@ -213,7 +211,7 @@ def score_to_files(
 
 
 def score_to_stream(
-    scorer: Scorer, essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions, *, accelerator: Accelerator
+    scorer: Scorer, essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions, *, processes: Processes
 ) -> int:
     """Score essays to standard output, as they come.
 
@@ -222,7 +220,7 @@ def score_to_stream(
         essays: Essays; each process must be given the same.
         form: csv or jsonl.
         options: What is answered.
-        accelerator: The scorer's; the main process alone writes.
+        processes: Those that score; the main one alone writes.
 
     Returns:
         Number of essays; 0 on other processes than the main one.
@@ -231,7 +229,7 @@ def score_to_stream(
         scorer, essays, policy=options.policy, coverage=options.coverage, probabilities=options.probabilities
     )
     columns = (window.columns for window in windows)
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         return write_scores(columns, form, None)
     deque(columns, maxlen=0)  # other processes only help to score
     return 0

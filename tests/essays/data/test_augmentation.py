@@ -19,6 +19,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import BUNDLED_OTHERS, augment, deserved_score
 from aes_dynloss.essays.data.data_config import AugmentationConfig, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.finetune import encoder_run
 from aes_dynloss.essays.finetune import run as finetune_module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
@@ -209,7 +210,7 @@ def test_nothing_that_is_measured_on_train_knows_them(runs):
 def test_advisories_are_learned_from_genuine_train_essays(run_yaml, tmp_path, monkeypatch):
     """Neither from dev nor from changed copies."""
     texts, vectors = [], []
-    fit_screen, fit_vectors = Screen.fit, finetune_module.fit_ood_distance
+    fit_screen, fit_vectors = Screen.fit, encoder_run.fit_ood_distance
 
     def record_texts(given, *rest):
         texts.extend(given)
@@ -220,7 +221,7 @@ def test_advisories_are_learned_from_genuine_train_essays(run_yaml, tmp_path, mo
         return fit_vectors(accelerator, model, train, dev, seed)
 
     monkeypatch.setattr(Screen, "fit", record_texts)
-    monkeypatch.setattr(finetune_module, "fit_ood_distance", record_vectors)
+    monkeypatch.setattr(encoder_run, "fit_ood_distance", record_vectors)
     run = tmp_path / "run"
     assert tune(run_yaml, run, WORDS[0], "training.epochs=1").code == 0
     held_out = {row["essay_id"] for part in ("dev", "test") for row in read_rows(run / f"predictions_{part}.csv")}

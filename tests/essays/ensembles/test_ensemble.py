@@ -16,9 +16,9 @@ from aes_dynloss import EssayEnsemble, EssayScorer
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.model_folder import Screening
 from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel

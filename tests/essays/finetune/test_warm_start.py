@@ -20,15 +20,15 @@ from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.finetune import run as module
+from aes_dynloss.essays.finetune import encoder_run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed, weights_digest
-from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.score_range import ScoreRange
 
 pytestmark = pytest.mark.slow
@@ -345,7 +345,7 @@ class TestResume:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_products", stop)
+            patch.setattr("aes_dynloss.essays.finetune.run.write_products", stop)
             assert tune(run_yaml, tmp_path / "run", *words).code == 130
         outcome = tune(run_yaml, tmp_path / "run", *words, "--resume")
         assert outcome.code == 0, outcome.err
@@ -359,7 +359,7 @@ class TestResume:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_products", stop)
+            patch.setattr("aes_dynloss.essays.finetune.run.write_products", stop)
             assert tune(run_yaml, tmp_path / "run", *words).code == 130
         values = values_of(tmp_path / "first")
         sign(tmp_path / "first", values | {"prompts": values["prompts"][::-1]})

@@ -12,7 +12,7 @@ from tiny_scorer import RULES, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model import model_folder
-from aes_dynloss.essays.model.model_folder import read_model_folder
+from aes_dynloss.essays.model.encoder_folder import read_model_folder
 from aes_dynloss.essays.model.scorer import EssayScorer
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.model.model_folder import read_model_folder
+from aes_dynloss.essays.model.encoder_folder import read_model_folder
 
 
 def damage(folder: Path, what: str, encoder: Path) -> None:

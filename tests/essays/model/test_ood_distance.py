@@ -10,7 +10,8 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
 from aes_dynloss.errors import CheckpointError, ShapeError
-from aes_dynloss.essays.model.model_folder import SCREENING, Screening, read_screening, write_screening
+from aes_dynloss.essays.model.encoder_folder import Screening, read_screening, write_screening
+from aes_dynloss.essays.model.model_folder import SCREENING
 from aes_dynloss.essays.model.ood_distance import (
     NEIGHBOURS,
     OodDistance,

@@ -71,7 +71,9 @@ def test_scores_are_score_points_and_follow_the_postprocessing(encoder: Path) ->
         score_range = made.prompts[prompt].range
         assert score_range.is_score_point(plain.score[number])
         assert plain.score[number] == score_range.to_point(plain.raw[number])
-    points = made.score_points(np.array([2.6, 0.7, 1.3, 9.0]), np.array([0, 1, 1, 0]))
+    points = made.postprocessing.points(
+        made.prompts, [list(made.prompts)[number] for number in (0, 1, 1, 0)], np.array([2.6, 0.7, 1.3, 9.0])
+    )
     np.testing.assert_array_equal(points, [3, 0.5, 1.5, 6])
     made.postprocessing = Postprocessing("rescale", {"letter": RescalingLine(0.001, 3.0)})
     rescaled = made.score(TEXTS, PROMPT_IDS)

@@ -1,0 +1,172 @@
+"""Regression of one prompt's scores on numbers that are counted in essays and on their n-grams, in closed form.
+
+The numbers are standardised by training essays and clamped. A Gaussian kernel of them, or their inner product, and the
+string kernel are mixed, the share chosen by leave-one-out error; the part over n-grams is kept as a linear model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import CheckpointError
+from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
+from aes_dynloss.essays.features.linguistic import LINGUISTIC_WEIGHT, MOST_SD, SMALLEST_SD
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NumberScale:
+    """Puts an essay's numbers into the unit of training essays: (number - mean) / sd, clamped, times a weight.
+
+    The first number is the length, whose weight is 1; all others together weigh :data:`LINGUISTIC_WEIGHT`. What hardly
+    differs between training essays is left out.
+
+    Args:
+        mean: Of training essays, (D,).
+        inverse_sd: 1 / sd, 0 for what is left out, (D,).
+    """
+
+    mean: Array
+    inverse_sd: Array
+
+    @classmethod
+    def of(cls, numbers: Array) -> NumberScale:
+        """That of training essays, (N, D)."""
+        sd = numbers.std(0)
+        return cls(numbers.mean(0), np.where(sd < SMALLEST_SD, 0.0, 1 / np.maximum(sd, SMALLEST_SD)))
+
+    def points(self, numbers: Array) -> Array:
+        """Standardised numbers, (N, D)."""
+        weights = np.sqrt([1.0, *[LINGUISTIC_WEIGHT / max(len(self.mean) - 1, 1)] * (len(self.mean) - 1)])
+        values: Array = np.clip((numbers - self.mean) * self.inverse_sd, -MOST_SD, MOST_SD) * weights[: len(self.mean)]
+        return values
+
+
+@dataclass(frozen=True)
+class TextRegression:
+    """``raw = kernel(points, support) @ coefficients + n-grams + intercept``.
+
+    Args:
+        numbers: Standardisation of an essay's D numbers.
+        support: Points of training essays, (S, D); for a linear model the D unit vectors.
+        coefficients: (S,).
+        scale: Of the Gaussian kernel; None: the model is linear in the points.
+        strings: Linear model of n-grams; None: it has none.
+        intercept: In the unit of the scores.
+    """
+
+    numbers: NumberScale
+    support: Array
+    coefficients: Array
+    scale: float | None
+    strings: StringModel | None
+    intercept: float
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        numbers: Array,
+        targets: Array,
+        weights: Array | None = None,
+        *,
+        kernel: bool = True,
+        strings: bool = True,
+    ) -> tuple[Self, Array]:
+        """Fit to training essays of one prompt.
+
+        Args:
+            texts: N essays, at least 3.
+            numbers: What was counted in each, the length first, (N, D).
+            targets: Scores, (N,).
+            weights: Of the essays, above 0, (N,); by default all 1.
+            kernel: Whether numbers go through a Gaussian kernel; else the model is linear in them.
+            strings: Whether n-grams join them.
+
+        Returns:
+            The model, and each training essay's prediction by the fit without it, (N,).
+
+        Example:
+            >>> texts = [word * count for count in range(1, 7) for word in ("tea ", "otter ")]
+            >>> scores = np.array([len(text.split()) for text in texts], dtype=float)
+            >>> model, left_out = TextRegression.fit(texts, np.log1p(scores)[:, None], scores)
+            >>> np.round(model.predict(["otter " * 4], np.log1p([[4.0]])))
+            array([4.])
+        """
+        standard = NumberScale.of(numbers)
+        points = standard.points(numbers)
+        scale = fitted_scale(points) if kernel else None
+        likeness = radial_kernel(points, points, scale) if scale is not None else points @ points.T
+        model = None
+        if strings:
+            features = StringFeatures.of(texts)
+            mixed = fit_mixed(likeness, features.kernel(), targets, weights)
+            fit, coefficients = mixed.fit, mixed.of_kernel
+            model = StringModel.flatten(features, mixed.of_strings)
+        else:
+            fit = fit_kernel_ridge(likeness, targets, weights)
+            coefficients = fit.coefficients
+        if scale is None:
+            points, coefficients = np.eye(points.shape[1]), points.T @ coefficients
+        return cls(standard, points, coefficients, scale, model, fit.intercept), fit.leave_one_out
+
+    def predict(self, texts: Sequence[str], numbers: Array) -> Array:
+        """Continuous predictions, (N,).
+
+        Args:
+            texts: N essays.
+            numbers: What was counted in each, (N, D).
+        """
+        points = self.numbers.points(numbers)
+        likeness = points if self.scale is None else radial_kernel(points, self.support, self.scale)
+        raw: Array = likeness @ self.coefficients + self.intercept
+        return raw if self.strings is None else raw + self.strings.predict(texts)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays for a safetensors file; support points in float32."""
+        arrays: dict[str, NDArray[Any]] = {
+            "mean": self.numbers.mean,
+            "inverse_sd": self.numbers.inverse_sd,
+            "support": self.support.astype(np.float32),
+            "coefficients": self.coefficients,
+            "scale": np.array([0.0 if self.scale is None else self.scale]),
+            "intercept": np.array([self.intercept]),
+        }
+        if self.strings is not None:
+            arrays |= {"keys": self.strings.keys, "key_weights": self.strings.weights}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """From :meth:`to_arrays`.
+
+        Raises:
+            CheckpointError: The arrays are not such.
+        """
+        numeric = {name: arrays[name].astype(np.float64) for name in arrays if name != "keys"}
+        mean, support, scale = numeric["mean"], numeric["support"], numeric["scale"]
+        fits = mean.ndim == 1 and numeric["inverse_sd"].shape == mean.shape and support.shape[1:] == mean.shape
+        fits = fits and numeric["coefficients"].shape == support.shape[:1] and scale.shape == numeric["intercept"].shape
+        if (
+            not fits
+            or scale.shape != (1,)
+            or scale[0] < 0
+            or not all(np.isfinite(one).all() for one in numeric.values())
+        ):
+            raise CheckpointError("the arrays of a regression do not fit together")
+        strings = StringModel.from_arrays(arrays["keys"], arrays["key_weights"]) if "keys" in arrays else None
+        return cls(
+            NumberScale(mean, numeric["inverse_sd"]),
+            support,
+            numeric["coefficients"],
+            float(scale[0]) or None,
+            strings,
+            float(numeric["intercept"][0]),
+        )

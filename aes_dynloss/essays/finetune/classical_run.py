@@ -1,0 +1,93 @@
+"""The part of a run that is a classical scorer's own: for each prompt a regression or boosted trees."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
+from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
+from aes_dynloss.essays.classical.text_regression import TextRegression
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.finetune.predicted import Predicted
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, PromptModel
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.prompt_scales import measure_scales
+from aes_dynloss.essays.screening.screen import Screen
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+
+class ClassicalRun:
+    """A scorer without an encoder, from its essays to its predictions.
+
+    Args:
+        config: How it is built.
+        prompts: All prompts.
+        parts: Essays by part: train, dev, and where it is there test.
+
+    Raises:
+        DataError: A prompt has too few training essays.
+    """
+
+    def __init__(self, config: ModelConfig, prompts: Sequence[Prompt], parts: Mapping[str, EssayTable]) -> None:
+        self._parts = parts
+        train = parts["train"]
+        answered = np.array(train.values("prompt_id"), dtype=object)
+        self._rows = {prompt.id: np.flatnonzero(answered == prompt.id) for prompt in prompts}
+        least = LEAST_EXAMPLES if config.kind == "strings" else PARTS
+        for prompt, rows in self._rows.items():
+            if len(rows) < least:
+                raise DataError(
+                    f"Prompt {prompt}: {len(rows)} training essays, but model.kind {config.kind} needs at least "
+                    f"{least}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
+                )
+        groups = np.empty(len(train), dtype=np.int64)
+        for number, rows in enumerate(self._rows.values()):
+            groups[rows] = number
+        lengths = np.log1p([len(text.split()) for text in train.values("text")])
+        self.scorer = ClassicalScorer(config, measure_scales(prompts, groups, train.scores, lengths), {})
+
+    def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
+        """Fit each prompt's model.
+
+        Args:
+            folder: The run's; nothing is kept there on the way.
+            resume: Whether the run was stopped before; it begins anew.
+
+        Returns:
+            Predictions of dev and test, and of train, each essay's by a model that was fitted without it.
+        """
+        del folder, resume
+        train = self._parts["train"]
+        texts, targets = train.values("text"), train.scores
+        left_out = np.empty(len(train))
+        for prompt, rows in self._rows.items():
+            model, left_out[rows] = self._fit_prompt(prompt, [texts[row] for row in rows], targets[rows])
+            self.scorer.models[prompt] = model
+            r2 = 1 - np.mean((left_out[rows] - targets[rows]) ** 2) / targets[rows].var()
+            logger.info("Prompt %s: %d essays, out-of-fold R^2 %.3f.", prompt, len(rows), r2)
+        predicted = {"train": Predicted(left_out)}
+        for name in ("dev", "test"):
+            if name in self._parts:
+                part = self._parts[name]
+                raw = self.scorer.raw_scores(part.values("text"), part.values("prompt_id"), f"score {name}")
+                predicted[name] = Predicted(raw)
+        return predicted
+
+    def _fit_prompt(self, prompt: str, texts: list[str], targets: Array) -> tuple[PromptModel, Array]:
+        numbers = self.scorer.numbers(texts, prompt)
+        if self.scorer.config.kind == "boosting":
+            return BoostedTrees.fit(numbers, targets), BoostedTrees.cross_fitted(numbers, targets)
+        return TextRegression.fit(texts, numbers, targets, kernel=self.scorer.config.solver == "kernel_ridge")
+
+    def add_screen(self, screen: Screen) -> None:
+        """Give the scorer what was learned from training essays' words."""
+        self.scorer.screen = screen

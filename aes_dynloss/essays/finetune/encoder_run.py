@@ -1,0 +1,160 @@
+"""The part of a run that is a Transformer scorer's own: encoder and essays as tensors, training or an exact head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.exact_head import fit_exact_head
+from aes_dynloss.essays.finetune.predicted import AUGMENTED, SELECT_BY, Predicted
+from aes_dynloss.essays.finetune.warm_start import WarmStart
+from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.chunks import Chunker
+from aes_dynloss.essays.model.encoder_folder import Screening
+from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
+from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
+from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance
+from aes_dynloss.essays.model.prompt_scales import measure_scales
+from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
+from aes_dynloss.training.loop import RunContext
+from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.run import train_student
+
+
+class EncoderRun:
+    """A Transformer scorer, from its encoder to its predictions.
+
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        prompts: All prompts; a prompt's number is its place here.
+        parts: Essays by part: train, dev, and where they are there test, teacher_dev, augmented.
+        start: The model whose weights it starts with, if there is one.
+
+    Raises:
+        AesDynlossError: The encoder cannot be read, or the essays do not suffice.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: FinetuneConfig,
+        prompts: Sequence[Prompt],
+        parts: Mapping[str, EssayTable],
+        start: WarmStart | None,
+    ) -> None:
+        self._accelerator, self._config, self._parts = accelerator, config, parts
+        self.scorer, self._examples = _build(accelerator, config, prompts, parts, start)
+        ends = np.cumsum([len(part) for part in parts.values()])
+        self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
+        self._ood_distance: OodDistance | None = None
+
+    def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
+        """Train, or fit in closed form.
+
+        Args:
+            folder: The run's, for checkpoints.
+            resume: Go on with a run that was stopped.
+
+        Returns:
+            Predictions of dev and test; of train too, where each essay's is by a head that was fitted without it.
+        """
+        accelerator, config, scorer, rows = self._accelerator, self._config, self.scorer, self._rows
+        with frozen_part_computed(accelerator, scorer.model, self._examples, rows["train"], folder) as ready:
+            dev, human = ready.select(rows["dev"]), self._parts["dev"].scores
+            learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
+            train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
+            outputs = {}
+            if config.model.solver == "sgd":
+                measure = partial(_dev_measures, scorer, dev, human)
+                context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
+                classes = None if config.model.head == "regression" else scorer.model.head.points
+                train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+            else:
+                head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
+                outputs["train"], scorer.strings = head.left_out, head.strings
+            for name in ("dev", "test"):
+                if name in self._parts:
+                    outputs[name] = scorer.outputs(ready.select(rows[name]), self._parts[name])
+            genuine = ready.select(rows["train"])
+            self._ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
+        return {name: self._predicted(name, values) for name, values in outputs.items()}
+
+    def add_screen(self, screen: Screen) -> None:
+        """Give the scorer what was learned from training essays' words, and from their vectors."""
+        if self._ood_distance is not None:
+            self.scorer.screening = Screening(screen, self._ood_distance)
+
+    def _predicted(self, name: str, outputs: torch.Tensor) -> Predicted:
+        examples = self._examples.select(self._rows[name])
+        dropped = None
+        if self._config.model.max_tokens is not None:
+            dropped = np.array([essay.dropped for essay in examples.essays], dtype=np.int64)
+        raw = self.scorer.raw_scores(outputs, examples.groups)
+        return Predicted(raw, self.scorer.probabilities(outputs), dropped)
+
+
+def _build(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    prompts: Sequence[Prompt],
+    parts: Mapping[str, EssayTable],
+    start: WarmStart | None,
+) -> tuple[EssayScorer, EssayExamples]:
+    """The scorer as training finds it, and all parts' essays as examples, one part after the other."""
+    tokenizer = load_tokenizer(config.model.encoder) if start is None else start.tokenizer
+    dropout = config.model.encoder_dropout
+    encoder = load_encoder(config.model.encoder, dropout) if start is None else start.encoder(dropout)
+    check_vocabulary(encoder, tokenizer)
+    if config.model.gradient_checkpointing:
+        new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
+        try:
+            getattr(encoder, new_name if hasattr(encoder, new_name) else old_name)({"use_reentrant": False})
+        except ValueError:  # transformers knows for which encoders it can
+            kind = encoder.config.model_type
+            raise ConfigError(
+                f"model.gradient_checkpointing: an encoder of the kind {kind} cannot recompute its activations. Set it "
+                "to false, and training.micro_batch_size lower if memory is short."
+            ) from None
+    chunker = Chunker(
+        tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
+    )
+    examples = scored_examples(
+        list(parts.values()), list(prompts), chunker, int(tokenizer.pad_token_id), config.model.linguistic_groups
+    )
+    train = examples.select(np.arange(len(parts["train"])))
+    shared = config.model.prompts == "shared"
+    scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
+    model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))
+    if train.linguistic is not None:
+        model.scale_linguistic(torch.from_numpy(train.linguistic), torch.from_numpy(train.groups))
+    if start is not None:
+        start.copy_weights_to(model)
+    return EssayScorer(model, tokenizer, accelerator=accelerator), examples
+
+
+def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
+    """Mean over prompts of the kappa of rounded raw predictions, each prompt's own kappa, and the mean sd ratio."""
+    raw = scorer.raw_scores(predict(scorer.accelerator, scorer.model, dev), dev.groups)
+    prompts = list(scorer.prompts)
+    points = scorer.postprocessing.points(scorer.prompts, [prompts[number] for number in dev.groups], raw)
+    kappas: dict[str, float] = {}
+    ratios = []
+    for number, prompt in enumerate(prompts):
+        rows = dev.groups == number
+        if rows.any():
+            kappas[f"qwk_{prompt}"] = float(quadratic_weighted_kappa(human[rows], points[rows]))
+            ratios.append(float(sd_ratio(human[rows], raw[rows])))
+    return {SELECT_BY: float(np.mean(list(kappas.values()))), "sd_ratio": float(np.mean(ratios)), **kappas}

@@ -1,0 +1,210 @@
+"""A scorer without an encoder: for each prompt a regression on n-grams and features, or boosted trees on features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aes_dynloss.errors import AesDynlossError, CheckpointError, DataError
+from aes_dynloss.essays.classical.boosting import BoostedTrees
+from aes_dynloss.essays.classical.text_regression import TextRegression
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.features.linguistic import essay_numbers
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.model_folder import (
+    CONFIG,
+    FORMAT,
+    SCREENING,
+    WEIGHTS,
+    Fitted,
+    check_files,
+    damage_named,
+    damaged,
+    read_arrays,
+    read_config,
+    screen_arrays,
+    screen_from_arrays,
+    write_scorer_folder,
+)
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, unknown_prompt
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.measures.intervals import Certainty, Intervals
+
+Array = NDArray[np.float64]
+PromptModel = TextRegression | BoostedTrees
+
+_ESSAYS_AT_ONCE = 256
+
+
+class ClassicalScorer:
+    """Scores essays by what can be counted in them; no part of it needs torch.
+
+    Example:
+        >>> scorer = ClassicalScorer.from_pretrained("runs/strings/model")  # doctest: +SKIP
+        >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
+        array([8.])
+        >>> ClassicalScorer.from_pretrained("runs/none/model")
+        Traceback (most recent call last):
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give the folder
+        model/ of a run of finetune.
+
+    Args:
+        config: Its kind and features.
+        scales: Its prompts with statistics of their training essays.
+        models: What was fitted, by prompt.
+        postprocessing: From raw to score.
+        intervals: Prediction intervals fitted on dev; by default of no prompt.
+        certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
+        screen: What it knows of training essays' words; by default nothing.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        scales: Sequence[PromptScale],
+        models: Mapping[str, PromptModel],
+        postprocessing: Postprocessing | None = None,
+        intervals: Intervals | None = None,
+        certainty: Certainty | None = None,
+        screen: Screen | None = None,
+    ) -> None:
+        self.config = config
+        self.scales = list(scales)
+        self.models = dict(models)
+        self.postprocessing = postprocessing or Postprocessing()
+        self.intervals = intervals or Intervals({})
+        self.certainty = certainty or Certainty({})
+        self.screen = screen
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> ClassicalScorer:
+        """Open a model folder that ``finetune`` wrote.
+
+        Args:
+            folder: The folder ``model/`` of a run.
+
+        Raises:
+            CheckpointError: The folder is missing, damaged or something else.
+        """
+        folder = Path(folder)
+        values = read_config(folder, FORMAT)
+        check_files(folder, values)
+        with damage_named(folder):
+            fitted = Fitted.from_dict(values)
+            if fitted.config.kind == "encoder":
+                raise CheckpointError("it holds a model with an encoder, which EssayScorer opens")
+            models = _read_models(folder / WEIGHTS, fitted)
+            screen = None
+            if SCREENING in values["sha256"]:
+                screen = _read_screen(folder / SCREENING)
+        calibration = fitted.postprocessing, fitted.intervals, fitted.certainty
+        return cls(fitted.config, fitted.scales, models, *calibration, screen)
+
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompts that the model can score, by id."""
+        return {scale.prompt.id: scale.prompt for scale in self.scales}
+
+    @property
+    def capped(self) -> bool:
+        """Whether the model reads only a part of a long essay; it never does."""
+        return False
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """Refuse prompts that the model was not trained on.
+
+        Raises:
+            DataError: Naming the first such prompt and the known ones.
+        """
+        unknown = unknown_prompt(prompt_ids, self.prompts)
+        if unknown is not None:
+            raise DataError(
+                f"The model was not trained on prompt {unknown!r}; it knows {', '.join(self.prompts)}. Map the ids, "
+                "or name the prompt of all essays with --prompt."
+            )
+
+    def score(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+    ) -> Scores:
+        """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`; ``tokens`` has no effect."""
+        del tokens
+        check_essays(texts, prompt_ids, self)
+        raw = self.raw_scores(texts, prompt_ids, progress)
+        return finished_scores(self, prompt_ids, raw, np.array([len(text.split()) for text in texts], dtype=np.int64))
+
+    def raw_scores(self, texts: Sequence[str], prompt_ids: Sequence[str], progress: str | None = None) -> Array:
+        """Continuous predictions on the original scale, (N,).
+
+        Args:
+            texts: N essays.
+            prompt_ids: The prompt of each, known to the model.
+            progress: Words beside a progress bar on standard error; None for none.
+        """
+        raw = np.empty(len(texts))
+        answered = np.array(prompt_ids, dtype=object)
+        with tqdm(total=len(texts), desc=progress, unit="essay", disable=progress is None) as bar:
+            for prompt in dict.fromkeys(prompt_ids):
+                of_prompt = np.flatnonzero(answered == prompt)
+                for rows in np.array_split(of_prompt, -(-len(of_prompt) // _ESSAYS_AT_ONCE)):
+                    essays = [texts[row] for row in rows]
+                    numbers = self.numbers(essays, prompt)
+                    model = self.models[prompt]
+                    if isinstance(model, TextRegression):
+                        raw[rows] = model.predict(essays, numbers)
+                    else:
+                        raw[rows] = model.predict(numbers)
+                    bar.update(len(rows))
+        return raw
+
+    def numbers(self, texts: Sequence[str], prompt_id: str) -> Array:
+        """What is counted in essays on one prompt, (N, D), the length first."""
+        return essay_numbers(texts, self.prompts[prompt_id].text, self.config.linguistic_groups)
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.
+
+        Args:
+            folder: Where to.
+            card: Text of its README.md; a short one by default.
+        """
+        from safetensors.numpy import save_file
+
+        def write_files(new: Path) -> None:
+            arrays = {
+                f"{prompt}/{name}": np.ascontiguousarray(array)
+                for prompt, model in self.models.items()
+                for name, array in model.to_arrays().items()
+            }
+            save_file(arrays, new / WEIGHTS)
+            if self.screen is not None:
+                save_file(screen_arrays(self.screen), new / SCREENING)
+
+        fitted = Fitted(self.config, self.scales, self.postprocessing, self.intervals, self.certainty)
+        write_scorer_folder(Path(folder), fitted.to_dict(), write_files, card)
+
+
+def _read_models(path: Path, fitted: Fitted) -> dict[str, PromptModel]:
+    stored: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in read_arrays(path).items():
+        prompt, _, part = name.rpartition("/")
+        stored.setdefault(prompt, {})[part] = array
+    if set(stored) != {scale.prompt.id for scale in fitted.scales}:
+        raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
+    kind = TextRegression if fitted.config.kind == "strings" else BoostedTrees
+    try:
+        return {prompt: kind.from_arrays(arrays) for prompt, arrays in stored.items()}
+    except (KeyError, TypeError, ValueError, IndexError, AesDynlossError) as error:
+        raise damaged(path, error) from None
+
+
+def _read_screen(path: Path) -> Screen:
+    try:
+        return screen_from_arrays(read_arrays(path))
+    except (KeyError, TypeError, ValueError, AesDynlossError) as error:
+        raise damaged(path, error) from None

@@ -1,0 +1,220 @@
+"""What the folder of a Transformer scorer holds: weights, tokenizer, n-grams, and what advisories need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
+from aes_dynloss.essays.classical.strings import StringModel, strings_from_arrays, strings_to_arrays
+from aes_dynloss.essays.model.encoders import (
+    build_encoder,
+    check_vocabulary,
+    encoder_label,
+    encoder_values,
+    tokenizer_fault,
+)
+from aes_dynloss.essays.model.model_folder import (
+    CONFIG,
+    FORMAT,
+    SCREENING,
+    STRINGS,
+    WEIGHTS,
+    Fitted,
+    check_files,
+    damage_named,
+    damaged,
+    read_arrays,
+    read_config,
+    screen_arrays,
+    screen_from_arrays,
+    write_scorer_folder,
+)
+from aes_dynloss.essays.model.ood_distance import OodDistance
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.measures.intervals import Certainty, Intervals
+
+_VECTORS, _THRESHOLDS = "vectors.", "distances"
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What was learned from training essays beside their scores.
+
+    Args:
+        text: From their words.
+        ood_distance: From their vectors.
+    """
+
+    text: Screen
+    ood_distance: OodDistance
+
+
+def write_screening(screening: Screening, path: Path) -> None:
+    """Write what was learned from training essays beside their scores.
+
+    Args:
+        screening: What is written.
+        path: Where to.
+    """
+    from safetensors.numpy import save_file
+
+    ood_distance = screening.ood_distance
+    arrays = screen_arrays(screening.text) | {_THRESHOLDS: ood_distance.thresholds.cpu().numpy()}
+    for number, vectors in enumerate(ood_distance.references):
+        arrays[f"{_VECTORS}{number}"] = vectors.half().cpu().numpy()
+    save_file(arrays, path)
+
+
+def read_screening(path: Path) -> Screening:
+    """Read what ``write_screening`` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    arrays = read_arrays(path)
+    try:
+        thresholds = arrays[_THRESHOLDS]
+        vectors = [torch.from_numpy(arrays[f"{_VECTORS}{number}"]) for number in range(len(thresholds))]
+        return Screening(screen_from_arrays(arrays), OodDistance(vectors, thresholds.tolist()))
+    except (KeyError, TypeError, ValueError, AesDynlossError) as error:
+        raise damaged(path, error) from None
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a model folder holds.
+
+    Args:
+        model: The torch module.
+        tokenizer: Its encoder's tokenizer.
+        postprocessing: From raw to score.
+        intervals: Prediction intervals fitted on dev.
+        certainty: Agreement probabilities calibrated on dev.
+        screening: What was learned from training essays beside their scores; None for nothing.
+        strings: What n-grams add to the head's output, by prompt; empty for nothing.
+    """
+
+    model: ScoringModel
+    tokenizer: Any
+    postprocessing: Postprocessing
+    intervals: Intervals
+    certainty: Certainty
+    screening: Screening | None
+    strings: Mapping[str, StringModel] = field(default_factory=dict)
+
+
+def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None) -> None:
+    """Write a model folder; it appears whole or not at all, in the place of an older model.
+
+    Args:
+        parts: What it holds.
+        folder: Where to.
+        card: Text of README.md.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or holds something that is no model.
+    """
+    from safetensors.numpy import save_file as save_arrays
+    from safetensors.torch import save_file
+
+    def write_files(new: Path) -> None:
+        state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
+        parts.tokenizer.save_pretrained(new)
+        save_file(state, new / WEIGHTS, metadata={"format": "pt"})
+        if parts.screening is not None:
+            write_screening(parts.screening, new / SCREENING)
+        if parts.strings:
+            save_arrays(strings_to_arrays(parts.strings), new / STRINGS)
+
+    config = parts.model.config
+    fitted = Fitted(config, parts.model.scales, parts.postprocessing, parts.intervals, parts.certainty)
+    values = fitted.to_dict()
+    values["model"]["encoder"] = encoder_label(config.encoder)
+    values["encoder"] = encoder_values(parts.model.encoder)
+    write_scorer_folder(folder, values, write_files, card)
+
+
+def read_model_folder(folder: Path) -> ModelParts:
+    """Open the folder of a Transformer scorer.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        CheckpointError: It is missing, damaged, not of this format, or its weights are not those that were written.
+    """
+    values = read_config(folder, FORMAT)
+    check_files(folder, values)
+    with damage_named(folder):
+        fitted = Fitted.from_dict(values)
+        config, scales = fitted.config, fitted.scales
+        if config.kind != "encoder":
+            raise CheckpointError(f"it holds a model of kind {config.kind}, where one with an encoder is expected")
+        screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None
+        strings = _read_strings(folder / STRINGS, [scale.prompt.id for scale in scales]) if config.strings else {}
+        encoder = build_encoder(dict(values["encoder"]))
+        model = ScoringModel(encoder, config, scales)
+        _load_weights(model, folder / WEIGHTS)
+        if screening is not None:
+            known, width = screening.ood_distance.references, encoder.config.hidden_size
+            if len(known) != len(scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
+                raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
+    tokenizer = _read_tokenizer(folder, encoder.config)
+    try:
+        check_vocabulary(encoder, tokenizer)
+    except (TypeError, ValueError) as error:  # a tokenizer that does not work
+        raise CheckpointError(f"{folder} is damaged: {error}") from None
+    calibration = fitted.postprocessing, fitted.intervals, fitted.certainty
+    return ModelParts(model.eval(), tokenizer, *calibration, screening, strings)
+
+
+def _read_strings(path: Path, prompts: Sequence[str]) -> dict[str, StringModel]:
+    try:
+        models = strings_from_arrays(read_arrays(path))
+    except AesDynlossError as error:
+        raise damaged(path, error) from None
+    if set(models) != set(prompts):
+        raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
+    return models
+
+
+def _load_weights(model: ScoringModel, weights: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise CheckpointError(f"{weights.name} is damaged: {error}. Fetch the folder again.") from None
+    if model.kernel is not None:
+        model.kernel.make_room(state, "kernel.")
+    expected = model.state_dict()
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
+    if wrong:
+        raise CheckpointError(f"{weights.name} does not fit {CONFIG}: {len(wrong)} weights differ, such as {wrong[0]}.")
+    model.load_state_dict(state)
+
+
+def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    from transformers import AutoTokenizer
+
+    try:
+        # The encoder's config is passed on: config.json here is this project's, not transformers'.
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
+        known = tokenizer_fault(tokenizer) is None and len(tokenizer) <= encoder_config.vocab_size
+    except Exception as error:  # whatever transformers makes of damaged files
+        raise CheckpointError(f"The tokenizer in {folder} cannot be read: {first_line(error)}.") from None
+    if not known:
+        raise CheckpointError(f"The tokenizer in {folder} is not that of its encoder. Fetch the folder again.")
+    return tokenizer

@@ -1,0 +1,168 @@
+"""What every scorer of essays answers, whatever it is made of: a Transformer, n-grams, trees, or several of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N essays, in their order.
+
+    Args:
+        raw: Continuous predictions on the original scale, (N,), neither rescaled nor trimmed.
+        score: Score points, (N,): rescaled if the model says so, trimmed to the prompt's range, rounded half up.
+        tokens: Tokens of each essay, (N,); words, where there is no encoder.
+        dropped_tokens: Tokens that the model's cap cut off, (N,); 0 throughout for a model without a cap.
+        certainty: Chance that a human gives the same score point, (N,), set right on dev; NaN where neither the
+            head nor dev tells.
+        probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
+        ood_distance: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
+            model does not know.
+    """
+
+    raw: NDArray[np.float64]
+    score: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    dropped_tokens: NDArray[np.int64]
+    certainty: NDArray[np.float64]
+    probabilities: NDArray[np.float64] | None
+    ood_distance: NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """Whatever scores essays: one model of any kind, or an ensemble."""
+
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompts that can be scored, by id."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether a cap on tokens may cut off an essay's end."""
+
+    @property
+    def intervals(self) -> Intervals:
+        """Prediction intervals; of no prompt, where none were fitted."""
+
+    @property
+    def certainty(self) -> Certainty:
+        """Sets chances right, and knows how sure it is of dev essays; of no prompt, where that is not known."""
+
+    @property
+    def screen(self) -> Screen | None:
+        """What it knows of training essays' words; None where nothing was learned."""
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """From raw to score."""
+
+    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
+        """Refuse unknown prompts by a DataError."""
+
+    def score(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+    ) -> Scores:
+        """Score essays.
+
+        Args:
+            texts: N essays.
+            prompt_ids: The prompt that each answers, N ids.
+            progress: Words beside a progress bar on standard error; None for none.
+            tokens: Padded tokens a forward pass of an encoder, at most.
+
+        Raises:
+            DataError: A prompt is unknown, or the lengths differ.
+        """
+
+
+def check_essays(texts: Sequence[str], prompt_ids: Sequence[str], scorer: Scorer) -> None:
+    """Refuse essays without a prompt, and prompts that a scorer does not know, by a DataError."""
+    if len(texts) != len(prompt_ids):
+        raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
+    scorer.check_prompts(prompt_ids)
+
+
+def unknown_prompt(prompt_ids: Sequence[str], known: Mapping[str, Prompt]) -> str | None:
+    """The first prompt that is not among those known."""
+    return next((prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in known), None)
+
+
+def finished_scores(
+    scorer: Scorer,
+    prompt_ids: Sequence[str],
+    raw: NDArray[np.float64],
+    tokens: NDArray[np.int64],
+    *,
+    dropped_tokens: NDArray[np.int64] | None = None,
+    probabilities: NDArray[np.float64] | None = None,
+    ood_distance: NDArray[np.float64] | None = None,
+    by_errors: bool = False,
+) -> Scores:
+    """What a scorer answers, from its raw predictions: score points and how sure they are.
+
+    Args:
+        scorer: Its postprocessing, intervals and certainty are used.
+        prompt_ids: Prompt of each of N essays.
+        raw: Continuous predictions, (N,).
+        tokens: Tokens of each essay, (N,).
+        dropped_tokens: (N,), by default 0.
+        probabilities: Of each prompt's score points, (N, P), where a head gives them.
+        ood_distance: (N,), by default unknown.
+        by_errors: Whether certainty comes of the errors on dev even where there are probabilities.
+    """
+    score = scorer.postprocessing.points(scorer.prompts, prompt_ids, raw)
+    known = None if by_errors else probabilities
+    chances = agreement_probability(scorer.prompts, scorer.intervals, prompt_ids, raw, score, known)
+    return Scores(
+        raw,
+        score,
+        tokens,
+        np.zeros(len(raw), dtype=np.int64) if dropped_tokens is None else dropped_tokens,
+        scorer.certainty.of(prompt_ids, chances),
+        probabilities,
+        np.full(len(raw), np.nan) if ood_distance is None else ood_distance,
+    )
+
+
+def agreement_probability(
+    prompts: Mapping[str, Prompt],
+    intervals: Intervals,
+    prompt_ids: Sequence[str],
+    raw: NDArray[np.float64],
+    score: NDArray[np.float64],
+    probabilities: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Chances that a human gives the same score: what the head says of it, else what the errors on dev say.
+
+    Args:
+        prompts: Prompts by id.
+        intervals: Errors on dev.
+        prompt_ids: Prompt of each of N essays.
+        raw: Continuous predictions, (N,).
+        score: Score points, (N,).
+        probabilities: Of each prompt's score points, (N, P), or None.
+
+    Returns:
+        (N,), NaN where neither is known.
+    """
+    chances = np.full(len(raw), np.nan)
+    for prompt in dict.fromkeys(prompt_ids):
+        rows = np.flatnonzero(np.asarray(prompt_ids, dtype=object) == prompt)
+        score_range = prompts[prompt].range
+        if probabilities is not None:
+            chances[rows] = probabilities[rows, score_range.to_index(score[rows])]
+        elif prompt in intervals.prompts:
+            chances[rows] = same_score_probability(intervals.prompts[prompt], raw[rows], score[rows], score_range)
+    return chances
