@@ -119,7 +119,11 @@ def measure_floors(
     """QWK of the floors on test, per prompt and in the mean over prompts.
 
     Args:
-        train, dev, test, ranges, names: See :func:`predict_floors`.
+        train: Columns prompt_id, text, reference.
+        dev: Same columns; every prompt of test must be in train and in dev.
+        test: Same columns.
+        ranges: Score range of every prompt of test.
+        names: Which floors: keys of ``FLOORS``.
 
     Returns:
         ``{floor: {"prompts": {prompt: qwk}, "mean": qwk}}``, as ``build_report`` takes it.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from aes_dynloss.configfile import read_mapping
-from aes_dynloss.errors import AesDynlossError, DataError
+from aes_dynloss.errors import DataError
 from aes_dynloss.essays.benchmark.cells import part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
@@ -82,18 +82,14 @@ def floor_kappas(floors: Mapping[str, Sequence[ScoredRun]]) -> dict[str, dict[st
 
 
 def _floor_run(folder: Path, name: str, ranges: Mapping[str, ScoreRange]) -> ScoredRun:
-    path = folder / f"{name}.csv"
-    known = read_predictions(path, ranges=ranges)
-    return ScoredRun(folder.name, "", known, None)
+    return ScoredRun(folder.name, "", read_predictions(folder / f"{name}.csv", ranges=ranges), None)
 
 
 def _is_made_of(folder: Path, made_of: Mapping[str, object], ranges: Mapping[str, ScoreRange]) -> bool:
     """Whether an earlier call left whole predictions of the same essays and splits."""
     try:
-        kept = read_mapping(folder.with_suffix(".json"))
-        if {name: kept.get(name) for name in made_of} != made_of:
-            return False
-        runs = {name: _floor_run(folder, name, ranges).test.table for name in FLOORS}
-        return kept.get("floors") == floor_figures(runs)  # as nothing is lost in a csv
-    except AesDynlossError:
+        kept = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
+        tables = {name: _floor_run(folder, name, ranges).test.table for name in FLOORS}
+    except (OSError, ValueError, DataError):
         return False
+    return bool(kept == {**made_of, "floors": floor_figures(tables)})  # csv and JSON lose no digit
