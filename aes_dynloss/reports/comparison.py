@@ -252,10 +252,13 @@ class GridFigures(Entry):
 
 
 class GridArm(Entry):
-    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
+    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
+
+    Of a published arm, ``members`` is None: its file does not say it.
+    """
 
     ensemble_of: list[str] | None
-    members: int
+    members: int | None
     seeds: list[str]
     prompts: dict[str, GridFigures]
     mean: GridFigures
@@ -347,7 +350,7 @@ def compare_arms(
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
         fewest: Fewest arms that may be given: 1 where an arm's own figures are wanted, with or without others.
-        ensembles: Arms that are made of other arms' seeds; that they have no such seeds themselves is not noted.
+        ensembles: Arms that are made of other arms' seeds, or published; that they have other seeds is not noted.
 
     Returns:
         The comparison; an arm's rescaled kappas and those after cut points are None where dev is missing.

@@ -33,6 +33,10 @@ FOLD = "fold_"  # runs of fold 2 are the stratum fold_2
 MOST_BYTES = 400_000
 
 
+class PublishedTooLargeError(DataError):
+    """A file of published predictions would be larger than ``MOST_BYTES``."""
+
+
 def published_name(grid: str, arm: str) -> str:
     """The file of an arm: ``GRID.ARM.parquet``, any characters but letters, digits, ``_``, ``-`` and ``.`` as ``_``.
 
@@ -58,7 +62,8 @@ def write_published(path: Path, arm: str, runs: Sequence[ScoredRun], *, seeded: 
             and an ensemble have one run a fold (and prompt).
 
     Raises:
-        DataError: An essay is there twice for a fold and seed; or the file would take more than ``MOST_BYTES``.
+        PublishedTooLargeError: The file would take more than ``MOST_BYTES``; nothing is written.
+        DataError: An essay is there twice for a fold and seed, or the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -76,7 +81,7 @@ def write_published(path: Path, arm: str, runs: Sequence[ScoredRun], *, seeded: 
         pq.write_table(rows, temporary, compression="zstd", compression_level=19)
         size = temporary.stat().st_size
         if size > MOST_BYTES:
-            raise DataError(
+            raise PublishedTooLargeError(
                 f"{path.name} is not written: the predictions of {arm} take {size:,} bytes, more than {MOST_BYTES:,}. "
                 "Publish fewer seeds."
             )
