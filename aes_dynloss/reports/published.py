@@ -73,7 +73,8 @@ def write_published(path: Path, arm: str, runs: Sequence[ScoredRun], *, seeded: 
         for run in runs
     ]
     table = pd.concat(tables)[list(COLUMNS)].sort_values(["seed", "fold", *ID_COLUMNS], ignore_index=True)
-    refuse_repeats(pd.MultiIndex.from_frame(table[[*ID_COLUMNS, "fold", "seed"]]), path.name)
+    for (fold, _), rows in table.groupby(["fold", "seed"], dropna=False):
+        refuse_repeats(pd.MultiIndex.from_frame(rows[[*ID_COLUMNS]]), f"Fold {fold} of {path.name}")
     kinds = {"fold": pa.int16(), "seed": pa.int64(), "raw": pa.float32(), "score": pa.float32()}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     with atomic_file(path) as temporary:
