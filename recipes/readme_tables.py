@@ -94,9 +94,17 @@ def systems_table(folder: Path, _: str) -> str:
         for arm, description in arms.items():
             mean = reports[grid]["arms"][arm]["mean"]
             low, high = mean["qwk_interval"]
-            rescaled = f"{mean['qwk_rescaled']:.3f}"
+            # Scores that the model has rescaled itself are not rescaled again.
+            rescaled = "" if _postprocessed(reports[grid]["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
             rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
     return _markdown(["system", "QWK", "95 % CI", "rescaled on dev"], rows)
+
+
+def _postprocessed(config: Mapping[str, Any], arm: str) -> bool:
+    """Whether an arm's scores, or those of a mixture's members, are more than raw predictions rounded."""
+    shared = config["finetune"]["model"].get("postprocessing", "none")
+    changes = [config["arms"][member]["set"] for member in config["mixtures"].get(arm, [arm])]
+    return any(one.get("model.postprocessing", shared) != "none" for one in changes)
 
 
 def _published(system: Mapping[str, str]) -> str:

@@ -14,6 +14,12 @@ from aes_dynloss.cli.options import FILE
 @click.argument("config", type=FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output-dir", "-o", type=FILE, help="Folder of the grid: its runs and its report.")
+@click.option(
+    "--against",
+    type=FILE,
+    multiple=True,
+    help="File of published predictions, to stand beside the grid's arms; may be repeated.",
+)
 @click.option("--folds", metavar="K,K,...", help="Only these folds, such as 0,1.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds, counted from 0.")
 @click.option(
@@ -31,6 +37,7 @@ def benchmark(
     config: Path,
     overrides: tuple[str, ...],
     output_dir: Path | None,
+    against: tuple[Path, ...],
     folds: str | None,
     seeds: int | None,
     engine: str,
@@ -63,6 +70,6 @@ def benchmark(
     from aes_dynloss.training.grid import run_in_turn
 
     on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
-    report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn)
+    report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn, against)
     click.echo(benchmark_markdown(report), nl=False)
     click.echo(f"Report: {output_dir / PAGE}, and {MARKDOWN}, .json and .csv beside it", err=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER
+from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+
+if TYPE_CHECKING:
+    from aes_dynloss.reports.predictions import HumanScores
 
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 
@@ -14,6 +18,18 @@ COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 @click.command()
 @click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--control", metavar="NAME", help="Run that the others are compared with.  [default: the first]")
+@click.option("--references", type=FILE, help="File with the human scores, for RUNs that hold none.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["table", "asap"]),
+    default="table",
+    help="Of --references. table: columns named below. asap: the ASAP-AES training set, with its score ranges.",
+)
+@click.option("--id-column", "essay_id", help="Column of essay ids in --references.  [default: essay_id]")
+@click.option("--prompt-column", "prompt_id", help="Column of prompt ids there.  [default: prompt_id, if present]")
+@click.option("--reference-column", "reference", help="Column of human scores there.  [default: reference]")
+@score_range_options
 @click.option("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
 @click.option("--confidence", type=float, default=0.95, help="Confidence level of the intervals.")
 @click.option("--seed", type=int, default=0, help="Seed of the resamples.")
@@ -24,18 +40,24 @@ def compare(
     *,
     runs: tuple[Path, ...],
     control: str | None,
+    references: Path | None,
+    layout: str,
+    prompts: Path | None,
+    spans: tuple[str, ...],
     resamples: int,
     confidence: float,
     seed: int,
     output_dir: Path | None,
     force: bool,
     as_json: bool,
+    **columns: str | None,
 ) -> None:
     """Compare RUNs on the same test essays: a paired bootstrap of their QWK, corrected for the number of comparisons.
 
     A RUN is a folder that finetune wrote, a file of predictions (csv, jsonl or parquet), or a folder with such folders
     beneath it, told apart by their paths: seed_* are repetitions, anything else, such as fold_*, are other essays. Its
-    name is the last part of its path.
+    name is the last part of its path. A file of published predictions has folds and seeds in its rows, and needs
+    --references.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.comparison import compare_arms, read_arms
@@ -47,7 +69,8 @@ def compare(
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
-    arms = read_arms(runs)
+    human = _human_scores(references, layout, prompts, spans, columns)
+    arms = read_arms(runs, human)
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
@@ -57,3 +80,27 @@ def compare(
             write_report(comparison, new / COMPARISON)
         click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
     click.echo(report_json(comparison) if as_json else comparison_text(comparison), nl=not as_json)
+
+
+def _human_scores(
+    references: Path | None, layout: str, prompts: Path | None, spans: tuple[str, ...], columns: dict[str, str | None]
+) -> HumanScores | None:
+    """The human scores that --references names, or None without."""
+    named = any(columns.values())
+    if references is None:
+        if named or spans or prompts or layout != "table":
+            raise click.UsageError(
+                "--format, --prompts, --range and --..-column belong to --references, which is missing."
+            )
+        return None
+    if layout == "asap":
+        if named or spans or prompts:
+            raise click.UsageError("--format asap has columns and ranges of its own: leave out --range and the like.")
+        from aes_dynloss.essays.data.data_config import DataConfig
+        from aes_dynloss.essays.data.readers import read_essays
+
+        return read_essays(DataConfig(source=str(references), format="asap")).human_scores
+    from aes_dynloss.reports.predictions import HumanScores
+    from aes_dynloss.tables.columns import ColumnNames
+
+    return HumanScores.read(references, ColumnNames(**columns), read_score_ranges(prompts, spans))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER
+from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
 
 
 @click.command()
@@ -22,10 +22,7 @@ from aes_dynloss.cli.options import FILE, FOLDER
     "beside the machine's.",
 )
 @click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
-@click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}.")
-@click.option(
-    "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
-)
+@score_range_options
 @click.option("--id-column", "essay_id", help="Column of essay ids.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
 @click.option("--reference-column", "reference", help="Column of human scores.  [default: reference]")
@@ -83,14 +80,12 @@ def evaluate(
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
     from aes_dynloss.tables.columns import ColumnNames
-    from aes_dynloss.tables.score_range import parse_ranges, read_ranges
 
     changed = None if robustness is None else read_robustness(robustness)
     if output_dir is not None and not force:
         refuse_existing(output_dir, (REPORT, TABLE, PAGE))
     names = ColumnNames(**columns)
-    ranges = read_ranges(prompts) if prompts is not None else {}
-    ranges |= parse_ranges(spans)
+    ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     dev_names = replace(names, text=None, words=None)
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)

@@ -12,6 +12,7 @@ from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import UnscoredEssay
+    from aes_dynloss.tables.score_range import ScoreRange
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,6 +33,36 @@ output_option = click.option(
     help="Output file, or - for standard output.",
 )
 cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
+
+_SCORE_RANGES = (
+    click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}."),
+    click.option(
+        "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
+    ),
+)
+
+
+def score_range_options(command: Command) -> Command:
+    """Add the options of score ranges, for every command that reads them by :func:`read_score_ranges`."""
+    for option in reversed(_SCORE_RANGES):
+        command = option(command)
+    return command
+
+
+def read_score_ranges(prompts: Path | None, spans: Sequence[str]) -> dict[str, ScoreRange]:
+    """Score range by prompt.
+
+    Args:
+        prompts: A file of ranges.
+        spans: Single prompts' ranges, which replace the file's.
+
+    Raises:
+        ConfigError: A range is none.
+        DataError: The file cannot be read.
+    """
+    from aes_dynloss.tables.score_range import parse_ranges, read_ranges
+
+    return (read_ranges(prompts) if prompts is not None else {}) | parse_ranges(spans)
 
 
 def list_option(rows: Callable[[], Sequence[Sequence[str]]], help_text: str) -> Callable[[Command], Command]:

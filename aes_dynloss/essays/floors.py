@@ -20,7 +20,7 @@ from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fi
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, linguistic_features
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
-from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
 
 COLUMNS = ("prompt_id", "text", "reference")
@@ -132,11 +132,54 @@ def measure_floors(
         ConfigError: A floor has an unknown name.
         DataError: A column, a prompt's essays or a prompt's range is missing, or a human score is no number.
     """
+    return floor_figures(predict_floors(train, dev, test, ranges, names))
+
+
+def floor_figures(predictions: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    """QWK of floors from their predictions, as :func:`measure_floors` returns it.
+
+    Args:
+        predictions: What :func:`predict_floors` returned.
+    """
+    figures = {}
+    for name, table in predictions.items():
+        prompts = {
+            str(prompt): float(quadratic_weighted_kappa(essays["reference"], essays["score"]))
+            for prompt, essays in table.groupby("prompt_id", sort=False)
+        }
+        figures[name] = {"prompts": prompts, "mean": float(np.mean(list(prompts.values())))}
+    return figures
+
+
+def predict_floors(
+    train: pd.DataFrame,
+    dev: pd.DataFrame,
+    test: pd.DataFrame,
+    ranges: Mapping[str, ScoreRange],
+    names: tuple[str, ...] = tuple(FLOORS),
+) -> dict[str, pd.DataFrame]:
+    """Predictions of the floors for the test essays.
+
+    Args:
+        train: Columns prompt_id, text, reference.
+        dev: Same columns; every prompt of test must be in train and in dev.
+        test: Same columns, and any others.
+        ranges: Score range of every prompt of test.
+        names: Which floors: keys of ``FLOORS``.
+
+    Returns:
+        By floor, the test essays prompt by prompt with their columns but the text, and float64 ``raw`` (before it is
+        rescaled) and ``score`` (a score point).
+
+    Raises:
+        ConfigError: A floor has an unknown name.
+        DataError: A column, a prompt's essays or a prompt's range is missing, or a human score is no number.
+    """
     unknown = [name for name in names if name not in FLOORS]
     if unknown:
         raise ConfigError(f"Unknown floor {unknown[0]!r}; known are {', '.join(FLOORS)}.")
     parts = {name: _by_prompt(part, name) for name, part in (("train", train), ("dev", dev), ("test", test))}
-    results: dict[str, dict[str, Any]] = {name: {"prompts": {}} for name in names}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for prompt, essays in parts["test"].items():
         for part in ("train", "dev"):
             if prompt not in parts[part]:
@@ -150,13 +193,10 @@ def measure_floors(
             if predict not in raw:
                 raw[predict] = predict(parts["train"][prompt], dev_essays, essays, ranges[prompt])
             dev_raw, test_raw = raw[predict]
-            if rescaled:
-                test_raw = fit_rescaling(dev_raw, dev_essays["reference"]).apply(test_raw)
-            kappa = quadratic_weighted_kappa(essays["reference"], ranges[prompt].to_point(test_raw))
-            results[name]["prompts"][prompt] = float(kappa)
-    for result in results.values():
-        result["mean"] = float(np.mean(list(result["prompts"].values())))
-    return results
+            line = fit_rescaling(dev_raw, dev_essays["reference"]) if rescaled else RescalingLine()
+            score = ranges[prompt].to_point(line.apply(test_raw))
+            tables[name].append(essays.drop(columns="text").assign(raw=test_raw, score=score))
+    return {name: pd.concat(prompts, ignore_index=True) for name, prompts in tables.items()}
 
 
 def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
@@ -173,21 +213,28 @@ def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     return {str(prompt): group for prompt, group in checked.groupby("prompt_id", sort=False)}
 
 
-def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]) -> dict[str, dict[str, Any]]:
-    """Fit simple scorers on train, tune them on dev and measure them on test.
+def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]) -> dict[str, pd.DataFrame]:
+    """Fit simple scorers on train, tune them on dev and let them predict test.
 
     Args:
         parts: Essays of ``train``, ``dev`` and ``test``.
         ranges: Score points by prompt.
 
     Returns:
-        What :func:`aes_dynloss.essays.floors.measure_floors` answers.
+        Predictions by floor, as :func:`predict_floors` returns them, with ``essay_id``.
 
     Raises:
         DataError: A prompt of test has too few essays in train or dev.
     """
     train, dev, test = (
-        pd.DataFrame({"prompt_id": part.values("prompt_id"), "text": part.values("text"), "reference": part.scores})
+        pd.DataFrame(
+            {
+                "essay_id": part.essay_ids,
+                "prompt_id": part.values("prompt_id"),
+                "text": part.values("text"),
+                "reference": part.scores,
+            }
+        )
         for part in (parts["train"], parts["dev"], parts["test"])
     )
-    return measure_floors(train, dev, test, ranges)
+    return predict_floors(train, dev, test, ranges)

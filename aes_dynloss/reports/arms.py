@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.calibration import fit_rescaling
 from aes_dynloss.measures.paired_bootstrap import Cell, Side
 from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
@@ -302,16 +303,19 @@ def shared_seeds(runs: Sequence[ScoredRun]) -> list[str]:
     return sorted(seeds.pop()) if len(seeds) == 1 else []
 
 
-def seed_ensemble(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
+def seed_ensemble(runs: Sequence[ScoredRun], *, rescale: bool = False) -> list[ScoredRun]:
     """The mean of an arm's seeds as one scorer: raw is the mean over seeds of raw, score is that rounded half up.
 
     Args:
         runs: Runs of one arm, every stratum with the same seeds; a stratum may have a run for all of its prompts or one
             for each.
+        rescale: Whether the mean is given the human scores' mean and SD on its own dev predictions before it is
+            rounded, as ``aes-dynloss ensemble --postprocessing rescale`` does; for seeds whose scores are
+            post-processed, too.
 
     Returns:
         One run a stratum (and prompt, where runs have one), of seed ``mean of N``, its essays in the order of prompts
-        and ids. Without dev where a seed has none.
+        and ids. Without dev where a seed has none; nothing is rescaled then.
 
     Raises:
         ConfigError: There is no run.
@@ -332,8 +336,21 @@ def seed_ensemble(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
         test = _mean_table({seed: by_seed[seed].test for seed in seeds}, f"test essays of stratum {stratum!r}")
         devs = {seed: dev for seed in seeds if (dev := by_seed[seed].dev) is not None}
         dev = _mean_table(devs, f"dev essays of stratum {stratum!r}") if len(devs) == len(seeds) else None
+        if rescale and dev is not None:
+            test, dev = (_rescaled(one, dev) for one in (test, dev))
         means.append(ScoredRun(stratum, f"mean of {len(seeds)}", test, dev))
     return means
+
+
+def _rescaled(predicted: PredictionTable, dev: PredictionTable) -> PredictionTable:
+    """Predictions whose score is raw rescaled on dev, prompt by prompt; rounded alone where a prompt has no dev."""
+    table, known = predicted.table, dict(iter(dev.table.groupby("prompt_id")))
+    rescaled = table["raw"].to_numpy(dtype=np.float64).copy()
+    for prompt, essays in known.items():
+        rows = (table["prompt_id"] == prompt).to_numpy()
+        rescaled[rows] = fit_rescaling(essays["raw"], essays["reference"]).apply(rescaled[rows])
+    score = apply_ranges(table.assign(raw=rescaled), "raw", predicted.ranges, ScoreRange.to_point)
+    return replace(predicted, table=table.assign(score=score))
 
 
 def split_by_prompt(run: ScoredRun) -> list[ScoredRun]:

@@ -195,6 +195,8 @@ def build_benchmark_report(
     measured_on: Literal["test", "dev"] = "test",
     ensembles: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
+    postprocessed: Collection[str] = (),
+    against: Mapping[str, Sequence[ScoredRun]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     published: Sequence[PublishedFigure] = (),
@@ -214,6 +216,8 @@ def build_benchmark_report(
         ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
+        postprocessed: Arms whose scores are more than raw rounded, so that their ensembles are rescaled on dev.
+        against: Published arms to stand beside the others, by name; no ensembles are made of them.
         costs: The cost of each of an arm's runs, by arm.
         floors: QWK by stratum, floor and prompt. A floor that some stratum and prompt lacks is left out.
         published: Systems whose published figures are to stand beside the arms'.
@@ -223,11 +227,14 @@ def build_benchmark_report(
             arms, an arm has an ensemble's name, or ``measured_on`` does not fit the runs.
         DataError: The arms have not scored the same essays, or a run cannot be measured.
     """
-    costs = costs or {}
+    costs, against = costs or {}, against or {}
     _refuse_unfit(measured_on, arms, costs)
-    made, ensemble_notes = _seed_ensembles(arms) if ensembles else ({}, [])
-    made |= _mixtures(arms, mixtures or {}, made.keys())
-    measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
+    made, ensemble_notes = make_ensembles(arms, seeds=ensembles, mixtures=mixtures, postprocessed=postprocessed)
+    measured = {**arms, **{name: ensemble.runs for name, ensemble in made.items()}}
+    taken = [name for name in against if name in measured]
+    if taken:
+        raise ConfigError(f"A published arm has the name of an arm of the grid, {taken[0]!r}. Rename its file.")
+    measured |= against
     comparison = compare_arms(
         measured,
         control,
@@ -235,17 +242,17 @@ def build_benchmark_report(
         confidence=settings.confidence,
         seed=settings.seed,
         fewest=1,
-        ensembles=made.keys(),
+        ensembles={*made, *against},
     )
     entries = {}
     for arm, runs in measured.items():
-        sources = made[arm][0] if arm in made else [arm]
-        seeds = {source: {run.seed for run in arms[source]} for source in sources}
+        sources = made[arm].sources if arm in made else [arm]
+        seeds = {source: {run.seed for run in measured[source]} for source in sources}
         raw, raw_means = _raw_measures(runs)
         compared = comparison.arms[arm]
         entries[arm] = GridArm(
             ensemble_of=sources if arm in made else None,
-            members=sum(map(len, seeds.values())) if arm in made else 1,
+            members=None if arm in against else sum(map(len, seeds.values())) if arm in made else 1,
             seeds=sorted(set().union(*seeds.values())),
             prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
             mean=_figures(compared.mean, raw_means),
@@ -292,37 +299,59 @@ def _refuse_unfit(
         raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
 
 
-Ensembles = dict[str, tuple[list[str], list[ScoredRun]]]  # by name: its arms, and its runs
+@dataclass(frozen=True)
+class EnsembleArm:
+    """Some arms' runs of all seeds, averaged as one scorer.
+
+    Args:
+        sources: The arms.
+        runs: One run a stratum (and prompt).
+    """
+
+    sources: list[str]
+    runs: list[ScoredRun]
 
 
-def _seed_ensembles(arms: Mapping[str, Sequence[ScoredRun]]) -> tuple[Ensembles, list[str]]:
-    """The mean over seeds of each arm that has several; and notes on arms without."""
-    made: Ensembles = {}
+def make_ensembles(
+    arms: Mapping[str, Sequence[ScoredRun]],
+    *,
+    seeds: bool = True,
+    mixtures: Mapping[str, Sequence[str]] | None = None,
+    postprocessed: Collection[str] = (),
+) -> tuple[dict[str, EnsembleArm], list[str]]:
+    """The ensembles of a grid.
+
+    Args:
+        arms: Runs by the arm's name.
+        seeds: Whether each arm of several seeds, the same in all strata, gets an ensemble ``ARM, mean of N seeds``.
+        mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged.
+        postprocessed: Arms whose scores are more than raw rounded; ensembles with such an arm are rescaled on dev.
+
+    Returns:
+        Ensembles by name, and notes on arms without a mean over seeds.
+
+    Raises:
+        ConfigError: A mixture is of unknown arms, or two have one name.
+        DataError: Runs of an ensemble have not scored the same essays.
+    """
+    made: dict[str, EnsembleArm] = {}
     notes = []
-    for arm, runs in arms.items():
-        seeds = shared_seeds(runs)
-        if len(seeds) > 1:
-            name = f"{arm}, mean of {len(seeds)} seeds"
+    for arm, runs in arms.items() if seeds else ():
+        shared = shared_seeds(runs)
+        if len(shared) > 1:
+            name = f"{arm}, mean of {len(shared)} seeds"
             if name in arms:
                 raise ConfigError(f"An arm has the name of an ensemble, {name!r}. Rename it, or leave ensembles out.")
-            made[name] = ([arm], seed_ensemble(runs))
+            made[name] = EnsembleArm([arm], seed_ensemble(runs, rescale=arm in postprocessed))
         elif len({run.seed for run in runs}) > 1:
             notes.append(f"{arm}: no mean over seeds is scored, as not every stratum and prompt has the same seeds.")
-    return made, notes
-
-
-def _mixtures(
-    arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
-) -> Ensembles:
-    """The mean over several arms' runs."""
-    made: Ensembles = {}
-    for name, members in wanted.items():
-        unknown = [arm for arm in members if arm not in arms]
-        if unknown or name in arms or name in taken:
+    for name, members in (mixtures or {}).items():
+        if name in arms or name in made or not arms.keys() >= set(members):
             raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, with a name of its own.")
-        runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
-        made[name] = (list(members), seed_ensemble([part for run in runs for part in split_by_prompt(run)]))
-    return made
+        all_runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
+        parts = [part for run in all_runs for part in split_by_prompt(run)]
+        made[name] = EnsembleArm(list(members), seed_ensemble(parts, rescale=not {*postprocessed}.isdisjoint(members)))
+    return made, notes
 
 
 def _figures(entry: ArmFigures, raw: Mapping[str, float | None]) -> GridFigures:

@@ -6,6 +6,7 @@ Arms are folders of fine-tuning runs, folders of such folders, or files of predi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
-from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.predictions import HumanScores, check_predictions, read_predictions
 from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.published import is_published, read_published
 
 REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -28,26 +30,28 @@ MARKS = ("manifest.json", PREDICTIONS_TEST)
 SEED_PART, PROMPT_PART = "seed_", "prompt_"
 
 
-def read_arms(paths: Sequence[str | Path]) -> dict[str, list[ScoredRun]]:
+def read_arms(paths: Sequence[str | Path], human: HumanScores | None = None) -> dict[str, list[ScoredRun]]:
     """Read the runs of several arms.
 
     Args:
         paths: One an arm: a run's folder, a file of predictions (.csv, .jsonl or .parquet), or a folder with runs
             anywhere beneath it, told apart by their paths, such as ARM/fold_0/prompt_3/seed_1/: the part ``seed_*`` is
             the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run scored is in its predictions.
+            Or a file of published predictions, which says fold and seed of each row.
+        human: Human scores for files without.
 
     Returns:
         Runs by the arm's name, which is its path's last part, with as many parts before it as set it apart from others.
 
     Raises:
         ConfigError: A path is there twice.
-        DataError: A path holds no complete run.
+        DataError: A path holds no complete run, or an essay without human score.
     """
     names = arm_names(paths)
-    runs = [(name, run) for name, path in names.items() for run in _named_runs(path)]
-    arms: dict[str, list[ScoredRun]] = {name: [] for name in names}
-    for name, run in tqdm(runs, desc="Reading runs", unit="run", delay=3, disable=None, leave=False):
-        arms[name].append(read_run(*run))
+    arms = {name: read_published(path, human) if is_published(path) else [] for name, path in names.items()}
+    runs = [(name, run) for name, path in names.items() if not arms[name] for run in _named_runs(path)]
+    for name, (stratum, seed, path) in tqdm(runs, desc="Reading runs", unit="run", delay=3, disable=None, leave=False):
+        arms[name].append(read_run(stratum, seed, path, human))
     return arms
 
 
@@ -81,19 +85,24 @@ def _run_folders(folder: Path) -> list[Path]:
     return runs or ([folder] if folder.name.startswith(SEED_PART) else [])
 
 
-def read_run(stratum: str, seed: str, path: Path) -> ScoredRun:
+def read_run(stratum: str, seed: str, path: Path, human: HumanScores | None = None) -> ScoredRun:
     """One run from its folder, or from a file that holds its test predictions alone.
 
     Args:
         stratum: Such as its fold.
         seed: Its seed, in words.
         path: Its folder or file.
+        human: Human scores for a file without.
 
     Raises:
         DataError: It is incomplete, has no test predictions, or is damaged.
     """
     if path.is_file():
-        return ScoredRun(stratum, seed, read_predictions(path), None)
+        test = read_predictions(path, ranges=human.ranges if human else None)
+        if human is not None and test.table["reference"].isna().all():
+            joined = human.join(test.table, path.name)
+            test = replace(check_predictions(joined, ranges=human.ranges, source=path.name), notes=test.notes)
+        return ScoredRun(stratum, seed, test, None)
     for name, advice in (
         (REPORT, "it is incomplete. Go on with it by `aes-dynloss finetune --resume`, or remove it."),
         (PREDICTIONS_TEST, "without a test split it cannot be compared."),
@@ -243,10 +252,13 @@ class GridFigures(Entry):
 
 
 class GridArm(Entry):
-    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
+    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
+
+    Of a published arm, ``members`` is None: its file does not say it.
+    """
 
     ensemble_of: list[str] | None
-    members: int
+    members: int | None
     seeds: list[str]
     prompts: dict[str, GridFigures]
     mean: GridFigures
@@ -338,7 +350,7 @@ def compare_arms(
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
         fewest: Fewest arms that may be given: 1 where an arm's own figures are wanted, with or without others.
-        ensembles: Arms that are made of other arms' seeds; that they have no such seeds themselves is not noted.
+        ensembles: Arms that are made of other arms' seeds, or published; that they have other seeds is not noted.
 
     Returns:
         The comparison; an arm's rescaled kappas and those after cut points are None where dev is missing.

@@ -61,7 +61,9 @@ def arms_table(comparison: AnyComparison) -> Table:
             over_seeds = entry.mean.over_seeds["qwk"]
             figures = (entry.mean.pearson, entry.mean.sd_ratio, over_seeds.sd if over_seeds else None)
             cost = [_cost_cell(entry, named=len(units) > 1)] if costs else []
-            rows.append([words(arm), count(entry.members), *kappas, *map(number, figures), *cost])
+            rows.append(
+                [words(arm), count(entry.members, why=Missing.PUBLISHED), *kappas, *map(number, figures), *cost]
+            )
         else:
             rows.append([words(arm), count(entry.runs), *kappas])
     columns = [_ARM, Column("runs", "Runs", "runs"), *map(measure_column, VERSIONS)]
@@ -82,7 +84,7 @@ def _costs(comparison: AnyComparison) -> dict[str, Cost]:
 
 def _cost_cell(entry: GridArm, *, named: bool) -> Cell:
     """Seconds of a run; an ensemble takes those of all its members."""
-    cost, members = entry.cost, entry.members
+    cost, members = entry.cost, entry.members or 1
     if cost is None or cost.seconds_per_run is None:
         return number(None, why=Missing.NO_COST)
     seconds = cost.seconds_per_run
@@ -237,7 +239,7 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     report = Benchmark.from_dict(content)
     arms = arms_table(report)
     measures = (column.key for column in arms.columns if column.key not in {"arm", "members", "qwk"})
-    seeds = [entry.seeds for entry in report.arms.values() if entry.ensemble_of is None]
+    seeds = [one.seeds for one in report.arms.values() if one.ensemble_of is None and one.members is not None]
     counts, alike = list(map(len, seeds)), all(one == seeds[0] for one in seeds)
     differences = [(kind, difference_table(report, name).known_rows()) for name, kind in report.differences.items()]
     prompts = {}

@@ -17,6 +17,7 @@ class Missing(Enum):
     NO_SECOND_SCORE = "Unknown: it needs a second human score of the same essays."
     NO_LENGTHS = "Unknown: it needs the essays' lengths in words."
     NO_COST = "Unknown: no run's seconds are known, or they are of cards and of processors."
+    PUBLISHED = "Unknown: published predictions do not say it."
     RATERS = "Undefined: the raters agree by chance alone, or score on another scale than the reference."
     EQUAL_HUMAN_SCORES = "Undefined: all human scores are equal."
     EQUAL_PREDICTIONS = "Undefined: all predictions are equal."

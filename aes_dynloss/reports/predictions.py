@@ -56,12 +56,8 @@ def join_references(
     for column in REFERENCE_COLUMNS:
         if column in table and table[column].notna().any():
             raise DataError(f"{source} holds {column} itself. Leave out {path.name}, or drop that column.")
-    roles = (*ID_COLUMNS, *REFERENCE_COLUMNS)
     cells = read_cells(path)
-    human = take_columns(cells, names, roles, path.name, optional={"prompt_id"})
-    if "reference" not in human:
-        advice = {"reference": "Name the column of the human scores with --reference-column."}
-        raise DataError(missing_columns(path.name, advice, list(cells.columns)))
+    human = _take_references(cells, names, path.name)
     keys = [key for key in ID_COLUMNS if key in table and key in human]
     left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
     right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys])
@@ -83,6 +79,83 @@ def join_references(
     if "prompt_id" not in joined and "prompt_id" in human:
         joined["prompt_id"] = human["prompt_id"].to_numpy()[order]
     return take_kept(joined, cells, kept, names, order)
+
+
+def _take_references(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
+    """Ids and human scores of a file, unparsed, under their roles' names."""
+    human = take_columns(cells, names, (*ID_COLUMNS, *REFERENCE_COLUMNS), source, optional={"prompt_id"})
+    if "reference" not in human:
+        advice = {"reference": "Name the column of the human scores with --reference-column."}
+        raise DataError(missing_columns(source, advice, list(cells.columns)))
+    return human
+
+
+@dataclass(frozen=True)
+class HumanScores:
+    """Human scores of essays, to be joined with predictions that hold none.
+
+    Args:
+        table: Columns essay_id, reference and, where prompts are known, prompt_id; each essay once.
+        ranges: Score range by prompt, where it is known.
+        source: Their name for messages.
+    """
+
+    table: pd.DataFrame
+    ranges: Mapping[str, ScoreRange]
+    source: str
+
+    @classmethod
+    def read(
+        cls, path: str | Path, columns: ColumnNames | None = None, ranges: Mapping[str, ScoreRange] | None = None
+    ) -> HumanScores:
+        """Read a table of human scores.
+
+        Args:
+            path: File of a kind that predictions may have.
+            columns: Names of its columns.
+            ranges: Score range by prompt.
+
+        Raises:
+            DataError: A column is missing, a cell cannot be used, or an essay is there twice.
+        """
+        source = Path(path).name
+        human = _take_references(read_cells(path), columns or ColumnNames(), source)
+        ids = [role for role in ID_COLUMNS if role in human]
+        table = pd.DataFrame({role: parse_ids(human[role], role, source) for role in ids}, index=human.index)
+        refuse_repeats(pd.MultiIndex.from_frame(table), source)
+        table["reference"] = parse_numbers(human["reference"], "reference", table["essay_id"], source)
+        refuse_rows(table["reference"].isna().to_numpy(), table, source, "reference is blank. Fill it in or drop it.")
+        return cls(table, ranges or {}, source)
+
+    def join(self, predictions: pd.DataFrame, source: str) -> pd.DataFrame:
+        """Predictions with their ``reference``; essays that were not predicted are left aside.
+
+        Args:
+            predictions: Columns essay_id and prompt_id, text; an essay may be in several rows.
+            source: Their name for messages.
+
+        Returns:
+            The predictions, in their order, with one more column.
+
+        Raises:
+            DataError: An essay has no human score here.
+
+        Examples:
+            >>> human = HumanScores(pd.DataFrame({"essay_id": ["a", "b"], "reference": [2.0, 4.0]}), {}, "human.csv")
+            >>> predicted = pd.DataFrame({"essay_id": ["b"], "prompt_id": ["1"], "raw": [4.3]})
+            >>> human.join(predicted, "predictions.parquet")["reference"].tolist()
+            [4.0]
+        """
+        keys = [role for role in ID_COLUMNS if role in self.table]
+        known, wanted = (pd.MultiIndex.from_frame(table[keys]) for table in (self.table, predictions))
+        rows = known.get_indexer(wanted)
+        if (rows < 0).any():
+            alone = wanted[rows < 0].unique()
+            raise DataError(
+                f"{self.source} has no human score for {_named(alone)} of {source} ({len(alone)} in all). Name a table "
+                "with the human scores of all essays that were predicted."
+            )
+        return predictions.assign(reference=self.table["reference"].to_numpy()[rows])
 
 
 def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:
@@ -227,14 +300,8 @@ def check_predictions(
         limit = f"beyond {LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
         huge = (checked[column].abs() > LARGEST_NUMBER).to_numpy()
         refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
-    spans, inferred = _resolve_ranges(checked, ranges or {}, source)
-    notes = []
-    if inferred:
-        notes.append(
-            f"No score range was given for {source}: the grid spans the whole scores seen "
-            f"({', '.join(f'{prompt}: {spans[prompt]}' for prompt in inferred)}). QWK does not depend on end points "
-            "that nobody was given."
-        )
+    spans, inferred = resolve_ranges(checked, ranges or {}, source)
+    notes = inferred_notes(spans, inferred, source)
     unused = [prompt for prompt in ranges or {} if prompt not in spans]
     if unused:
         notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
@@ -372,10 +439,36 @@ def refuse_outside(
         refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 
-def _resolve_ranges(
+def inferred_notes(ranges: Mapping[str, ScoreRange], inferred: Collection[str], source: str) -> list[str]:
+    """What a reader must know of ranges that nobody gave.
+
+    Args:
+        ranges: Score range by prompt.
+        inferred: Prompts whose range was inferred.
+        source: The table's name.
+    """
+    if not inferred:
+        return []
+    spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
+    return [
+        f"No score range was given for {source}: the grid spans the whole scores seen ({spans}). QWK does not depend "
+        "on end points that nobody was given."
+    ]
+
+
+def resolve_ranges(
     table: pd.DataFrame, given: Mapping[str, ScoreRange], source: str
 ) -> tuple[dict[str, ScoreRange], list[str]]:
-    """The range of every prompt, in the order of their first essays, and the prompts whose range was inferred."""
+    """The range of every prompt, in the order of their first essays, and the prompts whose range was inferred.
+
+    Args:
+        table: Rows with prompt_id and columns of scores.
+        given: Score range by prompt, where it is known.
+        source: The table's name for messages.
+
+    Raises:
+        DataError: No range can be inferred.
+    """
     ranges = {}
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):

@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
+from asap_layout import write_asap
 from command_line import MODEL_LIBRARIES, command, judge, output_without
-from scored_runs import grid, scored_run, write_run
+from scored_runs import essay_table, grid, scored_run, write_run
 
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.reports.arms import ScoredRun
 from aes_dynloss.reports.comparison import compare_arms, read_arms
+from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.published import write_published
 
 
 @pytest.fixture
@@ -81,6 +88,58 @@ def test_errors_are_one_message(runs):
     assert "seed >= 0" in refused("mse", "stde", "--seed", -1)
     (runs / "stde/fold_0/seed_2/report.json").unlink()
     assert "stde/fold_0/seed_2 has no report.json: it is incomplete" in refused("mse", "stde")
+
+
+@pytest.fixture
+def files(runs):
+    """The arms' published predictions, and a table of the human scores of more essays."""
+    for arm in ("mse", "stde"):
+        write_published(runs / f"g.{arm}.parquet", arm, read_arms([arm])[arm], seeded=True)
+    human = pd.concat([essay_table(f"fold_{fold}") for fold in (0, 1, 2)])
+    human.rename(columns={"essay_id": "id", "reference": "human"}).to_csv(runs / "human.csv", index=False)
+    return ("g.mse.parquet", "g.stde.parquet")
+
+
+COLUMNS = ("--references", "human.csv", "--id-column", "id", "--reference-column", "human")
+SPANS = ("--range", "2=1:6", "--range", "10=0:12")
+
+
+def test_published_predictions_beside_the_runs_that_made_them(files):
+    result = json.loads(command("compare", "mse", *files, *COLUMNS, *SPANS, "--resamples", 50, "--json").out)
+    assert result["strata"] == ["fold_0", "fold_1"]
+    assert result["arms"]["g.mse.parquet"]["mean"]["qwk"] == result["arms"]["mse"]["mean"]["qwk"]
+    assert result["differences"]["qwk"]["arms"]["g.mse.parquet"]["mean"]["difference"] == 0
+    assert result["differences"]["qwk"]["arms"]["g.stde.parquet"]["mean"]["difference"] > 0.02
+
+
+def test_without_ranges_they_are_inferred_and_it_is_said(files):
+    outcome = command("compare", *files, *COLUMNS, "--resamples", 50)
+    assert outcome.code == 0
+    assert "Note: g.mse.parquet: No score range was given for g.mse.parquet" in outcome.out.replace("\n", " ")
+
+
+def test_human_scores_of_asap(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    essays = read_essays(DataConfig(source=str(write_asap(tmp_path / "asap.tsv")), format="asap"))
+    scored = essays.human_scores.table
+    for arm, off in (("a", 0.2), ("b", 0.6)):
+        table = check_predictions(scored.assign(raw=scored["reference"] + off), ranges=essays.human_scores.ranges)
+        write_published(tmp_path / f"{arm}.parquet", arm, [ScoredRun("fold_0", "", table, None)], seeded=False)
+    words = ("a.parquet", "b.parquet", "--references", "asap.tsv", "--format", "asap")
+    result = json.loads(command("compare", *words, "--resamples", 50, "--json").out)
+    assert result["arms"]["a.parquet"]["mean"]["qwk"] == 1
+    assert result["arms"]["b.parquet"]["mean"]["qwk"] < 1
+    assert "leave out --range and the like" in refused(*words, "--range", "3=0:3")
+
+
+def test_options_of_human_scores_that_are_missing_or_wrong(files):
+    assert "holds published predictions, without human scores. Name a table" in refused(*files)
+    assert "belong to --references, which is missing" in refused(*files, "--format", "asap")
+    assert "belong to --references, which is missing" in refused(*files, *SPANS)
+    assert "human.csv has no column 'essay_id'" in refused(*files, "--references", "human.csv")
+    assert "no column 'points'" in refused(*files, *COLUMNS[:4], "--reference-column", "points")
+    assert "There is no file or folder none.csv" in refused(*files, "--references", "none.csv")
+    assert "needs low < high" in refused(*files, *COLUMNS, "--range", "2=6:1")
 
 
 def test_a_comparison_loads_no_model_library():

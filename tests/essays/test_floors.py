@@ -11,7 +11,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, essay_floors, measure_floors
+from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, essay_floors, floor_figures, measure_floors, predict_floors
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
@@ -146,7 +146,23 @@ def test_a_run_fits_its_floors_on_train_alone(tmp_path):
     values = {"source": str(tmp_path / "essays.csv"), "prompts": prompts, "split": {"column": "part"}}
     config = DataConfig.model_validate(values)
     parts = split_essays(read_essays(config), config.split).tables()
-    assert essay_floors(parts, RANGES) == FOUND
+    found = essay_floors(parts, RANGES)
+    assert floor_figures(found) == FOUND
+    ids = {essay for essay, part in zip(rows["essay_id"], rows["part"], strict=True) if part == "test"}
+    assert all(set(table["essay_id"]) == ids for table in found.values())
+    assert list(found["length"]) == ["essay_id", "prompt_id", "reference", "raw", "score"]
+
+
+@pytest.mark.parametrize("prompt", RANGES)
+def test_raw_is_kept_before_it_is_rescaled(prompt):
+    _, raw = length_predictions(prompt)
+    found = predict_floors(TRAIN, DEV, TEST, RANGES, names=("length", "length_rescaled"))
+    tables = {name: table[table["prompt_id"] == prompt] for name, table in found.items()}
+    for table in tables.values():
+        np.testing.assert_allclose(table["raw"], raw)
+        assert RANGES[prompt].is_score_point(table["score"]).all()
+    np.testing.assert_array_equal(tables["length"]["score"], RANGES[prompt].to_point(raw))
+    assert tables["length_rescaled"]["score"].std() > tables["length"]["score"].std()
 
 
 def test_test_scores_do_not_leak_into_the_predictions():

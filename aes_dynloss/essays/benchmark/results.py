@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,38 +11,48 @@ import pandas as pd
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, part_split_config
+from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
+from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
-from aes_dynloss.essays.floors import essay_floors
+from aes_dynloss.essays.data.splits import data_hash
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
-from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
+from aes_dynloss.reports.benchmark import (
+    ASAP_SYSTEMS,
+    RunCost,
+    ScoredRun,
+    build_benchmark_report,
+    make_ensembles,
+)
 from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
-from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 
-logger = logging.getLogger(__name__)
-
 REPORT, MARKDOWN, TABLE = "benchmark.json", "benchmark.md", "benchmark.csv"
 PAGE = "report.html"
-FLOORS = "floors"
 
 
-def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: EssayTable, root: Path) -> Benchmark:
-    """Measure all arms on the same essays, and write benchmark.json, .md and .csv, and report.html.
+def write_results(
+    config: BenchmarkConfig,
+    cells: Sequence[EssayCell],
+    table: EssayTable,
+    root: Path,
+    against: Mapping[str, Sequence[ScoredRun]] | None = None,
+) -> Benchmark:
+    """Measure all arms on the same essays, and write benchmark.json, .md and .csv, report.html, and predictions.
 
     Args:
         config: The grid.
         cells: Its cells, all done.
         table: The essays that they were made of.
         root: The grid's folder.
+        against: Published arms to stand beside the grid's, by name.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -77,15 +85,19 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
         manifests.setdefault(cell.part, manifest)
         _check_same_essays(cell, data, essays.setdefault(cell.prompt, data))
         _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
+    floors = grid_floors(config, list(manifests), table, root)
+    postprocessed = {cell.arm for cell in cells if cell.config.model.postprocessing != "none"}
     report = build_benchmark_report(
         arms,
         config.control or next(iter(config.arms)),
         costs=costs,
-        floors=_floors(config, list(manifests), table, root),
+        floors=floor_kappas(floors),
         published=ASAP_SYSTEMS if config.published == "asap" else (),
         settings=IntervalSettings(config.resamples, config.confidence, 0),
         ensembles=config.ensembles,
         mixtures=config.mixtures,
+        postprocessed=postprocessed,
+        against=against,
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
@@ -96,6 +108,14 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
     write_page(comparison_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
+    if config.protocol == "folds" and config.measured_on == "test":
+        made, _ = make_ensembles(arms, seeds=config.ensembles, mixtures=config.mixtures, postprocessed=postprocessed)
+        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd"}
+        # Seeds of an exact arm are the same run, which the first stands for.
+        once = {arm: [run for run in arms[arm] if run.seed == arms[arm][0].seed] for arm in exact}
+        once |= {name: ensemble.runs for name, ensemble in made.items()}
+        once |= {f"floor: {name}": runs for name, runs in floors.items()}
+        publish_arms(root, {arm: runs for arm, runs in arms.items() if arm not in exact}, once)
     return report
 
 
@@ -155,40 +175,3 @@ def _run_notes(config: BenchmarkConfig, cells: Sequence[EssayCell], resumed: int
             "of its training is said in each run's report.json."
         )
     return notes
-
-
-def _floors(
-    config: BenchmarkConfig, parts: Sequence[str], table: EssayTable, root: Path
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Kappa by part, floor and prompt, computed once for a part; none where a prompt has no essays to be fitted on."""
-    if not config.floors or config.measured_on == "dev" or config.protocol == "leave_one_prompt_out":
-        return {}
-    ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
-    floors = {}
-    for part in parts:
-        path = root / FLOORS / f"{part}.json"
-        splits = split_essays(table, part_split_config(config, part))
-        made_of = {"data": data_hash(table), "split": split_hash(splits)}
-        kept = _kept_floors(path, made_of)
-        if kept is None:
-            logger.info("Floors of %s.", part)
-            try:
-                measured = essay_floors(splits.tables(), ranges)
-            except DataError as error:
-                raise DataError(f"{error} Or leave floors out by floors=false.") from None
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, {**made_of, "floors": measured})
-            kept = {name: dict(entry["prompts"]) for name, entry in measured.items()}
-        floors[part] = kept
-    return floors
-
-
-def _kept_floors(path: Path, made_of: Mapping[str, object]) -> dict[str, dict[str, float]] | None:
-    """Floors of an earlier call on the same essays and splits; None if there are none, or the file is damaged."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if {name: kept[name] for name in made_of} == made_of:
-            return {name: dict(Floor.from_dict(entry).prompts) for name, entry in kept["floors"].items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        pass
-    return None

@@ -9,6 +9,7 @@ from aes_dynloss.configfile import dump_yaml, validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.benchmark.cells import grid_cells, part_names, part_split, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.published_arms import read_against
 from aes_dynloss.essays.benchmark.results import write_results
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
@@ -23,13 +24,14 @@ CONFIG = "benchmark.yaml"
 Engine = Callable[[Sequence[Cell]], None]
 
 
-def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
+def benchmark(config: BenchmarkConfig, root: Path, run: Engine, against: Sequence[Path] = ()) -> Benchmark:
     """Run all cells of a grid that are not done, and report the grid.
 
     Args:
         config: The grid.
         root: Its folder; what is done there is not done again.
         run: Runs cells, such as :func:`aes_dynloss.training.grid.run_in_turn`.
+        against: Files of published predictions of the same folds, to stand beside the grid's arms.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -45,8 +47,10 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
     cells = grid_cells(config, prompts, root)
     for cell in cells:
         cell.check()
-    for part in part_names(config, prompts):  # what is wrong with a fold must not come to light after other folds' runs
-        split_essays(table, part_split_config(config, part))
+    # What is wrong with a fold, or a published arm, must not come to light after other folds' runs.
+    splits = {part: split_essays(table, part_split_config(config, part)) for part in part_names(config, prompts)}
+    tests = {part: split.test.essay_ids for part, split in splits.items()}
+    published = read_against(config, against, table, tests)
     # Processes that share a grid begin and end at about the same time, and write the same files.
     alone = grid_lock(root, "grid")
     with alone:
@@ -55,7 +59,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine) -> Benchmark:
         write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
     run(cells)
     with alone:
-        return write_results(config, cells, table, root)
+        return write_results(config, cells, table, root, published)
 
 
 def _data(config: BenchmarkConfig) -> DataConfig:

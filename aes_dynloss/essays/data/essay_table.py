@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from aes_dynloss.reports.predictions import HumanScores
 from aes_dynloss.tables.score_range import ScoreRange
 
 
@@ -62,6 +64,13 @@ class EssayTable:
     def scores(self) -> NDArray[np.float64]:
         """Scores on the original scale, shape (n,)."""
         return np.asarray(self.values("score"), dtype=np.float64)
+
+    @property
+    def human_scores(self) -> HumanScores:
+        """Ids, prompts and scores, to be joined with predictions."""
+        columns = {"essay_id": self.essay_ids, "prompt_id": self.values("prompt_id"), "reference": self.scores}
+        ranges = {prompt.id: prompt.range for prompt in self.prompts.values()}
+        return HumanScores(pd.DataFrame(columns), ranges, "The data set")
 
     @property
     def rater_columns(self) -> tuple[str, str] | None:

@@ -30,7 +30,7 @@ from aes_dynloss.essays.finetune.products import (
     write_products,
 )
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart, contamination_notes, read_warm_start
-from aes_dynloss.essays.floors import essay_floors
+from aes_dynloss.essays.floors import essay_floors, floor_figures
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.model import Report
@@ -173,6 +173,6 @@ def _floors(
     if not config.evaluation.floors or "test" not in parts or unseen:
         return None
     try:
-        return essay_floors(parts, ranges)
+        return floor_figures(essay_floors(parts, ranges))
     except DataError as error:
         raise DataError(f"{error} Change data.split, or leave floors out by evaluation.floors: false.") from None
