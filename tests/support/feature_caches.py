@@ -14,17 +14,21 @@ import numpy as np
 from accelerate import Accelerator
 from forked import PRELOADED
 from safetensors.numpy import load_file
+from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS
 from torch import Tensor
 
-from aes_dynloss.essays.model.activations import FeatureCache, frozen_part_computed
+from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 9, "phones 42", "a walk to the river " * 4]
+# Of many lengths, several of the same length: more than six batches under few tokens at once.
+MANY_TEXTS = [f"{start} {'a walk to the river ' * (number % 7)}" for number, start in enumerate(WORDS[:20])]
 
 
 def model_of(encoder: Path, folder: Path | None, **config: object) -> ScoringModel:
@@ -84,11 +88,12 @@ def digest_of(number: int) -> bytes:
 
 
 def add_one_by_one(cache: FeatureCache, numbers: Iterable[int], begun: Event | None = None) -> None:
-    """Add a vector of each number, all of whose elements are that number; say that it begins."""
+    """Add and merge a vector of each number, all of whose elements are that number; say that it begins."""
     if begun is not None:
         begun.set()
     for number in numbers:
         cache.add({digest_of(number): np.full(cache.width, number, dtype=np.float32)})
+        cache.merge()
 
 
 def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProcess, Event]:
@@ -106,6 +111,11 @@ def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> Featu
     cache = FeatureCache(folder / "made.safetensors", '{"pooling": "mean"}', width)
     add_one_by_one(cache, numbers)
     return cache
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """Batches that are kept and not merged yet."""
+    return list(folder.glob("*.parts/*.safetensors"))
 
 
 def flipped(path: Path, place: int) -> None:
