@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from forked import PRELOADED
 from safetensors.numpy import load_file
@@ -18,6 +21,7 @@ from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS
 from torch import Tensor
 
+from aes_dynloss.essays.model import activations
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
@@ -104,6 +108,36 @@ def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProce
     process = context.Process(target=add_one_by_one, args=(cache, list(numbers), begun))
     process.start()
     return process, begun
+
+
+def start_encoding(
+    encoder: Path, folder: Path, result: Path, *, pause: float, env: Mapping[str, str] = {}
+) -> BaseProcess:
+    """Start a run that encodes :data:`MANY_TEXTS` in batches of 40 tokens.
+
+    Args:
+        encoder: The tiny encoder.
+        folder: The cache.
+        result: A .npz for its ``features`` and the number of ``batches`` that it encoded.
+        pause: Seconds that each batch takes beside, so that other processes come between.
+        env: Further variables of its environment, such as those of processes that work together.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_encode, args=(encoder, folder, result, pause, dict(env)))
+    process.start()
+    return process
+
+
+def _encode(encoder: Path, folder: Path, result: Path, pause: float, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    activations._TOKENS_AT_ONCE = 40
+    model = model_of(encoder, folder)
+    model.encoder.register_forward_pre_hook(lambda *_: time.sleep(pause))
+    with counted(model) as calls:
+        features, _ = features_of(Accelerator(cpu=True), model, essays_of(encoder, MANY_TEXTS))
+    np.savez(result, features=features.numpy(), batches=len(calls))
 
 
 def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> FeatureCache:
