@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -11,20 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from forked import PRELOADED
 from safetensors.numpy import load_file
+from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS
 from torch import Tensor
 
-from aes_dynloss.essays.model.activations import FeatureCache, frozen_part_computed
+from aes_dynloss.essays.model import activations
+from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 9, "phones 42", "a walk to the river " * 4]
+# Of many lengths, several of the same length: more than six batches under few tokens at once.
+MANY_TEXTS = [f"{start} {'a walk to the river ' * (number % 7)}" for number, start in enumerate(WORDS[:20])]
 
 
 def model_of(encoder: Path, folder: Path | None, **config: object) -> ScoringModel:
@@ -84,11 +92,12 @@ def digest_of(number: int) -> bytes:
 
 
 def add_one_by_one(cache: FeatureCache, numbers: Iterable[int], begun: Event | None = None) -> None:
-    """Add a vector of each number, all of whose elements are that number; say that it begins."""
+    """Add and merge a vector of each number, all of whose elements are that number; say that it begins."""
     if begun is not None:
         begun.set()
     for number in numbers:
         cache.add({digest_of(number): np.full(cache.width, number, dtype=np.float32)})
+        cache.merge()
 
 
 def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProcess, Event]:
@@ -101,11 +110,46 @@ def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProce
     return process, begun
 
 
+def start_encoding(
+    encoder: Path, folder: Path, result: Path, *, pause: float, env: Mapping[str, str] = {}
+) -> BaseProcess:
+    """Start a run that encodes :data:`MANY_TEXTS` in batches of 40 tokens.
+
+    Args:
+        encoder: The tiny encoder.
+        folder: The cache.
+        result: A .npz for its ``features`` and the number of ``batches`` that it encoded.
+        pause: Seconds that each batch takes beside, so that other processes come between.
+        env: Further variables of its environment, such as those of processes that work together.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_encode, args=(encoder, folder, result, pause, dict(env)))
+    process.start()
+    return process
+
+
+def _encode(encoder: Path, folder: Path, result: Path, pause: float, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    activations._TOKENS_AT_ONCE = 40
+    model = model_of(encoder, folder)
+    model.encoder.register_forward_pre_hook(lambda *_: time.sleep(pause))
+    with counted(model) as calls:
+        features, _ = features_of(Accelerator(cpu=True), model, essays_of(encoder, MANY_TEXTS))
+    np.savez(result, features=features.numpy(), batches=len(calls))
+
+
 def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> FeatureCache:
     folder.mkdir(parents=True, exist_ok=True)
     cache = FeatureCache(folder / "made.safetensors", '{"pooling": "mean"}', width)
     add_one_by_one(cache, numbers)
     return cache
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """Batches that are kept and not merged yet."""
+    return list(folder.glob("*.parts/*.safetensors"))
 
 
 def flipped(path: Path, place: int) -> None:

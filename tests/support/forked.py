@@ -56,15 +56,17 @@ def finish(process: BaseProcess) -> int:
 
 def finish_together(folder: Path, *arguments: object) -> list[int]:
     """Run a command on two processes that work together; the exit code of each."""
+    processes = [start(*arguments, folder=folder, env=env) for env in environments_of_two()]
+    return [finish(process) for process in processes]
+
+
+def environments_of_two() -> list[dict[str, str]]:
+    """The variables of each of two processes that work together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        start(*arguments, folder=folder, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(2)
-    ]
-    return [finish(process) for process in processes]
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
 
 
 def stop_when(

@@ -1,43 +1,33 @@
 """Outputs of a frozen encoder, or of its frozen lower layers: computed once, then trained on.
 
-Pooled vectors of a wholly frozen encoder can be kept from run to run, so that an essay is encoded once for all of them.
-
-One safetensors file for each encoder, pooling and precision, named by a hash of what they are. In it each vector stands
-under the SHA-256 of its essay's chunks: prompts, folds, seeds and losses share it, another window or cap does not. No
-text and no token is stored. Yet a vector tells what its essay is about: the folder needs the care that the essays do.
-
-The device is not told apart: vectors that a GPU computed are used on a CPU, though the last bits would differ there.
+Pooled vectors of a wholly frozen encoder can be kept from run to run, see
+:mod:`aes_dynloss.essays.model.feature_cache`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-import transformers
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aes_dynloss.configfile import user_path
-from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, first_line
-from aes_dynloss.essays.model.encoders import encoder_values
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
 from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
 from aes_dynloss.essays.model.scoring_model import ScoringModel
-from aes_dynloss.tables.atomic import atomic_file, leftovers_of
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import packed
@@ -45,13 +35,9 @@ from aes_dynloss.training.prediction import evaluating
 
 logger = logging.getLogger(__name__)
 
-Vectors = dict[bytes, NDArray[np.float32]]
+Rows = NDArray[np.int64]
 T = TypeVar("T")
 
-FORMAT = "aes_dynloss.pooled_vectors"
-VERSION = 1
-_DIGEST_BYTES = 32
-_LOCK_SECONDS = 300
 _TOKENS_AT_ONCE = 8192
 _FEATURE_SAMPLE = 512
 _SMALLEST_SD = 1e-4
@@ -135,28 +121,49 @@ def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayEx
 
 def pooled_features(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples) -> Tensor:
     """Pooled vectors of all essays under the encoder as it is, (N, H) float32 on the CPU, on every process."""
-    model.to(accelerator.device)
     packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
-    local = packs[accelerator.process_index :: accelerator.num_processes] or packs[:1]
-    vectors, indices = [], []
-    for batch in _encoding(accelerator, model, examples, local):
-        vectors.append(model.pooled(batch.inputs))
-        indices.append(batch.index)
-    index, (rows,) = gather_rows(accelerator, torch.cat(indices), [torch.cat(vectors)])
-    # A pack may have been computed twice, so that every process had one: the first of equal rows is taken.
-    first = torch.searchsorted(index, torch.arange(len(examples), device=index.device))
-    return rows[first].cpu()
+    features = torch.empty(len(examples), len(model.feature_mean))
+    for index, vectors in _pooled(accelerator, model, examples, _rounds(accelerator, packs)):
+        features[index] = vectors
+    return features
+
+
+def _rounds(accelerator: Accelerator, packs: list[Rows]) -> list[list[Rows]]:
+    """Packs that are encoded at the same time, one a process."""
+    processes = accelerator.num_processes
+    return [packs[start : start + processes] for start in range(0, len(packs), processes)]
+
+
+def _pooled(
+    accelerator: Accelerator,
+    model: ScoringModel,
+    examples: EssayExamples,
+    rounds: Sequence[list[Rows]],
+    needed: Iterable[bool] = repeat(True),
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of one round of packs after the other, (B,), and their pooled vectors, (B, H) float32; on every process."""
+    local = [packs[min(accelerator.process_index, len(packs) - 1)] for packs in rounds]
+    for batch in _encoding(accelerator, model, examples, local, needed):
+        index, (vectors,) = gather_rows(accelerator, batch.index, [model.pooled(batch.inputs).float()])
+        # The last pack may have been computed twice, so that every process had one: the first of equal rows is taken.
+        first = torch.searchsorted(index, torch.unique(index))
+        yield index[first].cpu(), vectors[first].cpu()
 
 
 def _encoding(
-    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, packs: list[NDArray[np.int64]]
+    accelerator: Accelerator,
+    model: ScoringModel,
+    examples: EssayExamples,
+    packs: Sequence[Rows],
+    needed: Iterable[bool] = repeat(True),
 ) -> Iterator[Batch]:
     """Batches on the device; while one is looked at, the model is in evaluation mode and precision is the run's."""
     model.to(accelerator.device)
     hidden = not accelerator.is_main_process
     with evaluating(model), accelerator.autocast():
-        for pack in tqdm(packs, desc="encode essays", unit="batch", disable=hidden):
-            yield examples.batch(pack.tolist()).to(accelerator.device)
+        for pack, wanted in zip(tqdm(packs, desc="encode essays", unit="batch", disable=hidden), needed, strict=False):
+            if wanted:
+                yield examples.batch(pack.tolist()).to(accelerator.device)
 
 
 def _token_states(
@@ -226,7 +233,8 @@ def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
 def cached_features(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: str) -> Tensor:
     """Pooled vectors of all essays: those that are kept as they are kept, the others computed and kept from now on.
 
-    Where another run has kept a vector while this one computed it, its vector is taken, so that all runs use the same.
+    Each batch is kept as soon as it is computed, so that a run that is killed loses no other. Where another run has
+    kept a vector while this one computed it, its vector is taken, so that all runs use the same.
 
     Args:
         accelerator: The run's; its main process alone reads and writes, all get the same vectors.
@@ -245,182 +253,54 @@ def cached_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
     for row, digest in enumerate(digests):
         first.setdefault(digest, row)
 
-    def look() -> tuple[FeatureCache, Vectors]:
+    def look() -> tuple[FeatureCache, list[bytes]]:
         cache = FeatureCache.of(model, accelerator.mixed_precision, folder)
-        return cache, cache.find(first)
+        kept = cache.find(first)
+        # In an order of their own: runs that have the same essays in another order fill the same batches.
+        missing = sorted(digest for digest in first if digest not in kept)
+        size = cache.size(len(missing)) / 1e6
+        logger.info(
+            "Encoded essays: %d in %s, %d to compute; %.1f MB in all.", len(kept), cache.path, len(missing), size
+        )
+        if missing:
+            cache.make_room(len(missing))
+        return cache, missing
 
-    cache, vectors = _from_main(accelerator, look)
-    missing = {digest: row for digest, row in first.items() if digest not in vectors}
-    if accelerator.is_main_process:
-        logger.info("Encoded essays: %d in %s, %d to compute.", len(vectors), cache.path, len(missing))
+    cache, missing = _from_main(accelerator, look)
     if missing:
-        rows = pooled_features(accelerator, model, examples.select(list(missing.values()))).float().numpy()
-        vectors |= _from_main(accelerator, lambda: cache.add(dict(zip(missing, rows, strict=True))))
-    return torch.from_numpy(np.stack([vectors[digest] for digest in digests]))
+        _compute_missing(accelerator, model, examples.select([first[digest] for digest in missing]), missing, cache)
+
+    def all_rows() -> NDArray[np.float32]:
+        cache.merge()
+        vectors = cache.find(first)
+        if len(vectors) < len(first):
+            raise CheckpointError(f"Vectors were removed from {cache.path} during this run. Run it again.")
+        return np.stack([vectors[digest] for digest in digests])
+
+    return torch.from_numpy(_from_main(accelerator, all_rows))
 
 
-def essay_digest(chunks: Sequence[NDArray[np.int32]]) -> bytes:
-    """SHA-256 of an essay as an encoder reads it: the token ids, and where one chunk ends."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(len(chunk).to_bytes(8, "little"))
-        digest.update(chunk.astype("<i4").tobytes())
-    return digest.digest()
+def _compute_missing(
+    accelerator: Accelerator,
+    model: ScoringModel,
+    examples: EssayExamples,
+    digests: Sequence[bytes],
+    cache: FeatureCache,
+) -> None:
+    """Encode essays and keep each round of packs at once.
 
-
-def weights_digest(encoder: nn.Module) -> str:
-    """SHA-256 of an encoder's weights with their names, types and shapes, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class FeatureCache:
-    """The vectors of one encoder under one pooling and precision.
-
-    Args:
-        path: Their file, which need not be there.
-        identity: What determines a vector beside its essay, as JSON.
-        width: Length H of a vector.
+    The longest come first. Of several runs at a time one does so, the others start with the shortest, and each leaves
+    out what another has kept: so two halve the work. What is left after a kill falls into the same packs as before.
     """
-
-    path: Path
-    identity: str
-    width: int
-
-    @classmethod
-    def of(cls, model: ScoringModel, precision: str, folder: str) -> FeatureCache:
-        """The cache of a scorer's vectors.
-
-        Args:
-            model: The scorer.
-            precision: Accelerate's mixed precision, such as no or bf16.
-            folder: Where caches lie.
-
-        Raises:
-            ConfigError: The folder is that of a user who is not there.
-        """
-        path = user_path(folder, "model.features_cache")
-        config = json.dumps(encoder_values(model.encoder), sort_keys=True)
-        values = {
-            "format": FORMAT,
-            "version": VERSION,
-            "encoder": type(model.encoder).__name__,
-            "config": hashlib.sha256(config.encode()).hexdigest(),
-            "weights": weights_digest(model.encoder),
-            "pooling": model.config.pooling,
-            "layers": model.pooled_count,
-            "precision": precision,
-            "transformers": transformers.__version__,  # whose code is the encoder's
-        }
-        identity = json.dumps(values, sort_keys=True)
-        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        return cls(path / f"{name}.safetensors", identity, int(model.feature_mean.shape[0]))
-
-    def find(self, wanted: Collection[bytes]) -> Vectors:
-        """What is kept of some essays.
-
-        Args:
-            wanted: Their digests.
-
-        Raises:
-            CheckpointError: The file is damaged or foreign; or an essay is missing and could not be added, which is
-                better known before it is encoded.
-        """
-        stored = self._read()
-        kept = {digest: stored[digest] for digest in wanted if digest in stored}
-        if len(kept) < len(wanted):
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                if not os.access(self.path.parent, os.W_OK | os.X_OK):
-                    raise PermissionError("Permission denied")
-            except OSError as error:
-                raise self._out_of_reach("written", error) from None
-        return kept
-
-    def add(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> Vectors:
-        """Keep vectors, unless such of the same essays are kept already; whole or not at all.
-
-        Args:
-            vectors: (H,) for each digest.
-
-        Returns:
-            What is kept of these essays now.
-
-        Raises:
-            CheckpointError: The file cannot be written, or what is there is damaged or foreign.
-        """
-        from safetensors.numpy import save
-
-        lock = self.path.with_name(f"{self.path.name}.lock")
-        try:
-            with FileLock(lock, timeout=_LOCK_SECONDS):
-                stored = self._read()  # under the lock: another process may have written since
-                merged = {**vectors, **stored}
-                if len(merged) > len(stored):
-                    order = sorted(merged)
-                    keys = np.frombuffer(b"".join(order), dtype=np.uint8).reshape(len(order), _DIGEST_BYTES)
-                    rows = np.stack([merged[digest] for digest in order]).astype(np.float32)
-                    metadata = {"identity": self.identity, "sha256": _checksum(keys, rows)}
-                    for half in leftovers_of(self.path):
-                        half.unlink(missing_ok=True)
-                    with atomic_file(self.path, raises=None) as temporary:
-                        temporary.write_bytes(save({"digests": keys, "vectors": rows}, metadata))
-        except Timeout:
-            raise CheckpointError(
-                f"Another process has held {lock} for {_LOCK_SECONDS} seconds. End it, or set model.features_cache to "
-                "another folder."
-            ) from None
-        except OSError as error:
-            raise self._out_of_reach("written", error) from None
-        return {digest: merged[digest] for digest in vectors}
-
-    def _read(self) -> Vectors:
-        """Everything that is kept."""
-        from safetensors import safe_open
-
-        try:
-            self.path.open("rb").close()  # safetensors says of each file that it cannot open that there is none
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-            raise self._out_of_reach("read", error) from None
-        try:
-            with safe_open(self.path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        except Exception as error:  # safetensors and numpy each raise their own
-            raise self._damaged(first_line(error)) from None
-        if metadata.get("identity") != self.identity:
-            raise self._damaged("it holds something else than vectors of this encoder")
-        keys, rows = tensors.get("digests"), tensors.get("vectors")
-        if keys is None or rows is None or metadata.get("sha256") != _checksum(keys, rows):
-            raise self._damaged("it does not have its checksum")
-        whole = keys.shape == (len(rows), _DIGEST_BYTES) and rows.shape == (len(keys), self.width)
-        if not whole or keys.dtype != np.uint8 or rows.dtype != np.float32:
-            raise self._damaged("its tables do not fit together")
-        return {key.tobytes(): row for key, row in zip(keys, rows, strict=True)}
-
-    def _damaged(self, why: str) -> CheckpointError:
-        return CheckpointError(
-            f"The features cache {self.path} cannot be used: {why}. Remove the file, and its vectors are computed anew."
-        )
-
-    def _out_of_reach(self, done: str, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"The features cache {self.path} cannot be {done}: {getattr(error, 'strerror', None) or error}. Make room "
-            "and mend its rights, or set model.features_cache to another folder; null: no cache."
-        )
-
-
-def _checksum(keys: NDArray[Any], rows: NDArray[Any]) -> str:
-    """SHA-256 of both tables: safetensors has no checksum, and a changed byte would pass for a vector."""
-    digest = hashlib.sha256(keys.tobytes())
-    digest.update(rows.tobytes())
-    return digest.hexdigest()
+    packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
+    with ExitStack() as stack:
+        leads = _from_main(accelerator, lambda: stack.enter_context(cache.lead()))
+        rounds = _rounds(accelerator, packs if leads else packs[::-1])
+        missing = cache.missing([digests[row] for pack in packs for row in pack] for packs in rounds)
+        needed = (_from_main(accelerator, lambda: next(missing)) for _ in rounds)
+        for index, vectors in _pooled(accelerator, model, examples, rounds, needed):
+            part = {digests[row]: vector for row, vector in zip(index.tolist(), vectors.numpy(), strict=True)}
+            _from_main(accelerator, partial(cache.add, part))
 
 
 def _from_main(accelerator: Accelerator, action: Callable[[], T]) -> T:

@@ -27,8 +27,8 @@ from filelock import FileLock
 from safetensors.numpy import load_file, save, save_file
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.essays.model import activations
-from aes_dynloss.essays.model.activations import FeatureCache
+from aes_dynloss.essays.model import feature_cache
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 pytestmark = pytest.mark.usefixtures("several_passes")
@@ -39,7 +39,7 @@ def rewritten(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], 
 
     def damage(path: Path) -> None:
         tables = change(load_file(path))
-        checksum = activations._checksum(tables["digests"], tables["vectors"])
+        checksum = feature_cache._checksum(tables["digests"].tobytes(), tables["vectors"])
         save_file(tables, path, {"identity": '{"pooling": "mean"}', "sha256": checksum} | metadata)
 
     return damage
@@ -59,7 +59,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "another encoder's": (rewritten(dict, identity="{}"), "something else than vectors of this encoder"),
     "a table is missing": (
         lambda path: save_file({"digests": np.zeros(3)}, path, {"identity": '{"pooling": "mean"}'}),
-        "checksum",
+        "do not fit together",
     ),
     "fewer vectors": (rewritten(lambda t: t | {"vectors": t["vectors"][:4]}), "do not fit together"),
     "narrow": (rewritten(lambda t: t | {"vectors": t["vectors"][:, :3].copy()}), "do not fit together"),
@@ -139,7 +139,7 @@ class TestPlacesThatCannotBeUsed:
     ) -> None:
         model = model_of(encoder, cache_folder)
         features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))
-        monkeypatch.setattr(activations.os, "access", lambda *_: False)  # root may write anywhere
+        monkeypatch.setattr(feature_cache.os, "access", lambda *_: False)  # root may write anywhere
         assert features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))[1] == 0  # reading is enough
         self.check_refused(accelerator, model, encoder, "cannot be written: Permission denied. Make room and mend")
 
@@ -166,7 +166,7 @@ class TestWriting:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(*(activations.os, "fsync") if call == "fsync" else (Path, "replace"), full)
+        monkeypatch.setattr(*(feature_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
         with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
             add_one_by_one(cache, [7])
         assert cache.path.read_bytes() == content
@@ -183,31 +183,34 @@ class TestWriting:
     def test_never_half_there(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At the moment of the exchange the new file is whole and on the disk, the old one still in its place."""
         cache, steps = made_cache(cache_folder), []
-        replace_file, fsync = Path.replace, activations.os.fsync
+        replace_file, fsync = Path.replace, feature_cache.os.fsync
 
         def synced(number: int) -> None:
             steps.append("fsync")
             fsync(number)
 
         def replaced(path: Path, to: Path) -> None:
-            steps.append((kept_in(to), kept_in(path)))
+            steps.append((kept_in(to) if to.exists() else None, kept_in(path)))
             replace_file(path, to)
 
-        monkeypatch.setattr(activations.os, "fsync", synced)
+        monkeypatch.setattr(feature_cache.os, "fsync", synced)
         monkeypatch.setattr(Path, "replace", replaced)
         add_one_by_one(cache, [7])
-        assert steps == ["fsync", (5, 6), "fsync"]  # the file, the exchange, the folder
+        # The file, the exchange, the folder: of the part, of the main file.
+        assert steps == ["fsync", (None, 1), "fsync", "fsync", (5, 6), "fsync"]
 
     def test_what_is_kept_is_not_written_again(self, cache_folder: Path) -> None:
         cache = made_cache(cache_folder)
         before = cache.path.stat().st_ino
-        found = cache.add({digest_of(2): np.full(4, 99, dtype=np.float32)})
-        assert found[digest_of(2)].tolist() == [2, 2, 2, 2]
+        cache.add({digest_of(2): np.full(4, 99, dtype=np.float32)})
+        assert cache.find([digest_of(2)])[digest_of(2)].tolist() == [2, 2, 2, 2]
+        cache.merge()
+        assert cache.find([digest_of(2)])[digest_of(2)].tolist() == [2, 2, 2, 2]
         assert cache.path.stat().st_ino == before
 
     def test_a_lock_that_is_never_let_go(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cache = made_cache(cache_folder)
-        monkeypatch.setattr(activations, "_LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(feature_cache, "_LOCK_SECONDS", 0.1)
         with (
             FileLock(cache_folder / "made.safetensors.lock"),
             pytest.raises(CheckpointError, match=r"held .*made.safetensors.lock for 0.1 seconds. End it, or set model"),

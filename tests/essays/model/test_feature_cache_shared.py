@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -29,8 +31,7 @@ from tiny_scorer import values_of
 from torch import Tensor
 
 from aes_dynloss.essays.model import activations
-from aes_dynloss.essays.model.activations import FeatureCache, essay_digest, pooled_features
-from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
 
 pytestmark = pytest.mark.usefixtures("several_passes")
 
@@ -66,11 +67,14 @@ class TestTwoProcesses:
         cache = FeatureCache.of(model, "no", str(cache_folder))
         other = np.full(cache.width, 5, dtype=np.float32)
 
-        def slowly(*arguments: object) -> Tensor:
-            cache.add({essay_digest(essays.essays[3].chunks): other, digest_of(1): other})
-            return pooled_features(*arguments)
+        def slowly(*arguments: object) -> Iterator[tuple[Tensor, Tensor]]:
+            for computed in pooled(*arguments):
+                cache.add({essay_digest(essays.essays[3].chunks): other, digest_of(1): other})
+                cache.merge()
+                yield computed
 
-        with mock.patch.object(activations, "pooled_features", slowly):
+        pooled = activations._pooled
+        with mock.patch.object(activations, "_pooled", slowly):
             found, _ = features_of(accelerator, model, essays)
         assert found[3].tolist() == other.tolist()
         again, calls = features_of(accelerator, model, essays)
@@ -82,23 +86,39 @@ class TestTwoProcesses:
 def test_a_process_beside_the_main_one_does_nothing_with_the_file(
     encoder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has what it is sent, also for what it took part in computing."""
+    """It has what it is sent, also for what it took part in computing, and computes what it is told."""
     essays, model = essays_of(encoder, TEXTS), model_of(encoder, cache_folder)
     cache = FeatureCache.of(model, "no", str(cache_folder))
-    own = {essay_digest(essay.chunks): np.full(cache.width, row) for row, essay in enumerate(essays.essays)}
-    sent = iter([(cache, {}), own])
-    monkeypatch.setattr(activations, "broadcast_object_list", lambda _: [next(sent)])
-    beside = SimpleNamespace(is_main_process=False, mixed_precision="no")
-    computed: list[int] = []
+    own = np.arange(len(TEXTS) * cache.width, dtype=np.float32).reshape(len(TEXTS), cache.width)
+    told = [False, True]
 
-    def compute(_: object, __: object, some: EssayExamples) -> Tensor:
-        computed.append(len(some))
-        return torch.zeros(len(some), cache.width)
+    def sent() -> Iterator[object]:
+        yield cache, sorted(essay_digest(essay.chunks) for essay in essays.essays)
+        yield False  # it does not lead
+        for needed in told:
+            yield needed
+            if needed:
+                yield None  # it is kept
+        yield own
 
-    monkeypatch.setattr(activations, "pooled_features", compute)
+    answers = sent()
+    monkeypatch.setattr(activations, "broadcast_object_list", lambda _: [next(answers)])
+    beside = SimpleNamespace(is_main_process=False, mixed_precision="no", num_processes=2)
+    computed: list[bool] = []
+
+    def compute(*arguments: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        *_, rounds, needed = arguments
+        for packs, wanted in zip(rounds, needed, strict=False):
+            computed.append(wanted)
+            if wanted:
+                rows = torch.from_numpy(np.concatenate(packs))
+                yield rows, torch.zeros(len(rows), cache.width)
+
+    monkeypatch.setattr(activations, "_pooled", compute)
     found = activations.cached_features(beside, model, essays, str(cache_folder))
-    assert computed == [len(TEXTS)]
-    assert found[:, 0].tolist() == list(range(len(TEXTS)))
+    assert computed == told
+    assert next(answers, None) is None
+    np.testing.assert_array_equal(found.numpy(), own)
     assert not cache_folder.exists()
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.model.activations import FeatureCache, frozen_part_computed, pooled_features, scale_features
+from aes_dynloss.essays.model.activations import frozen_part_computed, pooled_features, scale_features
 from aes_dynloss.essays.model.examples import EssayExamples
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
