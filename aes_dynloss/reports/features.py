@@ -293,9 +293,9 @@ def features_section(features: FeatureReport) -> Section:
     shown, others = dict(ranked[:MOST_SHOWN]), dict(ranked[MOST_SHOWN:])
     sizes = next(iter(features.by_name.values())).prompts
     essays, many = sum(one.n for one in sizes.values()), len(sizes) > 1
-    pooled = " A figure is the mean over prompts, with its range below." if many else ""
+    pooled = " A figure is the mean over prompts, with their range below." if many else ""
     column, _ = _MEASURES[_ranked_by(features)]
-    first = f" First come the {len(shown)} with the largest {column.title}, up or down." if others else ""
+    first = f" First come the {len(shown)} with the largest {column.title}, of either sign." if others else ""
     what = (
         f"{len(features.by_name)} features of {essays:,} essays.{first}{pooled} Clamped is the share of essays beyond "
         f"{features.most_sd:g} standard deviations from the mean of {features.compared_with}. The length is ln(1 + "
@@ -304,7 +304,7 @@ def features_section(features: FeatureReport) -> Section:
     across = 1 < len(sizes) <= MOST_ACROSS
     blocks: list[Block | None] = [
         Words(what),
-        _feature_table(features, "features-table", "Features and human scores", shown),
+        _feature_table(features, "features-table", "Features and human scores, units below", shown),
         Folded("The same by prompt", [_prompt_table(features, shown)]) if across else None,
         Folded(f"The other {len(others)} features", [_feature_table(features, "features-others", "Others", others)]),
     ]
@@ -314,15 +314,14 @@ def features_section(features: FeatureReport) -> Section:
 def _feature_table(features: FeatureReport, name: str, caption: str, shown: Mapping[str, Feature]) -> Table:
     rows = [
         [
-            words(title),
+            words(title, note=feature.unit),
             words(feature.group),
-            words(feature.unit),
             *(_cell(features, feature, measure, form) for measure, (_, form) in _MEASURES.items()),
         ]
         for title, feature in shown.items()
     ]
-    columns = [_FEATURE, words_column("group", "Group"), words_column("unit", "Unit")]
-    return Table(name, caption, [*columns, *(column for column, _ in _MEASURES.values())], rows)
+    columns = [_FEATURE, words_column("group", "Group"), *(column for column, _ in _MEASURES.values())]
+    return Table(name, caption, columns, rows)
 
 
 def _cell(features: FeatureReport, feature: Feature, measure: Measured, form: Form) -> Cell:
