@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aes_dynloss.cli.options import read_data_values
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,15 +74,10 @@ def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[
     """What the configuration says, overridden by the options."""
     from dataclasses import asdict
 
-    from aes_dynloss.configfile import read_mapping, with_value
+    from aes_dynloss.configfile import with_value
     from aes_dynloss.tables.score_range import parse_ranges
 
-    values = {} if config_file is None else read_mapping(Path(config_file))
-    values = values.get("data", values)
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{config_file}: data should be a mapping of keys to values. See `aes-dynloss data check --help`."
-        )
+    values = {} if config_file is None else read_data_values(config_file)
     ways = {"folds_dir", "column", "fractions"}
     if (options["split__folds_dir"] or options["split__column"]) and isinstance(values.get("split"), dict):
         values["split"] = {key: value for key, value in values["split"].items() if key not in ways}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.reports.features import FeatureTable
+    from aes_dynloss.reports.predictions import PredictionTable
+    from aes_dynloss.tables.columns import ColumnNames
 
 
 @click.command()
@@ -41,7 +48,18 @@ from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
 @click.option("--robustness", type=FILE, help="robustness.json of the same model, to include in the report.")
-@click.option("--output-dir", type=FOLDER, help="Write report.html, report.json and report.csv into this folder.")
+@click.option(
+    "--features",
+    type=FILE,
+    metavar="TABLE",
+    help="Table of features of the same essays, as `aes-dynloss features` writes it or with columns of your own, to "
+    "hold against the human scores in the report.",
+)
+@click.option(
+    "--output-dir",
+    type=FOLDER,
+    help="Write report.html, report.json, report.csv and, with --features, features.csv into this folder.",
+)
 @click.option(
     "--export",
     type=(click.Choice(["rsmeval"]), FOLDER),
@@ -59,6 +77,7 @@ def evaluate(
     spans: tuple[str, ...],
     subgroups: tuple[str, ...],
     robustness: Path | None,
+    features: Path | None,
     adjudicated: Path | None,
     output_dir: Path | None,
     export: tuple[str, Path] | None,
@@ -76,21 +95,25 @@ def evaluate(
     from aes_dynloss.reports.exports import export_rsmeval
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report, report_json
-    from aes_dynloss.reports.report_files import PAGE, REPORT, TABLE, refuse_existing, write_report_files
+    from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
     from aes_dynloss.tables.columns import ColumnNames
 
     changed = None if robustness is None else read_robustness(robustness)
+    written = (REPORT, TABLE, PAGE, *([] if features is None else [FEATURES]))
     if output_dir is not None and not force:
-        refuse_existing(output_dir, (REPORT, TABLE, PAGE))
+        refuse_existing(output_dir, written)
+    if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
+        raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
     names = ColumnNames(**columns)
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     dev_names = replace(names, text=None, words=None)
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     decisions = None if adjudicated is None else read_decisions(adjudicated)
-    report = build_report(test, dev=dev_table, subgroups=subgroups)
+    feature_table = None if features is None else _read_features(features, test, names)
+    report = build_report(test, dev=dev_table, features=feature_table, subgroups=subgroups)
     if decisions is not None:
         report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if changed is not None:
@@ -100,7 +123,17 @@ def evaluate(
             click.echo(f"Wrote {path}", err=True)
     if output_dir is not None:
         write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
-        click.echo(f"Wrote {output_dir / REPORT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
+        *others, last = (str(output_dir / name) for name in written)
+        click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated))
+
+
+def _read_features(path: Path, predictions: PredictionTable, names: ColumnNames) -> FeatureTable:
+    """A table of features, clamped as a scorer clamps them."""
+    from aes_dynloss.essays.features.linguistic import MOST_SD, describe_columns
+    from aes_dynloss.reports.features import compared_with_themselves, read_features
+
+    features = read_features(path, predictions.table, names)
+    return compared_with_themselves(features, path.name, MOST_SD, describe_columns(features.columns))

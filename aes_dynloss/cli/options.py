@@ -85,6 +85,21 @@ def list_option(rows: Callable[[], Sequence[Sequence[str]]], help_text: str) -> 
     return click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=callback, help=help_text)
 
 
+def read_data_values(config: str | Path) -> dict[str, Any]:
+    """What a YAML file says of data: below the key data, or as the whole file.
+
+    Raises:
+        ConfigError: It cannot be read, or data is no mapping.
+    """
+    from aes_dynloss.configfile import read_mapping
+
+    values = read_mapping(Path(config))
+    values = values.get("data", values)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{config}: data should be a mapping of keys to values. See `aes-dynloss data check --help`.")
+    return values
+
+
 _ESSAY_INPUT = (
     click.option("--text-column", "text", help="Column of the essays.  [default: text]"),
     click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else rows are numbered]"),

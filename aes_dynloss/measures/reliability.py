@@ -204,13 +204,15 @@ def variance_matched_qwk(reference: ArrayLike, raw: ArrayLike, score_range: Scor
 def length_partialled_pearson(reference: ArrayLike, raw: ArrayLike, words: ArrayLike) -> NDArray[np.float64]:
     """Correlation of human and machine score among essays of one length: Pearson's of what length does not explain.
 
+    It is the partial correlation of first order, of features as of scores.
+
         r_hm.l = (r_hm - r_hl r_ml) / sqrt((1 - r_hl^2) (1 - r_ml^2))
 
     Computed as the correlation of the residuals from two linear regressions on length, which is the same number.
 
     Args:
         reference: Human scores, shape (..., n), finite.
-        raw: Machine scores before rounding, same shape.
+        raw: Machine scores before rounding, or values of a feature, same shape.
         words: Essays' lengths in words, same shape. Take their logarithm first where scores grow with that.
 
     Returns:

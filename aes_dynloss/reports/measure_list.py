@@ -26,6 +26,7 @@ class Missing(Enum):
     NOT_SCORED = "The machine scored none of them."
     UNALTERED = "There was no essay that the change altered."
     NO_SPREAD = "No change, or no spread of predictions."
+    CONSTANT_FEATURE = "Undefined: the feature does not vary."
     UNDEFINED = "It is undefined on these scores."
 
 

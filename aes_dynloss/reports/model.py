@@ -426,6 +426,33 @@ class Robustness(StrictEntry):
     notes: list[str]
 
 
+class FeatureFigures(Entry):
+    """A feature on a prompt's ``n`` essays; ``partial_r`` is its correlation with the human score given length."""
+
+    n: int
+    mean: float
+    sd: Figure
+    clamped: Figure
+    r: Figure
+    partial_r: Figure
+
+
+class Feature(Entry):
+    """A feature's group and unit, and its figures by prompt."""
+
+    group: str
+    unit: str
+    prompts: dict[str, FeatureFigures]
+
+
+class FeatureReport(Entry):
+    """Features by name; ``clamped`` is the share beyond ``most_sd`` sd from the mean of ``compared_with``."""
+
+    most_sd: float
+    compared_with: str
+    by_name: dict[str, Feature]
+
+
 class Report(Entry, kw_only=True):
     """The report on predictions, prompt by prompt and in the mean over prompts.
 
@@ -439,9 +466,10 @@ class Report(Entry, kw_only=True):
         settings: How intervals were drawn.
         adjudicated: What human review made of the scores, if there was any.
         robustness: What ``measure_robustness`` found on the same model, if it was given.
+        features: Features of the essays beside their human scores, if they were given.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness")
+    LEFT_OUT = ("adjudicated", "robustness", "features")
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -452,6 +480,7 @@ class Report(Entry, kw_only=True):
     settings: Settings
     adjudicated: Adjudication | None = None
     robustness: Robustness | None = None
+    features: FeatureReport | None = None
 
     @property
     def level(self) -> str:

@@ -23,6 +23,7 @@ from aes_dynloss.reports.blocks import (
     write_page,
 )
 from aes_dynloss.reports.drawing import Picture, picture_from_svg
+from aes_dynloss.reports.features import features_section
 from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES
@@ -173,6 +174,7 @@ def report_page(
         adjudication_section(report.adjudicated) if report.adjudicated else None,
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,
+        features_section(report.features) if report.features else None,
         Section(
             "pictures", "Pictures", [Section(f"{one.name}-part", one.title, [one]) for one in report_figures(report)]
         ),

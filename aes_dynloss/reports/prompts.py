@@ -30,6 +30,7 @@ from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted
 from aes_dynloss.measures.fairness import subgroup_fairness
 from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
+from aes_dynloss.reports.features import FeatureTable, measure_features
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
 from aes_dynloss.reports.model import Floor, MeanEntry, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
@@ -230,6 +231,7 @@ def build_report(
     ranges: Mapping[str, ScoreRange] | None = None,
     dev: PredictionTable | pd.DataFrame | None = None,
     floors: Mapping[str, Mapping[str, Any]] | None = None,
+    features: FeatureTable | None = None,
     subgroups: Sequence[str] = (),
     resamples: int = 1000,
     confidence: float = 0.95,
@@ -246,6 +248,7 @@ def build_report(
         ranges: Score range by prompt id, for a table; inferred from the whole scores seen where none is given.
         dev: Predictions of the same scorer on dev essays, in the same form, none of the essays of ``predictions``.
         floors: Kappas of floors, as ``measure_floors`` gives them.
+        features: Features of the essays, to be held against the human scores.
         subgroups: Columns of the predictions that say which group of writers an essay comes from; of what was read,
             those that ``read_predictions`` kept.
         resamples: Bootstrap resamples for the intervals; 0 for none.
@@ -258,7 +261,8 @@ def build_report(
 
     Raises:
         ConfigError: A setting is out of its bounds.
-        DataError: The predictions cannot be measured: a fault in a row, no human scores, essays shared with dev.
+        DataError: The predictions cannot be measured: a fault in a row, no human scores, essays shared with dev,
+            essays without features.
 
     Examples:
         >>> scores = {"reference": [1, 2, 3, 4], "raw": [1.2, 1.9, 3.6, 4.4]}
@@ -295,6 +299,7 @@ def build_report(
         worst=worst_disagreements(test.table, spans),
         notes=[*notes, *mean_notes],
         settings=Settings.from_dict(settings.to_dict()),
+        features=None if features is None else measure_features(features, test.table, list(entries)),
     )
 
 

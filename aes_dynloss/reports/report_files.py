@@ -1,4 +1,4 @@
-"""A report on disk: report.json, the same numbers as rows of report.csv, and report.html for readers."""
+"""A report on disk: report.json, the same numbers as rows of report.csv and features.csv, report.html for readers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.features import FEATURE_COLUMNS, feature_rows
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
@@ -31,7 +32,7 @@ _MAPPINGS = ("range", "human_human", "prediction_interval")
 
 
 def report_rows(report: Report) -> list[Row]:
-    """Every number of a report, one a row.
+    """Every number of a report but those of features, one a row.
 
     Args:
         report: What ``build_report`` returned.
@@ -131,7 +132,7 @@ def _rows(figures: Entry, table: str, **names: str | None) -> Iterator[Row]:
             yield {**dict.fromkeys(COLUMNS), **names, **row}
 
 
-REPORT, TABLE, PAGE = "report.json", "report.csv", "report.html"
+REPORT, TABLE, PAGE, FEATURES = "report.json", "report.csv", "report.html", "features.csv"
 
 
 def write_report_files(
@@ -144,6 +145,8 @@ def write_report_files(
     page: bool = True,
 ) -> None:
     """Write what readers and programs take of a report, together; report.json marks the others complete.
+
+    Features have a table of their own. A report without them removes that of an earlier report.
 
     Args:
         report: What ``build_report`` returned.
@@ -158,15 +161,27 @@ def write_report_files(
     """
     rows = pd.DataFrame(report_rows(report))
     html = report_page(report, title=title, pictures=pictures, about=about) if page else None
-    with replacing_together(folder, (TABLE, *([] if html is None else [PAGE]), REPORT)) as new:
+    names = [TABLE, *([] if html is None else [PAGE]), *([FEATURES] if report.features else []), REPORT]
+    stale = [] if report.features or not _is_feature_table(folder / FEATURES) else [FEATURES]
+    with replacing_together(folder, names, stale) as new:
         write_table(rows, new / TABLE)
+        if report.features:
+            write_table(pd.DataFrame(feature_rows(report.features)), new / FEATURES)
         if html is not None:
             write_page(html, new / PAGE)
         write_report(report, new / REPORT)
 
 
+def _is_feature_table(path: Path) -> bool:
+    """Whether a report wrote the file; others of its name are a user's own."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline().rstrip() == ",".join(FEATURE_COLUMNS).encode()
+
+
 @contextmanager
-def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+def replacing_together(folder: Path, names: Sequence[str], removed: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files take their places when the block ends without an error.
 
     So a process that is killed leaves no new file beside an old one of another report: the last file, which says that
@@ -175,6 +190,7 @@ def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     Args:
         folder: Where the files are to be; made if absent.
         names: Their names, all of which the block writes; existing files are replaced.
+        removed: Files that are to be gone then.
 
     Yields:
         Folder to write to.
@@ -189,7 +205,8 @@ def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
                 raise DataError(f"{folder / name} is a folder, where a file is to be. Move it, or choose another one.")
         with tempfile.TemporaryDirectory(prefix=".report.", dir=folder) as temporary:
             yield Path(temporary)
-            (folder / names[-1]).unlink(missing_ok=True)
+            for name in (names[-1], *removed):
+                (folder / name).unlink(missing_ok=True)
             for name in names:
                 (Path(temporary) / name).replace(folder / name)
     except OSError as error:

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
+from aes_dynloss.reports.features import features_words
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA, value_words
 from aes_dynloss.reports.measure_list import Missing
@@ -18,6 +19,7 @@ from aes_dynloss.reports.model import ColumnFairness, Fairness, Flag, MeanEntry,
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.table import (
     MEAN,
+    MOST_ACROSS,
     NOTHING,
     PROMPT,
     Cell,
@@ -40,8 +42,6 @@ from aes_dynloss.reports.table import (
 Flags = Sequence[Flag]
 
 SYMBOLS = {"pass": "✓", "flag": "▲", "unknown": "?"}
-# More prompts than a screen is wide are listed one below the other.
-MOST_ACROSS = 16
 # Title and measures of each table of a page; the first also says what was measured.
 AGREEMENT = {
     "agreement-qwk": (
@@ -103,6 +103,8 @@ def report_text(report: Report) -> str:
         lines.append(f"Floors, mean QWK: {floors}")
     if report.robustness:
         lines += filter(None, [headline_words(report.robustness)])
+    if report.features:
+        lines += filter(None, [features_words(report.features)])
     lines += [f"Note: {note}" for note in report.notes]
     return "\n".join(lines)
 

@@ -251,6 +251,8 @@ def words_column(key: str, title: str, short: str | None = None) -> Column:
     return Column(key, title, short, "words")
 
 
+# More prompts than a screen is wide are not put side by side.
+MOST_ACROSS = 16
 PROMPT = words_column("prompt", "Prompt", "prompt")
 MEAN = words("Mean over prompts", short="mean")
 

@@ -4,7 +4,8 @@ import json
 from typing import NamedTuple
 
 import pytest
-from command_line import MODEL_LIBRARIES, output_without
+from command_line import MODEL_LIBRARIES, command, output_without
+from facts import facts
 
 from aes_dynloss.cli.evaluate import evaluate
 from aes_dynloss.errors import ConfigError, DataError
@@ -99,6 +100,57 @@ def test_errors_are_the_packages_own(run):
         run("p.csv", "--range", "1=1:4")
     with pytest.raises(DataError, match="6 essays are in dev and in the predictions"):
         run("p.csv", "--dev", "p.csv")
+
+
+FEATURES = "essay_id,prompt_id,log_words,mine\n" + "".join(
+    f"{essay},{prompt},{5 + raw / 7},{index % 3}\n" for index, (essay, prompt, _, raw) in enumerate(ROWS)
+)
+
+
+def test_features_are_held_against_the_scores(run, tmp_path):
+    (tmp_path / "f.csv").write_text(FEATURES + "unseen,1,400,1\n", encoding="utf-8")
+    result = run("p.csv", "--features", "f.csv", "--output-dir", "out")
+    assert "Features: 2; largest correlations with the human score given length: mine" in result.stdout
+    assert "report.html and out/features.csv" in result.stderr
+    report = json.loads((tmp_path / "out/report.json").read_text())["features"]
+    assert (report["most_sd"], report["compared_with"]) == (4, "the essays of f.csv to the same prompt")
+    assert {name: (one["group"], one["unit"]) for name, one in report["by_name"].items()} == {
+        # One column of that name is no group of ours.
+        "log_words": ("own", ""),
+        "mine": ("own", ""),
+    }
+    assert [one["n"] for one in report["by_name"]["mine"]["prompts"].values()] == [3, 3]
+    rows = (tmp_path / "out/features.csv").read_text().splitlines()
+    assert rows[0] == "feature,group,unit,prompt_id,n,mean,sd,clamped,r,partial_r"
+    assert len(rows) == 1 + 4
+    assert "Features and human scores" in (tmp_path / "out/report.html").read_text()
+    with pytest.raises(DataError, match=r"report.json is there already"):
+        run("p.csv", "--features", "f.csv", "--output-dir", "out")
+
+
+def test_features_of_our_own_have_groups_and_units(run, tmp_path):
+    (tmp_path / "essays.csv").write_text(
+        "essay_id,prompt_id,text\n" + "".join(f"{a},{b},So {a}\n" for a, b, *_ in ROWS)
+    )
+    features = command("features", "essays.csv", "--groups", "counts,overlap", "-o", "f.parquet")
+    assert features.code == 0
+    report = json.loads(run("p.csv", "--features", "f.parquet", "--json").stdout)["features"]["by_name"]
+    assert len(report) == 9
+    assert (report["log_words"]["group"], report["log_words"]["unit"]) == ("counts", "ln(1 + words)")
+
+
+def test_features_that_are_refused(run, tmp_path):
+    (tmp_path / "features.csv").write_text(FEATURES.replace("\nb,", "\nB,"), encoding="utf-8")
+    with pytest.raises(DataError, match=facts("1 of 6", "no features", "'b'", "prompt '1'")):
+        run("p.csv", "--features", "features.csv", "--output-dir", "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=facts("--features", "features.csv", "--output-dir")):
+        run("p.csv", "--features", "features.csv", "--output-dir", ".", "--force")
+    with pytest.raises(DataError, match=r"features.csv is there already"):
+        run("p.csv", "--features", "p.csv", "--output-dir", ".")
+    (tmp_path / "f.csv").write_text(FEATURES.replace("mine", "group").replace(",0\n", ",A\n"), encoding="utf-8")
+    with pytest.raises(DataError, match=facts("f.csv", "'group'", "Row 2", "'007'", "'A'")):
+        run("p.csv", "--features", "f.csv")
 
 
 def test_help_loads_no_heavy_library():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
 from command_line import command
+from facts import facts
 
 from aes_dynloss.essays.features.linguistic import FEATURES, GROUPS, feature_names, linguistic_features
 
@@ -48,11 +50,73 @@ def test_many_essays_pass_in_windows(tmp_path):
     )
 
 
+PROMPT = "Do computers help us? Write to your editor."
+OVERLAP = feature_names(["overlap"])
+
+
+def config(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_prompts_own_words_are_those_of_a_configuration(tmp_path):
+    run, out = essays(tmp_path / "essays.csv"), tmp_path / "out.csv"
+    own = f"p: {{low: 1, high: 6, text: '{PROMPT}'}}"
+    prompts = config(tmp_path / "prompts.yaml", own.replace("text", "prompt"))
+    for text in (
+        f"data:\n  source: none.csv\n  prompts:\n    {own}\nmodel: {{encoder: none}}",
+        f"prompts:\n  {own}",
+        f"prompts: {prompts}",
+    ):
+        outcome = command("features", run, "--config", config(tmp_path / "run.yaml", text), "-o", out, "--force")
+        assert outcome.code == 0, outcome.err
+        assert "--config" not in outcome.err
+        written = pd.read_csv(out)
+        expected = linguistic_features(TEXTS, [PROMPT] * 3)
+        np.testing.assert_allclose(written.iloc[:, 2:].to_numpy(float), expected)
+        # Two of five words; two of computers, help, write, editor.
+        assert written.loc[0, OVERLAP].tolist() == [40.0, 50.0, 0.0]
+
+
+def test_overlap_without_the_prompt_s_words_is_noted_once(tmp_path):
+    path = tmp_path / "essays.csv"
+    path.write_text("prompt_id,text\n" + "p,One.\nq,Two.\nq,Three.\n" * 800)
+    known = config(tmp_path / "c.yaml", "prompts: {q: {low: 1, high: 6, text: Two or three}, p: {low: 0, high: 1}}")
+    for arguments, expected in (
+        ([], ["2400 essays", "prompt p, q", "--config"]),
+        (["--config", known], ["800 essays", "prompt p:", "--config"]),
+    ):
+        outcome = command("features", path, "-o", tmp_path / "out.csv", "--force", *arguments)
+        assert outcome.code == 0
+        assert outcome.err.count("Overlap") == 1
+        assert re.search(facts(*expected), outcome.err), outcome.err
+        assert not pd.read_csv(tmp_path / "out.csv").query("prompt_id == 'p'")[OVERLAP].to_numpy().any()
+    assert "Overlap" not in command("features", path, "--groups", "counts").err
+    path.write_text("text\nOne.\n")
+    assert "in 1 essays: the prompt's own words" in command("features", path).err
+
+
+def test_configurations_that_are_refused(tmp_path):
+    for text, expected in (
+        ("prompts: {p: {low: 1, high: 6}}", ["run.yaml", "no prompt has a text", "data.prompts.ID.text"]),
+        ("source: essays.csv", ["run.yaml", "no prompt has a text"]),
+        ("data: [1]", ["run.yaml", "data should be a mapping"]),
+        ("prompts: {p: {low: 1, hihg: 6}}", ["run.yaml", "hihg"]),
+        ("prompts: none.yaml", ["none.yaml"]),
+    ):
+        path = config(tmp_path / "run.yaml", text)
+        outcome = command("features", essays(tmp_path / "essays.csv"), "--config", path, "-o", tmp_path / "out.csv")
+        assert outcome.code == 2, text
+        assert all(fact in outcome.error for fact in expected), outcome.error
+        assert "Traceback" not in outcome.err
+        assert not (tmp_path / "out.csv").exists()
+
+
 def test_what_is_refused(tmp_path):
     table = essays(tmp_path / "essays.csv")
     out = tmp_path / "out.csv"
     out.write_text("mine")
-    for arguments, facts in (
+    for arguments, expected in (
         (["--groups", "counts,magic"], ["--groups", "magic", "diversity"]),
         (["--groups", ","], ["--groups", "none"]),
         (["-o", out], [str(out), "--force"]),
@@ -61,7 +125,7 @@ def test_what_is_refused(tmp_path):
     ):
         outcome = command("features", table, *arguments)
         assert outcome.code == 2, arguments
-        assert all(fact in outcome.err for fact in facts), outcome.err
+        assert all(fact in outcome.err for fact in expected), outcome.err
         assert "Traceback" not in outcome.err
     assert out.read_text() == "mine"
 

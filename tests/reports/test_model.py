@@ -11,6 +11,9 @@ from sample_report import bare_report, full_report
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import (
     Adjudication,
+    Feature,
+    FeatureFigures,
+    FeatureReport,
     Floor,
     MeanEntry,
     Report,
@@ -33,11 +36,17 @@ REVIEW = Adjudication(
 )
 ROBUSTNESS = Robustness(RobustnessSettings(0, None, 0.95, "Wilson", 1e-9), {"1": 60}, {}, {}, [])
 
+FEATURES = FeatureReport(
+    4.0, "the training essays", {"commas": Feature("marks", "", {"1": FeatureFigures(60, 2.0, 0.5, 0.0, -0.5, None)})}
+)
+
 
 @pytest.fixture(scope="module", params=["bare", "full"])
 def report(request):
     made = bare_report() if request.param == "bare" else full_report(TWO, essays=60, resamples=10)
-    return made if request.param == "bare" else replace(made, adjudicated=REVIEW, robustness=ROBUSTNESS)
+    return (
+        made if request.param == "bare" else replace(made, adjudicated=REVIEW, robustness=ROBUSTNESS, features=FEATURES)
+    )
 
 
 def test_a_report_comes_back_from_its_file(report, tmp_path):
@@ -57,7 +66,7 @@ def test_keys_are_those_of_the_json_and_attributes_the_same(report):
     assert report["prompts"]["1"]["range"] == values["prompts"]["1"]["range"]
     assert report["mean"]["qwk"] == report.mean.qwk == values["mean"]["qwk"]
     assert ("human_human" in report.prompts["1"]) == (report.prompts["1"].human_human is not None)
-    for absent in {"adjudicated", "robustness"} - values.keys():
+    for absent in {"adjudicated", "robustness", "features"} - values.keys():
         with pytest.raises(KeyError, match=absent):
             report[absent]
 
@@ -90,8 +99,14 @@ def keys_of(report):
 
 def test_the_keys_of_report_json_stay():
     assert keys_of(bare_report()) == KEYS
-    full = keys_of(replace(full_report(TWO, essays=60, resamples=10), adjudicated=REVIEW, robustness=ROBUSTNESS))
-    assert full["report"] == f"{KEYS['report']} adjudicated robustness"
+    parts = {"adjudicated": REVIEW, "robustness": ROBUSTNESS, "features": FEATURES}
+    full = replace(full_report(TWO, essays=60, resamples=10), **parts)
+    feature = json.loads(report_json(full))["features"]
+    assert list(feature) == ["most_sd", "compared_with", "by_name"]
+    assert list(feature["by_name"]["commas"]) == ["group", "unit", "prompts"]
+    assert list(feature["by_name"]["commas"]["prompts"]["1"]) == ["n", "mean", "sd", "clamped", "r", "partial_r"]
+    full = keys_of(full)
+    assert full["report"] == f"{KEYS['report']} adjudicated robustness features"
     assert full["prompt"] == f"{KEYS['prompt'].replace(' score_points', ' human_human score_points')} fairness"
     assert full["mean"] == f"{KEYS['mean']} human_human"
     assert full["worst"] == f"{KEYS['worst']} words"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -353,6 +353,22 @@ def feature_names(groups: Iterable[str]) -> list[str]:
     """Names of the features of some groups, in the order of :func:`linguistic_features`' columns."""
     wanted = set(groups)
     return [feature.name for feature in FEATURES if feature.group in wanted]
+
+
+def describe_columns(columns: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Group and unit of the columns of a table that are features of ours, by name.
+
+    A name alone may be another programme's, in another unit: columns are ours where a whole group of them is there.
+
+    Args:
+        columns: Names of the table's columns.
+
+    Example:
+        >>> describe_columns(["commas", "prompt_words", "prompt_coverage", "prompt_copied"])["prompt_words"]
+        ('overlap', 'per 100 words')
+    """
+    whole = {group for group in GROUPS if set(feature_names([group])) <= set(columns)}
+    return {feature.name: (feature.group, feature.unit) for feature in FEATURES if feature.group in whole}
 
 
 def linguistic_features(

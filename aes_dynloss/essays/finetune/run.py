@@ -25,6 +25,7 @@ from aes_dynloss.essays.finetune.products import (
     OUT_OF_FOLD,
     PRODUCTS,
     check_kept,
+    feature_values,
     prediction_table,
     record_manifest,
     write_products,
@@ -149,7 +150,9 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             )
             for name, values in predicted.items()
         }
-        write_products(config, scorer, floors, predictions, folder, notes)
+        # Of test, where there is one.
+        features = feature_values(scorer, parts[measured[-1]], examples.select(rows[measured[-1]]))
+        write_products(config, scorer, floors, predictions, folder, notes, features)
     accelerator.wait_for_everyone()
 
 

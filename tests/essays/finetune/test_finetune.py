@@ -23,6 +23,7 @@ from small_run import (
 )
 
 from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.essays.features.linguistic import feature_names, linguistic_features
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.floors import FLOORS
@@ -253,3 +254,55 @@ def test_model_card_and_model_in_python(run_yaml, tmp_path):
     row = read_rows(tmp_path / "run" / "predictions_test.csv")[0]
     text = next(essay["text"] for essay in small_essays() if essay["essay_id"] == row["essay_id"])
     assert scorer.score([text], [row["prompt_id"]]).raw == pytest.approx([float(row["raw"])], abs=1e-5)
+
+
+@pytest.mark.parametrize("prompts", ["own_head", "shared"])
+def test_features_are_compared_with_the_training_essays(run_yaml, tmp_path, prompts):
+    essays = small_essays()
+    for place, essay in enumerate(essays):
+        number = place % 30
+        essay["split"] = "train" if number < 20 else "dev" if number < 25 else "test"
+        if essay["split"] == "test":  # ever further from the training essays
+            essay["text"] += " and" * (number - 25) * 8
+    words = [f"data.source={write_rows(tmp_path / 'essays.jsonl', essays)}", "data.split.column=split"]
+    words += ["model.linguistic=[counts, overlap]", f"model.prompts={prompts}", "evaluation.page=true"]
+    outcome = tune(run_yaml, tmp_path / "run", *words)
+    assert outcome.code == 0, outcome.error
+    assert "Features: 9; largest correlations" in outcome.out
+    assert "Features and human scores" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    features = report_of(tmp_path / "run")["features"]
+    whose = "all training essays" if prompts == "shared" else "the training essays of the same prompt"
+    assert (features["most_sd"], features["compared_with"]) == (4, whose)
+    assert {one["group"] for one in features["by_name"].values()} == {"counts", "overlap"}
+
+    texts = {essay["essay_id"]: essay["text"] for essay in essays}
+    test = read_rows(tmp_path / "run" / "predictions_test.csv")
+    model = EssayScorer.from_pretrained(tmp_path / "run" / "model").model
+    rows = read_rows(tmp_path / "run" / "features.csv")
+    assert len(rows) == 18
+    clamped = set()
+    for number, prompt in enumerate(("phones", "river")):
+        judged = [texts[row["essay_id"]] for row in test if row["prompt_id"] == prompt]
+        values = linguistic_features(judged, [None] * len(judged), ["counts"])
+        for place, name in enumerate(feature_names(["counts"])[:-2]):
+            column = values[:, place]
+            (row,) = [row for row in rows if (row["feature"], row["prompt_id"]) == (name, prompt)]
+            assert int(row["n"]) == len(judged)
+            assert float(row["mean"]) == pytest.approx(column.mean(), rel=1e-6)
+            z = (column - float(model.linguistic_mean[number, place])) / float(model.linguistic_sd[number, place])
+            assert float(row["clamped"]) == pytest.approx((abs(z) > 4).mean())
+            clamped.add(float(row["clamped"]))
+    assert len(clamped) > 2
+    # Without the prompts' own words overlap is 0 in every training essay.
+    assert {row["clamped"] for row in rows if row["group"] == "overlap"} == {""}
+
+
+def test_without_features_there_is_no_such_part(run_yaml, tmp_path):
+    tune(
+        run_yaml, tmp_path / "run", "model.linguistic=[counts]", "data.split.fractions={train: 0.7, dev: 0.3, test: 0}"
+    )
+    dev = report_of(tmp_path / "run")["features"]["by_name"]["log_words"]["prompts"]
+    assert sum(one["n"] for one in dev.values()) == len(read_rows(tmp_path / "run" / "predictions_dev.csv"))
+    tune(run_yaml, tmp_path / "run", "--force")
+    assert "features" not in report_of(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == EVERYTHING
