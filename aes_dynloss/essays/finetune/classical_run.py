@@ -14,11 +14,13 @@ from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.finetune.predicted import Predicted
+from aes_dynloss.essays.features.linguistic import feature_names
+from aes_dynloss.essays.finetune.predicted import Predicted, feature_table
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, PromptModel
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import measure_scales
 from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.reports.features import FeatureTable
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class ClassicalRun:
         for number, rows in enumerate(self._rows.values()):
             groups[rows] = number
         lengths = np.log1p([len(text.split()) for text in train.values("text")])
+        self._scales: dict[str, tuple[Array, Array]] = {}
         self.scorer = ClassicalScorer(config, measure_scales(prompts, groups, train.scores, lengths), {})
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
@@ -82,8 +85,20 @@ class ClassicalRun:
                 predicted[name] = Predicted(raw)
         return predicted
 
+    def features(self, name: str) -> FeatureTable | None:
+        """The features of a part's essays, beside those of the training essays; None where the model sees none."""
+        part = self._parts[name]
+        names = feature_names(self.scorer.config.linguistic_groups)
+        answered = np.array(part.values("prompt_id"), dtype=object)
+        values, texts = np.zeros((len(part), len(names))), part.values("text")
+        for prompt in dict.fromkeys(answered):
+            rows = np.flatnonzero(answered == prompt)
+            values[rows] = self.scorer.numbers([texts[row] for row in rows], prompt)[:, 1:]
+        return feature_table(part, names, values, self._scales)
+
     def _fit_prompt(self, prompt: str, texts: list[str], targets: Array) -> tuple[PromptModel, Array]:
         numbers = self.scorer.numbers(texts, prompt)
+        self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
         if self.scorer.config.kind == "boosting":
             return BoostedTrees.fit(numbers, targets), BoostedTrees.cross_fitted(numbers, targets)
         return TextRegression.fit(texts, numbers, targets, kernel=self.scorer.config.solver == "kernel_ridge")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.features.linguistic import feature_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
-from aes_dynloss.essays.finetune.predicted import AUGMENTED, SELECT_BY, Predicted
+from aes_dynloss.essays.finetune.predicted import AUGMENTED, SELECT_BY, Predicted, feature_table
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
@@ -28,6 +29,7 @@ from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
+from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
@@ -96,6 +98,20 @@ class EncoderRun:
         """Give the scorer what was learned from training essays' words, and from their vectors."""
         if self._ood_distance is not None:
             self.scorer.screening = Screening(screen, self._ood_distance)
+
+    def features(self, name: str) -> FeatureTable | None:
+        """The linguistic features of a part's essays as the head sees them; None where it sees none."""
+        model, examples = self.scorer.model, self._examples.select(self._rows[name])
+        if examples.linguistic is None:
+            return None
+        mean, sd = (values.double().cpu().numpy() for values in (model.linguistic_mean, model.linguistic_sd))
+        scales = {scale.prompt.id: (mean[number], sd[number]) for number, scale in enumerate(model.scales)}
+        shared = model.config.prompts == "shared"
+        compared_with = "all training essays" if shared else "the training essays of the same prompt"
+        if model.config.start_from is not None:
+            compared_with += ", those of the earlier run where that knew the prompt"
+        names = feature_names(model.config.linguistic_groups)
+        return feature_table(self._parts[name], names, examples.linguistic, scales, compared_with)
 
     def _predicted(self, name: str, outputs: torch.Tensor) -> Predicted:
         examples = self._examples.select(self._rows[name])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.features.linguistic import MOST_SD, describe_columns
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.protocol import agreement_probability
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.reports.features import FeatureTable
 
 SELECT_BY = "qwk"
 # Changed copies of training essays: learned from, and in no statistic of them, nor in any floor.
@@ -53,3 +58,34 @@ def learn_from_dev(
         scorer.prompts, scorer.intervals, prompt_ids, predicted.raw, score, predicted.probabilities
     )
     scorer.certainty = fit_certainty(prompt_ids, chances, equal_points(ranges, prompt_ids, score, reference))
+
+
+def feature_table(
+    part: EssayTable,
+    names: Sequence[str],
+    values: NDArray[np.floating[Any]],
+    scales: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    compared_with: str = "the training essays of the same prompt",
+) -> FeatureTable | None:
+    """Features of a part's essays, for the report.
+
+    Args:
+        part: N essays.
+        names: F names.
+        values: (N, F).
+        scales: Means and standard deviations by prompt that the model standardises them by, (F,) each.
+        compared_with: The essays whose these are, in words.
+
+    Returns:
+        None where there is no feature.
+    """
+    if not names:
+        return None
+    ids = [part.values("prompt_id"), part.essay_ids]
+    index = pd.MultiIndex.from_arrays(ids, names=["prompt_id", "essay_id"])
+    features = pd.DataFrame(values.astype(np.float64), index=index, columns=list(names))
+    mean, sd = (
+        pd.DataFrame([scale[number] for scale in scales.values()], index=list(scales), columns=features.columns)
+        for number in (0, 1)
+    )
+    return FeatureTable(features, mean, sd, compared_with, MOST_SD, describe_columns(names))

@@ -16,7 +16,6 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
-from aes_dynloss.essays.features.linguistic import MOST_SD, describe_columns, feature_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.predicted import Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
@@ -237,30 +236,6 @@ def prediction_table(
     return pd.DataFrame(columns)
 
 
-def feature_values(scorer: EssayScorer, part: EssayTable, examples: EssayExamples) -> pd.DataFrame | None:
-    """The linguistic features of a part's essays, indexed by prompt_id and essay_id; None where the head sees none."""
-    if examples.linguistic is None:
-        return None
-    ids = [part.values("prompt_id"), part.essay_ids]
-    index = pd.MultiIndex.from_arrays(ids, names=["prompt_id", "essay_id"])
-    names = feature_names(scorer.model.config.linguistic_groups)
-    return pd.DataFrame(examples.linguistic.astype(np.float64), index=index, columns=names)
-
-
-def _as_in_training(scorer: EssayScorer, features: pd.DataFrame) -> FeatureTable:
-    """Features with the means and standard deviations that the model standardises them by."""
-    model = scorer.model
-    mean, sd = (
-        pd.DataFrame(statistic.double().cpu().numpy(), index=list(scorer.prompts), columns=features.columns)
-        for statistic in (model.linguistic_mean, model.linguistic_sd)
-    )
-    shared = model.config.prompts == "shared"
-    compared_with = "all training essays" if shared else "the training essays of the same prompt"
-    if model.config.start_from is not None:
-        compared_with += ", those of the earlier run where that knew the prompt"
-    return FeatureTable(features, mean, sd, compared_with, MOST_SD, describe_columns(features.columns))
-
-
 def write_products(
     config: FinetuneConfig,
     scorer: TrainedScorer,
@@ -268,11 +243,11 @@ def write_products(
     predictions: Mapping[str, pd.DataFrame],
     folder: Path,
     notes: Sequence[str] = (),
-    features: pd.DataFrame | None = None,
+    features: FeatureTable | None = None,
 ) -> None:
     """Everything a run leaves behind; the report last, with notes of the run's own, which marks it complete.
 
-    ``features`` are those of the judged essays, see :func:`feature_values`.
+    ``features`` are those of the judged essays.
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     settings = config.evaluation
@@ -287,7 +262,7 @@ def write_products(
         ranges=ranges,
         dev=dev,
         floors=floors,
-        features=None if features is None else _as_in_training(scorer, features),
+        features=features,
         subgroups=config.data.subgroups,
         resamples=settings.resamples,
         confidence=settings.confidence,

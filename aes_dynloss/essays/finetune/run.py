@@ -25,7 +25,6 @@ from aes_dynloss.essays.finetune.products import (
     OUT_OF_FOLD,
     PRODUCTS,
     check_kept,
-    feature_values,
     prediction_table,
     record_manifest,
     write_products,
@@ -150,8 +149,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             )
             for name, values in predicted.items()
         }
-        # Of test, where there is one.
-        features = feature_values(scorer, parts[measured[-1]], examples.select(rows[measured[-1]]))
+        features = fitting.features("test" if "test" in parts else "dev")
         write_products(config, scorer, floors, predictions, folder, notes, features)
     accelerator.wait_for_everyone()
 
