@@ -5,8 +5,11 @@ Each floor is fitted prompt by prompt on the train essays, tuned on dev and meas
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,14 +17,18 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge
 
-from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES, fitted_scale, radial_kernel
-from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
+from aes_dynloss.errors import CheckpointError, ConfigError, DataError
+from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
+from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, linguistic_features
+from aes_dynloss.essays.features.linguistic import GROUPS, essay_numbers
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
+from aes_dynloss.reports.model import Floor
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.score_range import ScoreRange
+
+Array = NDArray[np.float64]
 
 COLUMNS = ("prompt_id", "text", "reference")
 # From the strongest penalty on: of equal dev kappas the smoother fit is kept.
@@ -29,15 +36,28 @@ RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
 # Train essays of a prompt that kernels are made of, at most: their time grows with the square.
 MOST_ESSAYS = 1500
+# Of the figures: another one where a floor's figures change.
+_VERSION = 1
 
-# Raw predictions of one prompt's dev and test essays.
-Predictions = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+class Predictions(NamedTuple):
+    """Raw predictions of one prompt, and those that they may be rescaled by, of essays that were not learned from.
+
+    Args:
+        test: Of test essays.
+        basis: Of other essays, of dev or left out of train one by one.
+        reference: Human scores of the latter.
+    """
+
+    test: Array
+    basis: Array
+    reference: Array
 
 
 def _mean_score(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
     """The train essays' mean score for every essay: QWK 0 by construction."""
     mean = train["reference"].mean()
-    return np.full(len(dev), mean), np.full(len(test), mean)
+    return Predictions(np.full(len(test), mean), np.full(len(dev), mean), dev["reference"].to_numpy())
 
 
 def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
@@ -49,7 +69,7 @@ def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: Score
         return np.stack([words, np.log1p(words)], axis=1)
 
     model = LinearRegression().fit(features(train), train["reference"])
-    return model.predict(features(dev)), model.predict(features(test))
+    return Predictions(model.predict(features(test)), model.predict(features(dev)), dev["reference"].to_numpy())
 
 
 def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Predictions:
@@ -60,44 +80,29 @@ def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, sco
     except ValueError as error:
         raise DataError(f"TF-IDF finds no word of two letters or more in the train texts: {error}.") from error
     dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
-    best_kappa, best = -np.inf, (np.empty(0), np.empty(0))
+    best_kappa, best = -np.inf, Predictions(np.empty(0), np.empty(0), np.empty(0))
     for alpha in RIDGE_ALPHAS:
         model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
         dev_raw = model.predict(dev_features)
         kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(dev_raw)))
         if kappa > best_kappa:
-            best_kappa, best = kappa, (dev_raw, model.predict(test_features))
+            best_kappa, best = kappa, Predictions(model.predict(test_features), dev_raw, dev["reference"].to_numpy())
     return best
 
 
 def _words_and_ngrams(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
     """Kernel ridge on linguistic features and character n-grams, their shares chosen by leave-one-out error."""
     rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ESSAYS)).round().astype(int))
-    texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
     if len(rows) < LEAST_EXAMPLES:  # too few to leave one out
         return _mean_score(train, dev, test, _)
-    values = linguistic_features(texts, [None] * len(texts))
-    mean, sd = values.mean(0), values.std(0)
-    sd = np.where(sd < SMALLEST_SD, np.inf, sd)
-
-    def standardised(essays: list[str]) -> NDArray[np.float64]:
-        new = linguistic_features(essays, [None] * len(essays))
-        return np.asarray(np.clip((new - mean) / sd, -MOST_SD, MOST_SD))
-
-    points = standardised(texts)
-    scale, ngrams = fitted_scale(points), StringFeatures.of(texts)
-    mixed = fit_mixed(radial_kernel(points, points, scale), ngrams.kernel(), targets)
-    linear = StringModel.flatten(ngrams, mixed.of_strings)
-
-    def predict(essays: list[str]) -> NDArray[np.float64]:
-        likeness = radial_kernel(standardised(essays), points, scale)
-        return np.asarray(likeness @ mixed.of_kernel + linear.predict(essays) + mixed.fit.intercept)
-
-    return predict(dev["text"].tolist()), predict(test["text"].tolist())
+    texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
+    model, left_out = TextRegression.fit(texts, essay_numbers(texts, None, GROUPS), targets)
+    test_texts = test["text"].tolist()
+    return Predictions(model.predict(test_texts, essay_numbers(test_texts, None, GROUPS)), left_out, targets)
 
 
 Predictor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Predictions]
-# What predicts, and whether its predictions are rescaled to the human scores' mean and sd on dev.
+# What predicts, and whether its predictions are rescaled to the human scores' mean and sd, see :class:`Predictions`.
 FLOORS: dict[str, tuple[Predictor, bool]] = {
     "mean_score": (_mean_score, False),
     "length": (_length, False),
@@ -186,16 +191,15 @@ def predict_floors(
                 raise DataError(f"Floors are fitted prompt by prompt, and prompt {prompt} has no {part} essays.")
         if prompt not in ranges:
             raise DataError(f"Floors need the score range of prompt {prompt}; none is given.")
-        dev_essays = parts["dev"][prompt]
         raw: dict[Predictor, Predictions] = {}
         for name in names:
             predict, rescaled = FLOORS[name]
             if predict not in raw:
-                raw[predict] = predict(parts["train"][prompt], dev_essays, essays, ranges[prompt])
-            dev_raw, test_raw = raw[predict]
-            line = fit_rescaling(dev_raw, dev_essays["reference"]) if rescaled else RescalingLine()
-            score = ranges[prompt].to_point(line.apply(test_raw))
-            tables[name].append(essays.drop(columns="text").assign(raw=test_raw, score=score))
+                raw[predict] = predict(parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
+            predicted = raw[predict]
+            line = fit_rescaling(predicted.basis, predicted.reference) if rescaled else RescalingLine()
+            score = ranges[prompt].to_point(line.apply(predicted.test))
+            tables[name].append(essays.drop(columns="text").assign(raw=predicted.test, score=score))
     return {name: pd.concat(prompts, ignore_index=True) for name, prompts in tables.items()}
 
 
@@ -238,3 +242,38 @@ def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRang
         for part in (parts["train"], parts["dev"], parts["test"])
     )
     return predict_floors(train, dev, test, ranges)
+
+
+def kept_floors(
+    folder: Path, made_of: Mapping[str, Any], fit: Callable[[], dict[str, dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """Figures of floors that are fitted once for the same essays and splits; neither essays nor predictions are kept.
+
+    Args:
+        folder: Where figures are kept, made if it is not there.
+        made_of: Digests of the essays and the splits.
+        fit: Makes the figures, as :func:`floor_figures` does, where none are kept.
+
+    Raises:
+        CheckpointError: Nothing can be kept there.
+    """
+    identity = {"version": _VERSION, "floors": list(FLOORS), **made_of}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{digest[:32]}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["made_of"] == identity and set(kept["figures"]) == set(FLOORS):
+            return {name: Floor.from_dict(entry).to_dict() for name, entry in kept["figures"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or a damaged one
+        pass
+    figures = fit()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, raises=None) as temporary:
+            temporary.write_text(json.dumps({"made_of": identity, "figures": figures}), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"The floors cache {folder} cannot be written: {error.strerror or error}. Mend its rights, or set "
+            "evaluation.floors_cache to another folder; null: no cache."
+        ) from None
+    return figures

@@ -6,12 +6,21 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import cohen_kappa_score
+from small_run import report_of, tune, write_small_run
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.floors import FLOORS, RIDGE_ALPHAS, essay_floors, floor_figures, measure_floors, predict_floors
+from aes_dynloss.essays.floors import (
+    FLOORS,
+    RIDGE_ALPHAS,
+    essay_floors,
+    floor_figures,
+    kept_floors,
+    measure_floors,
+    predict_floors,
+)
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
@@ -208,3 +217,53 @@ def test_two_train_essays_of_a_prompt_still_have_floors():
     floors = measure_floors(few, DEV, TEST, RANGES, ("words_and_ngrams",))
     assert floors["words_and_ngrams"]["prompts"]["a"] == pytest.approx(0)
     assert floors["words_and_ngrams"]["prompts"]["b"] > 0.3
+
+
+def test_words_and_ngrams_are_rescaled_by_predictions_left_out_of_train():
+    """Dev has no part in it: no essay is spent."""
+    names = ("words_and_ngrams_rescaled",)
+    other = DEV.assign(reference=lambda dev: RANGES["a"].low + 0 * dev["reference"])
+    assert measure_floors(TRAIN, DEV, TEST, RANGES, names) == measure_floors(TRAIN, other, TEST, RANGES, names)
+
+
+MADE_OF = {"data": {"sha256": "1"}, "split": "2"}
+
+
+class TestCache:
+    def figures(self):
+        return {name: {"prompts": {"a": 0.5}, "mean": 0.5} for name in FLOORS}
+
+    def never(self, *_):
+        raise RuntimeError("fitted again")
+
+    def test_what_is_kept_is_not_fitted_again(self, tmp_path):
+        first = kept_floors(tmp_path / "new", MADE_OF, self.figures)
+        assert first == kept_floors(tmp_path / "new", MADE_OF, self.never) == self.figures()
+
+    @pytest.mark.parametrize("other", [{"data": {"sha256": "3"}}, {"split": "3"}])
+    def test_other_essays_or_splits_are_fitted(self, tmp_path, other):
+        kept_floors(tmp_path, MADE_OF, self.figures)
+        with pytest.raises(RuntimeError, match="fitted again"):
+            kept_floors(tmp_path, MADE_OF | other, self.never)
+
+    @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"made_of": 3, "figures": {}}'])
+    def test_a_damaged_file_is_fitted_again(self, tmp_path, content):
+        kept_floors(tmp_path, MADE_OF, self.figures)
+        next(tmp_path.glob("*.json")).write_text(content)
+        assert kept_floors(tmp_path, MADE_OF, self.figures) == self.figures()
+        assert kept_floors(tmp_path, MADE_OF, self.never) == self.figures()
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(CheckpointError, match=r"evaluation\.floors_cache"):
+            kept_floors(tmp_path / "file", MADE_OF, self.figures)
+
+    def test_a_run_keeps_them(self, tmp_path, monkeypatch):
+        """Of the same essays and splits, whatever the model."""
+        write_small_run(tmp_path)
+        words = ["evaluation.floors=true", f"evaluation.floors_cache={tmp_path / 'floors'}", "training.epochs=1"]
+        assert tune(tmp_path / "run.yaml", tmp_path / "one", *words).code == 0
+        monkeypatch.setattr("aes_dynloss.essays.finetune.run.essay_floors", self.never)
+        assert tune(tmp_path / "run.yaml", tmp_path / "other", *words, "model.log_length=false").code == 0
+        one, other = (report_of(tmp_path / name)["floors"] for name in ("one", "other"))
+        assert one == other

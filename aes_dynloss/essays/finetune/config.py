@@ -28,6 +28,12 @@ class EvaluationConfig(ConfigModel):
     floors: bool = Field(
         default=True, description=f"Whether simple scorers stand beside the figures: {', '.join(FLOORS)}."
     )
+    floors_cache: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder that keeps the floors' figures, so that later runs on the same essays and splits need not "
+        "fit them again; null: none.",
+    )
     page: bool = Field(
         default=True, description="Whether report.html is written beside report.json; drawing it takes seconds."
     )

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import augment
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
 from aes_dynloss.essays.finetune.classical_run import ClassicalRun
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.encoder_run import EncoderRun
@@ -30,7 +31,7 @@ from aes_dynloss.essays.finetune.products import (
     write_products,
 )
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart, contamination_notes, read_warm_start
-from aes_dynloss.essays.floors import essay_floors, floor_figures
+from aes_dynloss.essays.floors import essay_floors, floor_figures, kept_floors
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.model import Report
@@ -126,7 +127,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     fitting = _fitting(accelerator, config, prompts, parts, start)
     floors = None
     if accelerator.is_main_process:
-        floors = _floors(config, parts, {prompt.id: prompt.range for prompt in prompts})
+        made_of = {"data": data_hash(table), "split": split_hash(splits)}
+        floors = _floors(config, parts, {prompt.id: prompt.range for prompt in prompts}, made_of)
         for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
         record_manifest(accelerator, config, table, splits, start, augmentation, folder, resume=resume)
@@ -168,12 +170,19 @@ def _fitting(
 
 
 def _floors(
-    config: FinetuneConfig, parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]
+    config: FinetuneConfig,
+    parts: Mapping[str, EssayTable],
+    ranges: Mapping[str, ScoreRange],
+    made_of: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]] | None:
     unseen = config.data.split.target_prompt is not None  # no floor can be fitted on its own essays
     if not config.evaluation.floors or "test" not in parts or unseen:
         return None
+    cache = config.evaluation.floors_cache
     try:
-        return floor_figures(essay_floors(parts, ranges))
+        if cache is None:
+            return floor_figures(essay_floors(parts, ranges))
+        folder = user_path(cache, "evaluation.floors_cache")
+        return kept_floors(folder, made_of, lambda: floor_figures(essay_floors(parts, ranges)))
     except DataError as error:
         raise DataError(f"{error} Change data.split, or leave floors out by evaluation.floors: false.") from None
