@@ -18,6 +18,7 @@ from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.examples import EssayExamples
@@ -89,9 +90,6 @@ where a score has consequences for a person.
 """
 
 
-# Of training essays, each by a head that was fitted without it.
-OUT_OF_FOLD = "oof"
-
 PRODUCTS = (
     MANIFEST,
     MODEL,
@@ -101,7 +99,7 @@ PRODUCTS = (
     TEACHING_CHECKPOINT,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
-    f"predictions_{OUT_OF_FOLD}.csv",
+    predictions_file(OUT_OF_FOLD),
     TABLE,
     PAGE,
     REPORT,
@@ -122,7 +120,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
     left = {
         **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
         PLOTS: config.model.solver == "sgd",
-        f"predictions_{OUT_OF_FOLD}.csv": config.model.solver != "sgd",
+        predictions_file(OUT_OF_FOLD): config.model.solver != "sgd",
         TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -244,7 +242,7 @@ def write_products(
     )
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
-        write_predictions(table, folder / f"predictions_{name}.csv")
+        write_predictions(table, folder / predictions_file(name))
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""A run's predictions of essays that its model has not learned from, tied to the run by the split in its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.splits import ids_hash
+from aes_dynloss.training.run_folder import MANIFEST
+
+# Of training essays, each by a head that was fitted without it.
+OUT_OF_FOLD = "oof"
+_SPLITS = {"dev": "dev", "test": "test", OUT_OF_FOLD: "train"}
+
+
+def predictions_file(part: str) -> str:
+    """Name of the file that holds the predictions of a part: dev, test or OUT_OF_FOLD."""
+    return f"predictions_{part}.csv"
+
+
+def essay_hashes(run: Path) -> dict[str, Any]:
+    """The sha256 of a run's essays, ``data``, and of the ids of each split, ``split``, as its manifest has them.
+
+    Args:
+        run: The run's folder.
+
+    Raises:
+        DataError: It has no manifest, or not that of a run of finetune.
+    """
+    path = run / MANIFEST
+    unknown = "so that it is unknown from which essays its model has learned. Name the run's own folder, whole."
+    if not path.is_file():
+        raise DataError(f"There is no {path}, {unknown}")
+    try:
+        manifest = read_mapping(path)
+        splits = {name: str(manifest["split"]["sha256"][name]) for name in _SPLITS.values()}
+        return {"data": str(manifest["data"]["sha256"]), "split": splits}
+    except (ConfigError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no whole manifest of a run ({error!r}), {unknown}") from None
+
+
+def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
+    """Refuse predictions that are not of exactly the essays of a run's split.
+
+    Splits are disjoint. So out-of-fold predictions that pass hold no essay of the run's dev and test, and dev
+    predictions none of its train: a file of another fold's run, whose model may have learned from them, does not pass.
+
+    Args:
+        run: The run's folder.
+        part: dev, test or OUT_OF_FOLD.
+        essay_ids: Ids of the essays of its file of predictions.
+
+    Raises:
+        DataError: They are other essays, or the run has no manifest.
+    """
+    if ids_hash(essay_ids) != essay_hashes(run)["split"][_SPLITS[part]]:
+        raise DataError(
+            f"{run / predictions_file(part)} does not hold exactly the run's {_SPLITS[part]} essays, as {MANIFEST} has "
+            "them: it is of another run or fold, or was edited. A model of another fold may have learned from these "
+            "essays, so nothing is fitted on them. Bring back the file of the run, or repeat the run."
+        )
