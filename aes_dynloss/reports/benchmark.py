@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.measures.breakdowns import human_entry
-from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
+from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt, stacked_runs
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmFigures,
@@ -185,6 +185,11 @@ DEV_NOTE = (
     "chosen each run's epoch, so that these figures flatter; this report holds no figure of test."
 )
 
+STACK_NOTE = (
+    "a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted on its members' out-of-fold "
+    "predictions of train essays in that stratum."
+)
+
 
 def build_benchmark_report(
     arms: Mapping[str, Sequence[ScoredRun]],
@@ -195,6 +200,7 @@ def build_benchmark_report(
     measured_on: Literal["test", "dev"] = "test",
     ensembles: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
+    stacks: Mapping[str, Sequence[str]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
     floors: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     published: Sequence[PublishedFigure] = (),
@@ -214,6 +220,7 @@ def build_benchmark_report(
         ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
+        stacks: Such ensembles with weights by stratum and prompt, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
         costs: The cost of each of an arm's runs, by arm.
         floors: QWK by stratum, floor and prompt. A floor that some stratum and prompt lacks is left out.
         published: Systems whose published figures are to stand beside the arms'.
@@ -227,6 +234,8 @@ def build_benchmark_report(
     _refuse_unfit(measured_on, arms, costs)
     made, ensemble_notes = _seed_ensembles(arms) if ensembles else ({}, [])
     made |= _mixtures(arms, mixtures or {}, made.keys())
+    stacked, weights = _stacks(arms, stacks or {}, made.keys())
+    made |= stacked
     measured = {**arms, **{name: runs for name, (_, runs) in made.items()}}
     comparison = compare_arms(
         measured,
@@ -250,6 +259,7 @@ def build_benchmark_report(
             prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
             mean=_figures(compared.mean, raw_means),
             cost=cost_entry([cost for source in sources for cost in costs.get(source, ())]),
+            weights=weights.get(arm),
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:
@@ -258,6 +268,7 @@ def build_benchmark_report(
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
     floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
+    notes += [f"{', '.join(stacked)}: {STACK_NOTE}"] if stacked else []
     return Benchmark(
         measured_on=measured_on,
         protocol=protocol,
@@ -293,6 +304,7 @@ def _refuse_unfit(
 
 
 Ensembles = dict[str, tuple[list[str], list[ScoredRun]]]  # by name: its arms, and its runs
+Weights = dict[str, dict[str, dict[str, float]]]  # by stratum, prompt and member
 
 
 def _seed_ensembles(arms: Mapping[str, Sequence[ScoredRun]]) -> tuple[Ensembles, list[str]]:
@@ -315,14 +327,35 @@ def _mixtures(
     arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
 ) -> Ensembles:
     """The mean over several arms' runs."""
+    return {
+        name: (list(members), seed_ensemble([part for run in runs for part in split_by_prompt(run)]))
+        for name, members, runs in _members(arms, wanted, taken)
+    }
+
+
+def _stacks(
+    arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
+) -> tuple[Ensembles, dict[str, Weights]]:
+    """The weighted mean over several arms' runs, and the weights by stack."""
     made: Ensembles = {}
+    weights: dict[str, Weights] = {}
+    for name, members, runs in _members(arms, wanted, taken):
+        stack, weights[name] = stacked_runs(runs)
+        made[name] = (list(members), stack)
+    return made, weights
+
+
+def _members(
+    arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
+) -> Iterator[tuple[str, Sequence[str], list[ScoredRun]]]:
+    """Name and arms of each ensemble of several arms, and their runs, told apart by arm and seed."""
     for name, members in wanted.items():
         unknown = [arm for arm in members if arm not in arms]
         if unknown or name in arms or name in taken:
-            raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, with a name of its own.")
-        runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
-        made[name] = (list(members), seed_ensemble([part for run in runs for part in split_by_prompt(run)]))
-    return made
+            raise ConfigError(
+                f"The mixture or stack {name!r} of {', '.join(members)} must be of arms, with a name of its own."
+            )
+        yield name, members, [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
 
 
 def _figures(entry: ArmFigures, raw: Mapping[str, float | None]) -> GridFigures:

@@ -243,7 +243,12 @@ class GridFigures(Entry):
 
 
 class GridArm(Entry):
-    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score."""
+    """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
+
+    A stack has the weights of its members by stratum, prompt and member.
+    """
+
+    LEFT_OUT = ("weights",)
 
     ensemble_of: list[str] | None
     members: int
@@ -251,6 +256,7 @@ class GridArm(Entry):
     prompts: dict[str, GridFigures]
     mean: GridFigures
     cost: Cost | None
+    weights: dict[str, dict[str, dict[str, float]]] | None = None
 
 
 class Raters(Entry):

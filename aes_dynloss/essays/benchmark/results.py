@@ -17,6 +17,7 @@ from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, part_s
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, predictions_file
 from aes_dynloss.essays.floors import essay_floors
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
@@ -26,6 +27,7 @@ from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.page import write_page
+from aes_dynloss.reports.predictions import PredictionTable, read_predictions
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json
@@ -58,8 +60,11 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
     manifests: dict[str, dict[str, Any]] = {}
     essays: dict[str | None, Any] = {None: {"sha256": data_hash(table), "essays": len(table)}}
     splits: dict[tuple[str, str | None], Any] = {}
+    stacked = {arm for members in config.stacks.values() for arm in members}
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
+        if cell.arm in stacked:
+            run = replace(run, out_of_fold=_out_of_fold(cell, table))
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
         cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))
         manifest = read_mapping(cell.folder / MANIFEST)
@@ -86,6 +91,7 @@ def write_results(config: BenchmarkConfig, cells: Sequence[EssayCell], table: Es
         settings=IntervalSettings(config.resamples, config.confidence, 0),
         ensembles=config.ensembles,
         mixtures=config.mixtures,
+        stacks=config.stacks,
         protocol=_protocol(config),
         measured_on=config.measured_on,
     )
@@ -117,6 +123,17 @@ def _check_same_essays(cell: EssayCell, data: Mapping[str, Any], first: Mapping[
             f"{cell.name} was run on other essays ({data}) than are there now, or than runs before it ({first}). "
             "Remove what was run on the wrong ones, and it is done again."
         )
+
+
+def _out_of_fold(cell: EssayCell, table: EssayTable) -> PredictionTable:
+    """A cell's out-of-fold predictions, of its own train essays and no others."""
+    path = cell.folder / predictions_file(OUT_OF_FOLD)
+    if not path.is_file():
+        raise DataError(f"{cell.name} has no {path.name} for a stack. Remove {cell.folder}, and it is done again.")
+    ranges = {prompt.id: prompt.range for prompt in table.prompts.values() if cell.prompt in {None, prompt.id}}
+    predictions = read_predictions(path, ranges=ranges)
+    check_held_out(cell.folder, OUT_OF_FOLD, predictions.table["essay_id"])
+    return predictions
 
 
 def _figure_notes(report: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file, predictions_hashes
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.examples import EssayExamples
@@ -246,7 +246,8 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    manifest = read_mapping(folder / MANIFEST)
+    manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
+    write_json(folder / MANIFEST, manifest)
     teacher = config.teacher
     loss = ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}"
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
