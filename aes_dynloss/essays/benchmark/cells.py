@@ -21,7 +21,6 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
@@ -144,15 +143,20 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
             raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")
+    _check_stacks(config, cells)
+    return cells
+
+
+def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
+    """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on."""
     trained = {cell.arm for cell in cells if cell.config.model.solver == "sgd"}
     for name, members in config.stacks.items():
         for arm in members:
             if arm in trained:
                 raise ConfigError(
-                    f"stacks.{name}: {arm} has model.solver sgd, which leaves no {predictions_file(OUT_OF_FOLD)} to "
-                    "fit weights on. Stack arms with solver ridge or kernel_ridge, or average these arms in mixtures."
+                    f"stacks.{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
+                    "weights on. Stack arms with solver ridge or kernel_ridge, or average these arms in mixtures."
                 )
-    return cells
 
 
 # How a cell is pointed to what it takes of another.

@@ -38,7 +38,7 @@ from aes_dynloss.essays.model.scorer import EssayScorer, Scorer, Scores, agreeme
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
-DEV = "dev"  # on which of a run's predictions something was fitted, in words
+DEV = "dev essays"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, essay_hashes, predictions_file
+from aes_dynloss.essays.finetune.held_out import (
+    OUT_OF_FOLD,
+    check_held_out,
+    essay_hashes,
+    predictions_file,
+)
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
@@ -93,9 +98,9 @@ def ensemble_runs(
         _check_one_split(ensemble.members)
     dev = _dev_if_there(ensemble.members, stacked=stacked, needed=stacked or postprocessing != "none")
     fitting = dev
-    if stacked and all(_file_of(member, OUT_OF_FOLD).is_file() for member in ensemble.members):
+    if stacked and all((_run_of(member) / predictions_file(OUT_OF_FOLD)).is_file() for member in ensemble.members):
         fitting = member_predictions(ensemble.members, OUT_OF_FOLD, of_split=True)
-        ensemble.fitted_on = "out-of-fold predictions of train"
+        ensemble.fitted_on = "out-of-fold predictions of train essays"
     if fitting is not None and stacked:
         notes += _fit_weights(ensemble, fitting)
     if fitting is not None and postprocessing != "none":
@@ -110,9 +115,9 @@ def ensemble_runs(
 def _check_one_split(members: Sequence[Member]) -> None:
     """Refuse members whose runs differ in essays or splits."""
     first, *others = members
-    expected = essay_hashes(_file_of(first, "dev").parent)
+    expected = essay_hashes(_run_of(first))
     for member in others:
-        found = essay_hashes(_file_of(member, "dev").parent)
+        found = essay_hashes(_run_of(member))
         if found != expected:
             what = "essays" if found["data"] != expected["data"] else "splits of them"
             raise ConfigError(
@@ -127,7 +132,7 @@ def _fit_weights(ensemble: EssayEnsemble, fitting: MemberPredictions) -> list[st
     """Fit the members' weights, prompt by prompt; notes on prompts with too few essays."""
     on_dev = ensemble.fitted_on == DEV
     reason = f", as not all runs have {predictions_file(OUT_OF_FOLD)}" if on_dev else ""
-    logger.info("Weights fitted on %s essays%s, in the order of the members:", ensemble.fitted_on, reason)
+    logger.info("Weights fitted on %s%s, in the order of the members:", ensemble.fitted_on, reason)
     notes = []
     prompt_ids = np.array(fitting.prompt_ids, dtype=object)
     for prompt in ensemble.prompts:
@@ -227,14 +232,14 @@ def member_predictions(members: Sequence[Member], part: str, *, of_split: bool =
     return MemberPredictions(prompt_ids, essay_ids, first["reference"].to_numpy(dtype=np.float64), raw)
 
 
-def _file_of(member: Member, part: str) -> Path:
-    """The file beside a member's model where its run has left the predictions of a part, if there is one."""
-    return member.folder.parent / predictions_file(part)
+def _run_of(member: Member) -> Path:
+    """The folder of a member's run, if its model is in one."""
+    return member.folder.parent
 
 
 def _predictions_of(member: Member, part: str, *, of_split: bool) -> pd.DataFrame:
     """Columns reference and raw of a member's predictions of a part, under their prompt's and their own id."""
-    path = _file_of(member, part)
+    path = _run_of(member) / predictions_file(part)
     if member.folder.name != MODEL or not path.is_file():
         raise DataError(
             f"The member {member.folder} comes without its run's {path.name}, from which an ensemble learns. "

@@ -41,7 +41,8 @@ def essay_hashes(run: Path) -> dict[str, Any]:
     Raises:
         DataError: It has no manifest, or not that of a run of finetune.
     """
-    return {name: value for name, value in _hashes(run).items() if name != "predictions"}
+    described = _described(run)
+    return {name: described[name] for name in ("data", "split")}
 
 
 def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
@@ -59,10 +60,10 @@ def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
     Raises:
         DataError: They are other essays or predictions, or the run has no manifest.
     """
-    hashes = _hashes(run)
-    written = hashes["predictions"].get(part)
+    described = _described(run)
+    written = described["predictions"].get(part)
     own_file = written is None or predictions_hashes(run, [part])[part] == written
-    if not own_file or ids_hash(essay_ids) != hashes["split"][_SPLITS[part]]:
+    if not own_file or ids_hash(essay_ids) != described["split"][_SPLITS[part]]:
         raise DataError(
             f"{run / predictions_file(part)} is not what the run wrote of its {_SPLITS[part]} essays, by the sha256 in "
             f"{MANIFEST}: it is of another run or fold, or was edited. A model of another fold may have learned from "
@@ -70,8 +71,8 @@ def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
         )
 
 
-def _hashes(run: Path) -> dict[str, Any]:
-    """What a manifest says of the data, the splits and, if the run's version did so, its predictions."""
+def _described(run: Path) -> dict[str, Any]:
+    """What a manifest says of the data, the splits and, if the run's version did so, the predictions."""
     path = run / MANIFEST
     unknown = "so that it is unknown from which essays its model has learned. Name the run's own folder, whole."
     if not path.is_file():
@@ -80,6 +81,10 @@ def _hashes(run: Path) -> dict[str, Any]:
         manifest = read_mapping(path)
         splits = {name: str(manifest["split"]["sha256"][name]) for name in _SPLITS.values()}
         written = {str(part): str(digest) for part, digest in manifest.get("predictions", {}).items()}
-        return {"data": str(manifest["data"]["sha256"]), "split": splits, "predictions": written}
+        return {
+            "data": str(manifest["data"]["sha256"]),
+            "split": splits,
+            "predictions": written,
+        }
     except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no whole manifest of a run ({error!r}), {unknown}") from None
