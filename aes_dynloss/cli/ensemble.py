@@ -19,15 +19,24 @@ logger = logging.getLogger(__name__)
 @click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--output-dir", "-o", type=FILE, required=True, help="Folder of the ensemble, for `score`.")
 @click.option(
+    "--weights",
+    type=click.Choice(["equal", "nnls"]),
+    default="equal",
+    help="Of the RUNs: equal; or non-negative ones by prompt (stacking), fitted on out-of-fold predictions, or on dev "
+    "where a RUN has none. The RUNs must have one split.",
+)
+@click.option(
     "--postprocessing",
     type=click.Choice(["none", "rescale", "cut_points"]),
     default="none",
-    help="From the mean to a score: rounded, or rescaled or cut as fitted on essays that are dev in every RUN.",
+    help="From the mean to a score: rounded, or rescaled or cut as fitted on essays that are dev in every RUN, or on "
+    "those that --weights nnls is fitted on.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 def ensemble(
     runs: tuple[Path, ...],
     output_dir: Path,
+    weights: Any,  # noqa: ANN401 - a choice, checked by click
     postprocessing: Any,  # noqa: ANN401 - a choice, checked by click
     force: bool,
 ) -> None:
@@ -52,7 +61,7 @@ def ensemble(
     accelerator = Accelerator(cpu=True)  # nothing is computed here
     if not accelerator.is_main_process:
         return
-    made = ensemble_runs(runs, postprocessing, accelerator=accelerator)
+    made = ensemble_runs(runs, postprocessing, weights, accelerator=accelerator)
     made.save_pretrained(output_dir)
     prompts = f"the prompt{'s' if len(made.prompts) > 1 else ''} {', '.join(made.prompts)}"
     logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), prompts)

@@ -1,7 +1,7 @@
 """Predictions of several arms' runs, matched essay by essay; refused where they did not score the same essays.
 
-Runs that differ in their seed alone can be averaged into one scorer. For tuning, which must not see test, dev essays
-are split in halves, each measured with calibrations fitted on the other.
+Runs that differ in their seed alone can be averaged into one scorer, runs of several arms stacked. For tuning, which
+must not see test, dev essays are split in halves, each measured with calibrations fitted on the other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
 from aes_dynloss.measures.paired_bootstrap import Cell, Side
+from aes_dynloss.measures.stacking import fit_weights
 from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
 from aes_dynloss.tables.score_range import ScoreRange
@@ -34,12 +35,15 @@ class ScoredRun:
         seed: Runs of an arm that differ in it alone are repetitions, whose kappas are averaged.
         test: Predictions of the essays that arms are compared on, with human scores.
         dev: The same run's predictions of other essays, to fit rescaling and cut points; None where there are none.
+        out_of_fold: Predictions of its train essays, each by a model that was fitted without it, to fit weights of
+            several runs; None where they are not known or not wanted.
     """
 
     stratum: str
     seed: str
     test: PredictionTable
     dev: PredictionTable | None
+    out_of_fold: PredictionTable | None = None
 
 
 def arm_names(paths: Sequence[str | Path]) -> dict[str, Path]:
@@ -252,7 +256,8 @@ def dev_halves(run: ScoredRun) -> list[ScoredRun]:
         run: A run with dev predictions, two essays or more of each prompt.
 
     Returns:
-        Runs of the strata ``STRATUM/a`` and ``STRATUM/b``: in each, its own half is ``test`` and the other is ``dev``.
+        Runs of the strata ``STRATUM/a`` and ``STRATUM/b``: in each, its own half is ``test`` and the other is ``dev``;
+        out-of-fold predictions are those of the run.
 
     Raises:
         DataError: There are no dev predictions, or a prompt has a single dev essay.
@@ -275,7 +280,7 @@ def dev_halves(run: ScoredRun) -> list[ScoredRun]:
     # Noted once, for what is measured: its other half was read from the same file.
     tables = [replace(run.dev, table=rows.reset_index(drop=True)) for _, rows in table.groupby(half)]
     return [
-        ScoredRun(f"{run.stratum}/{name}", run.seed, test, replace(dev, notes=()))
+        replace(run, stratum=f"{run.stratum}/{name}", test=test, dev=replace(dev, notes=()))
         for name, test, dev in zip(HALVES, tables, reversed(tables), strict=True)
     ]
 
@@ -321,11 +326,68 @@ def seed_ensemble(runs: Sequence[ScoredRun], *, rescale: bool = False) -> list[S
         ConfigError: There is no run.
         DataError: The seeds have not scored the same essays, a run is there twice, or human scores or ranges differ.
     """
+    means = [
+        _mean_run(stratum, by_seed, f"mean of {len(by_seed)}", None)
+        for (stratum, _), by_seed in _same_seeds(runs).items()
+    ]
+    return [_rescaled(mean, _lines_on_dev(mean)) for mean in means] if rescale else means
+
+
+def stacked_runs(runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], dict[str, dict[str, dict[str, float]]]]:
+    """Several runs as one scorer: raw is their mean by weights that are fitted for each stratum and prompt.
+
+        raw = sum_m w_m raw_m,    score = round(slope * raw + intercept)
+
+    The weights, by ``fit_weights``, and the rescaling are fitted on the runs' out-of-fold predictions in the stratum:
+    no test or dev essay of it takes part in either, and no model from outside it.
+
+    Args:
+        runs: Runs of all members, told apart by their seeds; every stratum and prompt with the same ones.
+
+    Returns:
+        A run for each stratum and prompt, of seed ``stack of M``, without dev where a member has none; and the weights
+        by stratum, prompt and seed.
+
+    Raises:
+        ConfigError: There is no run.
+        DataError: A run has no out-of-fold predictions, or some that are of test or dev essays; the members have not
+            scored the same essays, a run is there twice, or human scores or ranges differ.
+    """
+    stacks: list[ScoredRun] = []
+    weights: dict[str, dict[str, dict[str, float]]] = {}
+    for (stratum, prompts), by_seed in _same_seeds([part for run in runs for part in split_by_prompt(run)]).items():
+        (prompt,) = prompts
+        where = f"prompt {prompt!r} of stratum {stratum!r}"
+        tables = {seed: _out_of_fold(run, f"{seed!r}, {where}") for seed, run in by_seed.items()}
+        human = _mean_table(tables, f"train essays of {where}").table
+        raw = np.column_stack([one.table["raw"].to_numpy(dtype=np.float64) for one in tables.values()])
+        fitted = fit_weights(raw, human["reference"], human["essay_id"].tolist())
+        lines = {prompt: fit_rescaling(raw @ fitted, human["reference"])}
+        stacks.append(_rescaled(_mean_run(stratum, by_seed, f"stack of {len(by_seed)}", fitted), lines))
+        weights.setdefault(stratum, {})[prompt] = dict(zip(by_seed, fitted.tolist(), strict=True))
+    return stacks, weights
+
+
+def _out_of_fold(run: ScoredRun, where: str) -> PredictionTable:
+    """A run's out-of-fold predictions, which hold no essay that it is measured on."""
+    table = run.out_of_fold
+    if table is None or table.table.empty:
+        raise DataError(f"There are no out-of-fold predictions to fit weights on in the run of {where}.")
+    if table.table["reference"].isna().any():
+        raise DataError(f"The out-of-fold predictions of {where} hold no human scores to fit weights on.")
+    for other in (run.test, run.dev):
+        if other is not None:
+            refuse_shared_essays(other, table, f"{where}: ", fitted_on="out-of-fold predictions")
+    return table
+
+
+def _same_seeds(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]], dict[str, ScoredRun]]:
+    """Runs by what they scored, and then by seed in order; refused where a part lacks a seed that another has."""
     if not runs:
         raise ConfigError("A mean over seeds needs runs, found none.")
     seeds = sorted({run.seed for run in runs})
-    means = []
-    for (stratum, prompts), by_seed in _runs_by_seed(runs).items():
+    scored = _runs_by_seed(runs)
+    for (stratum, prompts), by_seed in scored.items():
         lacking = [seed for seed in seeds if seed not in by_seed]
         if lacking:
             raise DataError(
@@ -333,24 +395,39 @@ def seed_ensemble(runs: Sequence[ScoredRun], *, rescale: bool = False) -> list[S
                 f"{next(iter(by_seed))!r} has. A mean over seeds needs the same essays of all seeds: complete the "
                 "runs, or leave the seed out."
             )
-        test = _mean_table({seed: by_seed[seed].test for seed in seeds}, f"test essays of stratum {stratum!r}")
-        devs = {seed: dev for seed in seeds if (dev := by_seed[seed].dev) is not None}
-        dev = _mean_table(devs, f"dev essays of stratum {stratum!r}") if len(devs) == len(seeds) else None
-        if rescale and dev is not None:
-            test, dev = (_rescaled(one, dev) for one in (test, dev))
-        means.append(ScoredRun(stratum, f"mean of {len(seeds)}", test, dev))
-    return means
+    return {part: {seed: by_seed[seed] for seed in seeds} for part, by_seed in scored.items()}
 
 
-def _rescaled(predicted: PredictionTable, dev: PredictionTable) -> PredictionTable:
-    """Predictions whose score is raw rescaled on dev, prompt by prompt; rounded alone where a prompt has no dev."""
-    table, known = predicted.table, dict(iter(dev.table.groupby("prompt_id")))
-    rescaled = table["raw"].to_numpy(dtype=np.float64).copy()
-    for prompt, essays in known.items():
-        rows = (table["prompt_id"] == prompt).to_numpy()
-        rescaled[rows] = fit_rescaling(essays["raw"], essays["reference"]).apply(rescaled[rows])
-    score = apply_ranges(table.assign(raw=rescaled), "raw", predicted.ranges, ScoreRange.to_point)
-    return replace(predicted, table=table.assign(score=score))
+def _mean_run(
+    stratum: str, by_seed: Mapping[str, ScoredRun], name: str, weights: NDArray[np.float64] | None
+) -> ScoredRun:
+    """The mean of some runs of a stratum, by weights or by equal ones; without dev where a run has none."""
+    tests = {seed: run.test for seed, run in by_seed.items()}
+    devs = {seed: run.dev for seed, run in by_seed.items() if run.dev is not None}
+    test = _mean_table(tests, f"test essays of stratum {stratum!r}", weights)
+    dev = _mean_table(devs, f"dev essays of stratum {stratum!r}", weights) if len(devs) == len(by_seed) else None
+    return ScoredRun(stratum, name, test, dev)
+
+
+def _lines_on_dev(run: ScoredRun) -> dict[str, RescalingLine]:
+    """By prompt, what gives a run's raw predictions the human scores' mean and SD on dev; none without dev."""
+    essays = () if run.dev is None else run.dev.table.groupby("prompt_id")
+    return {str(prompt): fit_rescaling(rows["raw"], rows["reference"]) for prompt, rows in essays}
+
+
+def _rescaled(run: ScoredRun, lines: Mapping[str, RescalingLine]) -> ScoredRun:
+    """A run whose score is raw rescaled prompt by prompt; rounded alone where a prompt has no line."""
+
+    def scored(predicted: PredictionTable) -> PredictionTable:
+        table = predicted.table
+        rescaled = table["raw"].to_numpy(dtype=np.float64).copy()
+        for prompt, line in lines.items():
+            rows = (table["prompt_id"] == prompt).to_numpy()
+            rescaled[rows] = line.apply(rescaled[rows])
+        score = apply_ranges(table.assign(raw=rescaled), "raw", predicted.ranges, ScoreRange.to_point)
+        return replace(predicted, table=table.assign(score=score))
+
+    return replace(run, test=scored(run.test), dev=None if run.dev is None else scored(run.dev))
 
 
 def split_by_prompt(run: ScoredRun) -> list[ScoredRun]:
@@ -363,7 +440,12 @@ def split_by_prompt(run: ScoredRun) -> list[ScoredRun]:
 
     prompts = run.test.table["prompt_id"].unique()
     return [
-        replace(run, test=part(run.test, prompt), dev=None if run.dev is None else part(run.dev, prompt))
+        replace(
+            run,
+            test=part(run.test, prompt),
+            dev=None if run.dev is None else part(run.dev, prompt),
+            out_of_fold=None if run.out_of_fold is None else part(run.out_of_fold, prompt),
+        )
         for prompt in prompts
     ]
 
@@ -379,8 +461,10 @@ def _runs_by_seed(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]],
     return scored
 
 
-def _mean_table(tables: Mapping[str, PredictionTable], essays: str) -> PredictionTable:
-    """The seeds' tables as one, with the mean of raw."""
+def _mean_table(
+    tables: Mapping[str, PredictionTable], essays: str, weights: NDArray[np.float64] | None = None
+) -> PredictionTable:
+    """The seeds' tables as one, with the mean of raw, by weights where they are given."""
     ordered = {
         f"seed {seed!r} ({essays})": replace(
             one, table=one.table.sort_values(["prompt_id", "essay_id"], ignore_index=True)
@@ -392,7 +476,7 @@ def _mean_table(tables: Mapping[str, PredictionTable], essays: str) -> Predictio
         _refuse_unequal((first, seed), (expected, other))
     names = dict.fromkeys(prompt for one in tables.values() for prompt in one.ranges)
     spans = {prompt: _common_range(prompt, ordered.items()) for prompt in names}
-    raw = np.mean([one.table["raw"].to_numpy(dtype=np.float64) for one in ordered.values()], axis=0)
+    raw = np.average([one.table["raw"].to_numpy(dtype=np.float64) for one in ordered.values()], axis=0, weights=weights)
     ranges = {prompt: span for prompt, (span, _) in spans.items()}
     table = expected.table.assign(raw=raw)
     return replace(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.measures.breakdowns import human_entry
-from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
+from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt, stacked_runs
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmFigures,
@@ -185,6 +185,11 @@ DEV_NOTE = (
     "chosen each run's epoch, so that these figures flatter; this report holds no figure of test."
 )
 
+STACK_NOTE = (
+    "a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted on its members' out-of-fold "
+    "predictions of train essays in that stratum."
+)
+
 
 def build_benchmark_report(
     arms: Mapping[str, Sequence[ScoredRun]],
@@ -195,6 +200,7 @@ def build_benchmark_report(
     measured_on: Literal["test", "dev"] = "test",
     ensembles: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
+    stacks: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
     against: Mapping[str, Sequence[ScoredRun]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
@@ -216,6 +222,7 @@ def build_benchmark_report(
         ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
+        stacks: Such ensembles with weights by stratum and prompt, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
         postprocessed: Arms whose scores are more than raw rounded, so that their ensembles are rescaled on dev.
         against: Published arms to stand beside the others, by name; no ensembles are made of them.
         costs: The cost of each of an arm's runs, by arm.
@@ -229,7 +236,9 @@ def build_benchmark_report(
     """
     costs, against = costs or {}, against or {}
     _refuse_unfit(measured_on, arms, costs)
-    made, ensemble_notes = make_ensembles(arms, seeds=ensembles, mixtures=mixtures, postprocessed=postprocessed)
+    made, ensemble_notes = make_ensembles(
+        arms, seeds=ensembles, mixtures=mixtures, stacks=stacks, postprocessed=postprocessed
+    )
     measured = {**arms, **{name: ensemble.runs for name, ensemble in made.items()}}
     taken = [name for name in against if name in measured]
     if taken:
@@ -257,6 +266,7 @@ def build_benchmark_report(
             prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
             mean=_figures(compared.mean, raw_means),
             cost=cost_entry([cost for source in sources for cost in costs.get(source, ())]),
+            weights=made[arm].weights if arm in made else None,
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:
@@ -265,6 +275,8 @@ def build_benchmark_report(
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
     floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
+    stacked = [name for name, ensemble in made.items() if ensemble.weights is not None]
+    notes += [f"{', '.join(stacked)}: {STACK_NOTE}"] if stacked else []
     return Benchmark(
         measured_on=measured_on,
         protocol=protocol,
@@ -299,6 +311,9 @@ def _refuse_unfit(
         raise ConfigError(f"There are costs of arm {unknown[0]!r}, which is none of the arms: {', '.join(arms)}.")
 
 
+Weights = dict[str, dict[str, dict[str, float]]]  # by stratum, prompt and member
+
+
 @dataclass(frozen=True)
 class EnsembleArm:
     """Some arms' runs of all seeds, averaged as one scorer.
@@ -306,10 +321,12 @@ class EnsembleArm:
     Args:
         sources: The arms.
         runs: One run a stratum (and prompt).
+        weights: Of a stack.
     """
 
     sources: list[str]
     runs: list[ScoredRun]
+    weights: Weights | None = None
 
 
 def make_ensembles(
@@ -317,6 +334,7 @@ def make_ensembles(
     *,
     seeds: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
+    stacks: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
 ) -> tuple[dict[str, EnsembleArm], list[str]]:
     """The ensembles of a grid.
@@ -325,13 +343,14 @@ def make_ensembles(
         arms: Runs by the arm's name.
         seeds: Whether each arm of several seeds, the same in all strata, gets an ensemble ``ARM, mean of N seeds``.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged.
+        stacks: Such ensembles with fitted weights, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
         postprocessed: Arms whose scores are more than raw rounded; ensembles with such an arm are rescaled on dev.
 
     Returns:
         Ensembles by name, and notes on arms without a mean over seeds.
 
     Raises:
-        ConfigError: A mixture is of unknown arms, or two have one name.
+        ConfigError: A mixture or stack is of unknown arms, or two have one name.
         DataError: Runs of an ensemble have not scored the same essays.
     """
     made: dict[str, EnsembleArm] = {}
@@ -345,13 +364,25 @@ def make_ensembles(
             made[name] = EnsembleArm([arm], seed_ensemble(runs, rescale=arm in postprocessed))
         elif len({run.seed for run in runs}) > 1:
             notes.append(f"{arm}: no mean over seeds is scored, as not every stratum and prompt has the same seeds.")
-    for name, members in (mixtures or {}).items():
-        if name in arms or name in made or not arms.keys() >= set(members):
-            raise ConfigError(f"The mixture {name!r} of {', '.join(members)} must be of arms, with a name of its own.")
-        all_runs = [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
-        parts = [part for run in all_runs for part in split_by_prompt(run)]
-        made[name] = EnsembleArm(list(members), seed_ensemble(parts, rescale=not {*postprocessed}.isdisjoint(members)))
+    for name, members, runs in _members(arms, mixtures or {}, made.keys()):
+        parts = [part for run in runs for part in split_by_prompt(run)]
+        rescale = not {*postprocessed}.isdisjoint(members)
+        made[name] = EnsembleArm(list(members), seed_ensemble(parts, rescale=rescale))
+    for name, members, runs in _members(arms, stacks or {}, made.keys()):
+        made[name] = EnsembleArm(list(members), *stacked_runs(runs))
     return made, notes
+
+
+def _members(
+    arms: Mapping[str, Sequence[ScoredRun]], wanted: Mapping[str, Sequence[str]], taken: Collection[str]
+) -> Iterator[tuple[str, Sequence[str], list[ScoredRun]]]:
+    """Name and arms of each ensemble of several arms, and their runs, told apart by arm and seed."""
+    for name, members in wanted.items():
+        if name in arms or name in taken or not arms.keys() >= set(members):
+            raise ConfigError(
+                f"The mixture or stack {name!r} of {', '.join(members)} must be of arms, with a name of its own."
+            )
+        yield name, members, [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
 
 
 def _figures(entry: ArmFigures, raw: Mapping[str, float | None]) -> GridFigures:

@@ -254,8 +254,11 @@ class GridFigures(Entry):
 class GridArm(Entry):
     """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
 
-    Of a published arm, ``members`` is None: its file does not say it.
+    Of a published arm, ``members`` is None: its file does not say it. A stack has its weights by stratum, prompt and
+    member.
     """
+
+    LEFT_OUT = ("weights",)
 
     ensemble_of: list[str] | None
     members: int | None
@@ -263,6 +266,7 @@ class GridArm(Entry):
     prompts: dict[str, GridFigures]
     mean: GridFigures
     cost: Cost | None
+    weights: dict[str, dict[str, dict[str, float]]] | None = None
 
 
 class Raters(Entry):

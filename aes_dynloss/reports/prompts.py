@@ -355,13 +355,14 @@ def _checked(
     return checked
 
 
-def refuse_shared_essays(test: PredictionTable, dev: PredictionTable, where: str = "") -> None:
+def refuse_shared_essays(test: PredictionTable, dev: PredictionTable, where: str = "", fitted_on: str = "dev") -> None:
     """Refuse essays that are in dev and in test.
 
     Args:
         test: The predictions.
-        dev: The same scorer's predictions of dev essays.
+        dev: The same scorer's predictions of the essays that something is fitted on.
         where: Whose they are, for the message.
+        fitted_on: Which these essays are, for the message.
 
     Raises:
         DataError: There is such an essay.
@@ -371,8 +372,9 @@ def refuse_shared_essays(test: PredictionTable, dev: PredictionTable, where: str
     if len(shared):
         prompt, essay = shared[0]
         raise DataError(
-            f"{where}{len(shared)} essays are in dev and in the predictions, such as {essay!r} of prompt {prompt!r}. "
-            "A calibration measured on the essays that it was fitted on flatters: give dev predictions of other essays."
+            f"{where}{len(shared)} essays are in {fitted_on} and in the predictions, such as {essay!r} of prompt "
+            f"{prompt!r}. A calibration measured on the essays that it was fitted on flatters: fit it on other "
+            "essays."
         )
 
 

@@ -221,9 +221,49 @@ def test_measured_on_dev_test_is_not_told(place):
     assert not (place / "dev" / "floors").exists()
 
 
+STACK = [
+    "finetune.model.frozen_layers=all",
+    "finetune.training.epochs=1",
+    "arms={ridge: {set: {model.solver: ridge}}, kernel: {set: {model.solver: kernel_ridge}}, "
+    "each: {set: {model.solver: ridge, model.linguistic: true}, models: one_per_prompt}}",
+    "stacks={all: [ridge, kernel, each]}",
+    "floors=false",
+]
+
+
+def test_a_stack_learns_its_weights_in_each_fold(place, monkeypatch):
+    monkeypatch.chdir(place)
+    outcome = command("benchmark", "grid.yaml", *STACK, "-o", "stacked")
+    assert outcome.code == 0, outcome.err
+    entry = figures(place / "stacked")["all"]
+    assert (entry["ensemble_of"], entry["members"]) == (["ridge", "kernel", "each"], 3)
+    assert entry["mean"]["qwk"] is not None
+    for fold in ("fold_0", "fold_1"):
+        for prompt in ("phones", "river"):
+            weights = entry["weights"][fold][prompt]
+            assert weights.keys() == {"ridge, 0", "kernel, 0", "each, 0"}
+            assert sum(weights.values()) == pytest.approx(1)
+    assert "all: a stack's weights by stratum and prompt" in (place / "stacked" / "benchmark.md").read_text()
+    # Another fold's file in the place of a cell's own: its models have learned from this fold's test essays.
+    cells = place / "stacked" / "cells" / "kernel"
+    files = [cells / fold / "seed_0" / "predictions_oof.csv" for fold in ("fold_0", "fold_1")]
+    own = files[0].read_bytes()
+    shutil.copy(files[1], files[0])
+    outcome = command("benchmark", "grid.yaml", *STACK, "-o", "stacked")
+    assert outcome.code == 2
+    assert "predictions_oof.csv is not what the run wrote of its train essays" in outcome.error
+    files[0].unlink()
+    outcome = command("benchmark", "grid.yaml", *STACK, "-o", "stacked")
+    assert outcome.code == 2
+    assert "kernel/fold_0/seed_0 has no predictions_oof.csv for a stack. Remove " in outcome.error
+    files[0].write_bytes(own)
+    assert command("benchmark", "grid.yaml", *STACK, "-o", "stacked").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["grid.yaml", "stacks={both: [mse, mae]}", "-o", "x"], "stacks.both: mse has model.solver sgd"),
         (["nothing.yaml", "-o", "x"], "There is no file nothing.yaml"),
         (["grid.yaml", "arms={a: {set: {training.epochs: 0}}}", "-o", "x"], "arms.a"),
         (["grid.yaml", "prompts=[sea]", "-o", "x"], "no essay of prompt 'sea'"),

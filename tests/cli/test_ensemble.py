@@ -134,6 +134,84 @@ def test_prompts_that_not_all_know(place, tmp_path):
     assert command("score", tmp_path / "river", texts).out.splitlines()[1].split(",")[1] == "river"
 
 
+@pytest.fixture(scope="module")
+def stackable(tmp_path_factory) -> Path:
+    """Exact heads and a trained one on one split, an exact head on another split, and essays."""
+    folder = tmp_path_factory.mktemp("stackable")
+    run_yaml = write_small_run(folder)
+    source = write_rows(folder / "more.jsonl", small_essays(60))
+    exact = ["model.frozen_layers=all", "model.postprocessing=rescale"]
+    for name, words in {
+        "ridge": [*exact, "model.solver=ridge", "model.linguistic=true"],
+        "kernel": [*exact, "model.solver=kernel_ridge"],
+        "trained": ["training.learning_rate=0.01"],
+        "fold_1": [*exact, "model.solver=kernel_ridge", "data.split.seed=5"],
+    }.items():
+        outcome = tune(run_yaml, folder / name, f"data.source={source}", *words)
+        assert outcome.code == 0, outcome.err
+    write_rows(
+        folder / "unscored.csv",
+        [{key: row[key] for key in ("essay_id", "prompt_id", "text")} for row in small_essays()],
+    )
+    return folder
+
+
+class TestWeights:
+    @pytest.mark.parametrize(
+        ("runs", "fitted_on"),
+        [(("ridge", "kernel"), "out-of-fold predictions of train essays"), (("ridge", "trained"), "dev essays")],
+    )
+    def test_scores_are_those_of_the_weighted_mean(self, stackable, tmp_path, runs, fitted_on):
+        words = ["--weights", "nnls", "--postprocessing", "rescale", "-o", tmp_path / "stack"]
+        outcome = command("ensemble", *(stackable / run for run in runs), *words)
+        assert (outcome.code, outcome.out) == (0, ""), outcome.err
+        assert f"Weights fitted on {fitted_on}" in outcome.err
+        values = json.loads((tmp_path / "stack" / "config.json").read_text())
+        assert values["fitted_on"] == fitted_on
+        if fitted_on == "dev essays":
+            for prompt in RANGE:
+                assert f"Prompt {prompt}: 12 essays to fit weights on, not 30: they stay equal." in outcome.err
+            assert values["weights"] == {}
+            return
+        for prompt, weights in values["weights"].items():
+            assert sum(weights) == pytest.approx(1)
+            assert f"Prompt {prompt}: {weights[0]:.3f}, {weights[1]:.3f} (36 essays).\n" in outcome.err
+        rows = scored(stackable, str(tmp_path / "stack"))
+        members = [raw_of(scored(stackable, f"{run}/model")) for run in runs]
+        expected = [np.dot(values["weights"][row["prompt_id"]], raw) for row, *raw in zip(rows, *members, strict=True)]
+        np.testing.assert_allclose(raw_of(rows), expected, atol=1e-6)
+        lines = values["postprocessing"]["prompts"]
+        for row in rows:
+            line, (low, high) = lines[row["prompt_id"]], RANGE[row["prompt_id"]]
+            rescaled = line["slope"] * float(row["raw"]) + line["intercept"]
+            assert float(row["score"]) == np.clip(np.floor(rescaled + 0.5), low, high)
+
+    def test_what_another_fold_has_predicted_is_refused(self, stackable, tmp_path):
+        words = ["--weights", "nnls", "-o", tmp_path / "stack"]
+        outcome = command("ensemble", stackable / "ridge", stackable / "fold_1", *words)
+        assert outcome.code == 2
+        assert outcome.error.startswith("Weights can only be fitted for runs of one split, but the runs of ")
+        for file, part in (("oof", "train"), ("dev", "dev")):
+            run = Path(shutil.copytree(stackable / "kernel", tmp_path / file))
+            assert command("ensemble", stackable / "ridge", run, *words, "--force").code == 0
+            shutil.copy(stackable / "fold_1" / f"predictions_{file}.csv", run)
+            outcome = command("ensemble", stackable / "ridge", run, *words, "--force")
+            assert outcome.code == 2
+            assert f"predictions_{file}.csv is not what the run wrote of its {part} essays" in outcome.error
+        run = Path(shutil.copytree(stackable / "kernel", tmp_path / "test"))  # the neighbouring fold's test is dev here
+        shutil.copy(run / "predictions_test.csv", run / "predictions_dev.csv")
+        assert (
+            "predictions_dev.csv is not what" in command("ensemble", stackable / "ridge", run, *words, "--force").error
+        )
+
+    def test_a_single_members_weight_is_no_choice(self, stackable, tmp_path):
+        outcome = command(
+            "ensemble", stackable / "ridge", stackable / "kernel", "--weights", "ridge", "-o", tmp_path / "x"
+        )
+        assert outcome.code == 2
+        assert "'ridge' is not one of 'equal', 'nnls'" in outcome.error
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -145,6 +223,11 @@ class TestRefusals:
             (["seed_1", "encoder", "-o", "new"], "is not that of an essay scorer"),
             (["seed_1", "seeds", "-o", "new"], "seeds holds an ensemble, where a single scorer is expected."),
             (["seed_1", "seed_2", "-o", "new", "--postprocessing", "polish"], "'polish' is not one of 'none'"),
+            (["seed_1", "seed_2", "-o", "new", "--weights", "best"], "'best' is not one of 'equal', 'nnls'"),
+            (
+                ["seed_1", "fold_1", "-o", "new", "--weights", "nnls"],
+                "Weights can only be fitted for runs of one split",
+            ),
             (["seed_1", "seed_2", "-o", "seeds"], "seeds is there already. Choose another --output-dir, or replace it"),
             (["seed_1", "seed_2", "-o", "essays.jsonl"], "essays.jsonl is there already. Choose another --output-dir"),
             (["seed_1", "seed_2", "-o", "essays.jsonl", "--force"], "essays.jsonl is there already and holds no model"),

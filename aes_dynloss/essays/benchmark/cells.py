@@ -128,7 +128,8 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         root: Folder of the grid, where stages find each other.
 
     Raises:
-        ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not.
+        ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not, or one
+            that is to be stacked leaves no out-of-fold predictions.
     """
     seeds = range(config.seeds) if isinstance(config.seeds, int) else config.seeds
     cells = [
@@ -142,7 +143,20 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
             raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")
+    _check_stacks(config, cells)
     return cells
+
+
+def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
+    """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on."""
+    trained = {cell.arm for cell in cells if cell.config.model.solver == "sgd"}
+    for name, members in config.stacks.items():
+        for arm in members:
+            if arm in trained:
+                raise ConfigError(
+                    f"stacks.{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
+                    "weights on. Stack arms with solver ridge or kernel_ridge, or average these arms in mixtures."
+                )
 
 
 # How a cell is pointed to what it takes of another.

@@ -70,6 +70,11 @@ class BenchmarkConfig(ConfigModel):
         default={},
         description="Further ensembles by name: arms whose predictions, of all seeds, are averaged as one scorer.",
     )
+    stacks: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
+        default={},
+        description="Such ensembles with weights by fold and prompt, fitted on the arms' out-of-fold predictions of "
+        "train, which exact solvers leave.",
+    )
     floors: bool = Field(default=True, description="Whether simple scorers' figures stand beside the arms'.")
     measured_on: Literal["test", "dev"] = Field(
         default="test", description="dev: for tuning; the report then has no figure of test."
@@ -117,10 +122,16 @@ class BenchmarkConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_mixtures(self) -> Self:
-        for name, members in self.mixtures.items():
-            unknown = [arm for arm in members if arm not in self.arms]
-            if unknown or name in self.arms or len(set(members)) < len(members):
-                raise ValueError(f"mixtures.{name}: expected arms, each once: {', '.join(self.arms)}")
+        for key, ensembles in {"mixtures": self.mixtures, "stacks": self.stacks}.items():
+            for name, members in ensembles.items():
+                unknown = [arm for arm in members if arm not in self.arms]
+                if unknown or name in self.arms or len(set(members)) < len(members):
+                    raise ValueError(f"{key}.{name}: expected arms, each once: {', '.join(self.arms)}")
+        twice = self.mixtures.keys() & self.stacks.keys()
+        if twice:
+            raise ValueError(f"stacks.{min(twice)}: a mixture has this name, expected another")
+        if self.stacks and self.protocol == "leave_one_prompt_out":
+            raise ValueError("stacks: no train essay answers an unseen prompt, so that it has no weights; use mixtures")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
 from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, predictions_file
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import (
@@ -30,6 +31,7 @@ from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
+from aes_dynloss.reports.predictions import PredictionTable, read_predictions
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json
@@ -66,8 +68,11 @@ def write_results(
     manifests: dict[str, dict[str, Any]] = {}
     essays: dict[str | None, Any] = {None: {"sha256": data_hash(table), "essays": len(table)}}
     splits: dict[tuple[str, str | None], Any] = {}
+    stacked = {arm for members in config.stacks.values() for arm in members}
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
+        if cell.arm in stacked:
+            run = replace(run, out_of_fold=_out_of_fold(cell, table))
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
         cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))
         manifest = read_mapping(cell.folder / MANIFEST)
@@ -96,6 +101,7 @@ def write_results(
         settings=IntervalSettings(config.resamples, config.confidence, 0),
         ensembles=config.ensembles,
         mixtures=config.mixtures,
+        stacks=config.stacks,
         postprocessed=postprocessed,
         against=against,
         protocol=_protocol(config),
@@ -137,6 +143,17 @@ def _check_same_essays(cell: EssayCell, data: Mapping[str, Any], first: Mapping[
             f"{cell.name} was run on other essays ({data}) than are there now, or than runs before it ({first}). "
             "Remove what was run on the wrong ones, and it is done again."
         )
+
+
+def _out_of_fold(cell: EssayCell, table: EssayTable) -> PredictionTable:
+    """A cell's out-of-fold predictions, of its own train essays and no others."""
+    path = cell.folder / predictions_file(OUT_OF_FOLD)
+    if not path.is_file():
+        raise DataError(f"{cell.name} has no {path.name} for a stack. Remove {cell.folder}, and it is done again.")
+    ranges = {prompt.id: prompt.range for prompt in table.prompts.values() if cell.prompt in {None, prompt.id}}
+    predictions = read_predictions(path, ranges=ranges)
+    check_held_out(cell.folder, OUT_OF_FOLD, predictions.table["essay_id"])
+    return predictions
 
 
 def _figure_notes(report: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,12 @@ def text_key(text: str) -> bytes:
 
 def split_hash(splits: Splits) -> dict[str, str]:
     """For each split the sha256 of its sorted ids, for the manifest of a run."""
-    return {name: _sha256(sorted(table.essay_ids)) for name, table in splits.tables().items()}
+    return {name: ids_hash(table.essay_ids) for name, table in splits.tables().items()}
+
+
+def ids_hash(essay_ids: Iterable[str]) -> str:
+    """The sha256 of some essays' ids, whatever their order."""
+    return _sha256(sorted(essay_ids))
 
 
 def data_hash(table: EssayTable) -> str:

@@ -1,4 +1,4 @@
-"""Ensembles of fine-tuned scorers over seeds or folds, and their folders: the mean of the members' raw scores.
+"""Ensembles of fine-tuned scorers, and their folders: the mean of the members' raw scores, or a weighted mean.
 
 A folder holds config.json, a card, and the members as whole model folders, whose digests config.json lists.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,8 @@ from aes_dynloss.tables.atomic import file_sha256
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+DEV = "dev essays"
+
 
 @dataclass(frozen=True)
 class Member:
@@ -58,9 +60,12 @@ class Member:
 
 
 class EssayEnsemble:
-    """Scores essays with several models: raw is the mean of the members' raw scores.
+    """Scores essays with several models: raw is the weighted mean of the members' raw scores.
 
-        raw = (1 / M) * sum_m raw_m, on the original scale; score is raw after the ensemble's own postprocessing
+        raw = sum_m w_pm raw_m, on the original scale; score is raw after the ensemble's own postprocessing
+
+    The weights w_pm of a prompt p are non-negative, with the sum 1: 1 / M each, or fitted by
+    :func:`~aes_dynloss.measures.stacking.fit_weights` on essays that no member has learned from (stacking).
 
     It knows the prompts that all members know on one score range.
 
@@ -74,12 +79,17 @@ class EssayEnsemble:
         postprocessing: From raw to score; by default rounding.
         intervals: Prediction intervals around the mean, fitted on essays that are new to all members; by default none.
         certainty: Sets chances right, and knows how sure it is of such essays; by default of none.
+        weights: The members' weights, M numbers, by prompt; equal ones for prompts that are not there.
+        fitted_on: On which of the runs' predictions weights and postprocessing were fitted, in words.
 
     Raises:
-        ConfigError: There are fewer than two members, or no prompt that all know on one range.
+        ConfigError: There are fewer than two members, or no prompt that all know on one range; or weights are not one
+            a member, >= 0 and of sum 1, for such prompts.
 
     References:
         Perrone and Cooper (1993), When networks disagree: ensemble methods for hybrid neural networks (basic ensemble).
+        Wolpert (1992), Stacked generalization, Neural Networks 5(2). Breiman (1996), Stacked regressions, Machine
+        Learning 24(1): non-negative weights.
     """
 
     def __init__(
@@ -88,6 +98,8 @@ class EssayEnsemble:
         postprocessing: Postprocessing | None = None,
         intervals: Intervals | None = None,
         certainty: Certainty | None = None,
+        weights: Mapping[str, Sequence[float]] | None = None,
+        fitted_on: str = DEV,
     ) -> None:
         if len(members) < 2:
             raise ConfigError(
@@ -99,6 +111,8 @@ class EssayEnsemble:
         self.intervals = intervals or Intervals({})
         self.certainty = certainty or Certainty({})
         self.prompts, self.notes = _common_prompts(self.members)
+        self.weights = _checked_weights(weights or {}, self.prompts, len(members))
+        self.fitted_on = fitted_on
 
     @classmethod
     def from_members(cls, folders: Sequence[str | Path], *, accelerator: Accelerator | None = None) -> EssayEnsemble:
@@ -139,6 +153,9 @@ class EssayEnsemble:
             postprocessing = Postprocessing.from_dict(values["postprocessing"])
             intervals = Intervals.from_dict(values.get("intervals", {}))
             certainty = Certainty.from_dict(values.get("certainty", {}))
+            # Folders of earlier versions lack these two.
+            weights = {prompt: [float(one) for one in each] for prompt, each in values.get("weights", {}).items()}
+            fitted_on = str(values.get("fitted_on", DEV))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
             message = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise CheckpointError(f"{folder / CONFIG} is damaged: {message}. Fetch the folder again.") from None
@@ -156,7 +173,7 @@ class EssayEnsemble:
             for path, digest, scorer in zip(paths, digests, _open_members(paths, accelerator), strict=True)
         ]
         try:
-            return cls(members, postprocessing, intervals, certainty)
+            return cls(members, postprocessing, intervals, certainty, weights, fitted_on)
         except AesDynlossError as error:
             raise CheckpointError(f"{folder} is damaged: {error}") from None
 
@@ -196,7 +213,7 @@ class EssayEnsemble:
 
         Returns:
             Scores; ``tokens`` and ``dropped_tokens`` are the most that any member counts, should they differ,
-            ``probabilities`` the members' means, ``ood_distance`` that of the members that know.
+            ``probabilities`` the members' weighted means, ``ood_distance`` that of the members that know.
 
         Raises:
             DataError: A prompt is unknown, or the lengths differ.
@@ -206,9 +223,9 @@ class EssayEnsemble:
         for number, member in enumerate(self.members, start=1):
             label = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
             answers.append(member.scorer.score(texts, prompt_ids, progress=label, tokens=tokens))
-        raw = np.mean([answer.raw for answer in answers], axis=0)
+        raw = self.combine(np.column_stack([answer.raw for answer in answers]), prompt_ids)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
-        probabilities = _mean_probabilities([answer.probabilities for answer in answers])
+        probabilities = _mean_probabilities([answer.probabilities for answer in answers], self._weights_of(prompt_ids))
         distances = np.stack([answer.ood_distance for answer in answers])
         with np.errstate(invalid="ignore"):  # 0 / 0 where no member knows
             ood_distance = np.nansum(distances, axis=0) / np.sum(~np.isnan(distances), axis=0)
@@ -223,6 +240,18 @@ class EssayEnsemble:
             ood_distance=ood_distance,
             by_errors=True,
         )
+
+    def combine(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
+        """The ensemble's raw predictions, (N,), from those of its M members, (N, M)."""
+        return np.asarray(np.average(raw, axis=1, weights=self._weights_of(prompt_ids)))
+
+    def _weights_of(self, prompt_ids: Sequence[str]) -> NDArray[np.float64]:
+        """The members' weights for each essay, (N, M), up to a factor: equal ones are 1, and their mean is exact."""
+        weights = np.ones((len(prompt_ids), len(self.members)))
+        answered = np.array(prompt_ids, dtype=object)
+        for prompt, each in self.weights.items():
+            weights[answered == prompt] = each
+        return weights
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write an ensemble's folder with copies of the members; it appears whole or not at all, in place of a model.
@@ -249,6 +278,8 @@ class EssayEnsemble:
                 "postprocessing": self.postprocessing.to_dict(),
                 "intervals": self.intervals.to_dict(),
                 "certainty": self.certainty.to_dict(),
+                "weights": self.weights,
+                "fitted_on": self.fitted_on,
                 "sha256": {},
             }
             values["sha256"][CONFIG] = config_digest(values)
@@ -256,14 +287,16 @@ class EssayEnsemble:
             (new / CARD).write_text(card or _card(self), encoding="utf-8")
 
 
-def _mean_probabilities(each: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
-    """The members' mean, (N, P); None unless all give probabilities. Some may know prompts with more score points."""
+def _mean_probabilities(
+    each: Sequence[NDArray[np.float64] | None], weights: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The mean by weights (N, M), (N, P); None unless all give probabilities. Some may know more score points."""
     known = [one for one in each if one is not None]
     if len(known) < len(each):
         return None
     mean = np.zeros((len(known[0]), max(one.shape[1] for one in known)))
-    for one in known:
-        mean[:, : one.shape[1]] += one / len(known)
+    for one, weight in zip(known, (weights / weights.sum(axis=1, keepdims=True)).T, strict=True):
+        mean[:, : one.shape[1]] += weight[:, None] * one
     return mean
 
 
@@ -356,6 +389,20 @@ def _common_prompts(members: Sequence[Member]) -> tuple[dict[str, Prompt], list[
     return common, notes
 
 
+def _checked_weights(
+    weights: Mapping[str, Sequence[float]], prompts: Mapping[str, Prompt], members: int
+) -> dict[str, tuple[float, ...]]:
+    """Weights by prompt, or a refusal."""
+    for prompt, each in weights.items():
+        whole = prompt in prompts and len(each) == members
+        if not (whole and min(each) >= 0 and abs(sum(each) - 1) < 1e-6):
+            raise ConfigError(
+                f"Weights of prompt {prompt}: expected one for each of the {members} members, >= 0 and of sum 1, of a "
+                f"prompt that all know; found {', '.join(map(str, each))}."
+            )
+    return {prompt: tuple(each) for prompt, each in weights.items()}
+
+
 def _check_member(folder: Path, digest: str) -> None:
     """Refuse another member than the one that was stored here."""
     config = folder / CONFIG
@@ -393,7 +440,25 @@ def _copy(source: Path, target: Path, digest: str, stored: dict[str, Path]) -> N
     stored[digest] = target
 
 
+def _weights_table(ensemble: EssayEnsemble) -> str:
+    """Markdown: the weights by prompt and member, and on what they were fitted; nothing where they are equal."""
+    if not ensemble.weights:
+        return ""
+    count = len(ensemble.members)
+    head = [["prompt", *(f"{MEMBERS}/{number}" for number in range(count))], ["---"] * (count + 1)]
+    each = {prompt: ensemble.weights.get(prompt, [1 / count] * count) for prompt in ensemble.prompts}
+    rows = [[prompt, *(f"{weight:.3f}" for weight in weights)] for prompt, weights in each.items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
+    return f"""
+The mean is weighted, prompt by prompt: weights fitted on {ensemble.fitted_on} (stacking).
+
+{table}
+"""
+
+
 def _card(ensemble: EssayEnsemble) -> str:
+    kind = ensemble.postprocessing.kind
+    fitted = "" if kind == "none" else f" (fitted on {ensemble.fitted_on})"
     rows = "\n".join(f"| {prompt.id} | {prompt.range} |" for prompt in ensemble.prompts.values())
     return f"""---
 library_name: aes-dynloss
@@ -407,8 +472,8 @@ models' raw scores. The cards of the models are in {MEMBERS}/.
 | prompt | score points |
 |---|---|
 {rows}
-
-- From raw to score: {ensemble.postprocessing.kind}, trimmed to the range and rounded half up.
+{_weights_table(ensemble)}
+- From raw to score: {kind}{fitted}, trimmed to the range and rounded half up.
 
 ## Use
 

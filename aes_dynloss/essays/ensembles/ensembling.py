@@ -1,23 +1,36 @@
-"""Ensembles made of fine-tuning runs, with a postprocessing that is fitted on essays which no member was trained on."""
+"""Ensembles made of fine-tuning runs: weights and a postprocessing, fitted on essays which no member has learned from.
+
+What is fitted for members of one fold uses their own runs' predictions alone. Another fold's predictions of these
+essays would be of a model that has learned from the first fold's test essays.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, Member
-from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV
+from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
+from aes_dynloss.essays.finetune.held_out import (
+    OUT_OF_FOLD,
+    check_held_out,
+    essay_hashes,
+    predictions_file,
+)
+from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.model.protocol import agreement_probability
 from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.measures.stacking import LEAST_ESSAYS, fit_weights
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 
@@ -27,12 +40,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEWEST_DEV_ESSAYS = 2  # of a prompt: one essay has no spread to fit to
+# Dev essays are few, and have chosen the epoch of members that are trained in epochs.
+DEV_SHRINKAGE = 0.5
 _KEYS = ["prompt_id", "essay_id"]
+
+Rule = Literal["none", "rescale", "cut_points"]
+
+
+@dataclass(frozen=True)
+class MemberPredictions:
+    """Raw predictions of N essays by the M members of an ensemble.
+
+    Args:
+        prompt_ids: The essays' prompts, N ids.
+        essay_ids: Their own ids.
+        reference: Human scores, (N,).
+        raw: Raw predictions, (N, M).
+    """
+
+    prompt_ids: list[str]
+    essay_ids: list[str]
+    reference: NDArray[np.float64]
+    raw: NDArray[np.float64]
 
 
 def ensemble_runs(
     runs: Sequence[Path],
-    postprocessing: Literal["none", "rescale", "cut_points"] = "none",
+    postprocessing: Rule = "none",
+    weights: Literal["equal", "nnls"] = "equal",
     *,
     accelerator: Accelerator | None = None,
 ) -> EssayEnsemble:
@@ -40,14 +75,19 @@ def ensemble_runs(
 
     Args:
         runs: Folders of runs, or model folders.
-        postprocessing: none: raw is rounded. rescale, cut_points: fitted on the mean of the members' raw predictions
-            of dev essays, so that each member must come with its run's predictions.
+        postprocessing: none: raw is rounded. rescale, cut_points: fitted on the members' mean raw predictions of dev
+            essays, so that each member must come with its run's predictions. With fitted weights, it is fitted on the
+            same predictions as they are.
+        weights: equal; or nnls: non-negative weights by prompt, fitted on out-of-fold predictions of train essays where
+            all runs have such, else on dev. The runs must have the same essays and split.
         accelerator: Devices and precision; by default what Accelerate finds.
 
     Raises:
         CheckpointError: A model is missing, damaged or something else.
-        ConfigError: The models make no ensemble, or there are too few dev essays that no member was trained on.
-        DataError: A run's dev predictions are missing, damaged, or have other human scores than another run's.
+        ConfigError: The models make no ensemble, there are too few dev essays that no member was trained on, or weights
+            are to be fitted for runs of different splits.
+        DataError: A run's predictions are missing, damaged, have other human scores than another run's, or, where
+            weights are fitted, are not those of its own split.
     """
     folders = [run / MODEL if not (run / CONFIG).exists() and (run / MODEL).is_dir() else run for run in runs]
     ensemble = EssayEnsemble.from_members(folders, accelerator=accelerator)
@@ -55,63 +95,110 @@ def ensemble_runs(
     repeated = len(folders) - len({member.sha256 for member in ensemble.members})
     if repeated:
         notes.append(f"{repeated} of the {len(folders)} members repeat another one, which counts the more for it.")
-    dev = _dev_if_there(ensemble.members, needed=postprocessing != "none")
+    stacked = weights == "nnls"
+    if stacked:
+        _check_one_split(ensemble.members)
+    dev = _dev_if_there(ensemble.members, stacked=stacked, needed=stacked or postprocessing != "none")
+    fitting = dev
+    if stacked and all((_run_of(member) / predictions_file(OUT_OF_FOLD)).is_file() for member in ensemble.members):
+        fitting = member_predictions(ensemble.members, OUT_OF_FOLD, of_split=True)
+        ensemble.fitted_on = "out-of-fold predictions of train essays"
+    if fitting is not None and stacked:
+        notes += _fit_weights(ensemble, fitting)
+    if fitting is not None and postprocessing != "none":
+        notes += _fit_postprocessing(ensemble, fitting, postprocessing)
     if dev is not None:
-        notes += _fit_to_dev(ensemble, dev, postprocessing)
+        _fit_to_dev(ensemble, dev)
     for note in notes:
         logger.warning("%s", note)
     return ensemble
 
 
-def _fit_to_dev(
-    ensemble: EssayEnsemble, dev: pd.DataFrame, postprocessing: Literal["none", "rescale", "cut_points"]
-) -> list[str]:
-    """Fit intervals, postprocessing and certainty to the mean predictions of dev essays; notes on the postprocessing.
+def _check_one_split(members: Sequence[Member]) -> None:
+    """Refuse members whose runs differ in essays or splits."""
+    first, *others = members
+    expected = essay_hashes(_run_of(first))
+    for member in others:
+        found = essay_hashes(_run_of(member))
+        if found != expected:
+            what = "essays" if found["data"] != expected["data"] else "splits of them"
+            raise ConfigError(
+                f"Weights can only be fitted for runs of one split, but the runs of {first.folder} and {member.folder} "
+                f"have different {what}. What is dev or out of fold in one split may be train or test in another, so "
+                "that weights would be fitted on essays which a member has learned from. Name runs of one fold, or use "
+                "--weights equal."
+            )
+
+
+def _fit_weights(ensemble: EssayEnsemble, fitting: MemberPredictions) -> list[str]:
+    """Fit the members' weights, prompt by prompt; notes on prompts with too few essays."""
+    on_dev = ensemble.fitted_on == DEV
+    reason = f", as not all runs have {predictions_file(OUT_OF_FOLD)}" if on_dev else ""
+    logger.info("Weights fitted on %s%s, in the order of the members:", ensemble.fitted_on, reason)
+    notes = []
+    prompt_ids = np.array(fitting.prompt_ids, dtype=object)
+    for prompt in ensemble.prompts:
+        rows = np.flatnonzero(prompt_ids == prompt)
+        if len(rows) < LEAST_ESSAYS:
+            notes.append(f"Prompt {prompt}: {len(rows)} essays to fit weights on, not {LEAST_ESSAYS}: they stay equal.")
+            continue
+        essay_ids = [fitting.essay_ids[row] for row in rows]
+        shrinkage = DEV_SHRINKAGE if on_dev else 0.0
+        fitted = fit_weights(fitting.raw[rows], fitting.reference[rows], essay_ids, least_shrinkage=shrinkage)
+        ensemble.weights[prompt] = tuple(fitted.tolist())
+        logger.info("Prompt %s: %s (%d essays).", prompt, ", ".join(f"{one:.3f}" for one in fitted), len(rows))
+    return notes
+
+
+def _fit_postprocessing(ensemble: EssayEnsemble, fitting: MemberPredictions, postprocessing: Rule) -> list[str]:
+    """Fit the postprocessing to the ensemble's raw predictions; notes on it."""
+    ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
+    counts = {prompt: fitting.prompt_ids.count(prompt) for prompt in ranges}
+    short = [f"prompt {prompt} has {count}" for prompt, count in counts.items() if count < FEWEST_DEV_ESSAYS]
+    if short and ensemble.fitted_on == DEV:
+        raise ConfigError(
+            f"{postprocessing} is fitted on essays that are dev essays in the run of every member, "
+            f"{FEWEST_DEV_ESSAYS} of each prompt or more; {', '.join(short)}. A dev essay of one fold may be a "
+            "training essay of another, so members of different folds share few or none. Use --postprocessing "
+            "none, or members of one fold."
+        )
+    raw = ensemble.combine(fitting.raw, fitting.prompt_ids)
+    prompt_ids = np.array(fitting.prompt_ids, dtype=object)
+    ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, prompt_ids, raw, fitting.reference)
+    return [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
+
+
+def _fit_to_dev(ensemble: EssayEnsemble, dev: MemberPredictions) -> None:
+    """Fit intervals and certainty to the ensemble's predictions of dev essays.
 
     Certainty comes of the ensemble's errors, as dev's files hold no probabilities.
     """
     ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
-    prompt_ids, raw = dev["prompt_id"].tolist(), dev["raw"].to_numpy(dtype=np.float64)
-    ensemble.intervals = fit_intervals(prompt_ids, raw, dev["reference"])
-    notes = []
-    if postprocessing != "none":
-        counts = {prompt: prompt_ids.count(prompt) for prompt in ranges}
-        short = [f"prompt {prompt} has {count}" for prompt, count in counts.items() if count < FEWEST_DEV_ESSAYS]
-        if short:
-            raise ConfigError(
-                f"{postprocessing} is fitted on essays that are dev essays in the run of every member, "
-                f"{FEWEST_DEV_ESSAYS} of each prompt or more; {', '.join(short)}. A dev essay of one fold may be a "
-                "training essay of another, so members of different folds share few or none. Use --postprocessing "
-                "none, or members of one fold."
-            )
-        columns = dev["prompt_id"].to_numpy(), raw, dev["reference"].to_numpy()
-        ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, *columns)
-        notes = [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
-    if not dev.empty:
-        score = ensemble.postprocessing.points(ensemble.prompts, prompt_ids, raw)
-        chances = agreement_probability(ensemble.prompts, ensemble.intervals, prompt_ids, raw, score, None)
-        ensemble.certainty = fit_certainty(
-            prompt_ids, chances, equal_points(ranges, prompt_ids, score, dev["reference"])
-        )
-    return notes
+    raw = ensemble.combine(dev.raw, dev.prompt_ids)
+    ensemble.intervals = fit_intervals(dev.prompt_ids, raw, dev.reference)
+    if dev.prompt_ids:
+        score = ensemble.postprocessing.points(ensemble.prompts, dev.prompt_ids, raw)
+        chances = agreement_probability(ensemble.prompts, ensemble.intervals, dev.prompt_ids, raw, score, None)
+        same = equal_points(ranges, dev.prompt_ids, score, dev.reference)
+        ensemble.certainty = fit_certainty(dev.prompt_ids, chances, same)
 
 
-def _dev_if_there(members: Sequence[Member], *, needed: bool) -> pd.DataFrame | None:
-    """Mean dev predictions, of the prompts that all members know; None where runs hold none and none are needed."""
+def _dev_if_there(members: Sequence[Member], *, stacked: bool, needed: bool) -> MemberPredictions | None:
+    """Dev predictions, of the prompts that all members know; None where runs hold none and none are needed."""
     dev, reason = None, "no essay is a dev essay in every member's run."
     try:
-        dev = mean_dev_predictions(members)
+        dev = member_predictions(members, "dev", of_split=stacked)
     except DataError as error:
         if needed:
             raise
         reason = str(error)
-    if not needed and (dev is None or dev.empty):
+    if not needed and (dev is None or not dev.essay_ids):
         logger.warning("The ensemble has no prediction intervals, and does not know how sure it is: %s", reason)
     return dev
 
 
-def mean_dev_predictions(members: Sequence[Member]) -> pd.DataFrame:
-    """The members' mean raw predictions of the essays that were dev essays in every member's run.
+def member_predictions(members: Sequence[Member], part: str, *, of_split: bool = False) -> MemberPredictions:
+    """The members' raw predictions of the essays that all their runs have in a part.
 
     An essay that is dev in one fold is a training essay of another, whose member knows its score: the mean over such
     would be too good. A run does not keep the ids of its training essays, so only an essay among the dev predictions
@@ -119,14 +206,17 @@ def mean_dev_predictions(members: Sequence[Member]) -> pd.DataFrame:
 
     Args:
         members: The members, each in the folder ``model`` of its run.
+        part: dev, or OUT_OF_FOLD for train essays, each by a head that was fitted without it.
+        of_split: Whether each run's file must hold exactly the essays of the part in the run's manifest.
 
     Returns:
-        Columns prompt_id, essay_id, reference and raw, sorted by the ids; perhaps without a row.
+        Predictions sorted by prompt and essay; perhaps of no essay.
 
     Raises:
-        DataError: Dev predictions are missing, damaged, or have other human scores than another run's.
+        DataError: Predictions are missing, damaged, or have other human scores than another run's; or, with
+            ``of_split``, are of other essays.
     """
-    tables = [_dev_predictions(member) for member in members]
+    tables = [_predictions_of(member, part, of_split=of_split) for member in members]
     shared = reduce(pd.MultiIndex.intersection, (table.index for table in tables)).sort_values()
     first, *others = (table.loc[shared] for table in tables)
     for member, other in zip(members[1:], others, strict=True):
@@ -139,21 +229,29 @@ def mean_dev_predictions(members: Sequence[Member]) -> pd.DataFrame:
                 f"{other['reference'].iloc[row]:g} in that of {member.folder}. Name runs on the same essays and "
                 "scores, or fit no postprocessing."
             )
-    raw = np.mean([table["raw"].to_numpy() for table in (first, *others)], axis=0)
-    return first.assign(raw=raw).reset_index()
+    raw = np.column_stack([table["raw"].to_numpy(dtype=np.float64) for table in (first, *others)])
+    prompt_ids, essay_ids = (shared.get_level_values(key).tolist() for key in _KEYS)
+    return MemberPredictions(prompt_ids, essay_ids, first["reference"].to_numpy(dtype=np.float64), raw)
 
 
-def _dev_predictions(member: Member) -> pd.DataFrame:
-    """Columns reference and raw of a member's dev essays, under their prompt's and their own id."""
-    path = member.folder.parent / PREDICTIONS_DEV
+def _run_of(member: Member) -> Path:
+    """The folder of a member's run, if its model is in one."""
+    return member.folder.parent
+
+
+def _predictions_of(member: Member, part: str, *, of_split: bool) -> pd.DataFrame:
+    """Columns reference and raw of a member's predictions of a part, under their prompt's and their own id."""
+    path = _run_of(member) / predictions_file(part)
     if member.folder.name != MODEL or not path.is_file():
         raise DataError(
-            f"The member {member.folder} comes without its run's {PREDICTIONS_DEV}, from which an ensemble learns. "
-            "Name the run's own folder; for a postprocessing there is no other way."
+            f"The member {member.folder} comes without its run's {path.name}, from which an ensemble learns. "
+            "Name the run's own folder; for a postprocessing or fitted weights there is no other way."
         )
     ranges = {prompt.id: prompt.range for prompt in member.scorer.prompts.values()}
     columns = ColumnNames(prompt_id="prompt_id", reference="reference", raw="raw")
     table = read_predictions(path, columns=columns, ranges=ranges).table
+    if of_split:
+        check_held_out(path.parent, part, table["essay_id"])
     if table["reference"].isna().any():
         raise DataError(f"{path} holds no human scores. Bring back the file of the run, or use --postprocessing none.")
     return table.set_index(_KEYS)[["reference", "raw"]]

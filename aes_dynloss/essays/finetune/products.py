@@ -17,6 +17,7 @@ from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file, predictions_hashes
 from aes_dynloss.essays.finetune.predicted import Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
@@ -113,9 +114,6 @@ def _about(config: FinetuneConfig) -> dict[str, str]:
     }
 
 
-# Of training essays, each by a head that was fitted without it.
-OUT_OF_FOLD = "oof"
-
 PRODUCTS = (
     MANIFEST,
     MODEL,
@@ -125,7 +123,7 @@ PRODUCTS = (
     TEACHING_CHECKPOINT,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
-    f"predictions_{OUT_OF_FOLD}.csv",
+    predictions_file(OUT_OF_FOLD),
     TABLE,
     FEATURES,
     PAGE,
@@ -147,7 +145,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
     left = {
         **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
         PLOTS: config.model.solver == "sgd",
-        f"predictions_{OUT_OF_FOLD}.csv": config.model.solver != "sgd",
+        predictions_file(OUT_OF_FOLD): config.model.solver != "sgd",
         TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -270,11 +268,12 @@ def write_products(
     )
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
-        write_predictions(table, folder / f"predictions_{name}.csv")
+        write_predictions(table, folder / predictions_file(name))
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    manifest = read_mapping(folder / MANIFEST)
+    manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
+    write_json(folder / MANIFEST, manifest)
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
     write_report_files(
         report,

@@ -21,9 +21,9 @@ from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
 from aes_dynloss.essays.finetune.classical_run import ClassicalRun
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.encoder_run import EncoderRun
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, learn_from_dev
 from aes_dynloss.essays.finetune.products import (
-    OUT_OF_FOLD,
     PRODUCTS,
     check_kept,
     prediction_table,

@@ -57,6 +57,11 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"mixtures": {"both": ["mse", "huber"]}}, "expected arms, each once"),
         ({"mixtures": {"both": ["mse", "mse"]}}, "expected arms, each once"),
         ({"mixtures": {"mae": ["mse", "mae"]}}, "expected arms, each once"),
+        ({"stacks": {"both": ["mse"]}}, "stacks"),
+        ({"stacks": {"both": ["mse", "huber"]}}, "stacks.both: expected arms, each once"),
+        ({"stacks": {"mae": ["mse", "mae"]}}, "stacks.mae: expected arms, each once"),
+        ({"mixtures": {"both": ["mse", "mae"]}, "stacks": {"both": ["mse", "mae"]}}, "a mixture has this name"),
+        ({"protocol": "leave_one_prompt_out", "stacks": {"both": ["mse", "mae"]}}, "no train essay answers an unseen"),
     ],
 )
 def test_faults_are_named(changes, words):
@@ -138,6 +143,12 @@ def test_stages_come_in_order_and_know_their_places():
 def test_who_teaches_nothing_cannot_be_asked_to():
     with pytest.raises(ConfigError, match=r"arms\.b\.teacher_of: a has no teacher that learns"):
         grid_cells(config(arms={"a": {}, "b": {"teacher_of": "a"}}), PROMPTS, Path("grid"))
+
+
+def test_arms_that_are_trained_in_epochs_cannot_be_stacked():
+    arms = {"a": {"set": {"model.solver": "ridge", "model.frozen_layers": "all"}}, "b": {}}
+    with pytest.raises(ConfigError, match=r"^stacks\.both: b has model\.solver sgd, .* these arms in mixtures\.$"):
+        grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}), PROMPTS, Path("grid"))
 
 
 def test_a_fault_of_an_arm_is_named_with_it():

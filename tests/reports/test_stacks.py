@@ -1,0 +1,156 @@
+"""Stacks of arms: weights and rescaling from out-of-fold predictions of the same stratum, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from benchmark_figures import build, half_up, of_prompt, sklearn_kappa
+from scored_runs import RANGES, essay_table, predicted, scored_run
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.stacking import fit_weights
+from aes_dynloss.reports.arms import dev_halves, stacked_runs
+from aes_dynloss.reports.benchmark import ScoredRun
+from aes_dynloss.reports.comparison import Benchmark
+from aes_dynloss.reports.predictions import check_predictions
+
+STRATA = ("fold_0", "fold_1")
+
+
+def stackable(arm: str, stratum: str, seed: str = "0", noise: float = 0.15, train: int = 60) -> ScoredRun:
+    """A run with out-of-fold predictions of train essays."""
+    run = scored_run(arm, stratum, seed, noise)
+    table = predicted(essay_table(stratum, train, RANGES, "train"), f"{arm} {stratum} {seed} train", noise)
+    return replace(run, out_of_fold=check_predictions(table, ranges=RANGES))
+
+
+def arms_of(**noises: float) -> dict[str, list[ScoredRun]]:
+    return {arm: [stackable(arm, stratum, noise=noise) for stratum in STRATA] for arm, noise in noises.items()}
+
+
+ARMS = arms_of(ridge=0.1, kernel=0.12, weak=0.5)
+STACK = {"stack": list(ARMS)}
+REPORT = build(ARMS, "ridge", stacks=STACK)
+
+
+def test_its_figures_are_those_of_independent_code():
+    entry = REPORT["arms"]["stack"]
+    assert (entry["ensemble_of"], entry["members"]) == (list(ARMS), 3)
+    for prompt in RANGES:
+        kappas = []
+        for number, stratum in enumerate(STRATA):
+            runs = [ARMS[arm][number] for arm in sorted(ARMS)]
+            fold, test = ([of_prompt(getattr(run, part), prompt) for run in runs] for part in ("out_of_fold", "test"))
+            human, raw = fold[0]["reference"].to_numpy(), np.column_stack([table["raw"] for table in fold])
+            weights = fit_weights(raw, human, fold[0]["essay_id"].tolist())
+            stored = entry["weights"][stratum][prompt]
+            assert stored == pytest.approx({f"{arm}, 0": one for arm, one in zip(sorted(ARMS), weights, strict=True)})
+            assert stored["weak, 0"] < 0.15
+            own, new = raw @ weights, np.column_stack([table["raw"] for table in test]) @ weights
+            score = half_up(prompt, (new - own.mean()) / own.std() * human.std() + human.mean())
+            kappas.append(sklearn_kappa(prompt, test[0]["reference"], score))
+        assert entry["prompts"][prompt]["qwk"] == pytest.approx(np.mean(kappas), abs=1e-12)
+    mixture = build(ARMS, "ridge", mixtures={"mean": list(ARMS)})["arms"]["mean"]["mean"]
+    assert entry["mean"]["qwk_rescaled"] > mixture["qwk_rescaled"] + 0.005  # both by dev
+    assert entry["mean"]["qwk_rescaled"] != entry["mean"]["qwk"]
+
+
+def test_weights_are_in_the_report_and_only_there():
+    assert [arm for arm, entry in REPORT["arms"].items() if "weights" in entry] == ["stack"]
+    assert Benchmark.from_dict(REPORT.to_dict()) == REPORT
+    (note,) = [note for note in REPORT["notes"] if "stack" in note]
+    assert note.startswith(
+        "stack: a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted"
+    )
+    plain = build(ARMS, "ridge")
+    assert plain["arms"] == {arm: REPORT["arms"][arm] for arm in ARMS}
+    assert "stack" not in str(plain["notes"])
+
+
+def with_test_scores(run: ScoredRun, part: str) -> ScoredRun:
+    """The run with other human scores in a part."""
+    table = getattr(run, part)
+    turned = {prompt: span.low + span.high for prompt, span in RANGES.items()}
+    human = table.table["prompt_id"].map(turned) - table.table["reference"]
+    return replace(run, **{part: replace(table, table=table.table.assign(reference=human))})
+
+
+@pytest.mark.parametrize("part", ["test", "dev"])
+def test_no_human_score_of_test_and_dev_reaches_scores_and_weights(part):
+    runs = [replace(run, seed=arm) for arm in ARMS for run in ARMS[arm]]
+    expected, weights = stacked_runs(runs)
+    found, others = stacked_runs([with_test_scores(run, part) for run in runs])
+    assert others == weights
+    for one, other in zip(expected, found, strict=True):
+        assert one.test.table["score"].tolist() == other.test.table["score"].tolist()
+    changed, _ = stacked_runs([with_test_scores(run, "out_of_fold") for run in runs])
+    assert changed[0].test.table["score"].tolist() != expected[0].test.table["score"].tolist()
+
+
+def test_each_stratum_has_weights_of_its_own():
+    better = {"a": (0.05, 0.5), "b": (0.5, 0.05)}
+    arms = {
+        arm: [stackable(arm, stratum, noise=noise) for stratum, noise in zip(STRATA, noises, strict=True)]
+        for arm, noises in better.items()
+    }
+    weights = build(arms, "a", stacks={"both": ["a", "b"]})["arms"]["both"]["weights"]
+    for stratum, arm in zip(STRATA, better, strict=True):
+        assert all(by_member[f"{arm}, 0"] > 0.9 for by_member in weights[stratum].values())
+
+
+def test_seeds_are_members_and_few_essays_keep_equal_weights():
+    arms = {arm: [stackable(arm, "fold_0", seed, train=29) for seed in ("1", "2")] for arm in ("a", "b")}
+    entry = build(arms, "a", stacks={"both": ["a", "b"]})["arms"]["both"]
+    assert entry["members"] == 4
+    assert entry["weights"]["fold_0"]["2"] == {f"{arm}, {seed}": 0.25 for arm in "ab" for seed in "12"}
+
+
+def test_a_stack_is_measured_on_halves_of_dev_too():
+    halves = {arm: [half for run in runs for half in dev_halves(run)] for arm, runs in ARMS.items()}
+    report = build(halves, "ridge", stacks=STACK, measured_on="dev")
+    weights = report["arms"]["stack"]["weights"]
+    assert weights == {
+        f"{stratum}/{half}": REPORT["arms"]["stack"]["weights"][stratum] for stratum in STRATA for half in "ab"
+    }
+
+
+class TestRefusals:
+    def refused(self, change, words):
+        arms = {**ARMS, "kernel": [change(ARMS["kernel"][0]), ARMS["kernel"][1]]}
+        with pytest.raises(DataError, match=words):
+            build(arms, "ridge", stacks=STACK)
+
+    def test_an_arm_without_out_of_fold_predictions(self):
+        words = r"no out-of-fold predictions .* in the run of 'kernel, 0', prompt '(2|10)' of stratum 'fold_0'"
+        self.refused(lambda run: replace(run, out_of_fold=None), words)
+
+    @pytest.mark.parametrize("part", ["test", "dev"])
+    def test_essays_that_it_is_measured_on(self, part):
+        words = r"40 essays are in out-of-fold predictions and in the predictions, such as '(t|d)-fold_0-2-0'"
+        self.refused(lambda run: replace(run, out_of_fold=getattr(run, part)), words)
+
+    def test_out_of_fold_predictions_of_another_stratum(self):
+        """Its members' train essays are not the same."""
+        other = ARMS["kernel"][1].out_of_fold
+        self.refused(lambda run: replace(run, out_of_fold=other), "have not scored the same essays")
+
+    def test_no_human_scores(self):
+        def change(run):
+            blank = run.out_of_fold.table.assign(reference=np.nan)
+            return replace(run, out_of_fold=replace(run.out_of_fold, table=blank))
+
+        self.refused(change, "hold no human scores to fit weights on")
+
+    def test_other_human_scores(self):
+        self.refused(lambda run: with_test_scores(run, "out_of_fold"), "have different human scores")
+
+    @pytest.mark.parametrize("wanted", [{"both": ["ridge", "huber"]}, {"ridge": ["ridge", "kernel"]}])
+    def test_what_is_not_there(self, wanted):
+        with pytest.raises(ConfigError, match="mixture or stack"):
+            build(ARMS, "ridge", stacks=wanted)
+
+    def test_a_name_that_a_mixture_has(self):
+        with pytest.raises(ConfigError, match="with a name of its own"):
+            build(ARMS, "ridge", mixtures=STACK, stacks=STACK)
