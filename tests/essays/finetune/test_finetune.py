@@ -307,3 +307,12 @@ def test_without_features_there_is_no_such_part(run_yaml, tmp_path):
     tune(run_yaml, tmp_path / "run", "--force")
     assert "features" not in report_of(tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == EVERYTHING
+
+
+def test_features_of_a_warm_start_are_compared_with_the_earlier_run(run_yaml, tmp_path):
+    words = ["model.linguistic=[counts]", "training.epochs=1"]
+    tune(run_yaml, tmp_path / "first", *words)
+    outcome = tune(run_yaml, tmp_path / "second", *words, f"model.start_from={tmp_path / 'first'}")
+    assert outcome.code == 0, outcome.error
+    compared_with = report_of(tmp_path / "second")["features"]["compared_with"]
+    assert compared_with.endswith("of the same prompt, those of the earlier run where that knew the prompt")
