@@ -118,9 +118,8 @@ def _index(
     ids: pd.Series[str], prompt_cells: pd.Series[Any] | None, essays: pd.DataFrame, source: str
 ) -> pd.MultiIndex:
     """Prompt and essay of each row; the prompt is missing where neither the table nor the evaluated essays know it."""
-    known = prompt_cells is not None and not all(map(is_blank, prompt_cells))
-    if known and set(essays["prompt_id"]) != {ONE_PROMPT}:
-        prompts = pd.Series(parse_ids(prompt_cells, "prompt_id", source))  # type: ignore[arg-type]
+    if prompt_cells is not None and not all(map(is_blank, prompt_cells)) and set(essays["prompt_id"]) != {ONE_PROMPT}:
+        prompts = pd.Series(parse_ids(prompt_cells, "prompt_id", source))
     else:
         refuse_repeats(pd.MultiIndex.from_arrays([ids]), source)
         repeated = essays["essay_id"][essays["essay_id"].duplicated()]
@@ -177,6 +176,16 @@ def measure_features(table: FeatureTable, essays: pd.DataFrame, prompts: Sequenc
     References:
         Madnani, Loukina, von Davier, Burstein and Cahill (2017), Building better open-source tools to support fairness
         in automated scoring: RSMTool's report on features.
+
+    Example:
+        >>> scores = {"reference": [1, 2, 3, 4], "words": [90, 80, 120, 100]}
+        >>> essays = pd.DataFrame({"essay_id": list("abcd"), "prompt_id": "1", **scores})
+        >>> index = pd.MultiIndex.from_frame(essays[["prompt_id", "essay_id"]])
+        >>> values = pd.DataFrame({"commas": [1.0, 3.0, 2.0, 5.0]}, index=index)
+        >>> table = compared_with_themselves(values, "f.csv", most_sd=4.0, described={})
+        >>> figures = measure_features(table, essays, ["1"]).by_name["commas"].prompts["1"]
+        >>> figures.mean, round(figures.r, 3), round(figures.partial_r, 3)
+        (2.75, 0.832, 0.995)
     """
     keys = pd.MultiIndex.from_frame(essays[_KEYS])
     missing = keys[~keys.isin(table.features.index)]
@@ -305,7 +314,7 @@ def features_section(features: FeatureReport) -> Section:
     blocks: list[Block | None] = [
         Words(what),
         _feature_table(features, "features-table", "Features and human scores, units below", shown),
-        Folded("The same by prompt", [_prompt_table(features, shown)]) if across else None,
+        Folded("By prompt", [_prompt_table(features, shown)]) if across else None,
         Folded(f"The other {len(others)} features", [_feature_table(features, "features-others", "Others", others)]),
     ]
     return Section("features", "Features", blocks)

@@ -159,4 +159,5 @@ def test_help_loads_no_heavy_library():
 
 
 def test_evaluation_loads_no_model_library():
-    output_without("import aes_dynloss.reports.prompts, aes_dynloss.reports.report_files", MODEL_LIBRARIES)
+    modules = ("reports.prompts", "reports.report_files", "reports.features", "essays.features.linguistic")
+    output_without("".join(f"import aes_dynloss.{module}\n" for module in modules), MODEL_LIBRARIES)

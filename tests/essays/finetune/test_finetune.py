@@ -261,6 +261,7 @@ def test_features_are_compared_with_the_training_essays(run_yaml, tmp_path, prom
     essays = small_essays()
     for place, essay in enumerate(essays):
         number = place % 30
+        essay["text"] = essay["text"][: 60 if essay["prompt_id"] == "phones" else 200]
         essay["split"] = "train" if number < 20 else "dev" if number < 25 else "test"
         if essay["split"] == "test":  # ever further from the training essays
             essay["text"] += " and" * (number - 25) * 8
@@ -292,7 +293,7 @@ def test_features_are_compared_with_the_training_essays(run_yaml, tmp_path, prom
             z = (column - float(model.linguistic_mean[number, place])) / float(model.linguistic_sd[number, place])
             assert float(row["clamped"]) == pytest.approx((abs(z) > 4).mean())
             clamped.add(float(row["clamped"]))
-    assert len(clamped) > 2
+    assert prompts == "shared" or len(clamped) > 2
     # Without the prompts' own words overlap is 0 in every training essay.
     assert {row["clamped"] for row in rows if row["group"] == "overlap"} == {""}
 
@@ -306,3 +307,12 @@ def test_without_features_there_is_no_such_part(run_yaml, tmp_path):
     tune(run_yaml, tmp_path / "run", "--force")
     assert "features" not in report_of(tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == EVERYTHING
+
+
+def test_features_of_a_warm_start_are_compared_with_the_earlier_run(run_yaml, tmp_path):
+    words = ["model.linguistic=[counts]", "training.epochs=1"]
+    tune(run_yaml, tmp_path / "first", *words)
+    outcome = tune(run_yaml, tmp_path / "second", *words, f"model.start_from={tmp_path / 'first'}")
+    assert outcome.code == 0, outcome.error
+    compared_with = report_of(tmp_path / "second")["features"]["compared_with"]
+    assert compared_with.endswith("of the same prompt, those of the earlier run where that knew the prompt")
