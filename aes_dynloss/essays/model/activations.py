@@ -30,12 +30,11 @@ from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.accelerator import gather_rows
-from aes_dynloss.training.batching import packed
+from aes_dynloss.training.batching import Rows, packed
 from aes_dynloss.training.prediction import evaluating
 
 logger = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
 T = TypeVar("T")
 
 _TOKENS_AT_ONCE = 8192

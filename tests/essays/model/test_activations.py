@@ -51,6 +51,20 @@ def assert_same(model: ScoringModel, stored: EssayExamples, essays: EssayExample
     assert answers.std() > 0.01
 
 
+def test_a_batch_that_two_processes_computed_counts_once(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process's: all processes take the same, even if another's device rounds otherwise."""
+    model, essays = scoring_model("bert", frozen_layers="all"), random_essays(LENGTHS)
+    expected, gather = pooled_features(accelerator, model, essays), activations.gather_rows
+
+    def gathered_twice(_: Accelerator, index: Tensor, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return gather(accelerator, torch.cat([index, index]), [torch.cat([rows, rows + 1]) for rows in tensors])
+
+    monkeypatch.setattr(activations, "gather_rows", gathered_twice)
+    assert torch.equal(pooled_features(accelerator, model, essays), expected)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "attention"])
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "albert"])
 def test_wholly_frozen(accelerator: Accelerator, tmp_path: Path, kind: str, pooling: str) -> None:

@@ -24,6 +24,7 @@ from feature_caches import (
     only_file,
 )
 from filelock import FileLock
+from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from aes_dynloss.errors import CheckpointError, ConfigError
@@ -153,6 +154,20 @@ class TestPlacesThatCannotBeUsed:
         cache.path.mkdir()
         with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
             cache.find([digest_of(1)])
+
+
+def test_a_file_that_safetensors_wrote(cache_folder: Path) -> None:
+    """As those of earlier versions were; and safetensors reads what is written now."""
+    cache = made_cache(cache_folder, range(9))
+    cache_folder.joinpath("made.safetensors").rename(cache_folder / "now.safetensors")
+    with safe_open(cache_folder / "now.safetensors", framework="numpy") as file:
+        metadata, tables = file.metadata(), {name: file.get_tensor(name) for name in ("digests", "vectors")}
+    assert tables["vectors"].tolist() == [[number] * 4 for number in range(9)]
+    cache.path.write_bytes(save(tables, metadata))
+    numbers = [*map(digest_of, range(9))]
+    assert [row.tolist() for row in cache.find(numbers).values()] == tables["vectors"].tolist()
+    add_one_by_one(cache, [9])
+    assert kept_in(cache.path) == 10
 
 
 class TestWriting:

@@ -279,6 +279,21 @@ class TestParts:
         assert cache.path.stat().st_ino == written
         assert self.numbers(cache) == [*range(8)]
 
+    @pytest.mark.parametrize("call", ["fsync", "replace"])
+    def test_stay_when_there_is_no_room_to_merge_them(
+        self, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        files = {path: path.read_bytes() for path in [cache.path, *parts_in(cache.path.parent)]}
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(*(feature_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
+        with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
+            cache.merge()
+        assert {path: path.read_bytes() for path in [cache.path, *parts_in(cache.path.parent)]} == files
+        assert not list(cache.path.parent.glob(".*.tmp"))
+
     def test_stay_where_nothing_may_be_written(self, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(feature_cache.os, "access", lambda *_: False)  # root may write anywhere
         cache.merge()
