@@ -120,6 +120,11 @@ def read_published(path: Path, human: HumanScores | None) -> list[ScoredRun]:
             "--format asap if it is ASAP-AES."
         )
     source, cells = path.name, read_cells(path)
+    if not set(cells) >= set(COLUMNS):
+        raise DataError(
+            f"{source} holds no published predictions: expected columns {', '.join(COLUMNS)}, found "
+            f"{', '.join(map(str, cells))}."
+        )
     table = pd.DataFrame({role: parse_ids(cells[role], role, source) for role in ID_COLUMNS}, index=cells.index)
     for column in ("fold", "seed", *PREDICTION_COLUMNS):
         table[column] = parse_numbers(cells[column], column, table["essay_id"], source)

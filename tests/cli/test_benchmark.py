@@ -23,6 +23,7 @@ FILES = {
     "cells",
     "floors",
     "locks",
+    "predictions",
     "work",
 }
 

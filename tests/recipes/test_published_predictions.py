@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,10 +80,11 @@ def readme_rows() -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def asap():
     """ASAP's essays with their human scores, and the folder of their folds."""
-    places = [ROOT / "data/asap", ROOT.parent / "shared/data/asap"]
-    folder = next((place for place in places if (place / "asap_aes.parquet").exists()), None)
+    places = [os.environ.get("AES_DYNLOSS_ASAP"), ROOT / "data/asap", ROOT.parent / "shared/data/asap"]
+    folders = [Path(place) for place in places if place is not None]
+    folder = next((place for place in folders if (place / "asap_aes.parquet").exists()), None)
     if folder is None:
-        pytest.skip("ASAP-AES is not there (data/asap): its human scores cannot be redistributed")
+        pytest.skip("ASAP-AES, whose human scores cannot be redistributed, is not at hand: set AES_DYNLOSS_ASAP")
     return read_essays(DataConfig(source=str(folder / "asap_aes.parquet"), format="asap")), folder
 
 

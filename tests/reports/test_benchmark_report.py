@@ -282,3 +282,20 @@ def test_a_mixture_of_a_model_for_all_prompts_and_one_for_each():
 def test_a_mixture_of_what_is_not_there_is_refused(wanted):
     with pytest.raises(ConfigError, match="mixture"):
         build(ARMS, mixtures=wanted)
+
+
+def test_published_arms_make_no_ensembles_and_keep_their_names():
+    report = build(ARMS, against={"other": [replace(run, dev=None) for run in grid("other", seeds=("7",))]})
+    assert list(report["arms"]) == ["mse", "stde", "mse, mean of 2 seeds", "stde, mean of 2 seeds", "other"]
+    assert report["arms"]["other"]["members"] is None
+    assert report["arms"]["other"]["mean"]["qwk_rescaled"] is None
+    assert not [note for note in report["notes"] if "differ in their seeds" in note]
+    with pytest.raises(ConfigError, match="A published arm has the name of an arm of the grid, 'stde'"):
+        build(ARMS, against={"stde": grid("stde")})
+
+
+def test_ensembles_with_a_postprocessed_arm_are_rescaled():
+    report = build(ARMS, mixtures={"both": ["mse", "stde"]}, postprocessed={"mse"})
+    for name, rescaled in (("both", True), ("mse, mean of 2 seeds", True), ("stde, mean of 2 seeds", False)):
+        mean = report["arms"][name]["mean"]
+        assert (mean["qwk"] == mean["qwk_rescaled"]) == rescaled, name

@@ -165,3 +165,17 @@ def test_a_seed_without_dev_leaves_the_mean_without():
     runs = [scored_run("mse", "", "1"), scored_run("mse", "", "2", dev=False)]
     assert seed_ensemble(runs)[0].dev is None
     assert seed_ensemble([replace(one, dev=None) for one in runs])[0].dev is None
+
+
+def test_a_rescaled_mean_has_the_moments_of_dev():
+    """On dev the mean is 1, 1.5, 2, 2.5 and the human scores 0 to 3: twice the raw mean, less 2."""
+    first = run("0", table([1.1, 1.4, 2.2, 9.0]), table([0.5, 1, 1.5, 2], "wxyz"))
+    second = run("1", table([1.1, 1.4, 2.2, 9.0]), table([1.5, 2, 2.5, 3], "wxyz"))
+    (mean,) = seed_ensemble([first, second], rescale=True)
+    assert list(mean.test.table["raw"]) == [1.1, 1.4, 2.2, 9.0]
+    assert list(mean.test.table["score"]) == [0, 1, 2, 3]
+    assert list(mean.dev.table["score"]) == [0, 1, 2, 3]
+    (rounded,) = seed_ensemble([first, second])
+    assert list(rounded.test.table["score"]) == [1, 1, 2, 3]
+    (without,) = seed_ensemble([replace(one, dev=None) for one in (first, second)], rescale=True)
+    assert list(without.test.table["score"]) == [1, 1, 2, 3]
