@@ -130,6 +130,7 @@ def essay_input_options(command: Command) -> Command:
 def read_essays(
     sources: Sequence[str],
     processes: int,
+    features: Sequence[str] = (),
     *,
     prompt: str | None,
     encoding: str,
@@ -141,6 +142,7 @@ def read_essays(
     Args:
         sources: Files or folders, or - for standard input.
         processes: Number of processes that read them.
+        features: Numeric columns that a model sees beside the text.
         prompt: The one prompt of a table without a column of prompts.
         encoding: Of text files.
         quoting: Of csv and tsv.
@@ -164,5 +166,7 @@ def read_essays(
     return (
         essay
         for source in sources
-        for essay in iterate_unscored(source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting)
+        for essay in iterate_unscored(
+            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features
+        )
     )

@@ -110,8 +110,8 @@ def robustness(
 
     # In the precision of the environment: scores are compared with others in the same one.
     accelerator = plain_accelerator(cpu=cpu, mixed_precision=None)
-    stream = read_essays([data], accelerator.num_processes, **layout)
     scorer = open_scorer(model, accelerator)
+    stream = read_essays([data], accelerator.num_processes, scorer.own_features, **layout)
     essays = list(stream)
     essays = essays if ids is None else _named_essays(essays, ids)
     essays = essays if keep_prompts is None else _kept_essays(essays, keep_prompts)

@@ -116,8 +116,8 @@ def score(
 
         accelerator = plain_accelerator(cpu=cpu)
     processes = accelerator or OneProcess()
-    essays = read_essays(inputs, processes.num_processes, **layout)
     scorer = open_scorer(model, accelerator)
+    essays = read_essays(inputs, processes.num_processes, scorer.own_features, **layout)
     warn_unless_screened(scorer)
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision

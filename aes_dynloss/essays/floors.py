@@ -54,9 +54,14 @@ class Predictions(NamedTuple):
     reference: Array
 
 
+def _weights(essays: pd.DataFrame) -> Array | None:
+    """What each essay counts, where that is known."""
+    return essays["weight"].to_numpy(dtype=np.float64) if "weight" in essays else None
+
+
 def _mean_score(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
     """The train essays' mean score for every essay: QWK 0 by construction."""
-    mean = train["reference"].mean()
+    mean = np.average(train["reference"], weights=_weights(train))
     return Predictions(np.full(len(test), mean), np.full(len(dev), mean), dev["reference"].to_numpy())
 
 
@@ -68,7 +73,7 @@ def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: Score
         # One more, for the logarithm of an empty essay.
         return np.stack([words, np.log1p(words)], axis=1)
 
-    model = LinearRegression().fit(features(train), train["reference"])
+    model = LinearRegression().fit(features(train), train["reference"], sample_weight=_weights(train))
     return Predictions(model.predict(features(test)), model.predict(features(dev)), dev["reference"].to_numpy())
 
 
@@ -82,7 +87,8 @@ def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, sco
     dev_features, test_features = vectorizer.transform(dev["text"]), vectorizer.transform(test["text"])
     best_kappa, best = -np.inf, Predictions(np.empty(0), np.empty(0), np.empty(0))
     for alpha in RIDGE_ALPHAS:
-        model = Ridge(alpha=alpha, solver="sparse_cg").fit(train_features, train["reference"])
+        model = Ridge(alpha=alpha, solver="sparse_cg")
+        model.fit(train_features, train["reference"], sample_weight=_weights(train))
         dev_raw = model.predict(dev_features)
         kappa = float(quadratic_weighted_kappa(dev["reference"], score_range.to_point(dev_raw)))
         if kappa > best_kappa:
@@ -96,7 +102,9 @@ def _words_and_ngrams(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame
     if len(rows) < LEAST_EXAMPLES:  # too few to leave one out
         return _mean_score(train, dev, test, _)
     texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
-    model, left_out = TextRegression.fit(texts, essay_numbers(texts, None, GROUPS), targets)
+    weights = _weights(train)
+    weights = None if weights is None else weights[rows]
+    model, left_out = TextRegression.fit(texts, essay_numbers(texts, None, GROUPS), targets, weights)
     test_texts = test["text"].tolist()
     return Predictions(model.predict(test_texts, essay_numbers(test_texts, None, GROUPS)), left_out, targets)
 
@@ -166,8 +174,8 @@ def predict_floors(
     """Predictions of the floors for the test essays.
 
     Args:
-        train: Columns prompt_id, text, reference.
-        dev: Same columns; every prompt of test must be in train and in dev.
+        train: Columns prompt_id, text, reference, and weight where essays count differently.
+        dev: Columns prompt_id, text, reference; every prompt of test must be in train and in dev.
         test: Same columns, and any others.
         ranges: Score range of every prompt of test.
         names: Which floors: keys of ``FLOORS``.
@@ -199,7 +207,9 @@ def predict_floors(
             predicted = raw[predict]
             line = fit_rescaling(predicted.basis, predicted.reference) if rescaled else RescalingLine()
             score = ranges[prompt].to_point(line.apply(predicted.test))
-            tables[name].append(essays.drop(columns="text").assign(raw=predicted.test, score=score))
+            tables[name].append(
+                essays.drop(columns=["text", "weight"], errors="ignore").assign(raw=predicted.test, score=score)
+            )
     return {name: pd.concat(prompts, ignore_index=True) for name, prompts in tables.items()}
 
 
@@ -237,6 +247,7 @@ def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRang
                 "prompt_id": part.values("prompt_id"),
                 "text": part.values("text"),
                 "reference": part.scores,
+                **({} if part.weights is None else {"weight": part.weights}),
             }
         )
         for part in (parts["train"], parts["dev"], parts["test"])

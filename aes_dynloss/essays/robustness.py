@@ -148,7 +148,7 @@ def _texts(
     for index in drawn.tolist():
         essay, prompt = essays[index], prompts[index]
         plan.append((index, AS_IT_WAS))
-        yield UnscoredEssay(essay.essay_id, prompt, essay.text)
+        yield essay._replace(prompt_id=prompt)
         for kind in (kind for kind, able in kinds.items() if prompt in able):
             generator = np.random.default_rng([seed, zlib.crc32(kind.encode()), index])
             text = perturb(kind, essay.text, generator, materials[prompt])
@@ -156,7 +156,7 @@ def _texts(
                 unchanged[kind, prompt] += 1
             else:
                 plan.append((index, kind))
-                yield UnscoredEssay(essay.essay_id, prompt, text)
+                yield essay._replace(prompt_id=prompt, text=text)
 
 
 def _changes(

@@ -92,8 +92,14 @@ class EssayService:
                 raise RefusalError(
                     422, f"{path}.prompt_id {shortened(prompt_id)!r} is not known to the model, which knows {names}."
                 )
+            lacking = [
+                name for name in self.scorer.own_features if not math.isfinite(essay.features.get(name, math.nan))
+            ]
+            if lacking:
+                raise RefusalError(422, f"{path}.features lacks a number for {lacking[0]!r}, which the model needs.")
             essay_id = str(index + 1) if essay.essay_id is None else essay.essay_id
-            checked.append(UnscoredEssay(essay_id, known[0] if prompt_id is None else prompt_id, essay.text))
+            prompt_id = known[0] if prompt_id is None else prompt_id
+            checked.append(UnscoredEssay(essay_id, prompt_id, essay.text, essay.features))
         return checked
 
 

@@ -33,6 +33,9 @@ class EssayToScore(_Asked):
         default=None, description="The prompt that the essay answers; may be left out if the model knows one only."
     )
     text: str = Field(description="The essay's words.")
+    features: dict[str, float] = Field(
+        default={}, description="Numbers by name that the model sees beside the text, if it was trained with any."
+    )
 
 
 class ScoreRequest(_Asked):

@@ -274,7 +274,7 @@ def ranking(elements: Elements) -> Tensor:
     """Pairwise logistic ranking loss within each group.
 
     Mean over the pairs of one group with y_i > y_j of ln(1 + exp(-(z_i - z_j))), z the score in units of its group's
-    standard deviation; 0 where there is no such pair.
+    standard deviation; 0 where there is no such pair. Where elements have weights, a pair counts by their product.
 
     Args:
         elements: The E elements of a whole effective batch.
@@ -295,7 +295,11 @@ def ranking(elements: Elements) -> Tensor:
     margin = scaled.scores[:, None] - scaled.scores[None, :]
     ordered = scaled.targets[:, None] - scaled.targets[None, :] > 1e-6
     pairs = (ordered & (elements.groups[:, None] == elements.groups[None, :])).to(margin.dtype)
-    return (functional.softplus(-margin) * pairs).sum() / pairs.sum().clamp(min=1.0)
+    if elements.weights is None:
+        return (functional.softplus(-margin) * pairs).sum() / pairs.sum().clamp(min=1.0)
+    weights = elements.weights.reshape(-1)
+    pairs = pairs * weights[:, None] * weights[None, :]
+    return (functional.softplus(-margin) * pairs).sum() / pairs.sum().clamp(min=TINY_VARIANCE)
 
 
 def one_minus_qwk(elements: Elements) -> Tensor:
@@ -321,9 +325,10 @@ def one_minus_qwk(elements: Elements) -> Tensor:
     """
     scaled = elements.standardised()
     p, y = scaled.scores, scaled.targets
-    p_mean, y_mean = p.mean(), y.mean()
-    covariance = ((p - p_mean) * (y - y_mean)).mean()
-    total = (p - p_mean).square().mean() + (y - y_mean).square().mean() + (p_mean - y_mean).square()
+    mean = elements.mean
+    p_mean, y_mean = mean(p), mean(y)
+    covariance = mean((p - p_mean) * (y - y_mean))
+    total = mean((p - p_mean).square()) + mean((y - y_mean).square()) + (p_mean - y_mean).square()
     return 1.0 - (2.0 * covariance + TINY_VARIANCE) / (total + TINY_VARIANCE)
 
 
@@ -350,8 +355,8 @@ def standard_deviation_error(elements: Elements) -> Tensor:
         tensor(0.2383)
     """
     scaled = elements.standardised()
-    unit = elements.spread.square().mean().sqrt()
-    return unit * (_deviation(scaled.scores) - _deviation(scaled.targets)).abs()
+    unit = elements.mean(elements.spread.square()).sqrt()
+    return unit * (_deviation(scaled, scaled.scores) - _deviation(scaled, scaled.targets)).abs()
 
 
 def all_pairs_error(elements: Elements) -> Tensor:
@@ -376,8 +381,12 @@ def all_pairs_error(elements: Elements) -> Tensor:
         >>> all_pairs_error(elements)
         tensor(0.4474)
     """
-    errors = (elements.scores[:, None] - elements.targets[None, :]).square().mean()
-    variance = elements.targets.var(unbiased=False)
+    squares = (elements.scores[:, None] - elements.targets[None, :]).square()
+    errors = squares.mean()
+    if elements.weights is not None:
+        weights = elements.weights.reshape(-1) / elements.weights.sum()
+        errors = weights @ squares @ weights
+    variance = _variance(elements, elements.targets)
     r_squared = 1.0 - errors / (variance + TINY_VARIANCE)
     return (errors + TINY_VARIANCE).sqrt() - 0.0007 * r_squared
 
@@ -415,5 +424,11 @@ COMPONENTS: dict[str, Component] = {
 }
 
 
-def _deviation(values: Tensor) -> Tensor:
-    return (values.var(unbiased=False) + TINY_VARIANCE).sqrt()
+def _deviation(elements: Elements, values: Tensor) -> Tensor:
+    return (_variance(elements, values) + TINY_VARIANCE).sqrt()
+
+
+def _variance(elements: Elements, values: Tensor) -> Tensor:
+    if elements.weights is None:
+        return values.var(unbiased=False)
+    return elements.mean((values - elements.mean(values)).square())

@@ -92,7 +92,7 @@ class Mixture:
             Scalar if :attr:`over_batch`, else (E,).
 
         Raises:
-            ShapeError: ``coefficients`` is not (K,), or a component over the batch meets elements with weights.
+            ShapeError: ``coefficients`` is not (K,), or a component over the batch meets examples of several elements.
         """
         if coefficients.shape != (len(self._components),):
             raise ShapeError(
@@ -101,12 +101,13 @@ class Mixture:
             )
         parts = list(self.terms(elements).values())
         if self.over_batch:
-            if elements.weights is not None or elements.other is not None:
+            one_each = elements.weights is None or elements.weights.shape[1] == 1
+            if not one_each or elements.other is not None:
                 raise ShapeError(
                     f"One of {', '.join(self._components)} is a statistic of a batch, in which each example is one "
                     "element; this student shows several, or more than them. Take losses of single elements."
                 )
-            parts = [part.mean() for part in parts]
+            parts = [elements.by_example(part).mean() if part.ndim else part for part in parts]
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
 
 

@@ -81,6 +81,7 @@ class Elements:
         classes: The true score point or class, (E,) int64, with ``log_probs``.
         weights: What each element counts in its example's loss, (B, E / B), where an example has several elements,
             such as pixels, one example after the other; 0 for an element without a truth. None: each is one of its own.
+            With one element an example: what the example counts.
         other: What each example's loss has beside that of its elements, (B,), such as a box's regression.
         kinds: 0 or 1, (E,), where a student shows elements of two kinds, such as classes and objectness.
 
@@ -182,6 +183,22 @@ class Elements:
         """
         whole = losses if self.weights is None else (losses.view(self.weights.shape) * self.weights).sum(1)
         return whole if self.other is None else whole + self.other
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of E numbers, each counting by its element's weight.
+
+        Args:
+            values: (E,).
+
+        Examples:
+            >>> p, one = torch.tensor([0.0, 1.0]), torch.ones(2)
+            >>> Elements(p, p, torch.zeros(2), one, one, weights=torch.tensor([[1.0], [3.0]])).mean(p)
+            tensor(0.7500)
+        """
+        if self.weights is None:
+            return values.mean()
+        weights = self.weights.reshape(-1)
+        return (weights * values).sum() / weights.sum()
 
     def errors(self) -> Tensor:
         """Each example's mean squared error in units of its group's variance, (B,): 1 for predicting the mean."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 from toy_elements import random_elements
@@ -7,6 +9,7 @@ from toy_elements import random_elements
 from aes_dynloss.errors import ConfigError, ShapeError
 from aes_dynloss.teaching.components import COMPONENTS, OF_CLASSES
 from aes_dynloss.teaching.dynamic_loss import Mixture, those_that_need
+from aes_dynloss.teaching.student import Elements
 
 ALL = list(COMPONENTS)
 
@@ -69,3 +72,43 @@ def test_those_that_need():
     assert those_that_need("logits", ALL) == ["binary_cross_entropy"]
     assert set(those_that_need("log_probs", ALL)) == set(OF_CLASSES)
     assert those_that_need("log_probs", ["mse", "stde", "ranking"]) == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_weight_counts_as_repetition(name):
+    """Of an example of one element: three of weight 1 are one of weight 3, in the value and in the gradient."""
+    elements, repeats = random_elements(), torch.tensor([1, 3, 2, 1, 1, 4, 1, 2, 1, 1, 2, 1])
+    rows = torch.repeat_interleave(torch.arange(12), repeats)
+    scores, outputs = elements.scores.clone().requires_grad_(), elements.log_probs.clone().requires_grad_()
+    logits = elements.logits.clone().requires_grad_()
+    whole = replace(elements, scores=scores, log_probs=outputs, logits=logits)
+    repeated = replace(
+        whole,
+        **{
+            each.name: getattr(whole, each.name)[rows]
+            for each in fields(whole)
+            if each.name not in {"weights", "other", "kinds"}
+        },
+    )
+    weighted = replace(whole, weights=(repeats / repeats.double().mean())[:, None])
+    mixture, one = Mixture([name]), torch.ones(1, dtype=torch.float64)
+
+    def answer(each: Elements) -> torch.Tensor:
+        loss = mixture(one, each)
+        return loss if mixture.over_batch else each.by_example(loss).mean()
+
+    expected, found = answer(repeated), answer(weighted)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert not torch.isclose(found, answer(whole), rtol=1e-6)
+    leaves = [scores, outputs, logits]
+    gradients = [torch.autograd.grad(loss, leaves, allow_unused=True) for loss in (found, expected)]
+    for one_side, other in zip(*gradients, strict=True):
+        assert (one_side is None) == (other is None)
+        if one_side is not None:
+            torch.testing.assert_close(one_side, other, rtol=1e-8, atol=1e-12)
+
+
+def test_a_statistic_of_a_batch_needs_examples_of_one_element():
+    elements = replace(random_elements(), weights=torch.ones(6, 2, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="each example is one element"):
+        Mixture(["stde"])(torch.ones(1, dtype=torch.float64), elements)

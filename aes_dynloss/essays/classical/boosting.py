@@ -24,12 +24,12 @@ _SETTINGS: Mapping[str, Any] = {
     "max_iter": 150,
     "learning_rate": 0.06,
     "max_leaf_nodes": 8,
-    "min_samples_leaf": 15,
     "l2_regularization": 1.0,
     "max_features": 0.3,
     "early_stopping": False,
     "random_state": 0,
 }
+_LEAF_ESSAYS = 15  # fewer where there are fewer than ten times as many
 # Parts of the training essays that are predicted in turn by trees of the others.
 PARTS = 5
 _PLACES = ("feature", "left", "right")
@@ -77,7 +77,10 @@ class BoostedTrees:
         """
         from sklearn.ensemble import HistGradientBoostingRegressor
 
-        model = HistGradientBoostingRegressor(**_SETTINGS).fit(numbers, targets, sample_weight=weights)
+        leaf = max(1, min(_LEAF_ESSAYS, len(targets) // 10))
+        model = HistGradientBoostingRegressor(min_samples_leaf=leaf, **_SETTINGS)
+        # 1 in the mean, so that only their ratios matter.
+        model.fit(numbers, targets, sample_weight=None if weights is None else weights / weights.mean())
         trees = [step[0].nodes for step in model._predictors]
         size = max(len(nodes) for nodes in trees)
         places = np.broadcast_to(np.arange(size, dtype=np.int32), (len(trees), size))

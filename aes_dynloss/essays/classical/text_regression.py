@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fitted_scale, radial_kernel
 from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
-from aes_dynloss.essays.features.linguistic import LINGUISTIC_WEIGHT, MOST_SD, SMALLEST_SD
+from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 
 Array = NDArray[np.float64]
 
@@ -25,27 +25,30 @@ Array = NDArray[np.float64]
 class NumberScale:
     """Puts an essay's numbers into the unit of training essays: (number - mean) / sd, clamped, times a weight.
 
-    The first number is the length, whose weight is 1; all others together weigh :data:`LINGUISTIC_WEIGHT`. What hardly
-    differs between training essays is left out.
+    The first number is the length, whose weight is 1; for the others see
+    :func:`aes_dynloss.essays.features.linguistic.feature_scales`. What hardly differs between training essays is left
+    out.
 
     Args:
         mean: Of training essays, (D,).
         inverse_sd: 1 / sd, 0 for what is left out, (D,).
+        weights: (D,).
     """
 
     mean: Array
     inverse_sd: Array
+    weights: Array
 
     @classmethod
-    def of(cls, numbers: Array) -> NumberScale:
-        """That of training essays, (N, D)."""
+    def of(cls, numbers: Array, own: int = 0) -> NumberScale:
+        """That of training essays, (N, D), whose last numbers are the user's own columns."""
         sd = numbers.std(0)
-        return cls(numbers.mean(0), np.where(sd < SMALLEST_SD, 0.0, 1 / np.maximum(sd, SMALLEST_SD)))
+        weights = np.concatenate([[1.0], feature_scales(numbers.shape[1] - 1 - own, own)])
+        return cls(numbers.mean(0), np.where(sd < SMALLEST_SD, 0.0, 1 / np.maximum(sd, SMALLEST_SD)), weights)
 
     def points(self, numbers: Array) -> Array:
         """Standardised numbers, (N, D)."""
-        weights = np.sqrt([1.0, *[LINGUISTIC_WEIGHT / max(len(self.mean) - 1, 1)] * (len(self.mean) - 1)])
-        values: Array = np.clip((numbers - self.mean) * self.inverse_sd, -MOST_SD, MOST_SD) * weights[: len(self.mean)]
+        values: Array = np.clip((numbers - self.mean) * self.inverse_sd, -MOST_SD, MOST_SD) * self.weights
         return values
 
 
@@ -77,6 +80,7 @@ class TextRegression:
         targets: Array,
         weights: Array | None = None,
         *,
+        own: int = 0,
         kernel: bool = True,
         strings: bool = True,
     ) -> tuple[Self, Array]:
@@ -87,6 +91,7 @@ class TextRegression:
             numbers: What was counted in each, the length first, (N, D).
             targets: Scores, (N,).
             weights: Of the essays, above 0, (N,); by default all 1.
+            own: How many of the last numbers are the user's own columns.
             kernel: Whether numbers go through a Gaussian kernel; else the model is linear in them.
             strings: Whether n-grams join them.
 
@@ -100,7 +105,7 @@ class TextRegression:
             >>> np.round(model.predict(["otter " * 4], np.log1p([[4.0]])))
             array([4.])
         """
-        standard = NumberScale.of(numbers)
+        standard = NumberScale.of(numbers, own)
         points = standard.points(numbers)
         scale = fitted_scale(points) if kernel else None
         likeness = radial_kernel(points, points, scale) if scale is not None else points @ points.T
@@ -134,6 +139,7 @@ class TextRegression:
         arrays: dict[str, NDArray[Any]] = {
             "mean": self.numbers.mean,
             "inverse_sd": self.numbers.inverse_sd,
+            "weights": self.numbers.weights,
             "support": self.support.astype(np.float32),
             "coefficients": self.coefficients,
             "scale": np.array([0.0 if self.scale is None else self.scale]),
@@ -152,7 +158,8 @@ class TextRegression:
         """
         numeric = {name: arrays[name].astype(np.float64) for name in arrays if name != "keys"}
         mean, support, scale = numeric["mean"], numeric["support"], numeric["scale"]
-        fits = mean.ndim == 1 and numeric["inverse_sd"].shape == mean.shape and support.shape[1:] == mean.shape
+        fits = mean.ndim == 1 and numeric["inverse_sd"].shape == mean.shape == numeric["weights"].shape
+        fits = fits and support.shape[1:] == mean.shape
         fits = fits and numeric["coefficients"].shape == support.shape[:1] and scale.shape == numeric["intercept"].shape
         if (
             not fits
@@ -163,7 +170,7 @@ class TextRegression:
             raise CheckpointError("the arrays of a regression do not fit together")
         strings = StringModel.from_arrays(arrays["keys"], arrays["key_weights"]) if "keys" in arrays else None
         return cls(
-            NumberScale(mean, numeric["inverse_sd"]),
+            NumberScale(mean, numeric["inverse_sd"], numeric["weights"]),
             support,
             numeric["coefficients"],
             float(scale[0]) or None,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
+from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.tables.columns import NUMBER_COLUMNS
@@ -15,7 +16,7 @@ from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
-TABLE_COLUMNS = ("essay_id", "prompt_id", "text", "score", "second_score", "split", "dropped_tokens")
+TABLE_COLUMNS = ("essay_id", "prompt_id", "text", "score", "second_score", "split", "weight", "dropped_tokens")
 
 
 def _word(value: object) -> object:
@@ -56,13 +57,31 @@ class Columns(ConfigModel):
         default=None,
         description="Column of a second rater's score on the same scale, for human-human agreement; may have gaps.",
     )
+    features: list[str] = Field(
+        default=[],
+        description="Numeric columns of your own that the model sees beside the text, in training and in scoring; "
+        "without gaps.",
+    )
+    weight: str | None = Field(
+        default=None,
+        description="Column of what an essay counts in training, a number above 0; only ratios matter.",
+    )
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
-        names = [name for name in self.model_dump().values() if name is not None]
+        names = [*self.single, *self.features]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the columns have one name: {', '.join(names)}")
+        counted = {feature.name for feature in FEATURES}
+        for name in self.features:
+            if name in counted or name in {*TABLE_COLUMNS, *NUMBER_COLUMNS}:
+                raise ValueError(f"features names {name!r}, which has a meaning of its own here; rename that column")
         return self
+
+    @property
+    def single(self) -> list[str]:
+        """Columns that are named one by one."""
+        return [name for name in self.model_dump(exclude={"features"}).values() if name is not None]
 
 
 class PromptConfig(ConfigModel):
@@ -256,7 +275,7 @@ class DataConfig(ConfigModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # Groups of writers need columns that are nothing else, here or in the table of predictions.
-        taken = {*self.columns.model_dump().values(), self.split.column, *TABLE_COLUMNS, *NUMBER_COLUMNS}
+        taken = {*self.columns.single, *self.columns.features, self.split.column, *TABLE_COLUMNS, *NUMBER_COLUMNS}
         for name in self.subgroups:
             if name in taken or self.subgroups.count(name) > 1:
                 raise ValueError(
@@ -269,8 +288,10 @@ class DataConfig(ConfigModel):
                 "split.target_prompt needs the score ranges in prompts; without them they are taken from the scores "
                 "seen, those of the prompt that is left out too"
             )
-        if self.format == "asap" and self.columns != Columns():
-            raise ValueError("format: asap has columns of its own; remove columns, or set format: table")
+        if self.format == "asap" and self.columns.model_copy(update={"features": [], "weight": None}) != Columns():
+            raise ValueError(
+                "format: asap has columns of its own; remove columns, but for features and weight, or set format: table"
+            )
         if self.format == "asap" and self.prompt is not None:
             raise ValueError("format: asap has a column of prompts; use keep_prompts instead of prompt")
         return self

@@ -37,7 +37,8 @@ class EssayTable:
     Args:
         essays: In memory, with the text columns ``essay_id``, ``prompt_id``, ``text`` and the float64 column ``score``;
             and where the source has them ``second_score`` (with gaps), ``rater1`` and ``rater2`` (ASAP, with gaps),
-            ``split`` (train, dev, test, teacher_dev or None), and columns of groups of writers under their own names.
+            ``split`` (train, dev, test, teacher_dev or None), ``weight`` (above 0), and columns of groups of writers
+            and of numbers under their own names.
         prompts: Every prompt of these essays by its id.
         left_out: Ids of essays that the source holds but ``keep_prompts`` does not name.
     """
@@ -71,6 +72,16 @@ class EssayTable:
         columns = {"essay_id": self.essay_ids, "prompt_id": self.values("prompt_id"), "reference": self.scores}
         ranges = {prompt.id: prompt.range for prompt in self.prompts.values()}
         return HumanScores(pd.DataFrame(columns), ranges, "The data set")
+
+    @property
+    def weights(self) -> NDArray[np.float64] | None:
+        """What each essay counts in training, (n,), where the source says it."""
+        return np.asarray(self.values("weight")) if "weight" in self.essays.column_names else None
+
+    def numbers(self, columns: Sequence[str]) -> NDArray[np.float64]:
+        """Numeric columns of the user's own, (n, K)."""
+        values = [np.asarray(self.values(column), dtype=np.float64) for column in columns]
+        return np.stack(values, axis=1) if values else np.zeros((len(self), 0))
 
     @property
     def rater_columns(self) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,6 +100,10 @@ class Layout:
             if column is not None:
                 fields[name] = Field(column, "data.columns.second_score", optional_number, "float64")
         fields |= {column: Field(column, "data.subgroups", group_value) for column in config.subgroups}
+        own = config.columns
+        fields |= {column: Field(column, "data.columns.features", number_value, "float64") for column in own.features}
+        if own.weight is not None:
+            fields["weight"] = Field(own.weight, "data.columns.weight", _weight_value, "float64")
         if config.split.column is not None:
             fields["split"] = Field(config.split.column, "data.split.column", _split_value)
         prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
@@ -156,6 +160,13 @@ class Layout:
                 if essay.get(name) is not None:
                     check_score(essay[name], self.fields[name].column, prompt_id, self.prompts[prompt_id].range())
         return essay
+
+
+def _weight_value(row: Mapping[str, object], column: str) -> float:
+    weight = number_value(row, column)
+    if weight <= 0:
+        raise CellError(f"{column} is {weight:g}; expected a number above 0. To leave an essay out, remove its row.")
+    return weight
 
 
 def _split_value(row: Mapping[str, object], column: str) -> str | None:
@@ -352,11 +363,12 @@ def read_essays(config: DataConfig) -> EssayTable:
 
 
 class UnscoredEssay(NamedTuple):
-    """An essay to score."""
+    """An essay to score, with the numeric columns that were asked for."""
 
     essay_id: str
     prompt_id: str | None
     text: str
+    features: Mapping[str, float] = {}
 
 
 def iterate_unscored(
@@ -367,6 +379,7 @@ def iterate_unscored(
     encoding: str = "utf-8",
     quoting: Quoting = "minimal",
     hub_split: str | None = None,
+    features: Sequence[str] = (),
     on_fault: FaultHandler = refuse,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
@@ -383,6 +396,7 @@ def iterate_unscored(
         encoding: Of text files.
         quoting: Of csv and tsv.
         hub_split: Split of a hub data set.
+        features: Numeric columns that a model sees beside the text; they must be there, without gaps.
         on_fault: Is given each row that cannot be used; the default raises.
 
     Raises:
@@ -390,30 +404,38 @@ def iterate_unscored(
         ConfigError: A hub split is named for a local source.
     """
     name = source_name(source)
-    wanted = [columns.essay_id, columns.prompt_id, columns.text]
+    wanted = [columns.essay_id, columns.prompt_id, columns.text, *features]
     first: dict[str, object] | None = None
     rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
     for number, row in rows:
         if first is None:
             first = row
-            _check_unscored(row, columns, prompt, name)
+            _check_unscored(row, columns, prompt, features, name)
         try:
             for column in (columns.essay_id, columns.prompt_id):
                 if (column in row) != (column in first):
                     raise CellError(f"{column!r} stands in some rows only; give it in all or none.")
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
-            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""))
+            own = {column: number_value(row, column) for column in features}
+            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""), own)
         except CellError as error:
             on_fault(RowFault(name, number, str(error)))
 
 
-def _check_unscored(row: dict[str, object], columns: Columns, prompt: str | None, name: str) -> None:
+def _check_unscored(
+    row: dict[str, object], columns: Columns, prompt: str | None, features: Sequence[str], name: str
+) -> None:
     # The ids and prompts of a table without the columns of the default names are known otherwise.
     needed = {columns.text: "--text-column"}
     needed |= {columns.essay_id: "--id-column"} if columns.essay_id != "essay_id" else {}
     needed |= {columns.prompt_id: "--prompt-column"} if columns.prompt_id != "prompt_id" else {}
     missing = {column: f"Name the right one with {option}." for column, option in needed.items() if column not in row}
+    missing |= {
+        column: "The model was trained with this column beside the text: add it."
+        for column in features
+        if column not in row
+    }
     if missing:
         raise DataError(missing_columns(name, missing, row))
     if prompt is not None and columns.prompt_id in row:

@@ -187,6 +187,11 @@ class EssayEnsemble:
         """Whether any member reads only so many tokens of an essay."""
         return any(member.scorer.capped for member in self.members)
 
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Numeric columns that any member needs beside the text."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.scorer.own_features))
+
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse prompts that not all members know on one range.
 
@@ -201,13 +206,20 @@ class EssayEnsemble:
             )
 
     def score(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+        self,
+        texts: Sequence[str],
+        prompt_ids: Sequence[str],
+        *,
+        features: Sequence[Mapping[str, float]] | None = None,
+        progress: str | None = None,
+        tokens: int = 32768,
     ) -> Scores:
         """Score essays with every member.
 
         Args:
             texts: N essays.
             prompt_ids: The prompt that each answers, N ids.
+            features: The numeric columns of each that :attr:`own_features` names, where there are any.
             progress: Words beside a progress bar a member on standard error; None for none.
             tokens: Padded tokens a forward pass, at most.
 
@@ -216,13 +228,13 @@ class EssayEnsemble:
             ``probabilities`` the members' weighted means, ``ood_distance`` that of the members that know.
 
         Raises:
-            DataError: A prompt is unknown, or the lengths differ.
+            DataError: A prompt is unknown, a column is missing, or the lengths differ.
         """
         check_essays(texts, prompt_ids, self)
         answers = []
         for number, member in enumerate(self.members, start=1):
             label = None if progress is None else f"{progress}, member {number} of {len(self.members)}"
-            answers.append(member.scorer.score(texts, prompt_ids, progress=label, tokens=tokens))
+            answers.append(member.scorer.score(texts, prompt_ids, features=features, progress=label, tokens=tokens))
         raw = self.combine(np.column_stack([answer.raw for answer in answers]), prompt_ids)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
         probabilities = _mean_probabilities([answer.probabilities for answer in answers], self._weights_of(prompt_ids))

@@ -40,7 +40,8 @@ _LONG_WORDS = (5, 7, 9, 11)
 # Where features are standardised by training essays: they are clamped there, as RSMTool does, and what differs less in
 # training is left out, since what it would mean elsewhere is not known.
 MOST_SD, SMALLEST_SD = 4.0, 1e-6
-# Of the features as a whole in a head, beside the length and a vector, which have 1 each: chosen on dev of ASAP.
+# Of the features as a whole in a head, beside the length, a vector, and own columns as a whole, which have 1 each:
+# chosen on dev of ASAP.
 LINGUISTIC_WEIGHT = 0.2
 _COPIED_RUN = 4
 
@@ -395,6 +396,22 @@ def linguistic_features(
         read = Text(text, prompt)
         rows.append([value for function in functions for value in function(read).values()])
     return np.asarray(rows, dtype=np.float64).reshape(len(texts), len(feature_names(wanted)))
+
+
+def feature_scales(linguistic: int, own: int) -> NDArray[np.float64]:
+    """What standardised features are multiplied by in a head, (F + K,).
+
+    Args:
+        linguistic: Number F of linguistic features, which weigh :data:`LINGUISTIC_WEIGHT` as a whole.
+        own: Number K of the user's own columns, which weigh 1 as a whole.
+
+    Example:
+        >>> feature_scales(5, 4).round(2)
+        array([0.2, 0.2, 0.2, 0.2, 0.2, 0.5, 0.5, 0.5, 0.5])
+    """
+    squares = [LINGUISTIC_WEIGHT / max(linguistic, 1)] * linguistic + [1 / max(own, 1)] * own
+    scales: NDArray[np.float64] = np.sqrt(np.array(squares, dtype=np.float64))
+    return scales
 
 
 def essay_numbers(texts: Sequence[str], prompt: str | None, groups: Iterable[str]) -> NDArray[np.float64]:

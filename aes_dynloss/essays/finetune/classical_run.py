@@ -14,7 +14,6 @@ from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.features.linguistic import feature_names
 from aes_dynloss.essays.finetune.predicted import Predicted, feature_table
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, PromptModel
 from aes_dynloss.essays.model.model_config import ModelConfig
@@ -70,10 +69,13 @@ class ClassicalRun:
         """
         del folder, resume
         train = self._parts["train"]
-        texts, targets = train.values("text"), train.scores
+        texts, targets, weights = train.values("text"), train.scores, train.weights
+        own = train.numbers(self.scorer.own_features)
         left_out = np.empty(len(train))
         for prompt, rows in self._rows.items():
-            model, left_out[rows] = self._fit_prompt(prompt, [texts[row] for row in rows], targets[rows])
+            weighted = None if weights is None else weights[rows]
+            essays = [texts[row] for row in rows]
+            model, left_out[rows] = self._fit_prompt(prompt, essays, own[rows], targets[rows], weighted)
             self.scorer.models[prompt] = model
             r2 = 1 - np.mean((left_out[rows] - targets[rows]) ** 2) / targets[rows].var()
             logger.info("Prompt %s: %d essays, out-of-fold R^2 %.3f.", prompt, len(rows), r2)
@@ -81,27 +83,31 @@ class ClassicalRun:
         for name in ("dev", "test"):
             if name in self._parts:
                 part = self._parts[name]
-                raw = self.scorer.raw_scores(part.values("text"), part.values("prompt_id"), f"score {name}")
+                prompt_ids, own = part.values("prompt_id"), part.numbers(self.scorer.own_features)
+                raw = self.scorer.raw_scores(part.values("text"), prompt_ids, own, f"score {name}")
                 predicted[name] = Predicted(raw)
         return predicted
 
     def features(self, name: str) -> FeatureTable | None:
         """The features of a part's essays, beside those of the training essays; None where the model sees none."""
         part = self._parts[name]
-        names = feature_names(self.scorer.config.linguistic_groups)
+        names, own = self.scorer.config.feature_names, part.numbers(self.scorer.own_features)
         answered = np.array(part.values("prompt_id"), dtype=object)
         values, texts = np.zeros((len(part), len(names))), part.values("text")
         for prompt in dict.fromkeys(answered):
             rows = np.flatnonzero(answered == prompt)
-            values[rows] = self.scorer.numbers([texts[row] for row in rows], prompt)[:, 1:]
+            values[rows] = self.scorer.numbers([texts[row] for row in rows], prompt, own[rows])[:, 1:]
         return feature_table(part, names, values, self._scales)
 
-    def _fit_prompt(self, prompt: str, texts: list[str], targets: Array) -> tuple[PromptModel, Array]:
-        numbers = self.scorer.numbers(texts, prompt)
+    def _fit_prompt(
+        self, prompt: str, texts: list[str], own: Array, targets: Array, weights: Array | None
+    ) -> tuple[PromptModel, Array]:
+        numbers = self.scorer.numbers(texts, prompt, own)
         self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
         if self.scorer.config.kind == "boosting":
-            return BoostedTrees.fit(numbers, targets), BoostedTrees.cross_fitted(numbers, targets)
-        return TextRegression.fit(texts, numbers, targets, kernel=self.scorer.config.solver == "kernel_ridge")
+            return BoostedTrees.fit(numbers, targets, weights), BoostedTrees.cross_fitted(numbers, targets, weights)
+        kernel = self.scorer.config.solver == "kernel_ridge"
+        return TextRegression.fit(texts, numbers, targets, weights, own=own.shape[1], kernel=kernel)
 
     def add_screen(self, screen: Screen) -> None:
         """Give the scorer what was learned from training essays' words."""

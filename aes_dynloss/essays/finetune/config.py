@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -62,8 +62,26 @@ class FinetuneConfig(ConfigModel):
     training: TrainingConfig = Field(default=TrainingConfig())
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_features_to_model(cls, values: object) -> object:
+        """The model sees the data's own numeric columns."""
+        if not isinstance(values, Mapping):
+            return values
+        data, model = values.get("data"), values.get("model") or {}
+        columns = data.get("columns") if isinstance(data, Mapping) else getattr(data, "columns", None)
+        own = columns.get("features") if isinstance(columns, Mapping) else getattr(columns, "features", None)
+        if not own or not isinstance(model, Mapping):
+            return values
+        return {**values, "model": {"own_features": own, **model}}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.model.own_features != self.data.columns.features:
+            raise ValueError(
+                f"model.own_features is [{', '.join(self.model.own_features)}], but data.columns.features is "
+                f"[{', '.join(self.data.columns.features)}]; name the columns in data.columns.features alone"
+            )
         target, prompts = self.data.split.target_prompt, self.model.prompts
         if target is not None and prompts != "shared":
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.features.linguistic import feature_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, SELECT_BY, Predicted, feature_table
@@ -110,8 +110,7 @@ class EncoderRun:
         compared_with = "all training essays" if shared else "the training essays of the same prompt"
         if model.config.start_from is not None:
             compared_with += ", those of the earlier run where that knew the prompt"
-        names = feature_names(model.config.linguistic_groups)
-        return feature_table(self._parts[name], names, examples.linguistic, scales, compared_with)
+        return feature_table(self._parts[name], model.config.feature_names, examples.linguistic, scales, compared_with)
 
     def _predicted(self, name: str, outputs: torch.Tensor) -> Predicted:
         examples = self._examples.select(self._rows[name])
@@ -148,9 +147,16 @@ def _build(
         tokenizer, config.model.window or longest_window(encoder.config, tokenizer), config.model.max_tokens
     )
     examples = scored_examples(
-        list(parts.values()), list(prompts), chunker, int(tokenizer.pad_token_id), config.model.linguistic_groups
+        list(parts.values()),
+        list(prompts),
+        chunker,
+        int(tokenizer.pad_token_id),
+        config.model.linguistic_groups,
+        config.model.own_features,
     )
     train = examples.select(np.arange(len(parts["train"])))
+    if examples.weights is not None and train.weights is not None:  # 1 in the mean, so that rates keep their meaning
+        examples = replace(examples, weights=examples.weights / train.weights.mean())
     shared = config.model.prompts == "shared"
     scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
     model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))

@@ -72,36 +72,44 @@ def fit_exact_head(model: ScoringModel, train: EssayExamples, texts: Sequence[st
                 f"{name}: {len(rows)} training essays, but model.solver {model.config.solver} needs at least "
                 f"{LEAST_EXAMPLES}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
             )
+        weighted = None if train.weights is None else train.weights[rows]
         if model.config.strings:
             features = StringFeatures.of([texts[row] for row in rows.tolist()])
-            fit, part = _with_strings(model, number, inputs[rows], targets[rows], features)
+            fit, part = _with_strings(model, number, inputs[rows], targets[rows], weighted, features)
             strings[scale.prompt.id] = part
         else:
-            fit = _without_strings(model, number, inputs[rows], targets[rows])
+            fit = _without_strings(model, number, inputs[rows], targets[rows], weighted)
         left_out[rows] = fit.leave_one_out
         r2 = 1 - fit.error / targets[rows].var()
         logger.info("%s: %d essays, penalty %.3g, leave-one-out R^2 %.3f.", name, len(rows), fit.penalty, r2)
     return ExactHead(torch.from_numpy(left_out)[:, None].float(), strings)
 
 
-def _without_strings(model: ScoringModel, number: int, inputs: Array, targets: Array) -> RidgeFit:
+def _without_strings(
+    model: ScoringModel, number: int, inputs: Array, targets: Array, weights: Array | None
+) -> RidgeFit:
     if model.kernel is None:
-        fit = fit_ridge(inputs, targets)
+        fit = fit_ridge(inputs, targets, weights)
         _set_linear(model, number, fit.coefficients, fit.intercept)
     else:
         scale = fitted_scale(inputs)
-        fit = fit_kernel_ridge(radial_kernel(inputs, inputs, scale), targets)
+        fit = fit_kernel_ridge(radial_kernel(inputs, inputs, scale), targets, weights)
         _set_kernel(model, number, inputs, fit.coefficients, scale, fit.intercept)
     return fit
 
 
 def _with_strings(
-    model: ScoringModel, number: int, inputs: Array, targets: Array, features: StringFeatures
+    model: ScoringModel,
+    number: int,
+    inputs: Array,
+    targets: Array,
+    weights: Array | None,
+    features: StringFeatures,
 ) -> tuple[RidgeFit, StringModel]:
     """The mixed regression, and what its part over n-grams is as a linear model of them."""
     scale = 1.0 if model.kernel is None else fitted_scale(inputs)
     kernel = inputs @ inputs.T if model.kernel is None else radial_kernel(inputs, inputs, scale)
-    mixed = fit_mixed(kernel, features.kernel(), targets)
+    mixed = fit_mixed(kernel, features.kernel(), targets, weights)
     if model.kernel is None:
         _set_linear(model, number, inputs.T @ mixed.of_kernel, mixed.fit.intercept)
     else:

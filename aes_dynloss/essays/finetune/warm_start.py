@@ -36,7 +36,19 @@ logger = logging.getLogger(__name__)
 
 MODEL = "model"
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
-_KEPT = {"kind", "pooling", "pooled_layers", "log_length", "head", "link", "hidden", "prompts", "linguistic", "strings"}
+_KEPT = {
+    "kind",
+    "pooling",
+    "pooled_layers",
+    "log_length",
+    "head",
+    "link",
+    "hidden",
+    "prompts",
+    "linguistic",
+    "own_features",
+    "strings",
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class WarmStart:
             for new, old in shared:
                 for name, rows in ours.items():
                     _lay_over(rows[new], theirs[name][old])
-                if model.config.linguistic_groups:
+                if model.config.feature_names:
                     model.linguistic_mean[new] = self.model.linguistic_mean[old]
                     model.linguistic_sd[new] = self.model.linguistic_sd[old]
         names = [model.scales[new].prompt.id for new, _ in shared]

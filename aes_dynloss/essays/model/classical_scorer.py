@@ -32,7 +32,7 @@ from aes_dynloss.essays.model.model_folder import (
     write_scorer_folder,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, unknown_prompt
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers, unknown_prompt
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
@@ -116,6 +116,11 @@ class ClassicalScorer:
         """Whether the model reads only a part of a long essay; it never does."""
         return False
 
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Numeric columns that the model needs beside the text."""
+        return tuple(self.config.own_features)
+
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse prompts that the model was not trained on.
 
@@ -130,20 +135,30 @@ class ClassicalScorer:
             )
 
     def score(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+        self,
+        texts: Sequence[str],
+        prompt_ids: Sequence[str],
+        *,
+        features: Sequence[Mapping[str, float]] | None = None,
+        progress: str | None = None,
+        tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`; ``tokens`` has no effect."""
         del tokens
         check_essays(texts, prompt_ids, self)
-        raw = self.raw_scores(texts, prompt_ids, progress)
+        own = own_numbers(self.own_features, features, len(texts))
+        raw = self.raw_scores(texts, prompt_ids, own, progress)
         return finished_scores(self, prompt_ids, raw, np.array([len(text.split()) for text in texts], dtype=np.int64))
 
-    def raw_scores(self, texts: Sequence[str], prompt_ids: Sequence[str], progress: str | None = None) -> Array:
+    def raw_scores(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], own: Array, progress: str | None = None
+    ) -> Array:
         """Continuous predictions on the original scale, (N,).
 
         Args:
             texts: N essays.
             prompt_ids: The prompt of each, known to the model.
+            own: Numeric columns of the user's own, (N, K).
             progress: Words beside a progress bar on standard error; None for none.
         """
         raw = np.empty(len(texts))
@@ -153,7 +168,7 @@ class ClassicalScorer:
                 of_prompt = np.flatnonzero(answered == prompt)
                 for rows in np.array_split(of_prompt, -(-len(of_prompt) // _ESSAYS_AT_ONCE)):
                     essays = [texts[row] for row in rows]
-                    numbers = self.numbers(essays, prompt)
+                    numbers = self.numbers(essays, prompt, own[rows])
                     model = self.models[prompt]
                     if isinstance(model, TextRegression):
                         raw[rows] = model.predict(essays, numbers)
@@ -162,9 +177,10 @@ class ClassicalScorer:
                     bar.update(len(rows))
         return raw
 
-    def numbers(self, texts: Sequence[str], prompt_id: str) -> Array:
-        """What is counted in essays on one prompt, (N, D), the length first."""
-        return essay_numbers(texts, self.prompts[prompt_id].text, self.config.linguistic_groups)
+    def numbers(self, texts: Sequence[str], prompt_id: str, own: Array) -> Array:
+        """What is known of essays on one prompt in numbers, (N, D), the length first, own columns (N, K) last."""
+        counted = essay_numbers(texts, self.prompts[prompt_id].text, self.config.linguistic_groups)
+        return np.concatenate([counted, own], axis=1)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.

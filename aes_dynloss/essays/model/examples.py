@@ -31,8 +31,9 @@ class EssayExamples:
         states: Hidden states at the top of the frozen layers: then they are sent along. One row a token, essays and
             their chunks one after the other, (tokens, H), on disk or in memory.
         starts: First row of each essay in ``states``, (N,).
-        linguistic: Linguistic features, (N, F) float32, where the head sees them.
+        linguistic: Linguistic features and own columns, (N, F) float32, where the head sees them.
         strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
+        weights: What each essay counts in training, above 0, (N,), where the data say it.
     """
 
     essays: Sequence[TokenizedEssay]
@@ -44,6 +45,7 @@ class EssayExamples:
     starts: NDArray[np.int64] | None = None
     linguistic: NDArray[np.float32] | None = None
     strings: NDArray[np.float32] | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -81,6 +83,7 @@ class EssayExamples:
             None if self.starts is None else self.starts[chosen],
             None if self.linguistic is None else self.linguistic[chosen],
             None if self.strings is None else self.strings[chosen],
+            None if self.weights is None else self.weights[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -96,7 +99,10 @@ class EssayExamples:
             inputs["features"] = self.features[torch.from_numpy(index)]
         else:
             inputs |= self._tokens(rows)
-        return Batch(inputs, torch.from_numpy(self.targets[index]), groups, torch.from_numpy(index))
+        targets = torch.from_numpy(self.targets[index])
+        if self.weights is not None:
+            targets = torch.stack([targets, torch.from_numpy(self.weights[index])], dim=1)
+        return Batch(inputs, targets, groups, torch.from_numpy(index))
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
         chunks = [torch.from_numpy(chunk) for row in rows for chunk in self.essays[row].chunks]
@@ -124,6 +130,7 @@ def tokenized(
     chunker: Chunker,
     pad_id: int,
     linguistic: Collection[str] = (),
+    own: NDArray[np.float64] | None = None,
 ) -> EssayExamples:
     """Essays of unknown scores as examples.
 
@@ -134,12 +141,14 @@ def tokenized(
         chunker: Cuts texts into chunks.
         pad_id: The tokenizer's padding token.
         linguistic: Groups of the linguistic features that the head sees.
+        own: Numeric columns of the user's own that it sees, too, (N, K).
     """
     numbers = np.asarray(groups, dtype=np.int64)
-    features = None
-    if linguistic:
-        own_words = [prompts[number].text for number in numbers]
-        features = linguistic_features(texts, own_words, linguistic).astype(np.float32)
+    features: NDArray[np.float32] | None = None
+    if linguistic or (own is not None and own.shape[1]):
+        prompt_words = [prompts[number].text for number in numbers]
+        counted = linguistic_features(texts, prompt_words, linguistic)
+        features = (counted if own is None else np.concatenate([counted, own], axis=1)).astype(np.float32)
     return EssayExamples(chunker(texts), numbers, np.zeros(len(texts)), pad_id, linguistic=features)
 
 
@@ -149,6 +158,7 @@ def scored_examples(
     chunker: Chunker,
     pad_id: int,
     linguistic: Collection[str] = (),
+    own: Sequence[str] = (),
 ) -> EssayExamples:
     """The essays of some tables, one table after the other, as examples with their scores.
 
@@ -158,6 +168,7 @@ def scored_examples(
         chunker: Cuts texts into chunks.
         pad_id: The tokenizer's padding token.
         linguistic: Groups of the linguistic features that the head sees.
+        own: Numeric columns of the tables that it sees, too.
     """
     number = {prompt.id: index for index, prompt in enumerate(prompts)}
     texts, groups, targets = [], [], []
@@ -166,5 +177,12 @@ def scored_examples(
         for prompt, score in zip(table.values("prompt_id"), table.scores, strict=True):
             groups.append(number[prompt])
             targets.append(float(table.prompts[prompt].range.to_unit(score)))
-    examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic)
-    return replace(examples, targets=np.array(targets, dtype=np.float64))
+    numbers = np.concatenate([table.numbers(own) for table in tables])
+    examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic, numbers)
+    weights = [table.weights for table in tables]
+    known = [each for each in weights if each is not None]
+    return replace(
+        examples,
+        targets=np.array(targets, dtype=np.float64),
+        weights=np.concatenate(known) if len(known) == len(weights) else None,
+    )

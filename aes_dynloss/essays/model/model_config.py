@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.essays.features.linguistic import GROUPS
+from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
 
 # What a kind of model takes where nothing is said; and the keys that mean something without an encoder.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -17,7 +17,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "boosting": {"linguistic": True},
 }
 _OPEN = {"solver", "linguistic"}  # null stands for the kind's default
-_WITHOUT_ENCODER = {"kind", "solver", "linguistic", "strings", "postprocessing"}
+_WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "postprocessing"}
 
 
 class ModelConfig(ConfigModel):
@@ -57,6 +57,9 @@ class ModelConfig(ConfigModel):
         default=None,
         description="Linguistic features that the head sees beside the encoder's vector: true for all, or some groups "
         f"out of {', '.join(GROUPS)}; false: none; null: none beside an encoder, else all.",
+    )
+    own_features: list[str] = Field(
+        default=[], description="Numeric columns that the model sees beside the text: those of data.columns.features."
     )
     head: Literal["regression", "softmax", "ordinal"] = Field(
         default="regression",
@@ -168,8 +171,8 @@ class ModelConfig(ConfigModel):
                     "kind strings needs solver ridge or kernel_ridge, and strings true; found "
                     f"{self.solver} and {str(self.strings).lower()}"
                 )
-        elif self.solver is not None or self.strings or not self.linguistic:
-            raise ValueError("kind boosting needs linguistic features; it has no solver and no strings")
+        elif self.solver is not None or self.strings or not self.feature_names:
+            raise ValueError("kind boosting needs linguistic features or own ones; it has no solver and no strings")
 
     def _check_linguistic(self) -> None:
         if isinstance(self.linguistic, list):
@@ -203,3 +206,8 @@ class ModelConfig(ConfigModel):
         if isinstance(self.linguistic, bool | None):
             return tuple(GROUPS) if self.linguistic else ()
         return tuple(group for group in GROUPS if group in self.linguistic)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features that the head sees: the linguistic ones, then own columns."""
+        return [*feature_names(self.linguistic_groups), *self.own_features]

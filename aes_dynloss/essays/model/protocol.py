@@ -71,20 +71,56 @@ class Scorer(Protocol):
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse unknown prompts by a DataError."""
 
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Numeric columns that it needs beside the text."""
+
     def score(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+        self,
+        texts: Sequence[str],
+        prompt_ids: Sequence[str],
+        *,
+        features: Sequence[Mapping[str, float]] | None = None,
+        progress: str | None = None,
+        tokens: int = 32768,
     ) -> Scores:
         """Score essays.
 
         Args:
             texts: N essays.
             prompt_ids: The prompt that each answers, N ids.
+            features: The numeric columns of each that :attr:`own_features` names, where there are any.
             progress: Words beside a progress bar on standard error; None for none.
             tokens: Padded tokens a forward pass of an encoder, at most.
 
         Raises:
-            DataError: A prompt is unknown, or the lengths differ.
+            DataError: A prompt is unknown, a column is missing, or the lengths differ.
         """
+
+
+def own_numbers(
+    names: Sequence[str], features: Sequence[Mapping[str, float]] | None, essays: int
+) -> NDArray[np.float64]:
+    """The numeric columns that a scorer needs beside the text, (N, K).
+
+    Args:
+        names: Those columns.
+        features: The columns of each of N essays.
+        essays: N.
+
+    Raises:
+        DataError: A column is missing, or is no finite number.
+    """
+    if not names:
+        return np.zeros((essays, 0))
+    if features is None or len(features) != essays or not all(name in each for each in features for name in names):
+        raise DataError(
+            f"The model sees the columns {', '.join(names)} beside the text of an essay. Give them for each essay."
+        )
+    values = np.array([[each[name] for name in names] for each in features], dtype=np.float64).reshape(essays, -1)
+    if not np.isfinite(values).all():
+        raise DataError(f"Each essay needs a finite number in the columns {', '.join(names)}.")
+    return values
 
 
 def check_essays(texts: Sequence[str], prompt_ids: Sequence[str], scorer: Scorer) -> None:

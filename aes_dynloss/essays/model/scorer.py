@@ -22,7 +22,7 @@ from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, unknown_prompt
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers, unknown_prompt
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -112,6 +112,11 @@ class EssayScorer:
         """Whether the model reads only so many tokens of an essay."""
         return self.model.config.max_tokens is not None
 
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Numeric columns that the model needs beside the text."""
+        return tuple(self.model.config.own_features)
+
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         """Refuse prompts that the model was not trained on.
 
@@ -126,14 +131,21 @@ class EssayScorer:
             )
 
     def score(
-        self, texts: Sequence[str], prompt_ids: Sequence[str], *, progress: str | None = None, tokens: int = 32768
+        self,
+        texts: Sequence[str],
+        prompt_ids: Sequence[str],
+        *,
+        features: Sequence[Mapping[str, float]] | None = None,
+        progress: str | None = None,
+        tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`."""
         check_essays(texts, prompt_ids, self)
         number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
         prompts, pad_id = list(self.prompts.values()), int(self.tokenizer.pad_token_id)
-        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, self.model.config.linguistic_groups)
+        own = own_numbers(self.own_features, features, len(texts))
+        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, self.model.config.linguistic_groups, own)
         if self.strings:
             examples = replace(examples, strings=string_values(self.strings, texts, prompt_ids))
         essays = examples.essays

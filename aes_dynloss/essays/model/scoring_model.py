@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import Parameter, functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.features.linguistic import LINGUISTIC_WEIGHT, MOST_SD, SMALLEST_SD, feature_names
+from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import layer_list
 from aes_dynloss.essays.model.kernel_head import KernelHead
@@ -194,6 +195,7 @@ class ScoringModel(nn.Module):
     unit_points: Tensor
     linguistic_mean: Tensor
     linguistic_sd: Tensor
+    feature_scales: Tensor
 
     def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
         super().__init__()
@@ -203,13 +205,16 @@ class ScoringModel(nn.Module):
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
-        linguistic = len(feature_names(config.linguistic_groups))
+        linguistic = len(config.feature_names)
         seen = width + config.log_length + linguistic
         self.head = ScoreHead(config, seen, scales)
         self.kernel = KernelHead(len(scales), seen) if config.solver == "kernel_ridge" else None
         if linguistic:  # of each prompt: what is much on one is little on another
             self.register_buffer("linguistic_mean", torch.zeros(len(scales), linguistic))
             self.register_buffer("linguistic_sd", torch.ones(len(scales), linguistic))
+            own = len(config.own_features)
+            weights = torch.from_numpy(feature_scales(linguistic - own, own)).float()
+            self.register_buffer("feature_scales", weights, persistent=False)
         # Features are standardised and then divided by sqrt(width): the vector as a whole weighs as much as the length.
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_sd", torch.ones(width))
@@ -249,9 +254,9 @@ class ScoringModel(nn.Module):
         if self.config.log_length:
             length = (inputs["log_length"] - self.length_mean[prompt]) / self.length_sd[prompt]
             features = torch.cat([features, length[:, None].to(features.dtype)], dim=1)
-        if self.config.linguistic_groups:
+        if self.config.feature_names:
             values = (inputs["linguistic"] - self.linguistic_mean[prompt]) / self.linguistic_sd[prompt]
-            values = values.clamp(-MOST_SD, MOST_SD) * math.sqrt(LINGUISTIC_WEIGHT / values.shape[1])
+            values = values.clamp(-MOST_SD, MOST_SD) * self.feature_scales
             features = torch.cat([features, values.to(features.dtype)], dim=1)
         return features
 
@@ -299,7 +304,17 @@ class ScoringModel(nn.Module):
         return cast(Tensor, answer[0])
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
-        """Scores on [0, 1], or the distribution and its expectation, beside the targets; see :class:`Elements`."""
+        """Scores on [0, 1], or the distribution and its expectation, beside the targets; see :class:`Elements`.
+
+        Args:
+            outputs: Of the head, (B, D).
+            targets: Scores on [0, 1], (B,); or with each essay's weight beside it, (B, 2).
+            groups: Number of each essay's prompt, (B,).
+        """
+        elements = self._elements(outputs, targets if targets.ndim == 1 else targets[:, 0], groups)
+        return elements if targets.ndim == 1 else replace(elements, weights=targets[:, 1:].to(outputs.dtype))
+
+    def _elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
         centre, spread = self.mean[groups].to(outputs.dtype), self.sd[groups].to(outputs.dtype)
         targets = targets.to(outputs.dtype)
         if self.config.head != "regression":

@@ -45,9 +45,10 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
     return single
 
 
-def equal_scores(scorer: Scorer, reduced: Scorer, texts: Sequence[str], prompt_ids: Sequence[str]) -> int:
-    """Essays out of N to which both scorers give the same score point."""
-    full, answer = (one.score(texts, prompt_ids).score for one in (scorer, reduced))
+def equal_scores(scorer: Scorer, reduced: Scorer, essays: Sequence[UnscoredEssay], prompt_id: str) -> int:
+    """Essays on one prompt to which both scorers give the same score point."""
+    texts, own = [essay.text for essay in essays], [essay.features for essay in essays]
+    full, answer = (one.score(texts, [prompt_id] * len(texts), features=own).score for one in (scorer, reduced))
     return int((full == answer).sum())
 
 
@@ -86,14 +87,14 @@ def checked_essays(
     equal: Counter[str] = Counter()
     compared: Counter[str] = Counter()
     while part := list(itertools.islice(stream, checked)):
-        new: dict[str, list[str]] = {}
+        new: dict[str, list[UnscoredEssay]] = {}
         for essay, prompt in zip(part, prompts_of(scorer, part), strict=True):
             if compared[prompt] < checked:
-                new.setdefault(prompt, []).append(essay.text)
+                new.setdefault(prompt, []).append(essay)
         first = not compared.total()
-        for prompt, texts in new.items():
-            compared[prompt] += len(texts)
-            equal[prompt] += equal_scores(scorer, reduced, texts, [prompt] * len(texts))
+        for prompt, both_ways in new.items():
+            compared[prompt] += len(both_ways)
+            equal[prompt] += equal_scores(scorer, reduced, both_ways, prompt)
         _check(precision, equal.total(), compared.total())
         for prompt in new:
             if compared[prompt] >= ENOUGH:

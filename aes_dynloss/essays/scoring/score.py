@@ -187,7 +187,8 @@ def score_essays(
         if warn and coverage is not None:
             warn_of_blank_intervals(scorer, set(prompt_ids) - warned, coverage)
             warned.update(prompt_ids)
-        scores = scorer.score([essay.text for essay in part], prompt_ids, progress=progress)
+        own = [essay.features for essay in part]
+        scores = scorer.score([essay.text for essay in part], prompt_ids, features=own, progress=progress)
         columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
         if adviser is not None:
             columns |= adviser.columns(part, prompt_ids, scores.ood_distance, columns)
@@ -234,7 +235,8 @@ def window_digest(essays: Sequence[UnscoredEssay]) -> str:
     """SHA-256 of a window's essays, ids and prompts."""
     digest = hashlib.sha256()
     for essay in essays:
-        for text in (essay.essay_id, essay.prompt_id or "", essay.text):
+        own = [f"{name}={value!r}" for name, value in essay.features.items()]
+        for text in (essay.essay_id, essay.prompt_id or "", essay.text, *own):
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little"))
             digest.update(encoded)
