@@ -186,15 +186,15 @@ class TestWeights:
             rescaled = line["slope"] * float(row["raw"]) + line["intercept"]
             assert float(row["score"]) == np.clip(np.floor(rescaled + 0.5), low, high)
 
-    def test_what_another_fold_has_predicted_is_refused(self, stackable, tmp_path):
+    def test_what_another_run_has_predicted_is_refused(self, stackable, tmp_path):
         words = ["--weights", "nnls", "-o", tmp_path / "stack"]
         outcome = command("ensemble", stackable / "ridge", stackable / "fold_1", *words)
         assert outcome.code == 2
         assert outcome.error.startswith("Weights can only be fitted for runs of one split, but the runs of ")
-        for file, part in (("oof", "train"), ("dev", "dev")):
-            run = Path(shutil.copytree(stackable / "kernel", tmp_path / file))
+        for other, file, part in (("fold_1", "oof", "train"), ("fold_1", "dev", "dev"), ("ridge", "oof", "train")):
+            run = Path(shutil.copytree(stackable / "kernel", tmp_path / f"{other} {file}"))
             assert command("ensemble", stackable / "ridge", run, *words, "--force").code == 0
-            shutil.copy(stackable / "fold_1" / f"predictions_{file}.csv", run)
+            shutil.copy(stackable / other / f"predictions_{file}.csv", run)
             outcome = command("ensemble", stackable / "ridge", run, *words, "--force")
             assert outcome.code == 2
             assert f"predictions_{file}.csv is not what the run wrote of its {part} essays" in outcome.error

