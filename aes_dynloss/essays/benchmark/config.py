@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal, Self
 
@@ -112,7 +113,7 @@ class BenchmarkConfig(ConfigModel):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"arms.{name}: a name is made of letters, digits, _, - and ., as it names a folder")
             for key in arm.changes:
-                _check_free(f"arms.{name}.set", key)
+                _check_free(f"arms.{name}.set", key, arm.changes[key])
                 inside = [other for other in arm.changes if other.startswith(f"{key}.")]
                 if inside or (key.split(".")[0] == "teacher" and arm.teacher_of is not None):
                     raise ValueError(f"arms.{name}: {inside[0] if inside else 'teacher_of'} and {key} set the same")
@@ -152,9 +153,12 @@ class BenchmarkConfig(ConfigModel):
         return self
 
 
-def _check_free(where: str, key: str) -> None:
+def _check_free(where: str, key: str, value: object) -> None:
+    # A model of another kind has keys of its own, and none of the shared ones.
+    other_kind = key == "model" and isinstance(value, Mapping) and "kind" in value and "start_from" not in value
     for taken in GRID_KEYS:
         inside = key == taken or taken.startswith(f"{key}.") or key.startswith(f"{taken}.")
+        inside = inside and not other_kind
         if inside and key != "data.split.teacher_dev_fraction" and not f"{key}.".startswith("data.augmentation."):
             raise ValueError(
                 f"{where}: {taken} is the grid's to set, by its own keys for folds, seeds and stages, and by "

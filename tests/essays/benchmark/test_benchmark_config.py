@@ -34,6 +34,8 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"arms": {"a": {"set": {"data": {"split": {}}}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"training.seed": 3}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"model.start_from": "x"}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"model": {"kind": "encoder", "start_from": "x"}}}}}, "is the grid's to set"),
+        ({"arms": {"a": {"set": {"model": {"solver": "ridge"}}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"data.keep_prompts": ["river"]}}}}, "is the grid's to set"),
         ({"arms": {"a": {"set": {"data.source": "other.csv"}}}}, "finetune.data for all arms; found data.source"),
         ({"arms": {"a": {"set": {"training": {"epochs": 3}}}}}, "such as {training.epochs: 3}"),
@@ -68,6 +70,11 @@ def test_faults_are_named(changes, words):
     with pytest.raises(ConfigError, match="fault") as error:
         config(**changes)
     assert words in str(error.value)
+
+
+def test_an_arm_may_be_of_another_kind():
+    (cell,) = grid_cells(config(arms={"a": {"set": {"model": {"kind": "boosting"}}}}, folds=[0]), PROMPTS, Path("grid"))
+    assert (cell.config.model.kind, cell.config.model.postprocessing) == ("boosting", "none")
 
 
 def test_every_cell_is_there_once():
