@@ -96,6 +96,13 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
+        if self.model.cross_fit is not None and isinstance(self.teacher, DlfConfig | DlnConfig):
+            raise ValueError(
+                "model.cross_fit: a teacher that learns would be another one for each head. Leave cross_fit out, or "
+                "freeze the teacher (teacher: {from: DIR})"
+            )
+        if self.model.cross_fit is not None and augmentation is not None:
+            raise ValueError("model.cross_fit: a changed copy would betray its essay; leave data.augmentation out")
         if self.model.solver != "sgd":
             self._check_no_training(augmentation is not None)
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
-from aes_dynloss.essays.finetune.predicted import AUGMENTED, SELECT_BY, Predicted, feature_table
+from aes_dynloss.essays.finetune.predicted import AUGMENTED, CROSS_FIT, SELECT_BY, Predicted, feature_table
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker
@@ -30,9 +34,12 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
+from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
+
+logger = logging.getLogger(__name__)
 
 
 class EncoderRun:
@@ -75,15 +82,15 @@ class EncoderRun:
         """
         accelerator, config, scorer, rows = self._accelerator, self._config, self.scorer, self._rows
         with frozen_part_computed(accelerator, scorer.model, self._examples, rows["train"], folder) as ready:
-            dev, human = ready.select(rows["dev"]), self._parts["dev"].scores
+            dev = ready.select(rows["dev"])
             learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
             train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
             outputs = {}
             if config.model.solver == "sgd":
-                measure = partial(_dev_measures, scorer, dev, human)
-                context = RunContext(accelerator, config.training, folder, measure, SELECT_BY, resume)
-                classes = None if config.model.head == "regression" else scorer.model.head.points
-                train_student(context, scorer.model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+                untrained = copy.deepcopy(scorer.model)
+                self._train(scorer.model, train, dev, teacher_dev, folder, resume=resume)
+                if config.model.cross_fit is not None:
+                    outputs["train"] = self._cross_fitted(untrained, train, dev, folder / CROSS_FIT, resume=resume)
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
                 outputs["train"], scorer.strings = head.left_out, head.strings
@@ -93,6 +100,56 @@ class EncoderRun:
             genuine = ready.select(rows["train"])
             self._ood_distance = fit_ood_distance(accelerator, scorer.model, genuine, dev, config.training.seed)
         return {name: self._predicted(name, values) for name, values in outputs.items()}
+
+    def _train(
+        self,
+        model: ScoringModel,
+        train: EssayExamples,
+        dev: EssayExamples,
+        teacher_dev: EssayExamples,
+        folder: Path,
+        *,
+        resume: bool,
+    ) -> None:
+        """Train a model under the run's loss; it keeps the weights of its best dev measure."""
+        config, scorer = self._config, copy.copy(self.scorer)
+        scorer.model = model
+        measure = partial(_dev_measures, scorer, dev, self._parts["dev"].scores)
+        context = RunContext(self._accelerator, config.training, folder, measure, SELECT_BY, resume)
+        classes = None if config.model.head == "regression" else model.head.points
+        train_student(context, model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+
+    def _cross_fitted(
+        self, untrained: ScoringModel, train: EssayExamples, dev: EssayExamples, folder: Path, *, resume: bool
+    ) -> Tensor:
+        """Outputs for train essays, (N, D), each of a head trained without its part; essay i is in part i mod K.
+
+        What is done of a part is kept in a folder of the run until the run is complete.
+        """
+        count = self._config.model.cross_fit or 0
+        part = np.arange(len(train)) % count
+        outputs: dict[int, Tensor] = {}
+        for number in range(count):
+            kept = folder / str(number) / "outputs.npy"
+            if not (resume and kept.exists()):
+                logger.info("Head %d of %d for predictions of train essays.", number + 1, count)
+                if self._accelerator.is_main_process:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                self._accelerator.wait_for_everyone()
+                set_seed(self._config.training.seed + number + 1)
+                model, nobody = copy.deepcopy(untrained), train.select([])
+                rest, left_out = train.select(np.flatnonzero(part != number)), np.flatnonzero(part == number)
+                self._train(model, rest, dev, nobody, kept.parent, resume=resume)
+                answers = predict(self._accelerator, model, train.select(left_out))
+                if self._accelerator.is_main_process:
+                    with atomic_file(kept) as temporary, temporary.open("wb") as file:
+                        np.save(file, answers.numpy())
+                self._accelerator.wait_for_everyone()
+            outputs[number] = torch.from_numpy(np.load(kept))
+        whole = torch.empty((len(train), outputs[0].shape[1]), dtype=outputs[0].dtype)
+        for number, answers in outputs.items():
+            whole[torch.from_numpy(part == number)] = answers
+        return whole
 
     def add_screen(self, screen: Screen) -> None:
         """Give the scorer what was learned from training essays' words, and from their vectors."""
@@ -112,7 +169,7 @@ class EncoderRun:
             compared_with += ", those of the earlier run where that knew the prompt"
         return feature_table(self._parts[name], model.config.feature_names, examples.linguistic, scales, compared_with)
 
-    def _predicted(self, name: str, outputs: torch.Tensor) -> Predicted:
+    def _predicted(self, name: str, outputs: Tensor) -> Predicted:
         examples = self._examples.select(self._rows[name])
         dropped = None
         if self._config.model.max_tokens is not None:

@@ -21,6 +21,10 @@ from aes_dynloss.reports.features import FeatureTable
 SELECT_BY = "qwk"
 # Changed copies of training essays: learned from, and in no statistic of them, nor in any floor.
 AUGMENTED = "augmented"
+# Folder of a run in which heads are trained without a part of train each.
+CROSS_FIT = "cross_fit"
+# Folder of a run in which heads are trained without a part of train each.
+CROSS_FIT = "cross_fit"
 
 TrainedScorer = EssayScorer | ClassicalScorer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file, predictions_hashes
-from aes_dynloss.essays.finetune.predicted import Predicted, TrainedScorer
+from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.reports.drawing import picture_from_svg
@@ -126,6 +127,7 @@ PRODUCTS = (
     predictions_file(OUT_OF_FOLD),
     TABLE,
     FEATURES,
+    CROSS_FIT,
     PAGE,
     REPORT,
 )
@@ -145,7 +147,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
     left = {
         **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
         PLOTS: config.model.solver == "sgd",
-        predictions_file(OUT_OF_FOLD): config.model.solver != "sgd",
+        predictions_file(OUT_OF_FOLD): config.model.solver != "sgd" or config.model.cross_fit is not None,
         TEACHER: isinstance(config.teacher, DlfConfig | DlnConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -266,12 +268,16 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
+    if config.model.postprocessing != "none":
+        essays = "train essays, each made without it" if OUT_OF_FOLD in predictions else "dev essays"
+        notes.append(f"model.postprocessing {config.model.postprocessing} was fitted on predictions of {essays}.")
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
         write_predictions(table, folder / predictions_file(name))
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CROSS_FIT, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []

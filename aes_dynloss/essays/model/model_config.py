@@ -83,6 +83,14 @@ class ModelConfig(ConfigModel):
         "chosen by leave-one-out error, without epochs, rates and seeds; kernel_ridge: the same over the likeness to "
         "each training essay, whose vectors the model then keeps.",
     )
+    cross_fit: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="With solver sgd over a wholly frozen encoder: so many further heads are trained, each without one "
+        "part of train, which it predicts; by these predictions scores are rescaled and ensembles weighted, and no dev "
+        "essay is spent on it. null: none.",
+    )
     strings: bool = Field(
         default=False,
         description="Whether an exact head also sees character n-grams: a string kernel joins the vector's, its share "
@@ -188,7 +196,11 @@ class ModelConfig(ConfigModel):
         if self.solver == "sgd":
             if self.strings:
                 raise ValueError("strings: true needs an exact head; set solver to ridge or kernel_ridge")
+            if self.cross_fit is not None and (self.frozen_layers != "all" or self.start_from is not None):
+                raise ValueError("cross_fit trains further heads; it needs frozen_layers: all, and no start_from")
             return
+        if self.cross_fit is not None:
+            raise ValueError(f"solver {self.solver} leaves each essay out by itself; leave cross_fit out")
         wanted = {"frozen_layers": "all", "head": "regression", "link": "identity", "hidden": None, "dropout": 0.0}
         for name, value in wanted.items():
             if getattr(self, name) != value:
