@@ -7,7 +7,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,9 +163,14 @@ def ids_hash(essay_ids: Iterable[str]) -> str:
     return _sha256(sorted(essay_ids))
 
 
-def data_hash(table: EssayTable) -> str:
-    """The sha256 of all essays (every column but ``split``, sorted by id) and ranges, for the manifest of a run."""
-    columns = sorted(set(table.essays.column_names) - {"split"})
+def data_hash(table: EssayTable, columns: Collection[str] | None = None) -> str:
+    """The sha256 of all essays (every column but ``split``, sorted by id) and ranges, for the manifest of a run.
+
+    Args:
+        table: The essays.
+        columns: Only these.
+    """
+    columns = sorted(set(table.essays.column_names) - {"split"}) if columns is None else sorted(columns)
     rows = sorted(zip(table.essay_ids, *(table.values(column) for column in columns), strict=True))
     ranges = [[prompt.id, str(prompt.range)] for _, prompt in sorted(table.prompts.items())]
     return _sha256([columns, rows, ranges])

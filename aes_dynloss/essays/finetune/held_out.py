@@ -82,7 +82,8 @@ def _described(run: Path) -> dict[str, Any]:
         splits = {name: str(manifest["split"]["sha256"][name]) for name in _SPLITS.values()}
         written = {str(part): str(digest) for part, digest in manifest.get("predictions", {}).items()}
         return {
-            "data": str(manifest["data"]["sha256"]),
+            # Members may see other numeric columns beside the same essays; earlier versions noted one digest of all.
+            "data": str(manifest.get("essays_sha256", manifest["data"]["sha256"])),
             "split": splits,
             "predictions": written,
         }

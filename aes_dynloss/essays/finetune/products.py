@@ -192,6 +192,7 @@ def record_manifest(
         **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
+        "essays_sha256": data_hash(table, ("essay_id", "prompt_id", "text", "score")),
         "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
         "augmentation": None if augmentation is None else augmentation.summary(),
         "started_from": None if start is None else start.sha256,

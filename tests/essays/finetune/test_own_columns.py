@@ -192,3 +192,11 @@ def test_heavy_essays_are_believed(config, tmp_path, name, terms):
             pairs = [(float(row["raw"]), float(row["reference"])) for row in test if row["prompt_id"] == prompt]
             rs.append(np.corrcoef(np.array(pairs).T)[0, 1])
         assert least < np.mean(rs) <= most, (run, rs)
+
+
+def test_members_with_other_columns_are_stacked(config, tmp_path):
+    """They have the same essays."""
+    for name, columns in (("one", {"features": ["told"]}), ("other", {})):
+        assert tune(config(columns, kind="strings"), tmp_path / name).code == 0
+    outcome = command("ensemble", tmp_path / "one", tmp_path / "other", "--weights", "nnls", "-o", tmp_path / "both")
+    assert outcome.code == 0, outcome.err
