@@ -129,7 +129,7 @@ def test_prompts_that_not_all_know(place, tmp_path):
     assert outcome.err.endswith("2 members, for the prompt river.\n")
     outcome = command("score", tmp_path / "river", place / "unscored.csv")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "Not all members of the ensemble were trained on prompt 'phones'; all know river." in outcome.error
+    assert "not trained on prompt 'phones'; it knows river." in outcome.error
     texts = write_rows(tmp_path / "texts.csv", [{"text": "The river."}])
     assert command("score", tmp_path / "river", texts).out.splitlines()[1].split(",")[1] == "river"
 

@@ -49,9 +49,6 @@ def evil(scorer):
         def __getattr__(self, name):
             return getattr(scorer, name)
 
-        def check_prompts(self, _) -> None:
-            pass
-
         def score(self, texts, prompt_ids, **_):
             return scorer.score(texts, ["letter"] * len(texts))
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.measures.intervals import Intervals
@@ -19,17 +18,12 @@ PROMPTS = {"a": Prompt("a", ScoreRange(0, 100), TEXT), "b": Prompt("b", ScoreRan
 class WordCounter:
     """Raw is a factor times the number of words; the score is its score point."""
 
-    capped, screen, intervals = False, None, Intervals({})
+    capped, screen, intervals, own_features = False, None, Intervals({}), ()
 
     def __init__(self, factor=1.0, prompts=PROMPTS):
         self.factor, self.prompts, self.texts = factor, prompts, []
 
-    def check_prompts(self, prompt_ids):
-        unknown = [prompt for prompt in prompt_ids if prompt not in self.prompts]
-        if unknown:
-            raise DataError(f"The model was not trained on prompt {unknown[0]!r}.")
-
-    def score(self, texts, prompt_ids, *, progress=None, tokens=32768):
+    def score(self, texts, prompt_ids, *, features=None, progress=None, tokens=32768):
         self.texts += texts
         counts = np.array([len(text.split()) for text in texts])
         raw = self.factor * counts

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_folder import (
@@ -33,7 +33,7 @@ from aes_dynloss.essays.model.model_folder import (
     read_config,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores, unknown_prompt
+from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.tables.atomic import file_sha256
@@ -191,19 +191,6 @@ class EssayEnsemble:
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that any member needs beside the text."""
         return tuple(dict.fromkeys(name for member in self.members for name in member.scorer.own_features))
-
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        """Refuse prompts that not all members know on one range.
-
-        Raises:
-            DataError: Naming the first such prompt and the known ones.
-        """
-        unknown = unknown_prompt(prompt_ids, self.prompts)
-        if unknown is not None:
-            raise DataError(
-                f"Not all members of the ensemble were trained on prompt {unknown!r}; all know "
-                f"{', '.join(self.prompts)}. Map the ids, or name the prompt of all essays with --prompt."
-            )
 
     def score(
         self,

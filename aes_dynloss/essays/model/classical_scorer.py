@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError, DataError
+from aes_dynloss.errors import AesDynlossError, CheckpointError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import Prompt
@@ -32,7 +32,7 @@ from aes_dynloss.essays.model.model_folder import (
     write_scorer_folder,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers, unknown_prompt
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
@@ -120,19 +120,6 @@ class ClassicalScorer:
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that the model needs beside the text."""
         return tuple(self.config.own_features)
-
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        """Refuse prompts that the model was not trained on.
-
-        Raises:
-            DataError: Naming the first such prompt and the known ones.
-        """
-        unknown = unknown_prompt(prompt_ids, self.prompts)
-        if unknown is not None:
-            raise DataError(
-                f"The model was not trained on prompt {unknown!r}; it knows {', '.join(self.prompts)}. Map the ids, "
-                "or name the prompt of all essays with --prompt."
-            )
 
     def score(
         self,

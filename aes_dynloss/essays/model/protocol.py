@@ -68,9 +68,6 @@ class Scorer(Protocol):
     def postprocessing(self) -> Postprocessing:
         """From raw to score."""
 
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        """Refuse unknown prompts by a DataError."""
-
     @property
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that it needs beside the text."""
@@ -127,12 +124,21 @@ def check_essays(texts: Sequence[str], prompt_ids: Sequence[str], scorer: Scorer
     """Refuse essays without a prompt, and prompts that a scorer does not know, by a DataError."""
     if len(texts) != len(prompt_ids):
         raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
-    scorer.check_prompts(prompt_ids)
+    check_prompts(prompt_ids, scorer)
 
 
-def unknown_prompt(prompt_ids: Sequence[str], known: Mapping[str, Prompt]) -> str | None:
-    """The first prompt that is not among those known."""
-    return next((prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in known), None)
+def check_prompts(prompt_ids: Sequence[str], scorer: Scorer) -> None:
+    """Refuse prompts that a scorer, or a member of an ensemble, was not trained on.
+
+    Raises:
+        DataError: Naming the first such prompt and the known ones.
+    """
+    unknown = next((prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in scorer.prompts), None)
+    if unknown is not None:
+        raise DataError(
+            f"The model was not trained on prompt {unknown!r}; it knows {', '.join(scorer.prompts)}. Map the ids, or "
+            "name the prompt of all essays with --prompt."
+        )
 
 
 def finished_scores(

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aes_dynloss.errors import CheckpointError, DataError
+from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.classical.strings import StringModel, string_values
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
@@ -22,7 +22,7 @@ from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, tokenized
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers, unknown_prompt
+from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -116,19 +116,6 @@ class EssayScorer:
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that the model needs beside the text."""
         return tuple(self.model.config.own_features)
-
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        """Refuse prompts that the model was not trained on.
-
-        Raises:
-            DataError: Naming the first such prompt and the known ones.
-        """
-        unknown = unknown_prompt(prompt_ids, self.prompts)
-        if unknown is not None:
-            raise DataError(
-                f"The model was not trained on prompt {unknown!r}; it knows {', '.join(self.prompts)}. Map the ids, "
-                "or name the prompt of all essays with --prompt."
-            )
 
     def score(
         self,

@@ -45,10 +45,10 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
     return single
 
 
-def equal_scores(scorer: Scorer, reduced: Scorer, essays: Sequence[UnscoredEssay], prompt_id: str) -> int:
-    """Essays on one prompt to which both scorers give the same score point."""
+def equal_scores(scorer: Scorer, reduced: Scorer, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> int:
+    """Essays out of N to which both scorers give the same score point."""
     texts, own = [essay.text for essay in essays], [essay.features for essay in essays]
-    full, answer = (one.score(texts, [prompt_id] * len(texts), features=own).score for one in (scorer, reduced))
+    full, answer = (one.score(texts, prompt_ids, features=own).score for one in (scorer, reduced))
     return int((full == answer).sum())
 
 
@@ -94,7 +94,7 @@ def checked_essays(
         first = not compared.total()
         for prompt, both_ways in new.items():
             compared[prompt] += len(both_ways)
-            equal[prompt] += equal_scores(scorer, reduced, both_ways, prompt)
+            equal[prompt] += equal_scores(scorer, reduced, both_ways, [prompt] * len(both_ways))
         _check(precision, equal.total(), compared.total())
         for prompt in new:
             if compared[prompt] >= ENOUGH:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.protocol import Scorer, Scores
+from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
 from aes_dynloss.measures.intervals import COVERAGE
@@ -293,5 +293,5 @@ def prompts_of(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> list[str]:
                 "all essays with --prompt, or the column of prompts with --prompt-column."
             )
         prompt_ids.append(essay.prompt_id if essay.prompt_id is not None else known[0])
-    scorer.check_prompts(prompt_ids)
+    check_prompts(prompt_ids, scorer)
     return prompt_ids

@@ -15,6 +15,7 @@ from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model.encoders import load_tokenizer
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.essays.model.protocol import check_prompts
 from aes_dynloss.measures.calibration import RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
@@ -114,7 +115,7 @@ def test_refusals(scorer: EssayScorer) -> None:
         scorer.score(["a", "b", "c"], ["letter", "poem", "ode"])
     with pytest.raises(DataError, match=r"one prompt id an essay, found 2 essays and 1 ids"):
         scorer.score(["a", "b"], ["letter"])
-    scorer.check_prompts(["notice", "letter", "notice"])
+    check_prompts(["notice", "letter", "notice"], scorer)
 
 
 @pytest.mark.parametrize("kind", ["none", "cut_points"])

@@ -20,10 +20,7 @@ class Lengths:
     def __init__(self, *, off: bool = False) -> None:
         self.off, self.prompts, self.seen = off, {"a": None, "b": None}, []
 
-    def check_prompts(self, prompt_ids: Sequence[str]) -> None:
-        pass
-
-    def score(self, texts: Sequence[str], prompt_ids: Sequence[str]) -> Any:
+    def score(self, texts: Sequence[str], prompt_ids: Sequence[str], **_: Any) -> Any:
         self.seen += texts
         return SimpleNamespace(score=np.array([len(text) + (self.off and "off" in text) for text in texts]))
 
