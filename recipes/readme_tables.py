@@ -43,6 +43,13 @@ SHOWN_ARMS = {
         "kernel": "frozen all-MiniLM-L6-v2, kernel ridge",
         "kernel_linguistic_strings": "frozen all-MiniLM-L6-v2, linguistic features and n-grams, kernel ridge",
     },
+    "asap_stack": {
+        "strings": "n-grams and linguistic features, no encoder",
+        "mpnet_ridge": "frozen all-mpnet-base-v2, ridge in closed form",
+        "mpnet_kernel": "frozen all-mpnet-base-v2, kernel ridge",
+        "mpnet_kernel_linguistic_strings": "frozen all-mpnet-base-v2, linguistic features and n-grams, kernel ridge",
+        "stack": "stack of six, with and without an encoder, weights by prompt",
+    },
     "asap_frozen": {
         "minilm": "frozen all-MiniLM-L6-v2, squared error",
         "mpnet": "frozen all-mpnet-base-v2, squared error",
@@ -103,8 +110,11 @@ def systems_table(folder: Path, _: str) -> str:
 def _postprocessed(config: Mapping[str, Any], arm: str) -> bool:
     """Whether an arm's scores, or those of a mixture's members, are more than raw predictions rounded."""
     shared = config["finetune"]["model"].get("postprocessing", "none")
-    changes = [config["arms"][member]["set"] for member in config["mixtures"].get(arm, [arm])]
-    return any(one.get("model.postprocessing", shared) != "none" for one in changes)
+    members = (config["mixtures"] | config.get("stacks", {})).get(arm, [arm])
+    changes = [config["arms"][member]["set"] for member in members]
+    return any(
+        one.get("model.postprocessing", one.get("model", {}).get("postprocessing", shared)) != "none" for one in changes
+    )
 
 
 def _published(system: Mapping[str, str]) -> str:

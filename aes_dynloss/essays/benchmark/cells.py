@@ -149,13 +149,15 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
 
 def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
     """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on."""
-    trained = {cell.arm for cell in cells if cell.config.model.solver == "sgd"}
+    models = {cell.arm: cell.config.model for cell in cells}
+    trained = {arm for arm, model in models.items() if model.solver == "sgd" and model.cross_fit is None}
     for name, members in config.stacks.items():
         for arm in members:
             if arm in trained:
                 raise ConfigError(
                     f"stacks.{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
-                    "weights on. Stack arms with solver ridge or kernel_ridge, or average these arms in mixtures."
+                    "weights on. Set model.cross_fit, stack arms with solver ridge or kernel_ridge, or average these arms in "
+                    "mixtures."
                 )
 
 

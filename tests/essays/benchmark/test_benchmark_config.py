@@ -156,6 +156,8 @@ def test_arms_that_are_trained_in_epochs_cannot_be_stacked():
     arms = {"a": {"set": {"model.solver": "ridge", "model.frozen_layers": "all"}}, "b": {}}
     with pytest.raises(ConfigError, match=r"^stacks\.both: b has model\.solver sgd, .* these arms in mixtures\.$"):
         grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}), PROMPTS, Path("grid"))
+    arms["b"] = {"set": {"model.cross_fit": 5, "model.frozen_layers": "all"}}
+    assert len(grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}, folds=[0]), PROMPTS, Path("grid"))) == 2
 
 
 def test_a_fault_of_an_arm_is_named_with_it():
