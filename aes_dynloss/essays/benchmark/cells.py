@@ -156,8 +156,8 @@ def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
             if arm in trained:
                 raise ConfigError(
                     f"stacks.{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
-                    "weights on. Set model.cross_fit, stack arms with solver ridge or kernel_ridge, or average these arms in "
-                    "mixtures."
+                    "weights on. Set model.cross_fit, stack arms with solver ridge or kernel_ridge, or average "
+                    "these arms in mixtures."
                 )
 
 
