@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, Strict, model_validator
 
 _TEXT = "Dear editor, I think that pupils should keep their phones because they may need them on the way home."
 
@@ -33,7 +33,7 @@ class EssayToScore(_Asked):
         default=None, description="The prompt that the essay answers; may be left out if the model knows one only."
     )
     text: str = Field(description="The essay's words.")
-    features: dict[str, float] = Field(
+    features: dict[str, Annotated[float, Strict()]] = Field(
         default={}, description="Numbers by name that the model sees beside the text, if it was trained with any."
     )
 

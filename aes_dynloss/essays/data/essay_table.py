@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from aes_dynloss.reports.predictions import HumanScores
 from aes_dynloss.tables.score_range import ScoreRange
 
+# Magnitude of a number of the user's own, at most: encoders' heads read it in float32, and its square is taken.
+LARGEST_FEATURE = 1e30
+
 
 @dataclass(frozen=True)
 class Prompt:

@@ -101,9 +101,18 @@ def test_a_column_that_is_missing_when_scoring(config, tmp_path):
     assert outcome.code == 2
     assert "told" in outcome.err
     scorer = open_scorer(tmp_path / "run" / "model")
-    for features in (None, [{"age": 1.0}], [{"told": float("nan")}], []):
+    for features in (None, [{"age": 1.0}], [{"told": float("nan")}], [{"told": 1e31}], [{"told": "x"}], []):
         with pytest.raises(DataError, match=facts("told")):
             scorer.score(["An essay."], ["phones"], features=features)
+
+
+def test_weights_of_runs_on_other_columns(config, tmp_path):
+    """The message names the columns: the essays are the same."""
+    for name, columns in (("one", ["told"]), ("other", ["age"])):
+        assert tune(config({"features": columns}, kind="strings"), tmp_path / name).code == 0
+    outcome = command("ensemble", tmp_path / "one", tmp_path / "other", "--weights", "nnls", "-o", tmp_path / "both")
+    assert outcome.code == 2
+    assert "columns of them (data.columns" in outcome.err
 
 
 def test_members_of_an_ensemble_see_their_own(config, tmp_path):
@@ -139,7 +148,29 @@ def test_columns_that_cannot_be_used(config, tmp_path, columns, message):
     assert not (tmp_path / "run" / "model").exists()
 
 
-@pytest.mark.parametrize(("column", "value"), [("features", "many"), ("weight", "0"), ("weight", "-1"), ("weight", "")])
+@pytest.mark.parametrize("name", MODELS)
+def test_large_values_are_clamped(config, tmp_path, name):
+    """Up to the largest that may be: no figure overflows."""
+    rows = [row | {"age": 1e30 if number % 3 else -1e30} for number, row in enumerate(essays())]
+    outcome = tune(config({"features": ["told", "age"]}, rows, **MODELS[name]), tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "RuntimeWarning" not in outcome.err
+    assert report_of(tmp_path / "run")["mean"]["pearson"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("features", "many"),
+        ("features", "1e31"),
+        ("features", "-1e308"),
+        ("weight", "0"),
+        ("weight", "-1"),
+        ("weight", ""),
+        ("weight", "1e7"),
+        ("weight", "1e-320"),
+    ],
+)
 def test_values_that_cannot_be_used(config, tmp_path, column, value):
     rows = [row | {"own": value if number == 7 else 1.0} for number, row in enumerate(essays())]
     outcome = tune(config({column: ["own"] if column == "features" else "own"}, rows, kind="strings"), tmp_path / "run")
