@@ -97,8 +97,8 @@ class EssayService:
                 if name not in essay.features:
                     raise RefusalError(422, f"{path}.features lacks a number for {name!r}, which the model needs.")
                 if not abs(essay.features[name]) <= LARGEST_FEATURE:  # NaN, too
-                    limits = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
-                    raise RefusalError(422, f"{path}.features.{shortened(name)} must be a number {limits}.")
+                    bounds = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
+                    raise RefusalError(422, f"{path}.features.{shortened(name)} must be a number {bounds}.")
             essay_id = str(index + 1) if essay.essay_id is None else essay.essay_id
             prompt_id = known[0] if prompt_id is None else prompt_id
             checked.append(UnscoredEssay(essay_id, prompt_id, essay.text, essay.features))
