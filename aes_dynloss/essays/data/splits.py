@@ -165,8 +165,9 @@ def ids_hash(essay_ids: Iterable[str]) -> str:
 
 def data_hash(table: EssayTable) -> str:
     """The sha256 of all essays (every column but ``split``, sorted by id) and ranges, for the manifest of a run."""
-    columns = sorted(set(table.essays.column_names) - {"split"})
-    rows = sorted(zip(table.essay_ids, *(table.values(column) for column in columns), strict=True))
+    values = table.all_values()
+    columns = sorted(set(values) - {"split"})
+    rows = sorted(zip(values["essay_id"], *(values[column] for column in columns), strict=True))
     ranges = [[prompt.id, str(prompt.range)] for _, prompt in sorted(table.prompts.items())]
     return _sha256([columns, rows, ranges])
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from command_line import command
+from datasets import Dataset
 from facts import facts
 from small_run import RANGES, check_scores, read_rows, report_of, small_essays, tune
 from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.splits import data_hash
 from aes_dynloss.essays.ensembles.ensemble import open_scorer
 
 MODELS = {
@@ -223,3 +226,17 @@ def test_heavy_essays_are_believed(config, tmp_path, name, terms):
             pairs = [(float(row["raw"]), float(row["reference"])) for row in test if row["prompt_id"] == prompt]
             rs.append(np.corrcoef(np.array(pairs).T)[0, 1])
         assert least < np.mean(rs) <= most, (run, rs)
+
+
+def test_many_columns_are_read_at_once(monkeypatch):
+    """Each access to a data set copies the types of all its columns: one for each of K would cost K squared."""
+    names = [f"c{number}" for number in range(50)]
+    rows = small_essays(3)
+    table = EssayTable(Dataset.from_list([row | dict.fromkeys(names, 1.5) for row in rows]), {})
+    accesses = []
+    read = Dataset.__getitem__
+    monkeypatch.setattr(Dataset, "__getitem__", lambda self, key: accesses.append(key) or read(self, key))
+    assert table.select([4, 1]).numbers(names).shape == (2, 50)
+    assert table.select([4, 1]).all_values()["essay_id"] == [rows[4]["essay_id"], rows[1]["essay_id"]]
+    data_hash(table)
+    assert len(accesses) < 10
