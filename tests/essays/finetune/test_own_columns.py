@@ -134,6 +134,7 @@ def test_members_of_an_ensemble_see_their_own(config, tmp_path):
     ("columns", "message"),
     [
         ({"features": ["nowhere"]}, "no column 'nowhere'"),
+        ({"features": "told"}, "has 1 fault"),
         ({"features": ["told", "told"]}, "one name"),
         ({"features": ["score"]}, "one name"),
         ({"features": ["commas"]}, "meaning of its own"),
