@@ -120,6 +120,7 @@ class Health(BaseModel):
                     "model": "model",
                     "version": "0.1.0",
                     "prompts": [{"prompt_id": "phones", "low": 1, "high": 6, "step": 1, "text": None}],
+                    "features": [],
                     "coverage": 0.9,
                     "waiting": 0,
                     "max_essays": 256,
@@ -134,6 +135,7 @@ class Health(BaseModel):
     model: str = Field(description="Name of the model's folder.")
     version: str = Field(description="Version of aes-dynloss.")
     prompts: list[KnownPrompt]
+    features: list[str] = Field(description="Numbers beside the text that each essay must come with.")
     coverage: float = Field(description="Part of essays whose human score lies from low to high.")
     waiting: int = Field(description="Essays that wait to be scored.")
     max_essays: int = Field(description="Essays of one request, at most.")

@@ -242,6 +242,10 @@ class TestFeatures:
         monkeypatch.setattr(type(scorer), "own_features", ("age",))
         return lambda features: Served(scorer).post({"essays": [{"text": WORDS, "prompt_id": "letter"} | features]})
 
+    def test_health_names_them(self, asked, scorer):
+        assert Served(scorer).ask("GET", "/health").json["features"] == ["age"]
+        assert asked({"features": {"age": 12, "year": 1e300}}).status == 200
+
     @pytest.mark.parametrize(
         ("features", "words"),
         [
