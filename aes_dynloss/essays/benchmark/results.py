@@ -115,7 +115,13 @@ def write_results(
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
     write_page(comparison_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
     if config.protocol == "folds" and config.measured_on == "test":
-        made, _ = make_ensembles(arms, seeds=config.ensembles, mixtures=config.mixtures, postprocessed=postprocessed)
+        made, _ = make_ensembles(
+            arms,
+            seeds=config.ensembles,
+            mixtures=config.mixtures,
+            stacks=config.stacks,
+            postprocessed=postprocessed,
+        )
         exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd"}
         # Seeds of an exact arm are the same run, which the first stands for.
         once = {arm: [run for run in arms[arm] if run.seed == arms[arm][0].seed] for arm in exact}
