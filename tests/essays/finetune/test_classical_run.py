@@ -218,6 +218,12 @@ def test_training_by_batches_is_refused(essays, tmp_path, key):
     assert "model.kind strings" in outcome.err
 
 
+def test_no_weights_are_chosen_on_dev(essays, tmp_path):
+    words = "data.split.fractions={train: 0.6, dev: 0.4, test: 0}"
+    assert tune(write_config(tmp_path, essays, kind="boosting"), tmp_path / "run", words).code == 0
+    assert "There is no test split: these figures are those of dev." in report_of(tmp_path / "run")["notes"]
+
+
 def test_too_few_essays(tmp_path):
     rows = write_rows(tmp_path / "essays.jsonl", [row for row in small_essays(9) if row["prompt_id"] == "river"])
     words = "data.split.fractions={train: 0.4, dev: 0.3, test: 0.3}"

@@ -85,6 +85,9 @@ def test_every_model_sees_them(config, tmp_path, name):
         check_scores(run, tmp_path / "essays.csv", part)
     told = [row for row in read_rows(run / "features.csv") if row["feature"] == "told"]
     assert all(float(row["r"]) > 0.95 for row in told)
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert "needs numeric columns beside the text, in scoring too: told, age." in card
+    assert ("linguistic features" in card) == (name == "strings")
     scorer = open_scorer(run / "model")
     assert scorer.own_features == ("told", "age")
     own = [{"told": told, "age": 12, "unused": 0} for told in (100.0, 500.0)]
