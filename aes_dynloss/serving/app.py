@@ -101,6 +101,7 @@ async def health(request: Request) -> Health:
         model=service.name,
         version=package_version("aes-dynloss") or "unknown",
         prompts=service.known_prompts(),
+        features=list(service.scorer.own_features),
         coverage=service.coverage,
         waiting=request.app.state.queue.waiting,
         **service.limits.model_dump(include={"max_essays", "max_characters", "max_body"}),

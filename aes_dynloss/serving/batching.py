@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.score import score_essays
@@ -92,11 +93,12 @@ class EssayService:
                 raise RefusalError(
                     422, f"{path}.prompt_id {shortened(prompt_id)!r} is not known to the model, which knows {names}."
                 )
-            lacking = [
-                name for name in self.scorer.own_features if not math.isfinite(essay.features.get(name, math.nan))
-            ]
-            if lacking:
-                raise RefusalError(422, f"{path}.features lacks a number for {lacking[0]!r}, which the model needs.")
+            for name in self.scorer.own_features:
+                if name not in essay.features:
+                    raise RefusalError(422, f"{path}.features lacks a number for {name!r}, which the model needs.")
+                if not abs(essay.features[name]) <= LARGEST_FEATURE:  # NaN, too
+                    bounds = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
+                    raise RefusalError(422, f"{path}.features.{shortened(name)} must be a number {bounds}.")
             essay_id = str(index + 1) if essay.essay_id is None else essay.essay_id
             prompt_id = known[0] if prompt_id is None else prompt_id
             checked.append(UnscoredEssay(essay_id, prompt_id, essay.text, essay.features))

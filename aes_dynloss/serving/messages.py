@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, Strict, model_validator
 
 _TEXT = "Dear editor, I think that pupils should keep their phones because they may need them on the way home."
 
@@ -33,7 +33,7 @@ class EssayToScore(_Asked):
         default=None, description="The prompt that the essay answers; may be left out if the model knows one only."
     )
     text: str = Field(description="The essay's words.")
-    features: dict[str, float] = Field(
+    features: dict[str, Annotated[float, Strict()]] = Field(
         default={}, description="Numbers by name that the model sees beside the text, if it was trained with any."
     )
 
@@ -120,6 +120,7 @@ class Health(BaseModel):
                     "model": "model",
                     "version": "0.1.0",
                     "prompts": [{"prompt_id": "phones", "low": 1, "high": 6, "step": 1, "text": None}],
+                    "features": [],
                     "coverage": 0.9,
                     "waiting": 0,
                     "max_essays": 256,
@@ -134,6 +135,7 @@ class Health(BaseModel):
     model: str = Field(description="Name of the model's folder.")
     version: str = Field(description="Version of aes-dynloss.")
     prompts: list[KnownPrompt]
+    features: list[str] = Field(description="Numbers beside the text that each essay must come with.")
     coverage: float = Field(description="Part of essays whose human score lies from low to high.")
     waiting: int = Field(description="Essays that wait to be scored.")
     max_essays: int = Field(description="Essays of one request, at most.")

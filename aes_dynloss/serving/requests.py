@@ -16,6 +16,7 @@ from aes_dynloss.serving.limits import Limits
 
 _EXPECTED = {
     "string_type": "must be text in quotes",
+    "float_type": "must be a number",
     "string_unicode": "holds half a surrogate pair, which is no character",
     "list_type": "must be a list in square brackets",
     "model_type": "must be an object in curly brackets",

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import command
 from forked import finish, start, stop_when
@@ -244,6 +245,9 @@ def test_a_stack_learns_its_weights_in_each_fold(place, monkeypatch):
             weights = entry["weights"][fold][prompt]
             assert weights.keys() == {"ridge, 0", "kernel, 0", "each, 0"}
             assert sum(weights.values()) == pytest.approx(1)
+    published = pd.read_parquet(place / "stacked" / "predictions" / "stacked.all.parquet")
+    assert published["essay_id"].is_unique
+    assert published["seed"].isna().all()
     assert "all: a stack's weights by stratum and prompt" in (place / "stacked" / "benchmark.md").read_text()
     # Another fold's file in the place of a cell's own: its models have learned from this fold's test essays.
     cells = place / "stacked" / "cells" / "kernel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from command_line import command
 
 from aes_dynloss.configfile import parse_yaml
@@ -19,6 +20,15 @@ def test_what_it_writes_is_the_default(tmp_path):
     # The template spells out what is otherwise chosen later: how essays are split.
     found = parse_yaml(shown.out, "shown")
     assert found == default
+
+
+@pytest.mark.parametrize("kind", ["strings", "boosting"])
+def test_another_kind_needs_one_word(tmp_path, kind):
+    """What the template spells out fits every kind of model."""
+    command("init", tmp_path / "mine.yaml")
+    outcome = command("finetune", tmp_path / "mine.yaml", f"model.kind={kind}", "--print-config")
+    assert outcome.code == 0, outcome.err
+    assert parse_yaml(outcome.out, "shown")["model"]["strings"] == (kind == "strings")
 
 
 def test_default_name(tmp_path, monkeypatch):

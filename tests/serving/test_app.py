@@ -232,3 +232,34 @@ def test_the_page_holds_all_it_needs(served):
         assert sign not in html
     for name in ("prompt", "text"):
         assert f'<label for="{name}">' in html
+
+
+class TestFeatures:
+    """Numbers beside the text, which a model may need."""
+
+    @pytest.fixture
+    def asked(self, scorer, monkeypatch):
+        monkeypatch.setattr(type(scorer), "own_features", ("age",))
+        return lambda features: Served(scorer).post({"essays": [{"text": WORDS, "prompt_id": "letter"} | features]})
+
+    def test_health_names_them(self, asked, scorer):
+        assert Served(scorer).ask("GET", "/health").json["features"] == ["age"]
+        assert asked({"features": {"age": 12, "year": 1e300}}).status == 200
+
+    @pytest.mark.parametrize(
+        ("features", "words"),
+        [
+            ({}, "lacks a number for 'age'"),
+            ({"features": {"year": 3}}, "lacks a number for 'age'"),
+            ({"features": {"age": float("nan")}}, "features.age must be a number from -1e+30 to 1e+30"),
+            ({"features": {"age": 1e31}}, "features.age must be a number from -1e+30 to 1e+30"),
+            ({"features": {"age": "12"}}, "features.age must be a number"),
+            ({"features": {"age": True}}, "features.age must be a number"),
+            ({"features": {"age": None}}, "features.age must be a number"),
+            ({"features": [12]}, "features must be an object"),
+        ],
+    )
+    def test_refused(self, asked, features, words):
+        answer = asked(features)
+        assert answer.status == 422
+        assert words in answer.detail

@@ -37,7 +37,7 @@ def ngram_keys(text: str, longest: int = LONGEST) -> Keys:
     """Keys of "this n-gram occurs at least t times", for n from 1 to ``longest``; sorted, each once.
 
     Args:
-        text: The text; its characters are taken as they are.
+        text: The text; its characters are taken as they are, but for line ends, which are all alike.
         longest: Longest n-gram, in characters.
 
     Returns:
@@ -47,6 +47,7 @@ def ngram_keys(text: str, longest: int = LONGEST) -> Keys:
         >>> len(ngram_keys("abab", longest=2))  # a, a twice, b, b twice, ab, ab twice, ba
         7
     """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4").astype(np.uint64) + _ONE
     rolling = np.zeros(len(codes), dtype=np.uint64)
     keys = []

@@ -72,6 +72,11 @@ class TextRegression:
     strings: StringModel | None
     intercept: float
 
+    @property
+    def width(self) -> int:
+        """Numbers of an essay, D."""
+        return len(self.numbers.mean)
+
     @classmethod
     def fit(
         cls,

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from aes_dynloss.reports.predictions import HumanScores
 from aes_dynloss.tables.score_range import ScoreRange
 
+# Magnitude of a number of the user's own, at most: encoders' heads read it in float32, and its square is taken.
+LARGEST_FEATURE = 1e30
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -56,6 +59,11 @@ class EssayTable:
         values: list[Any] = self.essays[column][:]
         return values
 
+    def all_values(self) -> dict[str, list[Any]]:
+        """All columns at once, by name: to take many one by one costs the square of their number."""
+        columns: dict[str, list[Any]] = self.essays.with_format("arrow")[:].to_pydict()
+        return columns
+
     @property
     def essay_ids(self) -> list[str]:
         """Ids, in order."""
@@ -80,8 +88,10 @@ class EssayTable:
 
     def numbers(self, columns: Sequence[str]) -> NDArray[np.float64]:
         """Numeric columns of the user's own, (n, K)."""
-        values = [np.asarray(self.values(column), dtype=np.float64) for column in columns]
-        return np.stack(values, axis=1) if values else np.zeros((len(self), 0))
+        if not columns:
+            return np.zeros((len(self), 0))
+        values = self.all_values()
+        return np.array([values[column] for column in columns], dtype=np.float64).T
 
     @property
     def rater_columns(self) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
-from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
 from aes_dynloss.tables.cells import (
     CellError,
@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 DEFAULT_COLUMNS = Columns()
+# Of an essay: sums of weights keep their digits.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-6, 1e6
 
 # One checked row: the columns of `EssayTable` with their values.
 ScoredEssay = dict[str, Any]
@@ -101,7 +103,7 @@ class Layout:
                 fields[name] = Field(column, "data.columns.second_score", optional_number, "float64")
         fields |= {column: Field(column, "data.subgroups", group_value) for column in config.subgroups}
         own = config.columns
-        fields |= {column: Field(column, "data.columns.features", number_value, "float64") for column in own.features}
+        fields |= {column: Field(column, "data.columns.features", _feature_value, "float64") for column in own.features}
         if own.weight is not None:
             fields["weight"] = Field(own.weight, "data.columns.weight", _weight_value, "float64")
         if config.split.column is not None:
@@ -162,10 +164,21 @@ class Layout:
         return essay
 
 
+def _feature_value(row: Mapping[str, object], column: str) -> float:
+    value = number_value(row, column)
+    if abs(value) > LARGEST_FEATURE:
+        limits = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
+        raise CellError(f"{column} is {value:g}; expected a number {limits}. Fix the row, or take another unit.")
+    return value
+
+
 def _weight_value(row: Mapping[str, object], column: str) -> float:
     weight = number_value(row, column)
     if weight <= 0:
         raise CellError(f"{column} is {weight:g}; expected a number above 0. To leave an essay out, remove its row.")
+    if not _SMALLEST_WEIGHT <= weight <= _LARGEST_WEIGHT:
+        limits = f"from {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
+        raise CellError(f"{column} is {weight:g}; expected a number {limits}. Only the ratios of weights matter.")
     return weight
 
 
@@ -417,7 +430,7 @@ def iterate_unscored(
                     raise CellError(f"{column!r} stands in some rows only; give it in all or none.")
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
-            own = {column: number_value(row, column) for column in features}
+            own = {column: _feature_value(row, column) for column in features}
             yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""), own)
         except CellError as error:
             on_fault(RowFault(name, number, str(error)))

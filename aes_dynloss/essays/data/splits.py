@@ -170,8 +170,9 @@ def data_hash(table: EssayTable, columns: Collection[str] | None = None) -> str:
         table: The essays.
         columns: Only these.
     """
-    columns = sorted(set(table.essays.column_names) - {"split"}) if columns is None else sorted(columns)
-    rows = sorted(zip(table.essay_ids, *(table.values(column) for column in columns), strict=True))
+    values = table.all_values()
+    columns = sorted(set(values) - {"split"}) if columns is None else sorted(columns)
+    rows = sorted(zip(values["essay_id"], *(values[column] for column in columns), strict=True))
     ranges = [[prompt.id, str(prompt.range)] for _, prompt in sorted(table.prompts.items())]
     return _sha256([columns, rows, ranges])
 

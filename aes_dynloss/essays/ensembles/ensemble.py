@@ -335,7 +335,7 @@ def needs_torch(folder: Path) -> bool:
     values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
     if values["format"] == FORMAT:
         return _has_encoder(values)
-    members = sorted((folder / MEMBERS).glob("*"))
+    members = sorted((folder / MEMBERS).glob("[!.]*"))
     return any(_has_encoder(read_config(member, FORMAT)) for member in members)
 
 

@@ -116,7 +116,8 @@ def _check_one_split(members: Sequence[Member]) -> None:
     for member in others:
         found = essay_hashes(_run_of(member))
         if found != expected:
-            what = "essays" if found["data"] != expected["data"] else "splits of them"
+            same = found["data"] == expected["data"]
+            what = "splits of them" if same else "essays, or columns of them (data.columns, data.subgroups)"
             raise ConfigError(
                 f"Weights can only be fitted for runs of one split, but the runs of {first.folder} and {member.folder} "
                 f"have different {what}. What is dev or out of fold in one split may be train or test in another, so "

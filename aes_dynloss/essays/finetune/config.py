@@ -71,7 +71,8 @@ class FinetuneConfig(ConfigModel):
         data, model = values.get("data"), values.get("model") or {}
         columns = data.get("columns") if isinstance(data, Mapping) else getattr(data, "columns", None)
         own = columns.get("features") if isinstance(columns, Mapping) else getattr(columns, "features", None)
-        if not own or not isinstance(model, Mapping):
+        is_list = isinstance(own, list) and all(isinstance(name, str) for name in own)  # else the section data says so
+        if not own or not is_list or not isinstance(model, Mapping):
             return values
         return {**values, "model": {"own_features": own, **model}}
 

@@ -44,6 +44,9 @@ _PACKAGES = (
 )
 
 
+_MOST_NAMED = 20  # own columns, in a model card
+
+
 def _model_card(config: FinetuneConfig, scorer: TrainedScorer, report: Mapping[str, Any]) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for."""
     rows = []
@@ -70,7 +73,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 |---|---|---|---|---|---|
 {table}
 
-{_made_of(config)}
+{_made_of(config)}{_own_columns(config)}
 - From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
@@ -89,16 +92,26 @@ where a score has consequences for a person.
 
 def _made_of(config: FinetuneConfig) -> str:
     model = config.model
+    features = " and linguistic features" if model.linguistic else ""
     if model.kind == "strings":
-        return f"- Character n-grams and linguistic features, no encoder; fitted by {model.solver}."
+        return f"- Character n-grams{features}, no encoder; fitted by {model.solver}."
     if model.kind == "boosting":
-        return "- Gradient boosted trees on linguistic features, no encoder."
+        return f"- Gradient boosted trees on the length{features}, no encoder."
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
     terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return (
         f"- Encoder: {encoder_label(model.encoder)}; head: {model.head}; pooling: {model.pooling}.\n"
         f"- Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}."
     )
+
+
+def _own_columns(config: FinetuneConfig) -> str:
+    """A line on columns that essays to be scored need; nothing without such."""
+    own = config.model.own_features
+    if not own:
+        return ""
+    more = f" and {len(own) - _MOST_NAMED} more, which config.json lists" if len(own) > _MOST_NAMED else ""
+    return f"\n- It needs numeric columns beside the text, in scoring too: {', '.join(own[:_MOST_NAMED])}{more}."
 
 
 def _about(config: FinetuneConfig) -> dict[str, str]:
@@ -257,7 +270,8 @@ def write_products(
         judged, dev = predictions["test"], predictions["dev"]
     else:
         judged, dev = predictions["dev"], None
-        notes.append("There is no test split: these figures are those of dev, on which the best weights were chosen.")
+        chosen = ", on which the best weights were chosen" if config.model.solver == "sgd" else ""
+        notes.append(f"There is no test split: these figures are those of dev{chosen}.")
     report = build_report(
         judged,
         ranges=ranges,

@@ -200,8 +200,16 @@ def _read_models(path: Path, fitted: Fitted) -> dict[str, PromptModel]:
     if set(stored) != {scale.prompt.id for scale in fitted.scales}:
         raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
     kind = TextRegression if fitted.config.kind == "strings" else BoostedTrees
+    expected = 1 + len(fitted.config.feature_names)  # the length is the first
     try:
-        return {prompt: kind.from_arrays(arrays) for prompt, arrays in stored.items()}
+        models = {prompt: kind.from_arrays(arrays) for prompt, arrays in stored.items()}
+        for prompt, model in models.items():
+            if model.width != expected:
+                raise CheckpointError(
+                    f"prompt {prompt} was trained on {model.width} numbers an essay, but this version of aes-dynloss "
+                    f"counts {expected} for {CONFIG}"
+                )
+        return models
     except (KeyError, TypeError, ValueError, IndexError, AesDynlossError) as error:
         raise damaged(path, error) from None
 

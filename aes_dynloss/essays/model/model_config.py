@@ -12,11 +12,11 @@ from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
 
 # What a kind of model takes where nothing is said; and the keys that mean something without an encoder.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "encoder": {"solver": "sgd", "linguistic": False},
+    "encoder": {"solver": "sgd", "linguistic": False, "strings": False},
     "strings": {"solver": "kernel_ridge", "linguistic": True, "strings": True},
-    "boosting": {"linguistic": True},
+    "boosting": {"linguistic": True, "strings": False},
 }
-_OPEN = {"solver", "linguistic"}  # null stands for the kind's default
+_OPEN = {"solver", "linguistic", "strings"}  # null stands for the kind's default
 _WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "postprocessing"}
 
 
@@ -91,10 +91,10 @@ class ModelConfig(ConfigModel):
         "part of train, which it predicts; by these predictions scores are rescaled and ensembles weighted, and no dev "
         "essay is spent on it. null: none.",
     )
-    strings: bool = Field(
-        default=False,
+    strings: bool | None = Field(
+        default=None,
         description="Whether an exact head also sees character n-grams: a string kernel joins the vector's, its share "
-        "chosen prompt by prompt by leave-one-out error.",
+        "chosen prompt by prompt by leave-one-out error; null: true for kind strings, else false.",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before the head.")
     encoder_dropout: float | None = Field(
@@ -170,8 +170,8 @@ class ModelConfig(ConfigModel):
     def _check_without_encoder(self) -> None:
         """Refuse keys that would have no effect."""
         fields = type(self).model_fields
-        for name in fields.keys() - _WITHOUT_ENCODER:
-            if getattr(self, name) != fields[name].default:
+        for name, field in fields.items():
+            if name not in _WITHOUT_ENCODER and getattr(self, name) != field.default:
                 raise ValueError(f"kind {self.kind} has no encoder, and no use for {name}; leave it out")
         if self.kind == "strings":
             if self.solver == "sgd" or not self.strings:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, Prompt
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
@@ -106,7 +106,7 @@ def own_numbers(
         essays: N.
 
     Raises:
-        DataError: A column is missing, or is no finite number.
+        DataError: A column is missing, or is no number up to LARGEST_FEATURE.
     """
     if not names:
         return np.zeros((essays, 0))
@@ -114,9 +114,15 @@ def own_numbers(
         raise DataError(
             f"The model sees the columns {', '.join(names)} beside the text of an essay. Give them for each essay."
         )
-    values = np.array([[each[name] for name in names] for each in features], dtype=np.float64).reshape(essays, -1)
-    if not np.isfinite(values).all():
-        raise DataError(f"Each essay needs a finite number in the columns {', '.join(names)}.")
+    try:
+        values = np.array([[each[name] for name in names] for each in features], dtype=np.float64).reshape(essays, -1)
+    except (TypeError, ValueError):
+        values = np.full((essays, len(names)), np.nan)
+    if not (np.abs(values) <= LARGEST_FEATURE).all():
+        raise DataError(
+            f"Each essay needs a number from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g} in the columns "
+            f"{', '.join(names)}."
+        )
     return values
 
 

@@ -39,7 +39,9 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
         ensemble.members = [replace(member, scorer=in_precision(member.scorer, precision)) for member in scorer.members]
         return ensemble
     if not isinstance(scorer, EssayScorer):
-        raise ConfigError(f"A {type(scorer).__name__} has no encoder to compute in {precision}. Leave --precision out.")
+        raise ConfigError(
+            f"The model, or a member of it, has no encoder to compute in {precision}. Leave --precision out."
+        )
     single = copy.copy(scorer)
     single.precision = precision
     return single

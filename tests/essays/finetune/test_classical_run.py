@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from command_line import command
 from facts import facts
 from small_run import RANGES, check_scores, read_rows, report_of, small_essays, tune, write_rows
+from tiny_scorer import sign, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, needs_torch, open_scorer
@@ -163,6 +165,34 @@ def test_a_damaged_folder_is_refused(runs, essays, name, tmp_path):
     assert name in outcome.err
 
 
+@pytest.mark.parametrize("name", ["strings", "boosting"])
+def test_a_folder_of_other_numbers_is_refused(runs, essays, name, tmp_path):
+    """Such as one of a version that counts fewer features."""
+    shutil.copytree(runs[name] / "model", tmp_path / "model")
+    values = values_of(tmp_path / "model")
+    values["model"]["linguistic"] = ["counts"]
+    sign(tmp_path / "model", values)
+    outcome = command("score", tmp_path / "model", essays, "--output", "-")
+    assert outcome.code == 2
+    assert "this version of aes-dynloss counts 7" in outcome.err
+
+
+def test_an_ensemble_touched_by_a_file_browser(runs, essays, tmp_path):
+    """Names that begin with a dot are nowhere read."""
+    assert command("ensemble", runs["strings"], runs["boosting"], "-o", tmp_path / "both").code == 0
+    (tmp_path / "both" / "members" / ".DS_Store").write_text("x", encoding="utf-8")
+    outcome = command("score", tmp_path / "both", essays, "-o", tmp_path / "scores.csv")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_line_ends_are_alike(runs, name):
+    scorer = open_scorer(runs[name] / "model")
+    text = "We walk to school.\n\nThe river is near, and the bridge is old.\n"
+    texts = [text, text.replace("\n", "\r\n"), text.replace("\n", "\r")]
+    assert np.ptp(scorer.score(texts, ["river"] * 3).raw) < 1e-9
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -186,6 +216,12 @@ def test_training_by_batches_is_refused(essays, tmp_path, key):
     outcome = tune(write_config(tmp_path, essays, kind="strings"), tmp_path / "run", key)
     assert outcome.code == 2
     assert "model.kind strings" in outcome.err
+
+
+def test_no_weights_are_chosen_on_dev(essays, tmp_path):
+    words = "data.split.fractions={train: 0.6, dev: 0.4, test: 0}"
+    assert tune(write_config(tmp_path, essays, kind="boosting"), tmp_path / "run", words).code == 0
+    assert "There is no test split: these figures are those of dev." in report_of(tmp_path / "run")["notes"]
 
 
 def test_too_few_essays(tmp_path):

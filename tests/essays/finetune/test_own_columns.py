@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from command_line import command
+from datasets import Dataset
 from facts import facts
 from small_run import RANGES, check_scores, read_rows, report_of, small_essays, tune
 from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.splits import data_hash
 from aes_dynloss.essays.ensembles.ensemble import open_scorer
 
 MODELS = {
@@ -82,6 +85,9 @@ def test_every_model_sees_them(config, tmp_path, name):
         check_scores(run, tmp_path / "essays.csv", part)
     told = [row for row in read_rows(run / "features.csv") if row["feature"] == "told"]
     assert all(float(row["r"]) > 0.95 for row in told)
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert "needs numeric columns beside the text, in scoring too: told, age." in card
+    assert ("linguistic features" in card) == (name == "strings")
     scorer = open_scorer(run / "model")
     assert scorer.own_features == ("told", "age")
     own = [{"told": told, "age": 12, "unused": 0} for told in (100.0, 500.0)]
@@ -101,9 +107,18 @@ def test_a_column_that_is_missing_when_scoring(config, tmp_path):
     assert outcome.code == 2
     assert "told" in outcome.err
     scorer = open_scorer(tmp_path / "run" / "model")
-    for features in (None, [{"age": 1.0}], [{"told": float("nan")}], []):
+    for features in (None, [{"age": 1.0}], [{"told": float("nan")}], [{"told": 1e31}], [{"told": "x"}], []):
         with pytest.raises(DataError, match=facts("told")):
             scorer.score(["An essay."], ["phones"], features=features)
+
+
+def test_weights_of_runs_on_other_columns(config, tmp_path):
+    """The message names the columns: the essays are the same."""
+    for name, columns in (("one", ["told"]), ("other", ["age"])):
+        assert tune(config({"features": columns}, kind="strings"), tmp_path / name).code == 0
+    outcome = command("ensemble", tmp_path / "one", tmp_path / "other", "--weights", "nnls", "-o", tmp_path / "both")
+    assert outcome.code == 2
+    assert "columns of them (data.columns" in outcome.err
 
 
 def test_members_of_an_ensemble_see_their_own(config, tmp_path):
@@ -122,6 +137,7 @@ def test_members_of_an_ensemble_see_their_own(config, tmp_path):
     ("columns", "message"),
     [
         ({"features": ["nowhere"]}, "no column 'nowhere'"),
+        ({"features": "told"}, "has 1 fault"),
         ({"features": ["told", "told"]}, "one name"),
         ({"features": ["score"]}, "one name"),
         ({"features": ["commas"]}, "meaning of its own"),
@@ -139,7 +155,29 @@ def test_columns_that_cannot_be_used(config, tmp_path, columns, message):
     assert not (tmp_path / "run" / "model").exists()
 
 
-@pytest.mark.parametrize(("column", "value"), [("features", "many"), ("weight", "0"), ("weight", "-1"), ("weight", "")])
+@pytest.mark.parametrize("name", MODELS)
+def test_large_values_are_clamped(config, tmp_path, name):
+    """Up to the largest that may be: no figure overflows."""
+    rows = [row | {"age": 1e30 if number % 3 else -1e30} for number, row in enumerate(essays())]
+    outcome = tune(config({"features": ["told", "age"]}, rows, **MODELS[name]), tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "RuntimeWarning" not in outcome.err
+    assert report_of(tmp_path / "run")["mean"]["pearson"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("features", "many"),
+        ("features", "1e31"),
+        ("features", "-1e308"),
+        ("weight", "0"),
+        ("weight", "-1"),
+        ("weight", ""),
+        ("weight", "1e7"),
+        ("weight", "1e-320"),
+    ],
+)
 def test_values_that_cannot_be_used(config, tmp_path, column, value):
     rows = [row | {"own": value if number == 7 else 1.0} for number, row in enumerate(essays())]
     outcome = tune(config({column: ["own"] if column == "features" else "own"}, rows, kind="strings"), tmp_path / "run")
@@ -200,3 +238,17 @@ def test_members_with_other_columns_are_stacked(config, tmp_path):
         assert tune(config(columns, kind="strings"), tmp_path / name).code == 0
     outcome = command("ensemble", tmp_path / "one", tmp_path / "other", "--weights", "nnls", "-o", tmp_path / "both")
     assert outcome.code == 0, outcome.err
+
+
+def test_many_columns_are_read_at_once(monkeypatch):
+    """Each access to a data set copies the types of all its columns: one for each of K would cost K squared."""
+    names = [f"c{number}" for number in range(50)]
+    rows = small_essays(3)
+    table = EssayTable(Dataset.from_list([row | dict.fromkeys(names, 1.5) for row in rows]), {})
+    accesses = []
+    read = Dataset.__getitem__
+    monkeypatch.setattr(Dataset, "__getitem__", lambda self, key: accesses.append(key) or read(self, key))
+    assert table.select([4, 1]).numbers(names).shape == (2, 50)
+    assert table.select([4, 1]).all_values()["essay_id"] == [rows[4]["essay_id"], rows[1]["essay_id"]]
+    data_hash(table)
+    assert len(accesses) < 10

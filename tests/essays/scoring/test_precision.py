@@ -85,5 +85,5 @@ def test_all_members_of_an_ensemble(scorer: EssayScorer, essays: Essays, tmp_pat
 
 
 def test_other_scorers_are_refused() -> None:
-    with pytest.raises(ConfigError, match="A SimpleNamespace has no encoder to compute in bf16"):
+    with pytest.raises(ConfigError, match="a member of it, has no encoder to compute in bf16"):
         in_precision(SimpleNamespace(), "bf16")
