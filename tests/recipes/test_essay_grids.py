@@ -37,6 +37,8 @@ def test_every_grid_is_valid_with_all_its_arms(path):
 def test_results_were_made_by_the_grid_of_their_name(path):
     """But for the place of the encoder, which has no other name without a hub, and the file of the same ASAP essays.
 
+    The precision is the processor's matter: the results file says it, and a recipe asks for none.
+
     Keys that the configuration has got since have their defaults.
     """
     made_by = json.loads(path.read_text(encoding="utf-8"))["config"]
@@ -50,4 +52,5 @@ def test_results_were_made_by_the_grid_of_their_name(path):
             config["finetune"]["model"]["encoder"] = "mpnet"
         if config["finetune"]["data"]["source"] in ASAP_FILES:
             config["finetune"]["data"]["source"] = "the essays of ASAP-AES"
+        config["finetune"].get("training", {}).pop("precision", None)
     assert found == expected
