@@ -19,7 +19,7 @@ PROMPTS = {"a": Prompt("a", ScoreRange(0, 100), TEXT), "b": Prompt("b", ScoreRan
 class WordCounter:
     """Raw is a factor times the number of words; the score is its score point."""
 
-    capped, screen, intervals = False, None, Intervals({})
+    capped, screen, intervals, own_features = False, None, Intervals({}), ()
 
     def __init__(self, factor=1.0, prompts=PROMPTS):
         self.factor, self.prompts, self.texts = factor, prompts, []
@@ -29,7 +29,7 @@ class WordCounter:
         if unknown:
             raise DataError(f"The model was not trained on prompt {unknown[0]!r}.")
 
-    def score(self, texts, prompt_ids, *, progress=None, tokens=32768):
+    def score(self, texts, prompt_ids, *, features=None, progress=None, tokens=32768):
         self.texts += texts
         counts = np.array([len(text.split()) for text in texts])
         raw = self.factor * counts

@@ -14,6 +14,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.scoring.precision import equal_scores, in_precision
 
@@ -38,7 +39,9 @@ def test_scores_are_near_those_of_float32(scorer: EssayScorer, essays: Essays) -
     answer = reduced.score(*essays)
     off = np.abs(answer.raw - full.raw)
     assert 0 < off.max() < 0.02 * np.ptp(full.raw)
-    assert equal_scores(scorer, reduced, *essays) == int((answer.score == full.score).sum())
+    unscored = [UnscoredEssay("", prompt, text) for text, prompt in zip(*essays, strict=True)]
+    equal = [equal_scores(scorer, reduced, unscored[start::2], unscored[start].prompt_id or "") for start in (0, 1)]
+    assert sum(equal) == int((answer.score == full.score).sum())
     # The scorer it came from is what it was, and they share their weights.
     np.testing.assert_array_equal(scorer.score(*essays).raw, full.raw)
     assert reduced.model is scorer.model
@@ -47,9 +50,9 @@ def test_scores_are_near_those_of_float32(scorer: EssayScorer, essays: Essays) -
 
 def test_equal_scores_are_counted_essay_by_essay() -> None:
     def answers(*points: int) -> Any:
-        return SimpleNamespace(score=lambda *_: SimpleNamespace(score=np.array(points)))
+        return SimpleNamespace(score=lambda *_, **__: SimpleNamespace(score=np.array(points)))
 
-    assert equal_scores(answers(1, 2, 3), answers(3, 2, 3), [""] * 3, ["p"] * 3) == 2
+    assert equal_scores(answers(1, 2, 3), answers(3, 2, 3), [UnscoredEssay("", "p", "")] * 3, "p") == 2
 
 
 def test_only_the_encoder_computes_in_fewer_bits(scorer: EssayScorer, essays: Essays) -> None:

@@ -23,7 +23,7 @@ class Lengths:
     def check_prompts(self, prompt_ids: Sequence[str]) -> None:
         pass
 
-    def score(self, texts: Sequence[str], prompt_ids: Sequence[str]) -> Any:
+    def score(self, texts: Sequence[str], prompt_ids: Sequence[str], *, features: Any = None) -> Any:
         self.seen += texts
         return SimpleNamespace(score=np.array([len(text) + (self.off and "off" in text) for text in texts]))
 
