@@ -112,15 +112,6 @@ def test_a_column_that_is_missing_when_scoring(config, tmp_path):
             scorer.score(["An essay."], ["phones"], features=features)
 
 
-def test_weights_of_runs_on_other_columns(config, tmp_path):
-    """The message names the columns: the essays are the same."""
-    for name, columns in (("one", ["told"]), ("other", ["age"])):
-        assert tune(config({"features": columns}, kind="strings"), tmp_path / name).code == 0
-    outcome = command("ensemble", tmp_path / "one", tmp_path / "other", "--weights", "nnls", "-o", tmp_path / "both")
-    assert outcome.code == 2
-    assert "columns of them (data.columns" in outcome.err
-
-
 def test_members_of_an_ensemble_see_their_own(config, tmp_path):
     for name, columns in (("one", ["told"]), ("other", ["age", "counts"])):
         assert tune(config({"features": columns}, kind="strings"), tmp_path / name).code == 0
