@@ -42,9 +42,10 @@ class NumberScale:
     @classmethod
     def of(cls, numbers: Array, own: int = 0) -> NumberScale:
         """That of training essays, (N, D), whose last numbers are the user's own columns."""
-        sd = numbers.std(0)
+        mean, sd = numbers.mean(0), numbers.std(0)
+        varied = sd > SMALLEST_SD * np.abs(mean)
         weights = np.concatenate([[1.0], feature_scales(numbers.shape[1] - 1 - own, own)])
-        return cls(numbers.mean(0), np.where(sd < SMALLEST_SD, 0.0, 1 / np.maximum(sd, SMALLEST_SD)), weights)
+        return cls(mean, np.divide(1.0, sd, out=np.zeros_like(sd), where=varied), weights)
 
     def points(self, numbers: Array) -> Array:
         """Standardised numbers, (N, D)."""

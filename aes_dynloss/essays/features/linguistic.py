@@ -38,7 +38,7 @@ _MARKS: Mapping[str, str] = {
 }
 _LONG_WORDS = (5, 7, 9, 11)
 # Where features are standardised by training essays: they are clamped there, as RSMTool does, and what differs less in
-# training is left out, since what it would mean elsewhere is not known.
+# training, as a part of its mean, is left out, since what it would mean elsewhere is not known.
 MOST_SD, SMALLEST_SD = 4.0, 1e-6
 # Of the features as a whole in a head, beside the length, a vector, and own columns as a whole, which have 1 each:
 # chosen on dev of ASAP.

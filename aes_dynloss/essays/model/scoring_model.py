@@ -269,9 +269,9 @@ class ScoringModel(nn.Module):
         """
         for number in range(len(self.scales)):
             rows = values.double() if self.config.prompts == "shared" else values[groups == number].double()
-            spread = rows.std(0, unbiased=False)
-            self.linguistic_mean[number] = rows.mean(0)
-            self.linguistic_sd[number] = torch.where(spread < SMALLEST_SD, torch.inf, spread)
+            spread, mean = rows.std(0, unbiased=False), rows.mean(0)
+            self.linguistic_mean[number] = mean
+            self.linguistic_sd[number] = torch.where(spread <= SMALLEST_SD * mean.abs(), torch.inf, spread)
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The essays' vectors, (B, H): of one layer, or those of ``pooled_layers`` side by side, the lowest first.

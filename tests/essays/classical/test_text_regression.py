@@ -32,6 +32,11 @@ class TestNumberScale:
         points = NumberScale.of(numbers).points(np.array([[1000.0, 7.0]]))
         assert points.tolist() == [[MOST_SD, 0.0]]
 
+    @pytest.mark.parametrize("unit", [1e-9, 1e9])
+    def test_what_counts_as_constant_depends_on_no_unit(self, unit):
+        numbers = np.stack([np.arange(5.0), 7 + 1e-9 * np.arange(5.0), np.arange(5.0)], axis=1) * unit
+        assert (NumberScale.of(numbers).inverse_sd == 0).tolist() == [False, True, False]
+
     def test_numbers_of_another_unit_give_the_same_points(self):
         numbers = essays()[1]
         other = numbers * [3, 0.1, 100] + [1, 2, 3]
