@@ -87,9 +87,9 @@ class EncoderRun:
             train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
             outputs = {}
             if config.model.solver == "sgd":
-                untrained = copy.deepcopy(scorer.model)
+                untrained = copy.deepcopy(scorer.model) if config.model.cross_fit is not None else None
                 self._train(scorer.model, train, dev, teacher_dev, folder, resume=resume)
-                if config.model.cross_fit is not None:
+                if untrained is not None:
                     outputs["train"] = self._cross_fitted(untrained, train, dev, folder / CROSS_FIT, resume=resume)
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
