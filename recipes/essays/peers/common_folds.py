@@ -35,7 +35,7 @@ Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptFold:
     """The essays of one prompt in one fold.
 

@@ -5,7 +5,8 @@
 An experiment as RSMTool's documentation configures it, its defaults kept: features without spread on train are
 dropped, outliers clamped at 4 SD, features standardised. The predictions are its own ``raw_trim_round`` and
 ``scale_trim_round`` (with mean and SD of the train essays' human scores). ``rsmtool.run_experiment`` would also run a
-notebook for each experiment; its steps up to the predictions are taken here through the same classes.
+notebook for each experiment; its steps up to the predictions are taken here through the same classes, and the
+preprocessing, which does not depend on the model, once for all models of a fold.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
 from common_folds import Predictions, PromptFold, measure, parser, prompt_folds, read_asap, run, write_results
-from rsmtool.configuration_parser import configure
+from rsmtool.configuration_parser import Configuration, configure
 from rsmtool.container import DataContainer
 from rsmtool.modeler import Modeler
 from rsmtool.preprocessor import FeaturePreprocessor
@@ -41,14 +43,13 @@ def export_features(essays: pd.DataFrame) -> tuple[pd.DataFrame, float]:
         subprocess.run(command, check=True)  # noqa: S603
         end = os.times()
         seconds = end.children_user + end.children_system - start.children_user - start.children_system
-        return pd.read_csv(table, dtype={"essay_id": str, "prompt_id": str}), round(seconds / 60, 3)
+        return pd.read_csv(table, dtype={"essay_id": str, "prompt_id": str}), seconds / 60
 
 
-def experiment(model: str, fold: PromptFold, table: pd.DataFrame) -> Predictions:
-    """One experiment: the predictions of the test essays, in their order.
+def preprocess(fold: PromptFold, table: pd.DataFrame) -> tuple[Configuration, DataContainer]:
+    """The configuration of a fold's experiments, and its features as RSMTool's models see them.
 
     Args:
-        model: Name of a built-in model, or of one of SKLL's.
         fold: Its essays are rows of the table.
         table: Columns essay_id and score; all others are features.
     """
@@ -59,7 +60,7 @@ def experiment(model: str, fold: PromptFold, table: pd.DataFrame) -> Predictions
             frame.to_csv(path, index=False)
         settings = {
             "experiment_id": "asap",
-            "model": model,
+            "model": MODELS[0],
             **files,
             "id_column": "essay_id",
             "train_label_column": "score",
@@ -69,13 +70,30 @@ def experiment(model: str, fold: PromptFold, table: pd.DataFrame) -> Predictions
             "exclude_zero_scores": False,
         }
         container = DataContainer([{"name": name, "frame": frame} for name, frame in frames.items()])
-        config, data = FeaturePreprocessor().process_data(configure("rsmtool", settings), container)
-        modeler = Modeler()
+        processed: tuple[Configuration, DataContainer] = FeaturePreprocessor().process_data(
+            configure("rsmtool", settings), container
+        )
+        return processed
+
+
+def experiment(model: str, config: Configuration, data: DataContainer, test_ids: pd.Series[str]) -> Predictions:
+    """Predictions of the test essays.
+
+    Args:
+        model: Name of a built-in model, or of one of SKLL's.
+        config: Of :func:`preprocess`.
+        data: Of :func:`preprocess`.
+        test_ids: Ids of the test essays, in the order in which their predictions are wanted.
+    """
+    config = config.copy()
+    config["model_name"] = model
+    modeler = Modeler()
+    with tempfile.TemporaryDirectory() as folder:
         modeler.train(config, data, folder, "csv")
-        columns = ["spkitemid", "sc1", *modeler.get_feature_names()]
-        train, test = (data[f"{name}_preprocessed_features"][columns] for name in frames)
-        _, predicted = modeler.predict_train_and_test(train, test, config)
-    by_id = predicted["pred_test"].set_index("spkitemid").loc[frames["test"]["essay_id"]]
+    columns = ["spkitemid", "sc1", *modeler.get_feature_names()]
+    train, test = (data[f"{name}_preprocessed_features"][columns] for name in ("train", "test"))
+    _, predicted = modeler.predict_train_and_test(train, test, config)
+    by_id = predicted["pred_test"].set_index("spkitemid").loc[test_ids]
     return Predictions(by_id["raw_trim_round"].to_numpy(), by_id["scale_trim_round"].to_numpy())
 
 
@@ -89,16 +107,22 @@ def main() -> None:
     table, minutes = export_features(pd.DataFrame(columns))
     table = table.drop(columns="prompt_id").assign(score=essays.scores.astype(int))
     folds = prompt_folds(essays, words.data)
+    start = time.process_time()
+    prepared = {fold: preprocess(fold, table) for fold in folds}
+    minutes += (time.process_time() - start) / 60
 
     def measured(model: str) -> dict[str, object]:
-        return measure(folds, essays.scores, lambda fold: experiment(model, fold, table), model)
+        def predict(fold: PromptFold) -> Predictions:
+            return experiment(model, *prepared[fold], table["essay_id"].iloc[fold.test])
+
+        return measure(folds, essays.scores, predict, model)
 
     write_results(
         words.output,
         {f"RSMTool: {model}": measured(model) for model in words.models},
         rescaled_by="RSMTool, from its predictions of the train essays",
         packages=["rsmtool", "skll", "scikit-learn", "numpy", "pandas"],
-        encoding={"what": "aes-dynloss features", "cpu_minutes": minutes},
+        encoding={"what": "aes-dynloss features, RSMTool's preprocessing", "cpu_minutes": round(minutes, 3)},
     )
 
 
