@@ -123,6 +123,17 @@ def robustness_table(folder: Path, _: str) -> str:
     return "\n".join(_recipe("essays", "collect_robustness").robustness_lines(folder))
 
 
+def peers_table(folder: Path, _: str) -> str:
+    """What other packages and this one reach on the common folds, and their CPU minutes."""
+    peers = _recipe("essays/peers", "common_folds")
+    rows = [row for path in sorted(folder.glob("*.json")) for row in peers.table_rows(_read(path))]
+    arms = _read(folder.parent / "grids" / "asap_exact.json")["arms"]
+    for arm, description in SHOWN_ARMS["asap_exact"].items():
+        minutes = arms[arm]["cost"]["total_seconds"] / 60
+        rows.append([f"**{description}**", "", f"{arms[arm]['mean']['qwk']:.3f}", f"{minutes:.1f}", ""])
+    return _markdown(peers.TITLES, rows)
+
+
 def measures_table(_: Path, __: str) -> str:
     """Every measure of a report with its definition and reference."""
     rows = [[measure.title, measure.definition, measure.reference] for measure in MEASURES.values()]
@@ -222,6 +233,7 @@ def overview_table(_: Path, __: str) -> str:
 TABLES: dict[str, Table] = {
     "recipes/essays/results/grids": systems_table,
     "recipes/essays/results/grids/*.json": grid_table,
+    "recipes/essays/results/peers": peers_table,
     "recipes/essays/results/robustness": robustness_table,
     "recipes/essays/results/robustness/asap_augmentation.json": grid_table,
     "recipes/benchmarks/results/screening.json": screening_table,

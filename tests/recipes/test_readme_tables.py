@@ -13,7 +13,13 @@ import readme_tables
 
 RESULTS = [
     path
-    for folder in ("benchmarks/results", "essays/results/grids", "essays/results/robustness", "vision/results")
+    for folder in (
+        "benchmarks/results",
+        "essays/results/grids",
+        "essays/results/peers",
+        "essays/results/robustness",
+        "vision/results",
+    )
     for path in sorted((ROOT / "recipes" / folder).glob("*.json"))
 ]
 MEMORY = "<!-- recipes/benchmarks/results/scoring_memory.json -->"
@@ -29,7 +35,7 @@ def test_the_command_knows_every_readme():
 
 
 def test_every_result_is_shown():
-    """But those of tuning on dev; the folder of robustness is one table."""
+    """But those of tuning on dev; the folders of peers and of robustness are one table each."""
     shown = {path for readme in READMES for path in readme_tables.sources(readme).values()}
     assert shown
     hidden = {path for path in RESULTS if path not in shown and path.parent not in shown}
