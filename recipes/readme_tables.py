@@ -13,7 +13,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
@@ -37,6 +37,7 @@ SHOWN_FLOORS = {
     "tfidf_ridge": "tf-idf and ridge regression",
     "words_and_ngrams": "linguistic features and n-grams, no encoder",
 }
+PEERS = {"rsmtool_models": "RSMTool on our linguistic features"}
 SHOWN_ARMS = {
     "asap_exact": {
         "ridge": "frozen all-MiniLM-L6-v2, ridge in closed form",
@@ -90,6 +91,7 @@ def systems_table(folder: Path, _: str) -> str:
     for name, description in SHOWN_FLOORS.items():
         plain, rescaled = (others["floors"][f"{name}{version}"]["mean"] for version in ("", "_rescaled"))
         rows.append([f"floor: {description}", f"{plain:.3f}", "", f"{rescaled:.3f}"])
+    rows += [[*cells[:2], "", cells[2]] for cells in _peer_rows(folder.parent / "peers")]
     rows.append(["human-human", f"{others['human_human']['mean']:.3f}", "", ""])
     rows += [[_published(one), f"{one['qwk']:.3f}", "", ""] for one in others["published"]]
     for grid, arms in SHOWN_ARMS.items():
@@ -100,6 +102,17 @@ def systems_table(folder: Path, _: str) -> str:
             rescaled = "" if _postprocessed(reports[grid]["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
             rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
     return _markdown(["system", "QWK", "95 % CI", "rescaled"], rows)
+
+
+def _peer_rows(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Peer, QWK and QWK rescaled; of a peer with several models from the least to the greatest, as none was chosen."""
+    for path in sorted(folder.glob("*.json")):
+        models = _read(path)["models"]
+        name = next(iter(models)) if len(models) == 1 else f"{PEERS[path.stem]}, {len(models)} models"
+        figures = ([model[key]["mean"] for model in models.values()] for key in ("qwk", "qwk_rescaled"))
+        low_high = [dict.fromkeys(f"{value:.3f}" for value in (min(each), max(each))) for each in map(list, figures)]
+        plain, rescaled = (" to ".join(each) for each in low_high)
+        yield f"peer: {name}", plain, rescaled
 
 
 def _postprocessed(config: Mapping[str, Any], arm: str) -> bool:
