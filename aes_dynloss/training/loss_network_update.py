@@ -69,11 +69,18 @@ class LossNetworkUpdate(TeacherUpdate):
             return {}
         end = read_point(self._problem.live, optimizer, self._problem.training)
         trajectory = Trajectory(self._taken, end, self._problem.memory)
-        measure = self._next_measure()
+        fresh, measure = self._next_measure(2), self._next_measure(1)
+        self._windows += 1
         if self._windows == 1:
             self._problem.check(trajectory, measure)
         done = self._teacher.step(
-            self._problem.objective, self._problem.rule, trajectory, self._buffers, measure, self._problem.estimator
+            self._problem.objective,
+            self._problem.rule,
+            trajectory,
+            self._buffers,
+            measure,
+            self._problem.estimator,
+            fresh,
         )
         write_point(self._problem.live, optimizer, self._problem.training, done.end)
         put_buffers(self._problem.live.module, done.buffers)
@@ -85,8 +92,14 @@ class LossNetworkUpdate(TeacherUpdate):
         self.history.append((self._steps / self._total, self._teacher.phi.cpu()))
         if len(self.history) > 2 * MOST_PLACES:
             self.history = thinned(self.history)
-        numbers = torch.stack([done.before.double(), done.after.double(), done.hypergradient_norm.double()]).tolist()
-        return dict(zip(("measure_before", "measure_after", "hypergradient_norm"), numbers, strict=True))
+        logged = {"measure_before": done.before, "measure_after": done.after}
+        if done.fresh is not None:
+            logged |= {"fresh_before": done.fresh[0], "fresh_after": done.fresh[1]}
+        spread = done.rewrite.std(unbiased=False)
+        logged |= {"hypergradient_norm": done.hypergradient_norm, "rewrite_mean": done.rewrite.mean()}
+        logged |= {"rewrite_sd": spread}
+        numbers = torch.stack([number.double() for number in logged.values()]).tolist()
+        return dict(zip(logged, numbers, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""
@@ -101,9 +114,12 @@ class LossNetworkUpdate(TeacherUpdate):
         self.history = [(progress, phi) for progress, phi in state["history"]]
         self._buffers = buffers_of(self._problem.live.module)
 
-    def _next_measure(self) -> Measure:
-        """The measure on a fresh batch of teacher_dev, the same on all processes and in a resumed run."""
-        generator = np.random.default_rng([self._problem.training.seed, 1, self._windows])
-        self._windows += 1
+    def _next_measure(self, draw: int) -> Measure:
+        """The measure on the window's batch of teacher_dev, the same on all processes and in a resumed run.
+
+        Args:
+            draw: 1: the batch that gives the hypergradient; 2: another one.
+        """
+        generator = np.random.default_rng([self._problem.training.seed, draw, self._windows])
         size = min(self._config.dev_batch, len(self._problem.dev))
         return self._problem.measure_on(generator.choice(len(self._problem.dev), size, replace=False))

@@ -114,7 +114,12 @@ def test_a_long_history_is_thinned(tmp_path):
 def test_the_teachers_lines(tmp_path):
     run = network_fit(tmp_path)
     for line in run.lines.values():
-        assert list(line) == ["measure_before", "measure_after", "hypergradient_norm"]
+        assert list(line) == [
+            "measure_before", "measure_after", "fresh_before", "fresh_after", "hypergradient_norm", "rewrite_mean",
+            "rewrite_sd",
+        ]  # fmt: skip
+        assert line["fresh_before"] != line["measure_before"]
+        assert line["rewrite_sd"] > 0
         assert line["measure_before"] != line["measure_after"]
         assert line["hypergradient_norm"] > 0
     # Every window is judged on other essays of teacher_dev.

@@ -77,8 +77,11 @@ class DlnConfig(TeachingConfig):
         description="Teacher steps after which its memory begins anew; null: never, as published, but over short runs "
         "such a memory soon saturates.",
     )
-    teacher: Literal["lstm", "memoryless_lstm", "feed_forward"] = Field(
-        default="lstm", description="memoryless_lstm and feed_forward are controls: without memory, of the same size."
+    teacher: Literal["lstm", "odd_lstm", "memoryless_lstm", "feed_forward"] = Field(
+        default="lstm",
+        description="lstm: as published. odd_lstm: ours, its answer to the gradient less that to the opposite one, so "
+        "that no gradient means no change. memoryless_lstm and feed_forward are controls: without memory, of the same "
+        "size.",
     )
 
     @model_validator(mode="after")

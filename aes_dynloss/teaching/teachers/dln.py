@@ -134,11 +134,50 @@ class CoordinateFeedForward(nn.Module):
         return signal.squeeze(1), memory
 
 
-def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | CoordinateFeedForward:
-    """The recurrent teacher, or one of its controls.
+class OddTeacher(nn.Module):
+    """The odd part of a teacher's answer: u(g) = (f(g) - f(-g)) / 2, with a memory for both signs. Ours.
+
+    An untrained LSTM answers mostly its biases, whatever the gradient: all weights of a loss network then drift as one.
+    Its odd part has none: no gradient, no change, and opposite gradients, opposite changes.
 
     Args:
-        kind: ``lstm``, ``memoryless_lstm`` or ``feed_forward``.
+        teacher: f.
+
+    Examples:
+        >>> teacher = OddTeacher(CoordinateLstm())
+        >>> change, memory = teacher(torch.tensor([0.1, -0.1, 0.0]), teacher.fresh(3))
+        >>> bool(change[0] == -change[1]), float(change[2])
+        (True, 0.0)
+    """
+
+    def __init__(self, teacher: CoordinateLstm) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def fresh(self, size: int) -> RecurrentState:
+        """Zeros for P coordinates, of both signs."""
+        return self.teacher.fresh(2 * size)
+
+    def forward(self, gradient: Tensor, memory: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """The change's direction, (P,) in (-1, 1), and the next memory.
+
+        Args:
+            gradient: Gradient of each coordinate, (P,).
+            memory: Of the step before, (2 P, size) each.
+        """
+        answer, memory = self.teacher(torch.cat([gradient, -gradient]), memory)
+        plus, minus = answer.chunk(2)
+        return (plus - minus) / 2, memory
+
+
+CoordinateTeacher = CoordinateLstm | CoordinateFeedForward | OddTeacher
+
+
+def build_coordinate_teacher(kind: str, seed: int) -> CoordinateTeacher:
+    """The recurrent teacher, its odd part, or one of its controls.
+
+    Args:
+        kind: ``lstm``, ``odd_lstm``, ``memoryless_lstm`` or ``feed_forward``.
         seed: Of its first weights.
 
     Examples:
@@ -147,7 +186,10 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateLstm | Coordinat
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CoordinateFeedForward() if kind == "feed_forward" else CoordinateLstm(remembers=kind == "lstm")
+        if kind == "feed_forward":
+            return CoordinateFeedForward()
+        teacher = CoordinateLstm(remembers=kind != "memoryless_lstm")
+        return OddTeacher(teacher) if kind == "odd_lstm" else teacher
 
 
 @dataclass(frozen=True)
@@ -160,6 +202,8 @@ class TeacherStep:
         before: Dev measure at the end of the first run.
         after: And of the second.
         hypergradient_norm: Norm of the measure's gradient with respect to the loss network, first run.
+        rewrite: Change of the loss network's weights, (P,).
+        fresh: The measure on another dev batch at the end of the first run, and of the second; None without one.
     """
 
     end: Point
@@ -167,6 +211,8 @@ class TeacherStep:
     before: Tensor
     after: Tensor
     hypergradient_norm: Tensor
+    rewrite: Tensor
+    fresh: tuple[Tensor, Tensor] | None = None
 
 
 class LossNetworkTeacher:
@@ -197,7 +243,7 @@ class LossNetworkTeacher:
     def __init__(
         self,
         coefficients: Tensor,
-        network: CoordinateLstm | CoordinateFeedForward,
+        network: CoordinateTeacher,
         *,
         step_size: float = 1e-3,
         learning_rate: float = 1e-3,
@@ -223,6 +269,7 @@ class LossNetworkTeacher:
         buffers: list[Tensor],
         measure: Measure,
         estimator: Estimator,
+        fresh: Measure | None = None,
     ) -> TeacherStep:
         """Learn from a run of N steps under phi; the live module is left as it was, ``first`` is used up.
 
@@ -233,10 +280,14 @@ class LossNetworkTeacher:
             buffers: The student's buffers before it.
             measure: The dev measure e.
             estimator: How hypergradients are taken.
+            fresh: The measure on a dev batch that gives no gradient, to tell what the rewriting is worth elsewhere.
         """
+        both_fresh: list[Tensor] = []
         with objective.live.undisturbed():
             first_pass = estimator(objective, rule, first, measure)
             gradient = first_pass.coefficients.sum(0)
+            if fresh is not None:
+                both_fresh.append(fresh.gradient(first.end.weights)[0])
             first.release()
             if self._memory_span is not None and self._steps % self._memory_span == 0:
                 self.memory = self.network.fresh(len(self.phi))
@@ -248,13 +299,17 @@ class LossNetworkTeacher:
             second = unroll(objective, rule, first.start, plans, lambda: next_phi, memory=first.memory)
             buffers_after = buffers_of(objective.live.module)
             second_pass = estimator(objective, rule, second, measure)
+            if fresh is not None:
+                both_fresh.append(fresh.gradient(second.end.weights)[0])
             self._optimizer.zero_grad()
             next_phi_graph.backward(second_pass.coefficients.sum(0).to(next_phi_graph.dtype))
             self._optimizer.step()
         self._steps += 1
-        self.phi = next_phi
+        rewrite, self.phi = next_phi - self.phi, next_phi
         self.memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
-        return TeacherStep(second.end, buffers_after, first_pass.measure, second_pass.measure, gradient.norm())
+        measures = first_pass.measure, second_pass.measure
+        known = (both_fresh[0], both_fresh[1]) if both_fresh else None
+        return TeacherStep(second.end, buffers_after, *measures, gradient.norm(), rewrite, known)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: phi, the teacher, its memory and its optimiser."""

@@ -107,7 +107,7 @@ class Bench:
 
 
 @pytest.mark.parametrize("form", ["scores", "distribution"])
-@pytest.mark.parametrize("kind", ["lstm", "memoryless_lstm", "feed_forward"])
+@pytest.mark.parametrize("kind", ["lstm", "odd_lstm", "memoryless_lstm", "feed_forward"])
 def test_three_steps_by_two_graphs(kind, form):
     """Weights, loss network, teacher, memory and numbers after each of three teacher steps."""
     bench, other = Bench.built(kind, form), Bench.built(kind, form)

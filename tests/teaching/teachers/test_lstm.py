@@ -8,12 +8,13 @@ import torch
 from aes_dynloss.teaching.teachers.dln import (
     CoordinateFeedForward,
     CoordinateLstm,
+    OddTeacher,
     build_coordinate_teacher,
     preprocessed,
 )
 
 BORDER = math.exp(-10)
-KINDS = ("lstm", "memoryless_lstm", "feed_forward")
+KINDS = ("lstm", "odd_lstm", "memoryless_lstm", "feed_forward")
 
 
 def drawn_gradient(size=6, seed=0):
@@ -99,7 +100,9 @@ def test_each_coordinate_for_itself(kind):
         assert [tuple(hidden.shape) for hidden, _ in memory] == [(6, 64), (6, 64), (6, 64), (6, 1)]
 
 
-@pytest.mark.parametrize(("kind", "remembers"), [("lstm", True), ("memoryless_lstm", False), ("feed_forward", False)])
+@pytest.mark.parametrize(
+    ("kind", "remembers"), [("lstm", True), ("odd_lstm", True), ("memoryless_lstm", False), ("feed_forward", False)]
+)
 def test_who_remembers(kind, remembers):
     network = build_coordinate_teacher(kind, 0)
     memory = network.fresh(6)
@@ -109,6 +112,32 @@ def test_who_remembers(kind, remembers):
     assert torch.equal(first, again) is not remembers
 
 
+def test_the_odd_part():
+    """Opposite gradients give opposite answers, after any memory of them; none gives none."""
+    network, plain = build_coordinate_teacher("odd_lstm", 3).double(), build_coordinate_teacher("lstm", 3).double()
+    memory, mirrored = network.fresh(6), network.fresh(6)
+    of_plus, of_minus = plain.fresh(6), plain.fresh(6)
+    for seed in range(3):
+        gradient = drawn_gradient(seed=seed).double()
+        answer, memory = network(gradient, memory)
+        opposite, mirrored = network(-gradient, mirrored)
+        torch.testing.assert_close(answer, -opposite, rtol=0, atol=1e-15)
+        plus, of_plus = plain(gradient, of_plus)
+        minus, of_minus = plain(-gradient, of_minus)
+        torch.testing.assert_close(answer, (plus - minus) / 2)
+    still, _ = network(torch.zeros(6, dtype=torch.float64), network.fresh(6))
+    assert not still.any()
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("lstm", 0.0, 0.1), ("odd_lstm", 0.9, 10.0)])
+def test_how_much_an_untrained_answer_depends_on_the_gradient(kind, least, most):
+    """As a part of its size: the published teacher is nearly blind."""
+    network = build_coordinate_teacher(kind, 0)
+    sizes = torch.logspace(-4, 1, 20)
+    answer = network(torch.cat([sizes, -sizes]), network.fresh(40))[0].detach()
+    assert least <= float(answer.std() / answer.abs().mean()) <= most
+
+
 def test_the_kinds():
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -116,6 +145,7 @@ def test_the_kinds():
     assert torch.equal(torch.get_rng_state(), before)
     assert isinstance(built["feed_forward"], CoordinateFeedForward)
     assert isinstance(built["lstm"], CoordinateLstm)
+    assert isinstance(built["odd_lstm"], OddTeacher)
     again, other = build_coordinate_teacher("lstm", 7), build_coordinate_teacher("lstm", 8)
     for one, two, three in zip(built["lstm"].parameters(), again.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
