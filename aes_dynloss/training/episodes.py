@@ -19,6 +19,7 @@ from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.teachers.config import DlfConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
+from aes_dynloss.teaching.teachers.steps import build_teacher_steps
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
@@ -39,10 +40,16 @@ class EpisodesState:
     Args:
         episodes: Completed episodes.
         coefficients: The teacher's coefficients in the last of them, (T, K).
+        states: States of the student that it saw there, (T, S).
+        best: Least measure of an episode on the held-out half of teacher_dev; infinite without one.
+        teacher: The teacher of that episode.
     """
 
     episodes: int = 0
     coefficients: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    states: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    best: float = math.inf
+    teacher: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,6 +60,7 @@ class _Episode:
     states: Tensor
     hypergradient: Hypergradient
     dev: Mapping[str, float]
+    held_out: float | None
 
 
 class Episodes:
@@ -79,14 +87,17 @@ class Episodes:
         self._context = context
         self._accelerator = context.accelerator
         self._problem = problem
-        self._measure = problem.measure_on(np.arange(len(problem.dev)))
+        rows = np.arange(len(problem.dev))
+        halves = [rows[::2], rows[1::2]] if config.keep == "best" else [rows, rows[:0]]
+        self._measure = problem.measure_on(halves[0])
+        self._held_out = problem.measure_on(halves[1]) if len(halves[1]) else None
         self._teacher = teacher
-        self._optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate)
+        self._optimizer = build_teacher_steps(config.optimizer, teacher.parameters(), config.learning_rate)
         self._train = train
         self._config = config
 
     def run(self) -> EpisodesState:
-        """Run the episodes; the teacher after the last one is the result, none is selected.
+        """Run the episodes; the result is the teacher after the last one, or the best, as the configuration says.
 
         Raises:
             TrainingError: A measure or the teacher's gradient is no longer finite.
@@ -101,13 +112,18 @@ class Episodes:
             while state.episodes < total:
                 with self._problem.live.undisturbed():
                     episode = self._episode(state.episodes)
-                self._update(episode)
+                if episode.held_out is not None and episode.held_out < state.best:
+                    state.best = episode.held_out
+                    state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
+                self._update(episode, state.episodes)
                 state.episodes += 1
-                state.coefficients = episode.trajectory.coefficients
+                state.coefficients, state.states = episode.trajectory.coefficients, episode.states
                 log.write(self._line(state.episodes, episode))
                 bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}"})
                 bar.update()
                 self._save(path, state, log.flushed())
+        if state.teacher:
+            self._teacher.load_state_dict(state.teacher)
         return state
 
     def _episode(self, number: int) -> _Episode:
@@ -149,16 +165,23 @@ class Episodes:
         dev = self._measured()
         if number == 0:
             problem.check(trajectory, self._measure)
+        held_out = None
+        if self._held_out is not None:
+            held_out = float(self._held_out.gradient(trajectory.end.weights)[0])
         hypergradient = problem.hypergradient(trajectory, self._measure)
-        return _Episode(trajectory, torch.stack(states), hypergradient, dev)
+        return _Episode(trajectory, torch.stack(states), hypergradient, dev, held_out)
 
-    def _update(self, episode: _Episode) -> None:
+    def _update(self, episode: _Episode, number: int) -> None:
         """One step of the teacher: its whole run in one backward pass, batched over the steps."""
         coefficients = self._teacher(episode.states)
         self._optimizer.zero_grad()
         coefficients.backward(episode.hypergradient.coefficients.to(coefficients.dtype))
         _check_finite("measure", episode.hypergradient.measure)
         _check_finite("hypergradient", episode.hypergradient.norm)
+        if self._config.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._teacher.parameters(), self._config.clip_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * self._config.decay**number
         self._optimizer.step()
 
     def _measured(self) -> dict[str, float]:
@@ -175,6 +198,7 @@ class Episodes:
             "hypergradient_norm": float(episode.hypergradient.norm),
             "coefficients": {name: float(value) for name, value in mean.items()},
             "dev": dict(episode.dev),
+            **({} if episode.held_out is None else {"held_out": episode.held_out}),
         }
 
     def _save(self, path: Path, state: EpisodesState, log_bytes: int) -> None:

@@ -250,7 +250,9 @@ def _dlf(
     teacher = AttentionTeacher(spec.neutral(), spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
     teacher.to(context.accelerator.device)
     episodes = Episodes(context, _problem(context, student, loss, teacher_dev, config), teacher, train, config)
-    coefficients = episodes.run().coefficients
+    taught = episodes.run()
+    with torch.no_grad():  # the teacher's as it ends, for the states of its last episode
+        coefficients = teacher(taught.states.to(context.accelerator.device))
     policy: LossPolicy = TaughtPolicy(teacher)
     if config.control == "frozen_mean":
         policy = FixedPolicy(coefficients.mean(0))  # its tuning of the loss without the dynamics

@@ -187,6 +187,65 @@ def test_episodes_that_are_over_stay_over(tmp_path, straight):
         teach(tmp_path, before_measure=measured, **how)
 
 
+OTHERS = {
+    "normalised": {"optimizer": "normalised", "decay": 0.5},
+    "sign": {"optimizer": "sign", "clip_norm": 1e-3},
+    "best": {"keep": "best", "learning_rate": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_ways_are_resumed_too(tmp_path, name):
+    how = {"student": ToyStudent(dropout=0.3), "dlf": LONG | OTHERS[name]}
+    whole = teach(tmp_path / "whole", **how)
+    with pytest.raises(Stopped):
+        teach(tmp_path / "run", before_measure=stops_at_measure(5), **how)
+    resumed = teach(tmp_path / "run", resume=True, **how)
+    same_teachers(resumed.teacher, whole.teacher)
+    assert resumed.log == whole.log
+
+
+def test_the_rate_falls_from_episode_to_episode(tmp_path):
+    """Steps of one length show it."""
+    lengths = []
+    for episodes in (1, 2, 3):
+        dlf = {"episodes": episodes, "steps": 4, "optimizer": "normalised", "learning_rate": 0.2, "decay": 0.5}
+        weights = teach(tmp_path / str(episodes), dlf=dlf).teacher.parameters()
+        lengths.append(torch.cat([weight.detach().reshape(-1) for weight in weights]))
+    start = torch.cat([weight.detach().reshape(-1) for weight in DoubleTeacher("mixture").parameters()])
+    steps = torch.stack([start, *lengths]).diff(dim=0).norm(dim=1)
+    torch.testing.assert_close(steps, torch.tensor([0.2, 0.1, 0.05], dtype=torch.float64))
+
+
+def test_a_long_hypergradient_is_scaled_down(tmp_path):
+    lesson = teach(tmp_path, dlf=ONE | {"clip_norm": 1e-4})
+    assert float(lesson.gradient.norm()) == pytest.approx(1e-4, rel=1e-3)
+    assert lesson.log[0]["hypergradient_norm"] > 1e-4
+
+
+def test_the_best_teacher_is_kept(tmp_path):
+    """As it was in the episode that ended best on essays that gave no hypergradient."""
+    dlf = {"episodes": 4, "steps": 9, "optimizer": "normalised", "learning_rate": 3.0}
+    teachers = []
+
+    def record(episodes):
+        original = episodes._episode
+
+        def recording(number):
+            teachers.append({name: tensor.clone() for name, tensor in episodes._teacher.state_dict().items()})
+            return original(number)
+
+        episodes._episode = recording
+
+    lesson = teach(tmp_path / "best", dlf=dlf | {"keep": "best"}, change=record)
+    held_out = [line["held_out"] for line in lesson.log]
+    assert lesson.taught.best == min(held_out)
+    assert all(line["held_out"] != line["measure"] for line in lesson.log)
+    for name, tensor in lesson.teacher.state_dict().items():
+        assert torch.equal(tensor, teachers[held_out.index(min(held_out))][name])
+    assert "held_out" not in teach(tmp_path / "last", dlf=dlf).log[0]
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [

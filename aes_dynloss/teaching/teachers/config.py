@@ -34,7 +34,26 @@ class DlfConfig(TeachingConfig):
     steps: int | None = Field(
         default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
     )
-    learning_rate: float = Field(default=0.01, gt=0, description="Adam's, for the teacher.")
+    learning_rate: float = Field(
+        default=0.01, gt=0, description="Adam's, for the teacher; or the length of its steps, see optimizer."
+    )
+    optimizer: Literal["adam", "normalised", "sign"] = Field(
+        default="adam",
+        description="adam: as published. normalised: steps of one length along hypergradients that are each brought to "
+        "length 1, with a momentum of 0.5; sign: by each weight's sign, halved where it flips. Adam's steps stay short "
+        "for many episodes after one long hypergradient.",
+    )
+    decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the teacher's rate after each episode.")
+    clip_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest hypergradient of the teacher's weights; longer ones are scaled; null: any.",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="last: the teacher after the last episode. best: the one whose episode ended best by a half of "
+        "teacher_dev that gives it no hypergradient.",
+    )
     keys: int = Field(default=10, ge=1, description="Learned keys of its attention.")
     floor: float = Field(
         default=0.1, ge=0, description="With a distribution: weight of the cross-entropy beside the bilinear loss."

@@ -146,8 +146,8 @@ class OddTeacher(nn.Module):
     Examples:
         >>> teacher = OddTeacher(CoordinateLstm())
         >>> change, memory = teacher(torch.tensor([0.1, -0.1, 0.0]), teacher.fresh(3))
-        >>> bool(change[0] == -change[1]), float(change[2])
-        (True, 0.0)
+        >>> bool(change[0] == -change[1]), bool(change[2] == 0)
+        (True, True)
     """
 
     def __init__(self, teacher: CoordinateLstm) -> None:
