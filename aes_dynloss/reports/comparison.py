@@ -20,11 +20,17 @@ from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
-from aes_dynloss.reports.predictions import HumanScores, check_predictions, read_predictions
+from aes_dynloss.reports.predictions import (
+    PREDICTIONS_DEV,
+    PREDICTIONS_TEST,
+    HumanScores,
+    check_predictions,
+    read_predictions,
+)
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
 
-REPORT, PREDICTIONS_TEST, PREDICTIONS_DEV = "report.json", "predictions_test.csv", "predictions_dev.csv"
+REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
 MARKS = ("manifest.json", PREDICTIONS_TEST)
 SEED_PART, PROMPT_PART = "seed_", "prompt_"

@@ -32,6 +32,14 @@ from aes_dynloss.tables.formats import read_cells, write_table
 from aes_dynloss.tables.score_range import ScoreRange, infer_range
 
 
+def predictions_file(part: str) -> str:
+    """Name of the file that holds the predictions of a part: dev, test, or oof for train, out of fold."""
+    return f"predictions_{part}.csv"
+
+
+PREDICTIONS_DEV, PREDICTIONS_TEST = predictions_file("dev"), predictions_file("test")
+
+
 def join_references(
     table: pd.DataFrame, names: ColumnNames, source: str, path: Path, kept: Collection[str] = ()
 ) -> pd.DataFrame:

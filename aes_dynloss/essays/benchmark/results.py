@@ -17,7 +17,7 @@ from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
 from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, predictions_file
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import (
@@ -31,7 +31,7 @@ from aes_dynloss.reports.comparison import Benchmark, read_run
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
-from aes_dynloss.reports.predictions import PredictionTable, read_predictions
+from aes_dynloss.reports.predictions import PredictionTable, predictions_file, read_predictions
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, essay_hashes, predictions_file
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, essay_hashes
+from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
-from aes_dynloss.essays.model.protocol import agreement_probability
-from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
 from aes_dynloss.measures.stacking import LEAST_ESSAYS, fit_weights
-from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.predictions import predictions_file, read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 
 if TYPE_CHECKING:
@@ -103,7 +102,9 @@ def ensemble_runs(
     if fitting is not None and postprocessing != "none":
         notes += _fit_postprocessing(ensemble, fitting, postprocessing)
     if dev is not None:
-        _fit_to_dev(ensemble, dev)
+        # Certainty comes of the ensemble's errors, as dev's files hold no probabilities.
+        raw = ensemble.combine(dev.raw, dev.prompt_ids)
+        learn_from_dev(ensemble, dev.prompt_ids, dev.reference, Predicted(raw))
     for note in notes:
         logger.warning("%s", note)
     return ensemble
@@ -116,8 +117,7 @@ def _check_one_split(members: Sequence[Member]) -> None:
     for member in others:
         found = essay_hashes(_run_of(member))
         if found != expected:
-            same = found["data"] == expected["data"]
-            what = "splits of them" if same else "essays, or columns of them (data.columns, data.subgroups)"
+            what = "essays" if found["data"] != expected["data"] else "splits of them"
             raise ConfigError(
                 f"Weights can only be fitted for runs of one split, but the runs of {first.folder} and {member.folder} "
                 f"have different {what}. What is dev or out of fold in one split may be train or test in another, so "
@@ -162,21 +162,6 @@ def _fit_postprocessing(ensemble: EssayEnsemble, fitting: MemberPredictions, pos
     prompt_ids = np.array(fitting.prompt_ids, dtype=object)
     ensemble.postprocessing = fit_postprocessing(postprocessing, ranges, prompt_ids, raw, fitting.reference)
     return [f"Prompt {name}: {rule.note}." for name, rule in ensemble.postprocessing.fitted.items() if rule.note]
-
-
-def _fit_to_dev(ensemble: EssayEnsemble, dev: MemberPredictions) -> None:
-    """Fit intervals and certainty to the ensemble's predictions of dev essays.
-
-    Certainty comes of the ensemble's errors, as dev's files hold no probabilities.
-    """
-    ranges = {prompt.id: prompt.range for prompt in ensemble.prompts.values()}
-    raw = ensemble.combine(dev.raw, dev.prompt_ids)
-    ensemble.intervals = fit_intervals(dev.prompt_ids, raw, dev.reference)
-    if dev.prompt_ids:
-        score = ensemble.postprocessing.points(ensemble.prompts, dev.prompt_ids, raw)
-        chances = agreement_probability(ensemble.prompts, ensemble.intervals, dev.prompt_ids, raw, score, None)
-        same = equal_points(ranges, dev.prompt_ids, score, dev.reference)
-        ensemble.certainty = fit_certainty(dev.prompt_ids, chances, same)
 
 
 def _dev_if_there(members: Sequence[Member], *, stacked: bool, needed: bool) -> MemberPredictions | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,13 @@ from typing import Any
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.splits import ids_hash
+from aes_dynloss.reports.predictions import predictions_file
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.training.run_folder import MANIFEST
 
 # Of training essays, each by a head that was fitted without it.
 OUT_OF_FOLD = "oof"
 _SPLITS = {"dev": "dev", "test": "test", OUT_OF_FOLD: "train"}
-
-
-def predictions_file(part: str) -> str:
-    """Name of the file that holds the predictions of a part: dev, test or OUT_OF_FOLD."""
-    return f"predictions_{part}.csv"
 
 
 def predictions_hashes(run: Path, parts: Iterable[str]) -> dict[str, str]:
@@ -29,7 +25,7 @@ def predictions_hashes(run: Path, parts: Iterable[str]) -> dict[str, str]:
         run: The run's folder.
         parts: Of dev, test and OUT_OF_FOLD those that it has predicted.
     """
-    return {part: hashlib.sha256((run / predictions_file(part)).read_bytes()).hexdigest() for part in parts}
+    return {part: file_sha256(run / predictions_file(part)) for part in parts}
 
 
 def essay_hashes(run: Path) -> dict[str, Any]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.features.linguistic import MOST_SD, describe_columns
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import agreement_probability
 from aes_dynloss.essays.model.scorer import EssayScorer
-from aes_dynloss.measures.intervals import equal_points, fit_certainty, fit_intervals
+from aes_dynloss.measures.intervals import Certainty, Intervals, equal_points, fit_certainty, fit_intervals
 from aes_dynloss.reports.features import FeatureTable
 
 SELECT_BY = "qwk"
 # Changed copies of training essays: learned from, and in no statistic of them, nor in any floor.
 AUGMENTED = "augmented"
-# Folder of a run in which heads are trained without a part of train each.
-CROSS_FIT = "cross_fit"
 # Folder of a run in which heads are trained without a part of train each.
 CROSS_FIT = "cross_fit"
 
@@ -44,10 +43,25 @@ class Predicted:
     dropped_tokens: NDArray[np.int64] | None = None
 
 
+class Calibrated(Protocol):
+    """A scorer whose intervals and certainty can be set: one model, or an ensemble."""
+
+    intervals: Intervals
+    certainty: Certainty
+
+    @property
+    def prompts(self) -> dict[str, Prompt]:
+        """Its prompts by id."""
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """From raw to score."""
+
+
 def learn_from_dev(
-    scorer: TrainedScorer, prompt_ids: Sequence[str], reference: NDArray[np.float64], predicted: Predicted
+    scorer: Calibrated, prompt_ids: Sequence[str], reference: NDArray[np.float64], predicted: Predicted
 ) -> None:
-    """Give a scorer its prediction intervals and certainty.
+    """Give a scorer its prediction intervals and certainty; without a dev essay, none.
 
     Args:
         scorer: The scorer, with its postprocessing.
@@ -57,6 +71,8 @@ def learn_from_dev(
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     scorer.intervals = fit_intervals(prompt_ids, predicted.raw, reference)
+    if not len(prompt_ids):
+        return
     score = scorer.postprocessing.points(scorer.prompts, prompt_ids, predicted.raw)
     chances = agreement_probability(
         scorer.prompts, scorer.intervals, prompt_ids, predicted.raw, score, predicted.probabilities

@@ -18,13 +18,18 @@ from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_file, predictions_hashes
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_hashes
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedScorer
-from aes_dynloss.essays.finetune.warm_start import MODEL, PREDICTIONS_DEV, PREDICTIONS_TEST, WarmStart
+from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.features import FeatureTable
-from aes_dynloss.reports.predictions import write_predictions
+from aes_dynloss.reports.predictions import (
+    PREDICTIONS_DEV,
+    PREDICTIONS_TEST,
+    predictions_file,
+    write_predictions,
+)
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig

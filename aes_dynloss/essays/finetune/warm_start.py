@@ -29,6 +29,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
+from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.formats import read_cells
 
@@ -181,7 +182,6 @@ def _lay_over(new: Tensor, old: Tensor) -> None:
     new[part] = old[part]
 
 
-PREDICTIONS_DEV, PREDICTIONS_TEST = "predictions_dev.csv", "predictions_test.csv"
 # In which parts of the first run an essay may have been, to be new to its weights and to their choice.
 _CLEAN = {"dev": (PREDICTIONS_DEV, PREDICTIONS_TEST), "test": (PREDICTIONS_TEST,)}
 

@@ -247,7 +247,7 @@ class TestLeaks:
 
     def test_members_of_different_essays(self, make_run):
         runs = [make_run("a", 0), make_run("b", 1, data="other")]
-        with pytest.raises(ConfigError, match=r"b/model have different essays, or columns of them"):
+        with pytest.raises(ConfigError, match=r"b/model have different essays\. "):
             ensemble_runs(runs, weights="nnls")
 
     @pytest.mark.parametrize("file", ["oof", "dev"])
