@@ -13,6 +13,7 @@ from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import ComponentName
+from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
 
 
 class MixtureSpec(ConfigModel):
@@ -60,6 +61,30 @@ class BilinearSpec(ConfigModel):
         return self.build().blocks
 
 
+class RaterWeightsSpec(ConfigModel):
+    """A weight by rater, level of the target or both, on a mixture that stays."""
+
+    positive: ClassVar[bool] = True  # weights stay above 0
+    family: Literal["rater_weights"] = "rater_weights"
+    raters: list[str] = Field(min_length=1, description="Names of the raters, in the order of their numbers.")
+    levels: int = Field(ge=1, description="Parts of the targets' range with weights of their own.")
+    terms: dict[ComponentName, float] = Field(min_length=1, description="Components and their weights in the mixture.")
+    standardise: bool = Field(default=False, description="See the loss's configuration.")
+
+    def build(self) -> RaterWeights:
+        """The loss."""
+        return weighted_by_rater(self.terms, len(self.raters), self.levels, standardise=self.standardise)
+
+    def neutral(self) -> Tensor:
+        """1 for all."""
+        return torch.ones(len(self.raters) * self.levels)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One block."""
+        return (len(self.raters) * self.levels,)
+
+
 class NetworkSpec(ConfigModel):
     """The loss network."""
 
@@ -75,7 +100,8 @@ class NetworkSpec(ConfigModel):
         return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain, smooth=self.smooth)
 
 
-LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]
+SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec
+LossSpec = Annotated[MixtureSpec | BilinearSpec | RaterWeightsSpec | NetworkSpec, Field(discriminator="family")]
 
 
 def fixed_objective(measure: str) -> DynamicLoss:

@@ -6,7 +6,7 @@ A teacher that learned is saved as a folder of teacher.json and teacher.safetens
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,13 +21,21 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validat
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective
+from aes_dynloss.teaching.loss_spec import (
+    BilinearSpec,
+    LossSpec,
+    MixtureSpec,
+    NetworkSpec,
+    RaterWeightsSpec,
+    SteeredSpec,
+    fixed_objective,
+)
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
-from aes_dynloss.training.batching import Examples, total_steps
+from aes_dynloss.training.batching import Examples, Rows, total_steps
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
@@ -141,6 +149,8 @@ def train_student(
     teacher: TeacherConfig | None,
     *,
     classes: int | None,
+    raters: Sequence[str] = (),
+    shared: Rows | None = None,
 ) -> FitResult:
     """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
 
@@ -155,6 +165,8 @@ def train_student(
         loss: The loss without a teacher; with an L2T-DLF teacher for a student of scores, the mixture that it weights.
         teacher: The teacher; None for a schedule.
         classes: Classes or score points of the student's distribution; None for a student of scores.
+        raters: Names of those who gave the targets, in the order of their numbers, where ``loss.by`` asks for them.
+        shared: Where the teacher's examples are training examples too: the row of each in ``train``.
 
     Raises:
         DataError: A teacher is to learn and there are no examples for it.
@@ -204,6 +216,7 @@ def train_student(
     elif isinstance(teacher, FrozenTeacherConfig):
         spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
         _check_fits(spec, classes)
+        _check_raters(spec, loss, raters)
         setup = LossSetup(spec.build(), policy)
     elif len(teacher_dev) == 0:
         raise DataError(
@@ -211,7 +224,8 @@ def train_student(
             "data.teacher_dev_fraction."
         )
     elif isinstance(teacher, DlfConfig):
-        setup = _dlf(context, student, train, teacher_dev, loss, teacher, classes)
+        spec = _dlf_spec(loss, teacher, classes, raters)
+        setup = _dlf(context, student, train, teacher_dev, spec, teacher, shared)
     else:
         setup = _dln(context, student, train, teacher_dev, teacher, classes)
     result = fit(context, student, train, setup.loss, setup.policy, setup.update)
@@ -228,28 +242,42 @@ def _problem(
     return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
 
 
+def _dlf_spec(mixture: LossConfig, config: DlfConfig, classes: int | None, raters: Sequence[str]) -> SteeredSpec:
+    """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else W and b, or the mixture."""
+    if mixture.by:
+        return _rater_weights(mixture, raters)
+    if classes is not None:
+        return BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
+    return MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
+
+
+def _rater_weights(loss: LossConfig, raters: Sequence[str]) -> RaterWeightsSpec:
+    levels = loss.levels if "score" in loss.by else 1
+    return RaterWeightsSpec(raters=list(raters), levels=levels, terms=_plain_terms(loss), standardise=loss.standardise)
+
+
+def _plain_terms(loss: LossConfig) -> dict[str, float]:
+    terms = {name: weight for name, weight in loss.terms.items() if isinstance(weight, float)}
+    if len(terms) < len(loss.terms):
+        raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
+    return terms
+
+
 def _dlf(
     context: RunContext,
     student: Student,
     train: Examples,
     teacher_dev: Examples,
-    mixture: LossConfig,
+    spec: SteeredSpec,
     config: DlfConfig,
-    classes: int | None,
+    shared: Rows | None,
 ) -> LossSetup:
     """L2T-DLF: the teacher learns now."""
-    spec: MixtureSpec | BilinearSpec
-    if classes is not None:
-        spec = BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
-    else:
-        terms = {name: weight for name, weight in mixture.terms.items() if isinstance(weight, float)}
-        if len(terms) < len(mixture.terms):
-            raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
-        spec = MixtureSpec(terms=terms, standardise=mixture.standardise)
     loss, seed = spec.build(), context.config.seed
     teacher = AttentionTeacher(spec.neutral(), spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
     teacher.to(context.accelerator.device)
-    episodes = Episodes(context, _problem(context, student, loss, teacher_dev, config), teacher, train, config)
+    problem = _problem(context, student, loss, teacher_dev, config)
+    episodes = Episodes(context, problem, teacher, train, config, shared)
     taught = episodes.run()
     with torch.no_grad():  # the teacher's as it ends, for the states of its last episode
         coefficients = teacher(taught.states.to(context.accelerator.device))
@@ -291,7 +319,18 @@ def _dln(
     return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
 
 
+def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> None:
+    """Refuse a frozen teacher of other raters, levels or terms than those of the run."""
+    wanted = _rater_weights(loss, raters) if loss.by else None
+    if spec != wanted and (wanted is not None or isinstance(spec, RaterWeightsSpec)):
+        knows = spec.model_dump_json(exclude={"family"}) if isinstance(spec, RaterWeightsSpec) else "no raters"
+        has = "loss.by is not set" if wanted is None else f"this run has {wanted.model_dump_json(exclude={'family'})}"
+        raise ConfigError(f"teacher.from: that teacher knows {knows}, and {has}. Use it with the same loss and raters.")
+
+
 def _check_fits(spec: LossSpec, classes: int | None) -> None:
+    if isinstance(spec, RaterWeightsSpec):
+        return  # its terms were compared with those of the run
     of_scores = isinstance(spec, MixtureSpec) or (isinstance(spec, NetworkSpec) and spec.form == "scores")
     if of_scores is not (classes is None):
         outputs = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}

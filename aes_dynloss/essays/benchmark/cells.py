@@ -177,6 +177,7 @@ def _cell(
         "training.seed": seed,
         "evaluation.floors": False,
         "evaluation.page": False,  # the grid has one of its own
+        "evaluation.screen": config.keep_models,  # the figures do not need it
     }
     needs = {}
     for stage, other in settings.starts_from.items():

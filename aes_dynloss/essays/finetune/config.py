@@ -37,6 +37,9 @@ class EvaluationConfig(ConfigModel):
     page: bool = Field(
         default=True, description="Whether report.html is written beside report.json; drawing it takes seconds."
     )
+    screen: bool = Field(
+        default=True, description="Whether the model learns to flag unusual essays; false: it flags none of them."
+    )
 
 
 class FinetuneConfig(ConfigModel):
@@ -125,11 +128,26 @@ class FinetuneConfig(ConfigModel):
             )
 
     @model_validator(mode="after")
+    def _check_raters(self) -> Self:
+        if self.loss.by and not isinstance(self.teacher, DlfConfig | FrozenTeacherConfig):
+            raise ValueError(
+                "loss.by: a teacher learns those weights; set teacher: {kind: dlf}, or from: DIR of one that did. For "
+                "fixed weights there are data.untrusted, data.trusted_weight and data.columns.weight"
+            )
+        if "rater" in self.loss.by and self.data.columns.rater is None:
+            raise ValueError("loss.by rater needs to know who gave each score; name the column in data.columns.rater")
+        if self.loss.by and self.data.augmentation is not None:
+            raise ValueError("loss.by: nobody rated changed copies of essays; leave data.augmentation out")
+        return self
+
+    @model_validator(mode="after")
     def _check_teacher(self) -> Self:
         if self.teacher is None:
             return self
-        if isinstance(self.teacher, DlfConfig) and self.model.head == "regression":
+        if isinstance(self.teacher, DlfConfig) and (self.model.head == "regression" or self.loss.by):
             self._check_terms_can_be_steered(self.teacher)
+        elif self.loss.by:
+            pass  # a frozen teacher's terms are compared with these
         elif self.loss != LossConfig():
             raise ValueError(
                 "this teacher brings its own loss; leave the section loss out (with kind dlf and model.head regression "
