@@ -48,16 +48,8 @@ class Subset:
     def __init__(self, examples: Examples, rows: Rows) -> None:
         self._examples = examples
         self._rows = rows
-
-    @property
-    def lengths(self) -> Rows:
-        """Length of each example's sequences, (n,)."""
-        return self._examples.lengths[self._rows]
-
-    @property
-    def sequences(self) -> Rows:
-        """Sequences of each example, (n,)."""
-        return self._examples.sequences[self._rows]
+        self.lengths: Rows = examples.lengths[rows]
+        self.sequences: Rows = examples.sequences[rows]
 
     def __len__(self) -> int:
         """Number of examples n."""
