@@ -39,7 +39,7 @@ from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.run_folder import run_folder
 
@@ -112,7 +112,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     augmentation = None if config.data.augmentation is None else augment(splits.train, config.data.augmentation)
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
-    if isinstance(config.teacher, DlfConfig | DlnConfig) and "teacher_dev" not in parts:
+    if isinstance(config.teacher, TeachingConfig) and "teacher_dev" not in parts:
         raise DataError(
             "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
             "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
