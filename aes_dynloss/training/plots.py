@@ -289,7 +289,7 @@ def _(loss: MetaWeightLoss, snapshots: Snapshots) -> dict[str, Plot]:
     axes.set_ylim(-0.02, 1.02)
     explain(axes, "In the training")
     return {
-        "loss_weights": Plot(figure, title, "Curves of the weight against the loss, early to late in the training.")
+        "loss_weights": Plot(figure, title, "Weight of an example against its loss, early to late in the training.")
     }
 
 
