@@ -10,8 +10,9 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import ComponentName
 from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
 
@@ -100,8 +101,30 @@ class NetworkSpec(ConfigModel):
         return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain, smooth=self.smooth)
 
 
+class MetaWeightSpec(ConfigModel):
+    """A plain loss whose elements are weighted by Meta-Weight-Net."""
+
+    family: Literal["meta_weight"] = "meta_weight"
+    terms: dict[ComponentName, float] = Field(min_length=1, description="Components of the plain loss, with weights.")
+    standardise: bool = Field(default=False, description="See the loss's configuration.")
+    width: int = Field(ge=1, description="Hidden units of the network.")
+
+    def build(self) -> MetaWeightLoss:
+        """The loss.
+
+        Raises:
+            ConfigError: A component is over the batch.
+        """
+        return MetaWeightLoss(self.terms, standardise=self.standardise, width=self.width)
+
+    @property
+    def form(self) -> Literal["distribution", "scores"]:
+        """Output of the student."""
+        return "distribution" if those_that_need("log_probs", list(self.terms)) else "scores"
+
+
 SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec
-LossSpec = Annotated[MixtureSpec | BilinearSpec | RaterWeightsSpec | NetworkSpec, Field(discriminator="family")]
+LossSpec = Annotated[SteeredSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
 
 
 def fixed_objective(measure: str) -> DynamicLoss:

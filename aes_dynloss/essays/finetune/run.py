@@ -40,7 +40,7 @@ from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.run_folder import run_folder
 
@@ -115,7 +115,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
     trusted = parts["train"].trusted is not None and parts["train"].trusted.any()
-    if isinstance(config.teacher, DlfConfig | DlnConfig) and not ("teacher_dev" in parts or trusted):
+    if isinstance(config.teacher, TeachingConfig) and not ("teacher_dev" in parts or trusted):
         raise DataError(
             "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
             "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
