@@ -1,4 +1,4 @@
-"""Episodes of L2T-DLF: the student is trained from its first weights in each, and the teacher updated after each."""
+"""Episodes of L2T-DLF: the student is trained from its first weights in each, and the teacher updated after some."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,12 @@ class EpisodesState:
     """The progress of the episodes.
 
     Args:
-        episodes: Completed episodes.
+        episodes: Completed episodes, of which ``average`` make an update.
         coefficients: The teacher's coefficients in the last of them, (T, K).
         states: States of the student that it saw there, (T, S).
-        best: Least measure of an episode on the held-out half of teacher_dev; infinite without one.
-        teacher: The teacher of that episode.
+        best: Least measure on the held-out half of teacher_dev, a mean over an update's episodes; infinite without one.
+        teacher: The teacher of those episodes.
+        held_out: The measures on that half in the episodes since the last update.
     """
 
     episodes: int = 0
@@ -50,6 +52,7 @@ class EpisodesState:
     states: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     best: float = math.inf
     teacher: dict[str, Tensor] = field(default_factory=dict)
+    held_out: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -104,7 +107,7 @@ class Episodes:
         """
         path, select_by = self._context.folder / TEACHING_CHECKPOINT, self._context.select_by
         state, kept = self._restored(path) if self._context.resume and path.exists() else (EpisodesState(), 0)
-        main, total = self._accelerator.is_main_process, self._config.episodes
+        main, total = self._accelerator.is_main_process, self._config.episodes * self._config.average
         with (
             RunLog(self._context.folder / TEACHING_LOG if main else None, keep=kept) as log,
             tqdm(total=total, initial=state.episodes, desc="teach", unit="episode", disable=not main) as bar,
@@ -112,11 +115,10 @@ class Episodes:
             while state.episodes < total:
                 with self._problem.live.undisturbed():
                     episode = self._episode(state.episodes)
-                if episode.held_out is not None and episode.held_out < state.best:
-                    state.best = episode.held_out
-                    state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
-                self._update(episode, state.episodes)
+                self._learn_from(episode, state)
                 state.episodes += 1
+                if state.episodes % self._config.average == 0:
+                    self._update(state)
                 state.coefficients, state.states = episode.trajectory.coefficients, episode.states
                 log.write(self._line(state.episodes, episode))
                 bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}"})
@@ -171,17 +173,29 @@ class Episodes:
         hypergradient = problem.hypergradient(trajectory, self._measure)
         return _Episode(trajectory, torch.stack(states), hypergradient, dev, held_out)
 
-    def _update(self, episode: _Episode, number: int) -> None:
-        """One step of the teacher: its whole run in one backward pass, batched over the steps."""
+    def _learn_from(self, episode: _Episode, state: EpisodesState) -> None:
+        """Add an episode to its update's gradient: its whole run in one backward pass, batched over the steps."""
+        if state.episodes % self._config.average == 0:
+            self._optimizer.zero_grad()
         coefficients = self._teacher(episode.states)
-        self._optimizer.zero_grad()
-        coefficients.backward(episode.hypergradient.coefficients.to(coefficients.dtype))
+        hypergradient = episode.hypergradient.coefficients / self._config.average
+        coefficients.backward(hypergradient.to(coefficients.dtype))
         _check_finite("measure", episode.hypergradient.measure)
         _check_finite("hypergradient", episode.hypergradient.norm)
+        if episode.held_out is not None:
+            state.held_out.append(episode.held_out)
+
+    def _update(self, state: EpisodesState) -> None:
+        """One step of the teacher, which is kept as it was if its episodes ended best."""
+        if state.held_out and (held_out := fmean(state.held_out)) < state.best:
+            state.best = held_out
+            state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
+        state.held_out = []
         if self._config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._teacher.parameters(), self._config.clip_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * self._config.decay**number
+            update = state.episodes // self._config.average - 1
+            group["lr"] = self._config.learning_rate * self._config.decay**update
         self._optimizer.step()
 
     def _measured(self) -> dict[str, float]:
@@ -204,13 +218,16 @@ class Episodes:
     def _save(self, path: Path, state: EpisodesState, log_bytes: int) -> None:
         if self._accelerator.is_main_process:
             content = {"taught": vars(state), "teacher": self._teacher.state_dict(), "log_bytes": log_bytes}
-            write_checkpoint(path, {**content, "optimizer": self._optimizer.state_dict()})
+            gradient = [parameter.grad for parameter in self._teacher.parameters()]
+            write_checkpoint(path, {**content, "optimizer": self._optimizer.state_dict(), "gradient": gradient})
         self._accelerator.wait_for_everyone()
 
     def _restored(self, path: Path) -> tuple[EpisodesState, int]:
         saved = read_checkpoint(path)
         self._teacher.load_state_dict(saved["teacher"])
         self._optimizer.load_state_dict(saved["optimizer"])
+        for parameter, gradient in zip(self._teacher.parameters(), saved["gradient"], strict=True):
+            parameter.grad = gradient.to(parameter)
         return EpisodesState(**saved["taught"]), int(saved["log_bytes"])
 
 

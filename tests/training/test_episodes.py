@@ -191,6 +191,7 @@ OTHERS = {
     "normalised": {"optimizer": "normalised", "decay": 0.5},
     "sign": {"optimizer": "sign", "clip_norm": 1e-3},
     "best": {"keep": "best", "learning_rate": 0.5},
+    "averaged": {"episodes": 2, "average": 3, "keep": "best", "learning_rate": 0.5},
 }
 
 
@@ -215,6 +216,41 @@ def test_the_rate_falls_from_episode_to_episode(tmp_path):
     start = torch.cat([weight.detach().reshape(-1) for weight in DoubleTeacher("mixture").parameters()])
     steps = torch.stack([start, *lengths]).diff(dim=0).norm(dim=1)
     torch.testing.assert_close(steps, torch.tensor([0.2, 0.1, 0.05], dtype=torch.float64))
+
+
+def test_the_hypergradients_of_some_episodes_are_averaged(tmp_path):
+    """An update is along the mean of what each of its episodes says; the student's runs differ."""
+    still = {"steps": 7, "learning_rate": 1e-30}
+    how = {"student": ToyStudent(dropout=0.3)}
+    single = [teach(tmp_path / str(n), dlf=still | {"episodes": n}, **how) for n in (1, 2, 3, 4)]
+    one, two, three, four = (lesson.gradient for lesson in single)
+    both = teach(tmp_path / "both", dlf=still | {"episodes": 1, "average": 2}, **how)
+    torch.testing.assert_close(both.gradient, (one + two) / 2, rtol=1e-12, atol=0)
+    assert float((one - two).norm()) > 0.1 * float(one.norm())
+    again = teach(tmp_path / "again", dlf=still | {"episodes": 2, "average": 2}, **how)
+    torch.testing.assert_close(again.gradient, (three + four) / 2, rtol=1e-12, atol=0)
+    assert again.log == single[3].log
+    assert (both.taught.episodes, again.taught.episodes) == (2, 4)
+
+
+def test_an_update_of_some_episodes_is_one_step(tmp_path):
+    """Of a rate that falls from update to update; the best by the mean of what is held out."""
+    dlf = {"steps": 4, "optimizer": "normalised", "learning_rate": 0.2, "decay": 0.5, "average": 2}
+    path = [teach(tmp_path / str(updates), dlf=dlf | {"episodes": updates}).teacher for updates in (1, 2)]
+    vectors = [
+        torch.cat([weight.detach().reshape(-1) for weight in teacher.parameters()])
+        for teacher in [DoubleTeacher("mixture"), *path]
+    ]
+    steps = torch.stack(vectors).diff(dim=0).norm(dim=1)
+    torch.testing.assert_close(steps, torch.tensor([0.2, 0.1], dtype=torch.float64))
+    best = teach(tmp_path / "best", dlf=dlf | {"episodes": 3, "keep": "best", "learning_rate": 3.0})
+    held_out = torch.tensor([line["held_out"] for line in best.log], dtype=torch.float64).view(3, 2).mean(1)
+    assert best.taught.best == pytest.approx(float(held_out.min()))
+    kept = teach(
+        tmp_path / "kept", dlf=dlf | {"episodes": 1 + int(held_out.argmin()), "learning_rate": 3.0, "keep": "best"}
+    )
+    assert best.taught.best == kept.taught.best
+    same_teachers(best.teacher, kept.teacher)
 
 
 def test_a_long_hypergradient_is_scaled_down(tmp_path):

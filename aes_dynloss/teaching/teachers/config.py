@@ -30,7 +30,15 @@ class DlfConfig(TeachingConfig):
     """
 
     kind: Literal["dlf"] = Field(description="A teacher that outputs the loss's coefficients.")
-    episodes: int = Field(default=20, ge=1, description="Trainings of the student from which the teacher learns.")
+    episodes: int = Field(
+        default=20, ge=1, description="Updates of the teacher; after each training of the student, or see average."
+    )
+    average: int = Field(
+        default=1,
+        ge=1,
+        description="Trainings of the student whose hypergradients are averaged for one update: other orders of "
+        "examples, other dropout, the same first weights.",
+    )
     steps: int | None = Field(
         default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
     )
