@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -17,21 +17,67 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
-from aes_dynloss.teaching.policies import StateTracker
+from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.steps import build_teacher_steps
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples, steps_left, total_steps
-from aes_dynloss.training.loop import RunContext
+from aes_dynloss.training.loop import RunContext, TeacherUpdate
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
 from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
 
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"
+
+# Progress is a part of the steps: multiplied again, it may fall short of a whole number.
+_ROUNDING = 1e-9
+
+
+class PiecewisePolicy(TeacherUpdate):
+    """Coefficients that stay the same over a stretch of a run: a policy is asked at each stretch's first step alone.
+
+    As the update of a run it carries the states in which the policy was asked through checkpoints.
+
+    Args:
+        policy: The policy.
+        pieces: Stretches, of equal progress.
+
+    Examples:
+        >>> from aes_dynloss.teaching.policies import Linear, ScheduledPolicy
+        >>> policy = PiecewisePolicy(ScheduledPolicy({"mse": Linear(start=0.0, end=1.0)}), pieces=2)
+        >>> [float(policy.coefficients(StudentState(progress))) for progress in (0.0, 0.25, 0.5, 0.75)]
+        [0.0, 0.0, 0.5, 0.5]
+    """
+
+    def __init__(self, policy: LossPolicy, pieces: int) -> None:
+        self._policy = policy
+        self._pieces = pieces
+        self._asked: dict[int, StudentState] = {}
+
+    def first_state(self, state: StudentState) -> StudentState:
+        """The state at the first step of a state's stretch."""
+        return self._asked.setdefault(int(state.progress * self._pieces + _ROUNDING), state)
+
+    def coefficients(self, state: StudentState) -> Tensor:
+        """Coefficients for a state, (K,): those of its stretch."""
+        return self._policy.coefficients(self.first_state(state))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first states of the stretches so far."""
+        return {"asked": {piece: list(astuple(state)) for piece, state in self._asked.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._asked = {piece: StudentState(*values) for piece, values in state["asked"].items()}
+
+
+def in_pieces(policy: LossPolicy, pieces: int | None) -> LossPolicy:
+    """A policy over so many stretches of a run; None: as it is."""
+    return policy if pieces is None else PiecewisePolicy(policy, pieces)
 
 
 @dataclass
@@ -139,14 +185,13 @@ class Episodes:
             step_plan(self._accelerator, self._train, step, index, total, training) for index, step in enumerate(steps)
         ]
         tracker = StateTracker(total)
+        stretches = PiecewisePolicy(TaughtPolicy(self._teacher), self._config.pieces or total)
         states: list[Tensor] = []
         errors: list[Tensor] = []
 
-        @torch.no_grad()
         def next_coefficients() -> Tensor:
-            states.append(tracker.state().as_tensor(self._problem.live.device))
-            coefficients: Tensor = self._teacher(states[-1][None])[0]
-            return coefficients
+            states.append(stretches.first_state(tracker.state()).as_tensor(self._problem.live.device))
+            return stretches.coefficients(tracker.state())
 
         def on_step(index: int, gradient: Gradient) -> None:
             tracker.step += 1

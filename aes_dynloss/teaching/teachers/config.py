@@ -42,6 +42,12 @@ class DlfConfig(TeachingConfig):
     steps: int | None = Field(
         default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
     )
+    pieces: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stretches of the run over which the coefficients stay as the teacher sets them at the first step, "
+        "in the final training too; null: they may change in every step.",
+    )
     learning_rate: float = Field(
         default=0.01, gt=0, description="Adam's, for the teacher; or the length of its steps, see optimizer."
     )

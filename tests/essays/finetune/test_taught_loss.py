@@ -25,12 +25,13 @@ VARIANTS = {
     "dlf, softmax": [DLF, "model.head=softmax", FROZEN],
     "dlf, ordinal": [DLF, "teacher.measure=smooth_error", "model.head=ordinal", "teacher.bins=4", FROZEN],
     "dlf, whole encoder": [DLF, TERMS, "teacher.steps=2", "training.micro_batch_size=3", "training.averaging=0.8"],
+    "dlf, in pieces": [DLF, TERMS, FROZEN, "teacher.pieces=2", "teacher.average=2"],
     "dln, regression": [DLN, FROZEN],
     "dln, softmax": [DLN, "model.head=softmax", FROZEN],
     "dln, ordinal": [DLN, "model.head=ordinal", "teacher.teacher=feed_forward", FROZEN],
     "dln, whole encoder": [DLN, "model.encoder_dropout=0.1", "training.evaluations=2"],
 }
-FIRST = ("dlf, regression", "dlf, softmax", "dln, regression")
+FIRST = ("dlf, regression", "dlf, softmax", "dln, regression", "dlf, in pieces")
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +67,14 @@ def test_what_a_run_leaves(run_yaml, taught, name):
     }
     if dlf:
         lines = [json.loads(line) for line in (folder / "teaching.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines] == [1, 2]
+        assert [line["step"] for line in lines] == ([1, 2, 3, 4] if "teacher.average=2" in VARIANTS[name] else [1, 2])
         assert all(line["hypergradient_norm"] > 0 and "qwk" in line["dev"] for line in lines)
     else:
         assert any("teacher" in record for record in steps_of(folder))
     check_scores(folder, run_yaml.with_name("essays.jsonl"), "test")
 
 
-@pytest.mark.parametrize("name", ["dlf, regression", "dlf, softmax"])
+@pytest.mark.parametrize("name", ["dlf, regression", "dlf, softmax", "dlf, in pieces"])
 def test_the_final_student_learns_under_the_teacher_as_it_is(taught, name):
     spec, policy = read_teacher(taught(name) / "teacher", torch.device("cpu"))
     answers = []
@@ -83,6 +84,7 @@ def test_the_final_student_learns_under_the_teacher_as_it_is(taught, name):
         assert {key: float(value) for key, value in watched.items()} == pytest.approx(record["coefficients"], rel=1e-5)
     assert len(answers) == 2 * -(-27 // 8)
     assert not torch.equal(answers[0], answers[-1])
+    assert len(torch.stack(answers).unique(dim=0)) == (2 if name == "dlf, in pieces" else len(answers))
 
 
 @pytest.mark.parametrize("name", FIRST)
