@@ -1,12 +1,13 @@
-"""Episodes of L2T-DLF: the student is trained from its first weights in each, and the teacher updated after each."""
+"""Episodes of L2T-DLF: the student is trained from its first weights in each, and the teacher updated after some."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,15 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
-from aes_dynloss.teaching.policies import StateTracker
+from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.steps import build_teacher_steps
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
 from aes_dynloss.training.batching import Examples, Rows, Subset, steps_left, total_steps
-from aes_dynloss.training.loop import RunContext
+from aes_dynloss.training.loop import RunContext, TeacherUpdate
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
 from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
@@ -32,17 +33,64 @@ from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"
 
+# Progress is a part of the steps: multiplied again, it may fall short of a whole number.
+_ROUNDING = 1e-9
+
+
+class PiecewisePolicy(TeacherUpdate):
+    """Coefficients that stay the same over a stretch of a run: a policy is asked at each stretch's first step alone.
+
+    As the update of a run it carries the states in which the policy was asked through checkpoints.
+
+    Args:
+        policy: The policy.
+        pieces: Stretches, of equal progress.
+
+    Examples:
+        >>> from aes_dynloss.teaching.policies import Linear, ScheduledPolicy
+        >>> policy = PiecewisePolicy(ScheduledPolicy({"mse": Linear(start=0.0, end=1.0)}), pieces=2)
+        >>> [float(policy.coefficients(StudentState(progress))) for progress in (0.0, 0.25, 0.5, 0.75)]
+        [0.0, 0.0, 0.5, 0.5]
+    """
+
+    def __init__(self, policy: LossPolicy, pieces: int) -> None:
+        self._policy = policy
+        self._pieces = pieces
+        self._asked: dict[int, StudentState] = {}
+
+    def first_state(self, state: StudentState) -> StudentState:
+        """The state at the first step of a state's stretch."""
+        return self._asked.setdefault(int(state.progress * self._pieces + _ROUNDING), state)
+
+    def coefficients(self, state: StudentState) -> Tensor:
+        """Coefficients for a state, (K,): those of its stretch."""
+        return self._policy.coefficients(self.first_state(state))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first states of the stretches so far."""
+        return {"asked": {piece: list(astuple(state)) for piece, state in self._asked.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._asked = {piece: StudentState(*values) for piece, values in state["asked"].items()}
+
+
+def in_pieces(policy: LossPolicy, pieces: int | None) -> LossPolicy:
+    """A policy over so many stretches of a run; None: as it is."""
+    return policy if pieces is None else PiecewisePolicy(policy, pieces)
+
 
 @dataclass
 class EpisodesState:
     """The progress of the episodes.
 
     Args:
-        episodes: Completed episodes.
+        episodes: Completed episodes, of which ``average`` make an update.
         coefficients: The teacher's coefficients in the last of them, (T, K).
         states: States of the student that it saw there, (T, S).
-        best: Least measure of an episode on the held-out half of teacher_dev; infinite without one.
-        teacher: The teacher of that episode.
+        best: Least measure on the held-out half of teacher_dev, a mean over an update's episodes; infinite without one.
+        teacher: The teacher of those episodes.
+        held_out: The measures on that half in the episodes since the last update.
     """
 
     episodes: int = 0
@@ -50,6 +98,7 @@ class EpisodesState:
     states: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     best: float = math.inf
     teacher: dict[str, Tensor] = field(default_factory=dict)
+    held_out: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -106,7 +155,7 @@ class Episodes:
         """
         path, select_by = self._context.folder / TEACHING_CHECKPOINT, self._context.select_by
         state, kept = self._restored(path) if self._context.resume and path.exists() else (EpisodesState(), 0)
-        main, total = self._accelerator.is_main_process, self._config.episodes
+        main, total = self._accelerator.is_main_process, self._config.episodes * self._config.average
         with (
             RunLog(self._context.folder / TEACHING_LOG if main else None, keep=kept) as log,
             tqdm(total=total, initial=state.episodes, desc="teach", unit="episode", disable=not main) as bar,
@@ -114,11 +163,10 @@ class Episodes:
             while state.episodes < total:
                 with self._problem.live.undisturbed():
                     episode = self._episode(state.episodes)
-                if episode.held_out is not None and episode.held_out < state.best:
-                    state.best = episode.held_out
-                    state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
-                self._update(episode, state.episodes)
+                self._learn_from(episode, state)
                 state.episodes += 1
+                if state.episodes % self._config.average == 0:
+                    self._update(state)
                 state.coefficients, state.states = episode.trajectory.coefficients, episode.states
                 log.write(self._line(state.episodes, episode))
                 bar.set_postfix({select_by: f"{episode.dev[select_by]:.3f}"})
@@ -138,14 +186,13 @@ class Episodes:
         torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
         plans = [step_plan(self._accelerator, train, step, index, total, training) for index, step in enumerate(steps)]
         tracker = StateTracker(total)
+        stretches = PiecewisePolicy(TaughtPolicy(self._teacher), self._config.pieces or total)
         states: list[Tensor] = []
         errors: list[Tensor] = []
 
-        @torch.no_grad()
         def next_coefficients() -> Tensor:
-            states.append(tracker.state().as_tensor(self._problem.live.device))
-            coefficients: Tensor = self._teacher(states[-1][None])[0]
-            return coefficients
+            states.append(stretches.first_state(tracker.state()).as_tensor(self._problem.live.device))
+            return stretches.coefficients(tracker.state())
 
         def on_step(index: int, gradient: Gradient) -> None:
             tracker.step += 1
@@ -168,6 +215,8 @@ class Episodes:
             problem.check(trajectory, measure)
         beside = None if held_out is None else float(held_out.gradient(trajectory.end.weights)[0])
         hypergradient = problem.hypergradient(trajectory, measure)
+        if self._shared is not None:  # what is measured was not trained on
+            beside = float(hypergradient.measure)
         return _Episode(trajectory, torch.stack(states), hypergradient, dev, beside)
 
     def _parts(self, number: int) -> tuple[Examples, Measure, Measure | None]:
@@ -181,17 +230,29 @@ class Episodes:
             return self._whole, problem.measure_on(first), problem.measure_on(second)
         return self._whole, problem.measure_on(np.concatenate([first, second])), None
 
-    def _update(self, episode: _Episode, number: int) -> None:
-        """One step of the teacher: its whole run in one backward pass, batched over the steps."""
+    def _learn_from(self, episode: _Episode, state: EpisodesState) -> None:
+        """Add an episode to its update's gradient: its whole run in one backward pass, batched over the steps."""
+        if state.episodes % self._config.average == 0:
+            self._optimizer.zero_grad()
         coefficients = self._teacher(episode.states)
-        self._optimizer.zero_grad()
-        coefficients.backward(episode.hypergradient.coefficients.to(coefficients.dtype))
+        hypergradient = episode.hypergradient.coefficients / self._config.average
+        coefficients.backward(hypergradient.to(coefficients.dtype))
         _check_finite("measure", episode.hypergradient.measure)
         _check_finite("hypergradient", episode.hypergradient.norm)
+        if episode.held_out is not None:
+            state.held_out.append(episode.held_out)
+
+    def _update(self, state: EpisodesState) -> None:
+        """One step of the teacher, which is kept as it was if its episodes ended best."""
+        if state.held_out and (held_out := fmean(state.held_out)) < state.best:
+            state.best = held_out
+            state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
+        state.held_out = []
         if self._config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._teacher.parameters(), self._config.clip_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * self._config.decay**number
+            update = state.episodes // self._config.average - 1
+            group["lr"] = self._config.learning_rate * self._config.decay**update
         self._optimizer.step()
 
     def _measured(self) -> dict[str, float]:
@@ -214,13 +275,16 @@ class Episodes:
     def _save(self, path: Path, state: EpisodesState, log_bytes: int) -> None:
         if self._accelerator.is_main_process:
             content = {"taught": vars(state), "teacher": self._teacher.state_dict(), "log_bytes": log_bytes}
-            write_checkpoint(path, {**content, "optimizer": self._optimizer.state_dict()})
+            gradient = [parameter.grad for parameter in self._teacher.parameters()]
+            write_checkpoint(path, {**content, "optimizer": self._optimizer.state_dict(), "gradient": gradient})
         self._accelerator.wait_for_everyone()
 
     def _restored(self, path: Path) -> tuple[EpisodesState, int]:
         saved = read_checkpoint(path)
         self._teacher.load_state_dict(saved["teacher"])
         self._optimizer.load_state_dict(saved["optimizer"])
+        for parameter, gradient in zip(self._teacher.parameters(), saved["gradient"], strict=True):
+            parameter.grad = gradient.to(parameter)
         return EpisodesState(**saved["taught"]), int(saved["log_bytes"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.config import DlnConfig, MwnConfig
+from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, gradient_response
 from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
@@ -21,6 +23,16 @@ from aes_dynloss.training.loop import TeacherUpdate
 from aes_dynloss.training.optimization import read_point, write_point
 from aes_dynloss.training.plots import MOST_PLACES, History, thinned
 from aes_dynloss.training.problem import BilevelProblem
+
+logger = logging.getLogger(__name__)
+
+# Range of a teacher's answers as a part of their mean. Untrained, eight seeds each: LSTM 0.001 to 0.022, feed-forward
+# 1.0 to 18, the odd LSTM has no mean.
+BLIND_BELOW = 0.1
+# |mean| of the loss network's movement over its coordinates, in their SDs: 9 to 280 under teachers that are blind, 0.1
+# to 4 under others. On ASAP a drift of 0.1 to 0.2 turned predictions upside down; half of that is worth a warning.
+COMMON_DRIFT_SDS = 5.0
+COMMON_DRIFT = 0.05
 
 
 class LossNetworkUpdate(TeacherUpdate):
@@ -48,6 +60,8 @@ class LossNetworkUpdate(TeacherUpdate):
         self._buffers = buffers_of(self._problem.live.module)
         self._windows = 0
         self._steps = 0
+        self._bettered = {"measure": 0, "fresh": 0}
+        self._warned: list[str] = []
         self.history: History = [(0.0, teacher.phi.cpu())]
 
     def record_step(self, plan: StepPlan, coefficients: Tensor, optimizer: Optimizer) -> None:
@@ -101,20 +115,61 @@ class LossNetworkUpdate(TeacherUpdate):
         logged |= {"hypergradient_norm": done.hypergradient_norm, "rewrite_mean": done.rewrite.mean()}
         logged |= {"rewrite_sd": spread}
         numbers = torch.stack([number.double() for number in logged.values()]).tolist()
-        return dict(zip(logged, numbers, strict=True))
+        known = dict(zip(logged, numbers, strict=True))
+        if isinstance(self._teacher, LossNetworkTeacher):
+            self._warn(self._teacher)
+        return known | self._shares(known)
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""
         history = [list(entry) for entry in self.history]
-        counts = {"windows": self._windows, "steps": self._steps}
-        return {"teacher": self._teacher.state_dict(), **counts, "history": history}
+        counts = {"windows": self._windows, "steps": self._steps, "bettered": dict(self._bettered)}
+        return {"teacher": self._teacher.state_dict(), **counts, "warned": list(self._warned), "history": history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
+        self._bettered, self._warned = dict(state["bettered"]), list(state["warned"])
         self.history = [(progress, phi) for progress, phi in state["history"]]
         self._buffers = buffers_of(self._problem.live.module)
+
+    def _shares(self, known: Mapping[str, float]) -> dict[str, float]:
+        """Shares of the windows so far whose rewritten loss was better, on the gradient's batch and on a fresh one."""
+        for batch in self._bettered:
+            self._bettered[batch] += known[f"{batch}_after"] < known[f"{batch}_before"]
+        return {f"{batch}_bettered": count / self._windows for batch, count in self._bettered.items()}
+
+    def _warn(self, teacher: LossNetworkTeacher) -> None:
+        """Warn, once a run each, of a teacher that hardly sees the gradient, and of weights that all drift as one."""
+        if "blind" not in self._warned:
+            span, mean = gradient_response(teacher.network)
+            if span < BLIND_BELOW * mean:
+                self._warned.append("blind")
+                self._main_warning(
+                    "The teacher's answer hardly depends on the gradient: over gradients of both signs and many sizes "
+                    "it has a range of %.2g beside a mean of %.2g, so that all weights of the loss network move alike. "
+                    "teacher.teacher=odd_lstm answers nothing but the gradient.",
+                    span,
+                    mean,
+                )
+        if "drift" not in self._warned:
+            moved = self.history[-1][1] - self.history[0][1]
+            drift, spread = float(moved.mean().abs()), float(moved.std(unbiased=False))
+            if drift > COMMON_DRIFT and drift > COMMON_DRIFT_SDS * spread:
+                self._warned.append("drift")
+                self._main_warning(
+                    "All weights of the loss network drift as one: after %d windows they have moved by %.2g in the "
+                    "mean, with a SD of %.2g between them. The loss says little of the essays then, and can turn "
+                    "predictions upside down. Set teacher.teacher=odd_lstm, or lower teacher.step_size.",
+                    self._windows,
+                    drift,
+                    spread,
+                )
+
+    def _main_warning(self, words: str, *numbers: float) -> None:
+        if self._problem.accelerator.is_main_process:
+            logger.warning(words, *numbers)
 
     def _next_measure(self, draw: int) -> Measure:
         """The measure on the window's batch of teacher_dev, the same on all processes and in a resumed run.

@@ -38,7 +38,7 @@ from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, Ran
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
 from aes_dynloss.training.batching import Examples, Rows, total_steps
-from aes_dynloss.training.episodes import Episodes
+from aes_dynloss.training.episodes import Episodes, in_pieces
 from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.plots import History, answers_over, thinned, write_loss_plots
@@ -58,10 +58,18 @@ class SavedTeacher(ConfigModel):
     version: Literal[1] = 1
     kind: TeacherKind = Field(description="The method that trained it.")
     loss: LossSpec = Field(description="The family of losses whose coefficients it returns.")
+    pieces: int | None = Field(default=None, ge=1, description="dlf: stretches of a run that it is asked for.")
     sha256: str = Field(description="Digest of teacher.safetensors.")
 
 
-def write_teacher(folder: Path, kind: TeacherKind, spec: LossSpec, weights: dict[str, Tensor]) -> None:
+def write_teacher(
+    folder: Path,
+    kind: TeacherKind,
+    spec: LossSpec,
+    weights: dict[str, Tensor],
+    *,
+    pieces: int | None = None,
+) -> None:
     """Write a teacher.
 
     Args:
@@ -70,11 +78,12 @@ def write_teacher(folder: Path, kind: TeacherKind, spec: LossSpec, weights: dict
         spec: The losses whose coefficients it returns.
         weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's. mwn: the
             weighting network as ``phi``.
+        pieces: Stretches of a run over which its coefficients stay the same; None: none.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     with atomic_file(folder / TEACHER_WEIGHTS) as temporary:
         temporary.write_bytes(content)
-    saved = SavedTeacher(kind=kind, loss=spec, sha256=hashlib.sha256(content).hexdigest())
+    saved = SavedTeacher(kind=kind, loss=spec, pieces=pieces, sha256=hashlib.sha256(content).hexdigest())
     write_json(folder / TEACHER_CONFIG, saved.model_dump(mode="json"))
 
 
@@ -106,7 +115,7 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
         keys = weights["keys"].shape[1]
         teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
         teacher.load_state_dict(weights)
-        return saved.loss, TaughtPolicy(teacher.to(device))
+        return saved.loss, in_pieces(TaughtPolicy(teacher.to(device)), saved.pieces)
     except CheckpointError:
         raise
     except (ConfigError, OSError, SafetensorError, LookupError, RuntimeError, ValueError) as error:
@@ -235,7 +244,9 @@ def train_student(
         setup = _mwn(context, student, train, teacher_dev, loss, teacher, classes)
     else:
         setup = _dln(context, student, train, teacher_dev, teacher, classes)
-    result = fit(context, student, train, setup.loss, setup.policy, setup.update)
+    # A policy over stretches is in the checkpoints with what it was asked, as an update is.
+    update = setup.policy if isinstance(setup.policy, TeacherUpdate) else setup.update
+    result = fit(context, student, train, setup.loss, setup.policy, update)
     if context.accelerator.is_main_process:
         setup.write(context.folder / TEACHER)
         setup.plot(context.folder / PLOTS, context.folder / METRICS)
@@ -293,7 +304,11 @@ def _dlf(
         policy = FixedPolicy(coefficients.mean(0))  # its tuning of the loss without the dynamics
     elif config.control == "random":
         policy = RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
-    return LossSetup(loss, policy, write=lambda folder: write_teacher(folder, "dlf", spec, teacher.state_dict()))
+
+    def write(folder: Path) -> None:
+        write_teacher(folder, "dlf", spec, teacher.state_dict(), pieces=config.pieces)
+
+    return LossSetup(loss, in_pieces(policy, config.pieces), write=write)
 
 
 def _dln(

@@ -13,8 +13,9 @@ from toy_taught import SPECS, DoubleTeacher, same_teachers, teach
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
+from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import TaughtPolicy
-from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
+from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG, PiecewisePolicy, in_pieces
 from aes_dynloss.training.run_state import trained_state
 
 
@@ -58,31 +59,40 @@ def finite_differences(folder, teacher, size=1e-5, **how):
 
 
 @pytest.mark.parametrize(
-    ("loss", "optimizer"), [("mixture", "adamw"), ("with stde", "momentum"), ("bilinear", "momentum")]
+    ("loss", "optimizer", "pieces"),
+    [
+        ("mixture", "adamw", None),
+        ("with stde", "momentum", None),
+        ("bilinear", "momentum", None),
+        ("mixture", "adamw", 3),
+        ("bilinear", "momentum", 1),
+    ],
 )
-def test_the_gradient_through_a_whole_episode(tmp_path, loss, optimizer):
+def test_the_gradient_through_a_whole_episode(tmp_path, loss, optimizer, pieces):
     """Steps, dropout, clipping, schedule of rates, a measure on the way: against the teacher's weights themselves."""
-    how = {"loss": loss, "dlf": ONE, "evaluations": 2, "log_every": 2, **OPTIMIZERS[optimizer]}
+    how = {"loss": loss, "dlf": ONE | {"pieces": pieces}, "evaluations": 2, "log_every": 2, **OPTIMIZERS[optimizer]}
     teacher = DoubleTeacher(loss)
     lesson = teach(tmp_path, student=ToyStudent(dropout=0.2), teacher=teacher, **how)
     gradients = {name: parameter.grad.reshape(-1) for name, parameter in teacher.named_parameters()}
     with_measures = torch.stack([state[0] for state in teacher.seen])
-    assert len(with_measures.unique(dim=0)) == 8
-    assert with_measures[:, 1].min() < 1
-    assert with_measures[-1, 2] > 0
+    assert len(with_measures.unique(dim=0)) == (pieces or 8)
+    if pieces is None:
+        assert with_measures[:, 1].min() < 1
+        assert with_measures[-1, 2] > 0
     scale = float(lesson.gradient.abs().max())
     for name, place, slope in finite_differences(tmp_path, teacher, student=ToyStudent(dropout=0.2), **how):
         assert float(gradients[name][place]) == pytest.approx(slope, abs=1e-5 * scale), (name, place)
 
 
-def test_an_episode_is_what_fit_does(tmp_path):
+@pytest.mark.parametrize("pieces", [None, 4])
+def test_an_episode_is_what_fit_does(tmp_path, pieces):
     """The same states, answers and dev measures as a run under the teacher as it is."""
     how = {"evaluations": 2, "log_every": 3, "micro_batch_size": 4, "length_window": 2}
-    lesson = teach(tmp_path / "episode", student=ToyStudent(dropout=0.3), dlf={"episodes": 1}, **how)
+    lesson = teach(tmp_path / "episode", student=ToyStudent(dropout=0.3), dlf={"episodes": 1, "pieces": pieces}, **how)
     untaught = DoubleTeacher("mixture")
     outcome = toy_fit(
         tmp_path / "fit", student=ToyStudent(dropout=0.3), terms=SPECS["mixture"].terms, seed=1000,
-        policy=lambda _: TaughtPolicy(untaught), **how,
+        policy=lambda _: in_pieces(TaughtPolicy(untaught), pieces), **how,
     )  # fmt: skip
     answers = [list(line["coefficients"].values()) for line in outcome.log if "loss" in line]
     expected = torch.tensor(answers, dtype=torch.float64)
@@ -91,6 +101,70 @@ def test_an_episode_is_what_fit_does(tmp_path):
     torch.testing.assert_close(torch.stack(lesson.teacher.seen), torch.stack(untaught.seen), rtol=0, atol=1e-7)
     dev = [line["dev"] for line in outcome.log if "dev" in line][-1]
     assert lesson.log[0]["dev"] == pytest.approx(dev, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lengths"), [(None, [1] * 9), (9, [1] * 9), (40, [1] * 9), (1, [9]), (2, [5, 4]), (4, [3, 2, 2, 2])]
+)
+def test_coefficients_stay_the_same_over_a_stretch(tmp_path, pieces, lengths):
+    """As the teacher sets them in the state at its first step; the hypergradients of its steps add up."""
+    found = []
+
+    def record(episodes):
+        original = episodes._episode
+        episodes._episode = lambda number: found.append(original(number)) or found[0]
+
+    dlf = {"episodes": 1, "steps": 9, "pieces": pieces}
+    lesson = teach(tmp_path, dlf=dlf, evaluations=2, log_every=2, change=record)
+    (episode,) = found
+    assert torch.unique_consecutive(episode.states, dim=0, return_counts=True)[1].tolist() == lengths
+    starts = [sum(lengths[:number]) for number in range(len(lengths))]
+    assert episode.states[starts, 0].tolist() == pytest.approx([start / 9 for start in starts])
+    # The plain steps: the trajectory's own coefficients, differentiated through one graph over all of them.
+    plain = teach(
+        tmp_path / "graph", dlf=dlf | {"hypergradient": {"estimator": "unrolled_graph"}}, evaluations=2, log_every=2
+    )
+    torch.testing.assert_close(lesson.gradient, plain.gradient, rtol=1e-8, atol=1e-12)
+    teacher = DoubleTeacher("mixture")
+    by_step = episode.hypergradient.coefficients
+    sums = torch.stack([part.sum(0) for part in torch.split(by_step, lengths)])
+    teacher(episode.states[starts]).backward(sums)
+    expected = torch.cat([parameter.grad.reshape(-1) for parameter in teacher.parameters()])
+    torch.testing.assert_close(lesson.gradient, expected, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [3, 7, 49, 98, 1000])
+def test_as_many_stretches_as_asked_for(steps):
+    policy = PiecewisePolicy(TaughtPolicy(DoubleTeacher("mixture")), steps)
+    for step in range(steps):
+        policy.coefficients(StudentState(step / steps))
+    assert len(policy.state_dict()["asked"]) == steps
+
+
+# The second of two stretches begins at step 11 of 21; the last checkpoint before step 16 is that after step 14.
+@pytest.mark.parametrize("stop", [4, 9, 16])
+def test_a_run_that_stopped_within_a_stretch_goes_on(tmp_path, stop):
+    def train(folder, stops=-1, *, resume=False):
+        policy = PiecewisePolicy(TaughtPolicy(DoubleTeacher("mixture")), 2)
+
+        class Stopping:
+            def coefficients(self, state):
+                if round(state.progress * 21) == stops:
+                    raise Stopped
+                return policy.coefficients(state)
+
+        how = {"log_every": 2, "terms": SPECS["mixture"].terms, "policy": lambda _: Stopping(), "teacher": policy}
+        return toy_fit(folder, student=ToyStudent(dropout=0.3), resume=resume, **how)
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", stop)
+    resumed = train(tmp_path / "run", resume=True)
+    assert resumed.log == whole.log
+    assert_same_weights(resumed.weights, whole.weights)
+    weights = [line["coefficients"]["mse"] for line in whole.log if "loss" in line]
+    assert len(set(weights)) == 2
+    assert len(set(weights[:11])) == len(set(weights[11:])) == 1
 
 
 def test_the_student_and_all_generators_are_left_as_they_were(tmp_path):
@@ -191,6 +265,8 @@ OTHERS = {
     "normalised": {"optimizer": "normalised", "decay": 0.5},
     "sign": {"optimizer": "sign", "clip_norm": 1e-3},
     "best": {"keep": "best", "learning_rate": 0.5},
+    "in pieces": {"pieces": 4},
+    "averaged": {"episodes": 2, "average": 3, "keep": "best", "learning_rate": 0.5},
 }
 
 
@@ -215,6 +291,41 @@ def test_the_rate_falls_from_episode_to_episode(tmp_path):
     start = torch.cat([weight.detach().reshape(-1) for weight in DoubleTeacher("mixture").parameters()])
     steps = torch.stack([start, *lengths]).diff(dim=0).norm(dim=1)
     torch.testing.assert_close(steps, torch.tensor([0.2, 0.1, 0.05], dtype=torch.float64))
+
+
+def test_the_hypergradients_of_some_episodes_are_averaged(tmp_path):
+    """An update is along the mean of what each of its episodes says; the student's runs differ."""
+    still = {"steps": 7, "learning_rate": 1e-30}
+    how = {"student": ToyStudent(dropout=0.3)}
+    single = [teach(tmp_path / str(n), dlf=still | {"episodes": n}, **how) for n in (1, 2, 3, 4)]
+    one, two, three, four = (lesson.gradient for lesson in single)
+    both = teach(tmp_path / "both", dlf=still | {"episodes": 1, "average": 2}, **how)
+    torch.testing.assert_close(both.gradient, (one + two) / 2, rtol=1e-12, atol=0)
+    assert float((one - two).norm()) > 0.1 * float(one.norm())
+    again = teach(tmp_path / "again", dlf=still | {"episodes": 2, "average": 2}, **how)
+    torch.testing.assert_close(again.gradient, (three + four) / 2, rtol=1e-12, atol=0)
+    assert again.log == single[3].log
+    assert (both.taught.episodes, again.taught.episodes) == (2, 4)
+
+
+def test_an_update_of_some_episodes_is_one_step(tmp_path):
+    """Of a rate that falls from update to update; the best by the mean of what is held out."""
+    dlf = {"steps": 4, "optimizer": "normalised", "learning_rate": 0.2, "decay": 0.5, "average": 2}
+    path = [teach(tmp_path / str(updates), dlf=dlf | {"episodes": updates}).teacher for updates in (1, 2)]
+    vectors = [
+        torch.cat([weight.detach().reshape(-1) for weight in teacher.parameters()])
+        for teacher in [DoubleTeacher("mixture"), *path]
+    ]
+    steps = torch.stack(vectors).diff(dim=0).norm(dim=1)
+    torch.testing.assert_close(steps, torch.tensor([0.2, 0.1], dtype=torch.float64))
+    best = teach(tmp_path / "best", dlf=dlf | {"episodes": 3, "keep": "best", "learning_rate": 3.0})
+    held_out = torch.tensor([line["held_out"] for line in best.log], dtype=torch.float64).view(3, 2).mean(1)
+    assert best.taught.best == pytest.approx(float(held_out.min()))
+    kept = teach(
+        tmp_path / "kept", dlf=dlf | {"episodes": 1 + int(held_out.argmin()), "learning_rate": 3.0, "keep": "best"}
+    )
+    assert best.taught.best == kept.taught.best
+    same_teachers(best.teacher, kept.teacher)
 
 
 def test_a_long_hypergradient_is_scaled_down(tmp_path):

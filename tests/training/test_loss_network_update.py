@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from toy_runs import Stopped, assert_same_weights, stops_at_measure
 from toy_student import ToyStudent
 from toy_taught import network_fit, replaying, same_teachers
 
+from aes_dynloss.teaching.teachers.dln import CoordinateFeedForward
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 
 pytestmark = pytest.mark.slow
@@ -119,7 +121,7 @@ def test_the_teachers_lines(tmp_path):
     for line in run.lines.values():
         assert list(line) == [
             "measure_before", "measure_after", "fresh_before", "fresh_after", "hypergradient_norm", "rewrite_mean",
-            "rewrite_sd",
+            "rewrite_sd", "measure_bettered", "fresh_bettered",
         ]  # fmt: skip
         assert line["fresh_before"] != line["measure_before"]
         assert line["rewrite_sd"] > 0
@@ -131,6 +133,58 @@ def test_the_teachers_lines(tmp_path):
     assert len(set(measures)) == len(measures)
     whole = network_fit(tmp_path / "whole", dln={"dev_batch": 100}, **still).lines.values()
     assert [line["measure_before"] for line in whole] == pytest.approx([next(iter(whole))["measure_before"]] * 9)
+
+
+def test_the_share_of_windows_bettered(tmp_path):
+    """Over the windows so far, on the batch that gave the gradient and on a fresh one."""
+    lines = list(network_fit(tmp_path, dln={"window": 1}).lines.values())
+    for batch in ("measure", "fresh"):
+        better = [line[f"{batch}_after"] < line[f"{batch}_before"] for line in lines]
+        assert 0 < sum(better) < len(better)
+        assert [line[f"{batch}_bettered"] for line in lines] == pytest.approx(
+            [sum(better[:count]) / count for count in range(1, len(better) + 1)]
+        )
+    assert any(line["measure_bettered"] != line["fresh_bettered"] for line in lines)
+
+
+BLIND, DRIFT = "The teacher's answer hardly depends on the gradient", "All weights of the loss network drift as one"
+
+
+def warned(caplog, folder, **how):
+    """The warnings of a run's teacher, in their order."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        network_fit(folder, **how)
+    return [words for message in caplog.messages for words in (BLIND, DRIFT) if message.startswith(words)]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "expected"), [("lstm", [BLIND]), ("memoryless_lstm", [BLIND]), ("odd_lstm", []), ("feed_forward", [])]
+)
+def test_a_teacher_that_hardly_sees_the_gradient(tmp_path, caplog, teacher, expected):
+    """It is said once, in a resumed run too; small steps make no drift."""
+    how = {"dln": {"teacher": teacher, "step_size": 1e-3}, "evaluations": 2}
+    assert warned(caplog, tmp_path, epochs=2, **how) == expected
+    with pytest.raises(Stopped):
+        warned(caplog, tmp_path, epochs=4, policy=stops_at_step(16), **how)
+    assert warned(caplog, tmp_path, epochs=4, resume=True, **how) == []
+
+
+@pytest.mark.parametrize(
+    ("planted", "learning_rate", "step_size", "expected"),
+    [(0.5, 1e-12, 0.05, [DRIFT]), (0.5, 1e-12, 0.005, []), (0.0, 1e-3, 0.05, [])],
+    ids=["planted", "too small to matter", "beside as large a spread"],
+)
+def test_weights_that_drift_as_one(tmp_path, caplog, monkeypatch, planted, learning_rate, step_size, expected):
+    answer = CoordinateFeedForward.forward
+
+    def drifting(self, gradient, memory):
+        change, memory = answer(self, gradient, memory)
+        return change + planted, memory
+
+    monkeypatch.setattr(CoordinateFeedForward, "forward", drifting)
+    dln = {"teacher": "feed_forward", "learning_rate": learning_rate, "step_size": step_size}
+    assert warned(caplog, tmp_path, dln=dln) == expected
 
 
 def test_exact_and_one_sided_nearly_agree(tmp_path):

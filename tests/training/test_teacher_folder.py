@@ -58,6 +58,22 @@ def test_an_attention_teacher_comes_back(tmp_path, name):
     assert {path.name for path in (tmp_path / "a" / "teacher").iterdir()} == {TEACHER_CONFIG, TEACHER_WEIGHTS}
 
 
+def test_stretches_come_back(tmp_path):
+    """A teacher of before they could be set has none."""
+    spec, teacher = SPECS["mixture"], attention(SPECS["mixture"])
+    write_teacher(tmp_path, "dlf", spec, teacher.state_dict(), pieces=2)
+    steps = [StudentState(progress, 0.5, 0.8) for progress in (0.0, 0.4, 0.5, 0.9)]
+    expected = [TaughtPolicy(teacher).coefficients(steps[start]) for start in (0, 0, 2, 2)]
+    _, policy = read_teacher(tmp_path, CPU)
+    for _ in range(2):  # asked again, as for a plot
+        assert all(torch.equal(policy.coefficients(one), other) for one, other in zip(steps, expected, strict=True))
+    saved = json.loads((tmp_path / TEACHER_CONFIG).read_text())
+    assert saved.pop("pieces") == 2
+    (tmp_path / TEACHER_CONFIG).write_text(json.dumps(saved))
+    _, policy = read_teacher(tmp_path, CPU)
+    assert torch.equal(policy.coefficients(steps[1]), TaughtPolicy(teacher).coefficients(steps[1]))
+
+
 def test_a_loss_network_comes_back(tmp_path):
     phi = write_network(tmp_path)
     found, policy = read_teacher(tmp_path, CPU)
@@ -129,6 +145,7 @@ def edit(folder, **values):
         ({"loss": {"family": "mixture", "terms": {"mes": 1.0}}}, "there is no loss 'mes'"),
         ({"loss": {"family": "matrix"}}, "loss"),
         ({"loss": {"family": "mixture", "terms": {}}}, "at least 1"),
+        ({"pieces": 0}, "pieces: "),
         ({"more": 1}, "more: there is no such key"),
         # What fits the format but not the weights.
         ({"loss": {"family": "mixture", "terms": {"mse": 1.0}}}, "size mismatch for values"),

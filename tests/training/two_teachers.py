@@ -25,6 +25,7 @@ EPISODES: dict[str, dict[str, Any]] = {
     "bilinear": {"loss": "bilinear", "optimizer": "sgd", "momentum": 0.8, "dlf": {"episodes": 2, "steps": 6}},
     "with a filler": {"loss": "with stde", "batch_size": 2, "train": ToyExamples(5)},
     "an elementwise measure": {"loss": "mixture", "dlf": {"episodes": 2, "steps": 5, "measure": "mse"}},
+    "averaged": {"loss": "with stde", "dlf": {"episodes": 2, "average": 2, "steps": 5, "keep": "best"}},
     "graphs": {"loss": "mixture", "dlf": {"episodes": 2, "steps": 5, "hypergradient": {"graph_budget": 1}}},
 }
 NETWORKS: dict[str, dict[str, Any]] = {

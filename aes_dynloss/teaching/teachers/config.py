@@ -31,9 +31,23 @@ class DlfConfig(TeachingConfig):
 
     kind: Literal["dlf"] = Field(description="A teacher that outputs the loss's coefficients.")
     measure: ComponentName = Field(default="one_minus_qwk", description=_MEASURE)
-    episodes: int = Field(default=20, ge=1, description="Trainings of the student from which the teacher learns.")
+    episodes: int = Field(
+        default=20, ge=1, description="Updates of the teacher; after each training of the student, or see average."
+    )
+    average: int = Field(
+        default=1,
+        ge=1,
+        description="Trainings of the student whose hypergradients are averaged for one update: other orders of "
+        "examples, other dropout, the same first weights.",
+    )
     steps: int | None = Field(
         default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
+    )
+    pieces: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stretches of the run over which the coefficients stay as the teacher sets them at the first step, "
+        "in the final training too; null: they may change in every step.",
     )
     learning_rate: float = Field(
         default=0.01, gt=0, description="Adam's, for the teacher; or the length of its steps, see optimizer."

@@ -188,6 +188,33 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateTeacher:
         return OddTeacher(teacher) if kind == "odd_lstm" else teacher
 
 
+# Sizes of the gradients of a probe: loss networks on ASAP, CIFAR-10 and CamVid see most of them.
+_PROBED_SIZES = torch.logspace(-8, 2, 41)
+
+
+@torch.no_grad()
+def gradient_response(network: CoordinateTeacher) -> tuple[float, float]:
+    """How much of a teacher's answer depends on the gradient, probed with an empty memory.
+
+    Args:
+        network: The teacher.
+
+    Returns:
+        Range of its answers over gradients of both signs and many sizes, and the size of their mean.
+
+    Examples:
+        >>> span, mean = gradient_response(build_coordinate_teacher("lstm", seed=0))
+        >>> span < 0.01 * mean  # the published teacher, untrained
+        True
+    """
+    like = next(network.parameters())
+    sizes = _PROBED_SIZES.to(like)
+    gradients = torch.cat([-sizes, 0 * sizes[:1], sizes])
+    answers, _ = network(gradients, network.fresh(len(gradients)))
+    span, mean = torch.stack([answers.max() - answers.min(), answers.mean().abs()]).tolist()
+    return span, mean
+
+
 class LossNetworkTeacher(RewritingTeacher):
     """A loss network's weights phi and the teacher that rewrites them; the policy of a run under L2T-DLN.
 

@@ -26,6 +26,7 @@ VARIANTS = {
     "dlf, softmax": [DLF, "model.head=softmax", FROZEN],
     "dlf, ordinal": [DLF, "teacher.measure=smooth_error", "model.head=ordinal", "teacher.bins=4", FROZEN],
     "dlf, whole encoder": [DLF, TERMS, "teacher.steps=2", "training.micro_batch_size=3", "training.averaging=0.8"],
+    "dlf, in pieces": [DLF, TERMS, FROZEN, "teacher.pieces=3", "teacher.average=2"],
     "dln, regression": [DLN, FROZEN],
     "dln, softmax": [DLN, "model.head=softmax", FROZEN],
     "dln, ordinal": [DLN, "model.head=ordinal", "teacher.teacher=feed_forward", FROZEN],
@@ -34,7 +35,7 @@ VARIANTS = {
     "mwn, softmax": [MWN, "model.head=softmax", FROZEN],
     "mwn, whole encoder": [MWN, "loss.standardise=true", "teacher.window=2", "training.evaluations=2"],
 }
-FIRST = ("dlf, regression", "dlf, softmax", "dln, regression", "mwn, regression")
+FIRST = ("dlf, regression", "dlf, softmax", "dln, regression", "dlf, in pieces", "mwn, regression")
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +73,14 @@ def test_what_a_run_leaves(run_yaml, taught, name):
     }
     if dlf:
         lines = [json.loads(line) for line in (folder / "teaching.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines] == [1, 2]
+        assert [line["step"] for line in lines] == ([1, 2, 3, 4] if "teacher.average=2" in VARIANTS[name] else [1, 2])
         assert all(line["hypergradient_norm"] > 0 and "qwk" in line["dev"] for line in lines)
     else:
         assert any("teacher" in record for record in steps_of(folder))
     check_scores(folder, run_yaml.with_name("essays.jsonl"), "test")
 
 
-@pytest.mark.parametrize("name", ["dlf, regression", "dlf, softmax"])
+@pytest.mark.parametrize("name", ["dlf, regression", "dlf, softmax", "dlf, in pieces"])
 def test_the_final_student_learns_under_the_teacher_as_it_is(taught, name):
     spec, policy = read_teacher(taught(name) / "teacher", torch.device("cpu"))
     answers = []
@@ -89,6 +90,7 @@ def test_the_final_student_learns_under_the_teacher_as_it_is(taught, name):
         assert {key: float(value) for key, value in watched.items()} == pytest.approx(record["coefficients"], rel=1e-5)
     assert len(answers) == 2 * -(-27 // 8)
     assert not torch.equal(answers[0], answers[-1])
+    assert len(torch.stack(answers).unique(dim=0)) == (3 if name == "dlf, in pieces" else len(answers))
 
 
 @pytest.mark.parametrize("name", FIRST)
@@ -166,14 +168,16 @@ def test_a_run_that_stopped_goes_on(run_yaml, taught, tmp_path, monkeypatch, mod
         assert (tmp_path / "run" / name).read_bytes() == (taught("dlf, regression") / name).read_bytes(), name
 
 
-def test_a_run_under_a_loss_network_that_stopped_goes_on(run_yaml, taught, tmp_path, monkeypatch):
-    words, name = [APART, *VARIANTS["dln, whole encoder"]], "write_checkpoint"
+@pytest.mark.parametrize(("variant", "after"), [("dln, whole encoder", 2), ("dlf, in pieces", 1)])
+def test_a_run_whose_policy_remembers_goes_on(run_yaml, taught, tmp_path, monkeypatch, variant, after):
+    """A loss network; coefficients of a stretch that began before the checkpoint."""
+    words, name = [APART, *VARIANTS[variant]], "write_checkpoint"
     write, count = run_state.write_checkpoint, []
 
     def write_and_stop(*arguments):
         write(*arguments)
         count.append(None)
-        if len(count) == 2:
+        if len(count) == after:
             raise Stopped
 
     with monkeypatch.context() as patch:
@@ -182,7 +186,7 @@ def test_a_run_under_a_loss_network_that_stopped_goes_on(run_yaml, taught, tmp_p
             tune(run_yaml, tmp_path / "run", *words)
     assert tune(run_yaml, tmp_path / "run", *words, "--resume").code == 0
     for kept in (name for name in KEPT if name != "teaching.jsonl"):
-        assert (tmp_path / "run" / kept).read_bytes() == (taught("dln, whole encoder") / kept).read_bytes(), kept
+        assert (tmp_path / "run" / kept).read_bytes() == (taught(variant) / kept).read_bytes(), kept
 
 
 def refused(run_yaml, folder, *words):

@@ -10,6 +10,7 @@ from aes_dynloss.teaching.teachers.dln import (
     CoordinateLstm,
     OddTeacher,
     build_coordinate_teacher,
+    gradient_response,
     preprocessed,
 )
 
@@ -136,6 +137,30 @@ def test_how_much_an_untrained_answer_depends_on_the_gradient(kind, least, most)
     sizes = torch.logspace(-4, 1, 20)
     answer = network(torch.cat([sizes, -sizes]), network.fresh(40))[0].detach()
     assert least <= float(answer.std() / answer.abs().mean()) <= most
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_probe_of_an_untrained_teacher(kind):
+    for seed in range(4):
+        span, mean = gradient_response(build_coordinate_teacher(kind, seed).double())
+        assert 0 < span < 1
+        assert span < 0.05 * mean if kind in ("lstm", "memoryless_lstm") else span > 0.5 * mean
+
+
+def test_the_probe_sees_signs_sizes_and_nothing():
+    """On each of the three, teachers that answer nothing else still have a range."""
+
+    class Answers(CoordinateFeedForward):
+        def __init__(self, answer):
+            super().__init__()
+            self.answer = answer
+
+        def forward(self, gradient, memory):
+            return self.answer(gradient), memory
+
+    for answer in (torch.sign, torch.abs, lambda g: (g == 0).float(), lambda g: (g.abs() < 1e-7).float()):
+        assert gradient_response(Answers(answer))[0] >= 1
+    assert gradient_response(Answers(torch.ones_like)) == (0, 1)
 
 
 def test_the_kinds():
