@@ -35,7 +35,9 @@ MOST_RATERS = 1000
 # Labels of one rater on one prompt that a correlation is taken of, at least.
 LEAST_CORRELATED = 5
 # A rater's own variance of errors is averaged with that of all raters, which counts as so many labels.
-PRIOR_LABELS = 10
+PRIOR_LABELS = 30
+# Degrees of freedom of a rater's spread that is remarked on, at least: two labels are often the same.
+LEAST_SPREAD = 10
 # Remarks are about effects of a size that matters: in SDs, in the consistency of the best quarter of raters, in the SD
 # ratio, and in the share of an extreme label among the others' labels.
 SEVERE, INCONSISTENT, RESTRICTED, EXTREME = 0.2, 0.5, 0.7, 2.0
@@ -407,14 +409,16 @@ def _as_correlation(z: Estimate) -> Estimate:
 
 
 def _severity_remarks(figures: list[RaterFigures]) -> list[str]:
-    return [
-        ""
-        if one.severity is None or abs(one.severity.value) < SEVERE or one.severity.low <= 0 <= one.severity.high
-        else "lenient"
-        if one.severity.value > 0
-        else "severe"
-        for one in figures
-    ]
+    """Remarks beside the median rater: few of low labels must not make all others lenient."""
+    known = [one.severity.value for one in figures if one.severity is not None]
+    median = float(np.median(known)) if known else 0.0
+
+    def remark(severity: Estimate | None) -> str:
+        if severity is None or severity.low - SEVERE / 2 <= median <= severity.high + SEVERE / 2:
+            return ""
+        return "lenient" if severity.value > median else "severe"
+
+    return [remark(one.severity) for one in figures]
 
 
 def _consistency_remarks(figures: list[RaterFigures]) -> list[str]:
@@ -427,7 +431,7 @@ def _consistency_remarks(figures: list[RaterFigures]) -> list[str]:
 
 def _range_remarks(ratio: Array, dof: NDArray[np.int64]) -> list[str]:
     """Remarks on a spread that is small and, by the chi-squared test of a variance, not so by chance."""
-    known = np.isfinite(ratio)
+    known = np.isfinite(ratio) & (dof >= LEAST_SPREAD)
     p = np.ones(len(ratio))
     p[known] = chi2.cdf(dof[known] * ratio[known] ** 2, dof[known])
     found = (holm_adjusted(p) < ALARM) & (ratio < RESTRICTED)

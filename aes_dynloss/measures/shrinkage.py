@@ -88,7 +88,8 @@ def shrunken_effects(values: Array, weights: Array, confidence: float) -> Shrunk
 
     DerSimonian and Laird's estimate, to which it reduces for one stratum. The shrunken effects are (M + I / tau^2)^-1 b
     and their variances the diagonal of that inverse. To these come Morris's term for tau^2 being an estimate,
-    2 / (rank M - 2) (effect - shrunken effect)^2, and the variance of the mean level, which is added to every effect.
+    2 / (rank M - 2) (effect - shrunken effect)^2, and the variance of the mean level, sum weight (value - shrunken effect) /
+    sum weight, which is added to every effect.
 
     Args:
         values: Of each group in each stratum, (G, S).
@@ -125,7 +126,7 @@ def shrunken_effects(values: Array, weights: Array, confidence: float) -> Shrunk
     shrunk = vectors @ (variance * projected / (variance * roots + 1))
     morris = 2 / max(dof - 2, 1) * (vectors @ (projected / roots) - shrunk) ** 2
     errors = np.sqrt(vectors**2 @ (variance / (variance * roots + 1)) + morris + 1 / total)
-    mean = float((weights.sum(0) * level).sum() / total)
+    mean = float((weights * (values - shrunk[:, None])).sum() / total)
     comparable = np.diag(information) > _SMALLEST_ROOT * weights.sum(1).max()
     estimates = [
         normal_estimate(mean + float(effect), float(error), confidence) if known else None
