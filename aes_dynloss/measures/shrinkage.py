@@ -87,9 +87,9 @@ def shrunken_effects(values: Array, weights: Array, confidence: float) -> Shrunk
         tau^2 = max(0, (Q - rank M) / trace M),
 
     DerSimonian and Laird's estimate, to which it reduces for one stratum. The shrunken effects are (M + I / tau^2)^-1 b
-    and their variances the diagonal of that inverse. To these come Morris's term for tau^2 being an estimate,
-    2 / (rank M - 2) (effect - shrunken effect)^2, and the variance of the mean level, sum weight (value - shrunken effect) /
-    sum weight, which is added to every effect.
+    and their variances the diagonal of that inverse. Morris's term for tau^2 being an estimate is added to them,
+    2 / (rank M - 2) (effect - shrunken effect)^2, and the variance 1 / sum weight of the mean level. That level,
+    sum weight (value - shrunken effect) / sum weight, is added to every effect.
 
     Args:
         values: Of each group in each stratum, (G, S).
