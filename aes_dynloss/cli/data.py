@@ -114,6 +114,8 @@ def raters(
     INPUT is as for `data check`, with a column that says who gave each score (--rater-column). Each label is held
     against a prediction from its text that was made without it. Where a split is named, train's essays are compared.
     """
+    from dataclasses import replace
+
     from aes_dynloss.configfile import validate
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.rater_check import check_raters
@@ -129,7 +131,7 @@ def raters(
     found = check_raters(config, train_only=bool(values.get("split")))
     table = rater_table(found.effects)
     if output is not None and form is not None:
-        records = table_records(table)
+        records = table_records(replace(table, foot=()))
         kinds = {name: str if name in {"rater", "remarks"} else float for name in records[0]}
         write_scores([{name: [record[name] for record in records] for name in kinds}], form, output, kinds)
     click.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False) if as_json else _rater_text(found, table))
@@ -143,7 +145,8 @@ def _rater_text(found: RaterCheck, table: Table) -> str:
     trusted = 0 if found.trusted is None else sum(found.trusted.prompts.values())
     raters = len(found.effects.raters)
     lines = [f"{found.source}: {found.labels} labels by {raters} raters, {trusted} trusted essays"]
-    lines += ["", *text_table(table.chosen(*SHOWN)), "", *found.conclusions]
+    units = "mean and severity are in SDs of the prompt's labels, the SD ratio is that to all raters' SD"
+    lines += ["", *text_table(table.chosen(*SHOWN)), units, "", *found.conclusions]
     if found.warnings:
         lines += ["", "warnings:", *(f"  {line}" for line in found.warnings)]
     return "\n".join(lines)

@@ -36,8 +36,8 @@ MOST_RATERS = 1000
 LEAST_CORRELATED = 5
 # A rater's own variance of errors is averaged with that of all raters, which counts as so many labels.
 PRIOR_LABELS = 30
-# Degrees of freedom of a rater's spread that is remarked on, at least: two labels are often the same.
-LEAST_SPREAD = 10
+# Labels of a rater whose use of the range is remarked on, at least: two are often the same.
+LEAST_REMARKED = 10
 # Remarks are about effects of a size that matters: in SDs, in the consistency of the best quarter of raters, in the SD
 # ratio, and in the share of an extreme label among the others' labels.
 SEVERE, INCONSISTENT, RESTRICTED, EXTREME = 0.2, 0.5, 0.7, 2.0
@@ -395,6 +395,7 @@ def _fisher_z(rated: _Labels) -> tuple[Array, Array]:
 def _spread(rated: _Labels) -> tuple[Array, NDArray[np.int64]]:
     """SD of each rater's labels within prompts as a share of all raters', (R,), and its degrees of freedom."""
     squares = np.bincount(rated.rater, weights=_deviations(rated.standard, rated.cell) ** 2)
+    squares[squares <= FLOAT_NOISE * len(rated.cell)] = 0.0
     everywhere = np.ones(len(rated.cell), dtype=bool)
     dof = np.bincount(rated.rater) - (_table(rated, np.bincount(rated.cell), everywhere) > 0).sum(1)
     pooled = squares.sum() / max(dof.sum(), 1)
@@ -431,7 +432,7 @@ def _consistency_remarks(figures: list[RaterFigures]) -> list[str]:
 
 def _range_remarks(ratio: Array, dof: NDArray[np.int64]) -> list[str]:
     """Remarks on a spread that is small and, by the chi-squared test of a variance, not so by chance."""
-    known = np.isfinite(ratio) & (dof >= LEAST_SPREAD)
+    known = np.isfinite(ratio) & (dof >= LEAST_REMARKED)
     p = np.ones(len(ratio))
     p[known] = chi2.cdf(dof[known] * ratio[known] ** 2, dof[known])
     found = (holm_adjusted(p) < ALARM) & (ratio < RESTRICTED)
@@ -447,5 +448,5 @@ def _extreme_remarks(rated: _Labels, extreme: Array, remark: str) -> list[str]:
     counts = np.bincount(rated.rater)
     others = (extreme.sum() - observed) / np.maximum(len(extreme) - counts, 1)
     p = poisson.sf(observed - 1, expected)
-    found = (holm_adjusted(p) < ALARM) & (observed > EXTREME * others * counts)
+    found = (counts >= LEAST_REMARKED) & (holm_adjusted(p) < ALARM) & (observed > EXTREME * others * counts)
     return [remark if one else "" for one in found]

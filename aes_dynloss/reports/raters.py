@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aes_dynloss.measures.raters import RaterEffects
 from aes_dynloss.measures.shrinkage import Estimate
-from aes_dynloss.reports.table import Cell, Column, Table, count, number, share, signed, words, words_column
+from aes_dynloss.reports.table import NOTHING, Cell, Column, Table, count, number, share, signed, words, words_column
 
 LEVEL = "95 % CI"
 _COLUMNS = (
     words_column("rater", "Rater", "rater"),
     Column("n", "Labels", "n"),
     Column("mean", "Mean label", "mean", explanation="In SDs of all labels of their prompt, from its mean."),
-    Column("sd_ratio", "SD ratio", "SD", explanation="SD within prompts as a share of all raters'."),
+    Column("sd_ratio", "SD ratio", explanation="SD within prompts as a share of all raters'."),
     Column(
         "severity",
         "Severity",
@@ -56,8 +56,8 @@ def rater_table(effects: RaterEffects) -> Table:
         ]
         for one in effects.raters
     ]
-    total = [words("all"), count(sum(one.n for one in effects.raters)), *[Cell()] * 4]
-    foot = [[*total, share(effects.lowest), share(effects.highest), Cell()]]
+    total = [words("all"), count(sum(one.n for one in effects.raters)), *[NOTHING] * 4]
+    foot = [[*total, share(effects.lowest), share(effects.highest), NOTHING]]
     return Table("raters", "Raters", _COLUMNS, rows, foot, level=LEVEL)
 
 

@@ -127,6 +127,8 @@ class RaterCheck:
             )
         if alone:
             warnings.append(f"No other rater shares a prompt with {', '.join(alone[:_LISTED])}: no comparison.")
+        if all(one.consistency is None or one.consistency.low <= 0 for one in self.effects.raters):
+            warnings.append("No rater's labels go with the predictions: this says nothing about who is consistent.")
         if median < ENOUGH_LABELS:
             warnings.append(f"Half of the raters gave {median:g} labels or fewer: only large differences show.")
         return warnings
