@@ -10,9 +10,11 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import ComponentName
+from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
 
 
 class MixtureSpec(ConfigModel):
@@ -60,6 +62,30 @@ class BilinearSpec(ConfigModel):
         return self.build().blocks
 
 
+class RaterWeightsSpec(ConfigModel):
+    """A weight by rater, level of the target or both, on a mixture that stays."""
+
+    positive: ClassVar[bool] = True  # weights stay above 0
+    family: Literal["rater_weights"] = "rater_weights"
+    raters: list[str] = Field(min_length=1, description="Names of the raters, in the order of their numbers.")
+    levels: int = Field(ge=1, description="Parts of the targets' range with weights of their own.")
+    terms: dict[ComponentName, float] = Field(min_length=1, description="Components and their weights in the mixture.")
+    standardise: bool = Field(default=False, description="See the loss's configuration.")
+
+    def build(self) -> RaterWeights:
+        """The loss."""
+        return weighted_by_rater(self.terms, len(self.raters), self.levels, standardise=self.standardise)
+
+    def neutral(self) -> Tensor:
+        """1 for all."""
+        return torch.ones(len(self.raters) * self.levels)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One block."""
+        return (len(self.raters) * self.levels,)
+
+
 class NetworkSpec(ConfigModel):
     """The loss network."""
 
@@ -75,7 +101,30 @@ class NetworkSpec(ConfigModel):
         return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain, smooth=self.smooth)
 
 
-LossSpec = Annotated[MixtureSpec | BilinearSpec | NetworkSpec, Field(discriminator="family")]
+class MetaWeightSpec(ConfigModel):
+    """A plain loss whose elements are weighted by Meta-Weight-Net."""
+
+    family: Literal["meta_weight"] = "meta_weight"
+    terms: dict[ComponentName, float] = Field(min_length=1, description="Components of the plain loss, with weights.")
+    standardise: bool = Field(default=False, description="See the loss's configuration.")
+    width: int = Field(ge=1, description="Hidden units of the network.")
+
+    def build(self) -> MetaWeightLoss:
+        """The loss.
+
+        Raises:
+            ConfigError: A component is over the batch.
+        """
+        return MetaWeightLoss(self.terms, standardise=self.standardise, width=self.width)
+
+    @property
+    def form(self) -> Literal["distribution", "scores"]:
+        """Output of the student."""
+        return "distribution" if those_that_need("log_probs", list(self.terms)) else "scores"
+
+
+SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec
+LossSpec = Annotated[SteeredSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
 
 
 def fixed_objective(measure: str) -> DynamicLoss:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel, advice_on
@@ -223,6 +223,19 @@ class LossConfig(ConfigModel):
         default=False,
         description="Measure errors in units of each prompt's standard deviation instead of its score range.",
     )
+
+    by: list[Literal["rater", "score"]] = Field(
+        default=[],
+        description="A weight of its own on this loss for the essays of each rater (data.columns.rater), of each level "
+        "of the score, or of each pair, [rater, score]; a teacher of kind dlf sets them. Trusted essays count as a "
+        "rater.",
+    )
+    levels: int = Field(default=12, ge=2, description="By score: even parts of each score range that are levels.")
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_or_both(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_rest(self) -> LossConfig:

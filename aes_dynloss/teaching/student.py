@@ -202,6 +202,20 @@ class Elements:
         weights = self.weights.reshape(-1)
         return (weights * values).sum() / weights.sum()
 
+    def weighted(self, factors: Tensor) -> Elements:
+        """The same, each element counting so many times as much.
+
+        Args:
+            factors: (E,).
+
+        Examples:
+            >>> p, one = torch.tensor([0.0, 1.0]), torch.ones(2)
+            >>> Elements(p, p, torch.zeros(2), one, one).weighted(torch.tensor([1.0, 3.0])).mean(p)
+            tensor(0.7500)
+        """
+        weights = factors[:, None] if self.weights is None else factors.view(self.weights.shape) * self.weights
+        return replace(self, weights=weights)
+
     def errors(self) -> Tensor:
         """Each example's mean squared error in units of its group's variance, (B,): 1 for predicting the mean."""
         scaled = self.standardised()

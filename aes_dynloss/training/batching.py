@@ -37,6 +37,29 @@ class Examples(Protocol):
         """The examples in these rows, on the CPU."""
 
 
+class Subset:
+    """Some rows of a table of examples.
+
+    Args:
+        examples: The table.
+        rows: Rows in it, (n,).
+    """
+
+    def __init__(self, examples: Examples, rows: Rows) -> None:
+        self._examples = examples
+        self._rows = rows
+        self.lengths: Rows = examples.lengths[rows]
+        self.sequences: Rows = examples.sequences[rows]
+
+    def __len__(self) -> int:
+        """Number of examples n."""
+        return len(self._rows)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The examples in these rows of the subset; their index is that of the whole table."""
+        return self._examples.batch(self._rows[np.asarray(rows, dtype=np.int64)].tolist())
+
+
 def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, length_window: int = 1) -> list[Rows]:
     """Divide all examples into the optimiser steps of an epoch.
 

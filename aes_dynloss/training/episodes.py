@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
-from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
 from aes_dynloss.teaching.policies import StateTracker
 from aes_dynloss.teaching.teachers.config import DlfConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
@@ -23,7 +23,7 @@ from aes_dynloss.teaching.teachers.steps import build_teacher_steps
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
-from aes_dynloss.training.batching import Examples, steps_left, total_steps
+from aes_dynloss.training.batching import Examples, Rows, Subset, steps_left, total_steps
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
@@ -74,6 +74,8 @@ class Episodes:
         teacher: The teacher, on the student's device; it is updated.
         train: Training examples.
         config: The teacher's settings.
+        shared: Where the teacher's examples are training examples too, the row of each in ``train``: then an episode
+            trains on one half of them, and measures on the other, in turn.
     """
 
     def __init__(
@@ -83,17 +85,17 @@ class Episodes:
         teacher: AttentionTeacher,
         train: Examples,
         config: DlfConfig,
+        shared: Rows | None = None,
     ) -> None:
         self._context = context
         self._accelerator = context.accelerator
         self._problem = problem
         rows = np.arange(len(problem.dev))
-        halves = [rows[::2], rows[1::2]] if config.keep == "best" else [rows, rows[:0]]
-        self._measure = problem.measure_on(halves[0])
-        self._held_out = problem.measure_on(halves[1]) if len(halves[1]) else None
+        self._halves = [rows[::2], rows[1::2]]
+        self._shared = shared
         self._teacher = teacher
         self._optimizer = build_teacher_steps(config.optimizer, teacher.parameters(), config.learning_rate)
-        self._train = train
+        self._whole = train
         self._config = config
 
     def run(self) -> EpisodesState:
@@ -127,15 +129,14 @@ class Episodes:
         return state
 
     def _episode(self, number: int) -> _Episode:
+        train, measure, held_out = self._parts(number)
         training = self._context.config
         training = training.model_copy(update={"seed": training.seed + 1000 * (number + 1)})
-        total = self._config.steps or total_steps(self._train, training)
+        total = self._config.steps or total_steps(self._whole, training)
         endless = training.model_copy(update={"epochs": 10**9})
-        steps = list(islice(steps_left(self._train, endless, taken=0), total))
+        steps = list(islice(steps_left(train, endless, taken=0), total))
         torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
-        plans = [
-            step_plan(self._accelerator, self._train, step, index, total, training) for index, step in enumerate(steps)
-        ]
+        plans = [step_plan(self._accelerator, train, step, index, total, training) for index, step in enumerate(steps)]
         tracker = StateTracker(total)
         states: list[Tensor] = []
         errors: list[Tensor] = []
@@ -164,12 +165,21 @@ class Episodes:
         )
         dev = self._measured()
         if number == 0:
-            problem.check(trajectory, self._measure)
-        held_out = None
-        if self._held_out is not None:
-            held_out = float(self._held_out.gradient(trajectory.end.weights)[0])
-        hypergradient = problem.hypergradient(trajectory, self._measure)
-        return _Episode(trajectory, torch.stack(states), hypergradient, dev, held_out)
+            problem.check(trajectory, measure)
+        beside = None if held_out is None else float(held_out.gradient(trajectory.end.weights)[0])
+        hypergradient = problem.hypergradient(trajectory, measure)
+        return _Episode(trajectory, torch.stack(states), hypergradient, dev, beside)
+
+    def _parts(self, number: int) -> tuple[Examples, Measure, Measure | None]:
+        """An episode's training examples, its measure, and that on examples which give no hypergradient."""
+        problem, (first, second) = self._problem, self._halves
+        if self._shared is not None:
+            measured = self._halves[number % 2]
+            rest = np.setdiff1d(np.arange(len(self._whole)), self._shared[measured])
+            return Subset(self._whole, rest), problem.measure_on(measured), None
+        if self._config.keep == "best":
+            return self._whole, problem.measure_on(first), problem.measure_on(second)
+        return self._whole, problem.measure_on(np.concatenate([first, second])), None
 
     def _update(self, episode: _Episode, number: int) -> None:
         """One step of the teacher: its whole run in one backward pass, batched over the steps."""

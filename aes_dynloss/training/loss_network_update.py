@@ -1,4 +1,4 @@
-"""L2T-DLN inside ``fit``: after every window of steps the loss network and its teacher are updated from them."""
+"""L2T-DLN and Meta-Weight-Net inside ``fit``: after every window of steps the loss is rewritten from them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.student import buffers_of, put_buffers
-from aes_dynloss.teaching.teachers.config import DlnConfig
-from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher
+from aes_dynloss.teaching.teachers.config import DlnConfig, MwnConfig
+from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
 from aes_dynloss.training.accelerator import agree_on_buffers
@@ -24,19 +24,21 @@ from aes_dynloss.training.problem import BilevelProblem
 
 
 class LossNetworkUpdate(TeacherUpdate):
-    """The teacher update of a run under L2T-DLN.
+    """The teacher update of a run under L2T-DLN or Meta-Weight-Net.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
     ``config.window`` steps, or early where the student is measured, so that none is open in a checkpoint.
 
     Args:
-        problem: The student, trained by the loss network, and the measure that the teacher minimises.
-        teacher: The loss network's weights and their teacher.
+        problem: The student, trained by the learned loss, and the measure that the teacher minimises.
+        teacher: The loss's weights and what rewrites them.
         total: Steps of the run, over which progress is counted.
         config: The teacher's settings.
     """
 
-    def __init__(self, problem: BilevelProblem, teacher: LossNetworkTeacher, total: int, config: DlnConfig) -> None:
+    def __init__(
+        self, problem: BilevelProblem, teacher: RewritingTeacher, total: int, config: DlnConfig | MwnConfig
+    ) -> None:
         self._problem = problem
         self._teacher = teacher
         self._total = total

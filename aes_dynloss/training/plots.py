@@ -21,6 +21,7 @@ from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
 from aes_dynloss.teaching.student import Elements
 
@@ -275,6 +276,21 @@ def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
     panels[0].set_ylabel(up)
     explain(panels[-1], legend)
     return {"loss_network": Plot(figure, title, f"Curves of {title}, early to late in the training.")}
+
+
+@plots_of_loss.register(MetaWeightLoss)
+def _(loss: MetaWeightLoss, snapshots: Snapshots) -> dict[str, Plot]:
+    title = "Weight of an example by its loss"
+    axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
+    losses = torch.linspace(0, 9, 181, dtype=torch.float64)
+    for name, coefficients in _moments(snapshots).items():
+        axes.plot(numbers(losses), numbers(loss.weights(coefficients, losses)), label=name)
+    axes.set(xlabel="Loss as the network reads it (of scores: 1 = predicting the mean)", ylabel="Weight (no unit)")
+    axes.set_ylim(-0.02, 1.02)
+    explain(axes, "In the training")
+    return {
+        "loss_weights": Plot(figure, title, "Weight of an example against its loss, early to late in the training.")
+    }
 
 
 def _draw_score_losses(axes: Axes, loss: LossNetwork, coefficients: Tensor) -> None:

@@ -6,7 +6,7 @@ A teacher that learned is saved as a folder of teacher.json and teacher.safetens
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,13 +21,23 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validat
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import BilinearSpec, LossSpec, MixtureSpec, NetworkSpec, fixed_objective
+from aes_dynloss.teaching.loss_spec import (
+    BilinearSpec,
+    LossSpec,
+    MetaWeightSpec,
+    MixtureSpec,
+    NetworkSpec,
+    RaterWeightsSpec,
+    SteeredSpec,
+    fixed_objective,
+)
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, MwnConfig, TeacherConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
-from aes_dynloss.training.batching import Examples, total_steps
+from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
+from aes_dynloss.training.batching import Examples, Rows, total_steps
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
@@ -38,6 +48,7 @@ from aes_dynloss.training.run_folder import METRICS, PLOTS, TEACHER, write_json
 TEACHER_CONFIG = "teacher.json"
 TEACHER_WEIGHTS = "teacher.safetensors"
 PHI = "phi"
+TeacherKind = Literal["dlf", "dln", "mwn"]
 
 
 class SavedTeacher(ConfigModel):
@@ -45,19 +56,20 @@ class SavedTeacher(ConfigModel):
 
     format: Literal["aes_dynloss.teacher"] = "aes_dynloss.teacher"
     version: Literal[1] = 1
-    kind: Literal["dlf", "dln"] = Field(description="The method that trained it.")
+    kind: TeacherKind = Field(description="The method that trained it.")
     loss: LossSpec = Field(description="The family of losses whose coefficients it returns.")
     sha256: str = Field(description="Digest of teacher.safetensors.")
 
 
-def write_teacher(folder: Path, kind: Literal["dlf", "dln"], spec: LossSpec, weights: dict[str, Tensor]) -> None:
+def write_teacher(folder: Path, kind: TeacherKind, spec: LossSpec, weights: dict[str, Tensor]) -> None:
     """Write a teacher.
 
     Args:
         folder: The folder, created if it is missing.
         kind: The method that trained it.
         spec: The losses whose coefficients it returns.
-        weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's.
+        weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's. mwn: the
+            weighting network as ``phi``.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     with atomic_file(folder / TEACHER_WEIGHTS) as temporary:
@@ -89,7 +101,7 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        if isinstance(saved.loss, NetworkSpec):
+        if isinstance(saved.loss, NetworkSpec | MetaWeightSpec):
             return saved.loss, FixedPolicy(weights[PHI].to(device))
         keys = weights["keys"].shape[1]
         teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
@@ -141,20 +153,25 @@ def train_student(
     teacher: TeacherConfig | None,
     *,
     classes: int | None,
+    raters: Sequence[str] = (),
+    shared: Rows | None = None,
 ) -> FitResult:
     """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
 
     The run's folder receives the teacher, if one learns, and plots of the loss. An L2T-DLF teacher learns first, in
-    episodes that leave the student as it was; an L2T-DLN learns during ``fit``.
+    episodes that leave the student as it was; L2T-DLN and Meta-Weight-Net learn during ``fit``.
 
     Args:
         context: The run.
         student: The student, untrained.
         train: Training examples.
         teacher_dev: The teacher's examples, disjoint from all others; may be empty where none learns.
-        loss: The loss without a teacher; with an L2T-DLF teacher for a student of scores, the mixture that it weights.
+        loss: The loss without a teacher; for a student of scores under L2T-DLF, the mixture that it weights, and under
+            Meta-Weight-Net, the loss whose elements it weights.
         teacher: The teacher; None for a schedule.
         classes: Classes or score points of the student's distribution; None for a student of scores.
+        raters: Names of those who gave the targets, in the order of their numbers, where ``loss.by`` asks for them.
+        shared: Where the teacher's examples are training examples too: the row of each in ``train``.
 
     Raises:
         DataError: A teacher is to learn and there are no examples for it.
@@ -204,6 +221,7 @@ def train_student(
     elif isinstance(teacher, FrozenTeacherConfig):
         spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
         _check_fits(spec, classes)
+        _check_raters(spec, loss, raters)
         setup = LossSetup(spec.build(), policy)
     elif len(teacher_dev) == 0:
         raise DataError(
@@ -211,7 +229,10 @@ def train_student(
             "data.teacher_dev_fraction."
         )
     elif isinstance(teacher, DlfConfig):
-        setup = _dlf(context, student, train, teacher_dev, loss, teacher, classes)
+        spec = _dlf_spec(loss, teacher, classes, raters)
+        setup = _dlf(context, student, train, teacher_dev, spec, teacher, shared)
+    elif isinstance(teacher, MwnConfig):
+        setup = _mwn(context, student, train, teacher_dev, loss, teacher, classes)
     else:
         setup = _dln(context, student, train, teacher_dev, teacher, classes)
     result = fit(context, student, train, setup.loss, setup.policy, setup.update)
@@ -228,28 +249,42 @@ def _problem(
     return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
 
 
+def _dlf_spec(mixture: LossConfig, config: DlfConfig, classes: int | None, raters: Sequence[str]) -> SteeredSpec:
+    """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else W and b, or the mixture."""
+    if mixture.by:
+        return _rater_weights(mixture, raters)
+    if classes is not None:
+        return BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
+    return MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
+
+
+def _rater_weights(loss: LossConfig, raters: Sequence[str]) -> RaterWeightsSpec:
+    levels = loss.levels if "score" in loss.by else 1
+    return RaterWeightsSpec(raters=list(raters), levels=levels, terms=_plain_terms(loss), standardise=loss.standardise)
+
+
+def _plain_terms(loss: LossConfig) -> dict[str, float]:
+    terms = {name: weight for name, weight in loss.terms.items() if isinstance(weight, float)}
+    if len(terms) < len(loss.terms):
+        raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
+    return terms
+
+
 def _dlf(
     context: RunContext,
     student: Student,
     train: Examples,
     teacher_dev: Examples,
-    mixture: LossConfig,
+    spec: SteeredSpec,
     config: DlfConfig,
-    classes: int | None,
+    shared: Rows | None,
 ) -> LossSetup:
     """L2T-DLF: the teacher learns now."""
-    spec: MixtureSpec | BilinearSpec
-    if classes is not None:
-        spec = BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
-    else:
-        terms = {name: weight for name, weight in mixture.terms.items() if isinstance(weight, float)}
-        if len(terms) < len(mixture.terms):
-            raise ConfigError("loss.terms: a teacher starts from plain numbers; leave schedules and `rest` out.")
-        spec = MixtureSpec(terms=terms, standardise=mixture.standardise)
     loss, seed = spec.build(), context.config.seed
     teacher = AttentionTeacher(spec.neutral(), spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
     teacher.to(context.accelerator.device)
-    episodes = Episodes(context, _problem(context, student, loss, teacher_dev, config), teacher, train, config)
+    problem = _problem(context, student, loss, teacher_dev, config)
+    episodes = Episodes(context, problem, teacher, train, config, shared)
     taught = episodes.run()
     with torch.no_grad():  # the teacher's as it ends, for the states of its last episode
         coefficients = teacher(taught.states.to(context.accelerator.device))
@@ -291,8 +326,54 @@ def _dln(
     return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
 
 
+def _mwn(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    teacher_dev: Examples,
+    plain: LossConfig,
+    config: MwnConfig,
+    classes: int | None,
+) -> LossSetup:
+    """Meta-Weight-Net: the weighting network learns between the student's steps."""
+    if classes is None:
+        spec = MetaWeightSpec(terms=_plain_terms(plain), standardise=plain.standardise, width=config.width)
+    else:
+        spec = MetaWeightSpec(terms={"cross_entropy": 1.0}, width=config.width)
+    loss, seed = spec.build(), context.config.seed
+    teacher = MetaWeightTeacher(
+        loss.start(torch.Generator().manual_seed(seed)).to(context.accelerator.device),
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    measure = loss.plain if config.measure is None else fixed_objective(config.measure)
+    problem = BilevelProblem(
+        context.accelerator, student, loss, teacher_dev, measure, config.hypergradient, context.config
+    )
+    update = LossNetworkUpdate(problem, teacher, total_steps(train, context.config), config)
+
+    def write(folder: Path) -> None:
+        write_teacher(folder, "mwn", spec, {PHI: teacher.phi})
+
+    return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
+
+
+def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> None:
+    """Refuse a frozen teacher of other raters, levels or terms than those of the run."""
+    wanted = _rater_weights(loss, raters) if loss.by else None
+    if spec != wanted and (wanted is not None or isinstance(spec, RaterWeightsSpec)):
+        knows = spec.model_dump_json(exclude={"family"}) if isinstance(spec, RaterWeightsSpec) else "no raters"
+        has = "loss.by is not set" if wanted is None else f"this run has {wanted.model_dump_json(exclude={'family'})}"
+        raise ConfigError(f"teacher.from: that teacher knows {knows}, and {has}. Use it with the same loss and raters.")
+
+
 def _check_fits(spec: LossSpec, classes: int | None) -> None:
-    of_scores = isinstance(spec, MixtureSpec) or (isinstance(spec, NetworkSpec) and spec.form == "scores")
+    if isinstance(spec, RaterWeightsSpec):
+        return  # its terms were compared with those of the run
+    of_scores = isinstance(spec, MixtureSpec) or (
+        isinstance(spec, NetworkSpec | MetaWeightSpec) and spec.form == "scores"
+    )
     if of_scores is not (classes is None):
         outputs = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
         raise ConfigError(

@@ -27,7 +27,7 @@ from vision_run import CONFIG_NAMES, MANIFEST, REPORT, VisionConfig, run
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
 from aes_dynloss.training.grid import Cell, run_in_turn
 from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
@@ -122,10 +122,10 @@ def _teacher_of(arm: str, other: str, earlier: Mapping[str, VisionCell]) -> Visi
         raise ConfigError(
             f"arms.{arm}.teacher_of: expected an arm before it ({', '.join(earlier) or 'none'}), found {other}."
         )
-    if not isinstance(earlier[other].config.teacher, DlfConfig | DlnConfig):
+    if not isinstance(earlier[other].config.teacher, TeachingConfig):
         raise ConfigError(
             f"arms.{arm}.teacher_of: the arm {other} has no teacher that learns. Name one whose sets hold "
-            "teacher={kind: dlf} or dln."
+            "teacher={kind: dlf}, dln or mwn."
         )
     return earlier[other]
 

@@ -22,7 +22,7 @@ from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
 from aes_dynloss.teaching.components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
@@ -50,7 +50,7 @@ class VisionConfig(ConfigModel):
         description=f"The loss without a teacher, of {', '.join(OF_CLASSES)}.",
     )
     teacher: TeacherConfig | None = Field(
-        default=None, description="A teacher that brings a loss of its own: kind dlf or dln, or from: DIR."
+        default=None, description="A teacher that brings a loss of its own: kind dlf, dln or mwn, or from: DIR."
     )
     training: TrainingConfig = Field(default=TrainingConfig())
     measure_size: int = Field(default=256, ge=1, description="Images in one forward pass where nothing is learnt.")
@@ -68,8 +68,8 @@ class VisionConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
-        learns = isinstance(self.teacher, DlfConfig | DlnConfig)
-        asked = {"loss": list(self.loss.terms), "teacher.measure": [self.teacher.measure] if learns else []}
+        measure = self.teacher.measure if isinstance(self.teacher, TeachingConfig) else None
+        asked = {"loss": list(self.loss.terms), "teacher.measure": [] if measure is None else [measure]}
         for what, names in asked.items():
             wrong = [name for name in names if name not in OF_CLASSES]
             if wrong:

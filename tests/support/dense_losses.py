@@ -8,6 +8,7 @@ from dense_student import CLASSES, dense_examples
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 
 SMALL = {"width": 3, "hidden": 1, "plain": 1.0}
@@ -15,6 +16,7 @@ DENSE_LOSSES: dict[str, DynamicLoss] = {
     "bilinear": BilinearLogLoss(CLASSES, floor=0.1),
     "network": LossNetwork("distribution", **SMALL),
     "smooth network": LossNetwork("distribution", **SMALL, smooth=True),
+    "meta weights": MetaWeightLoss({"cross_entropy": 1.0}, width=5),
     "mixture": Mixture(["cross_entropy", "focal", "expected_error"]),
 }
 
@@ -26,6 +28,8 @@ def coefficients_of(name: str, steps: int) -> torch.Tensor:
         start = loss.neutral().double()
     elif isinstance(loss, LossNetwork):
         start = loss.start(generator, silent=False).double()
+    elif isinstance(loss, MetaWeightLoss):
+        start = loss.start(generator).double()
     else:
         start = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64)
     return start + 0.2 * torch.rand(steps, len(start), generator=generator, dtype=torch.float64)

@@ -50,6 +50,9 @@ VARIANTS = {
     "bf16": {"dln": {"hypergradient": {"storage": "bf16"}}},
     "snapshots": {"dln": {"hypergradient": {"snapshots": True}}},
     "graphs": {"dln": {"hypergradient": {"graph_budget": 1}}},
+    "meta weights": {"mwn": {}, "epochs": 1},
+    "meta weights, sgd": SGD | {"mwn": {"optimizer": "sgd"}, "form": "distribution", "epochs": 1},
+    "meta weights, windows": {"mwn": {"window": 3, "hypergradient": {"graph_budget": 1}}, "micro_batch_size": 4},
 }
 
 
@@ -227,6 +230,21 @@ def test_stopped_while_measuring(tmp_path, straight):
     with pytest.raises(Stopped):
         train(tmp_path, before_measure=stops_at_measure(3))
     assert_the_same(tmp_path, train(tmp_path, resume=True), straight)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("stops", [(3,), (7,), (5, 9, 17, 22)])
+def test_meta_weights_stopped_and_resumed(tmp_path, stops, window):
+    how = {"mwn": {"window": window}}
+    expected = train(tmp_path / "straight", **how)
+    for step in stops:
+        with pytest.raises(Stopped):
+            train(tmp_path / "stopped", policy=stops_at_step(step), resume=True, **how)
+    run = train(tmp_path / "stopped", resume=True, **how)
+    assert_same_weights(run.outcome.weights, expected.outcome.weights)
+    assert torch.equal(run.teacher.phi, expected.teacher.phi)
+    logs = [(tmp_path / name / METRICS).read_bytes() for name in ("stopped", "straight")]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, which this system does not have")

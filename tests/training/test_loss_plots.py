@@ -16,6 +16,7 @@ from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import FixedMixture, Mixture
 from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.training.plots import MOST_CURVES, MOST_POINTS, loss_plots, write_loss_plots
 from aes_dynloss.training.run_folder import RunLog
 
@@ -23,6 +24,7 @@ MIXTURE = Mixture(["mse", "one_minus_qwk"])
 BILINEAR = BilinearLogLoss(4)
 SCORES = LossNetwork("scores", width=6, hidden=2, plain=1.0)
 RIVALS = LossNetwork("distribution", width=6, hidden=2)
+META = MetaWeightLoss({"mse": 1.0}, width=6)
 PROGRESS = [0.0, 0.2, 0.4, 0.7, 1.0]
 LOG = ["learning_curves", "loss_terms"]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -33,6 +35,8 @@ def snapshots_of(loss, progress=PROGRESS):
         return [(part, torch.linspace(1, part, len(loss.coefficient_names))) for part in progress]
     if isinstance(loss, BilinearLogLoss):
         return [(part, loss.neutral() - 0.123 * part) for part in progress]
+    if isinstance(loss, MetaWeightLoss):
+        return [(part, loss.start(torch.Generator().manual_seed(0)) * (1 + part)) for part in progress]
     start = loss.start(torch.Generator().manual_seed(0), silent=False)
     return [(part, start * (1 + part)) for part in progress]
 
@@ -80,6 +84,12 @@ def lines(axes):
         ),
         (SCORES, "loss_network", "Learnt loss of a score", ["Target y (sd)", "-2", "middle (progress 0.40)"]),
         (RIVALS, "loss_network", "Learnt cost of a rival", ["Dot: s_j = s_y", "0.1", "end (progress 1.00)"]),
+        (
+            META,
+            "loss_weights",
+            "Weight of an example",
+            ["In the training", "middle (progress 0.40)", "Weight (no unit)"],
+        ),
     ],
 )
 def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, title, expected):
@@ -97,7 +107,7 @@ def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, ti
     assert "measure_before" not in found
 
 
-@pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES])
+@pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES, META])
 def test_equal_input_gives_equal_bytes_whatever_the_user_s_settings(tmp_path, log, loss):
     first = write_loss_plots(tmp_path / "first", loss, snapshots_of(loss), log)
     with mpl.rc_context({"svg.hashsalt": None, "svg.fonttype": "path", "font.size": 20, "lines.linewidth": 9}):
@@ -124,6 +134,17 @@ def test_weights_follow_the_snapshots(log):
     (axes,) = loss_plots(MIXTURE, snapshots_of(MIXTURE), log)["loss_coefficients"].figure.axes
     assert lines(axes)["mse"].get_xydata().tolist() == [[part, 1.0] for part in PROGRESS]
     assert lines(axes)["one_minus_qwk"].get_xydata() == pytest.approx(np.array([[part, part] for part in PROGRESS]))
+
+
+def test_weights_of_examples_are_those_of_start_middle_and_end(log):
+    snapshots = snapshots_of(META)
+    (axes,) = loss_plots(META, snapshots, log)["loss_weights"].figure.axes
+    assert len(lines(axes)) == 3
+    for name, index in (("start (progress 0.00)", 0), ("middle (progress 0.40)", 2), ("end (progress 1.00)", 4)):
+        losses, weights = lines(axes)[name].get_data()
+        expected = META.weights(snapshots[index][1].double(), torch.from_numpy(losses))
+        assert weights == pytest.approx(expected.numpy(), abs=1e-12)
+    assert (losses[0], losses[-1]) == (0, 9)
 
 
 def test_matrices_are_those_of_start_middle_and_end_on_one_scale(log):

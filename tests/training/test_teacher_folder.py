@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec
+from aes_dynloss.teaching.loss_spec import BilinearSpec, MetaWeightSpec, MixtureSpec, NetworkSpec
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import build_coordinate_teacher
@@ -64,6 +64,17 @@ def test_a_loss_network_comes_back(tmp_path):
     assert found == NETWORK
     for state in STATES:
         assert torch.equal(policy.coefficients(state), phi)
+
+
+def test_a_weighting_network_comes_back(tmp_path):
+    spec = MetaWeightSpec(terms={"mse": 1.0, "huber": 0.5}, standardise=True, width=4)
+    theta = spec.build().start(torch.Generator().manual_seed(0))
+    write_teacher(tmp_path, "mwn", spec, {"phi": theta})
+    assert json.loads((tmp_path / TEACHER_CONFIG).read_text())["kind"] == "mwn"
+    found, policy = read_teacher(tmp_path, CPU)
+    assert found == spec
+    for state in STATES:
+        assert torch.equal(policy.coefficients(state), theta)
 
 
 def test_the_order_of_a_mixture_is_kept(folder):

@@ -14,11 +14,15 @@ from torch import Tensor
 from toy_runs import Outcome, settings
 from toy_student import CLASSES, ToyExamples, ToyStudent
 
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, fixed_objective
+from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import StudentState
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, MwnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
+from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
+from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import total_steps
 from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, EpisodesState
@@ -36,6 +40,7 @@ SPECS = {
 }
 # Short windows, a small loss network that speaks from the start.
 DLN = {"window": 3, "dev_batch": 9, "width": 4, "hidden": 2, "silent_start": False, "step_size": 0.05}
+MWN = {"dev_batch": 9, "width": 6, "learning_rate": 0.05}
 
 
 class DoubleTeacher(AttentionTeacher):
@@ -119,11 +124,11 @@ def teach(
 
 @dataclass
 class NetworkRun:
-    """What a run under a loss network left."""
+    """What a run under a loss that is rewritten left."""
 
     outcome: Outcome
     update: LossNetworkUpdate
-    teacher: LossNetworkTeacher
+    teacher: Any
     checkpoint: dict[str, Any]
 
     @property
@@ -141,28 +146,30 @@ def network_fit(
     train: ToyExamples | None = None,
     resume: bool = False,
     before_measure: Callable[[], None] = lambda: None,
-    policy: Callable[[LossNetworkTeacher], Any] = lambda teacher: teacher,
+    mwn: Mapping[str, Any] | None = None,
+    policy: Callable[[Any], Any] = lambda teacher: teacher,
     learns: bool = True,
     **changed: Any,
 ) -> NetworkRun:
-    """Train a toy student under a loss network whose teacher learns; all in float64."""
+    """Train a toy student under a loss network whose teacher learns, or with ``mwn`` under Meta-Weight-Net.
+
+    All in float64.
+    """
     training = settings(**changed)
     accelerator = build_accelerator(training)
     student, train = student or ToyStudent(), train or ToyExamples(37)
-    config = DlnConfig.model_validate({"kind": "dln", **DLN, **dln})
-    spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain, smooth=config.smooth)
-    loss = spec.build()
-    phi = loss.start(torch.Generator().manual_seed(0), silent=config.silent_start).double()
-    network = build_coordinate_teacher(config.teacher, 0).double()
-    teacher = LossNetworkTeacher(
-        phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
-    )
+    config: DlnConfig | MwnConfig
+    if mwn is None:
+        config = DlnConfig.model_validate({"kind": "dln", **DLN, **dln})
+    else:
+        config = MwnConfig.model_validate({"kind": "mwn", **MWN, **mwn})
+    loss, teacher = _loss_network(form, config) if isinstance(config, DlnConfig) else _meta_weights(form, config)
     problem = BilevelProblem(
         accelerator,
         student,
         loss,
         ToyExamples(13, seed=2),
-        fixed_objective(config.measure),
+        fixed_objective(config.measure or "mse"),
         config.hypergradient,
         training,
     )
@@ -174,6 +181,24 @@ def network_fit(
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     outcome = Outcome(result, trained_state(student), log)
     return NetworkRun(outcome, update, teacher, read_checkpoint(folder / CHECKPOINT))
+
+
+def _loss_network(form: Any, config: DlnConfig) -> tuple[DynamicLoss, RewritingTeacher]:
+    spec = NetworkSpec(form=form, width=config.width, hidden=config.hidden, plain=config.plain, smooth=config.smooth)
+    loss = spec.build()
+    phi = loss.start(torch.Generator().manual_seed(0), silent=config.silent_start).double()
+    network = build_coordinate_teacher(config.teacher, 0).double()
+    return loss, LossNetworkTeacher(
+        phi, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
+    )
+
+
+def _meta_weights(form: Any, config: MwnConfig) -> tuple[DynamicLoss, RewritingTeacher]:
+    loss = MetaWeightLoss({"mse" if form == "scores" else "cross_entropy": 1.0}, width=config.width)
+    return loss, MetaWeightTeacher(
+        loss.start(torch.Generator().manual_seed(0)).double(),
+        optimizer=config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+    )  # fmt: skip
 
 
 def same_teachers(one: torch.nn.Module, other: torch.nn.Module, tolerance: float = 0.0) -> None:

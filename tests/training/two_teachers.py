@@ -33,6 +33,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "accumulated": {"micro_batch_size": 2, "epochs": 1, "evaluations": 2},
     "momentum": {"optimizer": "sgd", "momentum": 0.5, "epochs": 1},
     "with a filler": {"batch_size": 2, "train": ToyExamples(5)},
+    "meta weights": {"mwn": {}, "epochs": 1},
+    "meta weights of classes": {"mwn": {"window": 3}, "form": "distribution", "batch_size": 2, "train": ToyExamples(5)},
     "kept gradients": {"epochs": 1, "dln": {"smooth": True, "hypergradient": CENTRAL}},
 }
 
@@ -48,12 +50,13 @@ def episodes(folder: Path, name: str) -> dict[str, Any]:
 
 
 def network(folder: Path, name: str) -> dict[str, Any]:
-    """What a run under a loss network leaves."""
+    """What a run under a loss that is rewritten leaves."""
     run = network_fit(folder, **NETWORKS[name])
+    state = run.teacher.state_dict()
     return {
         "weights": run.outcome.weights,
         "phi": run.teacher.phi,
-        "teacher": run.teacher.network.state_dict(),
+        "teacher": {**state.get("network", {}), "optimizer": state["optimizer"]["state"]},
         "log": run.outcome.log,
     }
 

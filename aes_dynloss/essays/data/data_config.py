@@ -255,6 +255,18 @@ class DataConfig(ConfigModel):
         description="Column of 1 and 0, or .txt file of ids, one a line: essays whose scores are adjudicated and "
         "believed. A teacher learns on those of train; dev and test should be such.",
     )
+    untrusted: Literal["keep", "leave_out", "standardise", "weigh"] = Field(
+        default="keep",
+        description="Training essays that are not trusted. keep: as they are; leave_out: none of them; standardise: "
+        "each rater's scores with the mean and sd of the trusted ones; weigh: each rater by the squared correlation of "
+        "the scores with a model of the trusted ones.",
+    )
+    trusted_weight: float = Field(
+        default=1.0, gt=0, le=1e6, description="What a trusted essay counts in training beside one that is not."
+    )
+    balance: Literal["none", "inverse_frequency"] = Field(
+        default="none", description="inverse_frequency: training essays of rare scores count more, prompt by prompt."
+    )
     split: SplitConfig = Field(default=SplitConfig(), description="How essays are split.")
     hub_split: str | None = Field(default=None, description="Split of a hub data set to read, such as train.")
     augmentation: AugmentationConfig | None = Field(
@@ -300,6 +312,10 @@ class DataConfig(ConfigModel):
                 )
         if self.trusted is not None and self.trusted in {*self.columns.single, *self.columns.features}:
             raise ValueError(f"trusted names {self.trusted!r}, which is another column's; name a column of 1 and 0")
+        if self.trusted is None and (self.untrusted != "keep" or self.trusted_weight != 1):
+            raise ValueError(
+                "untrusted and trusted_weight need to know which scores are adjudicated; name them in trusted"
+            )
         # The range of a prompt that is left out cannot be told from its human scores.
         if self.split.target_prompt is not None and self.format == "table" and self.prompts is None:
             raise ValueError(

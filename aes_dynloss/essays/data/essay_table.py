@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
+from datasets import Dataset, Value
 from numpy.typing import NDArray
 
 from aes_dynloss.reports.predictions import HumanScores
@@ -113,6 +113,14 @@ class EssayTable:
             if set(pair) <= set(self.essays.column_names):
                 return pair
         return None
+
+    def with_column(self, name: str, values: NDArray[np.float64]) -> EssayTable:
+        """The same essays with a column of numbers, in place of the one of that name if there is one."""
+        essays = self.essays
+        if name in essays.column_names:
+            essays = essays.remove_columns(name)
+        essays = essays.add_column(name, values.tolist(), feature=Value("float64"))
+        return replace(self, essays=essays)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> EssayTable:
         """The essays at these places, in this order.

@@ -16,7 +16,14 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import those_that_need
 from aes_dynloss.teaching.policies import LossConfig
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.config import (
+    DlfConfig,
+    DlnConfig,
+    FrozenTeacherConfig,
+    MwnConfig,
+    TeacherConfig,
+    TeachingConfig,
+)
 from aes_dynloss.training.config import TrainingConfig
 
 
@@ -36,6 +43,9 @@ class EvaluationConfig(ConfigModel):
     )
     page: bool = Field(
         default=True, description="Whether report.html is written beside report.json; drawing it takes seconds."
+    )
+    screen: bool = Field(
+        default=True, description="Whether the model learns to flag unusual essays; false: it flags none of them."
     )
 
 
@@ -57,7 +67,8 @@ class FinetuneConfig(ConfigModel):
     model: ModelConfig = Field(default=ModelConfig())
     loss: LossConfig = Field(default=LossConfig())
     teacher: TeacherConfig | None = Field(
-        default=None, description="A teacher that steers the loss instead of schedules: kind dlf or dln, or from: DIR."
+        default=None,
+        description="A teacher that steers the loss instead of schedules: kind dlf, dln or mwn, or from: DIR.",
     )
     training: TrainingConfig = Field(default=TrainingConfig())
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
@@ -97,7 +108,7 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
-        if self.model.cross_fit is not None and isinstance(self.teacher, DlfConfig | DlnConfig):
+        if self.model.cross_fit is not None and isinstance(self.teacher, TeachingConfig):
             raise ValueError(
                 "model.cross_fit: a teacher that learns would be another one for each head. Leave cross_fit out, or "
                 "freeze the teacher (teacher: {from: DIR})"
@@ -125,21 +136,41 @@ class FinetuneConfig(ConfigModel):
             )
 
     @model_validator(mode="after")
+    def _check_raters(self) -> Self:
+        if self.loss.by and not isinstance(self.teacher, DlfConfig | FrozenTeacherConfig):
+            raise ValueError(
+                "loss.by: a teacher learns those weights; set teacher: {kind: dlf}, or from: DIR of one that did. For "
+                "fixed weights there are data.untrusted, data.trusted_weight and data.columns.weight"
+            )
+        if "rater" in self.loss.by and self.data.columns.rater is None:
+            raise ValueError("loss.by rater needs to know who gave each score; name the column in data.columns.rater")
+        if self.loss.by and self.data.augmentation is not None:
+            raise ValueError("loss.by: nobody rated changed copies of essays; leave data.augmentation out")
+        return self
+
+    @model_validator(mode="after")
     def _check_teacher(self) -> Self:
         if self.teacher is None:
             return self
-        if isinstance(self.teacher, DlfConfig) and self.model.head == "regression":
+        if isinstance(self.teacher, DlfConfig) and (self.model.head == "regression" or self.loss.by):
             self._check_terms_can_be_steered(self.teacher)
+        elif self.loss.by:
+            pass  # a frozen teacher's terms are compared with these
+        elif isinstance(self.teacher, MwnConfig) and self.model.head == "regression":
+            self._check_terms_are_of_elements()
         elif self.loss != LossConfig():
             raise ValueError(
-                "this teacher brings its own loss; leave the section loss out (with kind dlf and model.head regression "
-                "the teacher steers loss.terms)"
+                "this teacher brings its own loss; leave the section loss out (with kind dlf or mwn and model.head "
+                "regression the teacher steers loss.terms)"
             )
         if isinstance(self.teacher, FrozenTeacherConfig):
             return self
-        self._check_fits("teacher.measure", [self.teacher.measure])
-        if isinstance(self.teacher, DlnConfig) and self.training.averaging is not None:
-            raise ValueError("training.averaging has no place beside a teacher of kind dln, which rewrites weights")
+        if self.teacher.measure is not None:
+            self._check_fits("teacher.measure", [self.teacher.measure])
+        if isinstance(self.teacher, DlnConfig | MwnConfig) and self.training.averaging is not None:
+            raise ValueError(
+                f"training.averaging has no place beside a teacher of kind {self.teacher.kind}, which rewrites weights"
+            )
         return self
 
     def _check_terms_can_be_steered(self, teacher: DlfConfig) -> None:
@@ -153,6 +184,19 @@ class FinetuneConfig(ConfigModel):
                 raise ValueError(
                     f"teacher.hypergradient.estimator by differences finds curvature at the kink of {name} that is not "
                     "there; take huber in its place, or the estimator exact"
+                )
+
+    def _check_terms_are_of_elements(self) -> None:
+        for name, weight in self.loss.terms.items():
+            if COMPONENTS[name].over_batch:
+                raise ValueError(
+                    f"loss.terms.{name} is one number for a whole batch, but a teacher of kind mwn weights each essay "
+                    "by its own loss; take losses of essays, such as mse or huber"
+                )
+            if not isinstance(weight, float):
+                raise ValueError(
+                    f"loss.terms.{name} is not a number, but a teacher of kind mwn weights a loss that stays the same; "
+                    "write a number"
                 )
 
     def _check_fits(self, what: str, names: list[str]) -> None:

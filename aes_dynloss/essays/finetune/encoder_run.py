@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.ratings import rater_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, CROSS_FIT, SELECT_BY, Predicted, feature_table
@@ -28,7 +29,7 @@ from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance
-from aes_dynloss.essays.model.prompt_scales import measure_scales
+from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
@@ -68,6 +69,14 @@ class EncoderRun:
         self.scorer, self._examples = _build(accelerator, config, prompts, parts, start)
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
+        self._raters: list[str] = []
+        if config.loss.by:
+            self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
+            every = np.zeros(len(self._examples), dtype=np.int64)
+            every[self._rows["train"]] = numbers
+            self._examples = replace(self._examples, raters=every)
+        trusted = parts["train"].trusted
+        self._trusted = np.flatnonzero(trusted) if trusted is not None and "teacher_dev" not in parts else None
         self._ood_distance: OodDistance | None = None
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
@@ -84,7 +93,10 @@ class EncoderRun:
         with frozen_part_computed(accelerator, scorer.model, self._examples, rows["train"], folder) as ready:
             dev = ready.select(rows["dev"])
             learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
-            train, teacher_dev = ready.select(learned), ready.select(rows.get("teacher_dev", []))
+            of_teacher = (
+                rows.get("teacher_dev", rows["train"][:0]) if self._trusted is None else rows["train"][self._trusted]
+            )
+            train, teacher_dev = ready.select(learned), ready.select(of_teacher)
             outputs = {}
             if config.model.solver == "sgd":
                 untrained = copy.deepcopy(scorer.model) if config.model.cross_fit is not None else None
@@ -117,7 +129,17 @@ class EncoderRun:
         measure = partial(_dev_measures, scorer, dev, self._parts["dev"].scores)
         context = RunContext(self._accelerator, config.training, folder, measure, SELECT_BY, resume)
         classes = None if config.model.head == "regression" else model.head.points
-        train_student(context, model, train, teacher_dev, config.loss, config.teacher, classes=classes)
+        train_student(
+            context,
+            model,
+            train,
+            teacher_dev,
+            config.loss,
+            config.teacher,
+            classes=classes,
+            raters=self._raters,
+            shared=self._trusted,
+        )
 
     def _cross_fitted(
         self, untrained: ScoringModel, train: EssayExamples, dev: EssayExamples, folder: Path, *, resume: bool
@@ -225,10 +247,19 @@ def _build(
 
 
 def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
-    """Mean over prompts of the kappa of rounded raw predictions, each prompt's own kappa, and the mean sd ratio."""
+    """Mean over prompts of the kappa of rounded predictions, each prompt's own kappa, and the mean sd ratio.
+
+    Where scores will be rescaled, or rounded at cut points, predictions are rescaled first: the weights that are best
+    then are not those whose raw predictions have the right spread.
+    """
     raw = scorer.raw_scores(predict(scorer.accelerator, scorer.model, dev), dev.groups)
     prompts = list(scorer.prompts)
-    points = scorer.postprocessing.points(scorer.prompts, [prompts[number] for number in dev.groups], raw)
+    answered = np.array([prompts[number] for number in dev.groups], dtype=object)
+    postprocessing = scorer.postprocessing
+    if scorer.model.config.postprocessing != "none":
+        present = {prompt: scorer.prompts[prompt].range for prompt in dict.fromkeys(answered)}
+        postprocessing = fit_postprocessing("rescale", present, answered, raw, human)
+    points = postprocessing.points(scorer.prompts, answered.tolist(), raw)
     kappas: dict[str, float] = {}
     ratios = []
     for number, prompt in enumerate(prompts):

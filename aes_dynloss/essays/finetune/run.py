@@ -16,6 +16,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import augment
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.ratings import treated
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
 from aes_dynloss.essays.finetune.classical_run import ClassicalRun
@@ -39,7 +40,7 @@ from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
+from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.run_folder import run_folder
 
@@ -109,13 +110,16 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     table = read_essays(config.data)
     splits = split_essays(table, config.data.split)
     parts = {name: part for name, part in splits.tables().items() if len(part)}
-    augmentation = None if config.data.augmentation is None else augment(splits.train, config.data.augmentation)
+    parts["train"] = treated(parts["train"], config.data)
+    augmentation = None if config.data.augmentation is None else augment(parts["train"], config.data.augmentation)
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
-    if isinstance(config.teacher, DlfConfig | DlnConfig) and "teacher_dev" not in parts:
+    trusted = parts["train"].trusted is not None and parts["train"].trusted.any()
+    if isinstance(config.teacher, TeachingConfig) and not ("teacher_dev" in parts or trusted):
         raise DataError(
-            "A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fraction, such "
-            "as 0.25 of train, or add teacher_dev_ids.txt to data.split.folds_dir."
+            "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
+            "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
+            "data.split.folds_dir."
         )
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     notes = contamination_notes(start, parts)
@@ -143,8 +147,9 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     )
     learn_from_dev(scorer, parts["dev"].values("prompt_id"), parts["dev"].scores, predicted["dev"])
     if accelerator.is_main_process:
-        texts = {prompt.id: prompt.text for prompt in prompts}
-        fitting.add_screen(Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts))
+        if config.evaluation.screen:
+            texts = {prompt.id: prompt.text for prompt in prompts}
+            fitting.add_screen(Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts))
         predictions = {
             OUT_OF_FOLD if name == "train" else name: prediction_table(
                 scorer, parts[name], values, config.data.subgroups

@@ -185,10 +185,10 @@ def scored_examples(
             targets.append(float(table.prompts[prompt].range.to_unit(score)))
     numbers = np.concatenate([table.numbers(own) for table in tables])
     examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic, numbers)
-    weights = [table.weights for table in tables]
-    known = [each for each in weights if each is not None]
+    weights = [np.ones(len(table)) if table.weights is None else table.weights for table in tables]
+    weighted = any(table.weights is not None for table in tables)
     return replace(
         examples,
         targets=np.array(targets, dtype=np.float64),
-        weights=np.concatenate(known) if len(known) == len(weights) else None,
+        weights=np.concatenate(weights) if weighted else None,
     )

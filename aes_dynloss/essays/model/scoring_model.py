@@ -360,9 +360,15 @@ class ScoringModel(nn.Module):
 
     def train(self, mode: bool = True) -> ScoringModel:
         """Training mode for what learns; frozen parts stay in evaluation mode, without dropout."""
-        super().train(mode)
-        for part in self._frozen_parts:
-            part.eval()
+        if self.config.frozen_layers != "all":
+            super().train(mode)
+            for part in self._frozen_parts:
+                part.eval()
+            return self
+        self.training = mode
+        for child in self.children():  # the encoder, of many modules, was put into evaluation mode for good
+            if child is not self.encoder:
+                child.train(mode)
         return self
 
     @property
@@ -394,6 +400,7 @@ class ScoringModel(nn.Module):
                 f"model.frozen_layers is {frozen}, but the encoder has {has}. Lower it, or set it to all."
             )
         self.encoder.requires_grad_(requires_grad=False)
+        self.encoder.eval()
         learning.requires_grad_(requires_grad=True)
         # The embeddings and their dropout too; but what holds a learning layer stays in its mode.
         above = {id(module) for module in learning.modules()}

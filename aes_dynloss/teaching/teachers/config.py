@@ -10,13 +10,13 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.policies import ComponentName
 
+_MEASURE = "Smooth measure of the student on teacher_dev that the teacher lowers."
+
 
 class TeachingConfig(ConfigModel):
     """Settings that all trainable teachers share."""
 
-    measure: ComponentName = Field(
-        default="one_minus_qwk", description="Smooth measure of the student on teacher_dev that the teacher lowers."
-    )
+    measure: ComponentName | None
     hypergradient: HypergradientConfig = Field(
         default=HypergradientConfig(), description="How the measure is differentiated through the student's training."
     )
@@ -30,6 +30,7 @@ class DlfConfig(TeachingConfig):
     """
 
     kind: Literal["dlf"] = Field(description="A teacher that outputs the loss's coefficients.")
+    measure: ComponentName = Field(default="one_minus_qwk", description=_MEASURE)
     episodes: int = Field(default=20, ge=1, description="Trainings of the student from which the teacher learns.")
     steps: int | None = Field(
         default=None, ge=1, description="Steps of the student an episode; null: as many as the final training takes."
@@ -74,6 +75,7 @@ class DlnConfig(TeachingConfig):
     """
 
     kind: Literal["dln"] = Field(description="A loss network that a recurrent teacher rewrites.")
+    measure: ComponentName = Field(default="one_minus_qwk", description=_MEASURE)
     window: int = Field(default=15, ge=1, description="Steps of the student from one teacher step to the next.")
     dev_batch: int = Field(default=100, ge=2, description="Essays of teacher_dev in one measure.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Adam's, for the teacher.")
@@ -113,6 +115,38 @@ class DlnConfig(TeachingConfig):
         return self
 
 
+class MwnConfig(TeachingConfig):
+    """Meta-Weight-Net: a network weights each example by its loss, and learns with the student.
+
+    References:
+        Shu et al. 2019, Meta-Weight-Net: Learning an explicit mapping for sample weighting, arXiv 1902.07379.
+    """
+
+    kind: Literal["mwn"] = Field(description="A network that weights each example by its loss.")
+    measure: ComponentName | None = Field(
+        default=None,
+        description=f"{_MEASURE} null: the plain loss whose examples are weighted, as published.",
+    )
+    window: int = Field(default=1, ge=1, description="Steps of the student from one teacher step to the next.")
+    dev_batch: int = Field(default=100, ge=2, description="Essays of teacher_dev in one measure.")
+    optimizer: Literal["adam", "sgd"] = Field(
+        default="adam", description="The network's; adam: the released program's, sgd: that of the paper's equations."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="The network's.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="The network's L2 penalty, as released.")
+    width: int = Field(default=100, ge=1, description="Hidden units of the network.")
+
+    @model_validator(mode="after")
+    def _check_estimator(self) -> Self:
+        if self.hypergradient.by_differences:
+            raise ValueError(
+                f"hypergradient.estimator {self.hypergradient.estimator} takes differences of the loss's own "
+                "derivatives, from which the weights of kind mwn are detached; set it to exact, which with window 1 "
+                "is the published one-step hypergradient"
+            )
+        return self
+
+
 class FrozenTeacherConfig(ConfigModel):
     """A teacher that was trained before and no longer learns."""
 
@@ -133,5 +167,7 @@ def _frozen_if_from(value: Any) -> Any:  # noqa: ANN401 - whatever a configurati
 
 
 TeacherConfig = Annotated[
-    DlfConfig | DlnConfig | FrozenTeacherConfig, Field(discriminator="kind"), BeforeValidator(_frozen_if_from)
+    DlfConfig | DlnConfig | MwnConfig | FrozenTeacherConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(_frozen_if_from),
 ]

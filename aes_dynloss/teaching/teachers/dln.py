@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aes_dynloss.teaching.hypergradient.protocol import Estimator, Measure
-from aes_dynloss.teaching.policies import StudentState
-from aes_dynloss.teaching.student import buffers_of, put_buffers
-from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
-from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
+from aes_dynloss.teaching.hypergradient.protocol import Hypergradient
+from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 
 # Memory of the teacher: for each cell its hidden and its cell state, each (P, size).
 RecurrentState = list[tuple[Tensor, Tensor]]
@@ -192,30 +188,7 @@ def build_coordinate_teacher(kind: str, seed: int) -> CoordinateTeacher:
         return OddTeacher(teacher) if kind == "odd_lstm" else teacher
 
 
-@dataclass(frozen=True)
-class TeacherStep:
-    """The result of one teacher step.
-
-    Args:
-        end: The student's point after the second run.
-        buffers: The student's buffers there.
-        before: Dev measure at the end of the first run.
-        after: And of the second.
-        hypergradient_norm: Norm of the measure's gradient with respect to the loss network, first run.
-        rewrite: Change of the loss network's weights, (P,).
-        fresh: The measure on another dev batch at the end of the first run, and of the second; None without one.
-    """
-
-    end: Point
-    buffers: list[Tensor]
-    before: Tensor
-    after: Tensor
-    hypergradient_norm: Tensor
-    rewrite: Tensor
-    fresh: tuple[Tensor, Tensor] | None = None
-
-
-class LossNetworkTeacher:
+class LossNetworkTeacher(RewritingTeacher):
     """A loss network's weights phi and the teacher that rewrites them; the policy of a run under L2T-DLN.
 
     From w_0 the student takes N steps under phi; G = d e(w_N) / d phi; phi' = phi - c teacher(G, memory). Then once
@@ -235,6 +208,7 @@ class LossNetworkTeacher:
         Hai et al. 2023, arXiv 2310.19313, and its released program.
 
     Examples:
+        >>> from aes_dynloss.teaching.policies import StudentState
         >>> teacher = LossNetworkTeacher(torch.tensor([1.0, 0.5]), build_coordinate_teacher("lstm", seed=0))
         >>> teacher.coefficients(StudentState(progress=0.0))
         tensor([1.0000, 0.5000])
@@ -249,7 +223,7 @@ class LossNetworkTeacher:
         learning_rate: float = 1e-3,
         memory_span: int | None = None,
     ) -> None:
-        self.phi = coefficients
+        super().__init__(coefficients)
         self.network = network
         self.memory = network.fresh(len(coefficients))
         self._step_size = step_size
@@ -257,59 +231,23 @@ class LossNetworkTeacher:
         self._steps = 0
         self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
-    def coefficients(self, state: StudentState) -> Tensor:  # noqa: ARG002 - the signature of all policies
-        """The loss network as it is now, (P,)."""
-        return self.phi
-
-    def step(
-        self,
-        objective: Objective,
-        rule: UpdateRule,
-        first: Trajectory,
-        buffers: list[Tensor],
-        measure: Measure,
-        estimator: Estimator,
-        fresh: Measure | None = None,
-    ) -> TeacherStep:
-        """Learn from a run of N steps under phi; the live module is left as it was, ``first`` is used up.
-
-        Args:
-            objective: The student's loss.
-            rule: Its optimiser.
-            first: The run.
-            buffers: The student's buffers before it.
-            measure: The dev measure e.
-            estimator: How hypergradients are taken.
-            fresh: The measure on a dev batch that gives no gradient, to tell what the rewriting is worth elsewhere.
-        """
-        both_fresh: list[Tensor] = []
-        with objective.live.undisturbed():
-            first_pass = estimator(objective, rule, first, measure)
-            gradient = first_pass.coefficients.sum(0)
-            if fresh is not None:
-                both_fresh.append(fresh.gradient(first.end.weights)[0])
-            first.release()
-            if self._memory_span is not None and self._steps % self._memory_span == 0:
-                self.memory = self.network.fresh(len(self.phi))
-            change, memory = self.network(gradient.to(self.phi.dtype), self.memory)
-            next_phi_graph = self.phi - self._step_size * change
-            next_phi = next_phi_graph.detach()
-            plans = [step.plan for step in first.steps]
-            put_buffers(objective.live.module, buffers)
-            second = unroll(objective, rule, first.start, plans, lambda: next_phi, memory=first.memory)
-            buffers_after = buffers_of(objective.live.module)
-            second_pass = estimator(objective, rule, second, measure)
-            if fresh is not None:
-                both_fresh.append(fresh.gradient(second.end.weights)[0])
-            self._optimizer.zero_grad()
-            next_phi_graph.backward(second_pass.coefficients.sum(0).to(next_phi_graph.dtype))
-            self._optimizer.step()
+    def _rewritten(self, hypergradient: Tensor) -> Tensor:
+        """phi', with its graph to the teacher's weights."""
+        if self._memory_span is not None and self._steps % self._memory_span == 0:
+            self.memory = self.network.fresh(len(self.phi))
         self._steps += 1
-        rewrite, self.phi = next_phi - self.phi, next_phi
+        change, memory = self.network(hypergradient, self.memory)
         self.memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
-        measures = first_pass.measure, second_pass.measure
-        known = (both_fresh[0], both_fresh[1]) if both_fresh else None
-        return TeacherStep(second.end, buffers_after, *measures, gradient.norm(), rewrite, known)
+        rewritten: Tensor = self.phi - self._step_size * change
+        return rewritten
+
+    def _learn(self, rewritten: Tensor, second: Callable[[], Hypergradient]) -> Tensor:
+        """The teacher's own step, along the hypergradient of the second run."""
+        second_pass = second()
+        self._optimizer.zero_grad()
+        torch.autograd.backward([rewritten], [second_pass.coefficients.sum(0).to(rewritten.dtype)])
+        self._optimizer.step()
+        return second_pass.measure
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: phi, the teacher, its memory and its optimiser."""

@@ -131,11 +131,39 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
             {"teacher": {"kind": "dln"}, "training": {"averaging": 0.9}},
             r"training\.averaging has no place beside a teacher of kind dln",
         ),
+        (
+            {"teacher": {"kind": "mwn"}, "training": {"averaging": 0.9}},
+            r"training\.averaging has no place beside a teacher of kind mwn",
+        ),
+        (
+            {"teacher": {"kind": "mwn"}, "loss": {"terms": {"mse": 1, "stde": 0.1}}},
+            r"loss\.terms\.stde is one number for a whole batch, but a teacher of kind mwn weights each essay",
+        ),
+        (
+            {"teacher": {"kind": "mwn"}, "loss": {"terms": {"mae": 0.5, "mse": "rest"}}},
+            r"loss\.terms\.mse is not a number, but a teacher of kind mwn",
+        ),
+        (
+            {"teacher": {"kind": "mwn"}, "model": {"head": "softmax"}, "loss": {"terms": {"cross_entropy": 1}}},
+            "this teacher brings its own loss; leave the section loss out",
+        ),
+        (
+            {"teacher": {"kind": "mwn", "measure": "cross_entropy"}},
+            r"teacher\.measure cross_entropy needs a distribution",
+        ),
+        (
+            {"teacher": {"kind": "mwn", "hypergradient": {"estimator": "one_step"}}},
+            r"hypergradient\.estimator one_step takes differences .* set it to exact, which with window 1 is the pub",
+        ),
+        (
+            {"teacher": {"kind": "mwn"}, "model": {"cross_fit": 3, "frozen_layers": "all"}},
+            r"model\.cross_fit: a teacher that learns would be another one for each head",
+        ),
         ({"teacher": {"kind": "dln"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
         ({"teacher": {"from": "x"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
         (
             {"teacher": {"kind": "dlf"}, "model": {"head": "softmax"}, "loss": {"terms": {"cross_entropy": 1}}},
-            r"this teacher brings its own loss; leave the section loss out \(with kind dlf and model\.head regression",
+            r"this teacher brings its own loss; leave the section loss out \(with kind dlf or mwn and model\.head regression",
         ),
         ({"teacher": {"kind": "dlff"}}, r"teacher\.kind: there is no 'dlff'; did you mean dlf\?"),
         ({"teacher": {"kind": "frozen"}}, r"teacher\..*from: this key is required"),
@@ -183,6 +211,9 @@ def test_teachers_that_cannot_learn(sections: dict[str, Any], words: str) -> Non
         {"teacher": {"kind": "dln", "hypergradient": {"estimator": "truncated", "last": 3}}},
         {"teacher": {"kind": "dlf", "measure": "binary_cross_entropy"}, "model": {"link": "sigmoid"}},
         {"teacher": {"from": "runs/a/teacher"}, "training": {"averaging": 0.9}},
+        {"teacher": {"kind": "mwn", "window": 2, "width": 5}, "loss": {"terms": {"mae": 0.5, "huber": 1.0}}},
+        {"teacher": {"kind": "mwn", "optimizer": "sgd"}, "model": {"head": "softmax"}},
+        {"teacher": {"kind": "mwn", "measure": "one_minus_qwk"}},
     ],
 )
 def test_teachers_survive_their_dump(sections: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ APART = "data.split.teacher_dev_fraction=0.25"
 FROZEN = "model.frozen_layers=all"
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4, learning_rate: 0.1}"
 DLN = "teacher={kind: dln, window: 3, dev_batch: 6, silent_start: false}"
+MWN = "teacher={kind: mwn, dev_batch: 6, width: 5, learning_rate: 0.01}"
 TERMS = "loss.terms={mse: 1.0, stde: 0.1}"
 VARIANTS = {
     "dlf, regression": [DLF, TERMS, FROZEN],
@@ -29,8 +30,11 @@ VARIANTS = {
     "dln, softmax": [DLN, "model.head=softmax", FROZEN],
     "dln, ordinal": [DLN, "model.head=ordinal", "teacher.teacher=feed_forward", FROZEN],
     "dln, whole encoder": [DLN, "model.encoder_dropout=0.1", "training.evaluations=2"],
+    "mwn, regression": [MWN, "loss.terms={mae: 0.5, mse: 1.0}", FROZEN],
+    "mwn, softmax": [MWN, "model.head=softmax", FROZEN],
+    "mwn, whole encoder": [MWN, "loss.standardise=true", "teacher.window=2", "training.evaluations=2"],
 }
-FIRST = ("dlf, regression", "dlf, softmax", "dln, regression")
+FIRST = ("dlf, regression", "dlf, softmax", "dln, regression", "mwn, regression")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,9 @@ def test_what_a_run_leaves(run_yaml, taught, name):
     dlf = name.startswith("dlf")
     assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher"} | ({"teaching.jsonl"} if dlf else set())
     assert {path.name for path in (folder / "teacher").iterdir()} == {"teacher.json", "teacher.safetensors"}
-    own = "loss_network" if not dlf else "loss_coefficients" if "loss.terms" in str(VARIANTS[name]) else "loss_matrix"
+    own = {"dln": "loss_network", "mwn": "loss_weights"}.get(name[:3], "loss_matrix")
+    if dlf and "loss.terms" in str(VARIANTS[name]):
+        own = "loss_coefficients"
     assert {path.name for path in (folder / "plots").iterdir()} == {
         f"{own}.svg",
         "learning_curves.svg",
@@ -199,6 +205,8 @@ OF_POINTS = "answer a distribution (model.head softmax or ordinal), this one ans
         ("dlf, softmax", [], OF_POINTS),
         ("dln, regression", ["model.head=ordinal"], OF_SCORES),
         ("dln, softmax", [], OF_POINTS),
+        ("mwn, regression", ["model.head=softmax"], OF_SCORES),
+        ("mwn, softmax", [], OF_POINTS),
         (
             "dlf, softmax",
             ["model.head=ordinal", "data.keep_prompts=[river]"],

@@ -47,7 +47,12 @@ def plainly(name, phi):
         p = log_probs[true].exp()
         return -phi[0] * p.log() - phi[1] * (1 - p) ** 2 * p.log() + phi[2] * (1 - p)
 
-    return {"bilinear": bilinear, "mixture": mixture}.get(name, network)
+    def meta_weights(log_probs, true, kind):
+        slope, bias, last = phi[:15].view(3, 5)
+        read = -log_probs[true].detach()
+        return -torch.sigmoid(last @ (slope * read + bias).clamp(min=0) + phi[15]) * log_probs[true]
+
+    return {"bilinear": bilinear, "mixture": mixture, "meta weights": meta_weights}.get(name, network)
 
 
 def by_one_graph(run, plan, phi, q):

@@ -1,0 +1,115 @@
+"""A weight for each rater, each level of the target, or each pair of both: a loss for targets of unequal worth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ShapeError
+from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
+from aes_dynloss.teaching.student import Elements
+
+# So that a target of 1/3 of the range is not taken for less by its last digit.
+_ROUNDING = 1e-4
+
+
+class RaterWeights:
+    """w(rater, level) times a fixed loss of each element.
+
+    The coefficients are the weights themselves, rater by rater and within a rater level by level. What a weight scales
+    is the pull of an element's target on the student: at 0 the target says nothing.
+
+    Args:
+        loss: The loss that is weighted, over elements or, by weighted statistics, over the batch.
+        raters: Number of raters R.
+        levels: Even parts L of the targets' range that have weights of their own; 1 for one weight a rater.
+
+    References:
+        Ours, in the frame of Wu et al. 2018; one learned weight a group of examples as in Ren et al. 2018, Learning to
+        reweight examples for robust deep learning, where every example has one.
+
+    Examples:
+        >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
+        >>> raters = torch.tensor([0, 1, 1])
+        >>> elements = Elements(p, y, 0 * raters, centre=0.5 * one, spread=0.5 * one, raters=raters)
+        >>> loss = RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), raters=2)
+        >>> loss(torch.tensor([1.0, 0.25]), elements)
+        tensor([0.0400, 0.0000, 0.0400])
+        >>> RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), raters=2, levels=4).places(elements)
+        tensor([0, 6, 7])
+    """
+
+    def __init__(self, loss: DynamicLoss, raters: int, levels: int = 1) -> None:
+        self._loss = loss
+        self._raters = raters
+        self._levels = levels
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether the weighted loss couples elements."""
+        return self._loss.over_batch
+
+    @property
+    def size(self) -> int:
+        """Coefficients R L."""
+        return self._raters * self._levels
+
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Mean weight of each rater, by its number."""
+        means = coefficients.view(self._raters, self._levels).mean(1)
+        return {f"rater_{number}": mean for number, mean in enumerate(means)}
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """The terms of the weighted loss, without the weights."""
+        return self._loss.terms(elements)
+
+    def places(self, elements: Elements) -> Tensor:
+        """Which coefficient weighs each element, (E,) int64.
+
+        Raises:
+            ShapeError: Nothing is known of who gave the targets.
+        """
+        if elements.raters is None:
+            raise ShapeError("Weights by rater need elements that say who gave their targets (Elements.raters).")
+        level = ((elements.targets + _ROUNDING) * self._levels).long().clamp(0, self._levels - 1)
+        return elements.raters * self._levels + level
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """The weighted loss.
+
+        Args:
+            coefficients: Weights, (R L,).
+            elements: E elements with ``raters``.
+
+        Returns:
+            (E,), or a scalar of a loss over the batch.
+
+        Raises:
+            ShapeError: The coefficients have another shape, or nothing is known of raters.
+        """
+        if coefficients.shape != (self.size,):
+            raise ShapeError(
+                f"The weights of {self._raters} raters at {self._levels} levels expect coefficients of shape "
+                f"({self.size},), found {tuple(coefficients.shape)}."
+            )
+        weights = coefficients[self.places(elements)].to(elements.scores.dtype)
+        if not self.over_batch:
+            return weights * self._loss(coefficients.new_zeros(0), elements)
+        return self._loss(coefficients.new_zeros(0), elements.weighted(weights))
+
+
+def weighted_by_rater(terms: dict[str, float], raters: int, levels: int, *, standardise: bool) -> RaterWeights:
+    """Weights by rater over a mixture with fixed coefficients.
+
+    Args:
+        terms: Components and their coefficients.
+        raters: Number of raters.
+        levels: Parts of the targets' range with weights of their own.
+        standardise: See :class:`aes_dynloss.teaching.dynamic_loss.Mixture`.
+
+    Examples:
+        >>> weighted_by_rater({"mse": 1.0}, raters=3, levels=1, standardise=True).size
+        3
+    """
+    mixture = FixedMixture(Mixture(list(terms), standardise=standardise), torch.tensor(list(terms.values())))
+    return RaterWeights(mixture, raters, levels)
