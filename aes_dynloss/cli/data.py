@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import read_data_values
+from aes_dynloss.cli.options import FILE, Command, read_data_values
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.data_check import DataReport
+    from aes_dynloss.essays.data.rater_check import RaterCheck
+    from aes_dynloss.reports.table import Table
 
 _LISTED_IDS = 10
 
@@ -23,26 +26,48 @@ def data() -> None:
 
 
 # An option is called after the key of the configuration that it sets, __ for the dot.
-@data.command()
-@click.argument("source", metavar="INPUT", required=False)
-@click.option("--config", "config_file", metavar="FILE", help="YAML with the key data, or with data's own keys.")
-@click.option("--format", type=click.Choice(["table", "asap"]), help="asap: columns and ranges of ASAP-AES are known.")
-@click.option("--encoding", help="Encoding of text files, such as cp1252.  [default: utf-8; ASAP's tsv: cp1252]")
-@click.option("--quoting", type=click.Choice(["minimal", "none"]), help="none: quotes are plain characters.")
-@click.option("--id-column", "columns__essay_id", help="Column of the essay's id.  [default: essay_id]")
-@click.option("--prompt-column", "columns__prompt_id", help="Column of the prompt's id.  [default: prompt_id]")
-@click.option("--text-column", "columns__text", help="Column of the essay.  [default: text]")
-@click.option("--score-column", "columns__score", help="Column of the score.  [default: score]")
-@click.option("--second-score-column", "columns__second_score", help="Column of a second rater's score.")
-@click.option("--prompt", help="The one prompt of a table that has no prompt column.")
-@click.option("--keep-prompt", "keep_prompts", multiple=True, metavar="ID", help="Use this prompt; may be repeated.")
-@click.option(
-    "--range", "ranges", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="Score range of a prompt; may be repeated."
+_DATA_OPTIONS = (
+    click.argument("source", metavar="INPUT", required=False),
+    click.option("--config", "config_file", metavar="FILE", help="YAML with the key data, or with data's own keys."),
+    click.option(
+        "--format", type=click.Choice(["table", "asap"]), help="asap: columns and ranges of ASAP-AES are known."
+    ),
+    click.option("--encoding", help="Encoding of text files, such as cp1252.  [default: utf-8; ASAP's tsv: cp1252]"),
+    click.option("--quoting", type=click.Choice(["minimal", "none"]), help="none: quotes are plain characters."),
+    click.option("--id-column", "columns__essay_id", help="Column of the essay's id.  [default: essay_id]"),
+    click.option("--prompt-column", "columns__prompt_id", help="Column of the prompt's id.  [default: prompt_id]"),
+    click.option("--text-column", "columns__text", help="Column of the essay.  [default: text]"),
+    click.option("--score-column", "columns__score", help="Column of the score.  [default: score]"),
+    click.option("--second-score-column", "columns__second_score", help="Column of a second rater's score."),
+    click.option("--rater-column", "columns__rater", help="Column of who, or what source, gave the score."),
+    click.option("--trusted", metavar="COLUMN|FILE.txt", help="Column of 1 and 0, or file of ids: adjudicated scores."),
+    click.option("--prompt", help="The one prompt of a table that has no prompt column."),
+    click.option(
+        "--keep-prompt", "keep_prompts", multiple=True, metavar="ID", help="Use this prompt; may be repeated."
+    ),
+    click.option(
+        "--range",
+        "ranges",
+        multiple=True,
+        metavar="ID=LOW:HIGH[:STEP]",
+        help="Score range of a prompt; may be repeated.",
+    ),
+    click.option("--prompts", metavar="FILE", help="YAML or JSON of prompt ids with low, high, step."),
+    click.option("--folds-dir", "split__folds_dir", metavar="DIR", help="Folder of {train,dev,test}_ids.txt."),
+    click.option("--split-column", "split__column", help="Column that says train, dev, test or teacher_dev."),
+    click.option("--hub-split", help="Split of a hub data set, such as train."),
 )
-@click.option("--prompts", metavar="FILE", help="YAML or JSON of prompt ids with low, high, step.")
-@click.option("--folds-dir", "split__folds_dir", metavar="DIR", help="Folder of {train,dev,test}_ids.txt.")
-@click.option("--split-column", "split__column", help="Column that says train, dev, test or teacher_dev.")
-@click.option("--hub-split", help="Split of a hub data set, such as train.")
+
+
+def _data_options(command: Command) -> Command:
+    """Add the options that say where essays are and how to read them, for :func:`_configured`."""
+    for option in reversed(_DATA_OPTIONS):
+        command = option(command)
+    return command
+
+
+@data.command()
+@_data_options
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 @click.pass_context
 def check(
@@ -68,6 +93,63 @@ def check(
     report = check_data(config, check_splits=bool(values.get("split")))
     click.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False) if as_json else _report_text(report))
     context.exit(0 if report.clean else 2)
+
+
+@data.command()
+@_data_options
+@click.option("--output", "-o", type=FILE, help="Write the table of raters to this .csv, .jsonl or .parquet file.")
+@click.option("--force", is_flag=True, help="Overwrite an existing --output file.")
+@click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
+def raters(
+    *,
+    config_file: str | None,
+    ranges: tuple[str, ...],
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - click
+) -> None:
+    """Compare raters before training: severity, consistency, and whether loss weights by rater are likely to pay.
+
+    INPUT is as for `data check`, with a column that says who gave each score (--rater-column). Each label is held
+    against a prediction from its text that was made without it. Where a split is named, train's essays are compared.
+    """
+    from dataclasses import replace
+
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data.data_config import DataConfig
+    from aes_dynloss.essays.data.rater_check import check_raters
+    from aes_dynloss.essays.scoring.output import output_format, write_scores
+    from aes_dynloss.reports.raters import rater_table
+    from aes_dynloss.reports.table import table_records
+
+    form = None if output is None else output_format(None, output)
+    if output is not None and output.exists() and not force:
+        raise ConfigError(f"{output} exists. --force overwrites it.")
+    values = _configured(config_file, ranges, options)
+    config = validate(DataConfig, values, config_file or "the command line")
+    found = check_raters(config, train_only=bool(values.get("split")))
+    table = rater_table(found.effects)
+    if output is not None and form is not None:
+        records = table_records(replace(table, foot=()))
+        kinds = {name: str if name in {"rater", "remarks"} else float for name in records[0]}
+        write_scores([{name: [record[name] for record in records] for name in kinds}], form, output, kinds)
+    click.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False) if as_json else _rater_text(found, table))
+
+
+def _rater_text(found: RaterCheck, table: Table) -> str:
+    """The comparison of raters as text for people."""
+    from aes_dynloss.reports.raters import SHOWN
+    from aes_dynloss.reports.table import text_table
+
+    trusted = 0 if found.trusted is None else sum(found.trusted.prompts.values())
+    raters = len(found.effects.raters)
+    lines = [f"{found.source}: {found.labels} labels by {raters} raters, {trusted} trusted essays"]
+    units = "mean and severity are in SDs of the prompt's labels, the SD ratio is that to all raters' SD"
+    lines += ["", *text_table(table.chosen(*SHOWN)), units, "", *found.conclusions]
+    if found.warnings:
+        lines += ["", "warnings:", *(f"  {line}" for line in found.warnings)]
+    return "\n".join(lines)
 
 
 def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

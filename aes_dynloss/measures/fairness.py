@@ -95,24 +95,39 @@ def score_differences(reference: ArrayLike, raw: ArrayLike, groups: ArrayLike) -
     scale = float(max(np.abs(human).max(), np.abs(machine).max()))
     noise = FLOAT_NOISE * scale
     return {
-        "osa": _explained(np.square(errors), codes, np.zeros_like(points), noise * scale),
-        "osd": _explained(errors, codes, np.zeros_like(points), noise),
-        "csd": _explained(errors, codes, points, noise),
+        "osa": explained_by_groups(np.square(errors), codes, np.zeros_like(points), noise * scale),
+        "osd": explained_by_groups(errors, codes, np.zeros_like(points), noise),
+        "csd": explained_by_groups(errors, codes, points, noise),
     }
 
 
-def _explained(
-    values: NDArray[np.float64], codes: NDArray[np.intp], points: NDArray[np.intp], noise: float
+def explained_by_groups(
+    values: NDArray[np.float64], codes: NDArray[np.intp], strata: NDArray[np.intp], noise: float = 0.0
 ) -> Explained:
-    """Increment of the adjusted R^2 by groups, given human scores; the whole R^2 where all essays have one score.
+    """Increment of the adjusted R^2 by groups, given strata; the whole R^2 where there is one stratum.
 
     By the theorem of Frisch, Waugh and Lovell, the groups' effects solve the normal equations that are left when group
-    indicators and errors are centred within human scores: a matrix of groups by groups, however many essays there are.
+    indicators and values are centred within strata: a matrix of groups by groups, however many essays there are.
+
+    Args:
+        values: What is to be explained, shape (n,), finite.
+        codes: Number of each essay's group, shape (n,), counted from 0 without a gap.
+        strata: Number of its stratum, such as its human score or prompt, likewise.
+        noise: Values within a stratum that differ by no more are equal.
+
+    Returns:
+        The increment and the F test's p value, of the larger model against the smaller.
+
+    Examples:
+        >>> words = np.array([100.0, 120, 300, 310, 110, 90, 320, 290])
+        >>> rater, prompt = np.array([0, 1, 0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 0, 0, 1, 1])
+        >>> round(explained_by_groups(words, rater, prompt).p, 2)
+        0.63
     """
-    groups, levels = int(codes.max()) + 1, int(points.max()) + 1
-    table = np.bincount(codes * levels + points, minlength=groups * levels).reshape(groups, levels).astype(np.float64)
-    # Effects that are identified: each set of groups that shared human scores link lacks one. The graph links each
-    # group to the human scores that it has.
+    groups, levels = int(codes.max()) + 1, int(strata.max()) + 1
+    table = np.bincount(codes * levels + strata, minlength=groups * levels).reshape(groups, levels).astype(np.float64)
+    # Effects that are identified: each set of groups that shared strata link lacks one. The graph links each group
+    # to the strata that it has.
     group, level = np.nonzero(table)
     links = coo_array((np.ones(len(group)), (group, groups + level)), shape=(groups + levels, groups + levels))
     linked = connected_components(links, directed=False)[0]
@@ -122,7 +137,7 @@ def _explained(
     residual_dof = residual_dof_before - effects
     if effects < 1 or residual_dof < 1:
         return Explained(None, None)
-    within = _centred(values, points, levels)
+    within = _centred(values, strata, levels)
     if np.abs(within).max() <= noise:
         return Explained(0.0, None)
     total = float(np.square(values - values.mean()).sum())
@@ -130,7 +145,7 @@ def _explained(
     matrix = np.diag(table.sum(axis=1)) - (table / table.sum(axis=0)) @ table.T
     sums = np.bincount(codes, weights=within, minlength=groups)
     effect = np.linalg.pinv(matrix, rcond=1e-12, hermitian=True) @ sums
-    left = float(np.square(_centred(values - effect[codes], points, levels)).sum())
+    left = float(np.square(_centred(values - effect[codes], strata, levels)).sum())
     increment = (before / residual_dof_before - left / residual_dof) / (total / (essays - 1))
     return Explained(increment, _f_test(before - left, effects, left, residual_dof))
 

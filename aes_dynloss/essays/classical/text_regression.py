@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fit_ridge, fitted_scale, radial_kernel
 from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 
@@ -51,6 +51,31 @@ class NumberScale:
         """Standardised numbers, (N, D)."""
         values: Array = np.clip((numbers - self.mean) * self.inverse_sd, -MOST_SD, MOST_SD) * self.weights
         return values
+
+
+def cross_fitted(numbers: Array, targets: Array, folds: NDArray[np.int64]) -> Array:
+    """Each essay's prediction by a ridge regression on what was counted in essays, fitted without the essay's fold.
+
+    Args:
+        numbers: What was counted in each of one prompt's essays, the length first, (N, D).
+        targets: Scores, (N,).
+        folds: Number of each essay's fold, (N,); at least 3 essays must be outside of each.
+
+    Returns:
+        Continuous predictions, (N,).
+
+    Example:
+        >>> scores = np.arange(8.0)
+        >>> cross_fitted(scores[:, None], scores, np.arange(8) % 2).round()
+        array([0., 1., 2., 3., 4., 5., 6., 7.])
+    """
+    predictions = np.empty(len(targets))
+    for fold in np.unique(folds):
+        rest = folds != fold
+        standard = NumberScale.of(numbers[rest])
+        fit = fit_ridge(standard.points(numbers[rest]), targets[rest])
+        predictions[~rest] = standard.points(numbers[~rest]) @ fit.coefficients + fit.intercept
+    return predictions
 
 
 @dataclass(frozen=True)
