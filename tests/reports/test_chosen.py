@@ -61,13 +61,14 @@ def test_a_run_for_each_prompt_is_as_one_for_all():
 
 
 def test_a_prompt_whose_dev_scores_are_all_equal_counts_in_no_arm():
-    def flat(run):
-        table = run.dev.table
-        return replace(
-            run, dev=replace(run.dev, table=table.assign(reference=table["reference"].where(table.prompt_id == "2", 3)))
-        )
+    def flat(run, arm):
+        """On prompt 10, all human scores are 3, and so are those of one arm, whose kappa is not defined."""
+        table, rows = run.dev.table, run.dev.table["prompt_id"] == "10"
+        table = table.assign(reference=table["reference"].mask(rows, 3.0))
+        table = table.assign(score=table["score"].mask(rows & (arm == "mse"), 3.0))
+        return replace(run, dev=replace(run.dev, table=table))
 
-    runs, _ = chosen_runs({arm: [flat(run) for run in own] for arm, own in ARMS.items()})
+    runs, _ = chosen_runs({arm: [flat(run, arm) for run in own] for arm, own in ARMS.items()})
     expected = [
         max(together, key=lambda run: sklearn_kappa("2", *of_prompt(run.dev, "2")[["reference", "score"]].T.to_numpy()))
         for together in zip(*ARMS.values(), strict=True)
@@ -91,9 +92,7 @@ def test_its_figures_are_those_of_its_runs():
 
 
 def test_what_cannot_be_chosen_among_is_refused():
-    with pytest.raises(
-        DataError, match=r"Arm 'mae' has no run of stratum 'fold_1' and seed '3', to choose"
-    ):
+    with pytest.raises(DataError, match=r"Arm 'mae' has no run of stratum 'fold_1' and seed '3', to choose"):
         chosen_runs({"mse": ARMS["mse"], "mae": ARMS["mae"][:-1]})
     with pytest.raises(DataError, match=r"no dev predictions of prompt '2' to choose by \(arm 'mae', stratum 'fold_0'"):
         chosen_runs({"mse": ARMS["mse"], "mae": [replace(run, dev=None) for run in ARMS["mae"]]})

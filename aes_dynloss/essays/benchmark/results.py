@@ -127,8 +127,8 @@ def write_results(
             chosen=config.chosen,
             postprocessed=postprocessed,
         )
-        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd"}
-        # Seeds of an exact arm are the same run, which the first stands for.
+        # Seeds of an exact arm are the same run, which the first stands for, unless they are draws of the data.
+        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd" and SEED not in config.varies}
         once = {arm: [run for run in arms[arm] if run.seed == arms[arm][0].seed] for arm in exact}
         once |= {name: ensemble.runs for name, ensemble in made.items() if ensemble.chosen is None}
         once |= {f"floor: {name}": runs for name, runs in floors.items()}
