@@ -84,6 +84,7 @@ class Elements:
             With one element an example: what the example counts.
         other: What each example's loss has beside that of its elements, (B,), such as a box's regression.
         kinds: 0 or 1, (E,), where a student shows elements of two kinds, such as classes and objectness.
+        raters: Number of who or what gave each element's target, (E,) int64, where targets are of unequal worth.
 
     Raises:
         ShapeError: Two of them differ in length. (Broadcasting (E, 1) against (E,) would average over all pairs.)
@@ -108,11 +109,12 @@ class Elements:
     weights: Tensor | None = None
     other: Tensor | None = None
     kinds: Tensor | None = None
+    raters: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
         expected = self.scores.shape[:1]
-        for name in ("scores", "targets", "groups", "centre", "spread", "logits", "classes", "kinds"):
+        for name in ("scores", "targets", "groups", "centre", "spread", "logits", "classes", "kinds", "raters"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != expected:
                 raise ShapeError(

@@ -16,7 +16,12 @@ from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
-TABLE_COLUMNS = ("essay_id", "prompt_id", "text", "score", "second_score", "split", "weight", "dropped_tokens")
+TABLE_COLUMNS = (
+    *("essay_id", "prompt_id", "text", "score", "second_score", "split", "weight", "rater", "trusted"),
+    "dropped_tokens",
+)
+_BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
+ID_FILE = ".txt"  # what data.trusted ends with where it names a file
 
 
 def _word(value: object) -> object:
@@ -65,6 +70,10 @@ class Columns(ConfigModel):
     weight: str | None = Field(
         default=None,
         description="Column of what an essay counts in training, a number above 0; only ratios matter.",
+    )
+    rater: str | None = Field(
+        default=None,
+        description="Column of who, or what source, gave the essay's score, for ratings of unequal worth: see loss.by.",
     )
 
     @model_validator(mode="after")
@@ -240,6 +249,12 @@ class DataConfig(ConfigModel):
     keep_prompts: list[Word] | None = Field(
         default=None, min_length=1, description="Prompts whose essays are used; those of others are left out."
     )
+    trusted: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of 1 and 0, or .txt file of ids, one a line: essays whose scores are adjudicated and "
+        "believed. A teacher learns on those of train; dev and test should be such.",
+    )
     split: SplitConfig = Field(default=SplitConfig(), description="How essays are split.")
     hub_split: str | None = Field(default=None, description="Split of a hub data set to read, such as train.")
     augmentation: AugmentationConfig | None = Field(
@@ -275,22 +290,26 @@ class DataConfig(ConfigModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # Groups of writers need columns that are nothing else, here or in the table of predictions.
-        taken = {*self.columns.single, *self.columns.features, self.split.column, *TABLE_COLUMNS, *NUMBER_COLUMNS}
+        others = {*self.columns.single, *self.columns.features, self.trusted, self.split.column}
+        taken = {*others, *TABLE_COLUMNS, *NUMBER_COLUMNS}
         for name in self.subgroups:
             if name in taken or self.subgroups.count(name) > 1:
                 raise ValueError(
                     f"subgroups names {name!r}, which is no column of groups of its own; name each column once, and "
                     "none that holds ids, texts or scores, or has such a column's name"
                 )
+        if self.trusted is not None and self.trusted in {*self.columns.single, *self.columns.features}:
+            raise ValueError(f"trusted names {self.trusted!r}, which is another column's; name a column of 1 and 0")
         # The range of a prompt that is left out cannot be told from its human scores.
         if self.split.target_prompt is not None and self.format == "table" and self.prompts is None:
             raise ValueError(
                 "split.target_prompt needs the score ranges in prompts; without them they are taken from the scores "
                 "seen, those of the prompt that is left out too"
             )
-        if self.format == "asap" and self.columns.model_copy(update={"features": [], "weight": None}) != Columns():
+        if self.format == "asap" and self.columns.model_copy(update=_BESIDE_ASAP) != Columns():
             raise ValueError(
-                "format: asap has columns of its own; remove columns, but for features and weight, or set format: table"
+                "format: asap has columns of its own; remove columns, but for features, weight and rater, or set "
+                "format: table"
             )
         if self.format == "asap" and self.prompt is not None:
             raise ValueError("format: asap has a column of prompts; use keep_prompts instead of prompt")

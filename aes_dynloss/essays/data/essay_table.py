@@ -40,8 +40,8 @@ class EssayTable:
     Args:
         essays: In memory, with the text columns ``essay_id``, ``prompt_id``, ``text`` and the float64 column ``score``;
             and where the source has them ``second_score`` (with gaps), ``rater1`` and ``rater2`` (ASAP, with gaps),
-            ``split`` (train, dev, test, teacher_dev or None), ``weight`` (above 0), and columns of groups of writers
-            and of numbers under their own names.
+            ``split`` (train, dev, test, teacher_dev or None), ``weight`` (above 0), ``rater`` (who gave the score),
+            ``trusted`` (bool), and columns of groups of writers and of numbers under their own names.
         prompts: Every prompt of these essays by its id.
         left_out: Ids of essays that the source holds but ``keep_prompts`` does not name.
     """
@@ -85,6 +85,16 @@ class EssayTable:
     def weights(self) -> NDArray[np.float64] | None:
         """What each essay counts in training, (n,), where the source says it."""
         return np.asarray(self.values("weight")) if "weight" in self.essays.column_names else None
+
+    @property
+    def raters(self) -> list[str] | None:
+        """Who or what gave each essay's score, where the source says it."""
+        return self.values("rater") if "rater" in self.essays.column_names else None
+
+    @property
+    def trusted(self) -> NDArray[np.bool_] | None:
+        """Whether each essay's score is adjudicated, (n,), where the source says it."""
+        return np.asarray(self.values("trusted"), dtype=bool) if "trusted" in self.essays.column_names else None
 
     def numbers(self, columns: Sequence[str]) -> NDArray[np.float64]:
         """Numeric columns of the user's own, (n, K)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,10 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
-from aes_dynloss.essays.data.data_config import Columns, DataConfig, PromptConfig
+from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
 from aes_dynloss.essays.data.sources import open_rows
 from aes_dynloss.tables.cells import (
@@ -35,6 +36,7 @@ from aes_dynloss.tables.cells import (
     number_value,
     optional_number,
     text_value,
+    truth_cell,
 )
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import Quoting
@@ -106,6 +108,10 @@ class Layout:
         fields |= {column: Field(column, "data.columns.features", _feature_value, "float64") for column in own.features}
         if own.weight is not None:
             fields["weight"] = Field(own.weight, "data.columns.weight", _weight_value, "float64")
+        if own.rater is not None:
+            fields["rater"] = Field(own.rater, "data.columns.rater", group_value)
+        if config.trusted is not None and not config.trusted.endswith(ID_FILE):
+            fields["trusted"] = Field(config.trusted, "data.trusted", _trusted_value, "bool")
         if config.split.column is not None:
             fields["split"] = Field(config.split.column, "data.split.column", _split_value)
         prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
@@ -180,6 +186,16 @@ def _weight_value(row: Mapping[str, object], column: str) -> float:
         limits = f"from {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
         raise CellError(f"{column} is {weight:g}; expected a number {limits}. Only the ratios of weights matter.")
     return weight
+
+
+def _trusted_value(row: Mapping[str, object], column: str) -> bool:
+    try:
+        number = optional_number(row, column)
+    except CellError:
+        return truth_cell(row[column], column)
+    if number not in {0.0, 1.0, None}:
+        raise CellError(f"{column} is {number:g}; expected 1 for an adjudicated score, else 0 or nothing. Fix the row.")
+    return number == 1.0
 
 
 def _split_value(row: Mapping[str, object], column: str) -> str | None:
@@ -306,8 +322,51 @@ def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
         logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
     values = {column: [essay[column] for essay in essays] for column in layout.fields}
     features = Features({column: Value(source.type) for column, source in layout.fields.items()})
+    if config.trusted is not None and "trusted" not in layout.fields:
+        known = values["essay_id"]
+        values["trusted"] = _named_in(user_path(config.trusted, "data.trusted"), known, gathering.left_out)
+        features["trusted"] = Value("bool")
+    _check_raters(values, config, name)
     prompts = _prompts_of(essays, layout, name)
     return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
+
+
+def _check_raters(values: Mapping[str, list[Any]], config: DataConfig, name: str) -> None:
+    """Refuse scores of nobody, unless they are adjudicated."""
+    trusted = values.get("trusted", [False] * len(values["essay_id"]))
+    raters = values.get("rater", [""] * len(trusted))
+    known = zip(values["essay_id"], raters, trusted, strict=True)
+    nobody = [essay_id for essay_id, rater, is_trusted in known if rater is None and not is_trusted]
+    if nobody:
+        raise DataError(
+            f"{name} holds {len(nobody)} essays without a rater in the column {config.columns.rater!r}: "
+            f"{', '.join(nobody[:10])}. Say who or what gave their scores; only those of data.trusted need none."
+        )
+
+
+def ids_in(path: Path) -> list[str]:
+    """The ids of a file, one a line.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
+        raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _named_in(path: Path, essay_ids: Sequence[str], left_out: Collection[str]) -> list[bool]:
+    """Which essays a file names."""
+    named = set(ids_in(path))
+    unknown = sorted(named.difference(essay_ids, left_out))
+    if unknown:
+        listed = ", ".join(unknown[:10])
+        raise DataError(
+            f"data.trusted: {path} names {len(unknown)} essays that the data do not hold: {listed}. Is it of others?"
+        )
+    return [essay_id in named for essay_id in essay_ids]
 
 
 def _warn(gathering: Gathering, name: str) -> None:

@@ -15,7 +15,7 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.readers import SPLIT_NAMES
+from aes_dynloss.essays.data.readers import SPLIT_NAMES, ids_in
 
 logger = logging.getLogger(__name__)
 
@@ -201,19 +201,6 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
             f"{folder} names {len(unknown)} essays that the data do not hold: {listed}. Are they of other data?"
         )
     return [parts.get(essay_id) for essay_id in ids]
-
-
-def ids_in(path: Path) -> list[str]:
-    """The ids of a file, one a line.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
-        raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str | None]:

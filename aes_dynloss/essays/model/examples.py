@@ -34,6 +34,7 @@ class EssayExamples:
         linguistic: Linguistic features and own columns, (N, F) float32, where the head sees them.
         strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
         weights: What each essay counts in training, above 0, (N,), where the data say it.
+        raters: Number of who gave each essay's score, (N,) int64, where the loss is to know.
     """
 
     essays: Sequence[TokenizedEssay]
@@ -46,6 +47,7 @@ class EssayExamples:
     linguistic: NDArray[np.float32] | None = None
     strings: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
+    raters: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of essays."""
@@ -84,6 +86,7 @@ class EssayExamples:
             None if self.linguistic is None else self.linguistic[chosen],
             None if self.strings is None else self.strings[chosen],
             None if self.weights is None else self.weights[chosen],
+            None if self.raters is None else self.raters[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -100,8 +103,11 @@ class EssayExamples:
         else:
             inputs |= self._tokens(rows)
         targets = torch.from_numpy(self.targets[index])
-        if self.weights is not None:
-            targets = torch.stack([targets, torch.from_numpy(self.weights[index])], dim=1)
+        if self.weights is not None or self.raters is not None:
+            weights = np.ones(len(index)) if self.weights is None else self.weights[index]
+            raters = [] if self.raters is None else [self.raters[index].astype(np.float64)]
+            columns = [targets, *map(torch.from_numpy, [weights, *raters])]
+            targets = torch.stack(columns, dim=1)
         return Batch(inputs, targets, groups, torch.from_numpy(index))
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:

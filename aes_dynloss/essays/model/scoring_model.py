@@ -308,11 +308,15 @@ class ScoringModel(nn.Module):
 
         Args:
             outputs: Of the head, (B, D).
-            targets: Scores on [0, 1], (B,); or with each essay's weight beside it, (B, 2).
+            targets: Scores on [0, 1], (B,); or with each essay's weight beside it, (B, 2), and its rater's number,
+                (B, 3).
             groups: Number of each essay's prompt, (B,).
         """
-        elements = self._elements(outputs, targets if targets.ndim == 1 else targets[:, 0], groups)
-        return elements if targets.ndim == 1 else replace(elements, weights=targets[:, 1:].to(outputs.dtype))
+        if targets.ndim == 1:
+            return self._elements(outputs, targets, groups)
+        elements = self._elements(outputs, targets[:, 0], groups)
+        raters = targets[:, 2].long() if targets.shape[1] == 3 else None
+        return replace(elements, weights=targets[:, 1:2].to(outputs.dtype), raters=raters)
 
     def _elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
         centre, spread = self.mean[groups].to(outputs.dtype), self.sd[groups].to(outputs.dtype)
