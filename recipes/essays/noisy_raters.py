@@ -5,10 +5,11 @@
     python recipes/essays/noisy_raters.py run                              # runs/noisy/KIND_T, resumed where stopped
     python recipes/essays/noisy_raters.py collect --publish zero40_75_l2t_dlf_bilinear
 
-In each of the five common folds, T essays a prompt of train are trusted: their resolved score stands, rater `adjudicated`.
-The other train essays have one cheap rating. T essays a prompt of dev are dev, with resolved scores; the rest of dev is
-left out, so that all that is clean and seen counts as trusted. Test is whole, with resolved scores. Beside each table:
-train_ids.txt, dev_ids.txt and test_ids.txt, and truth.csv (essay_id, score, changed: of train, never learned from).
+In each of the five common folds, T essays a prompt of train are trusted: their resolved score stands, and their rater
+is `adjudicated`. The other train essays have one cheap rating. T essays a prompt of dev are dev, with resolved scores;
+the rest of dev is left out, so that all that is clean and seen counts as trusted. Test is whole, with resolved scores.
+Beside each table: train_ids.txt, dev_ids.txt, test_ids.txt, and truth.csv (essay_id, score, changed: of train, to see
+how many changed ratings are found, and for nothing else).
 
 Which essays are trusted and dev depends on draw and fold alone, those for a small T are among those for a larger one. A
 cheap rating depends on kind, draw, fold and essay, not on T or on what any model sees. The kinds, fixed before any run
@@ -16,12 +17,12 @@ cheap rating depends on kind, draw, fold and essay, not on T or on what any mode
 
 - zero40: each rating is the lowest score by mistake with probability .4 (one rater, `first`).
 - half_bad: raters r1 to r8, one an essay at random. r1 to r4 are good: off by one score point with probability .2 up to
-  12 score points, and by a Gaussian of .25 SD on wider scales. r5 and r6 are careless: a draw from the prompt's scores. r7 is
-  reversed (low + high - score). r8 gives the lowest score always.
+  12 score points, and by a Gaussian of .25 SD on wider scales. r5 and r6 are careless: a draw from the prompt's scores.
+  r7 is reversed (low + high - score). r8 gives the lowest score always.
 - lenient: r1 to r8 add -1 to +1 SD. central: r1 to r8 shrink towards the mean, by factors of 1 to .2.
-- uniform50: each rating is a score point at random with probability .5. modal50: the prompt's commonest score (`first`).
-- real: ASAP's own `rater1` or `rater2`, at random, where it is given; on prompts 1, 7 and 8 the resolved score is a sum over
-  raters, so that a rater's range is mapped to its range linearly. Essays without single ratings are left out of train.
+- uniform50: each rating is a score point at random with probability .5. modal50: so is the prompt's commonest score.
+- real: ASAP's own `rater1` or `rater2`, at random, where it is given. On prompts 1, 7 and 8 the resolved score is a sum
+  over raters, so that a rater's range is mapped to its range linearly. Essays without that rating leave train.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import ids_in, read_essays
@@ -213,7 +214,7 @@ def _write_fold(place: Path, train: pd.DataFrame, dev: pd.DataFrame, tables: dic
     write_table(pd.concat(parts.values())[COLUMNS].reset_index(drop=True), place / "essays.parquet")
 
 
-def grid_values(kind: str, trusted: int, **changes: Any) -> dict[str, Any]:
+def grid_values(kind: str, trusted: int, **changes: object) -> dict[str, Any]:
     """The grid's configuration on the data of a kind and T."""
     values = read_mapping(GRID)
     place = f"{DATA.as_posix()}/{kind}_{trusted}/draw_{{seed}}"
@@ -247,7 +248,7 @@ def tune(kinds: Sequence[str]) -> None:
         for arm, settings in named.items():
             best = max(settings, key=lambda name: figures[name] or 0.0)
             chosen[arm] = {"chosen": settings[best], "dev_qwk": {json.dumps(settings[n]): figures[n] for n in settings}}
-            print(f"{kind} {arm}: {settings[best]} ({figures[best]:.4f})")
+            print(f"{kind} {arm}: {settings[best]} ({figures[best]:.4f})")  # noqa: T201
         write_json(RUNS / "tuning" / f"{kind}.json", chosen)
 
 
@@ -277,51 +278,44 @@ def _make_missing(kind: str, trusted: int, draws: Sequence[int]) -> None:
             make(kind, trusted, draw, DATA)
 
 
-def collect(published: Sequence[str], most_draws: int) -> None:
-    """Merge the grids' reports, with paired differences of each taught arm, and publish some arms' predictions."""
-    merged: dict[str, Any] = {}
+NOTE = (
+    "Differences are those of a taught arm minus the arm, with the same KIND_T. Their intervals cover the choice of "
+    "test essays, the same for all arms and draws, and of draws; those of the arms' own figures that of essays alone."
+)
+
+
+def collect(published: Sequence[str], draws: int) -> None:
+    """Merge the grids' reports, with paired differences of each taught arm, and publish some arms' predictions.
+
+    Args:
+        published: Arms, as KIND_T_ARM.
+        draws: Predictions of so many draws are published.
+    """
+    found = [name for name in (f"{kind}_{trusted}" for kind, trusted, *_ in QUEUE) if (RUNS / name / REPORT).exists()]
+    if not found:
+        raise SystemExit(f"{RUNS} holds no KIND_T/{REPORT}. Run `python recipes/essays/noisy_raters.py run` first.")
     arms: dict[str, Any] = {}
+    grids: dict[str, Any] = {}
     differences: dict[str, dict[str, Any]] = {}
-    grids = {}
-    for name in (f"{kind}_{trusted}" for kind, trusted, *_ in QUEUE):
-        if not (RUNS / name / "benchmark.json").exists():
-            logging.warning("%s has no benchmark.json: left out.", RUNS / name)
-            continue
-        report = json.loads((RUNS / name / "benchmark.json").read_text(encoding="utf-8"))
-        merged = merged or report
+    for name in found:
+        report = json.loads((RUNS / name / REPORT).read_text(encoding="utf-8"))
         arms |= {f"{name}_{arm}": entry for arm, entry in report["arms"].items()}
-        grids[name] = {key: report[key] for key in ("notes", "runs")} | {
-            "arms": {arm: entry["set"] for arm, entry in report["config"]["arms"].items()},
-            "seeds": report["config"]["seeds"],
-        }
-        runs = _runs(name, report["config"])
+        config = report["config"]
+        settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
+        grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
+        runs = _runs(name, config)
         for taught, entries in _differences(runs, report["settings"]).items():
             own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}
             differences.setdefault(taught, {}).update(own)
         for arm in runs:
             if f"{name}_{arm}" in published:
-                _publish(f"{name}_{arm}", runs[arm], most_draws)
-    if not merged:
-        raise SystemExit(f"{RUNS} holds no benchmark.json. Run `python recipes/essays/noisy_raters.py run` first.")
-    merged |= {
-        "arms": arms,
-        "grids": grids,
-        "config": read_mapping(GRID),
-        "runs": None,
-        "manifests": None,
-        "notes": [NOTE],
-    }
-    merged["control"] = next(iter(arms))
-    merged["differences"] = {taught: _family(taught, own) for taught, own in differences.items()}
-    write_json(
-        HERE / "results" / "grids" / f"{NAME}.json", {key: one for key, one in merged.items() if one is not None}
-    )
-
-
-NOTE = (
-    "Differences are those of a taught arm minus the arm, with the same KIND_T. Their intervals cover the choice of test "
-    "essays, the same for all arms and draws, and of draws; those of the arms' own figures the choice of essays alone."
-)
+                path = HERE / "results" / "predictions" / published_name(NAME, f"{name}_{arm}")
+                first = [run for run in runs[arm] if int(run.seed) < draws]
+                write_published(path, f"{name}_{arm}", first, seeded=True)
+    families = {taught: _family(taught, own) for taught, own in differences.items()}
+    merged = {"arms": arms, "control": next(iter(arms)), "differences": families, "notes": [NOTE], "grids": grids}
+    report |= merged | {"config": read_mapping(GRID)}
+    write_json(HERE / "results" / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
 
 
 def _runs(name: str, config: dict[str, Any]) -> dict[str, list[ScoredRun]]:
@@ -336,8 +330,8 @@ def _runs(name: str, config: dict[str, Any]) -> dict[str, list[ScoredRun]]:
 def _differences(runs: dict[str, list[ScoredRun]], settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By taught arm and other arm, the difference of their QWK, the mean over prompts, folds and draws."""
     cells, _ = build_cells(runs, next(iter(runs)))
-    drawn = [prompt_figures(own, settings["resamples"], settings["seed"], over_seeds=True) for own in cells.values()]
-    means = {arm: mean_figure([figures[arm, "qwk"] for figures in drawn]) for arm in runs}
+    drawn = [prompt_figures(own, settings["resamples"], settings["seed"], draw_seeds=True) for own in cells.values()]
+    means = {arm: mean_figure([figures[arm, "qwk_rescaled"] for figures in drawn]) for arm in runs}
     taught = [arm for arm in runs if arm.startswith(TAUGHT)]
     return {
         one: {arm: difference_entry(means[one].minus(means[arm]), settings["confidence"]) for arm in runs if arm != one}
@@ -348,13 +342,8 @@ def _differences(runs: dict[str, list[ScoredRun]], settings: dict[str, Any]) -> 
 def _family(taught: str, entries: dict[str, Any]) -> dict[str, Any]:
     """The differences of one taught arm, as the report of a grid has them."""
     size = fill_holm([entry["mean"] for entry in entries.values()])
-    words = f"QWK of {taught} minus that of the arm, of the same kind and T"
+    words = f"QWK, rescaled on dev, of {taught} minus that of the arm, of the same kind and T"
     return {"difference": words, "comparisons": {"mean": size, "prompts": 0}, "arms": entries}
-
-
-def _publish(arm: str, runs: Sequence[ScoredRun], most_draws: int) -> None:
-    first = [replace(run) for run in runs if int(run.seed) < most_draws]
-    write_published(HERE / "results" / "predictions" / published_name(NAME, arm), arm, first, seeded=True)
 
 
 def main() -> None:
