@@ -62,7 +62,7 @@ class Figure:
         return Figure(self.values - other.values, by_seed)
 
 
-def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Side, Figure]:
+def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int, *, draw_seeds: bool = False) -> dict[Side, Figure]:
     """Each arm's kappas on one prompt: the mean over strata of the mean over seeds.
 
     Essays are drawn with replacement within each stratum, the same for all arms, versions and seeds. A stratum's and
@@ -72,6 +72,9 @@ def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Sid
         cells: The prompt's cells, one a stratum.
         resamples: Number of resamples, >= 1.
         seed: Seed of the resamples, >= 0.
+        draw_seeds: Whether seeds are drawn with replacement, too, the same in all strata and prompts and for all arms
+            that have them: where seeds are draws of the data. Of few seeds, n, their spread is understated by the
+            factor sqrt((n - 1) / n).
 
     Returns:
         Figures by arm and version, of those versions that all strata have.
@@ -89,7 +92,7 @@ def prompt_figures(cells: Sequence[Cell], resamples: int, seed: int) -> dict[Sid
         >>> round(figures["plain", "qwk"].value, 3), len(figures["plain", "qwk"].draws)
         (0.917, 10)
     """
-    measured = [_cell_figures(cell, resamples, seed) for cell in cells]
+    measured = [_cell_figures(cell, resamples, seed, draw_seeds=draw_seeds) for cell in cells]
     return {
         side: mean_figure([figures[side] for figures in measured])
         for side in measured[0]
@@ -114,7 +117,7 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
     return Figure(np.mean([one.values for one in figures], axis=0), by_seed)
 
 
-def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
+def _cell_figures(cell: Cell, resamples: int, seed: int, *, draw_seeds: bool) -> dict[Side, Figure]:
     """Each arm's mean over seeds in one cell."""
     pairs = [(side, run) for side, runs in cell.machines.items() for run in runs]
     machines = np.column_stack([cell.machines[side][run] for side, run in pairs])
@@ -127,5 +130,17 @@ def _cell_figures(cell: Cell, resamples: int, seed: int) -> dict[Side, Figure]:
     for side, runs in cell.machines.items():
         columns = {run: position for position, (other, run) in enumerate(pairs) if other == side}
         by_seed = {run: float(kappas[0, columns[run]]) for run in runs}
-        figures[side] = Figure(kappas[:, list(columns.values())].mean(axis=1), by_seed)
+        values = kappas[:, list(columns.values())]
+        if draw_seeds:
+            means = (values * _seed_shares(list(columns), resamples, seed)).sum(axis=1)
+        else:
+            means = values.mean(axis=1)
+        figures[side] = Figure(means, by_seed)
     return figures
+
+
+def _seed_shares(seeds: Sequence[str], resamples: int, seed: int) -> NDArray[np.float64]:
+    """What each seed counts in a mean, as it is and then on each resample of the seeds, (1 + resamples, S)."""
+    generator = prompt_generator(seed, "\n".join(["seeds", *seeds]))
+    counts = generator.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples)
+    return np.concatenate([np.ones((1, len(seeds))), counts]) / len(seeds)

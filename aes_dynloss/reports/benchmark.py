@@ -20,6 +20,7 @@ from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.measures.breakdowns import human_entry
 from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt, stacked_runs
+from aes_dynloss.reports.chosen import chosen_runs
 from aes_dynloss.reports.comparison import (
     VERSIONS,
     ArmFigures,
@@ -201,6 +202,7 @@ def build_benchmark_report(
     ensembles: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
     stacks: Mapping[str, Sequence[str]] | None = None,
+    chosen: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
     against: Mapping[str, Sequence[ScoredRun]] | None = None,
     costs: Mapping[str, Sequence[RunCost]] | None = None,
@@ -223,6 +225,8 @@ def build_benchmark_report(
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
         stacks: Such ensembles with weights by stratum and prompt, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
+        chosen: Further scorers by name: the arms of which each has the best by dev in each stratum and seed, see
+            :func:`~aes_dynloss.reports.chosen.chosen_runs`.
         postprocessed: Arms whose scores are more than raw rounded, so that their ensembles are rescaled on dev.
         against: Published arms to stand beside the others, by name; no ensembles are made of them.
         costs: The cost of each of an arm's runs, by arm.
@@ -237,7 +241,7 @@ def build_benchmark_report(
     costs, against = costs or {}, against or {}
     _refuse_unfit(measured_on, arms, costs)
     made, ensemble_notes = make_ensembles(
-        arms, seeds=ensembles, mixtures=mixtures, stacks=stacks, postprocessed=postprocessed
+        arms, seeds=ensembles, mixtures=mixtures, stacks=stacks, chosen=chosen, postprocessed=postprocessed
     )
     measured = {**arms, **{name: ensemble.runs for name, ensemble in made.items()}}
     taken = [name for name in against if name in measured]
@@ -259,14 +263,17 @@ def build_benchmark_report(
         seeds = {source: {run.seed for run in measured[source]} for source in sources}
         raw, raw_means = _raw_measures(runs)
         compared = comparison.arms[arm]
+        counts = made[arm].chosen if arm in made else None
+        averaged = arm in made and counts is None
         entries[arm] = GridArm(
-            ensemble_of=sources if arm in made else None,
-            members=None if arm in against else sum(map(len, seeds.values())) if arm in made else 1,
+            ensemble_of=sources if averaged else None,
+            members=None if arm in against else sum(map(len, seeds.values())) if averaged else 1,
             seeds=sorted(set().union(*seeds.values())),
             prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
             mean=_figures(compared.mean, raw_means),
-            cost=cost_entry([cost for source in sources for cost in costs.get(source, ())]),
+            cost=None if counts else cost_entry([cost for source in sources for cost in costs.get(source, ())]),
             weights=made[arm].weights if arm in made else None,
+            chosen=counts,
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:
@@ -316,17 +323,19 @@ Weights = dict[str, dict[str, dict[str, float]]]  # by stratum, prompt and membe
 
 @dataclass(frozen=True)
 class EnsembleArm:
-    """Some arms' runs of all seeds, averaged as one scorer.
+    """Some arms' runs of all seeds, averaged as one scorer; or the best of them by dev.
 
     Args:
         sources: The arms.
-        runs: One run a stratum (and prompt).
+        runs: One run a stratum (and prompt); of the best by dev, one a stratum and seed (and prompt).
         weights: Of a stack.
+        chosen: How often each arm is the best by dev; None of what is averaged.
     """
 
     sources: list[str]
     runs: list[ScoredRun]
     weights: Weights | None = None
+    chosen: dict[str, int] | None = None
 
 
 def make_ensembles(
@@ -335,19 +344,21 @@ def make_ensembles(
     seeds: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
     stacks: Mapping[str, Sequence[str]] | None = None,
+    chosen: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
 ) -> tuple[dict[str, EnsembleArm], list[str]]:
-    """The ensembles of a grid.
+    """The ensembles of a grid, and what is chosen among its arms.
 
     Args:
         arms: Runs by the arm's name.
         seeds: Whether each arm of several seeds, the same in all strata, gets an ensemble ``ARM, mean of N seeds``.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged.
         stacks: Such ensembles with fitted weights, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
+        chosen: By name, the arms of which each stratum and seed has the best by dev.
         postprocessed: Arms whose scores are more than raw rounded; ensembles with such an arm are rescaled on dev.
 
     Returns:
-        Ensembles by name, and notes on arms without a mean over seeds.
+        Ensembles by name, and notes on arms without a mean over seeds and on what was chosen.
 
     Raises:
         ConfigError: A mixture or stack is of unknown arms, or two have one name.
@@ -370,6 +381,11 @@ def make_ensembles(
         made[name] = EnsembleArm(list(members), seed_ensemble(parts, rescale=rescale))
     for name, members, runs in _members(arms, stacks or {}, made.keys()):
         made[name] = EnsembleArm(list(members), *stacked_runs(runs))
+    for name, members, _ in _members(arms, chosen or {}, made.keys()):
+        best, counts = chosen_runs({arm: arms[arm] for arm in members})
+        made[name] = EnsembleArm(list(members), best, chosen=counts)
+        listed = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+        notes.append(f"{name}: the arm with the best QWK on dev, by stratum and seed; times chosen: {listed}.")
     return made, notes
 
 
@@ -380,7 +396,7 @@ def _members(
     for name, members in wanted.items():
         if name in arms or name in taken or not arms.keys() >= set(members):
             raise ConfigError(
-                f"The mixture or stack {name!r} of {', '.join(members)} must be of arms, with a name of its own."
+                f"The mixture, stack or choice {name!r} of {', '.join(members)} must be of arms, with its own name."
             )
         yield name, members, [replace(run, seed=f"{arm}, {run.seed}") for arm in members for run in arms[arm]]
 

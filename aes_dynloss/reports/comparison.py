@@ -261,10 +261,10 @@ class GridArm(Entry):
     """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
 
     Of a published arm, ``members`` is None: its file does not say it. A stack has its weights by stratum, prompt and
-    member.
+    member; the best of several arms by dev has how often it is each of them.
     """
 
-    LEFT_OUT = ("weights",)
+    LEFT_OUT = ("weights", "chosen")
 
     ensemble_of: list[str] | None
     members: int | None
@@ -273,6 +273,7 @@ class GridArm(Entry):
     mean: GridFigures
     cost: Cost | None
     weights: dict[str, dict[str, dict[str, float]]] | None = None
+    chosen: dict[str, int] | None = None
 
 
 class Raters(Entry):

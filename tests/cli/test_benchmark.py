@@ -265,6 +265,80 @@ def test_a_stack_learns_its_weights_in_each_fold(place, monkeypatch):
     assert command("benchmark", "grid.yaml", *STACK, "-o", "stacked").code == 0
 
 
+DRAWN = [
+    "finetune.data.source=draw_{seed}/fold_{fold}/essays.jsonl",
+    "splits_dir=draw_{seed}",
+    "seeds=2",
+    "ensembles=false",
+    "floors=false",
+    "chosen={best: [mse, mae]}",
+]
+
+
+def essays_of(place: Path) -> list[dict]:
+    return [json.loads(line) for line in (place / "essays.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def write_draws(place: Path, *, learned: float, measured: float = 0.0) -> None:
+    """Data that differ by fold and seed: what is learned from, and, where it must not be, what is measured."""
+    for seed in range(2):
+        for fold in range(2):
+            folder = place / f"draw_{seed}" / f"fold_{fold}"
+            shutil.copytree(place / "folds" / f"fold_{fold}", folder, dirs_exist_ok=True)
+            test = (folder / "test_ids.txt").read_text(encoding="utf-8").split()
+            train = (folder / "train_ids.txt").read_text(encoding="utf-8").split()
+            rest = train.pop(seed)  # dev differs by draw
+            (folder / "train_ids.txt").write_text("\n".join(train), encoding="utf-8")
+            with (folder / "dev_ids.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{rest}\n")
+            rows = essays_of(place)
+            for row in rows:
+                if row["essay_id"] in train[seed::4]:
+                    row["score"] = learned
+                if row["essay_id"] == test[0] and seed == 1 and measured:
+                    row["score"] = measured
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "essays.jsonl").write_text(lines, encoding="utf-8")
+
+
+def test_data_that_differ_by_fold_and_draw(place, monkeypatch):
+    monkeypatch.chdir(place)
+    write_draws(place, learned=2)
+    assert command("benchmark", "grid.yaml", *DRAWN, "-o", "drawn").code == 0
+    manifests = [json.loads(path.read_text()) for path in sorted((place / "drawn" / "cells").rglob("manifest.json"))]
+    assert len({manifest["data"]["sha256"] for manifest in manifests}) == 4
+    clean = {row["essay_id"]: row["score"] for row in essays_of(place)}
+    for path in (place / "drawn" / "cells").rglob("predictions_test.csv"):
+        measured = pd.read_csv(path)
+        assert measured["reference"].tolist() == [clean[essay] for essay in measured["essay_id"]]
+    entry = figures(place / "drawn")["best"]
+    assert sum(entry["chosen"].values()) == 4
+    published = pd.read_parquet(place / "drawn" / "predictions" / "drawn.best.parquet")
+    assert not published[["essay_id", "fold", "seed"]].duplicated().any()
+    assert set(published["seed"]) == {0, 1}
+    beside = ["--against", "drawn/predictions/drawn.mse.parquet"]
+    shutil.copytree(place / "drawn", place / "beside")
+    assert command("benchmark", "grid.yaml", *DRAWN, "-o", "beside", *beside).code == 0
+    arms = figures(place / "beside")
+    assert arms["drawn.mse.parquet"]["mean"]["qwk"] == arms["mse"]["mean"]["qwk"]
+    # Draws that were made anew while the grid was away.
+    write_draws(place, learned=1)
+    outcome = command("benchmark", "grid.yaml", *DRAWN, "-o", "drawn")
+    assert outcome.code == 2
+    assert "mse/fold_0/seed_0 was run on other essays" in outcome.error
+
+
+def test_draws_that_differ_in_what_is_measured_are_refused(place, monkeypatch):
+    monkeypatch.chdir(place)
+    write_draws(place, learned=2, measured=3)
+    outcome = command("benchmark", "grid.yaml", *DRAWN, "-o", "x")
+    assert outcome.code == 2
+    assert "fold_0: the test essays of seed 1, their texts, scores or score ranges are not those of seed 0" in (
+        outcome.error
+    )
+    assert not (place / "x" / "cells").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from aes_dynloss.configfile import ConfigModel, validate, with_value
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
@@ -105,18 +105,34 @@ def part_names(config: BenchmarkConfig, prompts: Sequence[str]) -> list[str]:
     return [f"fold_{fold}" for fold in config.folds]
 
 
-def part_split(config: BenchmarkConfig, part: str) -> dict[str, str]:
+def grid_seeds(config: BenchmarkConfig) -> Sequence[int]:
+    """The seeds of a grid."""
+    return range(config.seeds) if isinstance(config.seeds, int) else config.seeds
+
+
+def part_data(config: BenchmarkConfig, part: str, seed: int) -> dict[str, str]:
+    """Keys of ``data`` that a part and seed fill: its own files of essays, where the data differ by cell."""
+    values = {key: config.finetune["data"].get(key) for key in FILLED}
+    filled = {key: _fill(value, part, seed) for key, value in values.items() if isinstance(value, str)}
+    return {key: value for key, value in filled.items() if value != values[key]}
+
+
+def part_split(config: BenchmarkConfig, part: str, seed: int) -> dict[str, str]:
     """Keys of ``data.split`` that make a part test."""
+    folder = _fill(config.splits_dir, part, seed)
     if config.protocol == "leave_one_prompt_out":
-        dev_ids = f"{config.splits_dir}/{part}_dev_ids.txt"
-        return {"target_prompt": part.removeprefix(TARGET), "target_dev_ids": dev_ids}
-    return {"folds_dir": f"{config.splits_dir}/{part}"}
+        return {"target_prompt": part.removeprefix(TARGET), "target_dev_ids": f"{folder}/{part}_dev_ids.txt"}
+    return {"folds_dir": f"{folder}/{part}"}
 
 
-def part_split_config(config: BenchmarkConfig, part: str) -> SplitConfig:
+def _fill(text: str, part: str, seed: int) -> str:
+    return text.replace(FOLD, part.removeprefix("fold_")).replace(SEED, str(seed))
+
+
+def part_split_config(config: BenchmarkConfig, part: str, seed: int) -> SplitConfig:
     """How a part's essays are split, as the runs split them but for the teacher's, which are an arm's own."""
     shared = (config.finetune["data"].get("split") or {}).get("allow_unassigned", False)
-    return SplitConfig.model_validate({**part_split(config, part), "allow_unassigned": shared})
+    return SplitConfig.model_validate({**part_split(config, part, seed), "allow_unassigned": shared})
 
 
 def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> list[EssayCell]:
@@ -131,12 +147,11 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not, or one
             that is to be stacked leaves no out-of-fold predictions.
     """
-    seeds = range(config.seeds) if isinstance(config.seeds, int) else config.seeds
     cells = [
         _cell(config, arm, part, prompt, seed, prompts, root)
         for arm in config.arm_order
         for part in part_names(config, prompts)
-        for seed in seeds
+        for seed in grid_seeds(config)
         for prompt in (prompts if config.models_of(arm) == "one_per_prompt" else [None])
     ]
     learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, TeachingConfig)}
@@ -171,7 +186,8 @@ def _cell(
     settings = config.arms[arm]
     changes = {
         **settings.changes,
-        **{f"data.split.{key}": value for key, value in part_split(config, part).items()},
+        **{f"data.{key}": value for key, value in part_data(config, part, seed).items()},
+        **{f"data.split.{key}": value for key, value in part_split(config, part, seed).items()},
         "data.split.seed": seed,
         "data.keep_prompts": list(prompts) if prompt is None else [prompt],
         "training.seed": seed,

@@ -14,6 +14,17 @@ from aes_dynloss.essays.data.data_config import Word
 
 # What the grid itself sets for each cell.
 GRID_KEYS = ("data", "training.seed", "evaluation.floors", "model.start_from")
+# Keys of ``data`` that are an arm's own, with what is in them.
+ARM_DATA = (
+    "data.augmentation",
+    "data.split.teacher_dev_fraction",
+    "data.untrusted",
+    "data.trusted_weight",
+    "data.balance",
+)
+# Keys of ``finetune.data`` whose {fold} and {seed} are filled for each cell.
+FILLED = ("source", "trusted")
+FOLD, SEED = "{fold}", "{seed}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Models = Literal["all_prompts", "one_per_prompt"]
@@ -46,7 +57,10 @@ class ArmConfig(ConfigModel):
 class BenchmarkConfig(ConfigModel):
     """Arms x parts (folds or unseen prompts) x seeds."""
 
-    finetune: dict[str, Any] = Field(description="The fine-tuning configuration that all arms share.")
+    finetune: dict[str, Any] = Field(
+        description="The fine-tuning configuration that all arms share. {fold} and {seed} in data.source and "
+        "data.trusted stand for a cell's: grids whose training essays or scores differ by fold or seed."
+    )
     arms: dict[str, ArmConfig] = Field(min_length=1, description="The arms by name, each with what it changes.")
     control: str | None = Field(default=None, description="Arm with which the others are compared; null: the first.")
     protocol: Literal["folds", "leave_one_prompt_out"] = Field(
@@ -55,7 +69,9 @@ class BenchmarkConfig(ConfigModel):
         "leave_one_prompt_out: all essays of one prompt are test, target_P_dev_ids.txt in splits_dir are dev, the rest "
         "of the other prompts train.",
     )
-    splits_dir: str = Field(min_length=1, description="Folder of the folds, or of the lists of dev ids.")
+    splits_dir: str = Field(
+        min_length=1, description="Folder of the folds, or of the lists of dev ids; {seed} stands for a cell's."
+    )
     folds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1, description="Folds to run.")
     prompts: list[Word] | None = Field(
         default=None, min_length=1, description="Prompts to use, or to leave out in turn; null: all of the data."
@@ -75,6 +91,11 @@ class BenchmarkConfig(ConfigModel):
         default={},
         description="Such ensembles with weights by fold and prompt, fitted on the arms' out-of-fold predictions of "
         "train, which exact solvers leave.",
+    )
+    chosen: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
+        default={},
+        description="Further scorers by name: in each fold and seed, the arm of these with the best QWK on dev, the "
+        "mean over prompts; of equal ones the first.",
     )
     floors: bool = Field(default=True, description="Whether simple scorers' figures stand beside the arms'.")
     measured_on: Literal["test", "dev"] = Field(
@@ -100,6 +121,13 @@ class BenchmarkConfig(ConfigModel):
         """Whether an arm has one model for all prompts or one for each."""
         return self.arms[arm].models or self.models
 
+    @property
+    def varies(self) -> frozenset[str]:
+        """By what the data differ from cell to cell: FOLD, SEED, both or neither."""
+        data = self.finetune.get("data")
+        texts = [str(data.get(key)) for key in FILLED] if isinstance(data, dict) else []
+        return frozenset(name for name in (FOLD, SEED) if any(name in text for text in (*texts, self.splits_dir)))
+
     @field_validator("seeds", "folds", "prompts")
     @classmethod
     def _check_once(cls, value: object) -> object:
@@ -122,17 +150,38 @@ class BenchmarkConfig(ConfigModel):
         return self
 
     @model_validator(mode="after")
-    def _check_mixtures(self) -> Self:
-        for key, ensembles in {"mixtures": self.mixtures, "stacks": self.stacks}.items():
-            for name, members in ensembles.items():
+    def _check_made_of_arms(self) -> Self:
+        taken = dict.fromkeys(self.arms, "an arm")
+        for key in ("mixtures", "stacks", "chosen"):
+            for name, members in getattr(self, key).items():
                 unknown = [arm for arm in members if arm not in self.arms]
                 if unknown or name in self.arms or len(set(members)) < len(members):
                     raise ValueError(f"{key}.{name}: expected arms, each once: {', '.join(self.arms)}")
-        twice = self.mixtures.keys() & self.stacks.keys()
-        if twice:
-            raise ValueError(f"stacks.{min(twice)}: a mixture has this name, expected another")
-        if self.stacks and self.protocol == "leave_one_prompt_out":
-            raise ValueError("stacks: no train essay answers an unseen prompt, so that it has no weights; use mixtures")
+                if name in taken:
+                    raise ValueError(f"{key}.{name}: {taken[name]} has this name, expected another")
+                taken[name] = {"mixtures": "a mixture", "stacks": "a stack"}.get(key, "")
+        if self.protocol == "leave_one_prompt_out":
+            if self.stacks:
+                raise ValueError(
+                    "stacks: no train essay answers an unseen prompt, so that it has no weights; use mixtures"
+                )
+            if self.chosen:
+                raise ValueError("chosen: no dev essay answers an unseen prompt, so that nothing is known to choose by")
+        return self
+
+    @model_validator(mode="after")
+    def _check_varying_data(self) -> Self:
+        if FOLD in self.splits_dir or (FOLD in self.varies and self.protocol == "leave_one_prompt_out"):
+            where = "splits_dir" if FOLD in self.splits_dir else "finetune.data"
+            raise ValueError(f"{where} names {FOLD}: expected it in finetune.data, with protocol: folds")
+        averaged = [key for key in ("ensembles", "mixtures", "stacks") if getattr(self, key)]
+        if SEED in self.varies and averaged:
+            raise ValueError(
+                f"{averaged[0]}: seeds are draws of the data here ({SEED}), with dev essays of their own, and are not "
+                f"averaged; expected ensembles: false, and neither mixtures nor stacks"
+            )
+        if self.varies and self.floors:
+            raise ValueError(f"floors: the data differ by {' and '.join(sorted(self.varies))}; expected floors: false")
         return self
 
     @model_validator(mode="after")
@@ -159,7 +208,7 @@ def _check_free(where: str, key: str, value: object) -> None:
     for taken in GRID_KEYS:
         inside = key == taken or taken.startswith(f"{key}.") or key.startswith(f"{taken}.")
         inside = inside and not other_kind
-        if inside and key != "data.split.teacher_dev_fraction" and not f"{key}.".startswith("data.augmentation."):
+        if inside and not f"{key}.".startswith(tuple(f"{own}." for own in ARM_DATA)):
             raise ValueError(
                 f"{where}: {taken} is the grid's to set, by its own keys for folds, seeds and stages, and by "
                 f"finetune.data for all arms; found {key}. Name other keys in full, such as {{training.epochs: 3}}"

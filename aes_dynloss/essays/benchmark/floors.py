@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import part_split_config
+from aes_dynloss.essays.benchmark.cells import grid_seeds, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
@@ -47,7 +47,7 @@ def grid_floors(
     ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
     floors: dict[str, list[ScoredRun]] = {name: [] for name in FLOORS}
     for part in parts:
-        splits = split_essays(table, part_split_config(config, part))
+        splits = split_essays(table, part_split_config(config, part, grid_seeds(config)[0]))
         made_of = {"data": data_hash(table), "split": split_hash(splits)}
         folder = root / FOLDER / part
         if not _is_made_of(folder, made_of, ranges):

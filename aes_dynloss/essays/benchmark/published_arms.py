@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.benchmark.essays import GridEssays
 from aes_dynloss.reports.arms import ScoredRun, arm_names
 from aes_dynloss.reports.published import PublishedTooLargeError, published_name, read_published, write_published
 
@@ -48,16 +48,13 @@ def publish_arms(
             logger.warning("%s", error)
 
 
-def read_against(
-    config: BenchmarkConfig, paths: Sequence[Path], table: EssayTable, tests: Mapping[str, Collection[str]]
-) -> dict[str, list[ScoredRun]]:
+def read_against(config: BenchmarkConfig, paths: Sequence[Path], essays: GridEssays) -> dict[str, list[ScoredRun]]:
     """Runs of published arms on a grid's essays, by the name of their file.
 
     Args:
         config: The grid.
         paths: Files of published predictions.
-        table: The grid's essays.
-        tests: Ids of its test essays by part.
+        essays: The grid's essays.
 
     Raises:
         ConfigError: A file is given twice, has an arm's name, or the grid is not measured on the test essays of folds.
@@ -70,9 +67,9 @@ def read_against(
         )
     arms = {}
     for name, path in arm_names(paths).items():
-        runs = read_published(path, table.human_scores)
+        runs = read_published(path, essays.human)
         for seed in dict.fromkeys(run.seed for run in runs):
-            _refuse_others(name, [run for run in runs if run.seed == seed], tests)
+            _refuse_others(name, [run for run in runs if run.seed == seed], essays.tests)
         arms[name] = runs
     return arms
 

@@ -12,11 +12,11 @@ import pandas as pd
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell
-from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.benchmark.config import SEED, BenchmarkConfig
+from aes_dynloss.essays.benchmark.essays import GridEssays
 from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
 from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.splits import data_hash
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
@@ -43,7 +43,7 @@ PAGE = "report.html"
 def write_results(
     config: BenchmarkConfig,
     cells: Sequence[EssayCell],
-    table: EssayTable,
+    essays: GridEssays,
     root: Path,
     against: Mapping[str, Sequence[ScoredRun]] | None = None,
 ) -> Benchmark:
@@ -52,7 +52,7 @@ def write_results(
     Args:
         config: The grid.
         cells: Its cells, all done.
-        table: The essays that they were made of.
+        essays: The essays that they were made of.
         root: The grid's folder.
         against: Published arms to stand beside the grid's, by name.
 
@@ -66,13 +66,13 @@ def write_results(
     costs: dict[str, list[RunCost]] = {arm: [] for arm in config.arms}
     runs: list[dict[str, Any]] = []
     manifests: dict[str, dict[str, Any]] = {}
-    essays: dict[str | None, Any] = {None: {"sha256": data_hash(table), "essays": len(table)}}
-    splits: dict[tuple[str, str | None], Any] = {}
+    made_of: dict[tuple[str, str], Any] = {}
+    splits: dict[tuple[object, ...], Any] = {}
     stacked = {arm for members in config.stacks.values() for arm in members}
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
         if cell.arm in stacked:
-            run = replace(run, out_of_fold=_out_of_fold(cell, table))
+            run = replace(run, out_of_fold=_out_of_fold(cell, essays.table))
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
         cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))
         manifest = read_mapping(cell.folder / MANIFEST)
@@ -88,9 +88,12 @@ def write_results(
             costs[cell.arm].append(RunCost(cost.seconds, cost.device, processes))
         runs.append({"run": cell.name.as_posix(), **cost.model_dump()})
         manifests.setdefault(cell.part, manifest)
-        _check_same_essays(cell, data, essays.setdefault(cell.prompt, data))
-        _check_same_essays(cell, held_out, splits.setdefault((cell.part, cell.prompt), held_out))
-    floors = grid_floors(config, list(manifests), table, root)
+        whole = essays.made_of[cell.part, cell.seed]
+        own = whole if cell.prompt is None else made_of.setdefault((whole["sha256"], cell.prompt), data)
+        _check_same_essays(cell, data, own)
+        place = cell.part, cell.seed if SEED in config.varies else None, cell.prompt
+        _check_same_essays(cell, held_out, splits.setdefault(place, held_out))
+    floors = grid_floors(config, list(manifests), essays.table, root)
     postprocessed = {cell.arm for cell in cells if cell.config.model.postprocessing != "none"}
     report = build_benchmark_report(
         arms,
@@ -102,6 +105,7 @@ def write_results(
         ensembles=config.ensembles,
         mixtures=config.mixtures,
         stacks=config.stacks,
+        chosen=config.chosen,
         postprocessed=postprocessed,
         against=against,
         protocol=_protocol(config),
@@ -120,14 +124,16 @@ def write_results(
             seeds=config.ensembles,
             mixtures=config.mixtures,
             stacks=config.stacks,
+            chosen=config.chosen,
             postprocessed=postprocessed,
         )
-        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd"}
-        # Seeds of an exact arm are the same run, which the first stands for.
+        # Seeds of an exact arm are the same run, which the first stands for, unless they are draws of the data.
+        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd" and SEED not in config.varies}
         once = {arm: [run for run in arms[arm] if run.seed == arms[arm][0].seed] for arm in exact}
-        once |= {name: ensemble.runs for name, ensemble in made.items()}
+        once |= {name: ensemble.runs for name, ensemble in made.items() if ensemble.chosen is None}
         once |= {f"floor: {name}": runs for name, runs in floors.items()}
-        publish_arms(root, {arm: runs for arm, runs in arms.items() if arm not in exact}, once)
+        seeded = {arm: runs for arm, runs in arms.items() if arm not in exact}
+        publish_arms(root, seeded | {name: one.runs for name, one in made.items() if one.chosen is not None}, once)
     return report
 
 

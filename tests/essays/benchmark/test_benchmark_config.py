@@ -13,6 +13,7 @@ from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 
 PROMPTS = ["phones", "river"]
+DRAWN = {"floors": False, "ensembles": False}
 
 
 def config(**changes: object) -> BenchmarkConfig:
@@ -63,6 +64,20 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"stacks": {"both": ["mse", "huber"]}}, "stacks.both: expected arms, each once"),
         ({"stacks": {"mae": ["mse", "mae"]}}, "stacks.mae: expected arms, each once"),
         ({"mixtures": {"both": ["mse", "mae"]}, "stacks": {"both": ["mse", "mae"]}}, "a mixture has this name"),
+        ({"chosen": {"best": ["mse"]}}, "chosen"),
+        ({"chosen": {"best": ["mse", "huber"]}}, "chosen.best: expected arms, each once"),
+        ({"chosen": {"mae": ["mse", "mae"]}}, "chosen.mae: expected arms, each once"),
+        ({"stacks": {"both": ["mse", "mae"]}, "chosen": {"both": ["mse", "mae"]}}, "a stack has this name"),
+        ({"protocol": "leave_one_prompt_out", "chosen": {"best": ["mse", "mae"]}}, "no dev essay answers an unseen"),
+        ({"splits_dir": "folds/{fold}"}, "splits_dir names {fold}"),
+        ({"finetune": {"data": {"source": "{fold}.csv"}}, "protocol": "leave_one_prompt_out"}, "finetune.data names"),
+        ({"splits_dir": "draw_{seed}", "ensembles": False}, "floors: the data differ by {seed}"),
+        ({"finetune": {"data": {"source": "{fold}.csv"}}}, "floors: the data differ by {fold}"),
+        ({"splits_dir": "draw_{seed}", "floors": False}, "expected ensembles: false"),
+        (
+            {**DRAWN, "finetune": {"data": {"source": "x", "trusted": "{seed}"}}, "mixtures": {"both": ["mse", "mae"]}},
+            "mixtures: seeds are draws of the data here",
+        ),
         ({"protocol": "leave_one_prompt_out", "stacks": {"both": ["mse", "mae"]}}, "no train essay answers an unseen"),
     ],
 )
@@ -125,6 +140,16 @@ def test_an_arm_changes_what_it_names_and_nothing_else():
 def test_seeds_reach_training_and_the_choice_of_the_teachers_essays():
     cells = grid_cells(config(seeds=[7, 9], folds=[0]), PROMPTS, Path("grid"))
     assert [(cell.config.training.seed, cell.config.data.split.seed) for cell in cells[:2]] == [(7, 7), (9, 9)]
+
+
+def test_each_cell_has_its_own_data():
+    finetune = small_grid()["finetune"]
+    finetune["data"]["source"] = "noisy/draw_{seed}/fold_{fold}/essays.jsonl"
+    grid = config(finetune=finetune, splits_dir="noisy/draw_{seed}", seeds=[7, 9], folds=[1, 4], **DRAWN)
+    cells = {cell.name.as_posix(): cell.config.data for cell in grid_cells(grid, PROMPTS, Path("grid"))}
+    assert len({(data.source, data.split.folds_dir) for data in cells.values()}) == 4
+    data = cells["mae/fold_4/seed_9"]
+    assert (data.source, data.split.folds_dir) == ("noisy/draw_9/fold_4/essays.jsonl", "noisy/draw_9/fold_4")
 
 
 def test_stages_come_in_order_and_know_their_places():
