@@ -163,7 +163,7 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
         ({"teacher": {"from": "x"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
         (
             {"teacher": {"kind": "dlf"}, "model": {"head": "softmax"}, "loss": {"terms": {"cross_entropy": 1}}},
-            r"this teacher brings its own loss; leave the section loss out \(with kind dlf or mwn and model\.head regression",
+            r"this teacher brings its own loss; leave the section loss out \(with kind dlf or mwn and model",
         ),
         ({"teacher": {"kind": "dlff"}}, r"teacher\.kind: there is no 'dlff'; did you mean dlf\?"),
         ({"teacher": {"kind": "frozen"}}, r"teacher\..*from: this key is required"),
