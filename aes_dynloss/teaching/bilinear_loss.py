@@ -94,21 +94,33 @@ class BilinearLogLoss:
         """
         matrix, bias = self.unpacked(coefficients)
         plain = cross_entropy(elements)
-        log_probs, classes = self._binned(elements)
+        log_probs, classes, _ = binned(elements, self.bins)
         logits = (matrix.to(plain.dtype)[classes] * log_probs).sum(1) + bias.to(plain.dtype)[classes]
         return self._floor * plain - torch.sigmoid(logits)
 
-    def _binned(self, elements: Elements) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the bins, (E, K), 0 where an element lacks one, and the true bin, (E,)."""
-        log_probs, classes = distribution(elements, "The bilinear loss")
-        present = log_probs > ABSENT_BELOW
-        if log_probs.shape[1] > self.bins:
-            count = present.sum(1, keepdim=True)
-            columns = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
-            bins = torch.where(count > self.bins, columns * self.bins // count.clamp(min=1), columns)
-            inside = bins[:, :, None] == torch.arange(self.bins, device=bins.device)
-            inside = inside & present[:, :, None]
-            log_probs = torch.where(inside, log_probs[:, :, None], _NEVER).logsumexp(1)
-            classes = bins.gather(1, classes[:, None]).squeeze(1)
-            present = inside.any(1)
-        return torch.where(present, log_probs, 0.0), classes
+
+def binned(elements: Elements, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A distribution over at most so many bins, each element's score points divided among them evenly.
+
+    Args:
+        elements: E elements with a distribution.
+        bins: Bins K, at least 2.
+
+    Returns:
+        Log-probabilities, (E, K), 0 where an element has no such bin; the true bins, (E,); which bins it has, (E, K).
+
+    Raises:
+        ShapeError: The student has no distribution.
+    """
+    log_probs, classes = distribution(elements, "The bilinear loss")
+    present = log_probs > ABSENT_BELOW
+    if log_probs.shape[1] > bins:
+        count = present.sum(1, keepdim=True)
+        columns = torch.arange(log_probs.shape[1], device=log_probs.device)[None, :]
+        places = torch.where(count > bins, columns * bins // count.clamp(min=1), columns)
+        inside = places[:, :, None] == torch.arange(bins, device=places.device)
+        inside = inside & present[:, :, None]
+        log_probs = torch.where(inside, log_probs[:, :, None], _NEVER).logsumexp(1)
+        classes = places.gather(1, classes[:, None]).squeeze(1)
+        present = inside.any(1)
+    return torch.where(present, log_probs, 0.0), classes, present

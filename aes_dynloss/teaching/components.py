@@ -19,6 +19,7 @@ from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 SMOOTHING = 0.1
 FOCUS = 2.0
+TRUNCATION = 0.7
 MARGIN = 1.0
 
 
@@ -110,6 +111,29 @@ def label_smoothing(elements: Elements) -> Tensor:
     return (1.0 - SMOOTHING) * cross_entropy(elements) - SMOOTHING * even
 
 
+def generalised_cross_entropy(elements: Elements) -> Tensor:
+    """Between cross-entropy (q = 0) and the probability of an error (q = 1), (1 - p_y^q) / q with q = .7.
+
+    What cannot be learned pulls less than under cross-entropy, so that wrong labels do.
+
+    Args:
+        elements: E elements with ``log_probs`` and ``classes``.
+
+    Returns:
+        (E,), in [0, 1 / q].
+
+    References:
+        Zhang and Sabuncu 2018, Generalized cross entropy loss for training deep neural networks with noisy labels.
+
+    Examples:
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> generalised_cross_entropy(elements)
+        tensor([0.5492, 0.1016])
+    """
+    return (1.0 - torch.exp(-TRUNCATION * cross_entropy(elements))) / TRUNCATION
+
+
 def focal(elements: Elements) -> Tensor:
     """Focal loss, -(1 - p_y)^g log p_y with g = 2: what is known well counts little.
 
@@ -163,6 +187,7 @@ def large_margin(elements: Elements) -> Tensor:
 OF_CLASSES: dict[str, Callable[[Elements], Tensor]] = {
     "cross_entropy": cross_entropy,
     "label_smoothing": label_smoothing,
+    "generalised_cross_entropy": generalised_cross_entropy,
     "focal": focal,
     "large_margin": large_margin,
     "smooth_error": smooth_error,

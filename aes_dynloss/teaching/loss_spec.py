@@ -11,6 +11,7 @@ from torch import Tensor
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
+from aes_dynloss.teaching.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import ComponentName
@@ -86,6 +87,19 @@ class RaterWeightsSpec(ConfigModel):
         return (len(self.raters) * self.levels,)
 
 
+class ForwardSpec(ConfigModel):
+    """Cross-entropy through a matrix of how untrusted targets come about."""
+
+    family: Literal["forward"] = "forward"
+    groups: int = Field(ge=1, description="Groups, each with a matrix of its own.")
+    classes: int = Field(ge=2, description="Score points or classes.")
+    bins: int = Field(ge=2, description="Most rows and columns of a matrix.")
+
+    def build(self) -> ForwardCorrection:
+        """The loss."""
+        return ForwardCorrection(self.groups, self.classes, bins=self.bins)
+
+
 class NetworkSpec(ConfigModel):
     """The loss network."""
 
@@ -124,7 +138,7 @@ class MetaWeightSpec(ConfigModel):
 
 
 SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec
-LossSpec = Annotated[SteeredSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
+LossSpec = Annotated[SteeredSpec | ForwardSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
 
 
 def fixed_objective(measure: str) -> DynamicLoss:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
@@ -23,6 +24,7 @@ from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.loss_spec import (
     BilinearSpec,
+    ForwardSpec,
     LossSpec,
     MetaWeightSpec,
     MixtureSpec,
@@ -33,22 +35,31 @@ from aes_dynloss.teaching.loss_spec import (
 )
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, FrozenTeacherConfig, MwnConfig, TeacherConfig
+from aes_dynloss.teaching.teachers.config import (
+    DlfConfig,
+    DlnConfig,
+    FrozenTeacherConfig,
+    GlcConfig,
+    MwnConfig,
+    TeacherConfig,
+)
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
-from aes_dynloss.training.batching import Examples, Rows, total_steps
+from aes_dynloss.training.batching import Examples, Rows, Subset, total_steps
 from aes_dynloss.training.episodes import Episodes, in_pieces
 from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.plots import History, answers_over, thinned, write_loss_plots
+from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.problem import BilevelProblem
-from aes_dynloss.training.run_folder import METRICS, PLOTS, TEACHER, write_json
+from aes_dynloss.training.run_folder import FIRST_STAGE, METRICS, PLOTS, TEACHER, write_json
+from aes_dynloss.training.run_state import load_trained_state, trained_state
 
 TEACHER_CONFIG = "teacher.json"
 TEACHER_WEIGHTS = "teacher.safetensors"
 PHI = "phi"
-TeacherKind = Literal["dlf", "dln", "mwn"]
+TeacherKind = Literal["dlf", "dln", "mwn", "glc"]
 
 
 class SavedTeacher(ConfigModel):
@@ -110,7 +121,7 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        if isinstance(saved.loss, NetworkSpec | MetaWeightSpec):
+        if isinstance(saved.loss, NetworkSpec | MetaWeightSpec | ForwardSpec):
             return saved.loss, FixedPolicy(weights[PHI].to(device))
         keys = weights["keys"].shape[1]
         teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)
@@ -240,6 +251,8 @@ def train_student(
     elif isinstance(teacher, DlfConfig):
         spec = _dlf_spec(loss, teacher, classes, raters)
         setup = _dlf(context, student, train, teacher_dev, spec, teacher, shared)
+    elif isinstance(teacher, GlcConfig):
+        setup = _glc(context, student, train, teacher_dev, teacher, classes, shared)
     elif isinstance(teacher, MwnConfig):
         setup = _mwn(context, student, train, teacher_dev, loss, teacher, classes)
     else:
@@ -374,6 +387,41 @@ def _mwn(
     return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
 
 
+def _glc(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    trusted: Examples,
+    config: GlcConfig,
+    classes: int | None,
+    shared: Rows | None,
+) -> LossSetup:
+    """Gold loss correction: what a first student of untrusted targets says of trusted examples is the matrix C."""
+    if classes is None or shared is None:
+        raise ConfigError(
+            "teacher.kind glc needs a distribution (model.head softmax or ordinal), and trusted examples among those "
+            "of training (data.trusted)."
+        )
+    untrusted = np.setdiff1d(np.arange(len(train)), shared)
+    if len(untrusted) == 0:
+        raise DataError("teacher.kind glc: every training example is trusted, so that there is nothing to correct.")
+    everything = trusted.batch(range(len(trusted)))
+    groups = 1 + int(train.batch(range(len(train))).groups.max())
+    spec = ForwardSpec(groups=groups, classes=classes, bins=min(config.bins, classes))
+    loss, module = spec.build(), student.as_module()
+    plain, policy = LossConfig(terms={"cross_entropy": 1.0}).build()
+    begun = trained_state(module)
+    folder = context.folder / FIRST_STAGE
+    folder.mkdir(exist_ok=True)
+    fit(replace(context, folder=folder), student, Subset(train, untrusted), plain, policy)
+    outputs = predict(context.accelerator, module, trusted)
+    with torch.no_grad():
+        elements = student.elements(outputs, everything.targets, everything.groups)
+        phi = loss.estimated(elements).to(context.accelerator.device)
+    load_trained_state(module, begun)
+    return LossSetup(loss, FixedPolicy(phi), write=lambda folder: write_teacher(folder, "glc", spec, {PHI: phi}))
+
+
 def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> None:
     """Refuse a frozen teacher of other raters, levels or terms than those of the run."""
     wanted = _rater_weights(loss, raters) if loss.by else None
@@ -395,7 +443,7 @@ def _check_fits(spec: LossSpec, classes: int | None) -> None:
             f"teacher.from: that teacher steers students that answer {outputs[of_scores]}, this one answers "
             f"{outputs[classes is None]}."
         )
-    if isinstance(spec, BilinearSpec) and spec.classes != classes:
+    if isinstance(spec, BilinearSpec | ForwardSpec) and spec.classes != classes:
         raise ConfigError(
             f"teacher.from: that teacher knows {spec.classes} score points or classes, this student has {classes}. Use "
             "it with students of the same."

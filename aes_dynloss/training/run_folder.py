@@ -53,6 +53,8 @@ MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 TEACHER, PLOTS = "teacher", "plots"
+# Folder of a run in which a student is trained whose errors tell of the targets, while the run goes on.
+FIRST_STAGE = "first_stage"
 LOCK = ".lock"
 
 

@@ -20,6 +20,7 @@ from aes_dynloss.teaching.teachers.config import (
     DlfConfig,
     DlnConfig,
     FrozenTeacherConfig,
+    GlcConfig,
     MwnConfig,
     TeacherConfig,
     TeachingConfig,
@@ -163,7 +164,12 @@ class FinetuneConfig(ConfigModel):
                 "this teacher brings its own loss; leave the section loss out (with kind dlf or mwn and model.head "
                 "regression the teacher steers loss.terms)"
             )
-        if isinstance(self.teacher, FrozenTeacherConfig):
+        if isinstance(self.teacher, GlcConfig) and (self.data.trusted is None or self.model.head == "regression"):
+            raise ValueError(
+                "teacher.kind glc needs adjudicated essays (data.trusted) and a distribution (model.head softmax or "
+                "ordinal)"
+            )
+        if isinstance(self.teacher, FrozenTeacherConfig | GlcConfig):
             return self
         if self.teacher.measure is not None:
             self._check_fits("teacher.measure", [self.teacher.measure])

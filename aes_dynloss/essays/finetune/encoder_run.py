@@ -36,6 +36,7 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.teaching.teachers.config import GlcConfig
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
@@ -70,7 +71,7 @@ class EncoderRun:
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
         self._raters: list[str] = []
-        if config.loss.by:
+        if config.loss.by or isinstance(config.teacher, GlcConfig):
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
             every = np.zeros(len(self._examples), dtype=np.int64)
             every[self._rows["train"]] = numbers

@@ -34,7 +34,7 @@ from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, PLOTS, TEACHER, describe_run, write_json
+from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
 
 _PACKAGES = (
     "aes-dynloss",
@@ -146,6 +146,7 @@ PRODUCTS = (
     TABLE,
     FEATURES,
     CROSS_FIT,
+    FIRST_STAGE,
     PAGE,
     REPORT,
 )
@@ -297,7 +298,8 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CROSS_FIT, ignore_errors=True)
+    for name in (CROSS_FIT, FIRST_STAGE):
+        shutil.rmtree(folder / name, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)
     pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []

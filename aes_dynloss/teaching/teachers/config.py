@@ -161,6 +161,18 @@ class MwnConfig(TeachingConfig):
         return self
 
 
+class GlcConfig(ConfigModel):
+    """Gold loss correction: a student of the untrusted targets tells how they come about; no gradient is involved.
+
+    References:
+        Hendrycks et al. 2018, Using trusted data to train deep networks on labels corrupted by severe noise,
+        arXiv 1802.05300.
+    """
+
+    kind: Literal["glc"] = Field(description="A matrix of how untrusted targets come about, told by a first student.")
+    bins: int = Field(default=12, ge=2, description="Most score points or bins of the matrix.")
+
+
 class FrozenTeacherConfig(ConfigModel):
     """A teacher that was trained before and no longer learns."""
 
@@ -181,7 +193,7 @@ def _frozen_if_from(value: Any) -> Any:  # noqa: ANN401 - whatever a configurati
 
 
 TeacherConfig = Annotated[
-    DlfConfig | DlnConfig | MwnConfig | FrozenTeacherConfig,
+    DlfConfig | DlnConfig | MwnConfig | GlcConfig | FrozenTeacherConfig,
     Field(discriminator="kind"),
     BeforeValidator(_frozen_if_from),
 ]

@@ -1,0 +1,107 @@
+"""Gold loss correction: cross-entropy through a matrix that says how targets of unknown worth come about."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aes_dynloss.errors import ShapeError
+from aes_dynloss.teaching.bilinear_loss import binned
+from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.student import Elements
+
+_LEAST_PROBABILITY = 1e-6
+
+
+class ForwardCorrection:
+    """-log sum_i p_i C_iy for elements of unknown worth, -log p_y for trusted ones.
+
+    C_ij is the probability that what is truly i was called j; each group has one of its own. The student learns the
+    truth i, since it is p C that has to agree with the targets.
+
+    Args:
+        groups: Number of groups G.
+        classes: Classes or score points of the student's distribution.
+        bins: Most rows and columns K of C; scales with more points are binned evenly.
+
+    References:
+        Hendrycks et al. 2018, Using trusted data to train deep networks on labels corrupted by severe noise,
+        arXiv 1802.05300 (gold loss correction); Patrini et al. 2017, arXiv 1609.03683 (forward correction).
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> log_probs = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
+        >>> elements = Elements.of_classes(log_probs, torch.tensor([0, 1]), chance_error=torch.tensor(0.5))
+        >>> elements = replace(elements, raters=torch.tensor([0, 1]))  # 0 is trusted
+        >>> loss = ForwardCorrection(groups=1, classes=2)
+        >>> loss(torch.tensor([0.5, 0.5, 0.0, 1.0]), elements)  # a true 0 is called 1 half of the time
+        tensor([0.6931, 0.5978])
+    """
+
+    over_batch = False
+
+    def __init__(self, groups: int, classes: int, *, bins: int = 12) -> None:
+        self._groups = groups
+        self.bins = min(classes, bins)
+
+    @property
+    def size(self) -> int:
+        """Coefficients G K K."""
+        return self._groups * self.bins**2
+
+    def neutral(self) -> Tensor:
+        """C = I for all groups: plain cross-entropy of bins, (G K K,)."""
+        return torch.eye(self.bins).repeat(self._groups, 1, 1).reshape(-1)
+
+    def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """The mean of C's diagonals: how often targets are called what they are."""
+        matrices = coefficients.view(self._groups, self.bins, self.bins)
+        return {"diagonal": matrices.diagonal(dim1=1, dim2=2).mean()}
+
+    def terms(self, elements: Elements) -> dict[str, Tensor]:
+        """Cross-entropy of each element, for the log."""
+        return {"cross_entropy": cross_entropy(elements)}
+
+    def estimated(self, elements: Elements) -> Tensor:
+        """C from what a student of the untrusted targets says of trusted elements, (G K K,).
+
+        Row i is the mean of its distributions over the elements that are truly i. A row that no element tells of says
+        that targets are right.
+
+        Args:
+            elements: Trusted elements, their distributions by a student that learned from untrusted targets alone.
+        """
+        log_probs, classes, present = binned(elements, self.bins)
+        probabilities = log_probs.exp() * present
+        matrices = self.neutral().to(probabilities).view(self._groups, self.bins, self.bins)
+        for group in range(self._groups):
+            for row in range(self.bins):
+                told = (elements.groups == group) & (classes == row)
+                if told.any():
+                    matrices[group, row] = probabilities[told].mean(0)
+        return matrices.reshape(-1)
+
+    def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """The loss of each element.
+
+        Args:
+            coefficients: C of each group, row by row, (G K K,).
+            elements: E elements with ``log_probs``, ``classes`` and ``raters``, of which 0 is trusted.
+
+        Returns:
+            (E,), at least 0.
+
+        Raises:
+            ShapeError: The coefficients have another shape, or the elements lack something.
+        """
+        if coefficients.shape != (self.size,) or elements.raters is None:
+            raise ShapeError(
+                f"The forward correction expects coefficients of shape ({self.size},) and elements with raters, found "
+                f"{tuple(coefficients.shape)} and {'no raters' if elements.raters is None else 'raters'}."
+            )
+        log_probs, classes, present = binned(elements, self.bins)
+        probabilities = log_probs.exp() * present
+        matrices = coefficients.to(probabilities).view(self._groups, self.bins, self.bins)[elements.groups]
+        called = matrices.gather(2, classes[:, None, None].expand(-1, self.bins, 1)).squeeze(2)
+        corrected = -(probabilities * called).sum(1).clamp(min=_LEAST_PROBABILITY).log()
+        return torch.where(elements.raters == 0, cross_entropy(elements), corrected)
