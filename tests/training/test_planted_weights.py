@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from aes_dynloss.training.run import read_teacher, train_student
 
 pytestmark = pytest.mark.slow
 
-FEATURES = 4
+FEATURES, SPREAD = 4, 1.2
 # Part of the targets that are wrong, the student's rate, and its classes.
 FORMS = {"scores": (0.5, 0.3, None), "labels": (0.3, 1.0, 2)}
 
@@ -45,7 +46,7 @@ class Linear(nn.Module):
             log_probs = functional.log_softmax(outputs, dim=1)
             return Elements.of_classes(log_probs, targets.long(), chance_error=torch.tensor(0.5))
         one = torch.ones_like(targets)
-        return Elements(outputs[:, 0], targets, groups, centre=0 * one, spread=one)
+        return Elements(outputs[:, 0], targets, groups, centre=0 * one, spread=SPREAD * one)
 
     def parameter_stack(self) -> list[list[tuple[str, nn.Parameter]]]:
         return [list(self.linear.named_parameters())]
@@ -75,25 +76,28 @@ class Examples:
         return Batch({"x": torch.from_numpy(self.x)[index]}, torch.from_numpy(self.targets)[index], 0 * index, index)
 
 
-def learnt(folder: Path, form: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def learnt(
+    folder: Path, form: str, seed: int, *, epochs: int = 12, standardise: bool = False, **changed: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """Which targets are wrong, and their weights under the saved teacher when the student ends."""
+    folder.mkdir(exist_ok=True)
     noise, rate, classes = FORMS[form]
     student, train = Linear(form, seed), Examples(form, 600, 10 * seed + 1, noise=noise)
     config = TrainingConfig(
-        epochs=12, batch_size=30, micro_batch_tokens=None, learning_rate=rate, head_learning_rate=rate,
+        epochs=epochs, batch_size=30, micro_batch_tokens=None, learning_rate=rate, head_learning_rate=rate,
         optimizer="sgd", weight_decay=0.0, warmup=0.0, decay="constant", clip_norm=None, precision="float32",
         device="cpu", seed=seed,
     )  # fmt: skip
     later = itertools.count(1)  # the last epoch's student is the best
     context = RunContext(build_accelerator(config), config, folder, lambda: {"later": next(later) / 100}, "later")
-    teacher = MwnConfig(kind="mwn", learning_rate=0.02, width=20, dev_batch=60)
-    dev, loss = Examples(form, 60, 10 * seed + 2), LossConfig(terms={"mse": 1.0})
+    teacher = MwnConfig(**{"kind": "mwn", "learning_rate": 0.02, "width": 20, "dev_batch": 50, **changed})
+    dev, loss = Examples(form, 60, 10 * seed + 2), LossConfig(terms={"mse": 1.0}, standardise=standardise)
     train_student(context, student, train, dev, loss, teacher, classes=classes)
     spec, policy = read_teacher(folder / "teacher", torch.device("cpu"))
     batch, weighted = train.batch(range(len(train))), spec.build()
     with torch.no_grad():
         elements = student.elements(student(**batch.inputs), batch.targets, batch.groups)
-        costs = weighted.plain(torch.zeros(0), elements)  # in units of a variance of 1, as the network reads them
+        costs = weighted.plain(torch.zeros(0), elements.standardised() if classes is None else elements)
         return train.wrong, weighted.weights(policy.coefficients(StudentState(1.0)), costs).numpy()
 
 
@@ -103,3 +107,20 @@ def test_wrong_targets_weigh_less(tmp_path, form, seed):
     wrong, weights = learnt(tmp_path, form, seed)
     assert 0.25 < wrong.mean() < 0.55
     assert weights[wrong].mean() < weights[~wrong].mean() / 3
+
+
+CHANGES = [
+    {"optimizer": "sgd"}, {"learning_rate": 0.05}, {"weight_decay": 1.0}, {"window": 2}, {"dev_batch": 20},
+    {"width": 10}, {"measure": "mae"}, {"measure": "mse"},
+    {"window": 2, "hypergradient": {"estimator": "truncated", "last": 1}}, {"standardise": True},
+]  # fmt: skip
+
+
+def test_each_setting_reaches_the_teacher(tmp_path):
+    """mse as a measure is in units of the spread; by default it is the plain loss as configured."""
+    found = [learnt(tmp_path / "default", "scores", 0, epochs=1)[1]]
+    found += [learnt(tmp_path / str(number), "scores", 0, epochs=1, **how)[1] for number, how in enumerate(CHANGES)]
+    for number, weights in enumerate(found):
+        assert all(not np.allclose(weights, other, rtol=0, atol=1e-7) for other in found[:number]), number
+    same = learnt(tmp_path / "again", "scores", 0, epochs=1)[1]
+    assert np.array_equal(same, found[0])

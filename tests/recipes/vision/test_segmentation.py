@@ -49,8 +49,9 @@ def test_a_run_repeats_its_golden_losses(mask_source: Path, tmp_path: Path) -> N
     [
         {"kind": "dln", "window": 2, "dev_batch": 2, "measure": "cross_entropy"},
         {"kind": "dlf", "episodes": 1, "steps": 2, "measure": "expected_error", "bins": 3},
+        {"kind": "mwn", "dev_batch": 2, "width": 5},
     ],
-    ids=["dln", "dlf"],
+    ids=["dln", "dlf", "mwn"],
 )
 def test_a_teacher_learns_from_pixels(mask_source: Path, tmp_path: Path, teacher: dict[str, Any]) -> None:
     report, lines = done(mask_source, tmp_path / "run", data={"teacher_dev_fraction": 0.25}, teacher=teacher)
