@@ -303,7 +303,7 @@ def collect(published: Sequence[str], draws: int) -> None:
         config = report["config"]
         settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
         grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
-        runs = _runs(name, config)
+        runs = _runs(name, config, list(report["essays"]))
         for taught, entries in _differences(runs, report["settings"]).items():
             own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}
             differences.setdefault(taught, {}).update(own)
@@ -318,11 +318,11 @@ def collect(published: Sequence[str], draws: int) -> None:
     write_json(HERE / "results" / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
 
 
-def _runs(name: str, config: dict[str, Any]) -> dict[str, list[ScoredRun]]:
+def _runs(name: str, config: dict[str, Any], prompts: Sequence[str]) -> dict[str, list[ScoredRun]]:
     """A grid's runs by arm, with what is chosen among them."""
     grid = validate(BenchmarkConfig, config, f"{name}/benchmark.json")
     runs: dict[str, list[ScoredRun]] = {arm: [] for arm in grid.arms}
-    for cell in grid_cells(grid, grid.prompts or [], RUNS / name):
+    for cell in grid_cells(grid, prompts, RUNS / name):
         runs[cell.arm].append(read_run(cell.part, str(cell.seed), cell.folder))
     return runs | {best: chosen_runs({arm: runs[arm] for arm in own})[0] for best, own in grid.chosen.items()}
 
@@ -361,7 +361,7 @@ def main() -> None:
     running.add_argument("names", nargs="*", metavar="KIND_T", help="default: all, in the order of the queue")
     collecting = commands.add_parser("collect", help="merge the reports")
     collecting.add_argument("--publish", nargs="*", default=[], metavar="KIND_T_ARM")
-    collecting.add_argument("--draws", type=int, default=5, help="publish the predictions of the first draws alone")
+    collecting.add_argument("--draws", type=int, default=3, help="of published predictions; 3 fit a file's limit")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.command == "make":
