@@ -12,6 +12,7 @@ import pytest
 from tiny_encoder import write_tiny_encoder
 
 from aes_dynloss.configfile import dump_yaml, read_mapping
+from aes_dynloss.errors import DataError
 from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -105,6 +106,11 @@ def test_draws_differ_and_numbers_of_trusted_essays_hardly_do(made):
     assert set(elsewhere[elsewhere["trusted"] == 1].index) == trusted["one"]
 
 
+def test_more_trusted_essays_than_there_are_are_refused(made):
+    with pytest.raises(DataError, match=r"T is 11, but .*fold_0 has 10 train or dev essays of prompt"):
+        made("half_bad", trusted=11)
+
+
 def test_single_ratings_are_on_the_resolved_scale(made, asap):
     place = made("real")
     table, _ = tables_of(place)
@@ -129,7 +135,7 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     values = read_mapping(noisy_raters.GRID) | {
         "arms": ARMS,
         "chosen": {"best_static": ["mse", "mae"]},
-        "folds": [0, 1],
+        "folds": [0],
     }
     values |= {"resamples": 100, "control": None}
     values["finetune"] |= {
@@ -144,9 +150,14 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
         "HERE": tmp_path,
         "QUEUE": [("half_bad", TRUSTED, 2, None), ("zero40", TRUSTED, 2, ["mse", "l2t_other"]), ("real", 9, 2, None)],
         "RATES": [0.01, 0.03],
+        "TUNED_ON": TRUSTED,
     }.items():
         monkeypatch.setattr(noisy_raters, name, value)
     (tmp_path / "grid.yaml").write_text(dump_yaml(values), encoding="utf-8")
+    with pytest.raises(DataError, match=r"noisy_raters\.py tune half_bad` first"):
+        noisy_raters.run([])
+    with pytest.raises(DataError, match=r"holds no KIND_T/benchmark\.json"):
+        noisy_raters.collect([], 1)
     noisy_raters.tune(["half_bad"])
     tuned = json.loads((tmp_path / "runs/noisy/tuning/half_bad.json").read_text())
     assert tuned.keys() == ARMS.keys()
@@ -157,7 +168,7 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     content = json.loads((tmp_path / "results/grids/asap_noisy_raters.json").read_text())
     places = ("results/grids/asap_noisy_raters.json", "runs/noisy/half_bad_6/benchmark.json")
     report, own = (Benchmark.read(tmp_path / place, "report", "") for place in places)
-    assert content["config"] == values
+    assert content["config"] == json.loads(json.dumps(values))
     for arm in ("mse", "mae", "l2t_other"):
         assert content["grids"]["half_bad_6"]["arms"][arm].items() >= tuned[arm]["chosen"].items()
     assert report.arms == {f"half_bad_6_{arm}": entry for arm, entry in own.arms.items()}
