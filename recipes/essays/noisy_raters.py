@@ -40,6 +40,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.errors import AesDynlossError, DataError
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
@@ -77,9 +78,10 @@ QUEUE: list[tuple[str, int, int, list[str] | None]] = [
     ("real", 75, 5, None),
     *[(kind, 75, 3, FEW) for kind in ("lenient", "central", "uniform50", "modal50")],
 ]
+TUNED_ON = 75  # trusted essays a prompt, of draw 0, folds 0 and 1
 # Settings of each arm that dev sees, as many for all arms.
 RATES = [0.002, 0.004, 0.008, 0.016, 0.032]
-SETTINGS = {
+SETTINGS: dict[str, list[dict[str, Any]]] = {
     "trusted_weighted": [
         {"data.trusted_weight": weight, "training.head_learning_rate": rate}
         for weight, rate in ((3, 0.008), (3, 0.016), (10, 0.008), (10, 0.016), (30, 0.008))
@@ -153,7 +155,7 @@ def generator(*names: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def make(kind: str, trusted: int, draw: int, folder: Path, prompts: Sequence[str] | None = None) -> None:
+def make(kind: str, trusted: int, draw: int, folder: Path, prompts: list[str] | None = None) -> None:
     """Write the tables of one draw, for all folds.
 
     Args:
@@ -172,6 +174,9 @@ def make(kind: str, trusted: int, draw: int, folder: Path, prompts: Sequence[str
         train, dev = [], []
         for prompt, span in spans.items():
             own = {part: table[table["prompt_id"] == prompt] for part, table in tables.items()}
+            fewest = min(len(own["train"]), len(own["dev"]))
+            if trusted > fewest:
+                raise DataError(f"T is {trusted}, but {fold} has {fewest} train or dev essays of prompt {prompt}.")
             chosen = {
                 part: generator(part, draw, fold.name, prompt).permutation(len(own[part]))[:trusted]
                 for part in ("train", "dev")
@@ -229,19 +234,19 @@ def settings_of(arm: str) -> dict[str, dict[str, Any]]:
 
 
 def tune(kinds: Sequence[str]) -> None:
-    """Choose each arm's setting for each kind by dev alone: T = 75, draw 0, folds 0 and 1.
+    """Choose each arm's setting for each kind by dev alone, on TUNED_ON.
 
     The figure is the mean QWK on each half of dev, rescaled by the other.
     """
     for kind in kinds:
-        values = grid_values(kind, 75, seeds=[0], folds=[0, 1], measured_on="dev", chosen={}, control=None)
+        values = grid_values(kind, TUNED_ON, seeds=[0], folds=[0, 1], measured_on="dev", chosen={}, control=None)
         named = {arm: settings_of(arm) for arm in values["arms"]}
         values["arms"] = {
             name: entry | {"set": entry.get("set", {}) | setting}
             for arm, entry in values["arms"].items()
             for name, setting in named[arm].items()
         }
-        _make_missing(kind, 75, [0])
+        _make_missing(kind, TUNED_ON, [0])
         report = benchmark(validate(BenchmarkConfig, values, GRID.name), RUNS / "tuning" / kind, run_in_turn)
         figures = {name: entry.mean.qwk_rescaled for name, entry in report.arms.items()}
         chosen = {}
@@ -258,7 +263,10 @@ def run(names: Sequence[str]) -> None:
         if names and f"{kind}_{trusted}" not in names:
             continue
         values = grid_values(kind, trusted, seeds=draws)
-        tuned = read_mapping(RUNS / "tuning" / f"{kind}.json")
+        choices = RUNS / "tuning" / f"{kind}.json"
+        if not choices.exists():
+            raise DataError(f"{choices} is not there. Run `python recipes/essays/noisy_raters.py tune {kind}` first.")
+        tuned = read_mapping(choices)
         values["arms"] = {
             arm: entry | {"set": entry.get("set", {}) | tuned[arm]["chosen"]}
             for arm, entry in values["arms"].items()
@@ -293,7 +301,7 @@ def collect(published: Sequence[str], draws: int) -> None:
     """
     found = [name for name in (f"{kind}_{trusted}" for kind, trusted, *_ in QUEUE) if (RUNS / name / REPORT).exists()]
     if not found:
-        raise SystemExit(f"{RUNS} holds no KIND_T/{REPORT}. Run `python recipes/essays/noisy_raters.py run` first.")
+        raise DataError(f"{RUNS} holds no KIND_T/{REPORT}. Run `python recipes/essays/noisy_raters.py run` first.")
     arms: dict[str, Any] = {}
     grids: dict[str, Any] = {}
     differences: dict[str, dict[str, Any]] = {}
@@ -303,7 +311,7 @@ def collect(published: Sequence[str], draws: int) -> None:
         config = report["config"]
         settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
         grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
-        runs = _runs(name, config)
+        runs = _runs(name, config, list(report["essays"]))
         for taught, entries in _differences(runs, report["settings"]).items():
             own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}
             differences.setdefault(taught, {}).update(own)
@@ -318,11 +326,11 @@ def collect(published: Sequence[str], draws: int) -> None:
     write_json(HERE / "results" / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
 
 
-def _runs(name: str, config: dict[str, Any]) -> dict[str, list[ScoredRun]]:
+def _runs(name: str, config: dict[str, Any], prompts: Sequence[str]) -> dict[str, list[ScoredRun]]:
     """A grid's runs by arm, with what is chosen among them."""
     grid = validate(BenchmarkConfig, config, f"{name}/benchmark.json")
     runs: dict[str, list[ScoredRun]] = {arm: [] for arm in grid.arms}
-    for cell in grid_cells(grid, grid.prompts or [], RUNS / name):
+    for cell in grid_cells(grid, prompts, RUNS / name):
         runs[cell.arm].append(read_run(cell.part, str(cell.seed), cell.folder))
     return runs | {best: chosen_runs({arm: runs[arm] for arm in own})[0] for best, own in grid.chosen.items()}
 
@@ -356,22 +364,24 @@ def main() -> None:
     making.add_argument("draw", type=int)
     making.add_argument("-o", "--output-dir", type=Path, default=DATA)
     tuning = commands.add_parser("tune", help="choose each arm's setting by dev")
-    tuning.add_argument("kinds", nargs="*", metavar="KIND")
+    tuning.add_argument("kinds", nargs="*", metavar="KIND", help="default: all")
     running = commands.add_parser("run", help="run the grids")
     running.add_argument("names", nargs="*", metavar="KIND_T", help="default: all, in the order of the queue")
     collecting = commands.add_parser("collect", help="merge the reports")
     collecting.add_argument("--publish", nargs="*", default=[], metavar="KIND_T_ARM")
-    collecting.add_argument("--draws", type=int, default=5, help="publish the predictions of the first draws alone")
+    collecting.add_argument("--draws", type=int, default=3, help="of published predictions; 3 fit a file's limit")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if options.command == "make":
-        make(options.kind, options.trusted, options.draw, options.output_dir)
-    elif options.command == "tune":
-        tune(options.kinds or KINDS)
-    elif options.command == "run":
-        run(options.names)
-    else:
-        collect(options.publish, options.draws)
+    commands_run: dict[str, Callable[[], None]] = {
+        "make": lambda: make(options.kind, options.trusted, options.draw, options.output_dir),
+        "tune": lambda: tune(options.kinds or KINDS),
+        "run": lambda: run(options.names),
+        "collect": lambda: collect(options.publish, options.draws),
+    }
+    try:
+        commands_run[options.command]()
+    except AesDynlossError as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

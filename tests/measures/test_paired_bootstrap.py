@@ -63,6 +63,21 @@ def test_draws_do_not_hang_on_the_other_arms_but_on_stratum_prompt_and_seed():
         assert (prompt_figures([other], 30, seed)["b", "qwk"].draws != both).any()
 
 
+def test_seeds_are_drawn_too_the_same_in_all_cells():
+    cells = [cell("x", seeds=("1", "2", "3")), cell("y", seeds=("1", "2", "3"))]
+    shares = prompt_generator(4, "seeds\n1\n2\n3").multinomial(3, np.full(3, 1 / 3), size=25) / 3
+    found = prompt_figures(cells, 25, 4, draw_seeds=True)["a", "qwk"]
+    for draw in range(25):
+        kappas = []
+        for one in cells:
+            rows = prompt_generator(4, f"{one.stratum}\np").integers(0, 30, (25, 30))[draw]
+            kappas.append([kappa(one.human[rows], run[rows]) for run in one.machines["a", "qwk"].values()])
+        assert found.draws[draw] == pytest.approx((np.mean(kappas, axis=0) * shares[draw]).sum(), abs=1e-12)
+    plain = prompt_figures(cells, 25, 4)["a", "qwk"]
+    assert (found.value, found.by_seed) == (pytest.approx(plain.value), plain.by_seed)
+    assert (found.draws != plain.draws).any()
+
+
 def test_a_version_that_a_stratum_lacks_is_left_out():
     cells = [cell("x"), cell("y", arms=("a",))]
     assert list(prompt_figures(cells, 5, 0)) == [("a", "qwk")]
