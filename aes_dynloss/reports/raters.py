@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aes_dynloss.measures.raters import RaterEffects
 from aes_dynloss.measures.shrinkage import Estimate
-from aes_dynloss.reports.table import NOTHING, Cell, Column, Table, count, number, share, signed, words, words_column
+from aes_dynloss.reports.table import (
+    NOTHING,
+    Cell,
+    Column,
+    Table,
+    count,
+    measure_column,
+    number,
+    share,
+    signed,
+    words,
+    words_column,
+)
 
 LEVEL = "95 % CI"
 _COLUMNS = (
@@ -12,20 +26,8 @@ _COLUMNS = (
     Column("n", "Labels", "n"),
     Column("mean", "Mean label", "mean", explanation="In SDs of all labels of their prompt, from its mean."),
     Column("sd_ratio", "SD ratio", explanation="SD within prompts as a share of all raters'."),
-    Column(
-        "severity",
-        "Severity",
-        "severity",
-        explanation="Mean of label less reference in SDs, above 0 where lenient.",
-        ends=("severity_low", "severity_high"),
-    ),
-    Column(
-        "consistency",
-        "Consistency",
-        "consistency",
-        explanation="Correlation of labels and references within prompts.",
-        ends=("consistency_low", "consistency_high"),
-    ),
+    replace(measure_column("rater_severity", key="severity"), ends=("severity_low", "severity_high")),
+    replace(measure_column("rater_consistency", key="consistency"), ends=("consistency_low", "consistency_high")),
     Column("lowest", "Lowest label", "lowest", explanation="Share of labels that are their prompt's lowest."),
     Column("highest", "Highest label", "highest", explanation="Share of labels that are their prompt's highest."),
     words_column("remarks", "Remarks", "remarks"),

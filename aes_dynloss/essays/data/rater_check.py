@@ -34,7 +34,6 @@ from aes_dynloss.tables.formats import source_name
 
 Array = NDArray[np.float64]
 
-FOLDS = 10
 # Essays of a prompt from which labels are predicted, at least.
 LEAST_ESSAYS = 30
 # Trusted essays of a prompt from which a teacher learned in this project's experiments, at least.
@@ -231,8 +230,7 @@ def check_raters(config: DataConfig, *, train_only: bool = False) -> RaterCheck:
         )
     texts, prompts, labels = (np.array(table.values(name), dtype=object) for name in ("text", "prompt_id", "score"))
     labels = labels.astype(np.float64)
-    groups = np.where(trusted, "", raters)
-    predicted = _predictions(table, groups, labels)
+    predicted = _predictions(table, labels)
     rated = ~trusted
     by_rater = raters[rated], prompts[rated]
     words = np.log1p([len(text.split()) for text in texts[rated]])
@@ -247,7 +245,7 @@ def check_raters(config: DataConfig, *, train_only: bool = False) -> RaterCheck:
     )
 
 
-def _predictions(table: EssayTable, groups: NDArray[np.object_], labels: Array) -> Array:
+def _predictions(table: EssayTable, labels: Array) -> Array:
     """Each label as predicted from the text without it; NaN where its prompt has too few essays."""
     predicted = np.full(len(labels), np.nan)
     texts, prompts = table.values("text"), np.array(table.values("prompt_id"), dtype=object)
@@ -255,30 +253,8 @@ def _predictions(table: EssayTable, groups: NDArray[np.object_], labels: Array) 
         rows = np.flatnonzero(prompts == prompt.id)
         if len(rows) >= LEAST_ESSAYS and np.ptp(labels[rows]) > 0:
             numbers = essay_numbers([texts[row] for row in rows], prompt.text, GROUPS)
-            predicted[rows] = cross_fitted(numbers, labels[rows], balanced_folds(groups[rows], labels[rows]))
+            predicted[rows] = cross_fitted(numbers, labels[rows])
     return predicted
-
-
-def balanced_folds(groups: NDArray[np.object_], labels: Array, folds: int = FOLDS) -> NDArray[np.int64]:
-    """Numbers of folds that have each rater's labels in nearly the same proportions.
-
-    Folds of different means would let a prediction without a fold fall where the fold's labels rise.
-
-    Args:
-        groups: Each essay's rater, (N,).
-        labels: (N,).
-        folds: Their number.
-
-    Example:
-        >>> balanced_folds(np.array(list("aaabbb")), np.arange(6.0), folds=2).reshape(2, 3).sum(axis=1)
-        array([1, 2])
-    """
-    generator = np.random.default_rng(0)
-    blocks = generator.permuted(np.tile(np.arange(folds), (-(-len(labels) // folds), 1)), axis=1)
-    order = np.lexsort((generator.random(len(labels)), labels, groups.astype(str)))
-    numbers = np.empty(len(labels), dtype=np.int64)
-    numbers[order] = blocks.ravel()[: len(labels)]
-    return numbers
 
 
 def _trusted_essays(

@@ -8,7 +8,7 @@ import pytest
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.classical.ridge import fitted_scale, radial_kernel
 from aes_dynloss.essays.classical.strings import StringFeatures, fit_mixed
-from aes_dynloss.essays.classical.text_regression import NumberScale, TextRegression
+from aes_dynloss.essays.classical.text_regression import NumberScale, TextRegression, cross_fitted
 from aes_dynloss.essays.features.linguistic import LINGUISTIC_WEIGHT, MOST_SD
 
 WORDS = ["the", "otter", "swims", "under", "a", "bridge", "while", "children", "throw", "bread", "and", "tea"]
@@ -97,3 +97,25 @@ def test_damaged_arrays_are_refused(name, value):
     model, _ = TextRegression.fit(*essays())
     with pytest.raises(CheckpointError, match="do not fit together"):
         TextRegression.from_arrays(model.to_arrays() | {name: value})
+
+
+class TestCrossFitted:
+    def test_what_numbers_say_is_predicted(self):
+        _, numbers, targets = essays(200)
+        assert np.corrcoef(cross_fitted(numbers, targets), targets)[0, 1] > 0.95
+
+    def test_a_target_has_no_influence_on_its_own_prediction_but_by_the_mean(self):
+        _, numbers, targets = essays(60)
+        before = cross_fitted(numbers, targets)
+        targets[7] += 6.0
+        after = cross_fitted(numbers, targets) - 0.1
+        assert after[7] == pytest.approx(before[7])
+        assert np.abs(after - before).max() > 0.05
+
+    def test_noise_is_predicted_neither_up_nor_down(self):
+        found = []
+        for seed in range(60):
+            random = np.random.default_rng(seed)
+            numbers, targets = random.normal(size=(60, 15)), random.normal(size=60)
+            found.append(np.corrcoef(targets, cross_fitted(numbers, targets))[0, 1])
+        assert abs(np.mean(found)) < 0.15
