@@ -48,7 +48,9 @@ def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
     """Cross-entropy on clean labels after each arm's run."""
     folder.mkdir(parents=True)
     task = PlantedTask("labels", "cross_entropy", seed, steps=40, rate=1.0, noise=0.4)
-    config = DlfConfig(kind="dlf", measure="cross_entropy", episodes=20, learning_rate=0.2)
+    config = DlfConfig(
+        kind="dlf", measure="cross_entropy", episodes=20, learning_rate=0.2, optimizer="adam", decay=1.0, keep="last"
+    )
     spec = BilinearSpec(classes=2, floor=config.floor, bins=config.bins)
     loss, neutral = spec.build(), spec.neutral()
     teacher = AttentionTeacher(neutral, spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
