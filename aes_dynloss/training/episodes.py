@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
@@ -20,7 +21,7 @@ from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
-from aes_dynloss.teaching.teachers.steps import build_teacher_steps
+from aes_dynloss.teaching.teachers.steps import build_teacher_steps, teacher_reach
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
@@ -29,6 +30,8 @@ from aes_dynloss.training.loop import RunContext, TeacherUpdate
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
 from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
+
+logger = logging.getLogger(__name__)
 
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"
@@ -155,6 +158,8 @@ class Episodes:
         """
         path, select_by = self._context.folder / TEACHING_CHECKPOINT, self._context.select_by
         state, kept = self._restored(path) if self._context.resume and path.exists() else (EpisodesState(), 0)
+        if state.episodes == 0:
+            self._warn_of_short_reach()
         main, total = self._accelerator.is_main_process, self._config.episodes * self._config.average
         with (
             RunLog(self._context.folder / TEACHING_LOG if main else None, keep=kept) as log,
@@ -175,6 +180,21 @@ class Episodes:
         if state.teacher:
             self._teacher.load_state_dict(state.teacher)
         return state
+
+    def _warn_of_short_reach(self) -> None:
+        """Warn of a teacher that cannot bring its largest value to 0 however long it walks in one direction."""
+        config, weights = self._config, sum(parameter.numel() for parameter in self._teacher.parameters())
+        reach = teacher_reach(config.optimizer, config.learning_rate, config.decay, config.episodes, weights)
+        scale = float(self._teacher.values.detach().abs().max())
+        if reach < scale and self._accelerator.is_main_process:
+            logger.warning(
+                "The teacher cannot move far: %d updates change its weights by at most %.2g (root mean square), where "
+                "they are as large as %.2g, so that the loss stays near the plain one. Raise teacher.learning_rate or "
+                "teacher.episodes.",
+                config.episodes,
+                reach,
+                scale,
+            )
 
     def _episode(self, number: int) -> _Episode:
         train, measure, held_out = self._parts(number)

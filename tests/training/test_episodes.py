@@ -328,6 +328,26 @@ def test_an_update_of_some_episodes_is_one_step(tmp_path):
     same_teachers(best.teacher, kept.teacher)
 
 
+@pytest.mark.parametrize(
+    ("dlf", "loss", "far"),
+    [
+        ({"learning_rate": 0.3}, "mixture", False),
+        ({"learning_rate": 0.8}, "mixture", True),  # ln(e^0.2 - 1) = -1.51 is the largest
+        ({"learning_rate": 0.8, "decay": 0.5}, "mixture", False),
+        ({"learning_rate": 0.8}, "bilinear", True),
+        ({"learning_rate": 0.8, "optimizer": "normalised"}, "mixture", False),
+        ({"learning_rate": 3.5, "optimizer": "normalised"}, "mixture", True),  # over 2 * 3 + 3 * 3 weights
+    ],
+    ids=str,
+)
+def test_a_teacher_that_cannot_move_far(tmp_path, caplog, dlf, loss, far):
+    with caplog.at_level(logging.WARNING):
+        teach(tmp_path, loss=loss, dlf={"episodes": 2, "steps": 1} | dlf)
+        teach(tmp_path, loss=loss, dlf={"episodes": 2, "steps": 1} | dlf, resume=True)
+    warned = [message for message in caplog.messages if message.startswith("The teacher cannot move far: 2 updates")]
+    assert len(warned) == (not far)
+
+
 def test_a_long_hypergradient_is_scaled_down(tmp_path):
     lesson = teach(tmp_path, dlf=ONE | {"clip_norm": 1e-4})
     assert float(lesson.gradient.norm()) == pytest.approx(1e-4, rel=1e-3)

@@ -39,16 +39,17 @@ from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 pytestmark = pytest.mark.slow
 
 SEEDS = (11, 12, 13)
-TEACHERS = ("dlf", "lstm", "dln")
+TEACHERS = ("dlf", "dlf_as_it_is", "lstm", "dln")
+ADAM = {"learning_rate": 0.2, "optimizer": "adam", "decay": 1.0, "keep": "last"}
 CONTROLS = ("frozen mean", "random")
 NOTHING = FixedPolicy(torch.zeros(0))
 
 
-def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
+def taught_by_dlf(folder: Path, seed: int, **which: Any) -> dict[str, float]:
     """Cross-entropy on clean labels after each arm's run."""
     folder.mkdir(parents=True)
     task = PlantedTask("labels", "cross_entropy", seed, steps=40, rate=1.0, noise=0.4)
-    config = DlfConfig(kind="dlf", measure="cross_entropy", episodes=20, learning_rate=0.2)
+    config = DlfConfig(kind="dlf", measure="cross_entropy", **which)
     spec = BilinearSpec(classes=2, floor=config.floor, bins=config.bins)
     loss, neutral = spec.build(), spec.neutral()
     teacher = AttentionTeacher(neutral, spec.blocks, positive=spec.positive, keys=config.keys, seed=seed)
@@ -63,6 +64,11 @@ def taught_by_dlf(folder: Path, seed: int) -> dict[str, float]:
     }
     found = {name: task.judged(folder / name, loss, policy) for name, policy in policies.items()}
     return {"plain": task.judged(folder / "plain", fixed_objective("cross_entropy"), NOTHING), **found}
+
+
+def taught_by_adam(folder: Path, seed: int) -> dict[str, float]:
+    """The same, the teacher's steps as published."""
+    return taught_by_dlf(folder, seed, episodes=20, **ADAM)
 
 
 def taught_by_lstm(folder: Path, seed: int) -> dict[str, float]:
@@ -128,7 +134,13 @@ def _over_seeds(run, folder: Path) -> Arms:
 
 @pytest.fixture(scope="module")
 def dlf(tmp_path_factory) -> Arms:
-    return _over_seeds(taught_by_dlf, tmp_path_factory.mktemp("dlf"))
+    return _over_seeds(taught_by_adam, tmp_path_factory.mktemp("dlf"))
+
+
+@pytest.fixture(scope="module")
+def dlf_as_it_is(tmp_path_factory) -> Arms:
+    """With all settings as they are by default."""
+    return _over_seeds(taught_by_dlf, tmp_path_factory.mktemp("dlf_as_it_is"))
 
 
 @pytest.fixture(scope="module")

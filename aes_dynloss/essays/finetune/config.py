@@ -226,7 +226,7 @@ _EXAMPLES = {
     "data.prompts": '\n# Such as: {"1": {low: 2, high: 12}, "2": {low: 1, high: 6}}',
     "loss.terms": "\n# Such as Morris's: {stde: {schedule: morris, a: 1.0, b: 0.15, c: 1.1}, mse: rest}"
     "\n# Schedules: constant (value), morris (a, b, c), linear (start, end), cosine (start, end).",
-    "teacher": "\n# Such as: {kind: dlf, episodes: 20, learning_rate: 0.05, hypergradient: {estimator: exact}}"
+    "teacher": "\n# Such as: {kind: dlf, episodes: 20, average: 2, hypergradient: {estimator: exact}}"
     "\n# A teacher that learns needs data.split.teacher_dev_fraction. Its keys: aes_dynloss/teaching/README.md.",
 }
 

@@ -50,24 +50,24 @@ class DlfConfig(TeachingConfig):
         "in the final training too; null: they may change in every step.",
     )
     learning_rate: float = Field(
-        default=0.01, gt=0, description="Adam's, for the teacher; or the length of its steps, see optimizer."
+        default=0.4, gt=0, description="Length of the teacher's steps, or its Adam's rate; see optimizer."
     )
     optimizer: Literal["adam", "normalised", "sign"] = Field(
-        default="adam",
-        description="adam: as published. normalised: steps of one length along hypergradients that are each brought to "
-        "length 1, with a momentum of 0.5; sign: by each weight's sign, halved where it flips. Adam's steps stay short "
-        "for many episodes after one long hypergradient.",
+        default="sign",
+        description="sign: steps by each weight's sign, halved where it flips. normalised: steps of one length, taken "
+        "over all weights together, along hypergradients that are each brought to length 1, with a momentum of 0.5. "
+        "adam: as published; its steps stay short for many updates after one long hypergradient.",
     )
-    decay: float = Field(default=1.0, gt=0, le=1, description="Factor on the teacher's rate after each episode.")
+    decay: float = Field(default=0.9, gt=0, le=1, description="Factor on the teacher's rate after each update.")
     clip_norm: float | None = Field(
         default=None,
         gt=0,
         description="Longest hypergradient of the teacher's weights; longer ones are scaled; null: any.",
     )
     keep: Literal["last", "best"] = Field(
-        default="last",
-        description="last: the teacher after the last episode. best: the one whose episode ended best by a half of "
-        "teacher_dev that gives it no hypergradient.",
+        default="best",
+        description="best: the teacher whose episodes ended best by a half of teacher_dev that gives no hypergradient, "
+        "which the one after the last update has none of. last: that one; all of teacher_dev gives hypergradients.",
     )
     keys: int = Field(default=10, ge=1, description="Learned keys of its attention.")
     floor: float = Field(

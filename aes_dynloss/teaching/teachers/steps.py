@@ -6,6 +6,7 @@ the others makes Adam's steps short for many episodes to come.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -109,6 +110,27 @@ def build_teacher_steps(kind: str, parameters: Iterable[Parameter], rate: float)
     if kind == "adam":
         return Adam(parameters, lr=rate)
     return NormalisedSteps(parameters, rate) if kind == "normalised" else SignSteps(parameters, rate)
+
+
+def teacher_reach(kind: str, rate: float, decay: float, updates: int, weights: int) -> float:
+    """How far a teacher's weights can move, as a root mean square over them; a long way round leaves less.
+
+    Adam and signs move every weight by about the rate an update. A normalised step has its length over all weights
+    together.
+
+    Args:
+        kind: ``adam``, ``normalised`` or ``sign``.
+        rate: Adam's learning rate, or the length of a step.
+        decay: Factor on the rate after each update.
+        updates: Updates of the teacher.
+        weights: Number of its weights.
+
+    Example:
+        >>> [round(teacher_reach(kind, 0.4, 0.9, updates=20, weights=100), 2) for kind in ("sign", "normalised")]
+        [3.51, 0.35]
+    """
+    path = rate * sum(decay**update for update in range(updates))
+    return path / math.sqrt(weights) if kind == "normalised" else path
 
 
 def _length(tensors: list[Tensor]) -> Tensor:

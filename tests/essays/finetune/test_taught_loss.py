@@ -17,7 +17,7 @@ from aes_dynloss.training.run import read_teacher
 
 APART = "data.split.teacher_dev_fraction=0.25"
 FROZEN = "model.frozen_layers=all"
-DLF = "teacher={kind: dlf, episodes: 2, steps: 4, learning_rate: 0.1}"
+DLF = "teacher={kind: dlf, episodes: 2, steps: 4, learning_rate: 0.1, optimizer: adam, decay: 1.0, keep: last}"
 DLN = "teacher={kind: dln, window: 3, dev_batch: 6, silent_start: false}"
 MWN = "teacher={kind: mwn, dev_batch: 6, width: 5, learning_rate: 0.01}"
 TERMS = "loss.terms={mse: 1.0, stde: 0.1}"

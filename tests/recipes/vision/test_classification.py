@@ -19,7 +19,11 @@ DIGITS = VISION / "digits.yaml"
 SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu"]
 TEACHERS = {
     "plain": [],
-    "dlf": ["teacher.kind=dlf", "teacher.measure=smooth_error", "teacher.episodes=2", "teacher.steps=3"],
+    "dlf": [
+        "teacher={kind: dlf, measure: smooth_error, episodes: 2, steps: 3, optimizer: adam, learning_rate: 0.01}",
+        "teacher.decay=1.0",
+        "teacher.keep=last",
+    ],
     "dln": [
         "teacher.kind=dln",
         "teacher.measure=cross_entropy",

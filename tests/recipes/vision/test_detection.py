@@ -16,6 +16,7 @@ from aes_dynloss.configfile import read_mapping, validate
 
 pytestmark = pytest.mark.slow
 
+ADAM = {"optimizer": "adam", "learning_rate": 0.01, "keep": "last"}
 GOLDEN = {
     "plain": [6.630921, 6.669263],
     "focal": [6.012414, 6.008174],
@@ -30,7 +31,7 @@ def test_two_steps_lose_what_they_lost(recipe: Any, source: Path, tmp_path: Path
         "plain": {"data": {"vary": {"mirror": True, "turn": True, "scale": 0.2, "shift": 0.1}}},
         "focal": {"loss": {"terms": {"focal": 1.0}}},
         "dln": {"teacher": {"kind": "dln", "window": 1, "dev_batch": 2, "measure": "cross_entropy"}},
-        "dlf": {"teacher": {"kind": "dlf", "episodes": 1, "steps": 2, "measure": "expected_error"}},
+        "dlf": {"teacher": {"kind": "dlf", "episodes": 1, "steps": 2, "measure": "expected_error", **ADAM}},
     }
     config = configured(recipe, source, **sections[name])
     report = recipe.vision_run.run(recipe.detection.build, config, tmp_path / "run")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from aes_dynloss.teaching.teachers.steps import MOMENTUM, build_teacher_steps
+from aes_dynloss.teaching.teachers.config import DlfConfig
+from aes_dynloss.teaching.teachers.steps import MOMENTUM, build_teacher_steps, teacher_reach
 
 RATE = 0.1
 
@@ -81,3 +82,20 @@ def test_they_go_on_from_their_state(kind):
         weights.grad = gradient
         second.step()
     torch.testing.assert_close(weights.detach(), whole[-1], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["adam", "normalised", "sign"])
+def test_the_reach_is_that_of_a_straight_walk(kind):
+    weights, updates = Parameter(torch.zeros(16, dtype=torch.float64)), 12
+    steps = build_teacher_steps(kind, [weights], RATE)
+    for update in range(updates):
+        steps.param_groups[0]["lr"] = RATE * 0.8**update
+        weights.grad = torch.full_like(weights, 7.0)
+        steps.step()
+    reach = teacher_reach(kind, RATE, 0.8, updates, 16)
+    assert float(weights.detach().square().mean().sqrt()) == pytest.approx(reach, rel=1e-6)
+
+
+def test_the_reach_of_the_defaults():
+    config = DlfConfig(kind="dlf")
+    assert teacher_reach(config.optimizer, config.learning_rate, config.decay, config.episodes, 70) >= 3
