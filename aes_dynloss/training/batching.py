@@ -145,14 +145,14 @@ def packed(rows: Rows, examples: Examples, tokens: int | None, size: int | None)
     ordered = rows[np.argsort(-examples.lengths[rows], kind="stable")]
     packs: list[list[int]] = [[]]
     sequences = longest = 0
-    for row in ordered:
-        grown = sequences + int(examples.sequences[row])
-        length = max(longest, int(examples.lengths[row]))
+    known = zip(ordered.tolist(), examples.sequences[ordered].tolist(), examples.lengths[ordered].tolist(), strict=True)
+    for row, count, own in known:
+        grown, length = sequences + count, max(longest, own)
         full = (tokens is not None and grown * length > tokens) or (size is not None and len(packs[-1]) >= size)
         if full and packs[-1]:
             packs.append([])
-            grown, length = int(examples.sequences[row]), int(examples.lengths[row])
-        packs[-1].append(int(row))
+            grown, length = count, own
+        packs[-1].append(row)
         sequences, longest = grown, length
     return [np.asarray(pack, dtype=np.int64) for pack in packs]
 

@@ -24,7 +24,7 @@ from aes_dynloss.essays.finetune.exact_head import fit_exact_head
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, CROSS_FIT, SELECT_BY, Predicted, feature_table
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.activations import frozen_part_computed
-from aes_dynloss.essays.model.chunks import Chunker
+from aes_dynloss.essays.model.chunks import Chunker, remembering
 from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
@@ -229,7 +229,7 @@ def _build(
     examples = scored_examples(
         list(parts.values()),
         list(prompts),
-        chunker,
+        remembering(chunker),
         int(tokenizer.pad_token_id),
         config.model.linguistic_groups,
         config.model.own_features,

@@ -10,7 +10,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -84,6 +85,12 @@ class Chunker:
             essays.append(TokenizedEssay(chunks, len(ids), len(ids) - len(kept)))
         return essays
 
+    @property
+    def identity(self) -> tuple[str, int, int | None]:
+        """What its answers depend on beside the text."""
+        vocabulary = hashlib.sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return vocabulary, self._room, self._max_tokens
+
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         encoded = self._tokenizer(
             list(texts),
@@ -94,6 +101,27 @@ class Chunker:
             verbose=False,
         )
         return encoded["input_ids"]  # type: ignore[no-any-return]
+
+
+# The chunker and the texts of the last run: a grid's runs read the same essays one after the other.
+_LAST: dict[tuple[str, int, int | None], dict[str, TokenizedEssay]] = {}
+
+
+def remembering(chunker: Chunker) -> Callable[[Sequence[str]], list[TokenizedEssay]]:
+    """A chunker that tokenizes no text a second time, not even in the next run of the same process.
+
+    It is for training essays, which are in memory anyway.
+    """
+    known = _LAST.get(chunker.identity, {})
+    _LAST.clear()  # those of one tokenizer are enough
+    _LAST[chunker.identity] = known
+
+    def essays(texts: Sequence[str]) -> list[TokenizedEssay]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, chunker(new), strict=True))
+        return [known[text] for text in texts]
+
+    return essays
 
 
 # Part of the tokens that may be padding. Each block more is one more call of attention a layer.

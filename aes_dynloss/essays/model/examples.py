@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.features.linguistic import linguistic_features
-from aes_dynloss.essays.model.chunks import Chunker, TokenizedEssay, block_inputs
+from aes_dynloss.essays.model.chunks import TokenizedEssay, block_inputs
 from aes_dynloss.teaching.student import Batch
 
 
@@ -133,7 +133,7 @@ def tokenized(
     texts: Sequence[str],
     groups: Sequence[int] | NDArray[np.int64],
     prompts: Sequence[Prompt],
-    chunker: Chunker,
+    chunker: Callable[[Sequence[str]], list[TokenizedEssay]],
     pad_id: int,
     linguistic: Collection[str] = (),
     own: NDArray[np.float64] | None = None,
@@ -161,7 +161,7 @@ def tokenized(
 def scored_examples(
     tables: Sequence[EssayTable],
     prompts: Sequence[Prompt],
-    chunker: Chunker,
+    chunker: Callable[[Sequence[str]], list[TokenizedEssay]],
     pad_id: int,
     linguistic: Collection[str] = (),
     own: Sequence[str] = (),
