@@ -104,6 +104,20 @@ def test_raters_of_nothing_in_common_and_of_noise(tmp_path):
     assert any("No rater's labels go with the predictions" in line for line in checked(tmp_path, noise).warnings)
 
 
+def test_texts_that_say_nothing(tmp_path):
+    found = checked(tmp_path, planted_table().assign(text="The same words."))
+    assert (found.confounded, found.warnings, found.effects.consistency.p) == ([], [], None)
+    assert found.correlation is None
+
+
+def test_too_few_essays(tmp_path):
+    found = checked(tmp_path, planted_table().head(12))
+    assert found.effects.compared == 0
+    assert found.warnings[0].startswith("Labels of prompt phones are not compared")
+    assert "cannot be compared" in found.conclusions[0]
+    assert found.effects.raters[0].severity is None
+
+
 def test_train_alone(tmp_path):
     table = planted_table().assign(part=["train", "train", "test", "dev", "train"] * 46)
     found = checked(tmp_path, table, train_only=True, split={"column": "part"})
