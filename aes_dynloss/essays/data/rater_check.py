@@ -22,6 +22,7 @@ from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.features.linguistic import GROUPS, essay_numbers
 from aes_dynloss.measures.raters import (
     ALARM,
+    SEVERE,
     Assignment,
     RaterEffects,
     assignment_tests,
@@ -154,10 +155,8 @@ class RaterCheck:
         figures = f"(Q {test.q:.1f}, df {test.dof}, p {p_words(test.p)})"
         if test.p >= ALARM:
             return f"Raters do not differ in severity more than by chance {figures}."
-        return (
-            f"Raters differ in severity {figures}, by an SD of {test.sd:.2f} of the labels' SDs: data.untrusted: "
-            "standardise evens that out."
-        )
+        advice = "data.untrusted: standardise evens that out" if test.sd >= SEVERE / 2 else "too little to matter"
+        return f"Raters differ in severity {figures}, by an SD of {test.sd:.2f} of the labels' SDs: {advice}."
 
     def _on_trusted(self) -> str:
         enough = f"a teacher of loss weights needs {ENOUGH_TRUSTED} a prompt and more"
