@@ -277,7 +277,9 @@ def assignment_tests(
         known = np.isfinite(column)
         groups, strata = (_codes(kind, ids, column.shape)[0] for kind, ids in (("rater", raters), ("prompt", prompts)))
         groups, strata = (pd.factorize(codes[known])[0] for codes in (groups, strata))
-        found[name] = explained_by_groups(column[known], groups, strata) if known.any() else Explained(None, None)
+        noise = FLOAT_NOISE * float(np.abs(column[known]).max(initial=0.0))
+        explained = explained_by_groups(column[known], groups, strata, noise) if known.any() else None
+        found[name] = explained or Explained(None, None)
     tested = [one.p for one in found.values() if one.p is not None]
     adjusted = iter(holm_adjusted(tested).tolist())
     return {name: Assignment(*one, None if one.p is None else next(adjusted)) for name, one in found.items()}
@@ -371,7 +373,9 @@ def _mean_errors(rated: _Labels) -> tuple[Array, Array]:
     counts = np.bincount(cell)
     squares = np.bincount(rater, weights=_deviations(error, cell) ** 2, minlength=size)
     dof = np.bincount(rater, minlength=size) - (_table(rated, counts, known) > 0).sum(1)
-    pooled = squares.sum() / max(dof.sum(), 1)
+    # With the variance between raters among it, which counts where nearly all raters have one label.
+    whole = float(np.square(_deviations(error, rated.prompt[known])).sum()) / max(len(error), 1)
+    pooled = (squares.sum() + PRIOR_LABELS * whole) / (dof.sum() + PRIOR_LABELS)
     variance = np.maximum((PRIOR_LABELS * pooled + squares) / (PRIOR_LABELS + dof), FLOAT_NOISE)
     means = np.bincount(cell, weights=error) / np.maximum(counts, 1)
     return _table(rated, means, known), _table(rated, counts, known) / variance[:, None]

@@ -122,6 +122,19 @@ def test_a_rater_of_few_labels_is_shrunk():
     assert first.remarks == ()
 
 
+@pytest.mark.parametrize("raters", [200, 400])
+def test_raters_of_one_or_two_labels(raters):
+    """Nothing is known of how much one label varies but by the others."""
+    alarms = 0
+    for seed in range(60):
+        _, _, label, reference = labels_of(seed, n=400)
+        effects = rater_effects(np.arange(400) % raters, np.zeros(400), label, reference)
+        assert all(one.severity.high - one.severity.low > 0.05 for one in effects.raters)
+        assert not any(one.remarks for one in effects.raters)
+        alarms += effects.severity.p < ALARM
+    assert alarms <= 3
+
+
 def test_labels_that_are_all_equal_order_nothing():
     rater, prompt, label, reference = labels_of(1, planted={"3": "lowest"})
     third = rater_effects(rater, prompt, label, reference).raters[3]
@@ -256,5 +269,7 @@ class TestAssignment:
         tests = assignment_tests(np.arange(40) % 2, np.zeros(40), {"words": words, "none": np.full(40, np.nan)})
         assert tests["none"] == (None, None, None)
         assert 0 < tests["words"].p == tests["words"].p_holm
+        rounding = 0.3 + np.arange(40) % 3 * 1e-16
+        assert assignment_tests(np.arange(40) % 3, np.zeros(40), {"none": rounding})["none"] == (0.0, None, None)
         alone = assignment_tests(np.arange(40) % 2, np.arange(40) % 2, {"words": np.arange(40.0)})
         assert alone["words"].p is None

@@ -22,6 +22,7 @@ from aes_dynloss.essays.data.splits import split_essays
 from aes_dynloss.essays.features.linguistic import GROUPS, essay_numbers
 from aes_dynloss.measures.raters import (
     ALARM,
+    SEVERE,
     Assignment,
     RaterEffects,
     assignment_tests,
@@ -124,9 +125,10 @@ class RaterCheck:
                 f"Labels of prompt {', '.join(self.unpredicted)} are not compared: all are equal, or fewer than "
                 f"{LEAST_ESSAYS} essays are there to predict them from."
             )
-        if alone:
+        if alone and self.effects.compared:
             warnings.append(f"No other rater shares a prompt with {', '.join(alone[:_LISTED])}: no comparison.")
-        if all(one.consistency is None or one.consistency.low <= 0 for one in self.effects.raters):
+        lows = [one.consistency.low for one in self.effects.raters if one.consistency is not None]
+        if lows and max(lows) <= 0:
             warnings.append("No rater's labels go with the predictions: this says nothing about who is consistent.")
         if median < ENOUGH_LABELS:
             warnings.append(f"Half of the raters gave {median:g} labels or fewer: only large differences show.")
@@ -135,7 +137,7 @@ class RaterCheck:
     def _on_consistency(self) -> str:
         test, efficiency = self.effects.consistency, self.effects.efficiency
         if test.p is None:
-            return "Raters' consistency cannot be compared: no two raters share a prompt with enough labels."
+            return "Raters' consistency cannot be compared: no two raters share a prompt with enough predicted labels."
         figures = f"(Q {test.q:.1f}, df {test.dof}, p {p_words(test.p)})"
         if test.p >= ALARM:
             return (
@@ -149,14 +151,12 @@ class RaterCheck:
     def _on_severity(self) -> str:
         test = self.effects.severity
         if test.p is None:
-            return "Raters' severity cannot be compared: no two raters share a prompt."
+            return "Raters' severity cannot be compared: no two raters share a prompt whose labels are predicted."
         figures = f"(Q {test.q:.1f}, df {test.dof}, p {p_words(test.p)})"
         if test.p >= ALARM:
             return f"Raters do not differ in severity more than by chance {figures}."
-        return (
-            f"Raters differ in severity {figures}, by an SD of {test.sd:.2f} of the labels' SDs: data.untrusted: "
-            "standardise evens that out."
-        )
+        advice = "data.untrusted: standardise evens that out" if test.sd >= SEVERE / 2 else "too little to matter"
+        return f"Raters differ in severity {figures}, by an SD of {test.sd:.2f} of the labels' SDs: {advice}."
 
     def _on_trusted(self) -> str:
         enough = f"a teacher of loss weights needs {ENOUGH_TRUSTED} a prompt and more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from planted_raters import planted_table
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.rater_check import LEAST_ESSAYS, RaterCheck, check_raters
 from aes_dynloss.essays.samples import PROMPTS
+from aes_dynloss.measures.shrinkage import Heterogeneity
 
 
 def checked(tmp_path, table: pd.DataFrame, *, train_only: bool = False, **values: object) -> RaterCheck:
@@ -102,6 +104,27 @@ def test_raters_of_nothing_in_common_and_of_noise(tmp_path):
         np.arange(230) % 2
     )
     assert any("No rater's labels go with the predictions" in line for line in checked(tmp_path, noise).warnings)
+
+
+@pytest.mark.parametrize(("sd", "words"), [(0.3, "standardise evens that out"), (0.06, "too little to matter")])
+def test_only_severity_that_matters_is_to_be_evened_out(tmp_path, sd, words):
+    found = checked(tmp_path, planted_table())
+    effects = replace(found.effects, severity=Heterogeneity(q=60.0, dof=3, p=1e-9, sd=sd))
+    assert words in replace(found, effects=effects).conclusions[2]
+
+
+def test_texts_that_say_nothing(tmp_path):
+    found = checked(tmp_path, planted_table().assign(text="The same words."))
+    assert (found.confounded, found.warnings, found.effects.consistency.p) == ([], [], None)
+    assert found.correlation is None
+
+
+def test_too_few_essays(tmp_path):
+    found = checked(tmp_path, planted_table().head(12))
+    assert found.effects.compared == 0
+    assert found.warnings[0].startswith("Labels of prompt phones are not compared")
+    assert "cannot be compared" in found.conclusions[0]
+    assert found.effects.raters[0].severity is None
 
 
 def test_train_alone(tmp_path):
