@@ -230,7 +230,7 @@ class LossConfig(ConfigModel):
         "of the score, or of each pair, [rater, score]; a teacher of kind dlf sets them. Trusted essays count as a "
         "rater.",
     )
-    levels: int = Field(default=12, ge=2, description="By score: even parts of each score range that are levels.")
+    levels: int = Field(default=6, ge=2, description="By score: even parts of each score range that are levels.")
 
     @field_validator("by", mode="before")
     @classmethod

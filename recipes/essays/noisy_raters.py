@@ -86,6 +86,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"data.trusted_weight": weight, "training.head_learning_rate": rate}
         for weight, rate in ((3, 0.008), (3, 0.016), (10, 0.008), (10, 0.016), (30, 0.008))
     ],
+    "mwn": [
+        {"teacher.learning_rate": own, "training.head_learning_rate": rate}
+        for own, rate in ((1e-3, 0.004), (1e-3, 0.008), (1e-3, 0.016), (1e-2, 0.008), (1e-2, 0.016))
+    ],
     "exact_head": [{}],  # without a rate; it chooses its penalty on train
 }
 CHOICE = "best_static"
