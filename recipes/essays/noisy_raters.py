@@ -19,6 +19,8 @@ cheap rating depends on kind, draw, fold and essay, not on T or on what any mode
 - half_bad: raters r1 to r8, one an essay at random. r1 to r4 are good: off by one score point with probability .2 up to
   12 score points, and by a Gaussian of .25 SD on wider scales. r5 and r6 are careless: a draw from the prompt's scores.
   r7 is reversed (low + high - score). r8 gives the lowest score always.
+- half_scales: eight raters whose worth depends on the score: r1 to r4 are right where the resolved score is in the lower
+  half of the range and careless above it, r5 to r8 the other way round.
 - lenient: r1 to r8 add -1 to +1 SD. central: r1 to r8 shrink towards the mean, by factors of 1 to .2.
 - uniform50: each rating is a score point at random with probability .5. modal50: so is the prompt's commonest score.
 - real: ASAP's own `rater1` or `rater2`, at random, where it is given. On prompts 1, 7 and 8 the resolved score is a sum
@@ -74,8 +76,8 @@ RATER_RANGES = {"1": (1, 6), "7": (0, 15), "8": (0, 30)}  # elsewhere, a rater's
 FEW = ["mse", "mae", "cross_entropy", "inverse_frequency", "l2t_dlf_bilinear", "l2t_dlf_rater"]
 # Kind, T, draws and arms (None: all) in the order of running.
 QUEUE: list[tuple[str, int, int, list[str] | None]] = [
-    *[(kind, trusted, 5, None) for trusted in (75, 25) for kind in ("zero40", "half_bad")],
-    ("real", 75, 5, None),
+    *[(kind, 75, 5, None) for kind in ("zero40", "half_bad", "half_scales", "real")],
+    *[(kind, 25, 5, None) for kind in ("zero40", "half_bad")],
     *[(kind, 75, 3, FEW) for kind in ("lenient", "central", "uniform50", "modal50")],
 ]
 TUNED_ON = 75  # trusted essays a prompt, of draw 0, folds 0 and 1
@@ -126,6 +128,13 @@ def half_bad(random: np.random.Generator, clean: Scores, span: ScoreRange) -> Ra
     return scores, [f"r{number + 1}" for number in rater]
 
 
+def half_scales(random: np.random.Generator, clean: Scores, span: ScoreRange) -> Ratings:
+    """Raters that know one half of the scale each."""
+    n, rater = len(clean), random.integers(8, size=len(clean))
+    upper = clean > (span.low + span.high) / 2
+    return np.where(upper == (rater >= 4), clean, random.choice(clean, n)), [f"r{number + 1}" for number in rater]
+
+
 def lenient(random: np.random.Generator, clean: Scores, span: ScoreRange) -> Ratings:  # noqa: ARG001 - as the others
     """Raters of eight severities."""
     rater = random.integers(8, size=len(clean))
@@ -140,7 +149,9 @@ def central(random: np.random.Generator, clean: Scores, span: ScoreRange) -> Rat
 
 
 Noise = Callable[[np.random.Generator, Scores, ScoreRange], Ratings]
-NOISE: dict[str, Noise] = {noise.__name__: noise for noise in (zero40, half_bad, lenient, central, uniform50, modal50)}
+NOISE: dict[str, Noise] = {
+    noise.__name__: noise for noise in (zero40, half_bad, half_scales, lenient, central, uniform50, modal50)
+}
 KINDS = [*NOISE, "real"]
 
 
