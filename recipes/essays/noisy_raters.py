@@ -19,8 +19,8 @@ cheap rating depends on kind, draw, fold and essay, not on T or on what any mode
 - half_bad: raters r1 to r8, one an essay at random. r1 to r4 are good: off by one score point with probability .2 up to
   12 score points, and by a Gaussian of .25 SD on wider scales. r5 and r6 are careless: a draw from the prompt's scores.
   r7 is reversed (low + high - score). r8 gives the lowest score always.
-- half_scales: raters whose worth depends on the score: r1 to r4 are right where the resolved score is in the lower half of
-  the range and careless above it, r5 to r8 the other way round.
+- half_scales: raters whose worth depends on the score. r1 to r4 are right where the resolved score is in the lower half
+  of the range, and careless above it; r5 to r8 the other way round.
 - lenient: r1 to r8 add -1 to +1 SD. central: r1 to r8 shrink towards the mean, by factors of 1 to .2.
 - uniform50: each rating is a score point at random with probability .5. modal50: so is the prompt's commonest score.
 - real: ASAP's own `rater1` or `rater2`, at random, where it is given. On prompts 1, 7 and 8 the resolved score is a sum
