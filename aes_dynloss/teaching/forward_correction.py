@@ -94,6 +94,35 @@ class ForwardCorrection:
         Raises:
             ShapeError: The coefficients have another shape, or the elements lack something.
         """
+        joint, _, trusted = self._joint(coefficients, elements)
+        corrected = -joint.sum(1).clamp(min=_LEAST_PROBABILITY).log()
+        return torch.where(trusted, cross_entropy(elements), corrected)
+
+    def probability_true(self, coefficients: Tensor, elements: Elements) -> Tensor:
+        """Probability that an element's bin is what it was called, by the student: p_y C_yy / sum_i p_i C_iy.
+
+        Args:
+            coefficients: The matrices C, (G K K,).
+            elements: E elements with ``raters``.
+
+        Returns:
+            (E,), in [0, 1]; 1 for trusted elements.
+
+        Examples:
+            >>> from dataclasses import replace
+            >>> log_probs = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
+            >>> elements = Elements.of_classes(log_probs, torch.tensor([1, 1]), chance_error=torch.tensor(0.5))
+            >>> elements = replace(elements, raters=torch.tensor([1, 1]))
+            >>> loss = ForwardCorrection(groups=1, classes=2)
+            >>> loss.probability_true(torch.tensor([0.5, 0.5, 0.0, 1.0]), elements)
+            tensor([0.6667, 0.1818])
+        """
+        joint, classes, trusted = self._joint(coefficients, elements)
+        right = joint.gather(1, classes[:, None]).squeeze(1) / joint.sum(1).clamp(min=_LEAST_PROBABILITY)
+        return torch.where(trusted, 1.0, right)
+
+    def _joint(self, coefficients: Tensor, elements: Elements) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability of being truly in a bin and called what it was, (E, K); the latter bin; who is trusted."""
         if coefficients.shape != (self.size,) or elements.raters is None:
             raise ShapeError(
                 f"The forward correction expects coefficients of shape ({self.size},) and elements with raters, found "
@@ -103,5 +132,4 @@ class ForwardCorrection:
         probabilities = log_probs.exp() * present
         matrices = coefficients.to(probabilities).view(self._groups, self.bins, self.bins)[elements.groups]
         called = matrices.gather(2, classes[:, None, None].expand(-1, self.bins, 1)).squeeze(2)
-        corrected = -(probabilities * called).sum(1).clamp(min=_LEAST_PROBABILITY).log()
-        return torch.where(elements.raters == 0, cross_entropy(elements), corrected)
+        return probabilities * called, classes, elements.raters == 0

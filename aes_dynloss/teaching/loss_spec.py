@@ -30,6 +30,10 @@ class MixtureSpec(ConfigModel):
         """The loss."""
         return Mixture(list(self.terms), standardise=self.standardise)
 
+    def plain_loss(self) -> DynamicLoss:
+        """The loss without a teacher."""
+        return FixedMixture(self.build(), self.neutral())
+
     def neutral(self) -> Tensor:
         """The neutral weights, (K,)."""
         return torch.tensor(list(self.terms.values()))
@@ -53,6 +57,10 @@ class BilinearSpec(ConfigModel):
         """The loss."""
         return BilinearLogLoss(self.classes, floor=self.floor, bins=self.bins)
 
+    def plain_loss(self) -> DynamicLoss:
+        """Cross-entropy."""
+        return _cross_entropy()
+
     def neutral(self) -> Tensor:
         """W = I, b = 0."""
         return self.build().neutral()
@@ -75,7 +83,11 @@ class RaterWeightsSpec(ConfigModel):
 
     def build(self) -> RaterWeights:
         """The loss."""
-        return weighted_by_rater(self.terms, len(self.raters), self.levels, standardise=self.standardise)
+        return weighted_by_rater(self.terms, self.raters, self.levels, standardise=self.standardise)
+
+    def plain_loss(self) -> DynamicLoss:
+        """The loss that is weighted."""
+        return self.build().plain
 
     def neutral(self) -> Tensor:
         """1 for all."""
@@ -99,6 +111,10 @@ class ForwardSpec(ConfigModel):
         """The loss."""
         return ForwardCorrection(self.groups, self.classes, bins=self.bins)
 
+    def plain_loss(self) -> DynamicLoss:
+        """Cross-entropy."""
+        return _cross_entropy()
+
 
 class NetworkSpec(ConfigModel):
     """The loss network."""
@@ -113,6 +129,10 @@ class NetworkSpec(ConfigModel):
     def build(self) -> LossNetwork:
         """The loss."""
         return LossNetwork(self.form, width=self.width, hidden=self.hidden, plain=self.plain, smooth=self.smooth)
+
+    def plain_loss(self) -> DynamicLoss:
+        """Cross-entropy, or the squared error in units of each group's variance."""
+        return _cross_entropy() if self.form == "distribution" else fixed_objective("mse")
 
 
 class MetaWeightSpec(ConfigModel):
@@ -130,6 +150,10 @@ class MetaWeightSpec(ConfigModel):
             ConfigError: A component is over the batch.
         """
         return MetaWeightLoss(self.terms, standardise=self.standardise, width=self.width)
+
+    def plain_loss(self) -> DynamicLoss:
+        """The loss whose elements are weighted."""
+        return self.build().plain
 
     @property
     def form(self) -> Literal["distribution", "scores"]:
@@ -149,3 +173,7 @@ def fixed_objective(measure: str) -> DynamicLoss:
         (False, True)
     """
     return FixedMixture(Mixture([measure], standardise=True), torch.ones(1))
+
+
+def _cross_entropy() -> DynamicLoss:
+    return fixed_objective("cross_entropy")

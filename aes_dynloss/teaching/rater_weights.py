@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ class RaterWeights:
     is the pull of an element's target on the student: at 0 the target says nothing.
 
     Args:
-        loss: The loss that is weighted, over elements or, by weighted statistics, over the batch.
-        raters: Number of raters R.
+        plain: The loss that is weighted, over elements or, by weighted statistics, over the batch.
+        raters: Names of the R raters, in the order of their numbers.
         levels: Even parts L of the targets' range that have weights of their own; 1 for one weight a rater.
 
     References:
@@ -32,36 +34,41 @@ class RaterWeights:
         >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
         >>> raters = torch.tensor([0, 1, 1])
         >>> elements = Elements(p, y, 0 * raters, centre=0.5 * one, spread=0.5 * one, raters=raters)
-        >>> loss = RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), raters=2)
+        >>> loss = RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), ["trusted", "r1"])
         >>> loss(torch.tensor([1.0, 0.25]), elements)
         tensor([0.0400, 0.0000, 0.0400])
-        >>> RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), raters=2, levels=4).places(elements)
+        >>> loss.logged_values(torch.tensor([1.0, 0.25]))
+        {'trusted': tensor(1.), 'r1': tensor(0.2500)}
+        >>> RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), ["trusted", "r1"], levels=4).places(elements)
         tensor([0, 6, 7])
     """
 
-    def __init__(self, loss: DynamicLoss, raters: int, levels: int = 1) -> None:
-        self._loss = loss
-        self._raters = raters
-        self._levels = levels
+    def __init__(self, plain: DynamicLoss, raters: Sequence[str], levels: int = 1) -> None:
+        self.plain = plain
+        self.raters = list(raters)
+        self.levels = levels
 
     @property
     def over_batch(self) -> bool:
         """Whether the weighted loss couples elements."""
-        return self._loss.over_batch
+        return self.plain.over_batch
 
     @property
     def size(self) -> int:
         """Coefficients R L."""
-        return self._raters * self._levels
+        return len(self.raters) * self.levels
+
+    def table(self, coefficients: Tensor) -> Tensor:
+        """Weights by rater and level, (R, L)."""
+        return coefficients.view(len(self.raters), self.levels)
 
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """Mean weight of each rater, by its number."""
-        means = coefficients.view(self._raters, self._levels).mean(1)
-        return {f"rater_{number}": mean for number, mean in enumerate(means)}
+        """Mean weight of each rater, by name."""
+        return dict(zip(self.raters, self.table(coefficients).mean(1), strict=True))
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
         """The terms of the weighted loss, without the weights."""
-        return self._loss.terms(elements)
+        return self.plain.terms(elements)
 
     def places(self, elements: Elements) -> Tensor:
         """Which coefficient weighs each element, (E,) int64.
@@ -71,8 +78,8 @@ class RaterWeights:
         """
         if elements.raters is None:
             raise ShapeError("Weights by rater need elements that say who gave their targets (Elements.raters).")
-        level = ((elements.targets + _ROUNDING) * self._levels).long().clamp(0, self._levels - 1)
-        return elements.raters * self._levels + level
+        level = ((elements.targets + _ROUNDING) * self.levels).long().clamp(0, self.levels - 1)
+        return elements.raters * self.levels + level
 
     def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:
         """The weighted loss.
@@ -89,26 +96,28 @@ class RaterWeights:
         """
         if coefficients.shape != (self.size,):
             raise ShapeError(
-                f"The weights of {self._raters} raters at {self._levels} levels expect coefficients of shape "
+                f"The weights of {len(self.raters)} raters at {self.levels} levels expect coefficients of shape "
                 f"({self.size},), found {tuple(coefficients.shape)}."
             )
         weights = coefficients[self.places(elements)].to(elements.scores.dtype)
         if not self.over_batch:
-            return weights * self._loss(coefficients.new_zeros(0), elements)
-        return self._loss(coefficients.new_zeros(0), elements.weighted(weights))
+            return weights * self.plain(coefficients.new_zeros(0), elements)
+        return self.plain(coefficients.new_zeros(0), elements.weighted(weights))
 
 
-def weighted_by_rater(terms: dict[str, float], raters: int, levels: int, *, standardise: bool) -> RaterWeights:
+def weighted_by_rater(
+    terms: dict[str, float], raters: Sequence[str], levels: int, *, standardise: bool
+) -> RaterWeights:
     """Weights by rater over a mixture with fixed coefficients.
 
     Args:
         terms: Components and their coefficients.
-        raters: Number of raters.
+        raters: Names of the raters, in the order of their numbers.
         levels: Parts of the targets' range with weights of their own.
         standardise: See :class:`aes_dynloss.teaching.dynamic_loss.Mixture`.
 
     Examples:
-        >>> weighted_by_rater({"mse": 1.0}, raters=3, levels=1, standardise=True).size
+        >>> weighted_by_rater({"mse": 1.0}, ["trusted", "r1", "r2"], levels=1, standardise=True).size
         3
     """
     mixture = FixedMixture(Mixture(list(terms), standardise=standardise), torch.tensor(list(terms.values())))

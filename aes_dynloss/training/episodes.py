@@ -63,7 +63,8 @@ class PiecewisePolicy(TeacherUpdate):
 
     def first_state(self, state: StudentState) -> StudentState:
         """The state at the first step of a state's stretch."""
-        return self._asked.setdefault(int(state.progress * self._pieces + _ROUNDING), state)
+        piece = min(int(state.progress * self._pieces + _ROUNDING), self._pieces - 1)
+        return self._asked.setdefault(piece, state)
 
     def coefficients(self, state: StudentState) -> Tensor:
         """Coefficients for a state, (K,): those of its stretch."""

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.learned_loss import LearnedLoss
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.student import Student, random_state
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
@@ -105,12 +106,16 @@ class FitResult:
         best_step: Optimiser step after which it was measured.
         steps: Optimiser steps taken.
         stopped_early: Whether patience ran out.
+        state: State of the student as the run ended.
+        learned: The loss as a teacher left it, where ``train_student`` had one.
     """
 
     best_measure: float
     best_step: int
     steps: int
     stopped_early: bool
+    state: StudentState
+    learned: LearnedLoss | None = None
 
 
 def fit(
@@ -228,7 +233,7 @@ def fit(
     load_trained_state(module, run.best.weights)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     logger.info("Best dev %s %.4f after step %d of %d.", select_by, run.best.measure, run.best.step, run.tracker.step)
-    return FitResult(run.best.measure, run.best.step, run.tracker.step, run.tracker.step < total)
+    return FitResult(run.best.measure, run.best.step, run.tracker.step, run.tracker.step < total, run.tracker.state())
 
 
 def _prepare(

@@ -22,6 +22,7 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path, validat
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.learned_loss import LearnedLoss
 from aes_dynloss.teaching.loss_spec import (
     BilinearSpec,
     ForwardSpec,
@@ -142,6 +143,7 @@ class LossSetup:
     Args:
         loss: The loss.
         policy: Returns its coefficients.
+        plain: The loss without a teacher; None for a schedule.
         update: Updates the policy while the student trains.
         write: Writes the teacher into a folder; does nothing without a teacher that learns.
         history: The coefficients over the run, where the policy cannot reproduce them.
@@ -149,6 +151,7 @@ class LossSetup:
 
     loss: DynamicLoss
     policy: LossPolicy
+    plain: DynamicLoss | None = None
     update: TeacherUpdate = NO_TEACHER
     write: Callable[[Path], None] = lambda _: None
     history: Callable[[], History] | None = None
@@ -242,7 +245,7 @@ def train_student(
         spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
         _check_fits(spec, classes)
         _check_raters(spec, loss, raters)
-        setup = LossSetup(spec.build(), policy)
+        setup = LossSetup(spec.build(), policy, spec.plain_loss())
     elif len(teacher_dev) == 0:
         raise DataError(
             "A teacher learns on examples of its own, and there are none. Set some of train aside by "
@@ -263,7 +266,10 @@ def train_student(
     if context.accelerator.is_main_process:
         setup.write(context.folder / TEACHER)
         setup.plot(context.folder / PLOTS, context.folder / METRICS)
-    return result
+    if setup.plain is None:
+        return result
+    coefficients = setup.policy.coefficients(result.state).detach()
+    return replace(result, learned=LearnedLoss(setup.loss, coefficients, setup.plain))
 
 
 def _problem(
@@ -321,7 +327,7 @@ def _dlf(
     def write(folder: Path) -> None:
         write_teacher(folder, "dlf", spec, teacher.state_dict(), pieces=config.pieces)
 
-    return LossSetup(loss, in_pieces(policy, config.pieces), write=write)
+    return LossSetup(loss, in_pieces(policy, config.pieces), spec.plain_loss(), write=write)
 
 
 def _dln(
@@ -351,7 +357,7 @@ def _dln(
         network = {f"network.{name}": tensor for name, tensor in teacher.network.state_dict().items()}
         write_teacher(folder, "dln", spec, {PHI: teacher.phi, **network})
 
-    return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
+    return LossSetup(loss, teacher, spec.plain_loss(), update, write, lambda: thinned(update.history))
 
 
 def _mwn(
@@ -384,7 +390,7 @@ def _mwn(
     def write(folder: Path) -> None:
         write_teacher(folder, "mwn", spec, {PHI: teacher.phi})
 
-    return LossSetup(loss, teacher, update, write, lambda: thinned(update.history))
+    return LossSetup(loss, teacher, spec.plain_loss(), update, write, lambda: thinned(update.history))
 
 
 def _glc(
@@ -419,7 +425,9 @@ def _glc(
         elements = student.elements(outputs, everything.targets, everything.groups)
         phi = loss.estimated(elements).to(context.accelerator.device)
     load_trained_state(module, begun)
-    return LossSetup(loss, FixedPolicy(phi), write=lambda folder: write_teacher(folder, "glc", spec, {PHI: phi}))
+    return LossSetup(
+        loss, FixedPolicy(phi), spec.plain_loss(), write=lambda folder: write_teacher(folder, "glc", spec, {PHI: phi})
+    )
 
 
 def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> None:

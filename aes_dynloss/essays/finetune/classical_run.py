@@ -38,6 +38,8 @@ class ClassicalRun:
         DataError: A prompt has too few training essays.
     """
 
+    ratings = None  # no loss is learned
+
     def __init__(self, config: ModelConfig, prompts: Sequence[Prompt], parts: Mapping[str, EssayTable]) -> None:
         self._parts = parts
         train = parts["train"]

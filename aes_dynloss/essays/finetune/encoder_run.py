@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -22,6 +23,7 @@ from aes_dynloss.essays.data.ratings import rater_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, CROSS_FIT, SELECT_BY, Predicted, feature_table
+from aes_dynloss.essays.finetune.suspects import believed_ratings
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.chunks import Chunker, remembering
@@ -36,7 +38,8 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.teaching.teachers.config import GlcConfig
+from aes_dynloss.teaching.learned_loss import LearnedLoss
+from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
@@ -71,14 +74,17 @@ class EncoderRun:
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
         self._raters: list[str] = []
-        if config.loss.by or isinstance(config.teacher, GlcConfig):
+        trusted = parts["train"].trusted
+        # A frozen teacher may be one that tells trusted essays from others.
+        told = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
+        if config.loss.by or told:
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
             every = np.zeros(len(self._examples), dtype=np.int64)
             every[self._rows["train"]] = numbers
             self._examples = replace(self._examples, raters=every)
-        trusted = parts["train"].trusted
         self._trusted = np.flatnonzero(trusted) if trusted is not None and "teacher_dev" not in parts else None
         self._ood_distance: OodDistance | None = None
+        self.ratings: pd.DataFrame | None = None
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
         """Train, or fit in closed form.
@@ -93,17 +99,19 @@ class EncoderRun:
         accelerator, config, scorer, rows = self._accelerator, self._config, self.scorer, self._rows
         with frozen_part_computed(accelerator, scorer.model, self._examples, rows["train"], folder) as ready:
             dev = ready.select(rows["dev"])
-            learned = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
+            learned_from = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
             of_teacher = (
                 rows.get("teacher_dev", rows["train"][:0]) if self._trusted is None else rows["train"][self._trusted]
             )
-            train, teacher_dev = ready.select(learned), ready.select(of_teacher)
+            train, teacher_dev = ready.select(learned_from), ready.select(of_teacher)
             outputs = {}
             if config.model.solver == "sgd":
                 untrained = copy.deepcopy(scorer.model) if config.model.cross_fit is not None else None
-                self._train(scorer.model, train, dev, teacher_dev, folder, resume=resume)
+                learned = self._train(scorer.model, train, dev, teacher_dev, folder, resume=resume)
                 if untrained is not None:
                     outputs["train"] = self._cross_fitted(untrained, train, dev, folder / CROSS_FIT, resume=resume)
+                if learned is not None and self._rated:
+                    self.ratings = self._believed(learned, ready.select(rows["train"]), outputs.get("train"))
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
                 outputs["train"], scorer.strings = head.left_out, head.strings
@@ -123,14 +131,14 @@ class EncoderRun:
         folder: Path,
         *,
         resume: bool,
-    ) -> None:
+    ) -> LearnedLoss | None:
         """Train a model under the run's loss; it keeps the weights of its best dev measure."""
         config, scorer = self._config, copy.copy(self.scorer)
         scorer.model = model
         measure = partial(_dev_measures, scorer, dev, self._parts["dev"].scores)
         context = RunContext(self._accelerator, config.training, folder, measure, SELECT_BY, resume)
         classes = None if config.model.head == "regression" else model.head.points
-        train_student(
+        result = train_student(
             context,
             model,
             train,
@@ -141,6 +149,22 @@ class EncoderRun:
             raters=self._raters,
             shared=self._trusted,
         )
+        return result.learned
+
+    @property
+    def _rated(self) -> bool:
+        """Whether scores of training essays are known to be of unequal worth."""
+        return self._parts["train"].raters is not None or self._parts["train"].trusted is not None
+
+    def _believed(self, learned: LearnedLoss, train: EssayExamples, outputs: Tensor | None) -> pd.DataFrame:
+        """What the learned loss makes of train essays' scores, by outputs for them, by default the trained model's."""
+        model = self.scorer.model
+        if outputs is None:
+            outputs = predict(self._accelerator, model, train)
+        told = outputs, train.batch_targets(np.arange(len(train))), torch.from_numpy(train.groups)
+        weights = learned.weights(model, *(tensor.to(model.mean.device) for tensor in told))
+        raw = self.scorer.raw_scores(outputs, train.groups)
+        return believed_ratings(self._parts["train"], raw, weights.double().cpu().numpy())
 
     def _cross_fitted(
         self, untrained: ScoringModel, train: EssayExamples, dev: EssayExamples, folder: Path, *, resume: bool

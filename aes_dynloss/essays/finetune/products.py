@@ -20,6 +20,7 @@ from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_hashes
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedScorer
+from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.reports.drawing import picture_from_svg
@@ -32,6 +33,7 @@ from aes_dynloss.reports.predictions import (
 )
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
+from aes_dynloss.tables.formats import write_table
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
@@ -147,6 +149,7 @@ PRODUCTS = (
     FEATURES,
     CROSS_FIT,
     FIRST_STAGE,
+    SUSPECTS,
     PAGE,
     REPORT,
 )
@@ -264,10 +267,11 @@ def write_products(
     folder: Path,
     notes: Sequence[str] = (),
     features: FeatureTable | None = None,
+    ratings: pd.DataFrame | None = None,
 ) -> None:
     """Everything a run leaves behind; the report last, with notes of the run's own, which marks it complete.
 
-    ``features`` are those of the judged essays.
+    ``features`` are those of the judged essays, ``ratings`` what a learned loss makes of train essays' scores.
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     settings = config.evaluation
@@ -295,6 +299,8 @@ def write_products(
     report = replace(report, notes=[*report.notes, *notes])
     for name, table in predictions.items():
         write_predictions(table, folder / predictions_file(name))
+    if ratings is not None:
+        write_table(suspects(ratings), folder / SUSPECTS)
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

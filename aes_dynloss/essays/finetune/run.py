@@ -157,7 +157,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             for name, values in predicted.items()
         }
         features = fitting.features("test" if "test" in parts else "dev")
-        write_products(config, scorer, floors, predictions, folder, notes, features)
+        write_products(config, scorer, floors, predictions, folder, notes, features, fitting.ratings)
     accelerator.wait_for_everyone()
 
 

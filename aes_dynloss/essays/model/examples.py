@@ -102,13 +102,16 @@ class EssayExamples:
             inputs["features"] = self.features[torch.from_numpy(index)]
         else:
             inputs |= self._tokens(rows)
+        return Batch(inputs, self.batch_targets(index), groups, torch.from_numpy(index))
+
+    def batch_targets(self, index: NDArray[np.int64]) -> Tensor:
+        """Targets in some rows, (B,); with each essay's weight beside it, (B, 2), and its rater's number, (B, 3)."""
         targets = torch.from_numpy(self.targets[index])
-        if self.weights is not None or self.raters is not None:
-            weights = np.ones(len(index)) if self.weights is None else self.weights[index]
-            raters = [] if self.raters is None else [self.raters[index].astype(np.float64)]
-            columns = [targets, *map(torch.from_numpy, [weights, *raters])]
-            targets = torch.stack(columns, dim=1)
-        return Batch(inputs, targets, groups, torch.from_numpy(index))
+        if self.weights is None and self.raters is None:
+            return targets
+        weights = np.ones(len(index)) if self.weights is None else self.weights[index]
+        raters = [] if self.raters is None else [self.raters[index].astype(np.float64)]
+        return torch.stack([targets, *map(torch.from_numpy, [weights, *raters])], dim=1)
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
         chunks = [torch.from_numpy(chunk) for row in rows for chunk in self.essays[row].chunks]

@@ -1,0 +1,87 @@
+"""What learned losses make of training essays' scores, and the list of those that they distrust."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from essay_files import write_rows
+from small_run import small_essays, tune
+
+COLUMNS = ["essay_id", "prompt_id", "rater", "trusted", "score", "raw", "weight", "suspicion"]
+DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
+KINDS = {
+    "rater": ["loss={by: [rater], terms: {mse: 1.0}}", DLF],
+    "level": ["loss={by: [score], levels: 3, terms: {mse: 1.0}}", DLF],
+    "batch": ["loss={by: [rater], terms: {mse: 1.0, stde: 0.1}}", DLF],
+    "bilinear": ["model.head=softmax", DLF],
+    "mixture": ["loss.terms={mse: 1.0, huber: 0.5}", DLF],
+    "mwn": ["teacher={kind: mwn, dev_batch: 6, width: 5, learning_rate: 0.01}"],
+    "dln": ["teacher={kind: dln, window: 3, dev_batch: 6}", "model.head=softmax"],
+    "glc": ["teacher={kind: glc}", "model.head=softmax"],
+}
+
+
+@pytest.fixture(scope="module")
+def rated(run_yaml):
+    """The configuration's essays with raters, a third of them trusted."""
+    rows = small_essays()
+    for number, row in enumerate(rows):
+        row |= {"rater": ["gold", "r1", "r2"][number % 3], "trusted": int(number % 3 == 0)}
+    source = write_rows(run_yaml.with_name("rated.jsonl"), rows)
+    return [f"data.source={source}", "data.columns.rater=rater", "data.trusted=trusted", "model.frozen_layers=all"]
+
+
+@pytest.fixture(scope="module")
+def ran(run_yaml, rated, tmp_path_factory):
+    """Runs by kind, each made when it is first asked for."""
+    made = {}
+
+    def run(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp("suspects") / "run"
+            outcome = tune(run_yaml, made[kind], *rated, *KINDS[kind])
+            assert outcome.code == 0, outcome.err
+        return made[kind]
+
+    return run
+
+
+def suspects_of(folder):
+    return pd.read_csv(folder / "suspects.csv", dtype={"essay_id": str})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_list_of_suspects(run_yaml, ran, kind):
+    table = suspects_of(ran(kind))
+    essays = pd.read_json(run_yaml.with_name("rated.jsonl"), lines=True, dtype={"essay_id": str}).set_index("essay_id")
+    manifest = json.loads((ran(kind) / "manifest.json").read_text())
+    assert list(table.columns) == COLUMNS
+    assert 0 < len(table) < manifest["split"]["essays"]["train"]
+    assert (table["trusted"] == 0).all()
+    own = essays.loc[table["essay_id"]]
+    assert own["trusted"].eq(0).all()
+    assert own["rater"].tolist() == table["rater"].tolist()
+    assert own["score"].tolist() == table["score"].tolist()
+    assert table["weight"].between(0, 1).all()
+    assert table["suspicion"].is_monotonic_decreasing
+
+
+def test_weights_are_those_of_the_teacher(ran):
+    """By rater, each rater has one weight, the teacher's beside that of the trusted."""
+    folder = ran("rater")
+    weights = suspects_of(folder).groupby("rater")["weight"].agg(["min", "max"])
+    assert weights["min"].to_dict() == pytest.approx(weights["max"].to_dict(), rel=1e-4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = [line["coefficients"] for line in lines if "coefficients" in line][-1]
+    assert last.keys() == {"trusted", "r1", "r2"}
+    expected = {rater: min(1.0, last[rater] / last["trusted"]) for rater in ("r1", "r2")}
+    assert weights["min"].to_dict() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "glc"])
+def test_a_teacher_of_another_run_has_suspects_too(run_yaml, rated, ran, tmp_path, kind):
+    words = ["model.head=softmax", f"teacher.from={ran(kind) / 'teacher'}"]
+    assert tune(run_yaml, tmp_path / "run", *rated, *words).code == 0
+    assert list(suspects_of(tmp_path / "run").columns) == COLUMNS
