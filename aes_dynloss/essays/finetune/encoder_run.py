@@ -36,7 +36,7 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.teaching.teachers.config import GlcConfig
+from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.run import train_student
@@ -71,12 +71,14 @@ class EncoderRun:
         ends = np.cumsum([len(part) for part in parts.values()])
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
         self._raters: list[str] = []
-        if config.loss.by or isinstance(config.teacher, GlcConfig):
+        trusted = parts["train"].trusted
+        # A frozen teacher may be of kind glc, which is known when it is read.
+        by_trust = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
+        if config.loss.by or by_trust:
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
             every = np.zeros(len(self._examples), dtype=np.int64)
             every[self._rows["train"]] = numbers
             self._examples = replace(self._examples, raters=every)
-        trusted = parts["train"].trusted
         self._trusted = np.flatnonzero(trusted) if trusted is not None and "teacher_dev" not in parts else None
         self._ood_distance: OodDistance | None = None
 
