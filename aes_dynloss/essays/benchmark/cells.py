@@ -78,7 +78,6 @@ class EssayCell(Cell):
 
     def check(self) -> None:
         """Refuse also what is no run of the grid, and one whose model is wanted now and was not kept."""
-        super().check()
         if self.folder.exists() and not self.is_complete:
             raise ConfigError(
                 f"{self.folder} holds no run of this grid, or not all of one. Remove it, or choose another "
@@ -89,6 +88,7 @@ class EssayCell(Cell):
                 f"{self.folder} was done without keeping its model, which is wanted now (keep_models, or an arm that "
                 "comes after it). Remove that folder, and it is done again."
             )
+        super().check()
 
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:

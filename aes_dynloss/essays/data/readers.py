@@ -13,6 +13,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
-from aes_dynloss.configfile import user_path
+from aes_dynloss.configfile import clipped_repr, user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, PromptConfig
@@ -34,6 +35,7 @@ from aes_dynloss.tables.cells import (
     group_value,
     id_value,
     nearest,
+    number_cell,
     number_value,
     optional_number,
     text_value,
@@ -190,13 +192,14 @@ def _weight_value(row: Mapping[str, object], column: str) -> float:
 
 
 def _trusted_value(row: Mapping[str, object], column: str) -> bool:
-    try:
-        number = optional_number(row, column)
-    except CellError:
-        return truth_cell(row[column], column)
-    if number not in {0.0, 1.0, None}:
-        raise CellError(f"{column} is {number:g}; expected 1 for an adjudicated score, else 0 or nothing. Fix the row.")
-    return number == 1.0
+    value = row.get(column)
+    with suppress(CellError):
+        return truth_cell(value, column)
+    with suppress(CellError):
+        if (number := number_cell(value, column)) in {0.0, 1.0}:
+            return number == 1.0
+    expected = "expected 1 or true for an adjudicated score, else 0, false or nothing"
+    raise CellError(f"{column} is {clipped_repr(value)}; {expected}. Fix the row.")
 
 
 def _split_value(row: Mapping[str, object], column: str) -> str | None:
