@@ -146,7 +146,7 @@ def _prompt_texts(path: Path) -> dict[str, str]:
 
 def _named_essays(essays: list[UnscoredEssay], path: Path) -> list[UnscoredEssay]:
     """The essays that a file names, all of which must be there."""
-    from aes_dynloss.essays.data.readers import ids_in
+    from aes_dynloss.essays.data.sources import ids_in
 
     wanted = set(ids_in(path))
     missing = sorted(wanted - {essay.essay_id for essay in essays})

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.config import TrainingConfig
@@ -58,6 +60,13 @@ class Subset:
     def batch(self, rows: Sequence[int]) -> Batch:
         """The examples in these rows of the subset; their index is that of the whole table."""
         return self._examples.batch(self._rows[np.asarray(rows, dtype=np.int64)].tolist())
+
+
+def targets_and_groups(examples: Examples, size: int = 256) -> tuple[Tensor, Tensor]:
+    """Targets and groups of all examples, (N, ...) and (N,), read so many examples at a time."""
+    starts = range(0, len(examples), size)
+    batches = [examples.batch(range(start, min(start + size, len(examples)))) for start in starts]
+    return torch.cat([batch.targets for batch in batches]), torch.cat([batch.groups for batch in batches])
 
 
 def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, length_window: int = 1) -> list[Rows]:

@@ -236,7 +236,7 @@ class Episodes:
             problem.check(trajectory, measure)
         beside = None if held_out is None else float(held_out.gradient(trajectory.end.weights)[0])
         hypergradient = problem.hypergradient(trajectory, measure)
-        if self._shared is not None:  # what is measured was not trained on
+        if self._shared is not None and self._config.keep == "best":  # what is measured was not trained on
             beside = float(hypergradient.measure)
         return _Episode(trajectory, torch.stack(states), hypergradient, dev, beside)
 

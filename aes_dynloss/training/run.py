@@ -47,7 +47,7 @@ from aes_dynloss.teaching.teachers.config import (
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
-from aes_dynloss.training.batching import Examples, Rows, Subset, total_steps
+from aes_dynloss.training.batching import Examples, Rows, Subset, targets_and_groups, total_steps
 from aes_dynloss.training.episodes import Episodes, in_pieces
 from aes_dynloss.training.loop import NO_TEACHER, FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_network_update import LossNetworkUpdate
@@ -245,6 +245,8 @@ def train_student(
         spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
         _check_fits(spec, classes)
         _check_raters(spec, loss, raters)
+        if isinstance(spec, ForwardSpec):
+            _check_matrices(spec, train, raters)
         setup = LossSetup(spec.build(), policy, spec.plain_loss())
     elif len(teacher_dev) == 0:
         raise DataError(
@@ -411,19 +413,17 @@ def _glc(
     untrusted = np.setdiff1d(np.arange(len(train)), shared)
     if len(untrusted) == 0:
         raise DataError("teacher.kind glc: every training example is trusted, so that there is nothing to correct.")
-    everything = trusted.batch(range(len(trusted)))
-    groups = 1 + int(train.batch(range(len(train))).groups.max())
-    spec = ForwardSpec(groups=groups, classes=classes, bins=min(config.bins, classes))
-    loss, module = spec.build(), student.as_module()
+    _, groups = targets_and_groups(train)
+    spec = ForwardSpec(groups=1 + int(groups.max()), classes=classes, bins=min(config.bins, classes))
+    loss, module, device = spec.build(), student.as_module(), context.accelerator.device
     plain, policy = LossConfig(terms={"cross_entropy": 1.0}).build()
     begun = trained_state(module)
     folder = context.folder / FIRST_STAGE
     folder.mkdir(exist_ok=True)
     fit(replace(context, folder=folder), student, Subset(train, untrusted), plain, policy)
-    outputs = predict(context.accelerator, module, trusted)
+    answers = predict(context.accelerator, module, trusted), *targets_and_groups(trusted)
     with torch.no_grad():
-        elements = student.elements(outputs, everything.targets, everything.groups)
-        phi = loss.estimated(elements).to(context.accelerator.device)
+        phi = loss.estimated(student.elements(*(tensor.to(device) for tensor in answers)))
     load_trained_state(module, begun)
     return LossSetup(
         loss, FixedPolicy(phi), spec.plain_loss(), write=lambda folder: write_teacher(folder, "glc", spec, {PHI: phi})
@@ -437,6 +437,20 @@ def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> No
         knows = spec.model_dump_json(exclude={"family"}) if isinstance(spec, RaterWeightsSpec) else "no raters"
         has = "loss.by is not set" if wanted is None else f"this run has {wanted.model_dump_json(exclude={'family'})}"
         raise ConfigError(f"teacher.from: that teacher knows {knows}, and {has}. Use it with the same loss and raters.")
+
+
+def _check_matrices(spec: ForwardSpec, train: Examples, raters: Sequence[str]) -> None:
+    """Refuse a frozen matrix where nobody says which targets are trusted, or for fewer groups than there are."""
+    groups = 1 + int(targets_and_groups(train)[1].max())
+    if not raters:
+        raise ConfigError(
+            "teacher.from: that teacher corrects targets that are not trusted. Name those in data.trusted."
+        )
+    if groups > spec.groups:
+        raise ConfigError(
+            f"teacher.from: that teacher knows {spec.groups} groups of examples, here are {groups}. Use it with the "
+            "prompts that it was told of."
+        )
 
 
 def _check_fits(spec: LossSpec, classes: int | None) -> None:

@@ -48,7 +48,8 @@ from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
 from aes_dynloss.essays.data.data_config import DataConfig
-from aes_dynloss.essays.data.readers import ids_in, read_essays
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.essays.data.sources import ids_in
 from aes_dynloss.measures.differences import difference_entry, fill_holm
 from aes_dynloss.measures.paired_bootstrap import mean_figure, prompt_figures
 from aes_dynloss.reports.arms import ScoredRun, build_cells

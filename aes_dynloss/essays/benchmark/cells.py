@@ -23,7 +23,7 @@ from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
-from aes_dynloss.teaching.teachers.config import TeachingConfig
+from aes_dynloss.teaching.teachers.config import GlcConfig, TeachingConfig
 from aes_dynloss.training.grid import Cell
 from aes_dynloss.training.run_folder import TEACHER, write_json
 
@@ -78,7 +78,6 @@ class EssayCell(Cell):
 
     def check(self) -> None:
         """Refuse also what is no run of the grid, and one whose model is wanted now and was not kept."""
-        super().check()
         if self.folder.exists() and not self.is_complete:
             raise ConfigError(
                 f"{self.folder} holds no run of this grid, or not all of one. Remove it, or choose another "
@@ -89,6 +88,7 @@ class EssayCell(Cell):
                 f"{self.folder} was done without keeping its model, which is wanted now (keep_models, or an arm that "
                 "comes after it). Remove that folder, and it is done again."
             )
+        super().check()
 
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:
@@ -154,7 +154,7 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         for seed in grid_seeds(config)
         for prompt in (prompts if config.models_of(arm) == "one_per_prompt" else [None])
     ]
-    learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, TeachingConfig)}
+    learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, TeachingConfig | GlcConfig)}
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
             raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")

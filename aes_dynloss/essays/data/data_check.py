@@ -138,11 +138,11 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         faults.raise_if_any()
     errors = [] if faults.stopped is None else [f"Reading ended early. {faults.stopped}"]
     table, splits = None, None
+    # Lost essays may stand in id files; they are reported already.
+    lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
     try:
-        table = build_table(config, gathering)
+        table = build_table(config, gathering, lost_ids)
         if check_splits:
-            # Lost essays may stand in id files; they are reported already.
-            lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
             splits = split_essays(replace(table, left_out=table.left_out | lost_ids), config.split)
     except DataError as error:
         errors.append(str(error))

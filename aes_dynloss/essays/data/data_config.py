@@ -302,15 +302,15 @@ class DataConfig(ConfigModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         # Groups of writers need columns that are nothing else, here or in the table of predictions.
-        others = {*self.columns.single, *self.columns.features, self.trusted, self.split.column}
-        taken = {*others, *TABLE_COLUMNS, *NUMBER_COLUMNS}
+        others = {*self.columns.single, *self.columns.features, self.split.column}
+        taken = {*others, self.trusted, *TABLE_COLUMNS, *NUMBER_COLUMNS}
         for name in self.subgroups:
             if name in taken or self.subgroups.count(name) > 1:
                 raise ValueError(
                     f"subgroups names {name!r}, which is no column of groups of its own; name each column once, and "
                     "none that holds ids, texts or scores, or has such a column's name"
                 )
-        if self.trusted is not None and self.trusted in {*self.columns.single, *self.columns.features}:
+        if self.trusted is not None and self.trusted in others:
             raise ValueError(f"trusted names {self.trusted!r}, which is another column's; name a column of 1 and 0")
         if self.trusted is None and (self.untrusted != "keep" or self.trusted_weight != 1):
             raise ValueError(

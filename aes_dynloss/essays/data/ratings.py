@@ -6,6 +6,8 @@ These are the fixed treatments that a learned loss (``loss.by``) has to beat.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,36 @@ Array = NDArray[np.float64]
 TRUSTED, UNTRUSTED = "trusted", "untrusted"
 _LEVELS = 12  # wide score ranges are balanced by so many parts
 _LEAST_WORTH = 0.01
+
+
+def check_rater_names(values: Mapping[str, Sequence[Any]], config: DataConfig, source: str) -> None:
+    """Refuse scores of nobody, unless they are adjudicated, and a rater who would be taken for the adjudication.
+
+    Args:
+        values: Columns of an `EssayTable`.
+        config: Names of the source's columns.
+        source: What holds them, in words.
+
+    Raises:
+        DataError: There are such scores.
+    """
+    if "rater" not in values:
+        return
+    trusted = values.get("trusted", [False] * len(values["rater"]))
+    given = zip(values["essay_id"], values["rater"], trusted, strict=True)
+    cheap = [(essay_id, rater) for essay_id, rater, sure in given if not sure]
+    nobody = [essay_id for essay_id, rater in cheap if rater is None]
+    if nobody:
+        raise DataError(
+            f"{source} holds {len(nobody)} essays without a rater in the column {config.columns.rater!r}: "
+            f"{', '.join(nobody[:10])}. Say who or what gave their scores; only those of data.trusted need none."
+        )
+    misnamed = [essay_id for essay_id, rater in cheap if rater == TRUSTED]
+    if misnamed:
+        raise DataError(
+            f"{source}: the column {config.columns.rater!r} says {TRUSTED!r} of {len(misnamed)} essays that "
+            f"data.trusted does not name: {', '.join(misnamed[:10])}. Name them there, or call that rater otherwise."
+        )
 
 
 def treated(train: EssayTable, config: DataConfig) -> EssayTable:

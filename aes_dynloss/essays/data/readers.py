@@ -13,6 +13,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,18 +22,20 @@ import numpy as np
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
 
-from aes_dynloss.configfile import user_path
+from aes_dynloss.configfile import clipped_repr, user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
-from aes_dynloss.essays.data.sources import open_rows
+from aes_dynloss.essays.data.ratings import check_rater_names
+from aes_dynloss.essays.data.sources import named_in, open_rows
 from aes_dynloss.tables.cells import (
     CellError,
     check_score,
     group_value,
     id_value,
     nearest,
+    number_cell,
     number_value,
     optional_number,
     text_value,
@@ -189,13 +192,14 @@ def _weight_value(row: Mapping[str, object], column: str) -> float:
 
 
 def _trusted_value(row: Mapping[str, object], column: str) -> bool:
-    try:
-        number = optional_number(row, column)
-    except CellError:
-        return truth_cell(row[column], column)
-    if number not in {0.0, 1.0, None}:
-        raise CellError(f"{column} is {number:g}; expected 1 for an adjudicated score, else 0 or nothing. Fix the row.")
-    return number == 1.0
+    value = row.get(column)
+    with suppress(CellError):
+        return truth_cell(value, column)
+    with suppress(CellError):
+        if (number := number_cell(value, column)) in {0.0, 1.0}:
+            return number == 1.0
+    expected = "expected 1 or true for an adjudicated score, else 0, false or nothing"
+    raise CellError(f"{column} is {clipped_repr(value)}; {expected}. Fix the row.")
 
 
 def _split_value(row: Mapping[str, object], column: str) -> str | None:
@@ -301,11 +305,17 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     return gathering
 
 
-def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
+def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] = ()) -> EssayTable:
     """Put the usable rows into a table, with the prompts' ranges.
 
+    Args:
+        config: Source and layout.
+        gathering: The usable rows.
+        lost: Ids of rows that cannot be used, which a file of trusted ids may name.
+
     Raises:
-        DataError: No essay is left, a kept prompt has none, or a range cannot be told from the scores.
+        DataError: No essay is left, a kept prompt has none, a range cannot be told from the scores, a file of trusted
+            ids is of other essays, or nobody is said to have given a score.
     """
     name = source_name(config.source)
     layout = Layout.of(config)
@@ -323,50 +333,12 @@ def build_table(config: DataConfig, gathering: Gathering) -> EssayTable:
     values = {column: [essay[column] for essay in essays] for column in layout.fields}
     features = Features({column: Value(source.type) for column, source in layout.fields.items()})
     if config.trusted is not None and "trusted" not in layout.fields:
-        known = values["essay_id"]
-        values["trusted"] = _named_in(user_path(config.trusted, "data.trusted"), known, gathering.left_out)
+        path = user_path(config.trusted, "data.trusted")
+        values["trusted"] = named_in(path, values["essay_id"], {*gathering.left_out, *lost})
         features["trusted"] = Value("bool")
-    _check_raters(values, config, name)
+    check_rater_names(values, config, name)
     prompts = _prompts_of(essays, layout, name)
     return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
-
-
-def _check_raters(values: Mapping[str, list[Any]], config: DataConfig, name: str) -> None:
-    """Refuse scores of nobody, unless they are adjudicated."""
-    trusted = values.get("trusted", [False] * len(values["essay_id"]))
-    raters = values.get("rater", [""] * len(trusted))
-    known = zip(values["essay_id"], raters, trusted, strict=True)
-    nobody = [essay_id for essay_id, rater, is_trusted in known if rater is None and not is_trusted]
-    if nobody:
-        raise DataError(
-            f"{name} holds {len(nobody)} essays without a rater in the column {config.columns.rater!r}: "
-            f"{', '.join(nobody[:10])}. Say who or what gave their scores; only those of data.trusted need none."
-        )
-
-
-def ids_in(path: Path) -> list[str]:
-    """The ids of a file, one a line.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
-        raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _named_in(path: Path, essay_ids: Sequence[str], left_out: Collection[str]) -> list[bool]:
-    """Which essays a file names."""
-    named = set(ids_in(path))
-    unknown = sorted(named.difference(essay_ids, left_out))
-    if unknown:
-        listed = ", ".join(unknown[:10])
-        raise DataError(
-            f"data.trusted: {path} names {len(unknown)} essays that the data do not hold: {listed}. Is it of others?"
-        )
-    return [essay_id in named for essay_id in essay_ids]
 
 
 def _warn(gathering: Gathering, name: str) -> None:

@@ -1,10 +1,11 @@
-"""Rows of a source: a local table, or a data set on the Hugging Face hub or in its local cache."""
+"""Rows of a source: a local table, or a data set on the Hugging Face hub or in its local cache; and files of ids."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -73,3 +74,37 @@ def open_rows(
     if hub_split is not None:
         raise ConfigError(f"data.hub_split names a split of a hub data set, but {source} is local. Remove it.")
     return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault)
+
+
+def ids_in(path: Path) -> list[str]:
+    """The ids of a file, one a line.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a NUL
+        raise DataError(f"{path} cannot be read: {error}. It should hold one essay id a line, as UTF-8 text.") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def named_in(path: Path, essay_ids: Sequence[str], others: Collection[str]) -> list[bool]:
+    """Which essays the file of ``data.trusted`` names.
+
+    Args:
+        path: A file of ids.
+        essay_ids: The essays' ids.
+        others: Further ids that it may name.
+
+    Raises:
+        DataError: The file cannot be read, or names essays that are not there.
+    """
+    named = set(ids_in(path))
+    unknown = sorted(named.difference(essay_ids, others))
+    if unknown:
+        listed = ", ".join(unknown[:10])
+        raise DataError(
+            f"data.trusted: {path} names {len(unknown)} essays that the data do not hold: {listed}. Is it of others?"
+        )
+    return [essay_id in named for essay_id in essay_ids]

@@ -15,7 +15,8 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.readers import SPLIT_NAMES, ids_in
+from aes_dynloss.essays.data.readers import SPLIT_NAMES
+from aes_dynloss.essays.data.sources import ids_in
 
 logger = logging.getLogger(__name__)
 

@@ -109,7 +109,7 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
-        if self.model.cross_fit is not None and isinstance(self.teacher, TeachingConfig):
+        if self.model.cross_fit is not None and isinstance(self.teacher, TeachingConfig | GlcConfig):
             raise ValueError(
                 "model.cross_fit: a teacher that learns would be another one for each head. Leave cross_fit out, or "
                 "freeze the teacher (teacher: {from: DIR})"
@@ -145,8 +145,9 @@ class FinetuneConfig(ConfigModel):
             )
         if "rater" in self.loss.by and self.data.columns.rater is None:
             raise ValueError("loss.by rater needs to know who gave each score; name the column in data.columns.rater")
-        if self.loss.by and self.data.augmentation is not None:
-            raise ValueError("loss.by: nobody rated changed copies of essays; leave data.augmentation out")
+        what = "loss.by" if self.loss.by else "teacher.kind glc" if isinstance(self.teacher, GlcConfig) else None
+        if what is not None and self.data.augmentation is not None:
+            raise ValueError(f"{what}: nobody rated changed copies of essays; leave data.augmentation out")
         return self
 
     @model_validator(mode="after")
@@ -164,11 +165,8 @@ class FinetuneConfig(ConfigModel):
                 "this teacher brings its own loss; leave the section loss out (with kind dlf or mwn and model.head "
                 "regression the teacher steers loss.terms)"
             )
-        if isinstance(self.teacher, GlcConfig) and (self.data.trusted is None or self.model.head == "regression"):
-            raise ValueError(
-                "teacher.kind glc needs adjudicated essays (data.trusted) and a distribution (model.head softmax or "
-                "ordinal)"
-            )
+        if isinstance(self.teacher, GlcConfig):
+            self._check_trust()
         if isinstance(self.teacher, FrozenTeacherConfig | GlcConfig):
             return self
         if self.teacher.measure is not None:
@@ -178,6 +176,19 @@ class FinetuneConfig(ConfigModel):
                 f"training.averaging has no place beside a teacher of kind {self.teacher.kind}, which rewrites weights"
             )
         return self
+
+    def _check_trust(self) -> None:
+        """Refuse gold loss correction without what it compares."""
+        if self.data.trusted is None or self.model.head == "regression":
+            raise ValueError(
+                "teacher.kind glc needs adjudicated essays (data.trusted) and a distribution (model.head softmax or "
+                "ordinal)"
+            )
+        if self.data.untrusted == "leave_out" or self.data.split.teacher_dev_fraction > 0:
+            raise ValueError(
+                "teacher.kind glc compares trusted training essays with the others; leave out data.untrusted leave_out "
+                "and data.split.teacher_dev_fraction"
+            )
 
     def _check_terms_can_be_steered(self, teacher: DlfConfig) -> None:
         for name, weight in self.loss.terms.items():

@@ -75,9 +75,9 @@ class EncoderRun:
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
         self._raters: list[str] = []
         trusted = parts["train"].trusted
-        # A frozen teacher may be one that tells trusted essays from others.
-        told = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
-        if config.loss.by or told:
+        # A frozen teacher may be of kind glc, which is known when it is read.
+        by_trust = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
+        if config.loss.by or by_trust:
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
             every = np.zeros(len(self._examples), dtype=np.int64)
             every[self._rows["train"]] = numbers

@@ -34,7 +34,7 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.tables.formats import write_table
-from aes_dynloss.teaching.teachers.config import TeachingConfig
+from aes_dynloss.teaching.teachers.config import GlcConfig, TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
 
@@ -170,7 +170,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
         **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
         PLOTS: config.model.solver == "sgd",
         predictions_file(OUT_OF_FOLD): config.model.solver != "sgd" or config.model.cross_fit is not None,
-        TEACHER: isinstance(config.teacher, TeachingConfig),
+        TEACHER: isinstance(config.teacher, TeachingConfig | GlcConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
     }

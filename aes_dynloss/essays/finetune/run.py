@@ -40,7 +40,7 @@ from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.teaching.teachers.config import TeachingConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, GlcConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.run_folder import run_folder
 
@@ -114,13 +114,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     augmentation = None if config.data.augmentation is None else augment(parts["train"], config.data.augmentation)
     if augmentation is not None:
         parts[AUGMENTED] = augmentation.table
-    trusted = parts["train"].trusted is not None and parts["train"].trusted.any()
-    if isinstance(config.teacher, TeachingConfig) and not ("teacher_dev" in parts or trusted):
-        raise DataError(
-            "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
-            "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
-            "data.split.folds_dir."
-        )
+    _check_essays_of_teacher(config, parts)
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.items()))
     notes = contamination_notes(start, parts)
     if config.data.split.target_prompt is not None and config.evaluation.floors:
@@ -131,7 +125,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     fitting = _fitting(accelerator, config, prompts, parts, start)
     floors = None
     if accelerator.is_main_process:
-        made_of = {"data": data_hash(table), "split": split_hash(splits)}
+        made_of = {"data": data_hash(table), "split": split_hash(splits), "train": data_hash(parts["train"])}
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in prompts}, made_of)
         for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
@@ -159,6 +153,27 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         features = fitting.features("test" if "test" in parts else "dev")
         write_products(config, scorer, floors, predictions, folder, notes, features, fitting.ratings)
     accelerator.wait_for_everyone()
+
+
+def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
+    """Refuse a teacher that has nothing to learn on."""
+    trusted = parts["train"].trusted
+    number = 0 if trusted is None else int(trusted.sum())
+    apart = len(parts["teacher_dev"]) if "teacher_dev" in parts else 0
+    if isinstance(config.teacher, TeachingConfig) and not (apart or number):
+        raise DataError(
+            "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
+            "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
+            "data.split.folds_dir."
+        )
+    if isinstance(config.teacher, DlfConfig) and (apart or number) == 1:
+        raise DataError("A teacher of kind dlf halves the essays that it learns on, and there is one. Name more.")
+    if isinstance(config.teacher, GlcConfig) and (apart or number in {0, len(parts["train"])}):
+        raise DataError(
+            f"teacher.kind glc compares trusted training essays with others, and of {len(parts['train'])} training "
+            f"essays {number} are trusted, beside {apart} of teacher_dev. Name some of train in data.trusted, and none "
+            "as teacher_dev."
+        )
 
 
 def _fitting(

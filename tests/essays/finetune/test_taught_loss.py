@@ -238,7 +238,7 @@ def test_a_teacher_that_is_not_there_or_damaged(run_yaml, taught, tmp_path):
 @pytest.mark.parametrize("words", [[DLF, TERMS], [DLN]])
 def test_a_teacher_without_essays(run_yaml, tmp_path, words):
     error = refused(run_yaml, tmp_path / "run", *words, FROZEN)
-    assert error.startswith("A teacher learns on essays of its own, and there are none. Set data.split.teacher_dev_fr")
+    assert error.startswith("A teacher learns on essays that others are judged by, and there are none. Name adju")
     assert "or add teacher_dev_ids.txt to data.split.folds_dir." in error
 
 
