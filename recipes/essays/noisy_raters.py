@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import AesDynlossError, DataError
-from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.cells import EssayCell, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
@@ -273,11 +273,17 @@ def tune(kinds: Sequence[str]) -> None:
         write_json(RUNS / "tuning" / f"{kind}.json", chosen)
 
 
-def run(names: Sequence[str]) -> None:
-    """Run the grids of some KIND_T, or of all; what is done is not done again."""
-    for kind, trusted, draws, arms in QUEUE:
+def run(names: Sequence[str], most: int | None = None) -> None:
+    """Run the grids of some KIND_T, or of all, one draw after the other; what is done is not done again.
+
+    Args:
+        names: KIND_T; none for all.
+        most: Draws of each, at most.
+    """
+    for kind, trusted, wanted, arms in QUEUE:
         if names and f"{kind}_{trusted}" not in names:
             continue
+        draws = wanted if most is None else min(most, wanted)
         values = grid_values(kind, trusted, seeds=draws)
         choices = RUNS / "tuning" / f"{kind}.json"
         if not choices.exists():
@@ -292,7 +298,11 @@ def run(names: Sequence[str]) -> None:
             name: [arm for arm in own if arm in values["arms"]] for name, own in values["chosen"].items()
         }
         _make_missing(kind, trusted, range(draws))
-        benchmark(validate(BenchmarkConfig, values, GRID.name), RUNS / f"{kind}_{trusted}", run_in_turn)
+        benchmark(validate(BenchmarkConfig, values, GRID.name), RUNS / f"{kind}_{trusted}", _draw_by_draw)
+
+
+def _draw_by_draw(cells: Sequence[EssayCell]) -> None:
+    run_in_turn(sorted(cells, key=lambda cell: cell.seed))
 
 
 def _make_missing(kind: str, trusted: int, draws: Sequence[int]) -> None:
@@ -383,6 +393,7 @@ def main() -> None:
     tuning.add_argument("kinds", nargs="*", metavar="KIND", help="default: all")
     running = commands.add_parser("run", help="run the grids")
     running.add_argument("names", nargs="*", metavar="KIND_T", help="default: all, in the order of the queue")
+    running.add_argument("--draws", type=int, help="of each KIND_T, at most; the others can be run later")
     collecting = commands.add_parser("collect", help="merge the reports")
     collecting.add_argument("--publish", nargs="*", default=[], metavar="KIND_T_ARM")
     collecting.add_argument("--draws", type=int, default=3, help="of published predictions; 3 fit a file's limit")
@@ -391,7 +402,7 @@ def main() -> None:
     commands_run: dict[str, Callable[[], None]] = {
         "make": lambda: make(options.kind, options.trusted, options.draw, options.output_dir),
         "tune": lambda: tune(options.kinds or KINDS),
-        "run": lambda: run(options.names),
+        "run": lambda: run(options.names, options.draws),
         "collect": lambda: collect(options.publish, options.draws),
     }
     try:
