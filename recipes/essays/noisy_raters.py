@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import AesDynlossError, DataError
-from aes_dynloss.essays.benchmark.cells import EssayCell, grid_cells
+from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
@@ -59,7 +59,7 @@ from aes_dynloss.reports.published import published_name, write_published
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.tables.score_range import ScoreRange
-from aes_dynloss.training.grid import run_in_turn
+from aes_dynloss.training.grid import Cell, run_in_turn
 from aes_dynloss.training.run_folder import write_json
 
 HERE = Path(__file__).parent
@@ -301,8 +301,8 @@ def run(names: Sequence[str], most: int | None = None) -> None:
         benchmark(validate(BenchmarkConfig, values, GRID.name), RUNS / f"{kind}_{trusted}", _draw_by_draw)
 
 
-def _draw_by_draw(cells: Sequence[EssayCell]) -> None:
-    run_in_turn(sorted(cells, key=lambda cell: cell.seed))
+def _draw_by_draw(cells: Sequence[Cell]) -> None:
+    run_in_turn(sorted(cells, key=lambda cell: cell.folder.name))  # seed_0, seed_1, ...
 
 
 def _make_missing(kind: str, trusted: int, draws: Sequence[int]) -> None:
