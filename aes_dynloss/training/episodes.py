@@ -94,7 +94,7 @@ class EpisodesState:
         states: States of the student that it saw there, (T, S).
         best: Least measure on the held-out half of teacher_dev, a mean over an update's episodes; infinite without one.
         teacher: The teacher of those episodes.
-        held_out: The measures on that half in the episodes since the last update.
+        held_out: The measures on that half in the last episodes, by which the last update's teacher is judged.
     """
 
     episodes: int = 0
@@ -146,6 +146,8 @@ class Episodes:
         rows = np.arange(len(problem.dev))
         self._halves = [rows[::2], rows[1::2]]
         self._shared = shared
+        # Where halves are measured by turns, one teacher is compared with another on both.
+        self._judged = config.average if shared is None else max(2, config.average)
         self._teacher = teacher
         self._optimizer = build_teacher_steps(config.optimizer, teacher.parameters(), config.learning_rate)
         self._whole = train
@@ -265,10 +267,10 @@ class Episodes:
 
     def _update(self, state: EpisodesState) -> None:
         """One step of the teacher, which is kept as it was if its episodes ended best."""
-        if state.held_out and (held_out := fmean(state.held_out)) < state.best:
+        recent = state.held_out = state.held_out[-self._judged :]
+        if len(recent) == self._judged and (held_out := fmean(recent)) < state.best:
             state.best = held_out
             state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
-        state.held_out = []
         if self._config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._teacher.parameters(), self._config.clip_norm)
         for group in self._optimizer.param_groups:

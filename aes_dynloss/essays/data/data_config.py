@@ -151,7 +151,8 @@ class SplitConfig(ConfigModel):
     )
     fractions: Fractions | None = Field(
         default=None,
-        description="Seeded split, stratified by prompt and score; .6, .2 and .2 if no other way is named.",
+        description="Seeded split, stratified by prompt and score; .6, .2 and .2 if no other way is named. Where "
+        "data.trusted names essays, they are divided, and all others are train.",
     )
     seed: int = Field(default=0, description="Seed of the fractions and of the teacher's part.")
     teacher_dev_fraction: float = Field(

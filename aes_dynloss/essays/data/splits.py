@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
@@ -74,6 +76,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         logger.warning("%s", message)
     if config.teacher_dev_fraction > 0:
         _set_teacher_apart(table, assigned, config, source)
+    _warn_of_untrusted(table, assigned)
     tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
     may_lack_test = config.fractions is not None and config.fractions.test == 0
     for name in ("train", "dev") if may_lack_test else ("train", "dev", "test"):
@@ -85,6 +88,21 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
         logger.warning("%d texts stand in more than one split: %s", len(leaks), listed)
     return Splits(**tables, leaks=leaks)
+
+
+def _warn_of_untrusted(table: EssayTable, assigned: Sequence[str | None]) -> None:
+    """Warn where figures would be told of scores that nobody adjudicated."""
+    for name in ("dev", "test"):
+        known = [] if table.trusted is None else table.trusted.tolist()
+        trusted = [sure for sure, part in zip(known, assigned, strict=False) if part == name]
+        if not all(trusted):
+            logger.warning(
+                "%d of %d essays of %s are not trusted (data.trusted): what is measured there is agreement with scores "
+                "of unknown worth.",
+                trusted.count(False),
+                len(trusted),
+                name,
+            )
 
 
 def _assign(table: EssayTable, config: SplitConfig) -> tuple[list[str | None], str]:
@@ -102,8 +120,11 @@ def _assign(table: EssayTable, config: SplitConfig) -> tuple[list[str | None], s
         assigned = _by_prompt(table, config.target_prompt, config)
         return assigned, f"data.split.target_prompt {config.target_prompt}{named}"
     fractions = config.fractions or Fractions()
-    parts = _assign_fractions(table, range(len(table)), fractions.model_dump(), f"{config.seed}")
-    return [parts[row] for row in range(len(table))], "data.split.fractions"
+    trusted = table.trusted
+    # What is measured must be true: only adjudicated scores are divided, where some are.
+    rows = range(len(table)) if trusted is None or not trusted.any() else np.flatnonzero(trusted).tolist()
+    parts = _assign_fractions(table, rows, fractions.model_dump(), f"{config.seed}")
+    return [parts.get(row, "train") for row in range(len(table))], "data.split.fractions"
 
 
 def _assign_fractions(
