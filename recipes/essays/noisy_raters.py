@@ -380,6 +380,24 @@ def _family(taught: str, entries: dict[str, Any]) -> dict[str, Any]:
     return {"difference": words, "comparisons": {"mean": size, "prompts": 0}, "arms": entries}
 
 
+def table(report: dict[str, Any]) -> str:
+    """The README's table: rescaled QWK by arm and KIND_T; in brackets what the chosen L2T-DLF has more, with its interval."""
+    names = list(report["grids"])
+    rows: dict[str, list[str]] = {}
+    for place, name in enumerate(names):
+        differences = report["differences"].get(f"{TAUGHT}dlf", {"arms": {}})["arms"]
+        own = {full: entry for full, entry in report["arms"].items() if full.startswith(f"{name}_")}
+        for full, entry in own.items():
+            cells = rows.setdefault(full.removeprefix(f"{name}_"), ["-"] * len(names))
+            cells[place] = f"{entry['mean']['qwk_rescaled']:.3f}"
+            if full in differences:
+                found = differences[full]["mean"]
+                low, high = found["interval"]
+                cells[place] += f" ({found['difference']:+.3f}, {low:+.3f} to {high:+.3f})"
+    lines = [["arm", *names], ["---", *["---:"] * len(names)], *([arm, *cells] for arm, cells in rows.items())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def main() -> None:
     """Run one of the four commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
