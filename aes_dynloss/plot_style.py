@@ -37,6 +37,7 @@ def plot_style() -> AbstractContextManager[None]:
     settings = {
         "svg.hashsalt": "aes_dynloss",
         "svg.fonttype": "none",
+        "text.parse_math": False,  # names of raters and prompts are not ours
         "font.sans-serif": ["DejaVu Sans"],
         "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=COLOURS),
         "text.color": INK,

@@ -53,10 +53,13 @@ class ForwardCorrection:
         """C = I for all groups: plain cross-entropy of bins, (G K K,)."""
         return torch.eye(self.bins).repeat(self._groups, 1, 1).reshape(-1)
 
+    def matrices(self, coefficients: Tensor) -> Tensor:
+        """C of each group, (G, K, K)."""
+        return coefficients.view(self._groups, self.bins, self.bins)
+
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The mean of C's diagonals: how often targets are called what they are."""
-        matrices = coefficients.view(self._groups, self.bins, self.bins)
-        return {"diagonal": matrices.diagonal(dim1=1, dim2=2).mean()}
+        return {"diagonal": self.matrices(coefficients).diagonal(dim1=1, dim2=2).mean()}
 
     def terms(self, elements: Elements) -> dict[str, Tensor]:
         """Cross-entropy of each element, for the log."""
@@ -73,7 +76,7 @@ class ForwardCorrection:
         """
         log_probs, classes, present = binned(elements, self.bins)
         probabilities = log_probs.exp() * present
-        matrices = self.neutral().to(probabilities).view(self._groups, self.bins, self.bins)
+        matrices = self.matrices(self.neutral().to(probabilities))
         for group in range(self._groups):
             for row in range(self.bins):
                 told = (elements.groups == group) & (classes == row)
@@ -130,6 +133,6 @@ class ForwardCorrection:
             )
         log_probs, classes, present = binned(elements, self.bins)
         probabilities = log_probs.exp() * present
-        matrices = coefficients.to(probabilities).view(self._groups, self.bins, self.bins)[elements.groups]
+        matrices = self.matrices(coefficients.to(probabilities))[elements.groups]
         called = matrices.gather(2, classes[:, None, None].expand(-1, self.bins, 1)).squeeze(2)
         return probabilities * called, classes, elements.raters == 0

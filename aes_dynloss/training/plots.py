@@ -20,9 +20,11 @@ from aes_dynloss.plot_style import empty_figure, explain, plot_style
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
+from aes_dynloss.teaching.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
+from aes_dynloss.teaching.rater_weights import RaterWeights
 from aes_dynloss.teaching.student import Elements
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ Row = tuple[int, Mapping[str, float | None]]
 MOST_POINTS = 400
 # More curves than this in one panel are one grey bundle, whatever their colours.
 MOST_CURVES = 12
+MOST_RATERS = 40
+# Each group has a panel of its own up to so many.
+MOST_GROUPS = 8
 # Before and after differ little: the one stays visible between the other's dashes.
 _LINE_STYLES = {"measure_after": "--"}
 
@@ -232,16 +237,79 @@ def plots_of_loss(loss: object, snapshots: Snapshots) -> dict[str, Plot]:  # noq
 @plots_of_loss.register(Mixture)
 def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
+    figure = _weight_lines(title, "Component", [(part, loss.logged_values(phi)) for part, phi in snapshots])
+    return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
+
+
+def _weight_lines(title: str, legend: str, weights: Sequence[tuple[float, Mapping[str, Tensor]]]) -> Figure:
+    """Lines of weights by name against progress."""
     axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
-    progress = numbers(part for part, _ in snapshots)
-    weights = np.stack([numbers(loss.logged_values(coefficients).values()) for _, coefficients in snapshots], axis=1)
+    progress = numbers(part for part, _ in weights)
+    rows = np.stack([numbers(named.values()) for _, named in weights], axis=1)
     # Later lines are thinner, so that equal weights stay visible.
-    widths, every = np.linspace(3.5, 1.2, len(weights)), 1 + len(snapshots) // 60
-    for name, row, marker, width in zip(loss.coefficient_names, weights, cycle(_MARKERS), widths, strict=False):
+    widths, every = np.linspace(3.5, 1.2, len(rows)), 1 + len(weights) // 60
+    for name, row, marker, width in zip(weights[0][1], rows, cycle(_MARKERS), widths, strict=False):
         axes.plot(*thinned_points(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
     axes.set(xlabel="Progress of the training (part of all steps)", ylabel="Weight (no unit)", xlim=(-0.02, 1.02))
-    explain(axes, "Component")
-    return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
+    explain(axes, legend)
+    return figure
+
+
+@plots_of_loss.register(RaterWeights)
+def _(loss: RaterWeights, snapshots: Snapshots) -> dict[str, Plot]:
+    """Lines, one a rater; with levels of the score, heat maps of raters and levels."""
+    by_level = loss.levels > 1
+    moved = (loss.table(snapshots[-1][1]) - loss.table(snapshots[0][1])).abs().mean(1)
+    most = MOST_RATERS if by_level else MOST_CURVES
+    shown = sorted(moved.argsort(descending=True, stable=True)[:most].tolist())
+    names = [loss.raters[rater] for rater in shown]
+    who = "Rater" if len(shown) == len(loss.raters) else f"Rater ({most} of {len(loss.raters)},\nthat changed most)"
+    if not by_level:
+        title = "Weights of the raters"
+        weights = [(part, dict(zip(names, loss.table(phi)[shown, 0], strict=True))) for part, phi in snapshots]
+        figure = _weight_lines(title, who, weights)
+        return {"loss_weights": Plot(figure, title, "Weight of each rater's scores against the training's progress.")}
+    title = "Weights by rater and level of the score"
+    tables = {name: numbers(loss.table(phi)[shown]) for name, phi in _moments(snapshots).items()}
+    panels, figure = _matrices(title, tables, (1.2 + 0.34 * loss.levels, 1.6 + 0.3 * len(shown)))
+    for axes in panels:
+        axes.set_xlabel("Level of the score, lowest first")
+        axes.set_yticks(range(len(shown)), names if axes is panels[0] else [""] * len(shown))
+    panels[0].set_ylabel(who)
+    return {"loss_weights": Plot(figure, title, f"Heat maps of {title.lower()}, early to late in the training.")}
+
+
+@plots_of_loss.register(ForwardCorrection)
+def _(loss: ForwardCorrection, snapshots: Snapshots) -> dict[str, Plot]:
+    """C as it was estimated: that of each group, or the mean of many."""
+    title = "How targets come about: C[truly, called]"
+    matrices = loss.matrices(snapshots[-1][1])
+    named = {f"group {number}": numbers(matrix) for number, matrix in enumerate(matrices)}
+    if len(named) > MOST_GROUPS:
+        named = {f"mean of {len(matrices)} groups": numbers(matrices.mean(0))}
+    panels, figure = _matrices(title, named, (4.0, 4.2))
+    for axes in panels:
+        axes.set_xlabel("Called (bin)")
+    panels[0].set_ylabel("Truly (bin)")
+    return {"loss_matrix": Plot(figure, title, "Heat maps of the probability to be called j when truly i.")}
+
+
+def _matrices(title: str, named: Mapping[str, Numbers], size: tuple[float, float]) -> tuple[list[Axes], Figure]:
+    """Heat maps side by side, at most four in a row, on one colour scale that is told beside them."""
+    across = min(len(named), 4)
+    down = -(-len(named) // across)
+    figure = empty_figure(title, 1.6 + size[0] * across, 0.4 + size[1] * down)
+    cells = figure.subplots(down, across, squeeze=False).flatten()
+    largest = max(1e-6, *(float(np.nan_to_num(np.abs(matrix)).max()) for matrix in named.values()))
+    for axes, (name, matrix) in zip(cells, named.items(), strict=False):
+        _draw_matrix(axes, matrix, largest)
+        axes.set_title(name)
+    for axes in cells[len(named) :]:
+        axes.set_axis_off()
+    panels = list(cells[: len(named)])
+    bar = figure.colorbar(panels[0].images[0], ax=list(cells), label="Weight or probability (no unit)")
+    bar.ax.set_ylim(min(0.0, *(float(np.nanmin(matrix)) for matrix in named.values())), largest)
+    return panels, figure
 
 
 @plots_of_loss.register(BilinearLogLoss)
@@ -333,12 +401,12 @@ def _draw_matrix(axes: Axes, matrix: Numbers, largest: float) -> None:
     axes.imshow(matrix, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
     axes.locator_params(integer=True, nbins=12)
     axes.grid(visible=False)
-    if len(matrix) > MOST_WRITTEN_BINS:
+    if max(matrix.shape) > MOST_WRITTEN_BINS:
         return
     for (row, column), value in np.ndenumerate(matrix):
         colour = "white" if abs(value) > 0.7 * largest else "black"
         words = f"{value:z.{2 if largest < 10 else 0}f}" if value else "0"
-        axes.text(column, row, words, ha="center", va="center", color=colour, fontsize=min(9.0, 82 / len(matrix)))
+        axes.text(column, row, words, ha="center", va="center", color=colour, fontsize=min(9.0, 82 / matrix.shape[1]))
 
 
 def _moments(snapshots: Snapshots) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,14 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import AesDynlossError, DataError
-from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.cells import EssayCell, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.sources import ids_in
+from aes_dynloss.essays.finetune.suspects import SUSPECTS
 from aes_dynloss.measures.differences import difference_entry, fill_holm
 from aes_dynloss.measures.paired_bootstrap import mean_figure, prompt_figures
 from aes_dynloss.reports.arms import ScoredRun, build_cells
@@ -95,6 +97,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "exact_head": [{}],  # without a rate; it chooses its penalty on train
 }
+COUNTS = (50, 100, 200)  # of suspects, over all prompts
 CHOICE = "best_static"
 TAUGHT = "l2t_"
 
@@ -314,7 +317,9 @@ def _make_missing(kind: str, trusted: int, draws: Sequence[int]) -> None:
 
 NOTE = (
     "Differences are those of a taught arm minus the arm, with the same KIND_T. Their intervals cover the choice of "
-    "test essays, the same for all arms and draws, and of draws; those of the arms' own figures that of essays alone."
+    "test essays, the same for all arms and draws, and of draws; those of the arms' own figures that of essays alone. "
+    "suspects: shares of changed ratings among a run's first suspects of all prompts, the mean over folds and draws; "
+    "changed is that of all cheap ratings."
 )
 
 
@@ -337,7 +342,9 @@ def collect(published: Sequence[str], draws: int) -> None:
         config = report["config"]
         settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
         grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
-        runs = _runs(name, config, list(report["essays"]))
+        cells = grid_cells(validate(BenchmarkConfig, config, f"{name}/{REPORT}"), list(report["essays"]), RUNS / name)
+        grids[name]["suspects"] = _precisions(name, cells)
+        runs = _runs(config, cells)
         for taught, entries in _differences(runs, report["settings"]).items():
             own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}
             differences.setdefault(taught, {}).update(own)
@@ -352,13 +359,43 @@ def collect(published: Sequence[str], draws: int) -> None:
     write_json(HERE / "results" / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
 
 
-def _runs(name: str, config: dict[str, Any], prompts: Sequence[str]) -> dict[str, list[ScoredRun]]:
+def precision_at(suspects: pd.DataFrame, truth: pd.DataFrame, counts: Sequence[int] = COUNTS) -> dict[str, float]:
+    """Shares of changed ratings among the first ones of a list of suspects.
+
+    Args:
+        suspects: Of a run, the most suspicious first.
+        truth: Of its fold.
+        counts: Lengths of the list's beginning.
+
+    Returns:
+        By ``precision_at_K``; and ``changed``, the share of the whole list, which is expected of a list by chance.
+    """
+    changed = truth.set_index("essay_id")["changed"].reindex(suspects["essay_id"]).to_numpy(dtype=np.float64)
+    if np.isnan(changed).any():
+        raise DataError(f"{int(np.isnan(changed).sum())} suspects are not in the truth. Is it that of another fold?")
+    return {f"precision_at_{count}": float(changed[:count].mean()) for count in counts} | {
+        "changed": float(changed.mean())
+    }
+
+
+def _precisions(name: str, cells: Sequence[EssayCell]) -> dict[str, dict[str, float]]:
+    """Precision of the lists of suspects by arm, the mean over folds and draws, where runs have such lists."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for cell in cells:
+        path = cell.folder / SUSPECTS
+        if path.exists():
+            truth = DATA / name / f"draw_{cell.seed}" / cell.part / "truth.csv"
+            tables = (pd.read_csv(table, dtype={"essay_id": str}) for table in (path, truth))
+            found.setdefault(cell.arm, []).append(precision_at(*tables))
+    return {arm: {key: fmean(one[key] for one in own) for key in own[0]} for arm, own in found.items()}
+
+
+def _runs(config: dict[str, Any], cells: Sequence[EssayCell]) -> dict[str, list[ScoredRun]]:
     """A grid's runs by arm, with what is chosen among them."""
-    grid = validate(BenchmarkConfig, config, f"{name}/benchmark.json")
-    runs: dict[str, list[ScoredRun]] = {arm: [] for arm in grid.arms}
-    for cell in grid_cells(grid, prompts, RUNS / name):
+    runs: dict[str, list[ScoredRun]] = {arm: [] for arm in config["arms"]}
+    for cell in cells:
         runs[cell.arm].append(read_run(cell.part, str(cell.seed), cell.folder))
-    return runs | {best: chosen_runs({arm: runs[arm] for arm in own})[0] for best, own in grid.chosen.items()}
+    return runs | {best: chosen_runs({arm: runs[arm] for arm in own})[0] for best, own in config["chosen"].items()}
 
 
 def _differences(runs: dict[str, list[ScoredRun]], settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -381,7 +418,7 @@ def _family(taught: str, entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The README's table: rescaled QWK by arm and KIND_T; in brackets what the chosen L2T-DLF has more, with its interval."""
+    """The README's table: rescaled QWK by arm and KIND_T; in brackets the chosen L2T-DLF less it, with an interval."""
     names = list(report["grids"])
     rows: dict[str, list[str]] = {}
     for place, name in enumerate(names):

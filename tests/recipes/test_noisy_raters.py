@@ -94,6 +94,15 @@ def test_the_same_seeds_make_the_same_files(made):
         assert path.read_bytes() == (places[1] / path.name).read_bytes()
 
 
+def test_precision_of_suspects():
+    truth = pd.DataFrame({"essay_id": list("abcd"), "score": 1, "changed": [0, 1, 1, 0]})
+    found = noisy_raters.precision_at(pd.DataFrame({"essay_id": list("cba")}), truth, [1, 2, 3, 9])
+    first = {"precision_at_1": 1.0, "precision_at_2": 1.0, "precision_at_3": 2 / 3, "precision_at_9": 2 / 3}
+    assert found == pytest.approx(first | {"changed": 2 / 3})
+    with pytest.raises(DataError, match=r"1 suspects are not in the truth"):
+        noisy_raters.precision_at(pd.DataFrame({"essay_id": list("cbe")}), truth)
+
+
 def test_draws_differ_and_numbers_of_trusted_essays_hardly_do(made):
     one, other = tables_of(made("half_bad"))[0], tables_of(made("half_bad", draw=1))[0]
     trusted = {name: set(table[table["trusted"] == 1].index) for name, table in {"one": one, "other": other}.items()}
@@ -125,7 +134,12 @@ def test_single_ratings_are_on_the_resolved_scale(made, asap):
     assert raters.loc[sorted(left_out), "rater1_domain1"].isna().all()
 
 
-ARMS = {"mse": {}, "mae": {"set": {"loss.terms": {"mae": 1.0}}}, "l2t_other": {"set": {"loss.terms": {"huber": 1.0}}}}
+ARMS = {
+    "mse": {},
+    "mae": {"set": {"loss.terms": {"mae": 1.0}}},
+    "l2t_other": {"set": {"loss.terms": {"huber": 1.0}}},
+    "l2t_mwn": {"set": {"teacher": {"kind": "mwn", "width": 5}}},
+}
 
 
 @pytest.mark.slow
@@ -172,8 +186,13 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     for arm in ("mse", "mae", "l2t_other"):
         assert content["grids"]["half_bad_6"]["arms"][arm].items() >= tuned[arm]["chosen"].items()
     assert report.arms == {f"half_bad_6_{arm}": entry for arm, entry in own.arms.items()}
+    assert content["grids"]["half_bad_6"]["suspects"].keys() == {"l2t_mwn"}
+    found = content["grids"]["half_bad_6"]["suspects"]["l2t_mwn"]
+    assert found.keys() == {"precision_at_50", "precision_at_100", "precision_at_200", "changed"}
+    assert 0 < found["changed"] < 1
+    assert found["precision_at_200"] == found["changed"]  # of all there are
     differences = report.differences["l2t_other"].arms
-    assert differences.keys() == {f"half_bad_6_{arm}" for arm in ("mse", "mae", "best_static")}
+    assert differences.keys() == {f"half_bad_6_{arm}" for arm in ("mse", "mae", "l2t_mwn", "best_static")}
     for arm, entry in differences.items():
         figures = report.arms["half_bad_6_l2t_other"].mean, report.arms[arm].mean
         assert entry.mean.difference == pytest.approx(figures[0].qwk_rescaled - figures[1].qwk_rescaled)

@@ -15,9 +15,11 @@ from aes_dynloss.errors import CheckpointError
 from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.components import COMPONENTS
 from aes_dynloss.teaching.dynamic_loss import FixedMixture, Mixture
+from aes_dynloss.teaching.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.loss_network import LossNetwork
 from aes_dynloss.teaching.meta_weight import MetaWeightLoss
-from aes_dynloss.training.plots import MOST_CURVES, MOST_POINTS, loss_plots, write_loss_plots
+from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
+from aes_dynloss.training.plots import MOST_CURVES, MOST_GROUPS, MOST_POINTS, loss_plots, write_loss_plots
 from aes_dynloss.training.run_folder import RunLog
 
 MIXTURE = Mixture(["mse", "one_minus_qwk"])
@@ -25,6 +27,9 @@ BILINEAR = BilinearLogLoss(4)
 SCORES = LossNetwork("scores", width=6, hidden=2, plain=1.0)
 RIVALS = LossNetwork("distribution", width=6, hidden=2)
 META = MetaWeightLoss({"mse": 1.0}, width=6)
+RATERS = weighted_by_rater({"mse": 1.0}, ["trusted", "r1", "r$\\2$"], levels=1, standardise=False)
+LEVELS = weighted_by_rater({"mse": 1.0}, ["trusted", "r1"], levels=3, standardise=False)
+FORWARD = ForwardCorrection(groups=2, classes=3)
 PROGRESS = [0.0, 0.2, 0.4, 0.7, 1.0]
 LOG = ["learning_curves", "loss_terms"]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,6 +40,10 @@ def snapshots_of(loss, progress=PROGRESS):
         return [(part, torch.linspace(1, part, len(loss.coefficient_names))) for part in progress]
     if isinstance(loss, BilinearLogLoss):
         return [(part, loss.neutral() - 0.123 * part) for part in progress]
+    if isinstance(loss, RaterWeights):
+        return [(part, 1 - part * torch.arange(loss.size) / loss.size) for part in progress]
+    if isinstance(loss, ForwardCorrection):
+        return [(part, loss.neutral() * 0.9 + 0.1 / 3) for part in progress]
     if isinstance(loss, MetaWeightLoss):
         return [(part, loss.start(torch.Generator().manual_seed(0)) * (1 + part)) for part in progress]
     start = loss.start(torch.Generator().manual_seed(0), silent=False)
@@ -90,6 +99,9 @@ def lines(axes):
             "Weight of an example",
             ["In the training", "middle (progress 0.40)", "Weight (no unit)"],
         ),
+        (RATERS, "loss_weights", "Weights of the raters", ["Rater", "trusted", "r1", "r$\\2$"]),
+        (LEVELS, "loss_weights", "Weights by rater and level", ["trusted", "r1", "0.17", "end (progress 1.00)"]),
+        (FORWARD, "loss_matrix", "How targets come about", ["group 0", "group 1", "Truly (bin)", "0.93", "0.03"]),
     ],
 )
 def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, title, expected):
@@ -107,7 +119,7 @@ def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, ti
     assert "measure_before" not in found
 
 
-@pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES, META])
+@pytest.mark.parametrize("loss", [MIXTURE, BILINEAR, SCORES, META, RATERS, LEVELS, FORWARD])
 def test_equal_input_gives_equal_bytes_whatever_the_user_s_settings(tmp_path, log, loss):
     first = write_loss_plots(tmp_path / "first", loss, snapshots_of(loss), log)
     with mpl.rc_context({"svg.hashsalt": None, "svg.fonttype": "path", "font.size": 20, "lines.linewidth": 9}):
@@ -134,6 +146,34 @@ def test_weights_follow_the_snapshots(log):
     (axes,) = loss_plots(MIXTURE, snapshots_of(MIXTURE), log)["loss_coefficients"].figure.axes
     assert lines(axes)["mse"].get_xydata().tolist() == [[part, 1.0] for part in PROGRESS]
     assert lines(axes)["one_minus_qwk"].get_xydata() == pytest.approx(np.array([[part, part] for part in PROGRESS]))
+
+
+def test_raters_have_their_own_weights(log):
+    snapshots = snapshots_of(RATERS)
+    (axes,) = loss_plots(RATERS, snapshots, log)["loss_weights"].figure.axes
+    for number, rater in enumerate(RATERS.raters):
+        expected = [[part, float(weights[number])] for part, weights in snapshots]
+        assert lines(axes)[rater].get_xydata() == pytest.approx(np.array(expected))
+    *panels, _ = loss_plots(LEVELS, snapshots_of(LEVELS), log)["loss_weights"].figure.axes
+    assert len(panels) == 3
+    assert [word.get_text() for word in panels[0].get_yticklabels()] == ["trusted", "r1"]
+    assert np.asarray(panels[2].images[0].get_array()) == pytest.approx(1 - np.arange(6).reshape(2, 3) / 6)
+
+
+def test_of_many_raters_those_that_changed_most_are_drawn(log):
+    names = [f"r{number}" for number in range(MOST_CURVES + 8)]
+    loss = weighted_by_rater({"mse": 1.0}, names, levels=1, standardise=False)
+    snapshots = [(0.0, torch.ones(len(names))), (1.0, torch.linspace(1, 3, len(names)))]
+    (axes,) = loss_plots(loss, snapshots, log)["loss_weights"].figure.axes
+    assert list(lines(axes)) == names[8:]
+
+
+def test_many_matrices_are_one(log):
+    loss = ForwardCorrection(groups=MOST_GROUPS + 1, classes=3)
+    matrices = torch.rand(MOST_GROUPS + 1, 3, 3)
+    panel, _ = loss_plots(loss, [(1.0, matrices.reshape(-1))], log)["loss_matrix"].figure.axes
+    assert panel.get_title() == f"mean of {MOST_GROUPS + 1} groups"
+    assert np.asarray(panel.images[0].get_array()) == pytest.approx(matrices.mean(0).numpy())
 
 
 def test_weights_of_examples_are_those_of_start_middle_and_end(log):

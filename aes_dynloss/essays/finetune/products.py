@@ -300,7 +300,7 @@ def write_products(
     for name, table in predictions.items():
         write_predictions(table, folder / predictions_file(name))
     if ratings is not None:
-        write_table(suspects(ratings), folder / SUSPECTS)
+        write_table(suspects(ratings).round(6), folder / SUSPECTS)
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset
 from essay_files import write_rows
 from small_run import small_essays, tune
+
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.finetune.suspects import believed_ratings, suspects
+from aes_dynloss.tables.score_range import ScoreRange
 
 COLUMNS = ["essay_id", "prompt_id", "rater", "trusted", "score", "raw", "weight", "suspicion"]
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
@@ -21,6 +27,33 @@ KINDS = {
     "dln": ["teacher={kind: dln, window: 3, dev_batch: 6}", "model.head=softmax"],
     "glc": ["teacher={kind: glc}", "model.head=softmax"],
 }
+
+
+def essay_table(**columns):
+    values = {"essay_id": list("abcdef"), "prompt_id": ["1"] * 4 + ["2"] * 2, "text": ["x"] * 6, **columns}
+    return EssayTable(Dataset.from_dict(values), {name: Prompt(name, ScoreRange(0, 8)) for name in ("1", "2")})
+
+
+def test_weights_are_told_beside_those_of_trusted_essays():
+    table = essay_table(
+        score=[1.0, 3.0, 5.0, 7.0, 2.0, 2.0], trusted=[True, True, True, False, False, False], rater=["r"] * 6
+    )
+    raw, weights = np.array([1.0, 4.0, 5.0, 3.0, 4.0, 2.0]), np.array([9.0, 2.0, 1.0, 0.5, -3.0, np.nan])
+    found = believed_ratings(table, raw, weights)
+    # The trusted median is 2; d pushes away, and e is as predicted. The sd of prompt 1 is that of 1, 3, 5, 7.
+    assert found["weight"].tolist() == [1.0, 1.0, 0.5, 0.25, 0.0, 1.0]
+    assert found["suspicion"].tolist() == pytest.approx([0, 0, 0, 0.75 * 4 / 5**0.5, 0, 0])
+    listed = suspects(found)
+    assert listed["essay_id"].tolist() == ["d", "e", "f"]  # of equal suspicion, e is farther from its prediction
+    assert list(listed.columns) == COLUMNS
+
+
+def test_without_trusted_essays_weights_are_told_beside_high_ones():
+    table = essay_table(score=[1.0, 3.0, 5.0, 7.0, 2.0, 3.0])
+    found = believed_ratings(table, np.zeros(6), np.array([4.0, 4.0, 4.0, 4.0, 4.0, 1.0]))
+    assert found["weight"].tolist() == [1.0] * 5 + [0.25]
+    assert found["rater"].isna().all()
+    assert (found["trusted"] == 0).all()
 
 
 @pytest.fixture(scope="module")
