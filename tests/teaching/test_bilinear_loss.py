@@ -8,7 +8,7 @@ import torch
 from toy_distributions import as_head, drawn, drawn_classes, drawn_logits, of_distribution, same_gradients
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss, binned
 from aes_dynloss.teaching.components import cross_entropy
 
 
@@ -110,9 +110,9 @@ def test_absent_score_points_play_no_part(points, dtype):
 
 def test_sixty_one_points_in_twelve_bins():
     """Even bins, whose probabilities add up to 1; a prompt of 4 points beside it keeps its points."""
-    loss = BilinearLogLoss(61, bins=12)
     elements = drawn([61, 4, 61], 61)
-    log_probs, classes = loss._binned(elements)
+    log_probs, classes, present = binned(elements, 12)
+    assert present.sum(1).tolist() == [12, 4, 12]
     assert log_probs.shape == (3, 12)
     torch.testing.assert_close(log_probs[[0, 2]].exp().sum(1), torch.ones(2, dtype=torch.float64), rtol=0, atol=1e-12)
     sizes = [bins_of(61, 12).count(number) for number in range(12)]
@@ -130,7 +130,7 @@ def test_every_point_has_a_bin_and_none_is_empty():
         elements = of_distribution(
             as_head(drawn_logits(count, 100), [count] * count), torch.arange(count, dtype=torch.int64)
         )
-        _, classes = BilinearLogLoss(100, bins=12)._binned(elements)
+        _, classes, _ = binned(elements, 12)
         assert classes.tolist() == bins_of(count, 12)
         assert set(classes.tolist()) == set(range(12))
 
@@ -177,4 +177,4 @@ def test_what_is_refused():
     with pytest.raises(ShapeError, match=r"needs a student with a distribution; set model.head=softmax or ordinal"):
         loss(loss.neutral(), replace(elements, log_probs=None))
     with pytest.raises(ShapeError, match="The bilinear loss needs a student with a distribution"):
-        loss._binned(replace(elements, log_probs=None))
+        binned(replace(elements, log_probs=None), 3)

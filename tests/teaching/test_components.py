@@ -26,6 +26,7 @@ def elements(request):
 
 def test_which_components_there_are():
     of_classes = {"cross_entropy", "label_smoothing", "focal", "large_margin", "smooth_error", "expected_error"}
+    of_classes |= {"generalised_cross_entropy"}
     assert set(OF_CLASSES) == of_classes
     assert set(COMPONENTS) == {"mse", "mae", "huber", "binary_cross_entropy"} | of_classes | OVER_BATCH
     assert {name for name, component in COMPONENTS.items() if component.over_batch} == OVER_BATCH

@@ -148,6 +148,12 @@ class FinetuneConfig(ConfigModel):
         what = "loss.by" if self.loss.by else "teacher.kind glc" if isinstance(self.teacher, GlcConfig) else None
         if what is not None and self.data.augmentation is not None:
             raise ValueError(f"{what}: nobody rated changed copies of essays; leave data.augmentation out")
+        fitted_on_train = self.model.solver != "sgd" or self.model.cross_fit is not None
+        if self.data.untrusted == "standardise" and self.model.postprocessing == "cut_points" and fitted_on_train:
+            raise ValueError(
+                "model.postprocessing cut_points would be fitted on train essays, whose scores are no score points "
+                "after data.untrusted standardise; set it to rescale"
+            )
         return self
 
     @model_validator(mode="after")

@@ -141,12 +141,15 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     )
     learn_from_dev(scorer, parts["dev"].values("prompt_id"), parts["dev"].scores, predicted["dev"])
     if accelerator.is_main_process:
+        learned = set(parts["train"].essay_ids)
+        rows = [row for row, essay_id in enumerate(splits.train.essay_ids) if essay_id in learned]
+        as_read = {"train": splits.train.select(rows)}  # with the scores that humans gave
         if config.evaluation.screen:
             texts = {prompt.id: prompt.text for prompt in prompts}
             fitting.add_screen(Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts))
         predictions = {
             OUT_OF_FOLD if name == "train" else name: prediction_table(
-                scorer, parts[name], values, config.data.subgroups
+                scorer, as_read.get(name, parts[name]), values, config.data.subgroups
             )
             for name, values in predicted.items()
         }

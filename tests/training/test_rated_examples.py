@@ -1,0 +1,232 @@
+"""Examples of several raters: halves of the trusted ones, weights by rater, gold loss correction, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facts import facts
+from rated_runs import BAD, RATERS, RatedExamples, RatedStudent, rated_run
+from toy_runs import Stopped, assert_same_weights, stops_at_measure
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.training import run
+from aes_dynloss.training.episodes import Episodes
+from aes_dynloss.training.problem import BilevelProblem
+from aes_dynloss.training.run import read_teacher
+from aes_dynloss.training.run_state import trained_state
+
+BY_RATER = {"by": ["rater"]}
+SHORT = {"kind": "dlf", "episodes": 4, "steps": 6}
+GLC = {"kind": "glc"}
+CPU = torch.device("cpu")
+NOISY = {"seed": 1, "epochs": 6, "head_learning_rate": 0.1}
+SEEDS = 10
+
+
+def lines(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def learned(folder: Path) -> list[float]:
+    """The weights of the raters in the run's last step."""
+    last = [line["coefficients"] for line in lines(folder) if "coefficients" in line][-1]
+    return [last[f"rater_{number}"] for number in range(len(RATERS))]
+
+
+def test_an_episode_measures_on_trusted_examples_that_it_does_not_train_on(tmp_path, monkeypatch):
+    measured, trained = [], []
+    on, parts = BilevelProblem.measure_on, Episodes._parts
+
+    def measure_on(problem, rows):
+        measured.append(rows.tolist())
+        return on(problem, rows)
+
+    def record(episodes, number):
+        found = parts(episodes, number)
+        trained.append(found[0].batch(range(len(found[0]))).index.tolist())
+        return found
+
+    monkeypatch.setattr(BilevelProblem, "measure_on", measure_on)
+    monkeypatch.setattr(Episodes, "_parts", record)
+    random = np.random.default_rng(5)
+    train = RatedExamples(60, 1, trusted=9).select(random.permutation(60))
+    trusted = np.flatnonzero(train.raters == 0)
+    rated_run(tmp_path, teacher=SHORT, loss=BY_RATER, train=train, epochs=1)
+    assert len(measured) == len(trained) == 4
+    for held, rows in zip(measured, trained, strict=True):
+        assert sorted([*rows, *trusted[held]]) == list(range(60))
+    assert measured[:2] == measured[2:]
+    assert sorted([*measured[0], *measured[1]]) == list(range(9))
+    assert abs(len(measured[0]) - len(measured[1])) == 1
+    final = train.read[-3 - len(lines(tmp_path)) :]
+    assert set(trusted) <= set(np.concatenate(final))  # the final student learns from all of them
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_which_teacher_is_kept(tmp_path, keep):
+    """After a single update: the one before it has ended an episode, the one after it has not."""
+    teacher = SHORT | {"episodes": 1, "keep": keep}
+    rated_run(tmp_path, teacher=teacher, loss=BY_RATER, epochs=1)
+    (line,) = lines(tmp_path, "teaching.jsonl")
+    moved = [abs(weight - 1) > 0.01 for weight in learned(tmp_path)]
+    if keep == "best":
+        assert line["held_out"] == line["measure"]
+        assert not any(moved)
+    else:
+        assert "held_out" not in line
+        assert any(moved)
+
+
+def test_the_best_is_by_the_episodes_own_measures(tmp_path):
+    rated_run(tmp_path, teacher=SHORT | {"episodes": 6, "pieces": 1}, loss=BY_RATER, epochs=1)
+    told = lines(tmp_path, "teaching.jsonl")
+    best = min(told, key=lambda line: line["measure"])
+    found = list(best["coefficients"].values())
+    assert best is not told[0]
+    assert learned(tmp_path) == pytest.approx(found, rel=0.1)
+
+
+def test_a_frozen_teacher_of_the_same_raters(tmp_path):
+    rated_run(tmp_path / "one", teacher=SHORT, loss=BY_RATER, epochs=1)
+    given = {"kind": "frozen", "from": str(tmp_path / "one" / "teacher")}
+    rated_run(tmp_path / "two", teacher=given, loss=BY_RATER, epochs=1)
+    found, expected = lines(tmp_path / "two"), lines(tmp_path / "one")
+    assert [line.get("coefficients") for line in found] == [line.get("coefficients") for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("loss", "raters", "words"),
+    [
+        (BY_RATER, [*RATERS[:-1], "Ed"], ["Di", "Ed"]),
+        (BY_RATER, RATERS[:-1], ["Di"]),
+        (BY_RATER, [RATERS[0], *reversed(RATERS[1:])], ["Di", "Ann"]),
+        ({"by": ["rater", "score"]}, RATERS, ["levels"]),
+        ({"by": ["rater"], "terms": {"mae": 1.0}}, RATERS, ["mse", "mae"]),
+        ({}, RATERS, ["loss.by is not set"]),
+    ],
+)
+def test_a_frozen_teacher_of_others(tmp_path_factory, tmp_path, loss, raters, words):
+    folder = tmp_path_factory.getbasetemp() / "of_raters"
+    if not folder.exists():
+        rated_run(folder, teacher=SHORT | {"episodes": 1}, loss=BY_RATER, epochs=1)
+    given = {"kind": "frozen", "from": str(folder / "teacher")}
+    with pytest.raises(ConfigError, match=facts("teacher.from", *words, "same loss and raters")):
+        rated_run(tmp_path, teacher=given, loss=loss, raters=raters)
+
+
+class TestGoldLossCorrection:
+    def train(self) -> RatedExamples:
+        return RatedExamples(400, 11, trusted=60, lowest=0.4)
+
+    def student(self, **how) -> RatedStudent:
+        return RatedStudent(points=5, seed=1, **how)
+
+    def test_it_learns_how_targets_come_about(self, tmp_path):
+        _, _, found = rated_run(tmp_path / "glc", teacher=GLC, student=self.student(), train=self.train(), **NOISY)
+        plain = {"terms": {"cross_entropy": 1.0}}
+        _, _, without = rated_run(
+            tmp_path / "plain", teacher=None, loss=plain, student=self.student(), train=self.train(), **NOISY
+        )
+        assert found > without + 0.05
+        spec, policy = read_teacher(tmp_path / "glc" / "teacher", CPU)
+        matrix = policy.coefficients(None).view(5, 5)
+        assert (spec.groups, spec.classes) == (1, 5)
+        assert 0.3 < float(matrix[1:, 0].mean()) < 0.6  # the first student is not yet sure
+
+    def test_the_second_student_starts_where_the_first_did(self, tmp_path, monkeypatch):
+        seen, fit = [], run.fit
+
+        def record(context, student, train, *rest):
+            raters = {int(rater) for rater in train.batch(range(len(train))).targets[:, 2]}
+            seen.append((context.folder.name, trained_state(student), raters))
+            return fit(context, student, train, *rest)
+
+        monkeypatch.setattr(run, "fit", record)
+        rated_run(tmp_path / "run", teacher=GLC, student=self.student(), train=self.train(), epochs=1)
+        (first, begun, cheap), (second, again, everybody) = seen
+        assert (first, second) == ("first_stage", "run")
+        assert_same_weights(again, begun)
+        assert (cheap, everybody) == ({1, 2, 3, 4}, {0, 1, 2, 3, 4})
+
+    @pytest.mark.parametrize("measure", [1, 2, 3, 4, 5, 6])
+    def test_a_run_that_stopped_goes_on_exactly(self, tmp_path, measure):
+        """In the first stage at 1 to 3, before the second has a checkpoint at 4, in it at 5 and 6."""
+
+        def go(folder, **how):
+            torch.manual_seed(1)
+            student = self.student(dropout=0.3)
+            result, student, _ = rated_run(
+                folder, teacher=GLC, student=student, train=self.train(), epochs=3, seed=1, **how
+            )
+            return result, trained_state(student), lines(folder), (folder / "teacher/teacher.safetensors").read_bytes()
+
+        expected = go(tmp_path / "whole")
+        with pytest.raises(Stopped):
+            go(tmp_path / "run", before_measure=stops_at_measure(measure))
+        found = go(tmp_path / "run", resume=True)
+        assert found[0] == expected[0]
+        assert_same_weights(found[1], expected[1])
+        assert found[2:] == expected[2:]
+
+    def test_refused(self, tmp_path):
+        with pytest.raises(ConfigError, match=facts("teacher.kind glc", "model.head softmax", "data.trusted")):
+            rated_run(tmp_path, teacher=GLC)
+        with pytest.raises(ConfigError, match=facts("teacher.kind glc", "data.trusted")):
+            rated_run(tmp_path, teacher=GLC, student=self.student(), shared=False)
+        with pytest.raises(DataError, match=facts("every training example is trusted")):
+            rated_run(tmp_path, teacher=GLC, student=self.student(), train=RatedExamples(40, 0, trusted=40))
+
+    def test_a_frozen_matrix(self, tmp_path):
+        rated_run(tmp_path / "one", teacher=GLC, student=self.student(), train=self.train(), epochs=1)
+        given = {"kind": "frozen", "from": str(tmp_path / "one" / "teacher")}
+        how = {"teacher": given, "epochs": 1}
+        rated_run(tmp_path / "two", student=self.student(), train=self.train(), **how)
+        assert lines(tmp_path / "two") == lines(tmp_path / "one")
+        with pytest.raises(ConfigError, match=facts("teacher.from", "data.trusted")):
+            rated_run(tmp_path / "three", student=self.student(), train=self.train(), raters=[], **how)
+        with pytest.raises(ConfigError, match=facts("teacher.from", "5 score points", "3")):
+            rated_run(tmp_path / "four", student=RatedStudent(points=3), **how)
+
+        class TwoGroups(RatedExamples):
+            def batch(self, rows):
+                plain = super().batch(rows)
+                return type(plain)(plain.inputs, plain.targets, plain.index % 2, plain.index)
+
+        with pytest.raises(ConfigError, match=facts("teacher.from", "1 groups", "2")):
+            rated_run(tmp_path / "five", student=self.student(), train=TwoGroups(50, 0, trusted=9), **how)
+
+
+class TestWhatItIsFor:
+    """The default teacher on simulated ratings."""
+
+    @pytest.mark.slow
+    def test_a_bad_rater_is_found(self, tmp_path):
+        """In 9 of 10 seeds the weight of the one who scores upside down is below a third of any other's."""
+        found = []
+        for seed in range(SEEDS):
+            rated_run(tmp_path / str(seed), teacher={"kind": "dlf"}, loss=BY_RATER, seed=seed, epochs=2)
+            weights = learned(tmp_path / str(seed))
+            found.append(weights[BAD] < min(weights[1:BAD] + weights[BAD + 1 :]) / 3)
+        assert sum(found) >= 0.9 * SEEDS
+
+    @pytest.mark.slow
+    def test_sound_raters_are_no_loss(self, tmp_path):
+        differences = []
+        for seed in range(SEEDS):
+            kappas = [
+                rated_run(
+                    tmp_path / f"{seed}-{name}",
+                    teacher=teacher,
+                    loss=loss,
+                    seed=seed,
+                    train=RatedExamples(200, 10 * seed + 1, trusted=40),
+                    epochs=2,
+                )[2]
+                for name, teacher, loss in (("taught", {"kind": "dlf"}, BY_RATER), ("plain", None, {}))
+            ]
+            differences.append(kappas[0] - kappas[1])
+        assert np.mean(differences) >= -0.003
