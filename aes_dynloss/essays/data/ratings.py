@@ -99,6 +99,12 @@ def rater_names(table: EssayTable, *, by_rater: bool) -> tuple[list[str], NDArra
     Args:
         table: The essays.
         by_rater: Whether the raters of the others are told apart.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> columns = {"rater": ["Bo", None, "Ann"], "trusted": [False, True, False]}
+        >>> rater_names(EssayTable(Dataset.from_dict(columns), prompts={}), by_rater=True)
+        (['trusted', 'Ann', 'Bo'], array([2, 0, 1]))
     """
     others = table.raters if by_rater and table.raters is not None else [UNTRUSTED] * len(table)
     trusted = _trusted(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,18 @@ def test_tables_become_examples_one_after_the_other(tmp_path) -> None:
     assert [essay.tokens for essay in examples.essays] == [0, 2, 1]
     words = tokenizer.convert_ids_to_tokens(examples.essays[1].chunks[0].tolist())
     assert words == ["[CLS]", "the", "bridge", "[SEP]"]
+
+
+def test_columns_of_targets(essays: EssayExamples) -> None:
+    """Score; score and weight; score, weight (1 where the data have none) and rater."""
+    weights, raters = np.array([1.0, 2.0, 0.5, 3.0]), np.array([0, 2, 1, 0])
+    rows = [3, 1]
+    scores = essays.targets[rows]
+    weighted, rated = replace(essays, weights=weights), replace(essays, raters=raters)
+    assert essays.batch(rows).targets.tolist() == scores.tolist()
+    assert weighted.batch(rows).targets.T.tolist() == [scores.tolist(), [3, 2]]
+    assert rated.batch(rows).targets.T.tolist() == [scores.tolist(), [1, 1], [0, 2]]
+    both = replace(weighted, raters=raters).select([2, 3, 1])
+    assert both.batch([1, 2]).targets.T.tolist() == [scores.tolist(), [3, 2], [0, 2]]
+    assert both.raters is not None
+    assert both.raters.tolist() == [1, 0, 2]

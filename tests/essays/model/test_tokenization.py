@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.model.chunks import Chunker
+from aes_dynloss.essays.model.chunks import Chunker, remembering
 
 WORDS = [f"w{number}" for number in range(20)] + ["a"]
 IDS = {"[PAD]": 0, "[UNK]": 1, "[A]": 2, "[B]": 3, "[C]": 4} | {word: 5 + i for i, word in enumerate(WORDS)}
@@ -91,3 +91,36 @@ def test_window_without_room(name: str, smallest: int) -> None:
     assert len(essay.chunks) == 3
     with pytest.raises(ConfigError, match=rf"model\.window is {smallest - 1}, which leaves no room.*Set it higher"):
         Chunker(TOKENIZERS[name], smallest - 1)
+
+
+class Counting:
+    """A chunker that notes which texts it is given."""
+
+    def __init__(self, chunker: Chunker) -> None:
+        self.chunker, self.identity = chunker, chunker.identity
+        self.seen: list[str] = []
+
+    def __call__(self, texts):
+        self.seen += texts
+        return self.chunker(texts)
+
+
+def test_no_text_is_tokenized_twice():
+    """Not in another run with the same tokenizer, window and cap either; with others it is."""
+    texts = ["w1 w2", "", "w3 w4 w5 w6 w7", "w1 w2"]
+    first, second = (Counting(Chunker(TOKENIZERS["bert"], 5)) for _ in range(2))
+    expected = first.chunker(texts)
+    for chunker, new in ((first, texts[:3]), (second, [])):
+        found = remembering(chunker)(texts)
+        assert chunker.seen == new
+        for one, other in zip(found, expected, strict=True):
+            assert (one.tokens, one.dropped) == (other.tokens, other.dropped)
+            assert [chunk.tolist() for chunk in one.chunks] == [chunk.tolist() for chunk in other.chunks]
+    for changed in (
+        Chunker(TOKENIZERS["bert"], 6),
+        Chunker(TOKENIZERS["bert"], 5, 2),
+        Chunker(TOKENIZERS["double"], 5),
+    ):
+        other = Counting(changed)
+        remembering(other)(texts)
+        assert other.seen == texts[:3]
