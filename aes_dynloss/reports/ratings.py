@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from aes_dynloss.measures.raters import MOST_RATERS, RaterFigures, rater_effects
 from aes_dynloss.measures.shrinkage import Estimate
@@ -45,6 +47,62 @@ class Ratings(Entry):
 
     raters: list[RaterWeight]
     conclusions: list[str]
+
+
+class WeightOverRuns(Entry):
+    """A rater's mean weight over ``runs`` of a grid, with a t interval over them (none of a single run)."""
+
+    runs: int
+    weight: float
+    weight_interval: list[float] | None
+
+
+def weights_over_runs(found: Sequence[Ratings], confidence: float) -> dict[str, WeightOverRuns]:
+    """Each rater's weight over the runs of an arm.
+
+    The interval is Student's, mean +- t SD / sqrt(runs). Runs of other folds share essays, so that it is too narrow for
+    the population of essays; it says how much the weight depends on fold and seed.
+
+    Args:
+        found: Of each run.
+        confidence: Of the intervals, between 0 and 1.
+
+    Examples:
+        >>> runs = [Ratings([RaterWeight("r8", 19, weight, None, None)], []) for weight in (0.04, 0.06)]
+        >>> over = weights_over_runs(runs, 0.95)["r8"]
+        >>> over.runs, round(over.weight, 3), [round(end, 3) for end in over.weight_interval]
+        (2, 0.05, [-0.077, 0.177])
+    """
+    weights: dict[str, list[float]] = {}
+    for run in found:
+        for one in run.raters:
+            weights.setdefault(one.rater, []).append(one.weight)
+    entries = {}
+    for rater, values in weights.items():
+        mean, ends = float(np.mean(values)), None
+        if len(values) > 1:
+            half = float(t.ppf((1 + confidence) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+            ends = [mean - half, mean + half]
+        entries[rater] = WeightOverRuns(len(values), mean, ends)
+    return entries
+
+
+def over_runs_table(arms: Mapping[str, Mapping[str, WeightOverRuns]], level: str) -> Table:
+    """A row an arm and rater."""
+    columns = [
+        words_column("arm", "Arm"),
+        words_column("rater", "Rater"),
+        Column("runs", "Runs"),
+        Column("weight", "Weight", explanation="Mean over runs of the mean weight of a score, 1 as a trusted one's."),
+    ]
+    rows = [
+        [words(arm), words(rater), count(one.runs), measure_cell(one, "weight")]
+        for arm, raters in arms.items()
+        for rater, one in raters.items()
+    ]
+    return Table(
+        "raters-table", "Raters in the learned losses, intervals over seeds and folds", columns, rows, (), level
+    )
 
 
 def measure_ratings(essays: pd.DataFrame) -> Ratings | None:
