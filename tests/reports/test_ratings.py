@@ -55,6 +55,15 @@ def test_where_all_are_believed():
     assert alone.conclusions == ["untrusted's scores count 1/50 of the most believed ones."]
 
 
+def test_of_a_rater_that_counts_next_to_nothing_no_more_is_said():
+    table = believed()
+    worthless = table["rater"].eq("r8") & table["trusted"].eq(0)
+    table["weight"] = np.where(worthless, np.where(table["score"] == 1, 0.0, 0.02), 0.9)
+    found = measure_ratings(table.assign(weight=table["weight"] / 2))
+    assert found.conclusions[0] == "r8's scores count next to nothing beside the trusted ones."
+    assert not any("score from r8" in words for words in found.conclusions)
+
+
 def test_nothing_to_tell():
     assert measure_ratings(believed(trusted=300)) is None
     many = pd.concat([believed(trusted=0)] * 4, ignore_index=True)
