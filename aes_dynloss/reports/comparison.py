@@ -29,6 +29,7 @@ from aes_dynloss.reports.predictions import (
 )
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
+from aes_dynloss.reports.ratings import WeightOverRuns
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -315,9 +316,10 @@ class Benchmark(Entry):
         config: The grid's configuration, where a grid was run.
         manifests: What made its runs.
         runs: Its runs and their costs.
+        raters: By arm and rater, weights in learned losses, where a teacher learned some.
     """
 
-    LEFT_OUT = ("config", "manifests", "runs")
+    LEFT_OUT = ("config", "manifests", "runs", "raters")
 
     measured_on: str
     protocol: str
@@ -335,6 +337,7 @@ class Benchmark(Entry):
     config: dict[str, Any] | None = None
     manifests: dict[str, Any] | None = None
     runs: list[Any] | None = None
+    raters: dict[str, dict[str, WeightOverRuns]] | None = None
 
 
 def compare_arms(

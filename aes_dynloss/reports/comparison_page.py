@@ -29,6 +29,7 @@ from aes_dynloss.reports.drawing import (
     saved,
 )
 from aes_dynloss.reports.page import measure_pairs, training_section
+from aes_dynloss.reports.ratings import over_runs_table
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
 
 WIDTH = 8.6
@@ -125,6 +126,9 @@ def comparison_page(
         _differences(comparison),
         Section("prompts", "Prompts", by_prompt),
         Section("beside", others, [beside_table(grid) if grid else None]),
+        Section(
+            "raters", "Raters", [over_runs_table(grid.raters, level_words(grid)) if grid and grid.raters else None]
+        ),
         Section("costs", "Costs", [cost_table(grid) if grid else None]),
         training_section(pictures),
         *closing_sections(comparison.notes, comparison.settings, [measure_pairs(_MEASURES)]),

@@ -13,6 +13,7 @@ import pydantic
 
 from aes_dynloss.reports.entry import Entry, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
+from aes_dynloss.reports.ratings import Ratings
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
@@ -467,9 +468,10 @@ class Report(Entry, kw_only=True):
         adjudicated: What human review made of the scores, if there was any.
         robustness: What ``measure_robustness`` found on the same model, if it was given.
         features: Features of the essays beside their human scores, if they were given.
+        ratings: What a learned loss made of the scores that the model was trained on, if one did.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features")
+    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings")
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -481,6 +483,7 @@ class Report(Entry, kw_only=True):
     adjudicated: Adjudication | None = None
     robustness: Robustness | None = None
     features: FeatureReport | None = None
+    ratings: Ratings | None = None
 
     @property
     def level(self) -> str:

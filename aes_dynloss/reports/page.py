@@ -28,6 +28,7 @@ from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.ratings import ratings_section
 from aes_dynloss.reports.report_tables import (
     Flags,
     agreement_tables,
@@ -175,6 +176,7 @@ def report_page(
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,
         features_section(report.features) if report.features else None,
+        ratings_section(report.ratings) if report.ratings else None,
         Section(
             "pictures", "Pictures", [Section(f"{one.name}-part", one.title, [one]) for one in report_figures(report)]
         ),

@@ -65,6 +65,8 @@ def report_rows(report: Report) -> list[Row]:
         rows += _adjudication_rows(report.adjudicated)
     if report.robustness:
         rows += _robustness_rows(report.robustness)
+    for rater in report.ratings.raters if report.ratings else ():
+        rows += _rows(rater, "ratings", item=rater.rater)
     return rows
 
 

@@ -343,7 +343,7 @@ def collect(published: Sequence[str], draws: int) -> None:
         settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
         grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
         cells = grid_cells(validate(BenchmarkConfig, config, f"{name}/{REPORT}"), list(report["essays"]), RUNS / name)
-        grids[name]["suspects"] = _precisions(name, cells)
+        grids[name] |= {"suspects": _precisions(name, cells), "raters": report.pop("raters", {})}
         runs = _runs(config, cells)
         for taught, entries in _differences(runs, report["settings"]).items():
             own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}

@@ -187,6 +187,12 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
         assert content["grids"]["half_bad_6"]["arms"][arm].items() >= tuned[arm]["chosen"].items()
     assert report.arms == {f"half_bad_6_{arm}": entry for arm, entry in own.arms.items()}
     assert content["grids"]["half_bad_6"]["suspects"].keys() == {"l2t_mwn"}
+    assert own.raters.keys() == {"l2t_mwn"}
+    assert report.raters is None  # each grid has its own
+    assert content["grids"]["half_bad_6"]["raters"] == own.to_dict()["raters"]
+    assert own.raters["l2t_mwn"].keys() == {"trusted", *(f"r{number}" for number in range(1, 9))}
+    assert own.raters["l2t_mwn"]["r1"].runs == 2
+    assert "Raters in the learned losses" in (tmp_path / "runs/noisy/half_bad_6/report.html").read_text("utf-8")
     found = content["grids"]["half_bad_6"]["suspects"]["l2t_mwn"]
     assert found.keys() == {"precision_at_50", "precision_at_100", "precision_at_200", "changed"}
     assert 0 < found["changed"] < 1

@@ -71,6 +71,8 @@ def test_pulls_are_on_logits(form):
     coefficients = torch.cat([2 * torch.eye(3).reshape(-1), torch.zeros(3)])
     s = torch.sigmoid(2 * ELEMENTS.log_probs.gather(1, ELEMENTS.classes[:, None]).squeeze(1))
     assert torch.allclose(weights_of(spec, coefficients, form), 0.25 + 2 * s * (1 - s))
+    matrix = torch.rand(12, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(weights_of(spec, matrix, form), weights_of(spec, matrix, "logits"))
 
 
 def test_a_flat_row_says_little():

@@ -18,6 +18,7 @@ from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
 from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out
+from aes_dynloss.essays.finetune.suspects import SUSPECTS
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import (
@@ -32,6 +33,9 @@ from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.reports.predictions import PredictionTable, predictions_file, read_predictions
+from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.ratings import Ratings, WeightOverRuns, weights_over_runs
+from aes_dynloss.reports.report_files import REPORT as RUN_REPORT
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import MANIFEST, write_json
@@ -113,7 +117,14 @@ def write_results(
     )
     notes = [*_figure_notes(report), *_run_notes(config, cells, sum(run["resumed"] for run in runs))]
     values = config.model_dump(mode="json", by_alias=True)
-    report = replace(report, notes=[*report.notes, *notes], config=values, manifests=manifests, runs=runs)
+    report = replace(
+        report,
+        notes=[*report.notes, *notes],
+        config=values,
+        manifests=manifests,
+        runs=runs,
+        raters=_raters(cells, config.confidence),
+    )
     write_json(root / REPORT, report.to_dict())
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
@@ -135,6 +146,16 @@ def write_results(
         seeded = {arm: runs for arm, runs in arms.items() if arm not in exact}
         publish_arms(root, seeded | {name: one.runs for name, one in made.items() if one.chosen is not None}, once)
     return report
+
+
+def _raters(cells: Sequence[EssayCell], confidence: float) -> dict[str, dict[str, WeightOverRuns]] | None:
+    """Weights of raters in learned losses, by arm; None where no run has such."""
+    found: dict[str, list[Ratings]] = {}
+    for cell in cells:
+        path = cell.folder / RUN_REPORT
+        if (cell.folder / SUSPECTS).exists() and (ratings := read_report(path).ratings) is not None:
+            found.setdefault(cell.arm, []).append(ratings)
+    return {arm: weights_over_runs(own, confidence) for arm, own in found.items()} or None
 
 
 def _protocol(config: BenchmarkConfig) -> str:

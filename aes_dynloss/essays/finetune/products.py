@@ -32,6 +32,7 @@ from aes_dynloss.reports.predictions import (
     write_predictions,
 )
 from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.teaching.teachers.config import GlcConfig, TeachingConfig
@@ -296,7 +297,8 @@ def write_products(
     if config.model.postprocessing != "none":
         essays = "train essays, each made without it" if OUT_OF_FOLD in predictions else "dev essays"
         notes.append(f"model.postprocessing {config.model.postprocessing} was fitted on predictions of {essays}.")
-    report = replace(report, notes=[*report.notes, *notes])
+    believed = None if ratings is None else measure_ratings(ratings)
+    report = replace(report, notes=[*report.notes, *notes], ratings=believed)
     for name, table in predictions.items():
         write_predictions(table, folder / predictions_file(name))
     if ratings is not None:

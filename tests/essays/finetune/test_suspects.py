@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 from essay_files import write_rows
-from small_run import small_essays, tune
+from small_run import RANGES, small_essays, tune
 
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.finetune.suspects import believed_ratings, suspects
@@ -18,7 +18,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 COLUMNS = ["essay_id", "prompt_id", "rater", "trusted", "score", "raw", "weight", "suspicion"]
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
 KINDS = {
-    "rater": ["loss={by: [rater], terms: {mse: 1.0}}", DLF],
+    "rater": ["loss={by: [rater], terms: {mse: 1.0}}", DLF, "teacher.keep=last", "teacher.episodes=4"],
     "level": ["loss={by: [score], levels: 3, terms: {mse: 1.0}}", DLF],
     "batch": ["loss={by: [rater], terms: {mse: 1.0, stde: 0.1}}", DLF],
     "bilinear": ["model.head=softmax", DLF],
@@ -58,10 +58,11 @@ def test_without_trusted_essays_weights_are_told_beside_high_ones():
 
 @pytest.fixture(scope="module")
 def rated(run_yaml):
-    """The configuration's essays with raters, a third of them trusted."""
+    """The configuration's essays with raters, a third of them trusted; r2 gives the lowest score."""
     rows = small_essays()
     for number, row in enumerate(rows):
         row |= {"rater": ["gold", "r1", "r2"][number % 3], "trusted": int(number % 3 == 0)}
+        row["score"] = RANGES[row["prompt_id"]]["low"] if row["rater"] == "r2" else row["score"]
     source = write_rows(run_yaml.with_name("rated.jsonl"), rows)
     return [f"data.source={source}", "data.columns.rater=rater", "data.trusted=trusted", "model.frozen_layers=all"]
 
@@ -110,6 +111,7 @@ def test_weights_are_those_of_the_teacher(ran):
     last = [line["coefficients"] for line in lines if "coefficients" in line][-1]
     assert last.keys() == {"trusted", "r1", "r2"}
     expected = {rater: min(1.0, last[rater] / last["trusted"]) for rater in ("r1", "r2")}
+    assert expected["r2"] < 0.9
     assert weights["min"].to_dict() == pytest.approx(expected, rel=0.05)
 
 
