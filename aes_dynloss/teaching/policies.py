@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from aes_dynloss.configfile import ConfigModel, advice_on
-from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.teaching.losses.components import ComponentName
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 
 
 class Constant(ConfigModel):
@@ -162,15 +162,6 @@ class StateTracker:
     def take_measure(self, measure: float) -> None:
         """Take in a new dev measure."""
         self.dev_measure = min(1.0, max(0.0, measure))
-
-
-def _known_component(name: str) -> str:
-    if name not in COMPONENTS:
-        raise ValueError(f"there is no loss {name!r}; {advice_on(name, COMPONENTS)}")
-    return name
-
-
-ComponentName = Annotated[str, AfterValidator(_known_component)]
 
 
 class LossPolicy(Protocol):

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Module
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.student import Batch, Elements, RandomState, Student, kept_buffers, random_state, replayed
 from aes_dynloss.training.accelerator import gather_rows
 

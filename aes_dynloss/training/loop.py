@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.learned_loss import LearnedLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.student import Student, random_state
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan

@@ -18,13 +18,13 @@ from torch import Tensor
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.plot_style import empty_figure, explain, plot_style
 from aes_dynloss.tables.atomic import write_text
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
-from aes_dynloss.teaching.forward_correction import ForwardCorrection
-from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, Mixture
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.rater_weights import RaterWeights
 from aes_dynloss.teaching.policies import LossPolicy, StudentState
-from aes_dynloss.teaching.rater_weights import RaterWeights
 from aes_dynloss.teaching.student import Elements
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.hypergradient.differences import check_differences
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective

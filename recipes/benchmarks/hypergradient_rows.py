@@ -12,10 +12,10 @@ import torch
 from hypergradient_students import CLASSES, BertStudent, Shape, random_batch, residual_student
 from torch import Tensor, nn
 
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.hypergradient.protocol import Measure
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent

@@ -28,7 +28,7 @@ from torch.func import functional_call
 
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
-from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
 from aes_dynloss.teaching.student import buffers_of, random_state, set_random_state
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable

@@ -20,7 +20,7 @@ from torch import Tensor
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
-from aes_dynloss.teaching.components import OF_CLASSES
+from aes_dynloss.teaching.losses.components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from dense_student import CLASSES, dense_examples
 
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, Mixture
-from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, Mixture
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
 
 SMALL = {"width": 3, "hidden": 1, "plain": 1.0}

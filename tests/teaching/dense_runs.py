@@ -9,7 +9,7 @@ from dense_student import DenseStudent
 from taught_runs import RULES, TaughtRun
 
 from aes_dynloss.teaching.hypergradient.protocol import Measure
-from aes_dynloss.teaching.loss_spec import fixed_objective
+from aes_dynloss.teaching.losses.loss_spec import fixed_objective
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 

@@ -10,9 +10,9 @@ import torch
 from taught_students import SmallConvNet, SmallTransformer, examples
 from torch import Tensor
 
-from aes_dynloss.teaching.dynamic_loss import Mixture
 from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
 from aes_dynloss.teaching.hypergradient.protocol import Estimator, Hypergradient, Measure
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import random_state
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective

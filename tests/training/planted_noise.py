@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import fixed_objective
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.loss_spec import fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.student import Batch, Elements
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig

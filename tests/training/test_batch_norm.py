@@ -10,7 +10,7 @@ from toy_runs import assert_same_weights, toy_fit
 from toy_student import NormedStudent, ToyExamples
 from toy_taught import network_fit, replaying, teach
 
-from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan

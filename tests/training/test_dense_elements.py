@@ -9,7 +9,7 @@ from dense_student import DenseStudent, with_fillers
 from torch import Tensor
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.training.effective_batch import StepRecord, backward

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import FixedMixture, Mixture
-from aes_dynloss.teaching.forward_correction import ForwardCorrection
-from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
-from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.dynamic_loss import FixedMixture, Mixture
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.rater_weights import RaterWeights, weighted_by_rater
 from aes_dynloss.training.plots import MOST_CURVES, MOST_GROUPS, MOST_POINTS, loss_plots, write_loss_plots
 from aes_dynloss.training.run_folder import RunLog
 
@@ -307,7 +307,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path, log):
     program = (
         "import sys, json; from pathlib import Path\n"
-        "from aes_dynloss.teaching.dynamic_loss import Mixture\n"
+        "from aes_dynloss.teaching.losses.dynamic_loss import Mixture\n"
         "from aes_dynloss.training.plots import write_loss_plots\n"
         "early = 'matplotlib' in sys.modules\n"
         "write_loss_plots(Path(sys.argv[1]), Mixture(['mse']), [], Path(sys.argv[2]))\n"

@@ -7,7 +7,7 @@ import torch
 from toy_runs import assert_same_weights, settings, toy_fit
 from toy_student import ToyExamples, ToyStudent
 
-from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import unroll

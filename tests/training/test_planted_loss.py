@@ -28,7 +28,7 @@ import pytest
 import torch
 from planted_noise import PlantedTask, TwoTopicStudent
 
-from aes_dynloss.teaching.loss_spec import BilinearSpec, NetworkSpec, fixed_objective
+from aes_dynloss.teaching.losses.loss_spec import BilinearSpec, NetworkSpec, fixed_objective
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy

@@ -18,7 +18,8 @@ from aes_dynloss.teaching.teachers.config import MwnConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.loop import RunContext
-from aes_dynloss.training.run import read_teacher, train_student
+from aes_dynloss.training.run import train_student
+from aes_dynloss.training.teacher_folder import read_teacher
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.training import run
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.problem import BilevelProblem
-from aes_dynloss.training.run import read_teacher
 from aes_dynloss.training.run_state import trained_state
+from aes_dynloss.training.teacher_folder import read_teacher
 
 BY_RATER = {"by": ["rater"]}
 SHORT = {"kind": "dlf", "episodes": 4, "steps": 6}

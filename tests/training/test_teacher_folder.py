@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.teaching.loss_spec import BilinearSpec, MetaWeightSpec, MixtureSpec, NetworkSpec
+from aes_dynloss.teaching.losses.loss_spec import BilinearSpec, MetaWeightSpec, MixtureSpec, NetworkSpec
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import build_coordinate_teacher
-from aes_dynloss.training.run import TEACHER_CONFIG, TEACHER_WEIGHTS, read_teacher, write_teacher
+from aes_dynloss.training.teacher_folder import TEACHER_CONFIG, TEACHER_WEIGHTS, read_teacher, write_teacher
 
 CPU = torch.device("cpu")
 STATES = [StudentState(0.0), StudentState(0.4, 0.5, 0.8), StudentState(1.0, 0.1, 0.9)]

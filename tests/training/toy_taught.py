@@ -14,9 +14,9 @@ from torch import Tensor
 from toy_runs import Outcome, settings
 from toy_student import CLASSES, ToyExamples, ToyStudent
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, fixed_objective
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.loss_spec import BilinearSpec, MixtureSpec, NetworkSpec, fixed_objective
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, MwnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher

@@ -13,8 +13,8 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import those_that_need
+from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.dynamic_loss import those_that_need
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.teachers.config import (
     DlfConfig,

@@ -38,7 +38,7 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.teaching.learned_loss import LearnedLoss
+from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import predict

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.student import Batch, Elements, RandomState, kept_buffers, random_state, set_random_state
 from aes_dynloss.teaching.unrolling.derivatives import differentiable_grad, twice_differentiable, vjp
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent

@@ -13,7 +13,7 @@ from small_run import EVERYTHING, check_scores, records, small_essays, tune
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.training import episodes, run, run_state
-from aes_dynloss.training.run import read_teacher
+from aes_dynloss.training.teacher_folder import read_teacher
 
 APART = "data.split.teacher_dev_fraction=0.25"
 FROZEN = "model.frozen_layers=all"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_boxes import built, configured, grid_of, perfect_outputs
 
-from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.losses.components import cross_entropy
 
 
 def test_perfect_answers_have_a_precision_of_one(recipe: Any, source: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from small_boxes import built, configured, grid_of
 
 from aes_dynloss import ConfigError
-from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.losses.components import cross_entropy
 
 
 def test_padding_changes_nothing(recipe: Any, source: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from aes_dynloss.teaching.loss_spec import BilinearSpec, MixtureSpec
+from aes_dynloss.teaching.losses.loss_spec import BilinearSpec, MixtureSpec
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.hypergradient.protocol import Measure
-from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher

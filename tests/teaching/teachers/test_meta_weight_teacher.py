@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from aes_dynloss.teaching.hypergradient.exact import Exact
 from aes_dynloss.teaching.hypergradient.protocol import Measure
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher

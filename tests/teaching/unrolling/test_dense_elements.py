@@ -13,8 +13,8 @@ from dense_student import DenseStudent, by_loops, dense_examples, with_fillers
 from taught_runs import error_of
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.dynamic_loss import Mixture
-from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective
 

@@ -10,7 +10,7 @@ from taught_runs import LOSSES, error_of, micro_batches, taught_run
 from taught_students import SmallConvNet, SmallTransformer, examples
 from torch import nn
 
-from aes_dynloss.teaching.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
 from aes_dynloss.teaching.unrolling.objective import Objective

@@ -8,8 +8,8 @@ import torch
 from toy_distributions import as_head, drawn, drawn_classes, drawn_logits, of_distribution, same_gradients
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss, binned
-from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss, binned
+from aes_dynloss.teaching.losses.components import cross_entropy
 
 
 def coefficients_of(loss, seed=0):

@@ -10,8 +10,8 @@ from toy_distributions import ABSENT, as_head, drawn, drawn_classes, drawn_logit
 from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import cross_entropy, expected_error, smooth_error, squared_error
-from aes_dynloss.teaching.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.components import cross_entropy, expected_error, smooth_error, squared_error
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
 
 
 def started(network, *, silent=False, seed=0):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from toy_elements import random_elements
 
-from aes_dynloss.teaching.learned_loss import LearnedLoss
-from aes_dynloss.teaching.loss_spec import (
+from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
+from aes_dynloss.teaching.losses.loss_spec import (
     BilinearSpec,
     ForwardSpec,
     MetaWeightSpec,

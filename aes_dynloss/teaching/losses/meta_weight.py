@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import COMPONENTS
-from aes_dynloss.teaching.dynamic_loss import FixedMixture, Mixture
+from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.dynamic_loss import FixedMixture, Mixture
 from aes_dynloss.teaching.student import Elements
 
 # Losses whose weights are logged: none, that of an element that is predicted by the mean, and one four times as large.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import COMPONENTS, Component
+from aes_dynloss.teaching.losses.components import COMPONENTS, Component
 from aes_dynloss.teaching.student import Elements
 
 

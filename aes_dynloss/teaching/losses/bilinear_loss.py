@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import cross_entropy, distribution
+from aes_dynloss.teaching.losses.components import cross_entropy, distribution
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _NEVER = -1e4

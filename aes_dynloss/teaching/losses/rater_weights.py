@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.student import Elements
 
 # So that a target of 1/3 of the range is not taken for less by its last digit.
@@ -114,7 +114,7 @@ def weighted_by_rater(
         terms: Components and their coefficients.
         raters: Names of the raters, in the order of their numbers.
         levels: Parts of the targets' range with weights of their own.
-        standardise: See :class:`aes_dynloss.teaching.dynamic_loss.Mixture`.
+        standardise: See :class:`aes_dynloss.teaching.losses.dynamic_loss.Mixture`.
 
     Examples:
         >>> weighted_by_rater({"mse": 1.0}, ["trusted", "r1", "r2"], levels=1, standardise=True).size

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.bilinear_loss import binned
-from aes_dynloss.teaching.components import cross_entropy
+from aes_dynloss.teaching.losses.bilinear_loss import binned
+from aes_dynloss.teaching.losses.components import cross_entropy
 from aes_dynloss.teaching.student import Elements
 
 _LEAST_PROBABILITY = 1e-6

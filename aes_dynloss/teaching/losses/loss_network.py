@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import cross_entropy, distribution, squared_error
+from aes_dynloss.teaching.losses.components import cross_entropy, distribution, squared_error
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
 _INPUTS = 4

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional
 
+from aes_dynloss.configfile import advice_on
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
@@ -447,6 +450,15 @@ COMPONENTS: dict[str, Component] = {
     "stde": Component(standard_deviation_error, over_batch=True),
     "all_pairs_error": Component(all_pairs_error, over_batch=True),
 }
+
+
+def _known_component(name: str) -> str:
+    if name not in COMPONENTS:
+        raise ValueError(f"there is no loss {name!r}; {advice_on(name, COMPONENTS)}")
+    return name
+
+
+ComponentName = Annotated[str, AfterValidator(_known_component)]
 
 
 def _deviation(elements: Elements, values: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.teaching.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
-from aes_dynloss.teaching.forward_correction import ForwardCorrection
-from aes_dynloss.teaching.loss_network import LossNetwork
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
-from aes_dynloss.teaching.policies import ComponentName
-from aes_dynloss.teaching.rater_weights import RaterWeights, weighted_by_rater
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.components import ComponentName
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.loss_network import LossNetwork
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.rater_weights import RaterWeights, weighted_by_rater
 
 
 class MixtureSpec(ConfigModel):

@@ -9,9 +9,9 @@ import torch
 from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.components import huber, squared_error
-from aes_dynloss.teaching.loss_spec import MetaWeightSpec
-from aes_dynloss.teaching.meta_weight import MetaWeightLoss
+from aes_dynloss.teaching.losses.components import huber, squared_error
+from aes_dynloss.teaching.losses.loss_spec import MetaWeightSpec
+from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 

@@ -12,8 +12,8 @@ from toy_distributions import drawn, drawn_logits, of_distribution
 from toy_elements import random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.components import cross_entropy, generalised_cross_entropy
-from aes_dynloss.teaching.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.components import cross_entropy, generalised_cross_entropy
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 
 BOTH = torch.tensor([0, 1, 1, 0, 1, 1])
 

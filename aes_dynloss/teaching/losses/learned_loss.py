@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aes_dynloss.teaching.dynamic_loss import DynamicLoss
-from aes_dynloss.teaching.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.student import Elements, Student
 
 
@@ -47,7 +47,7 @@ class LearnedLoss:
             (E,), NaN where the plain loss has no gradient.
 
         Examples:
-            >>> from aes_dynloss.teaching.rater_weights import weighted_by_rater
+            >>> from aes_dynloss.teaching.losses.rater_weights import weighted_by_rater
             >>> class Line(torch.nn.Linear):
             ...     def elements(self, outputs, targets, groups):
             ...         half = torch.full((len(outputs),), 0.5)

@@ -10,8 +10,8 @@ from facts import facts
 from toy_elements import make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.loss_spec import RaterWeightsSpec
-from aes_dynloss.teaching.rater_weights import weighted_by_rater
+from aes_dynloss.teaching.losses.loss_spec import RaterWeightsSpec
+from aes_dynloss.teaching.losses.rater_weights import weighted_by_rater
 
 RATERS = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0])
 OVER_BATCH = {"stde": 1.0, "one_minus_qwk": 0.5}

@@ -1,0 +1,1 @@
+"""Losses as functions of elements and, where they change, of coefficients; and their descriptions in files."""
