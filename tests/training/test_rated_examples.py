@@ -13,7 +13,7 @@ from rated_runs import BAD, RATERS, RatedExamples, RatedStudent, rated_run
 from toy_runs import Stopped, assert_same_weights, stops_at_measure
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.training import run
+from aes_dynloss.training import loss_setup, run
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_state import trained_state
@@ -145,6 +145,7 @@ class TestGoldLossCorrection:
             seen.append((context.folder.name, trained_state(student), raters))
             return fit(context, student, train, *rest)
 
+        monkeypatch.setattr(loss_setup, "fit", record)
         monkeypatch.setattr(run, "fit", record)
         rated_run(tmp_path / "run", teacher=GLC, student=self.student(), train=self.train(), epochs=1)
         (first, begun, cheap), (second, again, everybody) = seen
