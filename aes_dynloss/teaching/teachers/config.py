@@ -114,9 +114,9 @@ class DlnConfig(TeachingConfig):
     )
     teacher: Literal["lstm", "odd_lstm", "memoryless_lstm", "feed_forward"] = Field(
         default="lstm",
-        description="lstm: as published. odd_lstm: ours, its answer to the gradient less that to the opposite one, so "
-        "that no gradient means no change. memoryless_lstm and feed_forward are controls: without memory, of the same "
-        "size.",
+        description="lstm: as published. odd_lstm: ours, the size of its answer to the gradient less that to the "
+        "opposite one, with the gradient's sign, so that no gradient means no change and each change lowers the "
+        "measure to first order. memoryless_lstm and feed_forward are controls: without memory, of the same size.",
     )
 
     @model_validator(mode="after")

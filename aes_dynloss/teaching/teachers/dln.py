@@ -131,10 +131,12 @@ class CoordinateFeedForward(nn.Module):
 
 
 class OddTeacher(nn.Module):
-    """The odd part of a teacher's answer: u(g) = (f(g) - f(-g)) / 2, with a memory for both signs. Ours.
+    """The odd part of a teacher's answer, turned downhill: u(g) = sign(g) |f(g) - f(-g)| / 2. Ours.
 
     An untrained LSTM answers mostly its biases, whatever the gradient: all weights of a loss network then drift as one.
-    Its odd part has none: no gradient, no change, and opposite gradients, opposite changes.
+    Its odd part has none: no gradient, no change, and opposite gradients, opposite changes. Its sign is one of chance,
+    though: it differs from seed to seed, and what both signs remember goes on along gradients that are gone. So the
+    gradient gives the sign, and the teacher with its memory learns how far: u(g) g >= 0 in each coordinate, always.
 
     Args:
         teacher: f.
@@ -142,8 +144,8 @@ class OddTeacher(nn.Module):
     Examples:
         >>> teacher = OddTeacher(CoordinateLstm())
         >>> change, memory = teacher(torch.tensor([0.1, -0.1, 0.0]), teacher.fresh(3))
-        >>> bool(change[0] == -change[1]), bool(change[2] == 0)
-        (True, True)
+        >>> bool(change[0] == -change[1]), bool(change[0] > 0), bool(change[2] == 0)
+        (True, True, True)
     """
 
     def __init__(self, teacher: CoordinateLstm) -> None:
@@ -163,7 +165,7 @@ class OddTeacher(nn.Module):
         """
         answer, memory = self.teacher(torch.cat([gradient, -gradient]), memory)
         plus, minus = answer.chunk(2)
-        return (plus - minus) / 2, memory
+        return gradient.sign() * (plus - minus).abs() / 2, memory
 
 
 CoordinateTeacher = CoordinateLstm | CoordinateFeedForward | OddTeacher

@@ -172,7 +172,7 @@ def test_a_window_of_one_step():
     assert not any(part.requires_grad for pair in bench.teacher.memory for part in pair)  # cut from its graph
 
 
-@pytest.mark.parametrize("kind", ["lstm", "feed_forward"])
+@pytest.mark.parametrize("kind", ["lstm", "odd_lstm", "feed_forward"])
 def test_its_state_comes_back(kind, tmp_path):
     """Taken after one step, written and read, it goes on as if there had been no stop."""
     straight, stopped, resumed = Bench.built(kind), Bench.built(kind), Bench.built(kind)

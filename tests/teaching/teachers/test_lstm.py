@@ -125,9 +125,27 @@ def test_the_odd_part():
         torch.testing.assert_close(answer, -opposite, rtol=0, atol=1e-15)
         plus, of_plus = plain(gradient, of_plus)
         minus, of_minus = plain(-gradient, of_minus)
-        torch.testing.assert_close(answer, (plus - minus) / 2)
-    still, _ = network(torch.zeros(6, dtype=torch.float64), network.fresh(6))
-    assert not still.any()
+        torch.testing.assert_close(answer.abs(), (plus - minus).abs() / 2)
+    for state in (network.fresh(6), memory):
+        still, _ = network(torch.zeros(6, dtype=torch.float64), state)
+        assert not still.any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_odd_part_answers_downhill(seed):
+    """Untrained, after gradients of the other sign, and after teaching that asked it to answer uphill."""
+    network = build_coordinate_teacher("odd_lstm", seed).double()
+    gradient = torch.logspace(-8, 2, 41, dtype=torch.float64)
+    gradient = torch.cat([-gradient, gradient])
+    memory = network.fresh(len(gradient))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for sign in (1, -1, -1, 1, -1, 1):
+        answer, memory = network(sign * gradient, memory)
+        assert bool((answer * sign * gradient > 0).all())
+        optimizer.zero_grad()
+        (answer * sign * gradient.sign()).sum().backward()
+        optimizer.step()
+        memory = [(hidden.detach(), inner.detach()) for hidden, inner in memory]
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("lstm", 0.0, 0.1), ("odd_lstm", 0.9, 10.0)])
