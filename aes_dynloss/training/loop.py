@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class FitResult:
     steps: int
     stopped_early: bool
     state: StudentState
-    learned: LearnedLoss | None = None
+    learned: LearnedLoss | None = field(default=None, compare=False)
 
 
 def fit(

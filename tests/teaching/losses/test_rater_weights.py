@@ -14,6 +14,7 @@ from aes_dynloss.teaching.losses.loss_spec import RaterWeightsSpec
 from aes_dynloss.teaching.losses.rater_weights import weighted_by_rater
 
 RATERS = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1, 0, 1, 2, 0])
+NAMES = ["trusted", "r1", "r2"]
 OVER_BATCH = {"stde": 1.0, "one_minus_qwk": 0.5}
 
 
@@ -29,7 +30,7 @@ def drawn(size):
 @pytest.mark.parametrize("standardise", [False, True])
 def test_number_by_number(levels, standardise):
     elements, weights = rated(), drawn(3 * levels)
-    loss = weighted_by_rater({"mse": 2.0, "mae": 0.5}, 3, levels, standardise=standardise)
+    loss = weighted_by_rater({"mse": 2.0, "mae": 0.5}, NAMES[:3], levels, standardise=standardise)
     expected = []
     for place, rater in enumerate(RATERS.tolist()):
         score, target, spread = (float(v[place]) for v in (elements.scores, elements.targets, elements.spread))
@@ -42,7 +43,7 @@ def test_number_by_number(levels, standardise):
 def test_targets_at_the_borders_of_levels():
     targets = [0.0, 1 / 3, 2 / 3, 1.0, 0.33, -0.2, 1.4]
     elements = make_elements(targets, targets, raters=torch.ones(7, dtype=torch.int64))
-    loss = weighted_by_rater({"mse": 1.0}, 2, 3, standardise=False)
+    loss = weighted_by_rater({"mse": 1.0}, NAMES[:2], 3, standardise=False)
     assert (loss.places(elements) - 3).tolist() == [0, 1, 2, 2, 0, 0, 2]
     single = make_elements(torch.tensor([1 / 3]), torch.tensor([1 / 3]), dtype=torch.float32, raters=torch.tensor([0]))
     assert loss.places(single).tolist() == [1]
@@ -50,8 +51,8 @@ def test_targets_at_the_borders_of_levels():
 
 @pytest.mark.parametrize("terms", [{"mse": 1.0}, OVER_BATCH])
 def test_ones_leave_the_loss_as_it_is(terms):
-    plain = weighted_by_rater(terms, 1, 1, standardise=False)
-    loss = weighted_by_rater(terms, 3, 2, standardise=False)
+    plain = weighted_by_rater(terms, NAMES[:1], 1, standardise=False)
+    loss = weighted_by_rater(terms, NAMES[:3], 2, standardise=False)
     alone = replace(random_elements(), raters=0 * RATERS)
     found, expected = loss(torch.ones(6).double(), rated()), plain(torch.ones(1).double(), alone)
     torch.testing.assert_close(found, expected)
@@ -61,7 +62,7 @@ def test_ones_leave_the_loss_as_it_is(terms):
 @pytest.mark.parametrize("weights", [None, 1.0 + torch.arange(12.0)[:, None].double()])
 def test_what_weighs_nothing_might_as_well_not_be_there(weights):
     """Of a loss over the batch; weights of the data stay."""
-    loss = weighted_by_rater(OVER_BATCH, 3, 1, standardise=False)
+    loss = weighted_by_rater(OVER_BATCH, NAMES[:3], 1, standardise=False)
     kept = RATERS != 1
     elements = rated(weights=weights)
     columns = ("scores", "targets", "groups", "centre", "spread", "logits", "log_probs", "classes", "weights", "raters")
@@ -72,7 +73,7 @@ def test_what_weighs_nothing_might_as_well_not_be_there(weights):
 
 @pytest.mark.parametrize("terms", [{"mse": 1.0}, OVER_BATCH])
 def test_gradients(terms):
-    loss, elements = weighted_by_rater(terms, 3, 2, standardise=False), rated()
+    loss, elements = weighted_by_rater(terms, NAMES[:3], 2, standardise=False), rated()
 
     def value(weights, scores):
         return loss(weights, replace(elements, scores=scores)).sum()
@@ -83,7 +84,7 @@ def test_gradients(terms):
 
 
 def test_refused():
-    loss = weighted_by_rater({"mse": 1.0}, 3, 2, standardise=False)
+    loss = weighted_by_rater({"mse": 1.0}, NAMES[:3], 2, standardise=False)
     with pytest.raises(ShapeError, match=facts("Elements.raters")):
         loss(torch.ones(6), random_elements())
     with pytest.raises(ShapeError, match=facts("3 raters at 2 levels", "(6,)", "(3,)")):
@@ -97,4 +98,4 @@ def test_spec():
     loss = spec.build()
     assert (loss.size, spec.neutral().tolist(), spec.blocks) == (6, [1.0] * 6, (6,))
     watched = loss.logged_values(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 3.0]))
-    assert {name: float(value) for name, value in watched.items()} == {"rater_0": 2.0, "rater_1": 1.0}
+    assert {name: float(value) for name, value in watched.items()} == {"trusted": 2.0, "Ann": 1.0}
