@@ -117,7 +117,8 @@ class ScoreHead(nn.Module):
         nn.init.zeros_(self.answer.weight)  # the first answer is each prompt's mean, or its distribution
         nn.init.zeros_(self.answer.bias)
         shares = pad_sequence([torch.tensor(scale.shares) for scale in scales], batch_first=True)
-        counts = torch.tensor([len(scale.shares) for scale in scales])
+        self._own_points = [len(scale.shares) for scale in scales]
+        counts = torch.tensor(self._own_points)
         self.register_buffer("counts", counts, persistent=False)
         # Half an essay is added to each point, as if a point that was never seen were merely rare.
         valid = torch.arange(points) < counts[:, None]
@@ -145,10 +146,14 @@ class ScoreHead(nn.Module):
         """
         if self.embedded:
             features = torch.cat([features, self.embedding(prompt).to(features.dtype)], dim=1)
-        answers: Tensor = self.answer(self.body(features))
-        if self.own:
+        hidden: Tensor = self.body(features)
+        if not self.own:
+            answers: Tensor = self.answer(hidden)
+        elif self.kind == "softmax":
+            answers = self._of_own_points(hidden, prompt)
+        else:
             rows = torch.arange(len(prompt), device=prompt.device)
-            answers = answers.view(len(prompt), len(self.counts), -1)[rows, prompt]
+            answers = self.answer(hidden).view(len(prompt), len(self.counts), -1)[rows, prompt]
         answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
         if self.kind == "regression":
             return answers
@@ -157,6 +162,22 @@ class ScoreHead(nn.Module):
             log_probs = functional.log_softmax((answers + self.prior[prompt]).masked_fill(~valid, ABSENT), dim=1)
             return torch.where(valid, log_probs, ABSENT)
         return self._ordinal(answers, prompt, valid)
+
+    def _of_own_points(self, hidden: Tensor, prompt: Tensor) -> Tensor:
+        """Logits of each essay's own score points, (B, points), 0 where its prompt has fewer.
+
+        All prompts' points at once would cost many times as much: ASAP has 127 over eight prompts, each essay 4 to 61.
+        """
+        weights = self.answer.weight.view(len(self.counts), self.points, -1).unbind()
+        biases = self.answer.bias.view(len(self.counts), self.points).unbind()
+        parts, places = [hidden.new_zeros(0, self.points)], [prompt.new_zeros(0)]
+        for number, count in enumerate(self._own_points):
+            rows = torch.nonzero(prompt == number).squeeze(1)
+            if len(rows):
+                logits = functional.linear(hidden[rows], weights[number][:count], biases[number][:count])
+                parts.append(functional.pad(logits, (0, self.points - count)))
+                places.append(rows)
+        return torch.cat(parts)[torch.argsort(torch.cat(places))]
 
     def _ordinal(self, latent: Tensor, prompt: Tensor, valid: Tensor) -> Tensor:
         """Answer ln(sigmoid(z - b_k) - sigmoid(z - b_{k+1})), borders b rising, the outermost infinite."""
