@@ -56,6 +56,8 @@ def train_student(
         A line, learnt from four points; the weight of the squared error falls while it trains.
 
         >>> import numpy as np
+        >>> import torch
+        >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> from aes_dynloss import Batch, Elements, TrainingConfig
         >>> from aes_dynloss.training.accelerator import build_accelerator

@@ -148,9 +148,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("wanted", [{"both": ["ridge", "huber"]}, {"ridge": ["ridge", "kernel"]}])
     def test_what_is_not_there(self, wanted):
-        with pytest.raises(ConfigError, match="mixture or stack"):
+        with pytest.raises(ConfigError, match="mixture, stack or choice"):
             build(ARMS, "ridge", stacks=wanted)
 
     def test_a_name_that_a_mixture_has(self):
-        with pytest.raises(ConfigError, match="with a name of its own"):
+        with pytest.raises(ConfigError, match="with its own name"):
             build(ARMS, "ridge", mixtures=STACK, stacks=STACK)

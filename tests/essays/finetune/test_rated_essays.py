@@ -18,8 +18,8 @@ from aes_dynloss.configfile import read_mapping
 from aes_dynloss.essays.finetune import encoder_run
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.training import loss_setup, run_state
 from aes_dynloss.training import run as training_run
-from aes_dynloss.training import run_state
 
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
 BY_RATER = "loss.by=[rater]"
@@ -91,7 +91,7 @@ def test_weights_by_rater(rated, tmp_path, monkeypatch, by, raters, levels):
     folder = tmp_path / "run"
     outcome = tune(rated, folder, DLF, f"loss.by={by}", "loss.levels=3")
     assert outcome.code == 0, outcome.err
-    assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher", "teaching.jsonl"}
+    assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher", "teaching.jsonl", "suspects.csv"}
     raters = raters or ["trusted", "A", "B"]
     train, teacher_dev, names, shared = told
     rows = [row for row in rated_essays() if row["part"] == "train"]
@@ -140,7 +140,7 @@ def test_gold_loss_correction(rated, tmp_path, monkeypatch):
     words = [GLC, SOFTMAX, "model.frozen_layers=0", "model.encoder_dropout=0.1"]
     outcome = tune(rated, folder, *words)
     assert outcome.code == 0, outcome.err
-    assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher"}
+    assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher", "suspects.csv"}
     write = run_state.write_checkpoint
     for after in (1, 2, 3):
         count: list[Path] = []
@@ -300,6 +300,7 @@ def test_first_stage_is_of_untrusted_essays(rated, tmp_path, monkeypatch):
         seen.append(sorted(train.batch(range(len(train))).targets[:, 2].unique().tolist()))
         return fit(context, student, train, *rest)
 
+    monkeypatch.setattr(loss_setup, "fit", record)
     monkeypatch.setattr(training_run, "fit", record)
     assert tune(rated, tmp_path / "run", GLC, SOFTMAX).code == 0
     assert seen == [[1.0], [0.0, 1.0]]

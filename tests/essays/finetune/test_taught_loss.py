@@ -12,7 +12,7 @@ from small_run import EVERYTHING, check_scores, records, small_essays, tune
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.teaching.policies import StudentState
-from aes_dynloss.training import episodes, run, run_state
+from aes_dynloss.training import episodes, loss_setup, run_state
 from aes_dynloss.training.teacher_folder import read_teacher
 
 APART = "data.split.teacher_dev_fraction=0.25"
@@ -274,15 +274,15 @@ def test_essays_of_the_teacher_that_are_in_another_part_too(run_yaml, tmp_path, 
 def test_the_teacher_sees_its_own_essays_and_the_student_the_others(run_yaml, tmp_path, monkeypatch, kind):
     seen, names = {}, ["train", "teacher_dev"] if kind == "Episodes" else ["teacher_dev"]
 
-    class Seen(getattr(run, kind)):
+    class Seen(getattr(loss_setup, kind)):
         def __init__(self, *parts):
-            (problem,) = (part for part in parts if isinstance(part, run.BilevelProblem))
+            (problem,) = (part for part in parts if isinstance(part, loss_setup.BilevelProblem))
             for name, examples in zip(names, [parts[3], problem.dev] if len(names) > 1 else [problem.dev], strict=True):
                 batch = examples.batch(range(len(examples)))
                 seen[name] = list(zip(batch.groups.tolist(), batch.targets.tolist(), strict=True))
             super().__init__(*parts)
 
-    monkeypatch.setattr(run, kind, Seen)
+    monkeypatch.setattr(loss_setup, kind, Seen)
     ids = write_folds(tmp_path / "folds")
     words = [DLF, TERMS] if kind == "Episodes" else [DLN]
     given = [*words, FROZEN, f"data.split.folds_dir={tmp_path / 'folds'}", "training.epochs=1"]
