@@ -86,10 +86,12 @@ class Chunker:
         return essays
 
     @property
-    def identity(self) -> tuple[str, int, int | None]:
-        """What its answers depend on beside the text."""
-        vocabulary = hashlib.sha256(self._tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        return vocabulary, self._room, self._max_tokens
+    def identity(self) -> tuple[str, int, int | None] | None:
+        """What its answers depend on beside the text; None where the tokenizer is a slow one, which cannot tell."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        return hashlib.sha256(backend.to_str().encode()).hexdigest(), self._room, self._max_tokens
 
     def _ids(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -110,11 +112,14 @@ _LAST: dict[tuple[str, int, int | None], dict[str, TokenizedEssay]] = {}
 def remembering(chunker: Chunker) -> Callable[[Sequence[str]], list[TokenizedEssay]]:
     """A chunker that tokenizes no text a second time, not even in the next run of the same process.
 
-    It is for training essays, which are in memory anyway.
+    It is for training essays, which are in memory anyway. Slow tokenizers remember nothing.
     """
-    known = _LAST.get(chunker.identity, {})
+    identity = chunker.identity
+    if identity is None:
+        return chunker
+    known = _LAST.get(identity, {})
     _LAST.clear()  # those of one tokenizer are enough
-    _LAST[chunker.identity] = known
+    _LAST[identity] = known
 
     def essays(texts: Sequence[str]) -> list[TokenizedEssay]:
         new = [text for text in dict.fromkeys(texts) if text not in known]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.chunks import Chunker, remembering
@@ -91,6 +91,14 @@ def test_window_without_room(name: str, smallest: int) -> None:
     assert len(essay.chunks) == 3
     with pytest.raises(ConfigError, match=rf"model\.window is {smallest - 1}, which leaves no room.*Set it higher"):
         Chunker(TOKENIZERS[name], smallest - 1)
+
+
+def test_a_slow_tokenizer_remembers_nothing():
+    """It has no backend by which another run's could be told to be the same."""
+    chunker = Chunker(CanineTokenizer(), 8)
+    assert remembering(chunker) is chunker
+    (essay,) = remembering(chunker)(["seven words"])
+    assert len(essay.chunks) == 2
 
 
 class Counting:
