@@ -91,10 +91,11 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
 
 
 def _warn_of_untrusted(table: EssayTable, assigned: Sequence[str | None]) -> None:
-    """Warn where figures would be told of scores that nobody adjudicated."""
-    for name in ("dev", "test"):
-        known = [] if table.trusted is None else table.trusted.tolist()
-        trusted = [sure for sure, part in zip(known, assigned, strict=False) if part == name]
+    """Warn where figures would be told of scores that nobody adjudicated, or a teacher would learn on such."""
+    if table.trusted is None:
+        return
+    for name in ("dev", "test", "teacher_dev"):
+        trusted = [sure for sure, part in zip(table.trusted.tolist(), assigned, strict=True) if part == name]
         if not all(trusted):
             logger.warning(
                 "%d of %d essays of %s are not trusted (data.trusted): what is measured there is agreement with scores "

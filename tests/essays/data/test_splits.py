@@ -222,6 +222,18 @@ class TestColumn:
             split_essays(plain(4), SplitConfig(column="part"))
 
 
+def test_a_teacher_on_scores_that_are_not_trusted_is_told(caplog):
+    ids = [f"e{number}" for number in range(8)]
+    parts = ["train"] * 2 + ["teacher_dev"] * 3 + ["dev"] * 2 + ["test"]
+    trusted = [False, True, False, True, False, True, True, True]
+    table = essay_table([(one, "p", 1.0) for one in ids], split=parts, trusted=trusted)
+    with caplog.at_level(logging.WARNING):
+        split_essays(table, SplitConfig(column="part"))
+    assert [record.getMessage().split(" (")[0] for record in caplog.records if "trusted" in record.getMessage()] == [
+        "2 of 3 essays of teacher_dev are not trusted"
+    ]
+
+
 def test_texts_in_two_parts_are_told_not_refused(caplog):
     texts = ["Same text", "same  TEXT ", "other", "\uff46ine", "fine", "other"]
     table = essay_table(
