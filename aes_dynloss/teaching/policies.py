@@ -214,7 +214,6 @@ class LossConfig(ConfigModel):
         default=False,
         description="Measure errors in units of each prompt's standard deviation instead of its score range.",
     )
-
     by: list[Literal["rater", "score"]] = Field(
         default=[],
         description="A weight of its own on this loss for the essays of each rater (data.columns.rater), of each level "
@@ -227,6 +226,13 @@ class LossConfig(ConfigModel):
     @classmethod
     def _one_or_both(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("by")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"names {value[0]} twice; name each once")
+        return value
 
     @model_validator(mode="after")
     def _check_rest(self) -> LossConfig:

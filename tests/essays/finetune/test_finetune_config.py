@@ -160,6 +160,10 @@ def test_evaluation_settings(evaluation: dict[str, Any], words: str) -> None:
             r"model\.cross_fit: a teacher that learns would be another one for each head",
         ),
         ({"teacher": {"kind": "dln"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
+        (
+            {"teacher": {"kind": "dlf"}, "loss": {"by": ["score", "score"]}},
+            r"loss\.by: names score twice; name each once",
+        ),
         ({"teacher": {"from": "x"}, "loss": {"terms": {"mae": 1}}}, "this teacher brings its own loss; leave the"),
         (
             {"teacher": {"kind": "dlf"}, "model": {"head": "softmax"}, "loss": {"terms": {"cross_entropy": 1}}},
