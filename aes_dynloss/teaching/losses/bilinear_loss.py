@@ -112,7 +112,7 @@ def binned(elements: Elements, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ShapeError: The student has no distribution.
     """
-    log_probs, classes = distribution(elements, "The bilinear loss")
+    log_probs, classes = distribution(elements, "A loss over bins")
     present = log_probs > ABSENT_BELOW
     if log_probs.shape[1] > bins:
         count = present.sum(1, keepdim=True)

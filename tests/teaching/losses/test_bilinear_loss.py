@@ -176,5 +176,5 @@ def test_what_is_refused():
             loss(wrong, elements)
     with pytest.raises(ShapeError, match=r"needs a student with a distribution; set model.head=softmax or ordinal"):
         loss(loss.neutral(), replace(elements, log_probs=None))
-    with pytest.raises(ShapeError, match="The bilinear loss needs a student with a distribution"):
+    with pytest.raises(ShapeError, match="A loss over bins needs a student with a distribution"):
         binned(replace(elements, log_probs=None), 3)
