@@ -146,8 +146,8 @@ class Episodes:
         rows = np.arange(len(problem.dev))
         self._halves = [rows[::2], rows[1::2]]
         self._shared = shared
-        # Where halves are measured by turns, one teacher is compared with another on both.
-        self._judged = config.average if shared is None else max(2, config.average)
+        # Where halves are measured by turns, one teacher is compared with another on both, each as often.
+        self._judged = config.average if shared is None else config.average + config.average % 2
         self._teacher = teacher
         self._optimizer = build_teacher_steps(config.optimizer, teacher.parameters(), config.learning_rate)
         self._whole = train

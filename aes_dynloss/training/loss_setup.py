@@ -99,6 +99,11 @@ def build_loss(
         DataError: A teacher is to learn and there are no examples for it.
         ConfigError: The teacher does not fit the student.
     """
+    if loss.by and not (raters and isinstance(teacher, DlfConfig | FrozenTeacherConfig)):
+        raise ConfigError(
+            "loss.by: those weights need a teacher of kind dlf, or a frozen one, and the names of the raters; set one "
+            "and name them (raters of train_student), or leave loss.by out."
+        )
     if teacher is None:
         return LossSetup(*loss.build())
     if isinstance(teacher, FrozenTeacherConfig):
@@ -110,8 +115,8 @@ def build_loss(
         return LossSetup(spec.build(), policy, spec.plain_loss())
     if len(teacher_dev) == 0:
         raise DataError(
-            "A teacher learns on examples of its own, and there are none. Set some of train aside by "
-            "data.teacher_dev_fraction."
+            "A teacher learns on examples that it is given, and there are none. Set some of train aside for it, by "
+            "data.teacher_dev_fraction or in your own program."
         )
     if isinstance(teacher, DlfConfig):
         spec = _dlf_spec(loss, teacher, classes, raters)
@@ -289,13 +294,13 @@ def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> No
 
 
 def _check_matrices(spec: ForwardSpec, train: Examples, raters: Sequence[str]) -> None:
-    """Refuse a frozen matrix where nobody says which targets are trusted, or for fewer groups than there are."""
+    """Refuse a frozen matrix where nobody says which targets are trusted, or for another number of groups."""
     groups = 1 + int(targets_and_groups(train)[1].max())
     if not raters:
         raise ConfigError(
             "teacher.from: that teacher corrects targets that are not trusted. Name those in data.trusted."
         )
-    if groups > spec.groups:
+    if groups != spec.groups:  # groups have numbers, no names: of fewer, each could get another's matrix
         raise ConfigError(
             f"teacher.from: that teacher knows {spec.groups} groups of examples, here are {groups}. Use it with the "
             "prompts that it was told of."

@@ -91,6 +91,21 @@ def test_the_best_is_by_both_halves(tmp_path):
     assert learned(tmp_path) != pytest.approx(list(told[0]["coefficients"].values()), rel=0.1)
 
 
+def test_both_halves_are_judged_as_often(tmp_path):
+    """Three episodes an update measure one half once, the other twice; a fourth, of the update before, evens that."""
+    rated_run(tmp_path, teacher=SHORT | {"episodes": 3, "average": 3}, loss=BY_RATER, epochs=1)
+    saved = torch.load(tmp_path / "teaching.pt", weights_only=False)["taught"]
+    told = [line["held_out"] for line in lines(tmp_path, "teaching.jsonl")]
+    means = [np.mean(told[end - 4 : end]) for end in (6, 9)]
+    assert saved["best"] == pytest.approx(min(means))
+
+
+@pytest.mark.parametrize(("teacher", "raters"), [(None, RATERS), (GLC, RATERS), (SHORT, [])])
+def test_weights_by_rater_without_a_teacher_or_raters(tmp_path, teacher, raters):
+    with pytest.raises(ConfigError, match=facts("loss.by", "kind dlf", "raters")):
+        rated_run(tmp_path, teacher=teacher, loss=BY_RATER, raters=raters)
+
+
 def test_a_frozen_teacher_of_the_same_raters(tmp_path):
     rated_run(tmp_path / "one", teacher=SHORT, loss=BY_RATER, epochs=1)
     given = {"kind": "frozen", "from": str(tmp_path / "one" / "teacher")}
@@ -200,6 +215,11 @@ class TestGoldLossCorrection:
 
         with pytest.raises(ConfigError, match=facts("teacher.from", "1 groups", "2")):
             rated_run(tmp_path / "five", student=self.student(), train=TwoGroups(50, 0, trusted=9), **how)
+        two = {"student": self.student(), "epochs": 1, "teacher": GLC}
+        rated_run(tmp_path / "six", train=TwoGroups(50, 0, trusted=9), **two)
+        given["from"] = str(tmp_path / "six" / "teacher")
+        with pytest.raises(ConfigError, match=facts("teacher.from", "2 groups", "1")):  # the one could be the other
+            rated_run(tmp_path / "seven", student=self.student(), train=self.train(), **how)
 
 
 class TestWhatItIsFor:
