@@ -24,7 +24,7 @@ from aes_dynloss.essays.screening.kinds import KINDS
 from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
-from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, MwnConfig
+from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, GlcConfig, MwnConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 # A comment, then the table, up to the first line that is none of its rows.
@@ -155,7 +155,7 @@ def measures_table(_: Path, __: str) -> str:
 
 def teacher_keys_table(_: Path, __: str) -> str:
     """The keys of each kind of teacher."""
-    kinds = {"dlf": DlfConfig, "dln": DlnConfig, "mwn": MwnConfig}
+    kinds = {"dlf": DlfConfig, "dln": DlnConfig, "mwn": MwnConfig, "glc": GlcConfig}
     rows = [[f"{kind}: {key}", *cells] for kind, model in kinds.items() for key, *cells in _keys(model)]
     return _markdown(["kind: key", "default", "meaning"], rows, words=3)
 

@@ -8,9 +8,7 @@ from dataclasses import replace
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.config import (
-    TeacherConfig,
-)
+from aes_dynloss.teaching.teachers.config import TeacherConfig
 from aes_dynloss.training.batching import Examples, Rows
 from aes_dynloss.training.loop import FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_setup import build_loss
@@ -32,19 +30,22 @@ def train_student(
     """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
 
     The run's folder receives the teacher, if one learns, and plots of the loss. An L2T-DLF teacher learns first, in
-    episodes that leave the student as it was; L2T-DLN and Meta-Weight-Net learn during ``fit``.
+    episodes that leave the student as it was, as does gold loss correction, from a first student; L2T-DLN and
+    Meta-Weight-Net learn during ``fit``.
 
     Args:
         context: The run.
         student: The student, untrained.
         train: Training examples.
-        teacher_dev: The teacher's examples, disjoint from all others; may be empty where none learns.
+        teacher_dev: The teacher's examples, disjoint from all others but for ``shared``; may be empty where none
+            learns.
         loss: The loss without a teacher; for a student of scores under L2T-DLF, the mixture that it weights, and under
             Meta-Weight-Net, the loss whose elements it weights.
         teacher: The teacher; None for a schedule.
         classes: Classes or score points of the student's distribution; None for a student of scores.
         raters: Names of those who gave the targets, in the order of their numbers, where ``loss.by`` asks for them.
-        shared: Where the teacher's examples are training examples too: the row of each in ``train``.
+        shared: Where the teacher's examples are training examples too, trusted ones: the row of each in ``train``.
+            Gold loss correction needs them.
 
     Raises:
         DataError: A teacher is to learn and there are no examples for it.

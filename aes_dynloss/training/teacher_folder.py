@@ -15,12 +15,7 @@ from torch import Tensor
 from aes_dynloss.configfile import ConfigModel, read_mapping, validate
 from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.teaching.losses.loss_spec import (
-    ForwardSpec,
-    LossSpec,
-    MetaWeightSpec,
-    NetworkSpec,
-)
+from aes_dynloss.teaching.losses.loss_spec import ForwardSpec, LossSpec, MetaWeightSpec, NetworkSpec
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, TaughtPolicy
 from aes_dynloss.training.episodes import in_pieces
@@ -58,7 +53,7 @@ def write_teacher(
         kind: The method that trained it.
         spec: The losses whose coefficients it returns.
         weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's. mwn: the
-            weighting network as ``phi``.
+            weighting network as ``phi``. glc: the matrices as ``phi``.
         pieces: Stretches of a run over which its coefficients stay the same; None: none.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})

@@ -69,7 +69,7 @@ class FinetuneConfig(ConfigModel):
     loss: LossConfig = Field(default=LossConfig())
     teacher: TeacherConfig | None = Field(
         default=None,
-        description="A teacher that steers the loss instead of schedules: kind dlf, dln or mwn, or from: DIR.",
+        description="A teacher that steers the loss instead of schedules: kind dlf, dln, mwn or glc, or from: DIR.",
     )
     training: TrainingConfig = Field(default=TrainingConfig())
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
@@ -244,7 +244,8 @@ _EXAMPLES = {
     "loss.terms": "\n# Such as Morris's: {stde: {schedule: morris, a: 1.0, b: 0.15, c: 1.1}, mse: rest}"
     "\n# Schedules: constant (value), morris (a, b, c), linear (start, end), cosine (start, end).",
     "teacher": "\n# Such as: {kind: dlf, episodes: 20, average: 2, hypergradient: {estimator: exact}}"
-    "\n# A teacher that learns needs data.split.teacher_dev_fraction. Its keys: aes_dynloss/teaching/README.md.",
+    "\n# A teacher that learns needs data.trusted or data.split.teacher_dev_fraction."
+    "\n# Its keys: aes_dynloss/teaching/README.md.",
 }
 
 
