@@ -221,7 +221,8 @@ def record_manifest(
         "started_from": None if start is None else start.sha256,
     }
     path = folder / MANIFEST
-    if resume and any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT)):
+    begun = (CHECKPOINT, TEACHING_CHECKPOINT, f"{FIRST_STAGE}/{CHECKPOINT}")
+    if resume and any((folder / name).exists() for name in begun):
         if not path.exists():
             raise DataError(
                 f"--resume: {path} is gone, so it cannot be known whether the essays are those that the run began "

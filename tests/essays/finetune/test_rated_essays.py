@@ -172,6 +172,25 @@ def test_gold_loss_correction(rated, tmp_path, monkeypatch):
     assert "lacks teacher" in outcome.err
 
 
+def test_a_first_stage_goes_on_with_the_same_essays_alone(rated, tmp_path, monkeypatch):
+    rows = rated_essays()
+    path = write_rated(tmp_path, rows, rated.with_name("encoder"))
+    write = run_state.write_checkpoint
+
+    def write_and_stop(*what):
+        write(*what)
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_state, "write_checkpoint", write_and_stop)
+        with pytest.raises(Stopped):
+            tune(path, tmp_path / "run", GLC, SOFTMAX)
+    write_rated(tmp_path, [row | {"text": f"{row['text']} more"} for row in rows], rated.with_name("encoder"))
+    outcome = tune(path, tmp_path / "run", GLC, SOFTMAX, "--resume")
+    assert outcome.code == 2
+    assert "--resume: the data differ from those that the run began with" in outcome.error
+
+
 def test_a_frozen_matrix_needs_to_know_what_is_trusted(rated, tmp_path):
     assert tune(rated, tmp_path / "one", GLC, SOFTMAX).code == 0
     given = [f"teacher.from={tmp_path / 'one' / 'teacher'}", SOFTMAX]
