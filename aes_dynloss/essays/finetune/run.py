@@ -144,6 +144,9 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         learned = set(parts["train"].essay_ids)
         rows = [row for row, essay_id in enumerate(splits.train.essay_ids) if essay_id in learned]
         as_read = {"train": splits.train.select(rows)}  # with the scores that humans gave
+        ratings = fitting.ratings
+        if ratings is not None:
+            ratings = ratings.assign(score=as_read["train"].scores)
         if config.evaluation.screen:
             texts = {prompt.id: prompt.text for prompt in prompts}
             fitting.add_screen(Screen.fit(parts["train"].values("text"), parts["train"].values("prompt_id"), texts))
@@ -154,7 +157,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             for name, values in predicted.items()
         }
         features = fitting.features("test" if "test" in parts else "dev")
-        write_products(config, scorer, floors, predictions, folder, notes, features, fitting.ratings)
+        write_products(config, scorer, floors, predictions, folder, notes, features, ratings)
     accelerator.wait_for_everyone()
 
 

@@ -19,6 +19,7 @@ COLUMNS = ["essay_id", "prompt_id", "rater", "trusted", "score", "raw", "weight"
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
 KINDS = {
     "rater": ["loss={by: [rater], terms: {mse: 1.0}}", DLF, "teacher.keep=last", "teacher.episodes=4"],
+    "standardised": ["data.untrusted=standardise", "loss={by: [rater], terms: {mse: 1.0}}", DLF],
     "level": ["loss={by: [score], levels: 3, terms: {mse: 1.0}}", DLF],
     "batch": ["loss={by: [rater], terms: {mse: 1.0, stde: 0.1}}", DLF],
     "bilinear": ["model.head=softmax", DLF],
