@@ -266,9 +266,10 @@ class Episodes:
             state.held_out.append(episode.held_out)
 
     def _update(self, state: EpisodesState) -> None:
-        """One step of the teacher, which is kept as it was if its episodes ended best."""
+        """One step of the teacher, which is kept as it was if its episodes ended best, or none has been judged yet."""
         recent = state.held_out = state.held_out[-self._judged :]
-        if len(recent) == self._judged and (held_out := fmean(recent)) < state.best:
+        held_out = fmean(recent) if len(recent) == self._judged else math.inf
+        if recent and (held_out < state.best or not state.teacher):
             state.best = held_out
             state.teacher = {name: tensor.clone() for name, tensor in self._teacher.state_dict().items()}
         if self._config.clip_norm is not None:

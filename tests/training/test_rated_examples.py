@@ -81,6 +81,12 @@ def test_which_teacher_is_kept(tmp_path, keep):
         assert learned(tmp_path) != judged
 
 
+def test_the_best_of_one_episode_has_not_learned(tmp_path):
+    """It has been measured on one half alone, but what becomes of it on none."""
+    rated_run(tmp_path, teacher=SHORT | {"episodes": 1}, loss=BY_RATER, epochs=1)
+    assert learned(tmp_path) == pytest.approx([1.0] * len(RATERS), abs=0.02)  # it starts near 1
+
+
 def test_the_best_is_by_both_halves(tmp_path):
     """Halves are measured by turns; a teacher is judged by its episode and the one before, which measured the other."""
     rated_run(tmp_path, teacher=SHORT | {"episodes": 6, "pieces": 1}, loss=BY_RATER, epochs=1)
