@@ -272,7 +272,7 @@ def tune(kinds: Sequence[str]) -> None:
         for arm, settings in named.items():
             best = max(settings, key=lambda name: figures[name] or 0.0)
             chosen[arm] = {"chosen": settings[best], "dev_qwk": {json.dumps(settings[n]): figures[n] for n in settings}}
-            print(f"{kind} {arm}: {settings[best]} ({figures[best]:.4f})")  # noqa: T201
+            print(f"{kind} {arm}: {settings[best]} ({figures[best] or 0.0:.4f})")  # noqa: T201
         write_json(RUNS / "tuning" / f"{kind}.json", chosen)
 
 

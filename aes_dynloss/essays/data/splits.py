@@ -260,7 +260,8 @@ def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: Sp
             f"{source} names essays for teacher_dev, and data.split.teacher_dev_fraction asks for"
             f" {config.teacher_dev_fraction:g} of train. Use one of the two."
         )
-    train = [row for row, name in enumerate(assigned) if name == "train"]
+    known = np.ones(len(table), dtype=bool) if table.trusted is None or not table.trusted.any() else table.trusted
+    train = [row for row, name in enumerate(assigned) if name == "train" and known[row]]  # it teaches what is true
     shares = {"train": 1 - config.teacher_dev_fraction, "teacher_dev": config.teacher_dev_fraction}
     parts = _assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
     if train and "teacher_dev" not in parts.values():

@@ -149,7 +149,7 @@ class ScoreHead(nn.Module):
         hidden: Tensor = self.body(features)
         if not self.own:
             answers: Tensor = self.answer(hidden)
-        elif self.kind == "softmax":
+        elif self.kind == "softmax" and hidden.device.type == "cpu":  # elsewhere one product is cheaper than to wait
             answers = self._of_own_points(hidden, prompt)
         else:
             rows = torch.arange(len(prompt), device=prompt.device)

@@ -234,6 +234,16 @@ def test_a_teacher_on_scores_that_are_not_trusted_is_told(caplog):
     ]
 
 
+def test_the_part_that_is_set_apart_for_a_teacher_is_trusted():
+    trusted = [number % 3 == 0 for number in range(60)]
+    table = essay_table([(f"e{number}", "p", float(number % 2)) for number in range(60)], trusted=trusted)
+    found = essays_by_split(split_essays(table, SplitConfig(teacher_dev_fraction=0.5)))
+    sure = {f"e{number}" for number in range(0, 60, 3)}
+    assert set(found["teacher_dev"]) | set(found["dev"]) | set(found["test"]) < sure
+    assert set(found["train"]) > {f"e{number}" for number in range(60)} - sure
+    assert len(found["teacher_dev"]) == 6
+
+
 def test_texts_in_two_parts_are_told_not_refused(caplog):
     texts = ["Same text", "same  TEXT ", "other", "\uff46ine", "fine", "other"]
     table = essay_table(
