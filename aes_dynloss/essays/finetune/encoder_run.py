@@ -112,8 +112,6 @@ class EncoderRun:
                     outputs["train"] = self._cross_fitted(untrained, train, dev, folder / CROSS_FIT, resume=resume)
                 if learned is not None and self._rated and learned.loss.over_batch:
                     logger.warning("suspects.csv is not written: under a loss over batches no essay has its own pull.")
-                        "suspects.csv is not written: the loss is of a batch, and no essay has a pull of its own."
-                    )
                 elif learned is not None and self._rated:
                     self.ratings = self._believed(learned, ready.select(rows["train"]), outputs.get("train"))
             else:
