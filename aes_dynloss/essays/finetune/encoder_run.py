@@ -110,9 +110,7 @@ class EncoderRun:
                 learned = self._train(scorer.model, train, dev, teacher_dev, folder, resume=resume)
                 if untrained is not None:
                     outputs["train"] = self._cross_fitted(untrained, train, dev, folder / CROSS_FIT, resume=resume)
-                if learned is not None and self._rated and learned.loss.over_batch:
-                    logger.warning("suspects.csv is not written: under a loss over batches no essay has its own pull.")
-                elif learned is not None and self._rated:
+                if learned is not None and self._rated:
                     self.ratings = self._believed(learned, ready.select(rows["train"]), outputs.get("train"))
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
