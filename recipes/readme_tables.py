@@ -56,7 +56,9 @@ SHOWN_ARMS = {
         "tuned_schedule": "frozen all-mpnet-base-v2, squared error with a rising part of 1 - QWK",
         "l2t_dlf": "frozen all-mpnet-base-v2, L2T-DLF",
         "l2t_dln": "frozen all-mpnet-base-v2, L2T-DLN as published",
-        "l2t_dln_memory_4": "frozen all-mpnet-base-v2, L2T-DLN, memory of four steps",
+    },
+    "asap_dln_downhill": {
+        "l2t_dln_downhill": "frozen all-mpnet-base-v2, L2T-DLN, its teacher downhill by construction",
     },
 }
 
