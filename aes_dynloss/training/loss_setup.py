@@ -39,13 +39,13 @@ from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
 from aes_dynloss.training.batching import Examples, Rows, Subset, targets_and_groups, total_steps
 from aes_dynloss.training.episodes import Episodes, in_pieces
 from aes_dynloss.training.loop import NO_TEACHER, RunContext, TeacherUpdate, fit
-from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.plots import History, answers_over, thinned, write_loss_plots
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_folder import FIRST_STAGE
 from aes_dynloss.training.run_state import load_trained_state, trained_state
 from aes_dynloss.training.teacher_folder import PHI, read_teacher, write_teacher
+from aes_dynloss.training.window_update import WindowUpdate
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _dln(
         memory_span=config.memory_span,
     )
     problem = _problem(context, student, loss, teacher_dev, config)
-    update = LossNetworkUpdate(problem, teacher, total_steps(train, context.config), config)
+    update = WindowUpdate(problem, teacher, total_steps(train, context.config), config)
 
     def write(folder: Path) -> None:
         network = {f"network.{name}": tensor for name, tensor in teacher.network.state_dict().items()}
@@ -241,7 +241,7 @@ def _mwn(
     problem = BilevelProblem(
         context.accelerator, student, loss, teacher_dev, measure, config.hypergradient, context.config
     )
-    update = LossNetworkUpdate(problem, teacher, total_steps(train, context.config), config)
+    update = WindowUpdate(problem, teacher, total_steps(train, context.config), config)
 
     def write(folder: Path) -> None:
         write_teacher(folder, "mwn", spec, {PHI: teacher.phi})

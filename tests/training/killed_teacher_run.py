@@ -1,4 +1,4 @@
-"""A run under a loss network that is killed without warning, a few times; started by test_loss_network_update.py."""
+"""A run under a loss network that is killed without warning, a few times; started by test_window_update.py."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.training.episodes import Episodes
-from aes_dynloss.training.loss_network_update import LossNetworkUpdate
+from aes_dynloss.training.window_update import WindowUpdate
 
 pytestmark = pytest.mark.slow
 
@@ -89,10 +89,10 @@ def taught_by_dln(folder: Path, seed: int, **which: Any) -> dict[str, float]:
     teacher = LossNetworkTeacher(
         first, network, step_size=config.step_size, learning_rate=config.learning_rate, memory_span=config.memory_span
     )
-    updates: list[LossNetworkUpdate] = []
+    updates: list[WindowUpdate] = []
 
-    def update(student: TwoTopicStudent) -> LossNetworkUpdate:
-        updates.append(LossNetworkUpdate(task.problem(student, loss, config), teacher, task.steps, config))
+    def update(student: TwoTopicStudent) -> WindowUpdate:
+        updates.append(WindowUpdate(task.problem(student, loss, config), teacher, task.steps, config))
         return updates[0]
 
     found = {"taught": task.judged(folder / "taught", loss, teacher, update)}

@@ -27,11 +27,11 @@ from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import total_steps
 from aes_dynloss.training.episodes import TEACHING_LOG, Episodes, EpisodesState
 from aes_dynloss.training.loop import NO_TEACHER, RunContext, fit
-from aes_dynloss.training.loss_network_update import LossNetworkUpdate
 from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 from aes_dynloss.training.run_state import read_checkpoint, trained_state
+from aes_dynloss.training.window_update import WindowUpdate
 
 SPECS = {
     "mixture": MixtureSpec(terms={"mse": 1.0, "cross_entropy": 0.2}),
@@ -129,7 +129,7 @@ class NetworkRun:
     """What a run under a loss that is rewritten left."""
 
     outcome: Outcome
-    update: LossNetworkUpdate
+    update: WindowUpdate
     teacher: Any
     checkpoint: dict[str, Any]
 
@@ -175,7 +175,7 @@ def network_fit(
         config.hypergradient,
         training,
     )
-    update = LossNetworkUpdate(problem, teacher, total_steps(train, training), config)
+    update = WindowUpdate(problem, teacher, total_steps(train, training), config)
     folder.mkdir(parents=True, exist_ok=True)
     measure = measure_of(accelerator, student, before_measure)
     context = RunContext(accelerator, training, folder, measure, "one_minus_mse", resume)

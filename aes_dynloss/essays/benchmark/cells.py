@@ -23,7 +23,7 @@ from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
-from aes_dynloss.teaching.teachers.config import GlcConfig, TeachingConfig
+from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.grid import Cell
 from aes_dynloss.training.run_folder import TEACHER, write_json
 
@@ -154,7 +154,7 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         for seed in grid_seeds(config)
         for prompt in (prompts if config.models_of(arm) == "one_per_prompt" else [None])
     ]
-    learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, TeachingConfig | GlcConfig)}
+    learning = {cell.arm for cell in cells if isinstance(cell.config.teacher, LearningTeacherConfig)}
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
             raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")

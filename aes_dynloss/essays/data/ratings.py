@@ -17,12 +17,12 @@ from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.reports.ratings import TRUSTED, UNTRUSTED
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-TRUSTED, UNTRUSTED = "trusted", "untrusted"
 _LEVELS = 12  # wide score ranges are balanced by so many parts
 _LEAST_WORTH = 0.01
 

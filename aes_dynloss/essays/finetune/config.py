@@ -21,9 +21,9 @@ from aes_dynloss.teaching.teachers.config import (
     DlnConfig,
     FrozenTeacherConfig,
     GlcConfig,
+    LearningTeacherConfig,
     MwnConfig,
     TeacherConfig,
-    TeachingConfig,
 )
 from aes_dynloss.training.config import TrainingConfig
 
@@ -109,7 +109,7 @@ class FinetuneConfig(ConfigModel):
                 "prompt, and one text would be on topic and off it; leave the kind out"
             )
         self._check_fits("the loss", list(self.loss.terms))
-        if self.model.cross_fit is not None and isinstance(self.teacher, TeachingConfig | GlcConfig):
+        if self.model.cross_fit is not None and isinstance(self.teacher, LearningTeacherConfig):
             raise ValueError(
                 "model.cross_fit: a teacher that learns would be another one for each head. Leave cross_fit out, or "
                 "freeze the teacher (teacher: {from: DIR})"

@@ -35,7 +35,7 @@ from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.tables.formats import write_table
-from aes_dynloss.teaching.teachers.config import GlcConfig, TeachingConfig
+from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
 
@@ -171,7 +171,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
         **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
         PLOTS: config.model.solver == "sgd",
         predictions_file(OUT_OF_FOLD): config.model.solver != "sgd" or config.model.cross_fit is not None,
-        TEACHER: isinstance(config.teacher, TeachingConfig | GlcConfig),
+        TEACHER: isinstance(config.teacher, LearningTeacherConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
     }

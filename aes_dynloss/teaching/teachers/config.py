@@ -173,6 +173,10 @@ class GlcConfig(ConfigModel):
     bins: int = Field(default=12, ge=2, description="Most score points or bins of the matrix.")
 
 
+# Teachers that learn in a run, by hypergradients or not.
+LearningTeacherConfig = TeachingConfig | GlcConfig
+
+
 class FrozenTeacherConfig(ConfigModel):
     """A teacher that was trained before and no longer learns."""
 

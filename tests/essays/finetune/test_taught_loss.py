@@ -270,7 +270,7 @@ def test_essays_of_the_teacher_that_are_in_another_part_too(run_yaml, tmp_path, 
     assert f"essay {both} stands twice, in {part}_ids.txt and teacher_dev_ids.txt. Splits must be disjoint." in error
 
 
-@pytest.mark.parametrize("kind", ["Episodes", "LossNetworkUpdate"])
+@pytest.mark.parametrize("kind", ["Episodes", "WindowUpdate"])
 def test_the_teacher_sees_its_own_essays_and_the_student_the_others(run_yaml, tmp_path, monkeypatch, kind):
     seen, names = {}, ["train", "teacher_dev"] if kind == "Episodes" else ["teacher_dev"]
 

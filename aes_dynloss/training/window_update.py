@@ -35,7 +35,7 @@ COMMON_DRIFT_SDS = 5.0
 COMMON_DRIFT = 0.05
 
 
-class LossNetworkUpdate(TeacherUpdate):
+class WindowUpdate(TeacherUpdate):
     """The teacher update of a run under L2T-DLN or Meta-Weight-Net.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
