@@ -89,6 +89,7 @@ def build_loss(
     *,
     classes: int | None,
     raters: Sequence[str] = (),
+    unit: str | None = None,
     shared: Rows | None = None,
 ) -> LossSetup:
     """The loss and what moves it; a teacher of kind dlf or glc learns now, and leaves the student as it was.
@@ -109,7 +110,7 @@ def build_loss(
     if isinstance(teacher, FrozenTeacherConfig):
         spec, policy = read_teacher(user_path(teacher.folder, "teacher.from"), context.accelerator.device)
         _check_fits(spec, classes)
-        _check_raters(spec, loss, raters)
+        _check_raters(spec, loss, raters, unit)
         if isinstance(spec, ForwardSpec):
             _check_matrices(spec, train, raters)
         return LossSetup(spec.build(), policy, spec.plain_loss())
@@ -119,7 +120,7 @@ def build_loss(
             "data.teacher_dev_fraction or in your own program."
         )
     if isinstance(teacher, DlfConfig):
-        spec = _dlf_spec(loss, teacher, classes, raters)
+        spec = _dlf_spec(loss, teacher, classes, raters, unit)
         return _dlf(context, student, train, teacher_dev, spec, teacher, shared)
     if isinstance(teacher, GlcConfig):
         return _glc(context, student, train, teacher_dev, teacher, classes, shared)
@@ -135,18 +136,25 @@ def _problem(
     return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
 
 
-def _dlf_spec(mixture: LossConfig, config: DlfConfig, classes: int | None, raters: Sequence[str]) -> SteeredSpec:
+def _dlf_spec(
+    mixture: LossConfig, config: DlfConfig, classes: int | None, raters: Sequence[str], unit: str | None
+) -> SteeredSpec:
     """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else W and b, or the mixture."""
     if mixture.by:
-        return _rater_weights(mixture, raters)
+        return _rater_weights(mixture, raters, unit)
     if classes is not None:
         return BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
     return MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
 
 
-def _rater_weights(loss: LossConfig, raters: Sequence[str]) -> RaterWeightsSpec:
-    levels = loss.levels if "score" in loss.by else 1
-    return RaterWeightsSpec(raters=list(raters), levels=levels, terms=_plain_terms(loss), standardise=loss.standardise)
+def _rater_weights(loss: LossConfig, raters: Sequence[str], unit: str | None) -> RaterWeightsSpec:
+    if list(raters) == [unit]:
+        raise DataError(
+            "loss.by: every training example is trusted, so that there is nothing to weigh. Leave loss.by out, or name "
+            "fewer in data.trusted."
+        )
+    levels, terms = loss.levels if "score" in loss.by else 1, _plain_terms(loss)
+    return RaterWeightsSpec(raters=list(raters), unit=unit, levels=levels, terms=terms, standardise=loss.standardise)
 
 
 def _plain_terms(loss: LossConfig) -> dict[str, float]:
@@ -284,9 +292,9 @@ def _glc(
     )
 
 
-def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str]) -> None:
+def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str], unit: str | None) -> None:
     """Refuse a frozen teacher of other raters, levels or terms than those of the run."""
-    wanted = _rater_weights(loss, raters) if loss.by else None
+    wanted = _rater_weights(loss, raters, unit) if loss.by else None
     if spec != wanted and (wanted is not None or isinstance(spec, RaterWeightsSpec)):
         knows = spec.model_dump_json(exclude={"family"}) if isinstance(spec, RaterWeightsSpec) else "no raters"
         has = "loss.by is not set" if wanted is None else f"this run has {wanted.model_dump_json(exclude={'family'})}"

@@ -25,6 +25,7 @@ def train_student(
     *,
     classes: int | None,
     raters: Sequence[str] = (),
+    unit: str | None = None,
     shared: Rows | None = None,
 ) -> FitResult:
     """Train a student under a schedule or a teacher; afterwards it has the weights of its best dev measure.
@@ -44,6 +45,7 @@ def train_student(
         teacher: The teacher; None for a schedule.
         classes: Classes or score points of the student's distribution; None for a student of scores.
         raters: Names of those who gave the targets, in the order of their numbers, where ``loss.by`` asks for them.
+        unit: The rater whose targets count 1 under ``loss.by``; the others are weighed beside him. None: there is none.
         shared: Where the teacher's examples are training examples too, trusted ones: the row of each in ``train``.
             Gold loss correction needs them.
 
@@ -93,7 +95,7 @@ def train_student(
     """
     student.as_module().to(context.accelerator.device)
     setup = build_loss(
-        context, student, train, teacher_dev, loss, teacher, classes=classes, raters=raters, shared=shared
+        context, student, train, teacher_dev, loss, teacher, classes=classes, raters=raters, unit=unit, shared=shared
     )
     # A policy over stretches is in the checkpoints with what it was asked, as an update is.
     update = setup.policy if isinstance(setup.policy, TeacherUpdate) else setup.update

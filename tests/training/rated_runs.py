@@ -121,6 +121,7 @@ def rated_run(
     resume: bool = False,
     before_measure: Callable[[], None] = lambda: None,
     raters: list[str] = RATERS,
+    unit: str | None = RATERS[0],
     shared: bool = True,
     **changed: Any,
 ) -> tuple[FitResult, RatedStudent, float]:
@@ -153,6 +154,7 @@ def rated_run(
         None if teacher is None else validate(KINDS[teacher["kind"]], dict(teacher), "teacher"),
         classes=student.points,
         raters=raters,
+        unit=unit,
         shared=trusted if shared else None,
     )
     return result, student, qwk(test)

@@ -106,6 +106,19 @@ def test_both_halves_are_judged_as_often(tmp_path):
     assert saved["best"] == pytest.approx(min(means))
 
 
+@pytest.mark.parametrize("unit", [None, "trusted"])
+def test_trusted_targets_count_1(tmp_path, unit):
+    rated_run(tmp_path, teacher=SHORT, loss=BY_RATER, unit=unit, epochs=1)
+    trusted, *others = learned(tmp_path)
+    assert (trusted == 1) is (unit is not None)
+    assert 1 not in others
+
+
+def test_nothing_to_weigh(tmp_path):
+    with pytest.raises(DataError, match=facts("loss.by", "every training example is trusted", "data.trusted")):
+        rated_run(tmp_path, teacher=SHORT, loss=BY_RATER, raters=RATERS[:1], train=RatedExamples(60, 1, trusted=60))
+
+
 @pytest.mark.parametrize(("teacher", "raters"), [(None, RATERS), (GLC, RATERS), (SHORT, [])])
 def test_weights_by_rater_without_a_teacher_or_raters(tmp_path, teacher, raters):
     with pytest.raises(ConfigError, match=facts("loss.by", "kind dlf", "raters")):
@@ -126,6 +139,7 @@ def test_a_frozen_teacher_of_the_same_raters(tmp_path):
         (BY_RATER, [*RATERS[:-1], "Ed"], ["Di", "Ed"]),
         (BY_RATER, RATERS[:-1], ["Di"]),
         (BY_RATER, [RATERS[0], *reversed(RATERS[1:])], ["Di", "Ann"]),
+        (BY_RATER, ["unsure", *RATERS[1:]], ["trusted", "unsure", "null"]),
         ({"by": ["rater", "score"]}, RATERS, ["levels"]),
         ({"by": ["rater"], "terms": {"mae": 1.0}}, RATERS, ["mse", "mae"]),
         ({}, RATERS, ["loss.by is not set"]),
@@ -136,8 +150,9 @@ def test_a_frozen_teacher_of_others(tmp_path_factory, tmp_path, loss, raters, wo
     if not folder.exists():
         rated_run(folder, teacher=SHORT | {"episodes": 1}, loss=BY_RATER, epochs=1)
     given = {"kind": "frozen", "from": str(folder / "teacher")}
+    unit = RATERS[0] if RATERS[0] in raters else None
     with pytest.raises(ConfigError, match=facts("teacher.from", *words, "same loss and raters")):
-        rated_run(tmp_path, teacher=given, loss=loss, raters=raters)
+        rated_run(tmp_path, teacher=given, loss=loss, raters=raters, unit=unit)
 
 
 class TestGoldLossCorrection:

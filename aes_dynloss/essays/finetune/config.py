@@ -145,6 +145,8 @@ class FinetuneConfig(ConfigModel):
             )
         if "rater" in self.loss.by and self.data.columns.rater is None:
             raise ValueError("loss.by rater needs to know who gave each score; name the column in data.columns.rater")
+        if "score" not in self.loss.by and self.loss.levels != LossConfig().levels:
+            raise ValueError("loss.levels are those of scores; add score to loss.by, or leave loss.levels out")
         what = "loss.by" if self.loss.by else "teacher.kind glc" if isinstance(self.teacher, GlcConfig) else None
         if what is not None and self.data.augmentation is not None:
             raise ValueError(f"{what}: nobody rated changed copies of essays; leave data.augmentation out")

@@ -37,6 +37,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
+from aes_dynloss.reports.ratings import TRUSTED
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
@@ -147,6 +148,7 @@ class EncoderRun:
             config.teacher,
             classes=classes,
             raters=self._raters,
+            unit=TRUSTED if TRUSTED in self._raters else None,
             shared=self._trusted,
         )
         return result.learned

@@ -77,13 +77,14 @@ class RaterWeightsSpec(ConfigModel):
     positive: ClassVar[bool] = True  # weights stay above 0
     family: Literal["rater_weights"] = "rater_weights"
     raters: list[str] = Field(min_length=1, description="Names of the raters, in the order of their numbers.")
+    unit: str | None = Field(default=None, description="The rater who counts 1.")
     levels: int = Field(ge=1, description="Parts of the targets' range with weights of their own.")
     terms: dict[ComponentName, float] = Field(min_length=1, description="Components and their weights in the mixture.")
     standardise: bool = Field(default=False, description="See the loss's configuration.")
 
     def build(self) -> RaterWeights:
         """The loss."""
-        return weighted_by_rater(self.terms, self.raters, self.levels, standardise=self.standardise)
+        return weighted_by_rater(self.terms, self.raters, self.levels, standardise=self.standardise, unit=self.unit)
 
     def plain_loss(self) -> DynamicLoss:
         """The loss that is weighted."""
@@ -91,12 +92,12 @@ class RaterWeightsSpec(ConfigModel):
 
     def neutral(self) -> Tensor:
         """1 for all."""
-        return torch.ones(len(self.raters) * self.levels)
+        return torch.ones(self.build().size)
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """One block."""
-        return (len(self.raters) * self.levels,)
+        return (self.build().size,)
 
 
 class ForwardSpec(ConfigModel):

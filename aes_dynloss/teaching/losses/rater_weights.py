@@ -19,12 +19,14 @@ class RaterWeights:
     """w(rater, level) times a fixed loss of each element.
 
     The coefficients are the weights themselves, rater by rater and within a rater level by level. What a weight scales
-    is the pull of an element's target on the student: at 0 the target says nothing.
+    is the pull of an element's target on the student: at 0 the target says nothing. One rater's targets may be the unit
+    in which the others are weighed: they count 1, whatever the coefficients.
 
     Args:
         plain: The loss that is weighted, over elements or, by weighted statistics, over the batch.
         raters: Names of the R raters, in the order of their numbers.
         levels: Even parts L of the targets' range that have weights of their own; 1 for one weight a rater.
+        unit: The rater who counts 1 at all levels and has no coefficients; None: all have some.
 
     References:
         Ours, in the frame of Wu et al. 2018; one learned weight a group of examples as in Ren et al. 2018, Learning to
@@ -34,19 +36,20 @@ class RaterWeights:
         >>> p, y, one = torch.tensor([0.2, 0.5, 0.6]), torch.tensor([0.0, 0.5, 1.0]), torch.ones(3)
         >>> raters = torch.tensor([0, 1, 1])
         >>> elements = Elements(p, y, 0 * raters, centre=0.5 * one, spread=0.5 * one, raters=raters)
-        >>> loss = RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), ["trusted", "r1"])
-        >>> loss(torch.tensor([1.0, 0.25]), elements)
+        >>> loss = RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), ["trusted", "r1"], unit="trusted")
+        >>> loss(torch.tensor([0.25]), elements)
         tensor([0.0400, 0.0000, 0.0400])
-        >>> loss.logged_values(torch.tensor([1.0, 0.25]))
+        >>> loss.logged_values(torch.tensor([0.25]))
         {'trusted': tensor(1.), 'r1': tensor(0.2500)}
         >>> RaterWeights(FixedMixture(Mixture(["mse"]), torch.ones(1)), ["trusted", "r1"], levels=4).places(elements)
         tensor([0, 6, 7])
     """
 
-    def __init__(self, plain: DynamicLoss, raters: Sequence[str], levels: int = 1) -> None:
+    def __init__(self, plain: DynamicLoss, raters: Sequence[str], levels: int = 1, *, unit: str | None = None) -> None:
         self.plain = plain
         self.raters = list(raters)
         self.levels = levels
+        self._unit = None if unit is None else self.raters.index(unit)
 
     @property
     def over_batch(self) -> bool:
@@ -55,12 +58,15 @@ class RaterWeights:
 
     @property
     def size(self) -> int:
-        """Coefficients R L."""
-        return len(self.raters) * self.levels
+        """Coefficients K: L of each rater who is not the unit."""
+        return (len(self.raters) - (self._unit is not None)) * self.levels
 
     def table(self, coefficients: Tensor) -> Tensor:
         """Weights by rater and level, (R, L)."""
-        return coefficients.view(len(self.raters), self.levels)
+        learned = coefficients.view(-1, self.levels)
+        if self._unit is None:
+            return learned
+        return torch.cat([learned[: self._unit], learned.new_ones(1, self.levels), learned[self._unit :]])
 
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """Mean weight of each rater, by name."""
@@ -71,7 +77,7 @@ class RaterWeights:
         return self.plain.terms(elements)
 
     def places(self, elements: Elements) -> Tensor:
-        """Which coefficient weighs each element, (E,) int64.
+        """Which of the table's R L weights is each element's, (E,) int64.
 
         Raises:
             ShapeError: Nothing is known of who gave the targets.
@@ -85,7 +91,7 @@ class RaterWeights:
         """The weighted loss.
 
         Args:
-            coefficients: Weights, (R L,).
+            coefficients: Weights, (K,).
             elements: E elements with ``raters``.
 
         Returns:
@@ -99,14 +105,14 @@ class RaterWeights:
                 f"The weights of {len(self.raters)} raters at {self.levels} levels expect coefficients of shape "
                 f"({self.size},), found {tuple(coefficients.shape)}."
             )
-        weights = coefficients[self.places(elements)].to(elements.scores.dtype)
+        weights = self.table(coefficients).flatten()[self.places(elements)].to(elements.scores.dtype)
         if not self.over_batch:
             return weights * self.plain(coefficients.new_zeros(0), elements)
         return self.plain(coefficients.new_zeros(0), elements.weighted(weights))
 
 
 def weighted_by_rater(
-    terms: dict[str, float], raters: Sequence[str], levels: int, *, standardise: bool
+    terms: dict[str, float], raters: Sequence[str], levels: int, *, standardise: bool, unit: str | None = None
 ) -> RaterWeights:
     """Weights by rater over a mixture with fixed coefficients.
 
@@ -115,10 +121,11 @@ def weighted_by_rater(
         raters: Names of the raters, in the order of their numbers.
         levels: Parts of the targets' range with weights of their own.
         standardise: See :class:`aes_dynloss.teaching.losses.dynamic_loss.Mixture`.
+        unit: The rater who counts 1.
 
     Examples:
         >>> weighted_by_rater({"mse": 1.0}, ["trusted", "r1", "r2"], levels=1, standardise=True).size
         3
     """
     mixture = FixedMixture(Mixture(list(terms), standardise=standardise), torch.tensor(list(terms.values())))
-    return RaterWeights(mixture, raters, levels)
+    return RaterWeights(mixture, raters, levels, unit=unit)

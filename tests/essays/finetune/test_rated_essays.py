@@ -89,7 +89,7 @@ def test_weights_by_rater(rated, tmp_path, monkeypatch, by, raters, levels):
 
     monkeypatch.setattr(encoder_run, "train_student", record)
     folder = tmp_path / "run"
-    outcome = tune(rated, folder, DLF, f"loss.by={by}", "loss.levels=3")
+    outcome = tune(rated, folder, DLF, f"loss.by={by}", *(["loss.levels=3"] if levels > 1 else []))
     assert outcome.code == 0, outcome.err
     assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher", "teaching.jsonl", "suspects.csv"}
     raters = raters or ["trusted", "A", "B"]
@@ -107,7 +107,7 @@ def test_weights_by_rater(rated, tmp_path, monkeypatch, by, raters, levels):
     assert shared.tolist() == [place for place, row in enumerate(rows) if row["gold"]]
     assert teacher_dev.batch(range(len(teacher_dev))).targets.tolist() == batch.targets[shared].tolist()
     spec = read_mapping(folder / "teacher" / "teacher.json")["loss"]
-    assert (spec["raters"], spec["levels"]) == (raters, levels)
+    assert (spec["raters"], spec["levels"], spec["unit"]) == (raters, levels, "trusted")
     told_lines = [json.loads(line) for line in (folder / "teaching.jsonl").read_text().splitlines()]
     assert all(line["held_out"] == line["measure"] for line in told_lines)
     check_scores(folder, rated.with_name("essays.jsonl"), "test")
@@ -208,6 +208,7 @@ def test_a_frozen_matrix_needs_to_know_what_is_trusted(rated, tmp_path):
         ([BY_RATER, "teacher={kind: dln}"], "loss.by: a teacher learns those weights"),
         ([BY_RATER, GLC, SOFTMAX], "loss.by: a teacher learns those weights"),
         ([BY_RATER, DLF, "data.columns.rater=null"], "name the column in data.columns.rater"),
+        ([BY_RATER, DLF, "loss.levels=4"], "loss.levels are those of scores"),
         ([BY_RATER, DLF, "data.augmentation={}"], "nobody rated changed copies"),
         ([BY_RATER, DLF, "loss.terms={mse: 0.0}"], "a teacher starts from weights above 0"),
         ([BY_RATER, DLF, "model.cross_fit=3"], "model.cross_fit: a teacher that learns"),

@@ -204,7 +204,7 @@ REFUSED = {
     "teacher and loss": ([*TEACHERS["dlf"], "loss.terms={focal: 1.0}"], "a teacher brings its own loss"),
     "no teacher_dev": (
         [*SHORT, *TEACHERS["dln"], "data.teacher_dev_fraction=0"],
-        "A teacher learns on examples of its own, and there are none",
+        "A teacher learns on examples that it is given, and there are none",
     ),
     "ran away": (
         [*SHORT, "training.learning_rate=1000", "training.head_learning_rate=1000"],

@@ -71,14 +71,28 @@ def test_what_weighs_nothing_might_as_well_not_be_there(weights):
     torch.testing.assert_close(found, loss(torch.tensor([2.0, 0.0, 2.0]).double(), replace(elements, **rest)))
 
 
+@pytest.mark.parametrize("unit", NAMES)
+def test_the_unit_counts_1(unit):
+    """As if its coefficients, which it has none of, were 1."""
+    place, weights = NAMES.index(unit), drawn(4)
+    loss = weighted_by_rater({"mse": 1.0}, NAMES, 2, standardise=False, unit=unit)
+    whole = torch.cat([weights[: 2 * place], torch.ones(2).double(), weights[2 * place :]])
+    expected = weighted_by_rater({"mse": 1.0}, NAMES, 2, standardise=False)
+    torch.testing.assert_close(loss(weights, rated()), expected(whole, rated()))
+    assert loss.logged_values(weights) == expected.logged_values(whole)
+    with pytest.raises(ShapeError, match=facts("3 raters at 2 levels", "(4,)", "(6,)")):
+        loss(whole, rated())
+
+
+@pytest.mark.parametrize("unit", [None, "r1"])
 @pytest.mark.parametrize("terms", [{"mse": 1.0}, OVER_BATCH])
-def test_gradients(terms):
-    loss, elements = weighted_by_rater(terms, NAMES[:3], 2, standardise=False), rated()
+def test_gradients(terms, unit):
+    loss, elements = weighted_by_rater(terms, NAMES[:3], 2, standardise=False, unit=unit), rated()
 
     def value(weights, scores):
         return loss(weights, replace(elements, scores=scores)).sum()
 
-    given = drawn(6).requires_grad_(), elements.scores.clone().requires_grad_()
+    given = drawn(loss.size).requires_grad_(), elements.scores.clone().requires_grad_()
     assert torch.autograd.gradcheck(value, given)
     assert torch.autograd.gradgradcheck(value, given)
 
@@ -99,3 +113,5 @@ def test_spec():
     assert (loss.size, spec.neutral().tolist(), spec.blocks) == (6, [1.0] * 6, (6,))
     watched = loss.logged_values(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 3.0]))
     assert {name: float(value) for name, value in watched.items()} == {"trusted": 2.0, "Ann": 1.0}
+    beside = spec.model_copy(update={"unit": "trusted"})
+    assert (beside.build().size, beside.neutral().tolist(), beside.blocks) == (3, [1.0] * 3, (3,))
