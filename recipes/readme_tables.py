@@ -247,7 +247,7 @@ def overview_table(_: Path, __: str) -> str:
 # The first pattern that a source matches says how its table is made.
 TABLES: dict[str, Table] = {
     "recipes/essays/results/grids": systems_table,
-    "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters"),
+    "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters_results"),
     "recipes/essays/results/grids/*.json": grid_table,
     "recipes/essays/results/peers": peers_table,
     "recipes/essays/results/robustness": robustness_table,

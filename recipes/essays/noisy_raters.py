@@ -35,29 +35,21 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from noisy_raters_results import collect
 from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import AesDynlossError, DataError
-from aes_dynloss.essays.benchmark.cells import EssayCell, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.results import REPORT
 from aes_dynloss.essays.benchmark.run import benchmark
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.sources import ids_in
-from aes_dynloss.essays.finetune.suspects import SUSPECTS
-from aes_dynloss.measures.differences import difference_entry, fill_holm
-from aes_dynloss.measures.paired_bootstrap import mean_figure, prompt_figures
-from aes_dynloss.reports.arms import ScoredRun, build_cells
-from aes_dynloss.reports.chosen import chosen_runs
-from aes_dynloss.reports.comparison import read_run
-from aes_dynloss.reports.published import published_name, write_published
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.tables.score_range import ScoreRange
@@ -65,8 +57,7 @@ from aes_dynloss.training.grid import Cell, run_in_turn
 from aes_dynloss.training.run_folder import write_json
 
 HERE = Path(__file__).parent
-NAME = "asap_noisy_raters"
-GRID = HERE / "grids" / f"{NAME}.yaml"
+GRID = HERE / "grids" / "asap_noisy_raters.yaml"
 ASAP, FOLDS = Path("data/asap/asap_aes.parquet"), Path("data/asap/folds")
 DATA, RUNS = Path("data/noisy"), Path("runs/noisy")
 
@@ -97,9 +88,6 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "exact_head": [{}],  # without a rate; it chooses its penalty on train
 }
-COUNTS = (50, 100, 200)  # of suspects, over all prompts
-CHOICE = "best_static"
-TAUGHT = "l2t_"
 
 
 def zero40(random: np.random.Generator, clean: Scores, span: ScoreRange) -> Ratings:
@@ -315,124 +303,12 @@ def _make_missing(kind: str, trusted: int, draws: Sequence[int]) -> None:
             make(kind, trusted, draw, DATA)
 
 
-NOTE = (
-    "Differences are those of a taught arm minus the arm, with the same KIND_T. Their intervals cover the choice of "
-    "test essays, the same for all arms and draws, and of draws; those of the arms' own figures that of essays alone. "
-    "suspects: shares of changed ratings among a run's first suspects of all prompts, the mean over folds and draws; "
-    "changed is that of all cheap ratings."
-)
-
-
-def collect(published: Sequence[str], draws: int) -> None:
-    """Merge the grids' reports, with paired differences of each taught arm, and publish some arms' predictions.
-
-    Args:
-        published: Arms, as KIND_T_ARM.
-        draws: Predictions of so many draws are published.
-    """
+def collect_results(published: Sequence[str], draws: int) -> None:
+    """Collect the results of the grids that are complete, in the order of the queue."""
     found = [name for name in (f"{kind}_{trusted}" for kind, trusted, *_ in QUEUE) if (RUNS / name / REPORT).exists()]
     if not found:
         raise DataError(f"{RUNS} holds no KIND_T/{REPORT}. Run `python recipes/essays/noisy_raters.py run` first.")
-    arms: dict[str, Any] = {}
-    grids: dict[str, Any] = {}
-    differences: dict[str, dict[str, Any]] = {}
-    for name in found:
-        report = json.loads((RUNS / name / REPORT).read_text(encoding="utf-8"))
-        arms |= {f"{name}_{arm}": entry for arm, entry in report["arms"].items()}
-        config = report["config"]
-        settings = {arm: entry["set"] for arm, entry in config["arms"].items()}
-        grids[name] = {"seeds": config["seeds"], "arms": settings, "notes": report["notes"], "runs": report["runs"]}
-        cells = grid_cells(validate(BenchmarkConfig, config, f"{name}/{REPORT}"), list(report["essays"]), RUNS / name)
-        grids[name] |= {"suspects": _precisions(name, cells), "raters": report.pop("raters", {})}
-        runs = _runs(config, cells)
-        for taught, entries in _differences(runs, report["settings"]).items():
-            own = {f"{name}_{arm}": {"mean": entry, "prompts": {}} for arm, entry in entries.items()}
-            differences.setdefault(taught, {}).update(own)
-        for arm in runs:
-            if f"{name}_{arm}" in published:
-                path = HERE / "results" / "predictions" / published_name(NAME, f"{name}_{arm}")
-                first = [run for run in runs[arm] if int(run.seed) < draws]
-                write_published(path, f"{name}_{arm}", first, seeded=True)
-    families = {taught: _family(taught, own) for taught, own in differences.items()}
-    merged = {"arms": arms, "control": next(iter(arms)), "differences": families, "notes": [NOTE], "grids": grids}
-    report |= merged | {"config": read_mapping(GRID)}
-    write_json(HERE / "results" / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
-
-
-def precision_at(suspects: pd.DataFrame, truth: pd.DataFrame, counts: Sequence[int] = COUNTS) -> dict[str, float]:
-    """Shares of changed ratings among the first ones of a list of suspects.
-
-    Args:
-        suspects: Of a run, the most suspicious first.
-        truth: Of its fold.
-        counts: Lengths of the list's beginning.
-
-    Returns:
-        By ``precision_at_K``; and ``changed``, the share of the whole list, which is expected of a list by chance.
-    """
-    changed = truth.set_index("essay_id")["changed"].reindex(suspects["essay_id"]).to_numpy(dtype=np.float64)
-    if np.isnan(changed).any():
-        raise DataError(f"{int(np.isnan(changed).sum())} suspects are not in the truth. Is it that of another fold?")
-    return {f"precision_at_{count}": float(changed[:count].mean()) for count in counts} | {
-        "changed": float(changed.mean())
-    }
-
-
-def _precisions(name: str, cells: Sequence[EssayCell]) -> dict[str, dict[str, float]]:
-    """Precision of the lists of suspects by arm, the mean over folds and draws, where runs have such lists."""
-    found: dict[str, list[dict[str, float]]] = {}
-    for cell in cells:
-        path = cell.folder / SUSPECTS
-        if path.exists():
-            truth = DATA / name / f"draw_{cell.seed}" / cell.part / "truth.csv"
-            tables = (pd.read_csv(table, dtype={"essay_id": str}) for table in (path, truth))
-            found.setdefault(cell.arm, []).append(precision_at(*tables))
-    return {arm: {key: fmean(one[key] for one in own) for key in own[0]} for arm, own in found.items()}
-
-
-def _runs(config: dict[str, Any], cells: Sequence[EssayCell]) -> dict[str, list[ScoredRun]]:
-    """A grid's runs by arm, with what is chosen among them."""
-    runs: dict[str, list[ScoredRun]] = {arm: [] for arm in config["arms"]}
-    for cell in cells:
-        runs[cell.arm].append(read_run(cell.part, str(cell.seed), cell.folder))
-    return runs | {best: chosen_runs({arm: runs[arm] for arm in own})[0] for best, own in config["chosen"].items()}
-
-
-def _differences(runs: dict[str, list[ScoredRun]], settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By taught arm and other arm, the difference of their QWK, the mean over prompts, folds and draws."""
-    cells, _ = build_cells(runs, next(iter(runs)))
-    drawn = [prompt_figures(own, settings["resamples"], settings["seed"], draw_seeds=True) for own in cells.values()]
-    means = {arm: mean_figure([figures[arm, "qwk_rescaled"] for figures in drawn]) for arm in runs}
-    taught = [arm for arm in runs if arm.startswith(TAUGHT)]
-    return {
-        one: {arm: difference_entry(means[one].minus(means[arm]), settings["confidence"]) for arm in runs if arm != one}
-        for one in taught
-    }
-
-
-def _family(taught: str, entries: dict[str, Any]) -> dict[str, Any]:
-    """The differences of one taught arm, as the report of a grid has them."""
-    size = fill_holm([entry["mean"] for entry in entries.values()])
-    words = f"QWK, rescaled on dev, of {taught} minus that of the arm, of the same kind and T"
-    return {"difference": words, "comparisons": {"mean": size, "prompts": 0}, "arms": entries}
-
-
-def table(report: dict[str, Any]) -> str:
-    """The README's table: rescaled QWK by arm and KIND_T; in brackets the chosen L2T-DLF less it, with an interval."""
-    names = list(report["grids"])
-    rows: dict[str, list[str]] = {}
-    for place, name in enumerate(names):
-        differences = report["differences"].get(f"{TAUGHT}dlf", {"arms": {}})["arms"]
-        own = {full: entry for full, entry in report["arms"].items() if full.startswith(f"{name}_")}
-        for full, entry in own.items():
-            cells = rows.setdefault(full.removeprefix(f"{name}_"), ["-"] * len(names))
-            cells[place] = f"{entry['mean']['qwk_rescaled']:.3f}"
-            if full in differences:
-                found = differences[full]["mean"]
-                low, high = found["interval"]
-                cells[place] += f" ({found['difference']:+.3f}, {low:+.3f} to {high:+.3f})"
-    lines = [["arm", *names], ["---", *["---:"] * len(names)], *([arm, *cells] for arm, cells in rows.items())]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    collect(found, GRID, DATA, RUNS, HERE / "results", published, draws)
 
 
 def main() -> None:
@@ -458,7 +334,7 @@ def main() -> None:
         "make": lambda: make(options.kind, options.trusted, options.draw, options.output_dir),
         "tune": lambda: tune(options.kinds or KINDS),
         "run": lambda: run(options.names, options.draws),
-        "collect": lambda: collect(options.publish, options.draws),
+        "collect": lambda: collect_results(options.publish, options.draws),
     }
     try:
         commands_run[options.command]()

@@ -18,6 +18,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 sys.path.append(str(Path(__file__).parents[2] / "recipes/essays"))
 import noisy_raters
+import noisy_raters_results
 
 SHORT, LONG = ScoreRange(0, 4), ScoreRange(0, 60)
 TRUSTED = 6
@@ -96,11 +97,11 @@ def test_the_same_seeds_make_the_same_files(made):
 
 def test_precision_of_suspects():
     truth = pd.DataFrame({"essay_id": list("abcd"), "score": 1, "changed": [0, 1, 1, 0]})
-    found = noisy_raters.precision_at(pd.DataFrame({"essay_id": list("cba")}), truth, [1, 2, 3, 9])
+    found = noisy_raters_results.precision_at(pd.DataFrame({"essay_id": list("cba")}), truth, [1, 2, 3, 9])
     first = {"precision_at_1": 1.0, "precision_at_2": 1.0, "precision_at_3": 2 / 3, "precision_at_9": 2 / 3}
     assert found == pytest.approx(first | {"changed": 2 / 3})
     with pytest.raises(DataError, match=r"1 suspects are not in the truth"):
-        noisy_raters.precision_at(pd.DataFrame({"essay_id": list("cbe")}), truth)
+        noisy_raters_results.precision_at(pd.DataFrame({"essay_id": list("cbe")}), truth)
 
 
 def test_draws_differ_and_numbers_of_trusted_essays_hardly_do(made):
@@ -137,7 +138,7 @@ def test_single_ratings_are_on_the_resolved_scale(made, asap):
 ARMS = {
     "mse": {},
     "mae": {"set": {"loss.terms": {"mae": 1.0}}},
-    "l2t_other": {"set": {"loss.terms": {"huber": 1.0}}},
+    "l2t_dlf": {"set": {"loss.terms": {"huber": 1.0}}},
     "l2t_mwn": {"set": {"teacher": {"kind": "mwn", "width": 5}}},
 }
 
@@ -162,7 +163,7 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     for name, value in {
         "GRID": tmp_path / "grid.yaml",
         "HERE": tmp_path,
-        "QUEUE": [("half_bad", TRUSTED, 2, None), ("zero40", TRUSTED, 2, ["mse", "l2t_other"]), ("real", 9, 2, None)],
+        "QUEUE": [("half_bad", TRUSTED, 2, None), ("zero40", TRUSTED, 2, ["mse", "l2t_dlf"]), ("real", 9, 2, None)],
         "RATES": [0.01, 0.03],
         "TUNED_ON": TRUSTED,
     }.items():
@@ -171,19 +172,19 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"noisy_raters\.py tune half_bad` first"):
         noisy_raters.run([])
     with pytest.raises(DataError, match=r"holds no KIND_T/benchmark\.json"):
-        noisy_raters.collect([], 1)
+        noisy_raters.collect_results([], 1)
     noisy_raters.tune(["half_bad"])
     tuned = json.loads((tmp_path / "runs/noisy/tuning/half_bad.json").read_text())
     assert tuned.keys() == ARMS.keys()
     for entry in tuned.values():
         assert max(entry["dev_qwk"], key=entry["dev_qwk"].get) == json.dumps(entry["chosen"])
     noisy_raters.run([f"half_bad_{TRUSTED}"])
-    noisy_raters.collect(["half_bad_6_best_static"], 1)
+    noisy_raters.collect_results(["half_bad_6_best_static"], 1)
     content = json.loads((tmp_path / "results/grids/asap_noisy_raters.json").read_text())
     places = ("results/grids/asap_noisy_raters.json", "runs/noisy/half_bad_6/benchmark.json")
     report, own = (Benchmark.read(tmp_path / place, "report", "") for place in places)
     assert content["config"] == json.loads(json.dumps(values))
-    for arm in ("mse", "mae", "l2t_other"):
+    for arm in ("mse", "mae", "l2t_dlf"):
         assert content["grids"]["half_bad_6"]["arms"][arm].items() >= tuned[arm]["chosen"].items()
     assert report.arms == {f"half_bad_6_{arm}": entry for arm, entry in own.arms.items()}
     assert content["grids"]["half_bad_6"]["suspects"].keys() == {"l2t_mwn"}
@@ -197,16 +198,19 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     assert found.keys() == {"precision_at_50", "precision_at_100", "precision_at_200", "changed"}
     assert 0 < found["changed"] < 1
     assert found["precision_at_200"] == found["changed"]  # of all there are
-    differences = report.differences["l2t_other"].arms
+    differences = report.differences["l2t_dlf"].arms
     assert differences.keys() == {f"half_bad_6_{arm}" for arm in ("mse", "mae", "l2t_mwn", "best_static")}
     for arm, entry in differences.items():
-        figures = report.arms["half_bad_6_l2t_other"].mean, report.arms[arm].mean
+        figures = report.arms["half_bad_6_l2t_dlf"].mean, report.arms[arm].mean
         assert entry.mean.difference == pytest.approx(figures[0].qwk_rescaled - figures[1].qwk_rescaled)
         assert entry.mean.interval[0] <= entry.mean.difference <= entry.mean.interval[1]
         assert entry.mean.by_seed.keys() == {"0", "1"}
     published = pd.read_parquet(tmp_path / "results/predictions/asap_noisy_raters.half_bad_6_best_static.parquet")
     assert set(published["seed"]) == {0}
     assert set(published["arm"]) == {"half_bad_6_best_static"}
+    drawn = (tmp_path / "results/grids/asap_noisy_raters.svg").read_text(encoding="utf-8")
+    assert all(words in drawn for words in ("half_bad_6", "QWK of L2T-DLF minus", "the static loss"))
+    assert "gold loss correction" not in drawn  # was not run
 
 
 def ratings(kind: str, span: ScoreRange, essays: int = 8000) -> pd.DataFrame:
