@@ -67,7 +67,7 @@ Ratings = tuple[Scores, list[str]]  # scores before rounding, and who gave each
 WIDE = 12  # a scale of more score points is wide
 RATER_RANGES = {"1": (1, 6), "7": (0, 15), "8": (0, 30)}  # elsewhere, a rater's range is that of the resolved score
 
-FEW = ["mse", "mae", "cross_entropy", "inverse_frequency", "l2t_dlf_bilinear", "l2t_dlf_rater"]
+FEW = ["mse", "mae", "huber", "inverse_frequency", "l2t_dlf_rater", "l2t_dlf_score"]
 # Kind, T, draws and arms (None: all) in the order of running.
 QUEUE: list[tuple[str, int, int, list[str] | None]] = [
     *[(kind, 75, 5, None) for kind in ("zero40", "half_bad", "half_scales", "real")],
@@ -247,6 +247,7 @@ def tune(kinds: Sequence[str]) -> None:
     """
     for kind in kinds:
         values = grid_values(kind, TUNED_ON, seeds=[0], folds=[0, 1], measured_on="dev", chosen={}, control=None)
+        values["arms"] = _arms_of(kind, values["arms"])
         named = {arm: settings_of(arm) for arm in values["arms"]}
         values["arms"] = {
             name: entry | {"set": entry.get("set", {}) | setting}
@@ -271,7 +272,7 @@ def run(names: Sequence[str], most: int | None = None) -> None:
         names: KIND_T; none for all.
         most: Draws of each, at most.
     """
-    for kind, trusted, wanted, arms in QUEUE:
+    for kind, trusted, wanted, _ in QUEUE:
         if names and f"{kind}_{trusted}" not in names:
             continue
         draws = wanted if most is None else min(most, wanted)
@@ -282,14 +283,19 @@ def run(names: Sequence[str], most: int | None = None) -> None:
         tuned = read_mapping(choices)
         values["arms"] = {
             arm: entry | {"set": entry.get("set", {}) | tuned[arm]["chosen"]}
-            for arm, entry in values["arms"].items()
-            if arms is None or arm in arms
+            for arm, entry in _arms_of(kind, values["arms"]).items()
         }
         values["chosen"] = {
             name: [arm for arm in own if arm in values["arms"]] for name, own in values["chosen"].items()
         }
         _make_missing(kind, trusted, range(draws))
         benchmark(validate(BenchmarkConfig, values, GRID.name), RUNS / f"{kind}_{trusted}", _draw_by_draw)
+
+
+def _arms_of(kind: str, arms: dict[str, Any]) -> dict[str, Any]:
+    """Those of the grid's arms that are run for a kind."""
+    wanted = next((own for name, _, _, own in QUEUE if name == kind), None)
+    return arms if wanted is None else {arm: arms[arm] for arm in wanted}
 
 
 def _draw_by_draw(cells: Sequence[Cell]) -> None:
