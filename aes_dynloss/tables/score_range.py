@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,24 +210,33 @@ def _number(value: object) -> float:
 
 # Wider than any scale of essays: a wrong column, such as an id or a date, is likelier.
 WIDEST_SEEN = 1000
+_ROUNDING = 1e-6
 
 
-def infer_range(scores: Iterable[NDArray[np.float64]], where: str) -> ScoreRange:
-    """The whole scores from the lowest to the highest seen.
+# Distances of score points that human scores tell by themselves, the widest first.
+STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05)
+
+
+def infer_range(
+    scores: Iterable[NDArray[np.float64]], where: str, steps: Sequence[float] = STEPS[:1]
+) -> ScoreRange:
+    """The score points from the lowest to the highest score seen.
 
     QWK does not change with end points that nobody was given, so that this grid serves where the official range is not
-    known. A single value seen is widened by one on both sides.
+    known. A single value seen is widened by one step on both sides.
 
     Args:
         scores: Columns of scores of one prompt; NaN is a blank.
         where: Words for the error, such as ``prompt 2 in scores.csv``.
-
-    Returns:
-        Range with step 1.
+        steps: Distances of score points that may be, the widest first; the first is taken of which all scores are
+            multiples. Only where all are human scores, not predictions, does that tell what score points there are.
 
     Raises:
-        DataError: A score is not whole (the step cannot be guessed), the scores span more than WIDEST_SEEN, or there is
-            none.
+        DataError: A score is no multiple of any step, the scores span more than WIDEST_SEEN, or there is none.
+
+    Examples:
+        >>> str(infer_range([np.array([1.0, 3.5, 2.0])], "essays.csv", steps=STEPS))
+        '1 to 3.5 in steps of 0.5'
     """
     values = np.concatenate([np.ravel(column) for column in scores])
     values = values[~np.isnan(values)]
@@ -235,12 +244,14 @@ def infer_range(scores: Iterable[NDArray[np.float64]], where: str) -> ScoreRange
         raise DataError(
             f"There is no score to tell the range of {where} from. Give its range (data.prompts, --prompts or --range)."
         )
-    broken = values[values != np.round(values)]
-    if broken.size:
+    broken = {step: values[np.abs(values / step - np.round(values / step)) > _ROUNDING] for step in steps}
+    step = next((step for step in steps if not broken[step].size), None)
+    if step is None:
+        kind = "not whole" if len(steps) == 1 else f"no multiple of {', '.join(f'{one:g}' for one in steps)}"
         raise DataError(
-            f"The score {broken[0]:g} of {where} is not whole, and no range is given to say which scores there are. "
-            "Give the range with its step (data.prompts or --range ID=LOW:HIGH:STEP), or put unrounded predictions in "
-            "the raw column."
+            f"The score {broken[steps[-1]][0]:g} of {where} is {kind}, and no range is given to say which scores there "
+            "are. Give the range with its step (data.prompts or --range ID=LOW:HIGH:STEP), or put unrounded "
+            "predictions in the raw column."
         )
     low, high = float(values.min()), float(values.max())
     if high - low > WIDEST_SEEN:
@@ -248,7 +259,8 @@ def infer_range(scores: Iterable[NDArray[np.float64]], where: str) -> ScoreRange
             f"The scores of {where} reach from {low:g} to {high:g}. If that is meant, give the range (data.prompts or "
             "--range ID=LOW:HIGH); else name the right column."
         )
-    return ScoreRange(low, high) if low < high else ScoreRange(low - 1, high + 1)
+    low, high = (round(round(end / step) * step, 9) for end in (low, high))
+    return ScoreRange(low, high, step) if low < high else ScoreRange(low - step, high + step, step)
 
 
 def widened(ranges: Mapping[str, ScoreRange], others: Mapping[str, ScoreRange]) -> dict[str, ScoreRange]:

@@ -54,7 +54,9 @@ def text_encoding(name: str) -> str:
 class Columns(ConfigModel):
     """Names of the table's columns."""
 
-    essay_id: str = Field(default="essay_id", description="Column of the essay's id, which stands once.")
+    essay_id: str | None = Field(
+        default="essay_id", description="Column of the essay's id, which stands once; null: rows are numbered."
+    )
     prompt_id: str = Field(default="prompt_id", description="Column of the prompt that the essay answers.")
     text: str = Field(default="text", description="Column of the essay itself.")
     score: str = Field(default="score", description="Column of the human score that is learned and measured.")

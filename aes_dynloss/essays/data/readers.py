@@ -45,7 +45,7 @@ from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
-from aes_dynloss.tables.score_range import infer_range
+from aes_dynloss.tables.score_range import STEPS, infer_range
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Layout:
     """What a table's columns mean.
 
     Args:
-        fields: For each column of `EssayTable`, where it comes from; further columns of scores may have gaps.
+        fields: For each column of `EssayTable`, where it comes from; further columns of scores may have gaps. Without
+            the column of ids, essays are numbered by their rows.
         asap: Whether this is the ASAP set, whose raters' scores are on a scale of their own.
         prompts: Ranges of the prompts that may occur; None: any may, and ranges come from the scores.
         prompt: The one prompt of a table without a column of prompts.
@@ -96,8 +97,10 @@ class Layout:
         """The layout that a configuration describes."""
         asap = config.format == "asap"
         columns = ASAP_COLUMNS if asap else config.columns
-        fields = {
-            "essay_id": Field(columns.essay_id, "data.columns.essay_id", id_value),
+        fields = (
+            {} if columns.essay_id is None else {"essay_id": Field(columns.essay_id, "data.columns.essay_id", id_value)}
+        )
+        fields |= {
             "prompt_id": Field(columns.prompt_id, "data.columns.prompt_id", id_value),
             "text": Field(columns.text, "data.columns.text", text_value),
             "score": Field(columns.score, "data.columns.score", number_value, "float64"),
@@ -148,17 +151,21 @@ class Layout:
             both = f"{source} has a column {column!r}, and data.prompt says that all are {self.prompt!r}"
             raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
 
+    def id_of(self, row: Mapping[str, object], number: int) -> str:
+        """A row's id."""
+        return id_value(row, self.fields["essay_id"].column) if "essay_id" in self.fields else str(number)
+
     def prompt_of(self, row: Mapping[str, object]) -> str:
         """A row's prompt."""
         return self.prompt if self.prompt is not None else id_value(row, self.fields["prompt_id"].column)
 
-    def parse(self, row: Mapping[str, object]) -> ScoredEssay:
-        """Check every value of a row.
+    def parse(self, row: Mapping[str, object], number: int) -> ScoredEssay:
+        """Check every value of a row, which has that number.
 
         Raises:
             CellError: A value cannot be used.
         """
-        essay: ScoredEssay = {
+        essay: ScoredEssay = {"essay_id": self.id_of(row, number)} | {
             name: self.prompt_of(row) if name == "prompt_id" else source.read(row, source.column)
             for name, source in self.fields.items()
         }
@@ -288,13 +295,13 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 begun = True
             essay_id: str | None = None
             try:
-                essay_id = id_value(row, layout.fields["essay_id"].column)
+                essay_id = layout.id_of(row, number)
                 if _is_repeated(essay_id, number, row, layout, seen):
                     gathering.repeated.append(essay_id)
                 elif config.keep_prompts is not None and layout.prompt_of(row) not in config.keep_prompts:
                     gathering.left_out[essay_id] = layout.prompt_of(row)
                 else:
-                    gathering.essays.append(layout.parse(row))
+                    gathering.essays.append(layout.parse(row, number))
                     if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
                         gathering.swallowing.append(essay_id)
             except CellError as error:
@@ -330,8 +337,9 @@ def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] 
     unused = sorted(set(config.prompts or ()) - prompt_ids - set(gathering.left_out.values()))
     if unused:
         logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
-    values = {column: [essay[column] for essay in essays] for column in layout.fields}
-    features = Features({column: Value(source.type) for column, source in layout.fields.items()})
+    types = {"essay_id": "string"} | {column: source.type for column, source in layout.fields.items()}
+    values = {column: [essay[column] for essay in essays] for column in types}
+    features = Features({column: Value(kind) for column, kind in types.items()})
     if config.trusted is not None and "trusted" not in layout.fields:
         path = user_path(config.trusted, "data.trusted")
         values["trusted"] = named_in(path, values["essay_id"], {*gathering.left_out, *lost})
@@ -372,7 +380,7 @@ def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[st
         configs = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
         return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in configs.items()}
     prompts = {
-        prompt_id: Prompt(prompt_id, infer_range([np.array(seen)], f"prompt {prompt_id} in {name}"))
+        prompt_id: Prompt(prompt_id, infer_range([np.array(seen)], f"prompt {prompt_id} in {name}", STEPS))
         for prompt_id, seen in scores.items()
     }
     listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(prompts.values())[:20])
@@ -448,7 +456,7 @@ def iterate_unscored(
         ConfigError: A hub split is named for a local source.
     """
     name = source_name(source)
-    wanted = [columns.essay_id, columns.prompt_id, columns.text, *features]
+    wanted = [name for name in (columns.essay_id, columns.prompt_id, columns.text, *features) if name is not None]
     first: dict[str, object] | None = None
     rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
     for number, row in rows:
@@ -472,7 +480,8 @@ def _check_unscored(
 ) -> None:
     # The ids and prompts of a table without the columns of the default names are known otherwise.
     needed = {columns.text: "--text-column"}
-    needed |= {columns.essay_id: "--id-column"} if columns.essay_id != "essay_id" else {}
+    if columns.essay_id is not None and columns.essay_id != "essay_id":
+        needed[columns.essay_id] = "--id-column"
     needed |= {columns.prompt_id: "--prompt-column"} if columns.prompt_id != "prompt_id" else {}
     missing = {column: f"Name the right one with {option}." for column, option in needed.items() if column not in row}
     missing |= {

@@ -1,0 +1,242 @@
+"""What the columns of a user's table are, as far as their names and values say so, as the section data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.tables.cells import CellError, is_blank, number_cell
+from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.csv_jsonl import Quoting
+from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
+
+# What columns are called elsewhere, in lower case: ASAP, Feedback-ELL, learning platforms.
+_NAMES = {
+    "text": ("text", "essay", "essay_text", "full_text", "essaytext", "answer", "response", "writing"),
+    "essay_id": ("essay_id", "id", "text_id", "essayid", "response_id"),
+    "prompt_id": ("prompt_id", "essay_set", "essayset", "prompt", "task", "task_id"),
+    "score": ("score", "human_score", "overall", "holistic_score", "domain1_score", "grade", "mark", "rating"),
+}
+OPTIONS = {
+    "text": "--text-column",
+    "essay_id": "--id-column",
+    "prompt_id": "--prompt-column",
+    "score": "--score-column",
+    "second_score": "--second-score-column",
+}
+ONE_PROMPT = "all"  # as evaluation calls the prompt of a table without a column of them
+# A column of essays has so many words in the median, and so many times those of any other.
+_LEAST_WORDS, _MORE_WORDS = 20, 4
+_LONGEST_PROMPT = 40  # characters: longer ones are the prompt's text, not its id
+_SAMPLE = 200  # rows by which columns are told apart
+
+
+@dataclass
+class TableLayout:
+    """The section data for a table, and what was chosen in it.
+
+    Args:
+        data: The section, without keys that have their default.
+        said: What each column was taken for, and why, in words.
+    """
+
+    data: dict[str, Any]
+    said: list[str] = field(default_factory=list)
+
+
+def table_layout(
+    path: Path,
+    named: Mapping[str, str],
+    ranges: Mapping[str | None, ScoreRange],
+    subgroups: Sequence[str] = (),
+    *,
+    encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
+) -> TableLayout:
+    r"""Find out what a table's columns are.
+
+    A column is taken by its name, the text also by its length, the score where it is the only other column of numbers.
+    Without a column of ids rows are numbered; without one of prompts there is one prompt, ``all``.
+
+    Args:
+        path: Any table that is read, see the README of tables.
+        named: Columns that the user named, by ``text``, ``essay_id``, ``prompt_id``, ``score`` and ``second_score``.
+        ranges: Score ranges by prompt; None: of all prompts that are not named. Others are told from the scores.
+        subgroups: Columns of groups of writers.
+        encoding: Of text files.
+        quoting: Of csv and tsv.
+
+    Raises:
+        DataError: The table cannot be read, a named column is missing, or what a column is remains open; the message
+            names the columns and the option.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "essays.csv"
+        ...     _ = path.write_text("full_text,grammar\n" + "My dog is big. He runs.,3.5\n" * 3, encoding="utf-8")
+        ...     layout = table_layout(path, {}, {})
+        >>> layout.data["columns"]
+        {'essay_id': None, 'text': 'full_text', 'score': 'grammar'}
+        >>> layout.data["prompts"]
+        {'all': {'low': 3, 'high': 4, 'step': 0.5}}
+        >>> print(layout.said[0])
+        text: column 'full_text', by its name
+    """
+    rows = _rows(path, encoding, quoting)
+    sample = rows[:_SAMPLE]
+    columns = list(rows[0])
+    others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
+    missing = {
+        column: f"Name the right one with {option}." for column, option in others.items() if column not in columns
+    }
+    if missing:
+        raise DataError(missing_columns(path.name, missing, columns))
+    free = [column for column in columns if column not in others]
+    found = {role: Found(column, "as named") for role, column in named.items()}
+    if "text" not in found:
+        found["text"] = _text(sample, free, path.name)
+    free = [column for column in free if column != found["text"].column]
+    for role in ("essay_id", "prompt_id"):
+        if role not in found and (column := _by_name(role, free)) is not None and _tells(role, column, rows):
+            found[role] = Found(column, "by its name")
+            free.remove(column)
+    if "score" not in found:
+        found["score"] = _score(sample, free, path.name)
+    return _layout(path, rows, found, ranges, subgroups)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A column, and why it was taken."""
+
+    column: str
+    why: str
+
+
+def _rows(path: Path, encoding: str, quoting: Quoting) -> list[dict[str, object]]:
+    """The rows that can be read; the others are told when the table is read in earnest."""
+    rows = iterate_rows(path, encoding=encoding, quoting=quoting, on_fault=lambda _: None)
+    found = [row for _, row in rows]
+    if not found:
+        raise DataError(f"{path.name} holds no row that can be read. See `aes-dynloss data check {path.name}`.")
+    return found
+
+
+def _by_name(role: str, columns: Sequence[str]) -> str | None:
+    """The first of the role's usual names that a column has, whatever the case."""
+    known = {column.strip().lower(): column for column in reversed(columns)}
+    return next((known[name] for name in _NAMES[role] if name in known), None)
+
+
+def _tells(role: str, column: str, rows: Sequence[Mapping[str, object]]) -> bool:
+    """Whether a column can be what its name says: ids stand once, prompts' ids are short; nothing is blank."""
+    values = [row.get(column) for row in rows]
+    if any(is_blank(value) for value in values):
+        return False
+    words = [str(value) for value in values]
+    return len(set(words)) == len(words) if role == "essay_id" else max(map(len, words)) <= _LONGEST_PROMPT
+
+
+def _text(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: str) -> Found:
+    by_name = _by_name("text", columns)
+    if by_name is not None:
+        return Found(by_name, "by its name")
+    words = {
+        column: median(len(value.split()) if isinstance(value := row.get(column), str) else 0 for row in sample)
+        for column in columns
+    }
+    longest = sorted(words, key=lambda column: -words[column])
+    if longest and words[longest[0]] >= _LEAST_WORDS:
+        second = words[longest[1]] if len(longest) > 1 else 0
+        if words[longest[0]] >= _MORE_WORDS * second:
+            return Found(longest[0], f"the longest, {words[longest[0]]:g} words in the median")
+    raise DataError(
+        f"{name}: which column holds the essays? None has a usual name, or is plainly the longest. Name it with "
+        f"{OPTIONS['text']}; the columns are {_listed(columns)}."
+    )
+
+
+def _score(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: str) -> Found:
+    numeric = [column for column in columns if _is_numeric(column, sample)]
+    by_name = _by_name("score", numeric)
+    if by_name is not None:
+        return Found(by_name, "by its name")
+    if len(numeric) == 1:
+        return Found(numeric[0], "the only other column of numbers")
+    many = (
+        f"Columns of numbers are {_listed(numeric)}" if numeric else f"No column of numbers is among {_listed(columns)}"
+    )
+    raise DataError(f"{name}: which column holds the human score? {many}. Name it with {OPTIONS['score']}.")
+
+
+def _is_numeric(column: str, rows: Sequence[Mapping[str, object]]) -> bool:
+    try:
+        return all(number_cell(row.get(column), column) is not None for row in rows)
+    except CellError:
+        return False
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = ", ".join(repr(column) for column in columns[:10])
+    return shown + (f" and {len(columns) - 10} more" if len(columns) > 10 else "") if columns else "none"
+
+
+def _layout(
+    path: Path,
+    rows: Sequence[Mapping[str, object]],
+    found: Mapping[str, Found],
+    ranges: Mapping[str | None, ScoreRange],
+    subgroups: Sequence[str],
+) -> TableLayout:
+    said = [f"{_WORDS[role]}: column {found[role].column!r}, {found[role].why}" for role in _WORDS if role in found]
+    columns: dict[str, str | None] = {role: one.column for role, one in found.items() if one.column != role}
+    data: dict[str, Any] = {"source": str(path)}
+    if "essay_id" not in found:
+        columns = {"essay_id": None, **columns}
+        said.append("id: rows are numbered")
+    if columns:
+        data["columns"] = columns
+    if "prompt_id" not in found:
+        data["prompt"] = ONE_PROMPT
+        said.append(f"prompt: one for all, called {ONE_PROMPT!r}")
+    if subgroups:
+        data["subgroups"] = list(subgroups)
+    data["prompts"] = {}
+    for prompt, scores in _scores(rows, found).items():
+        given = ranges.get(prompt, ranges.get(None))
+        span = given or infer_range([np.array(scores)], f"prompt {prompt} in {path.name}", STEPS)
+        data["prompts"][prompt] = {
+            key: _plain(value) for key, value in vars(span).items() if key != "step" or value != 1
+        }
+        said.append(f"score points of prompt {prompt}: {span}, {'as given' if given else 'from the scores seen'}")
+    return TableLayout(data, said)
+
+
+_WORDS = {"text": "text", "score": "score", "second_score": "second score", "essay_id": "id", "prompt_id": "prompt"}
+
+
+def _scores(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) -> dict[str, list[float]]:
+    """The scores that can be read, by prompt."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        prompt = str(row.get(found["prompt_id"].column)) if "prompt_id" in found else ONE_PROMPT
+        for role in ("score", "second_score"):
+            try:
+                value = number_cell(row.get(found[role].column), role) if role in found else None
+            except CellError:
+                continue  # told with its row when the table is read in earnest
+            if value is not None:
+                scores.setdefault(prompt, []).append(value)
+    return scores
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if value == int(value) else value
