@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE
+from aes_dynloss.cli.options import FILE, read_run_input, scored_table_options
 
 
 @click.command()
-@click.argument("config", type=FILE)
+@click.argument("source", metavar="INPUT", type=FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output-dir", "-o", type=FILE, help="Folder for everything that the run writes.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
+@scored_table_options
 def finetune(
-    config: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool, force: bool, print_config: bool
+    *,
+    source: Path,
+    overrides: tuple[str, ...],
+    output_dir: Path | None,
+    resume: bool,
+    force: bool,
+    print_config: bool,
+    **table: Any,  # noqa: ANN401 - click
 ) -> None:
-    """Fine-tune a scorer as CONFIG says.
+    """Fine-tune a scorer on a table of scored essays, or as a configuration says.
 
-    CONFIG is a YAML file (`aes-dynloss init` makes one); KEY=VALUE changes it, such as training.epochs=3.
-    Paths in it are relative to the current folder.
+    INPUT is a table (.csv, .tsv, .jsonl, .parquet, .xlsx) with a column of essays and one of human scores, which are
+    found by their names or named by options; or a configuration in YAML or JSON, of which `aes-dynloss init` makes one.
+    KEY=VALUE changes it in either case, such as training.epochs=3. Paths in it are relative to the current folder.
     """
-    from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
-    from aes_dynloss.essays.finetune.config import FinetuneConfig
-
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
-    resolved = validate(FinetuneConfig, apply_overrides(read_mapping(config), overrides), str(config))
-    if print_config:
+    if output_dir is None and not print_config:
+        raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
+    from aes_dynloss.configfile import apply_overrides, dump_yaml, validate
+
+    values, said = read_run_input(source, table)
+    values = apply_overrides(values, overrides)
+    from aes_dynloss.essays.finetune.config import FinetuneConfig
+
+    resolved = validate(FinetuneConfig, values, str(source))
+    for line in said:
+        click.echo(line, err=True)
+    if output_dir is None or print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
         return
-    if output_dir is None:
-        raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
     from accelerate import PartialState
 
     from aes_dynloss.essays.finetune.run import finetune as run

@@ -170,3 +170,84 @@ def read_essays(
             source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features
         )
     )
+
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+
+_SCORED_TABLE = (
+    click.option("--text-column", "text", metavar="COLUMN", help="Table: column of the essays."),
+    click.option("--id-column", "essay_id", metavar="COLUMN", help="Table: column of their ids."),
+    click.option("--prompt-column", "prompt_id", metavar="COLUMN", help="Table: column of the prompts' ids."),
+    click.option("--score-column", "score", metavar="COLUMN", help="Table: column of the human score."),
+    click.option("--second-score-column", "second_score", metavar="COLUMN", help="Table: a second rater's score."),
+    click.option(
+        "--range",
+        "spans",
+        multiple=True,
+        metavar="[ID=]LOW:HIGH[:STEP]",
+        help="Table: score points of a prompt, or of all; may be repeated.  [default: those seen]",
+    ),
+    click.option("--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Table: groups of writers."),
+    click.option("--encoding", metavar="NAME", help="Table: of text files, such as cp1252.  [default: utf-8]"),
+)
+
+
+def scored_table_options(command: Command) -> Command:
+    """Add the options that say what a table holds, for every command that reads it by :func:`read_run_input`."""
+    for option in reversed(_SCORED_TABLE):
+        command = option(command)
+    return command
+
+
+def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A configuration's values: those of a configuration file, or those that suit a table of scored essays.
+
+    Args:
+        path: Either of them.
+        options: Those of :func:`scored_table_options`, by name.
+
+    Returns:
+        The values, and what was found out about a table, in words.
+
+    Raises:
+        ConfigError: The file is neither, or is a configuration, for which there are no such options.
+        DataError: It cannot be read, or what a column of it is remains open.
+    """
+    from aes_dynloss.tables.formats import SUFFIXES
+
+    suffix = path.suffix.lower()
+    if suffix in CONFIG_SUFFIXES:
+        given = [name for name, value in options.items() if value]
+        if given:
+            raise ConfigError(
+                f"{path.name} is a configuration, which says itself what the columns are. Leave out the options of "
+                "tables, or set data.columns and data.prompts: KEY=VALUE does so for this run."
+            )
+        from aes_dynloss.configfile import read_mapping
+
+        return read_mapping(path), []
+    if suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{path}: expected a configuration ({', '.join(CONFIG_SUFFIXES)}) or a table of scored essays "
+            f"({', '.join(SUFFIXES)}). Save it as one of these."
+        )
+    if not path.exists():
+        raise ConfigError(f"There is no file {path}. Correct the path of the essays.")
+    return _table_values(path, **options)
+
+
+def _table_values(
+    path: Path, *, spans: Sequence[str], subgroups: Sequence[str], encoding: str | None, **named: str | None
+) -> tuple[dict[str, Any], list[str]]:
+    from aes_dynloss.essays.data.data_config import text_encoding
+    from aes_dynloss.essays.data.table_layout import ONE_PROMPT, table_layout
+    from aes_dynloss.tables.score_range import parse_ranges
+
+    try:
+        encoding = text_encoding(encoding or "utf-8")
+    except ValueError as error:
+        raise ConfigError(f"--encoding: {error}.") from None
+    ranges = parse_ranges(span if "=" in span else f"{ONE_PROMPT}={span}" for span in spans)
+    columns = {role: column for role, column in named.items() if column is not None}
+    layout = table_layout(path, columns, ranges, subgroups, encoding=encoding)
+    return {"data": layout.data}, layout.said

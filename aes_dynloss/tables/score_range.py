@@ -217,9 +217,7 @@ _ROUNDING = 1e-6
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05)
 
 
-def infer_range(
-    scores: Iterable[NDArray[np.float64]], where: str, steps: Sequence[float] = STEPS[:1]
-) -> ScoreRange:
+def infer_range(scores: Iterable[NDArray[np.float64]], where: str, steps: Sequence[float] = STEPS[:1]) -> ScoreRange:
     """The score points from the lowest to the highest score seen.
 
     QWK does not change with end points that nobody was given, so that this grid serves where the official range is not

@@ -13,7 +13,6 @@ import numpy as np
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
 from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
 
@@ -54,11 +53,10 @@ class TableLayout:
 def table_layout(
     path: Path,
     named: Mapping[str, str],
-    ranges: Mapping[str | None, ScoreRange],
+    ranges: Mapping[str, ScoreRange],
     subgroups: Sequence[str] = (),
     *,
     encoding: str = "utf-8",
-    quoting: Quoting = "minimal",
 ) -> TableLayout:
     r"""Find out what a table's columns are.
 
@@ -68,10 +66,9 @@ def table_layout(
     Args:
         path: Any table that is read, see the README of tables.
         named: Columns that the user named, by ``text``, ``essay_id``, ``prompt_id``, ``score`` and ``second_score``.
-        ranges: Score ranges by prompt; None: of all prompts that are not named. Others are told from the scores.
+        ranges: Score ranges by prompt; that of ``all`` is for all that have none. Others are told from the scores.
         subgroups: Columns of groups of writers.
         encoding: Of text files.
-        quoting: Of csv and tsv.
 
     Raises:
         DataError: The table cannot be read, a named column is missing, or what a column is remains open; the message
@@ -90,7 +87,7 @@ def table_layout(
         >>> print(layout.said[0])
         text: column 'full_text', by its name
     """
-    rows = _rows(path, encoding, quoting)
+    rows = _rows(path, encoding)
     sample = rows[:_SAMPLE]
     columns = list(rows[0])
     others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
@@ -110,7 +107,7 @@ def table_layout(
             free.remove(column)
     if "score" not in found:
         found["score"] = _score(sample, free, path.name)
-    return _layout(path, rows, found, ranges, subgroups)
+    return _layout(path, rows, found, ranges, subgroups, encoding)
 
 
 @dataclass(frozen=True)
@@ -121,9 +118,9 @@ class Found:
     why: str
 
 
-def _rows(path: Path, encoding: str, quoting: Quoting) -> list[dict[str, object]]:
+def _rows(path: Path, encoding: str) -> list[dict[str, object]]:
     """The rows that can be read; the others are told when the table is read in earnest."""
-    rows = iterate_rows(path, encoding=encoding, quoting=quoting, on_fault=lambda _: None)
+    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None)
     found = [row for _, row in rows]
     if not found:
         raise DataError(f"{path.name} holds no row that can be read. See `aes-dynloss data check {path.name}`.")
@@ -193,8 +190,9 @@ def _layout(
     path: Path,
     rows: Sequence[Mapping[str, object]],
     found: Mapping[str, Found],
-    ranges: Mapping[str | None, ScoreRange],
+    ranges: Mapping[str, ScoreRange],
     subgroups: Sequence[str],
+    encoding: str,
 ) -> TableLayout:
     said = [f"{_WORDS[role]}: column {found[role].column!r}, {found[role].why}" for role in _WORDS if role in found]
     columns: dict[str, str | None] = {role: one.column for role, one in found.items() if one.column != role}
@@ -202,6 +200,8 @@ def _layout(
     if "essay_id" not in found:
         columns = {"essay_id": None, **columns}
         said.append("id: rows are numbered")
+    if encoding != "utf-8":
+        data["encoding"] = encoding
     if columns:
         data["columns"] = columns
     if "prompt_id" not in found:
@@ -211,7 +211,7 @@ def _layout(
         data["subgroups"] = list(subgroups)
     data["prompts"] = {}
     for prompt, scores in _scores(rows, found).items():
-        given = ranges.get(prompt, ranges.get(None))
+        given = ranges.get(prompt, ranges.get(ONE_PROMPT))
         span = given or infer_range([np.array(scores)], f"prompt {prompt} in {path.name}", STEPS)
         data["prompts"][prompt] = {
             key: _plain(value) for key, value in vars(span).items() if key != "step" or value != 1
