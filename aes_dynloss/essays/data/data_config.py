@@ -17,7 +17,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
 TABLE_COLUMNS = (
-    *("essay_id", "prompt_id", "text", "score", "second_score", "split", "weight", "rater", "trusted"),
+    *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
     "dropped_tokens",
 )
 _BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
@@ -156,7 +156,19 @@ class SplitConfig(ConfigModel):
         description="Seeded split, stratified by prompt and score; .6, .2 and .2 if no other way is named. Where "
         "data.trusted names essays, they are divided, and all others are train.",
     )
-    seed: int = Field(default=0, description="Seed of the fractions and of the teacher's part.")
+    cross_fit: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="Every essay is train and test: so many scorers are fitted, each without one part of the essays, "
+        "which it scores; the figures are of these scores. The model is then fitted to all essays.",
+    )
+    group: str | None = Field(
+        default=None,
+        description="Column of writer, class or school: with fractions or cross_fit, essays with one value stay in one "
+        "part. A blank is a group of its own.",
+    )
+    seed: int = Field(default=0, description="Seed of the fractions, of cross_fit and of the teacher's part.")
     teacher_dev_fraction: float = Field(
         default=0.0,
         ge=0,
@@ -169,12 +181,14 @@ class SplitConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
-        ways = ("folds_dir", "column", "target_prompt", "fractions")
+        ways = ("folds_dir", "column", "target_prompt", "fractions", "cross_fit")
         named = [name for name in ways if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"name one way to split, found {' and '.join(named)}")
         if self.target_dev_ids is not None and self.target_prompt is None:
             raise ValueError("target_dev_ids belongs to target_prompt; name the prompt that is left out")
+        if self.group is not None and named and named[0] not in {"fractions", "cross_fit"}:
+            raise ValueError(f"group has no part in {named[0]}, which says itself where each essay goes; leave it out")
         return self
 
 

@@ -92,6 +92,11 @@ class EssayTable:
         return self.values("rater") if "rater" in self.essays.column_names else None
 
     @property
+    def groups(self) -> list[str | None] | None:
+        """Whose each essay is, for parts that share no writer, class or school; None where the source does not say."""
+        return self.values("group") if "group" in self.essays.column_names else None
+
+    @property
     def trusted(self) -> NDArray[np.bool_] | None:
         """Whether each essay's score is adjudicated, (n,), where the source says it."""
         return np.asarray(self.values("trusted"), dtype=bool) if "trusted" in self.essays.column_names else None

@@ -120,6 +120,8 @@ class Layout:
             fields["trusted"] = Field(config.trusted, "data.trusted", _trusted_value, "bool")
         if config.split.column is not None:
             fields["split"] = Field(config.split.column, "data.split.column", _split_value)
+        if config.split.group is not None:
+            fields["group"] = Field(config.split.group, "data.split.group", group_value)
         prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
         return cls(fields, asap, prompts, None if asap else config.prompt)
 

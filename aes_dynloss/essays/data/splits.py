@@ -121,11 +121,14 @@ def _assign(table: EssayTable, config: SplitConfig) -> tuple[list[str | None], s
         assigned = _by_prompt(table, config.target_prompt, config)
         return assigned, f"data.split.target_prompt {config.target_prompt}{named}"
     fractions = config.fractions or Fractions()
-    trusted = table.trusted
-    # What is measured must be true: only adjudicated scores are divided, where some are.
-    rows = range(len(table)) if trusted is None or not trusted.any() else np.flatnonzero(trusted).tolist()
-    parts = _assign_fractions(table, rows, fractions.model_dump(), f"{config.seed}")
+    parts = _assign_fractions(table, _judged(table), fractions.model_dump(), f"{config.seed}")
     return [parts.get(row, "train") for row in range(len(table))], "data.split.fractions"
+
+
+def _judged(table: EssayTable) -> list[int]:
+    """Rows that may be dev or test: what is measured must be true, so only adjudicated ones, where some are."""
+    trusted = table.trusted
+    return list(range(len(table))) if trusted is None or not trusted.any() else np.flatnonzero(trusted).tolist()
 
 
 def _assign_fractions(
@@ -136,7 +139,10 @@ def _assign_fractions(
     It depends on ids, prompts, scores and the seed, not on the order of rows. Essays of one prompt and score are put in
     an order that the seed and their ids give; then each goes to the part that lacks most of its fraction so far.
     Neighbouring scores with few essays are put together first, or a score point of one essay would not be random.
+    Where the table has groups, see :func:`_assign_groups`.
     """
+    if table.groups is not None:
+        return _assign_groups(table.essay_ids, table.groups, rows, fractions, seed)
     ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
     shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
     group_size = min(_LARGEST_GROUP, -(-_PARTS // min(shares.values())))
@@ -160,6 +166,45 @@ def _assign_fractions(
             lacking[taker] -= sum(shares.values())
             assigned[row] = taker
     return assigned
+
+
+def _assign_groups(
+    ids: Sequence[str], groups: Sequence[str | None], rows: Sequence[int], fractions: Mapping[str, float], seed: str
+) -> dict[int, str]:
+    """Assign whole groups to parts, the largest first, each to the part that lacks most essays.
+
+    It depends on ids, groups and the seed alone: prompts and scores are left to chance.
+    """
+    together: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        group = groups[row]
+        together.setdefault(("essay", ids[row]) if group is None else ("group", group), []).append(row)
+    order = {key: hashlib.sha256(f"{seed}:{key}".encode()).digest() for key in together}
+    lacking = {name: fraction * len(rows) for name, fraction in fractions.items() if fraction > 0}
+    assigned: dict[int, str] = {}
+    for key in sorted(together, key=lambda key: (-len(together[key]), order[key])):
+        taker = max(lacking, key=lacking.__getitem__)
+        lacking[taker] -= len(together[key])
+        assigned |= dict.fromkeys(together[key], taker)
+    return assigned
+
+
+def cross_fit_parts(table: EssayTable, config: SplitConfig) -> list[list[int]]:
+    """Rows of each of ``data.split.cross_fit`` parts, alike in prompts and scores, or of whole groups.
+
+    Where some essays are trusted, these are divided, and the others are in no part.
+
+    Raises:
+        DataError: There are fewer essays, or groups, than parts.
+    """
+    count, rows = config.cross_fit or 0, _judged(table)
+    shares = {str(number): 1 / count for number in range(count)}
+    parts = _assign_fractions(table, rows, shares, f"{config.seed}:cross_fit")
+    found = [[row for row in rows if parts[row] == name] for name in shares]
+    if not all(found):
+        what = "essays" if table.groups is None else f"groups ({config.group!r})"
+        raise DataError(f"data.split.cross_fit {count}: the data hold too few {what} for so many parts. Lower it.")
+    return found
 
 
 def _leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
