@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 # Fractions are counted in millionths, so that the split is the same on every machine.
 _PARTS = 1_000_000
 _LARGEST_GROUP = 10
+_DEV = {"train": 0.8, "dev": 0.2}  # where dev has no size of its own
 _LISTED = 10
 
 Leak = tuple[tuple[str, str], ...]
@@ -83,11 +84,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         if len(tables[name]) == 0:
             counts = ", ".join(f"{other} {len(part)}" for other, part in tables.items())
             raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
-    leaks = _leaks(tables)
-    if leaks:
-        listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
-        logger.warning("%d texts stand in more than one split: %s", len(leaks), listed)
-    return Splits(**tables, leaks=leaks)
+    return Splits(**tables, leaks=_leaks(tables, "split"))
 
 
 def _warn_of_untrusted(table: EssayTable, assigned: Sequence[str | None]) -> None:
@@ -189,31 +186,80 @@ def _assign_groups(
     return assigned
 
 
-def cross_fit_parts(table: EssayTable, config: SplitConfig) -> list[list[int]]:
-    """Rows of each of ``data.split.cross_fit`` parts, alike in prompts and scores, or of whole groups.
+def cross_fit_splits(table: EssayTable, config: SplitConfig, *, with_dev: bool) -> tuple[list[Splits], Splits]:
+    """What each of ``data.split.cross_fit`` scorers is fitted to and scores, and what the model is fitted to.
 
-    Where some essays are trusted, these are divided, and the others are in no part.
+    Test parts are alike in prompts and scores, or of whole groups. Where some essays are trusted, these are divided,
+    and the others are train throughout.
+
+    Args:
+        table: All essays.
+        config: How many parts, of which groups.
+        with_dev: Whether a fifth of what is not test is dev; else dev has no essay.
+
+    Returns:
+        A split for each part, which is its test; and one of all essays, without test.
 
     Raises:
-        DataError: There are fewer essays, or groups, than parts.
+        DataError: There are too few essays, or groups, for so many parts.
+
+    Example:
+        >>> from aes_dynloss.essays.data.data_config import DataConfig
+        >>> from aes_dynloss.essays.data.readers import read_essays
+        >>> table = read_essays(DataConfig(source="made-up-essays"))
+        >>> folds, whole = cross_fit_splits(table, SplitConfig(cross_fit=5), with_dev=False)
+        >>> [len(fold.test) for fold in folds], len(folds[0].train), len(whole.train)
+        ([46, 46, 46, 46, 46], 184, 230)
     """
     count, rows = config.cross_fit or 0, _judged(table)
     shares = {str(number): 1 / count for number in range(count)}
     parts = _assign_fractions(table, rows, shares, f"{config.seed}:cross_fit")
-    found = [[row for row in rows if parts[row] == name] for name in shares]
-    if not all(found):
-        what = "essays" if table.groups is None else f"groups ({config.group!r})"
+    tests = [[row for row in rows if parts[row] == name] for name in shares]
+    if not all(tests):
+        what = "essays" if table.groups is None else f"groups ({config.group})"
         raise DataError(f"data.split.cross_fit {count}: the data hold too few {what} for so many parts. Lower it.")
-    return found
+    _leaks({f"part {name}": table.select(test) for name, test in zip(shares, tests, strict=True)}, "part")
+    *folds, whole = (_without(table, config, test, with_dev=with_dev) for test in (*tests, []))
+    return folds, whole
 
 
-def _leaks(tables: Mapping[str, EssayTable]) -> tuple[Leak, ...]:
-    """Texts that stand in more than one split, but for case, spaces and Unicode's compatible forms."""
+def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, with_dev: bool) -> Splits:
+    """All essays but those of test as train, and dev where it is wanted."""
+    held_out = set(test)
+    assigned: list[str | None] = ["test" if row in held_out else "train" for row in range(len(table))]
+    if with_dev:
+        rest = [row for row in _judged(table) if row not in held_out]
+        for row, part in _assign_fractions(table, rest, _DEV, f"{config.seed}:dev").items():
+            assigned[row] = part
+    if config.teacher_dev_fraction > 0:
+        _set_teacher_apart(table, assigned, config, f"data.split.cross_fit {config.cross_fit}")
+    tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
+    return Splits(**tables, leaks=())
+
+
+def set_apart(table: EssayTable, seed: str) -> tuple[EssayTable, EssayTable]:
+    """Four fifths of a table's essays and a fifth, alike in prompts and scores.
+
+    Args:
+        table: The essays.
+        seed: Decides which.
+    """
+    parts = _assign_fractions(table, range(len(table)), _DEV, seed)
+    train, dev = ([row for row in range(len(table)) if parts[row] == name] for name in _DEV)
+    return table.select(train), table.select(dev)
+
+
+def _leaks(tables: Mapping[str, EssayTable], what: str) -> tuple[Leak, ...]:
+    """Texts that stand in more than one table, but for case, spaces and Unicode's compatible forms; they are logged."""
     by_text: dict[bytes, list[tuple[str, str]]] = {}
     for name, table in tables.items():
         for essay_id, text in zip(table.essay_ids, table.values("text"), strict=True):
             by_text.setdefault(text_key(text), []).append((name, essay_id))
-    return tuple(tuple(essays) for essays in by_text.values() if len({name for name, _ in essays}) > 1)
+    leaks = tuple(tuple(essays) for essays in by_text.values() if len({name for name, _ in essays}) > 1)
+    if leaks:
+        listed = "; ".join(" = ".join(f"{essay_id} ({name})" for name, essay_id in leak) for leak in leaks[:_LISTED])
+        logger.warning("%d texts stand in more than one %s: %s", len(leaks), what, listed)
+    return leaks
 
 
 def text_key(text: str) -> bytes:
@@ -280,7 +326,7 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
         )
     others = [row for row, prompt in enumerate(table.values("prompt_id")) if prompt != target]
     if config.target_dev_ids is None:
-        parts = _assign_fractions(table, others, {"train": 0.8, "dev": 0.2}, f"{config.seed}")
+        parts = _assign_fractions(table, others, _DEV, f"{config.seed}")
     else:
         ids = table.essay_ids
         path = user_path(config.target_dev_ids, "data.split.target_dev_ids")

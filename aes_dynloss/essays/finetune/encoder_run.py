@@ -99,7 +99,7 @@ class EncoderRun:
         """
         accelerator, config, scorer, rows = self._accelerator, self._config, self.scorer, self._rows
         with frozen_part_computed(accelerator, scorer.model, self._examples, rows["train"], folder) as ready:
-            dev = ready.select(rows["dev"])
+            dev = ready.select(rows.get("dev", rows["train"][:0]))
             learned_from = np.concatenate([rows[name] for name in ("train", AUGMENTED) if name in rows])
             of_teacher = (
                 rows.get("teacher_dev", rows["train"][:0]) if self._trusted is None else rows["train"][self._trusted]

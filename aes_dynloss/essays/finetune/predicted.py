@@ -24,6 +24,8 @@ SELECT_BY = "qwk"
 AUGMENTED = "augmented"
 # Folder of a run in which heads are trained without a part of train each.
 CROSS_FIT = "cross_fit"
+# Folder of a run in which scorers are fitted without a part of all essays each.
+FOLDS = "folds"
 
 TrainedScorer = EssayScorer | ClassicalScorer
 

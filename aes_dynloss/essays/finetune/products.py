@@ -19,7 +19,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_hashes
-from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedScorer
+from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
@@ -149,6 +149,7 @@ PRODUCTS = (
     TABLE,
     FEATURES,
     CROSS_FIT,
+    FOLDS,
     FIRST_STAGE,
     SUSPECTS,
     PAGE,
@@ -166,11 +167,12 @@ _SAME = {
 
 def check_kept(config: FinetuneConfig, folder: Path) -> None:
     """Refuse to call a run complete of which something was removed since."""
-    fractions = config.data.split.fractions
+    fractions, exact = config.data.split.fractions, config.model.solver != "sgd"
     left = {
-        **dict.fromkeys((MANIFEST, MODEL, PREDICTIONS_DEV), True),
+        **dict.fromkeys((MANIFEST, MODEL), True),
+        PREDICTIONS_DEV: config.data.split.cross_fit is None or not exact,
         PLOTS: config.model.solver == "sgd",
-        predictions_file(OUT_OF_FOLD): config.model.solver != "sgd" or config.model.cross_fit is not None,
+        predictions_file(OUT_OF_FOLD): exact or config.model.cross_fit is not None,
         TEACHER: isinstance(config.teacher, LearningTeacherConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -221,7 +223,7 @@ def record_manifest(
         "started_from": None if start is None else start.sha256,
     }
     path = folder / MANIFEST
-    begun = (CHECKPOINT, TEACHING_CHECKPOINT, f"{FIRST_STAGE}/{CHECKPOINT}")
+    begun = (CHECKPOINT, TEACHING_CHECKPOINT, f"{FIRST_STAGE}/{CHECKPOINT}", FOLDS)
     if resume and any((folder / name).exists() for name in begun):
         if not path.exists():
             raise DataError(
@@ -279,7 +281,7 @@ def write_products(
     settings = config.evaluation
     notes = list(notes)
     if "test" in predictions:
-        judged, dev = predictions["test"], predictions["dev"]
+        judged, dev = predictions["test"], predictions.get("dev")
     else:
         judged, dev = predictions["dev"], None
         chosen = ", on which the best weights were chosen" if config.model.solver == "sgd" else ""
@@ -295,7 +297,7 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
-    if config.model.postprocessing != "none":
+    if config.model.postprocessing != "none" and config.data.split.cross_fit is None:
         essays = "train essays, each made without it" if OUT_OF_FOLD in predictions else "dev essays"
         notes.append(f"model.postprocessing {config.model.postprocessing} was fitted on predictions of {essays}.")
     believed = None if ratings is None else measure_ratings(ratings)
@@ -307,7 +309,7 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    for name in (CROSS_FIT, FIRST_STAGE):
+    for name in (CROSS_FIT, FOLDS, FIRST_STAGE):
         shutil.rmtree(folder / name, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)

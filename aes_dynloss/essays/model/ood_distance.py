@@ -144,7 +144,7 @@ def fit_ood_distance(
         accelerator: The run's; all its processes must call.
         model: The trained model.
         train: Training essays, of which at most 256 a prompt are drawn.
-        dev: Dev essays.
+        dev: Dev essays; may be none.
         seed: Of the draw.
     """
     drawn = []
@@ -155,7 +155,7 @@ def fit_ood_distance(
     vectors = Vectors(model)
     known = predict(accelerator, vectors, train.select(np.concatenate(drawn)))
     references = list(torch.split(known, [len(rows) for rows in drawn]))
-    others = predict(accelerator, vectors, dev)
+    others = predict(accelerator, vectors, dev) if len(dev) else known[:0]
     thresholds = []
     for number, essays in enumerate(references):
         unit = functional.normalize(essays.float(), dim=1)

@@ -1,0 +1,125 @@
+"""Cross-fitting: every essay is scored by a scorer that was fitted without it, so that all are test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate import Accelerator
+
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.splits import Splits, set_apart
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer
+from aes_dynloss.essays.finetune.predicted import FOLDS, Predicted
+from aes_dynloss.essays.finetune.products import prediction_table
+from aes_dynloss.essays.finetune.warm_start import WarmStart
+from aes_dynloss.essays.floors import essay_floors, floor_figures
+from aes_dynloss.tables.formats import write_table
+
+logger = logging.getLogger(__name__)
+
+_PROBABILITY, _FLOOR = "probability ", "floor "  # of a kept table's columns, before a number or a name
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """All essays as scorers see them that were fitted without them.
+
+    Args:
+        table: Table of predictions, one row an essay.
+        predicted: The same as arrays, in the table's order.
+        floors: Figures of the floors on the same essays and parts; None without floors.
+    """
+
+    table: pd.DataFrame
+    predicted: Predicted
+    floors: dict[str, dict[str, Any]] | None
+
+
+def cross_fitted(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    prompts: Sequence[Prompt],
+    folds: Sequence[Splits],
+    start: WarmStart | None,
+    folder: Path,
+    *,
+    resume: bool,
+) -> OutOfFold:
+    """Fit a scorer for each part of the essays, without that part, and let it score the part.
+
+    Whatever is fitted or chosen for a part's scores, post-processing and floors too, is without its essays. A part that
+    is done is kept in the run's folder until the run is complete, so that a resumed run goes on after it.
+
+    Args:
+        accelerator: The run's.
+        config: Its configuration.
+        prompts: All prompts.
+        folds: For each part, the split whose test it is.
+        start: The model whose weights each scorer starts with, if there is one.
+        folder: The run's.
+        resume: Go on with a run that was stopped.
+    """
+    tables = []
+    for number, splits in enumerate(folds):
+        own = folder / FOLDS / str(number)
+        kept = own / "scored.parquet"
+        if not (resume and kept.exists()):
+            logger.info("Scorer %d of %d, for %d essays.", number + 1, len(folds), len(splits.test))
+            if accelerator.is_main_process:
+                own.mkdir(parents=True, exist_ok=True)
+            accelerator.wait_for_everyone()
+            scored = _scored(accelerator, config, prompts, splits, start, own, resume=resume)
+            if accelerator.is_main_process:
+                write_table(scored, kept)
+            accelerator.wait_for_everyone()
+        tables.append(pd.read_parquet(kept))
+    return _joined(pd.concat(tables, ignore_index=True))
+
+
+def _scored(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    prompts: Sequence[Prompt],
+    splits: Splits,
+    start: WarmStart | None,
+    folder: Path,
+    *,
+    resume: bool,
+) -> pd.DataFrame:
+    """The test part's table of predictions, with probabilities and floors' scores beside."""
+    parts = Parts.of(splits, config)
+    fitting = build_fitting(accelerator, config, prompts, parts, start)
+    predicted = fit_scorer(fitting, config, parts, folder, resume=resume)["test"]
+    table = prediction_table(fitting.scorer, splits.test, predicted, config.data.subgroups)
+    if predicted.probabilities is not None:
+        chances = predicted.probabilities
+        table = table.assign(**{f"{_PROBABILITY}{place}": chances[:, place] for place in range(chances.shape[1])})
+    if config.evaluation.floors and accelerator.is_main_process:
+        for name, scored in _floors(parts.tables, splits.test, prompts).items():
+            table[f"{_FLOOR}{name}"] = scored.set_index("essay_id")["score"].reindex(table["essay_id"]).to_numpy()
+    return table
+
+
+def _floors(parts: dict[str, EssayTable], test: EssayTable, prompts: Sequence[Prompt]) -> dict[str, pd.DataFrame]:
+    train, dev = (parts["train"], parts["dev"]) if "dev" in parts else set_apart(parts["train"], "floors")
+    return essay_floors({"train": train, "dev": dev, "test": test}, {prompt.id: prompt.range for prompt in prompts})
+
+
+def _joined(table: pd.DataFrame) -> OutOfFold:
+    chances = table[[name for name in table if str(name).startswith(_PROBABILITY)]]
+    floors = {str(name): table[name] for name in table if str(name).startswith(_FLOOR)}
+    own = table.drop(columns=[*chances.columns, *floors])
+    figures = {
+        name.removeprefix(_FLOOR): own[["prompt_id", "reference"]].assign(score=score) for name, score in floors.items()
+    }
+    dropped = own["dropped_tokens"].to_numpy(dtype=np.int64) if "dropped_tokens" in own else None
+    probabilities = chances.to_numpy(dtype=np.float64) if chances.shape[1] else None
+    raw = own["raw"].to_numpy(dtype=np.float64)
+    return OutOfFold(own, Predicted(raw, probabilities, dropped), floor_figures(figures) if figures else None)

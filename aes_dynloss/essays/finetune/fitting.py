@@ -1,0 +1,141 @@
+"""One scorer fitted to some essays: what it learns from, its fit, and how its raw predictions become scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.augmentation import Augmentation, augment
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.ratings import treated
+from aes_dynloss.essays.data.splits import Splits
+from aes_dynloss.essays.finetune.classical_run import ClassicalRun
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.encoder_run import EncoderRun
+from aes_dynloss.essays.finetune.predicted import AUGMENTED, Predicted
+from aes_dynloss.essays.finetune.warm_start import WarmStart
+from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
+from aes_dynloss.teaching.teachers.config import DlfConfig, GlcConfig, TeachingConfig
+
+Fitting = EncoderRun | ClassicalRun
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Essays by part.
+
+    Args:
+        tables: train as the scorer learns from it, dev, test, teacher_dev, augmented; none without an essay.
+        as_read: train with the scores that humans gave, the essays that ``tables`` has.
+        augmentation: What the changed copies of training essays are, if there are any.
+    """
+
+    tables: dict[str, EssayTable]
+    as_read: EssayTable
+    augmentation: Augmentation | None
+
+    @classmethod
+    def of(cls, splits: Splits, config: FinetuneConfig) -> Parts:
+        """The parts of a split, train treated and its copies made as the configuration says.
+
+        Raises:
+            DataError: A treatment, the copies or a teacher lack the essays that they need.
+        """
+        tables = {name: part for name, part in splits.tables().items() if len(part)}
+        tables["train"] = treated(splits.train, config.data)
+        augmentation = None if config.data.augmentation is None else augment(tables["train"], config.data.augmentation)
+        if augmentation is not None:
+            tables[AUGMENTED] = augmentation.table
+        _check_essays_of_teacher(config, tables)
+        learned = set(tables["train"].essay_ids)
+        rows = [row for row, essay_id in enumerate(splits.train.essay_ids) if essay_id in learned]
+        return cls(tables, splits.train.select(rows), augmentation)
+
+
+def build_fitting(
+    accelerator: Accelerator,
+    config: FinetuneConfig,
+    prompts: Sequence[Prompt],
+    parts: Parts,
+    start: WarmStart | None,
+) -> Fitting:
+    """The scorer's own part of a run, before it learns.
+
+    Raises:
+        AesDynlossError: The encoder cannot be read, or the essays do not suffice.
+    """
+    if config.model.kind == "encoder":
+        return EncoderRun(accelerator, config, prompts, parts.tables, start)
+    return ClassicalRun(config.model, prompts, parts.tables)
+
+
+def fit_scorer(
+    fitting: Fitting, config: FinetuneConfig, parts: Parts, folder: Path, *, resume: bool
+) -> dict[str, Predicted]:
+    """Let the scorer learn, and fit the way from its raw predictions to scores on essays that it did not learn from.
+
+    Args:
+        fitting: The scorer's part of a run.
+        config: The run's configuration.
+        parts: Its essays.
+        folder: For checkpoints.
+        resume: Go on with a run that was stopped.
+
+    Returns:
+        Predictions by part.
+    """
+    predicted = fitting.fit(folder, resume=resume)
+    fitted_on = "train" if "train" in predicted else "dev"
+    essays = parts.tables[fitted_on]
+    fit_scores(fitting, config, essays.values("prompt_id"), essays.scores, predicted[fitted_on])
+    return predicted
+
+
+def fit_scores(
+    fitting: Fitting,
+    config: FinetuneConfig,
+    prompt_ids: Sequence[str],
+    reference: NDArray[np.float64],
+    predicted: Predicted,
+) -> None:
+    """Fit the way from raw predictions to scores.
+
+    Args:
+        fitting: The scorer's part of a run.
+        config: Its configuration.
+        prompt_ids: Prompt of each of N essays that the scorer did not learn from.
+        reference: Their human scores, (N,).
+        predicted: Its predictions of them.
+    """
+    ranges = {prompt.id: prompt.range for prompt in fitting.scorer.prompts.values()}
+    answered = np.array(prompt_ids, dtype=object)
+    fitting.scorer.postprocessing = fit_postprocessing(
+        config.model.postprocessing, ranges, answered, predicted.raw, reference=reference
+    )
+
+
+def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
+    """Refuse a teacher that has nothing to learn on."""
+    trusted = parts["train"].trusted
+    number = 0 if trusted is None else int(trusted.sum())
+    apart = len(parts["teacher_dev"]) if "teacher_dev" in parts else 0
+    if isinstance(config.teacher, TeachingConfig) and not (apart or number):
+        raise DataError(
+            "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
+            "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
+            "data.split.folds_dir."
+        )
+    if isinstance(config.teacher, DlfConfig) and (apart or number) == 1:
+        raise DataError("A teacher of kind dlf halves the essays that it learns on, and there is one. Name more.")
+    if isinstance(config.teacher, GlcConfig) and (apart or number in {0, len(parts["train"])}):
+        raise DataError(
+            f"teacher.kind glc compares trusted training essays with others, and of {len(parts['train'])} training "
+            f"essays {number} are trusted, beside {apart} of teacher_dev. Name some of train in data.trusted, and none "
+            "as teacher_dev."
+        )
