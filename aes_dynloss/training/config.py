@@ -61,6 +61,11 @@ class TrainingConfig(ConfigModel):
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="cpu keeps a GPU out of it.")
     evaluations: int = Field(default=1, ge=1, le=1000, description="Measurements on dev, and checkpoints, an epoch.")
+    checkpoint_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        description="Minutes after which a checkpoint is written between evaluations too, each of which writes one.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Evaluations without a better dev measure after which training stops."
     )

@@ -164,15 +164,20 @@ def write_json(path: Path, values: object) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+# They say how a run is kept, not what it is: it may be resumed with others.
+_WITHOUT_EFFECT = {"training.checkpoint_minutes"}
+
+
 def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """The keys in which two configurations differ, each with words on both values.
+    """The keys in which two configurations of a run differ, each with words on both values.
 
     Args:
         then: As a file holds it.
         now: Plain values, which are written as YAML and read again: what is compared is what a file can hold.
     """
     before, after = _flat(then), _flat(parse_yaml(dump_yaml(now), CONFIG))
-    differing = [key for key in sorted(after.keys() | before.keys()) if after.get(key) != before.get(key)]
+    keys = sorted((after.keys() | before.keys()) - _WITHOUT_EFFECT)
+    differing = [key for key in keys if after.get(key) != before.get(key)]
     return {key: f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in differing}
 
 
