@@ -18,7 +18,8 @@ from torch.nn import Module
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.unrolling.step_plan import Processes
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.config import Precision, TrainingConfig
+from aes_dynloss.training.hardware import resolve_precision
 
 
 def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") -> Accelerator:
@@ -33,7 +34,9 @@ def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") 
     return Accelerator(cpu=cpu or not torch.accelerator.is_available(), mixed_precision=mixed_precision)
 
 
-def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Accelerator:
+def build_accelerator(
+    config: TrainingConfig, folder: Path | None = None, precision: Precision | None = None
+) -> Accelerator:
     """Accelerator of a run, with torch's, numpy's and Python's generators seeded.
 
     float16 is not offered: its loss scaling would change the products that teachers differentiate.
@@ -41,9 +44,10 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     Args:
         config: Device, precision, trackers, seed.
         folder: Where trackers that write files put them.
+        precision: That of the run, where it is known already; None: as the configuration says.
 
     Raises:
-        ConfigError: A tracker is not installed.
+        ConfigError: A tracker is not installed, or the precision is one that the processor has in software alone.
     """
     installed = [str(tracker) for tracker in get_available_trackers()]
     missing = [tracker for tracker in config.trackers if tracker not in installed]
@@ -53,14 +57,12 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
             "Install it, or leave it out: metrics.jsonl is written in any case."
         )
     cpu = config.device == "cpu"
-    has_bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
     # Buffers are constants, or local statistics on which `fit` makes processes agree where it measures; sending them
     # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
         cpu=cpu or not torch.accelerator.is_available(),
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision="bf16" if (precision or resolve_precision(config)) == "bf16" else "no",
         kwargs_handlers=[kwargs],
         log_with=list(config.trackers) or None,
         project_dir=folder,

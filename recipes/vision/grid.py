@@ -29,7 +29,7 @@ from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.grid import Cell, run_in_turn
+from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
 from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
 
 HERE = Path(__file__).parent
@@ -75,7 +75,8 @@ class VisionCell(Cell):
 
     def run(self, *, resume: bool) -> None:
         """Train and test; what is to be compared must be known to be there after the first run, not after the last."""
-        run(importlib.import_module(self.grid.task).build, self.config, self.work, resume=resume)
+        build = importlib.import_module(self.grid.task).build
+        run(build, self.config, self.work, grid_precision(self.root, self.config.training), resume=resume)
         self.check()
 
     def check(self) -> None:

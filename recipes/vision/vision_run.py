@@ -25,8 +25,19 @@ from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
+from aes_dynloss.training.config import Precision
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, PLOTS, TEACHER, describe_run, run_folder, write_json
+from aes_dynloss.training.hardware import resolve_precision
+from aes_dynloss.training.run_folder import (
+    CHECKPOINT,
+    MANIFEST,
+    PLOTS,
+    TEACHER,
+    describe_run,
+    recorded_precision,
+    run_folder,
+    write_json,
+)
 
 logger = logging.getLogger("aes_dynloss.vision")
 
@@ -107,20 +118,30 @@ class Task(Protocol):
 Build = Callable[[Any, Accelerator], Task]
 
 
-def run(build: Build, config: Any, folder: Path, *, resume: bool = False, force: bool = False) -> dict[str, Any]:  # noqa: ANN401
+def run(
+    build: Build,
+    config: Any,  # noqa: ANN401
+    folder: Path,
+    precision: Precision | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
     """Train a task's student as a configuration says; test is read once, at the end.
 
     Args:
         build: Builds the task.
         config: A :class:`VisionConfig` with the task's sections.
         folder: For everything the run leaves behind.
+        precision: That of its grid; None: as the configuration says, and as the run began.
         resume: Go on with a run that was stopped.
         force: Replace an earlier run.
 
     Returns:
         The content of report.json.
     """
-    accelerator = build_accelerator(config.training, folder)
+    began_in = recorded_precision(folder / MANIFEST) if resume else None
+    accelerator = build_accelerator(config.training, folder, precision or resolve_precision(config.training, began_in))
     values = config.model_dump(mode="json")
     with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -142,6 +163,11 @@ def _train_and_test(
     started = time.monotonic()
     again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
     check_bins(config.teacher, task.classes)
+    if accelerator.is_main_process:  # before training: it says in which precision to go on
+        parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
+        manifest = describe_run(accelerator, PACKAGES)
+        manifest |= {"seed": config.training.seed, "images": {name: len(part) for name, part in parts.items()}}
+        write_json(folder / MANIFEST, manifest)
     measure = partial(_measured, accelerator, task, config.measure_size)
     context = RunContext(accelerator, config.training, folder, measure, task.select_by, resume)
     result = train_student(
@@ -152,10 +178,6 @@ def _train_and_test(
         task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
         state = task.student.as_module().state_dict()
         save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)
-        parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
-        manifest = describe_run(accelerator, PACKAGES)
-        manifest |= {"seed": config.training.seed, "images": {name: len(part) for name, part in parts.items()}}
-        write_json(folder / MANIFEST, manifest)
         report = {
             "test": task.measures(outputs, task.test),
             "dev": {task.select_by: result.best_measure},
