@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -30,8 +31,13 @@ def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") 
         mixed_precision: no, unless the caller has other means to see that scores stay what they are; None: as
             Accelerate's environment or its configuration file says.
     """
-    # Without a GPU or its like Accelerate must be told, or processes stay apart.
-    return Accelerator(cpu=cpu or not torch.accelerator.is_available(), mixed_precision=mixed_precision)
+    cpu = cpu or not torch.accelerator.is_available()  # Accelerate must be told, or processes stay apart
+    if mixed_precision == "no" and AcceleratorState._shared_state:
+        # Accelerate refuses a precision beside that of a run in this process; scores are in none.
+        accelerator = Accelerator(cpu=cpu)
+        accelerator.native_amp = False
+        return accelerator
+    return Accelerator(cpu=cpu, mixed_precision=mixed_precision)
 
 
 def build_accelerator(
@@ -57,12 +63,15 @@ def build_accelerator(
             "Install it, or leave it out: metrics.jsonl is written in any case."
         )
     cpu = config.device == "cpu"
+    mixed_precision = "bf16" if (precision or resolve_precision(config)) == "bf16" else "no"
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()  # of an earlier run in this process: Accelerate would refuse another one's
     # Buffers are constants, or local statistics on which `fit` makes processes agree where it measures; sending them
     # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
         cpu=cpu or not torch.accelerator.is_available(),
-        mixed_precision="bf16" if (precision or resolve_precision(config)) == "bf16" else "no",
+        mixed_precision=mixed_precision,
         kwargs_handlers=[kwargs],
         log_with=list(config.trackers) or None,
         project_dir=folder,

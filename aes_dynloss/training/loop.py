@@ -177,7 +177,7 @@ def fit(
         >>> student, train = Line(1, 1), Points()
         >>> def measure():  # on dev; here one point serves as such
         ...     return {"minus_error": -abs(student(torch.ones(1, 1)).item() - 0.5)}
-        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu", precision="float32")
         >>> loss, policy = LossConfig(terms={"mse": 1.0}).build()
         >>> with TemporaryDirectory() as folder:
         ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")

@@ -16,7 +16,7 @@ from aes_dynloss.configfile import read_mapping
 pytestmark = pytest.mark.slow
 
 DIGITS = VISION / "digits.yaml"
-SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu"]
+SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu", "training.precision=float32"]
 TEACHERS = {
     "plain": [],
     "dlf": [
