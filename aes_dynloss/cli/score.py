@@ -65,7 +65,7 @@ def _kinds() -> list[tuple[str, str, str]]:
     "--precision",
     type=click.Choice(["float32", "bf16"]),
     default="float32",
-    help="bf16 is faster on processors that support it; refused if it changes the score of more than 1 essay in 200.",
+    help="bf16 is faster on processors that have it; refused on others, and if it changes more than 1 score in 200.",
 )
 @force_precision_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")

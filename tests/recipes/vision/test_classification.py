@@ -71,7 +71,7 @@ def test_what_a_run_leaves(straight: Any, kind: str) -> None:
     assert outcome.out == "".join(f"{name} {value:.4f}\n" for name, value in report["test"].items())
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["images"] == {"train": 46, "teacher_dev": 8, "dev": 10, "test": 599}
-    assert manifest["machine"]["device"] == "cpu"
+    assert (manifest["machine"]["device"], manifest["precision"]) == ("cpu", "float32")
     assert str(VISION.parents[1]) not in (folder / "manifest.json").read_text()
     assert [line["step"] for line in lines_of(folder / "metrics.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert len([line for line in lines_of(folder / "metrics.jsonl") if "dev" in line]) == 2
