@@ -92,7 +92,7 @@ def leave_busy_cores() -> None:
     if any(os.environ.get(name) for name in _THREAD_VARIABLES) or not hasattr(os, "getloadavg"):
         return
     load, cores, before = os.getloadavg()[0], os.cpu_count() or 1, torch.get_num_threads()
-    threads = min(before, max(1, cores - round(load)))
+    threads = max(1, cores - round(load))
     if threads < before:
         torch.set_num_threads(threads)
         logger.warning(
