@@ -19,6 +19,7 @@ from torch import Tensor
 
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
 from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
 from aes_dynloss.teaching.losses.components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
@@ -126,6 +127,7 @@ def run(
     *,
     resume: bool = False,
     force: bool = False,
+    force_precision: bool = False,
 ) -> dict[str, Any]:
     """Train a task's student as a configuration says; test is read once, at the end.
 
@@ -136,12 +138,14 @@ def run(
         precision: That of its grid; None: as the configuration says, and as the run began.
         resume: Go on with a run that was stopped.
         force: Replace an earlier run.
+        force_precision: Allow bf16 on a processor that has it in software alone.
 
     Returns:
         The content of report.json.
     """
     began_in = recorded_precision(folder / MANIFEST) if resume else None
-    accelerator = build_accelerator(config.training, folder, precision or resolve_precision(config.training, began_in))
+    precision = precision or resolve_precision(config.training, began_in, force=force_precision)
+    accelerator = build_accelerator(config.training, folder, precision)
     values = config.model_dump(mode="json")
     with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -235,9 +239,16 @@ def command(name: str, config: type[VisionConfig], build: Build) -> None:
     @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for all that the run leaves.")
     @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
     @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
+    @force_precision_option
     @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
     def recipe(
-        file: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool, force: bool, print_config: bool
+        file: Path,
+        overrides: tuple[str, ...],
+        output_dir: Path | None,
+        resume: bool,
+        force: bool,
+        force_precision: bool,
+        print_config: bool,
     ) -> None:
         resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
         if print_config:
@@ -247,7 +258,7 @@ def command(name: str, config: type[VisionConfig], build: Build) -> None:
             raise click.UsageError("--resume and --force exclude each other.")
         if output_dir is None:
             raise click.UsageError("--output-dir is missing: name a folder for all that the run leaves.")
-        report = run(build, resolved, output_dir, resume=resume, force=force)
+        report = run(build, resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
         for measure, value in report["test"].items():
             click.echo(f"{measure} {value:.4f}")
 

@@ -12,6 +12,7 @@ from folder_content import content
 from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import read_mapping
+from aes_dynloss.training import hardware
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,21 @@ def test_stopped_and_resumed(tmp_path: Path, straight: Any, looks: Any, kind: st
     assert [name for name in expected if found[name] != expected[name] and name not in dated] == []
     reports = [json.loads(files["report.json"]) for files in (found, expected)]
     assert reports[0] | {"seconds": 0} == reports[1] | {"seconds": 0}
+
+
+def test_it_goes_on_in_the_precision_that_it_began_in(tmp_path, straight, looks, monkeypatch) -> None:
+    """Whatever the processor has on which it is resumed."""
+    auto, looks.last = "training.precision=auto", 2
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
+    refused = train("plain", tmp_path / "run", "training.precision=bf16")
+    assert refused.code == 2
+    assert "6 to 67 times slower" in refused.error
+    with pytest.raises(Stopped):
+        train("plain", tmp_path / "run", auto)
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    resumed = train("plain", tmp_path / "run", auto, "--resume")
+    assert (resumed.code, resumed.out) == (0, straight["plain"][1].out)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["precision"] == "float32"
 
 
 def test_a_frozen_teacher_steers_as_it_did(tmp_path: Path, straight: Any) -> None:
