@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from command_line import command
 from small_run import (
@@ -223,7 +224,8 @@ def test_manifest(run_yaml, tmp_path):
     assert manifest["data"]["essays"] == 60 == sum(manifest["split"]["essays"].values())
     assert manifest["split"]["essays"]["teacher_dev"] == 9
     assert {"python", "torch", "transformers", "aes-dynloss"} <= manifest["versions"].keys()
-    assert (manifest["machine"]["processes"], manifest["machine"]["precision"]) == (1, "no")
+    assert (manifest["machine"]["processes"], manifest["machine"]["threads"]) == (1, torch.get_num_threads())
+    assert manifest["precision"] == "float32"
     assert str(tmp_path) not in text
     assert str(run_yaml.parent) not in text
     tune(run_yaml, tmp_path / "other", *words, "data.split.seed=4")

@@ -298,7 +298,8 @@ def test_the_teacher_sees_its_own_essays_and_the_student_the_others(run_yaml, tm
 
 def test_a_student_that_runs_away_ends_in_words(run_yaml, tmp_path):
     rates = (
-        "training={optimizer: sgd, head_learning_rate: 1000, clip_norm: null, epochs: 2, batch_size: 8, device: cpu}"
+        "training={optimizer: sgd, head_learning_rate: 1000, clip_norm: null, epochs: 2, batch_size: 8, device: cpu, "
+        "precision: float32}"
     )
     words = [DLF, TERMS, APART, FROZEN, "teacher.steps=40", rates]
     error = refused(run_yaml, tmp_path / "run", *words)
