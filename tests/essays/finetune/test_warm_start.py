@@ -24,7 +24,7 @@ from aes_dynloss.essays.finetune import encoder_run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed
-from aes_dynloss.essays.model.feature_cache import weights_digest
+from aes_dynloss.essays.model.essay_cache import weights_digest
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
