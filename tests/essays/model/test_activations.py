@@ -19,14 +19,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.state_cache import STATES
 
-pytestmark = pytest.mark.usefixtures("several_passes")
-
-
-@pytest.fixture(autouse=True)
-def exact_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Token states in float32: what rounding them costs is looked at in test_state_cache.py."""
-    monkeypatch.setattr(activations, "stored_states", lambda states: states.numpy())
-
+pytestmark = pytest.mark.usefixtures("several_passes", "exact_states")
 
 # One chunk, an empty text, several chunks.
 LENGTHS = (5, 40, 0, 14, 29, 3, 15, 60)
