@@ -71,6 +71,7 @@ def raw_of(folder: Path, part: str = "dev") -> dict[str, float]:
     return {row["essay_id"]: float(row["raw"]) for row in read_rows(folder / f"predictions_{part}.csv")}
 
 
+@pytest.mark.usefixtures("exact_states")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("freeze", [[], ["model.frozen_layers=all"]], ids=["learning", "frozen"])
 def test_the_first_predictions_are_the_earlier_models(run_yaml, first_runs, tmp_path, head, freeze):
