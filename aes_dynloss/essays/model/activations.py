@@ -66,7 +66,7 @@ def frozen_part_computed(
     :mod:`aes_dynloss.essays.model.state_cache` says. What ``model.features_cache`` has is not computed.
 
     Args:
-        accelerator: The run's; each process computes a share, its main process alone writes.
+        accelerator: The run's; each process computes a share, its main process alone writes files, and all read them.
         model: The scorer; its encoder is cut at the frozen layers within the block and whole again afterwards.
         examples: All essays of the run.
         train: Rows of the training essays among them.

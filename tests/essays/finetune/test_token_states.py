@@ -15,6 +15,8 @@ from aes_dynloss.essays.finetune import products
 from aes_dynloss.essays.model import essay_cache
 from aes_dynloss.essays.model.state_cache import STATES, StateCache
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("model.frozen_layers=1", "training.epochs=1", "data.keep_prompts=[river]")
 SAME = ("predictions_test.csv", "predictions_dev.csv", "metrics.jsonl", "model/model.safetensors", "model/config.json")
 
