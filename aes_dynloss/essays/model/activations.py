@@ -104,21 +104,22 @@ def _states_ready(
         difference = (_last_states(accelerator, model, stored) - expected).abs().max()
         return bool(difference > _LARGEST_DIFFERENCE * expected.abs().max())
 
-    ((_, states),) = _token_states(accelerator, model, longest, [[np.zeros(1, dtype=np.int64)]])
+    ((_, rounded),) = _token_states(accelerator, model, longest, [[np.zeros(1, dtype=np.int64)]])
     with _started_above(model, frozen):
         # Some upper layers see more than the one below, such as those of DeBERTa-v2 with a convolution.
-        if differ(replace(longest, states=list(states))):
+        if differ(replace(longest, states=list(rounded))):
             raise ConfigError(
                 f"model.frozen_layers is {frozen}, but an encoder of the kind {model.encoder.config.model_type} cannot "
                 "start in its middle. Set it to 0, or to all."
             )
     kept_in = folder / STATES if cache is None else user_path(cache, "model.features_cache")
-    ready = replace(examples, states=_cached_states(accelerator, model, examples, kept_in))
+    kept_in, states = _cached_states(accelerator, model, examples, kept_in)
+    ready = replace(examples, states=states)
     with _started_above(model, frozen):
         if differ(ready.select([int(examples.lengths.argmax())])):
             raise CheckpointError(
-                f"The token states in {kept_in} are not those that this encoder computes. Remove them, and they are "
-                "computed anew."
+                f"The token states in {kept_in} are not those that this encoder computes. Remove that folder, and they "
+                "are computed anew."
             )
         yield ready
 
@@ -128,7 +129,7 @@ def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayEx
 
     Args:
         accelerator: The run's.
-        model: The scorer, its encoder whole; its buffers are set.
+        model: The scorer, its encoder whole or started above what the examples' states are of; its buffers are set.
         train: Training essays; of a learning encoder, whose vectors will move, a sample is enough.
     """
     features = train.features
@@ -302,8 +303,8 @@ def cached_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
 
 def _cached_states(
     accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path
-) -> list[NDArray[Any]]:
-    """As :func:`cached_features`: token states of each essay, (tokens, H), which every process maps from the files."""
+) -> tuple[Path, list[NDArray[Any]]]:
+    """As :func:`cached_features`: where token states are kept, and those of each essay, (tokens, H), mapped from it."""
     digests = [essay_digest(essay.chunks) for essay in examples.essays]
     cache, computed = _completed(
         accelerator,
@@ -313,7 +314,7 @@ def _cached_states(
         partial(_token_states, accelerator, model),
     )
     states = cache.find_all(digests, check=computed)  # what was complete was checked by the main process
-    return [states[digest] for digest in digests]
+    return cache.path, [states[digest] for digest in digests]
 
 
 def _completed(

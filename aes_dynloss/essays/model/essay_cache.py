@@ -98,30 +98,27 @@ class EssayCache:
     identity: str
     width: int
 
+    # In messages: the cache, what it keeps, and what to do instead of using it.
     name: ClassVar[str]
-    """In messages: the cache."""
     content: ClassVar[str]
-    """In messages: what it keeps."""
     otherwise: ClassVar[str] = "set model.features_cache to another folder"
-    """In messages: what to do instead."""
+    # In files: the table of rows, its usual type and that of rows which the usual one cannot hold.
     table: ClassVar[str]
-    """Name of the table of rows in its files."""
     types: ClassVar[tuple[str, ...]]
-    """Types of that table: the usual one, and the one of rows that it cannot hold."""
+    # Whether an essay has several rows, (rows, H), or one, (H,).
     several_rows: ClassVar[bool]
-    """Whether an essay has several rows, (rows, H), or one, (H,)."""
 
     def find(self, wanted: Collection[bytes], *, check: bool = True) -> dict[bytes, Any]:
         """What is kept of some essays, mapped from the files.
 
         Args:
             wanted: Their digests.
-            check: Whether checksums are computed, for which everything is read.
+            check: Whether checksums of the files that have them are computed, for which all of these are read.
 
         Raises:
             CheckpointError: A file is damaged or foreign.
         """
-        stored = self._stored(check=check)
+        stored = self._stored(frozenset(wanted) if check else frozenset())
         return {digest: stored[digest] for digest in wanted if digest in stored}
 
     def find_all(self, wanted: Collection[bytes], *, check: bool = True) -> dict[bytes, Any]:
@@ -213,9 +210,9 @@ class EssayCache:
         """Where parts lie. It is changed under the lock alone."""
         raise NotImplementedError
 
-    def _stored(self, *, check: bool) -> dict[bytes, Any]:
-        """Everything that is kept."""
-        return self._read_parts(check=check)
+    def _stored(self, checked: Collection[bytes]) -> dict[bytes, Any]:
+        """Everything that is kept; at least the files that have some essays are compared with their checksums."""
+        return self._read_parts(checked)
 
     def _needed(self, essays: int, rows: int | None) -> int:
         """Free bytes that it takes to add essays."""
@@ -284,12 +281,18 @@ class EssayCache:
                 file.write(each.tobytes())
             file.write(keys)
 
-    def _read_parts(self, *, check: bool = True) -> dict[bytes, Any]:
+    def _read_parts(self, checked: Collection[bytes] | None = None) -> dict[bytes, Any]:
         """All parts' essays; where several parts have one, the first of them that was written counts."""
-        return {digest: rows for part in self._parts() for digest, rows in self._read(part, check=check).items()}
+        parts = (self._read(part, checked) for part in self._parts())
+        return {digest: rows for part in parts for digest, rows in part.items()}
 
-    def _read(self, path: Path, *, check: bool = True) -> dict[bytes, Any]:
-        """All essays of a file, mapped from it; none if it is not there."""
+    def _read(self, path: Path, checked: Collection[bytes] | None = None) -> dict[bytes, Any]:
+        """All essays of a file, mapped from it; none if it is not there.
+
+        Args:
+            path: The file.
+            checked: It is compared with its checksum if it has one of these essays; None: in any case.
+        """
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -318,10 +321,12 @@ class EssayCache:
                 rows = _table(content, header[self.table], self.types, [count, self.width])
         except Exception:
             raise self._damaged(path, "its tables are cut off or do not fit together") from None
-        if check and metadata.get("sha256") != _checksum(keys.tobytes() + index, rows):
-            raise self._damaged(path, "it does not have its checksum")
         each = np.split(rows, ends[:-1]) if self.several_rows else rows
-        return {key.tobytes(): value for key, value in zip(keys, each, strict=True)}
+        values = {key.tobytes(): value for key, value in zip(keys, each, strict=True)}
+        asked = checked is None or not values.keys().isdisjoint(checked)
+        if asked and metadata.get("sha256") != _checksum(keys.tobytes() + index, rows):
+            raise self._damaged(path, "it does not have its checksum")
+        return values
 
     def _damaged(self, path: Path, why: str) -> CheckpointError:
         return CheckpointError(

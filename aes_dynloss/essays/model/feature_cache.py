@@ -96,9 +96,9 @@ class FeatureCache(EssayCache):
     def _folder(self) -> Path:
         return self.path.with_name(f"{self.path.name}.parts")
 
-    def _stored(self, *, check: bool) -> dict[bytes, Any]:
+    def _stored(self, checked: Collection[bytes]) -> dict[bytes, Any]:  # noqa: ARG002 - all are merged
         # The main file comes last: what another process merges meanwhile is then found there.
-        return self._read_parts(check=check) | self._read(self.path, check=check)
+        return self._read_parts() | self._read(self.path)
 
     def _needed(self, essays: int, rows: int | None) -> int:
         """Free bytes for the parts, and for the file into which they are merged while the old one is still there."""

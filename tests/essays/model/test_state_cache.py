@@ -357,10 +357,22 @@ class TestDamage:
         damage(shard)
         content = shard.read_bytes()
         with pytest.raises(CheckpointError, match=words) as caught:
-            cache.find([digest_of(4)])
+            cache.find([digest_of(3)])
         assert f"The cache of token states {shard} cannot be used" in str(caught.value)
         assert "Remove the file, and its token states are computed anew" in str(caught.value)
         assert shard.read_bytes() == content
+
+    def test_shards_of_other_essays_are_not_read_for_their_checksums(self, cache_folder: Path) -> None:
+        """Runs on one prompt of many would read all of them each time."""
+        cache, checksum = made_cache(cache_folder), mock.Mock(wraps=essay_cache._checksum)
+        with mock.patch.object(essay_cache, "_checksum", checksum):
+            for wanted, checked in (([4, 5], 1), ([2, 4], 2), ([5], 0)):
+                checksum.reset_mock()
+                assert len(cache.find([*map(digest_of, wanted)])) == sum(number < 5 for number in wanted)
+                assert checksum.call_count == checked
+            checksum.reset_mock()
+            assert len(cache.find([*map(digest_of, range(1, 5))], check=False)) == 4
+            assert checksum.call_count == 0
 
     def test_in_a_run(self, accelerator: Accelerator, encoder: Path, cache_folder: Path) -> None:
         essays = essays_of(encoder, TEXTS)
@@ -386,7 +398,7 @@ class TestDamage:
             one = essays.select([row])
             states = random.normal(size=(tokens_in(one), cache.width)).astype(np.float16)
             cache.add({essay_digest(one.essays[0].chunks): states})
-        with pytest.raises(CheckpointError, match=r"not those that this encoder computes\. Remove them, and they"):
+        with pytest.raises(CheckpointError, match=r"\.states are not those that this encoder computes\. Remove that"):
             states_of(accelerator, model, essays)
         assert len(model.encoder_layers) == 2
 
