@@ -23,6 +23,7 @@ from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedS
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
+from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.reports.predictions import (
@@ -150,6 +151,7 @@ PRODUCTS = (
     FEATURES,
     CROSS_FIT,
     FIRST_STAGE,
+    STATES,
     SUSPECTS,
     PAGE,
     REPORT,
@@ -307,7 +309,7 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    for name in (CROSS_FIT, FIRST_STAGE):
+    for name in (CROSS_FIT, FIRST_STAGE, STATES):
         shutil.rmtree(folder / name, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)

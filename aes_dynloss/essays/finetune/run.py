@@ -133,7 +133,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if accelerator.is_main_process:
         made_of = {"data": data_hash(table), "split": split_hash(splits), "train": data_hash(parts["train"])}
         floors = _floors(config, parts, {prompt.id: prompt.range for prompt in prompts}, made_of)
-        for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
+        for path in folder.glob(f".{MODEL}.*"):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
         record_manifest(accelerator, config, table, splits, start, augmentation, folder, resume=resume)
 

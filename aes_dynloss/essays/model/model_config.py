@@ -107,8 +107,8 @@ class ModelConfig(ConfigModel):
     features_cache: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder that keeps the pooled vectors of a wholly frozen encoder, so that later runs need not "
-        "compute them again; null: none.",
+        description="Folder that keeps what frozen layers compute, so that later runs need not compute it again: the "
+        "pooled vectors of a wholly frozen encoder, else token states in float16; null: none.",
     )
     start_from: str | None = Field(
         default=None,
@@ -156,10 +156,10 @@ class ModelConfig(ConfigModel):
                 "pooled_layers other than 1 needs pooling mean or cls, and an encoder that learns or is frozen as a "
                 "whole (frozen_layers 0 or all)"
             )
-        if self.features_cache is not None and (self.frozen_layers != "all" or self.pooling == "attention"):
+        if self.features_cache is not None and self.frozen_layers == 0:
             raise ValueError(
-                "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "
-                "pooling to mean or cls, or leave it out"
+                "features_cache keeps what frozen layers compute; set frozen_layers to a number above 0 or to all, or "
+                "leave it out"
             )
         if self.gradient_checkpointing and self.frozen_layers == "all":
             raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")

@@ -68,6 +68,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.usefixtures("exact_states")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_products_fit_together(run_yaml, tmp_path, name):
     folder = tmp_path / "run"

@@ -24,7 +24,7 @@ from aes_dynloss.essays.finetune import encoder_run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed
-from aes_dynloss.essays.model.feature_cache import weights_digest
+from aes_dynloss.essays.model.essay_cache import weights_digest
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -71,6 +71,7 @@ def raw_of(folder: Path, part: str = "dev") -> dict[str, float]:
     return {row["essay_id"]: float(row["raw"]) for row in read_rows(folder / f"predictions_{part}.csv")}
 
 
+@pytest.mark.usefixtures("exact_states")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("freeze", [[], ["model.frozen_layers=all"]], ids=["learning", "frozen"])
 def test_the_first_predictions_are_the_earlier_models(run_yaml, first_runs, tmp_path, head, freeze):
