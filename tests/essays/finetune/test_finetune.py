@@ -53,6 +53,7 @@ VARIANTS = {
     "ordinal": ["model.head=ordinal", "loss.terms={cross_entropy: {schedule: cosine, start: 1, end: 0}, stde: rest}"],
     "frozen": ["model.frozen_layers=all", "loss.terms={huber: 1.0}"],
     "frozen, attention": ["model.frozen_layers=all", "model.pooling=attention", "loss.terms={ranking: 0.5, mse: rest}"],
+    "fewer layers": ["model.keep_layers=1", "model.pooled_layers=all"],
     "one layer frozen": ["model.frozen_layers=1", "model.pooling=cls", MORRIS],
     "rescaled": ["model.postprocessing=rescale", "model.prompts=embedding", "loss.terms={all_pairs_error: 1.0}"],
     "cut points": ["model.postprocessing=cut_points", "model.encoder_dropout=0", "model.dropout=0.1"],

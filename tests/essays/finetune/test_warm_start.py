@@ -44,6 +44,7 @@ HEADS = {
     "ordinal": ["model.head=ordinal", "loss.terms={cross_entropy: 1.0}", "model.frozen_layers=1"],
     "embedding": ["model.prompts=embedding", "model.hidden=5", "model.pooled_layers=2"],
     "shared": ["model.prompts=shared"],
+    "fewer layers": ["model.keep_layers=1"],
 }
 
 
@@ -292,6 +293,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
+            (["model.keep_layers=1"], "model.keep_layers is 1, there None"),
             (["model.hidden=4"], r"is built otherwise than this run's: model.hidden is 4, there None. Set these keys"),
             (
                 ["model.pooling=cls", "model.log_length=false"],
