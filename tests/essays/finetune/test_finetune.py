@@ -54,6 +54,8 @@ VARIANTS = {
     "frozen": ["model.frozen_layers=all", "loss.terms={huber: 1.0}"],
     "frozen, attention": ["model.frozen_layers=all", "model.pooling=attention", "loss.terms={ranking: 0.5, mse: rest}"],
     "fewer layers": ["model.keep_layers=1", "model.pooled_layers=all"],
+    "lora": ["model.lora={rank: 2}", "training.averaging=0.8", "training.layer_decay=0.5", "training.evaluations=2"],
+    "lora, one layer frozen": ["model.lora={dropout: 0.1, targets: [dense]}", "model.frozen_layers=1"],
     "one layer frozen": ["model.frozen_layers=1", "model.pooling=cls", MORRIS],
     "rescaled": ["model.postprocessing=rescale", "model.prompts=embedding", "loss.terms={all_pairs_error: 1.0}"],
     "cut points": ["model.postprocessing=cut_points", "model.encoder_dropout=0", "model.dropout=0.1"],
