@@ -129,8 +129,9 @@ class TestTrainerRegression:
         import trainer_regression
 
         encoder, output = write_tiny_encoder(tmp_path / "tiny"), tmp_path / "found.json"
-        words = ["--data", plain_data, "--output", output, "--encoder", encoder, "--folds", "1"]
-        done = run("trainer_regression.py", *words, "--prompts", "4", "--epochs", 20, "--batch", 4, "--rate", 1e-2)
+        words = ["--data", plain_data, "--output", output, "--encoder", encoder, "--folds", "1", "--prompts", "4"]
+        words += ["--epochs", 20, "--batch", 4, "--rate", 1e-2, "--kept", tmp_path / "kept"]
+        done = run("trainer_regression.py", *words)
         assert done.returncode == 0, done.stderr
         results = json.loads(output.read_text(encoding="utf-8"))
         check_whole(results, {"4"}, {"1"})
@@ -144,6 +145,15 @@ class TestTrainerRegression:
         lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
         assert lines == [trainer_regression.TITLES, *trainer_regression.table_rows(results)]
         assert str(tmp_path) not in output.read_text(encoding="utf-8")
+        # What was trained is not trained again, unless it was trained otherwise.
+        same, other = sorted((tmp_path / "kept").iterdir())
+        other.write_text(other.read_text(encoding="utf-8").replace('"epochs": 20', '"epochs": 1'), encoding="utf-8")
+        made = [path.stat().st_mtime_ns for path in (same, other)]
+        assert run("trainer_regression.py", *words).returncode == 0
+        assert same.stat().st_mtime_ns == made[0]
+        assert other.stat().st_mtime_ns > made[1]
+        again = json.loads(output.read_text(encoding="utf-8"))
+        assert [one["qwk"] for one in again["models"].values()] == [one["qwk"] for one in results["models"].values()]
 
     def test_a_fold_that_is_not_there_ends_with_one_message(self, data, tmp_path):
         done = run("trainer_regression.py", "--data", data, "--output", tmp_path / "found.json", "--folds", "0,7")

@@ -7,11 +7,13 @@ have the same encoder, epochs, learning rate and batch; all else is each one's d
 they are, after https://huggingface.co/docs/transformers/tasks/sequence_classification: padding by batch, essays
 truncated to the encoder's longest input (512 tokens), the last epoch's weights. finetune reads longer essays in several
 windows, learns scores on [0, 1] with a faster head, and keeps the epoch that is best on dev. Predictions of both are
-rescaled by their predictions of dev. Each runs in a process of its own, whose peak memory is measured.
+rescaled by their predictions of dev. Each training is a process of its own, whose peak memory is measured; what it
+predicted is kept in a folder, so that a run that was killed goes on with the next.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import tempfile
@@ -43,9 +45,11 @@ from common_folds import (
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoders import encoder_label, locate_encoder
+from aes_dynloss.tables.atomic import write_text
 
 TITLES = ["fine-tuned by", "QWK", "QWK rescaled", "minutes", "CPU minutes", "peak memory, MiB"]
 TRAINER, OURS = "transformers.Trainer", "aes-dynloss finetune"
+Predictor = Callable[["Setting", EssayTable, PromptFold], tuple[Values, Values]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class Setting:
     epochs: int
     rate: float
     batch: int
+
+    def values(self) -> dict[str, Any]:
+        """What decides on predictions beside the essays."""
+        values = {"epochs": self.epochs, "learning_rate": self.rate, "batch_size": self.batch}
+        return {"encoder": encoder_label(self.encoder), **values}
 
     def prompt_folds(self, essays: EssayTable) -> list[PromptFold]:
         """The chosen ones.
@@ -164,31 +173,56 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
     return predicted[0], predicted[1]
 
 
-SYSTEMS: dict[str, Callable[[Setting, EssayTable, PromptFold], tuple[Values, Values]]] = {
-    TRAINER: predict_by_trainer,
-    OURS: predict_by_finetune,
-}
+SYSTEMS: dict[str, Predictor] = {TRAINER: predict_by_trainer, OURS: predict_by_finetune}
 
 
-def measured(system: str, setting: Setting) -> dict[str, Any]:
-    """QWK, minutes and peak memory of one of ``SYSTEMS``; to be called in a process that does nothing else.
+def trained(system: str, setting: Setting, prompt: str, number: int) -> dict[str, Any]:
+    """Predictions by one training, with its minutes and peak memory; for a process that does nothing else.
+
+    Args:
+        system: One of ``SYSTEMS``.
+        setting: What is fine-tuned, and how.
+        prompt: Id of the prompt.
+        number: Number of the fold.
+    """
+    essays = read_asap(setting.data)
+    (fold,) = (one for one in prompt_folds(essays, setting.data) if (one.prompt, one.fold) == (prompt, number))
+    start, cpu_start = time.perf_counter(), time.process_time()
+    dev, test = SYSTEMS[system](setting, essays, fold)
+    seconds = {"minutes": time.perf_counter() - start, "cpu_minutes": time.process_time() - cpu_start}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    cost = {name: value / 60 for name, value in seconds.items()} | {"peak_mebibytes": peak}
+    return {"dev": dev.tolist(), "test": test.tolist(), **cost}
+
+
+def measured(system: str, setting: Setting, essays: EssayTable, kept: Path) -> dict[str, Any]:
+    """QWK, minutes and peak memory of one of ``SYSTEMS``.
 
     Args:
         system: Its name.
-        setting: What it fine-tunes on which essays.
+        setting: What is fine-tuned on which essays, and how.
+        essays: All essays.
+        kept: Folder that keeps what each training predicted.
     """
-    essays = read_asap(setting.data)
-    scores = essays.scores
+    ids, scores = np.array(essays.essay_ids), essays.scores
+    trainings = []
 
     def predict(fold: PromptFold) -> Predictions:
-        dev, test = SYSTEMS[system](setting, essays, fold)
+        path = kept / f"{SYSTEMS[system].__name__}_{fold.prompt}_{fold.fold}.json"
+        identity = {**setting.values(), "essay_ids": ids[np.concatenate([fold.train, fold.dev, fold.test])].tolist()}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if any(found.get(name) != value for name, value in identity.items()):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                found = identity | process.submit(trained, system, setting, fold.prompt, fold.fold).result()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(found))
+        trainings.append(found)
+        dev, test = np.array(found["dev"]), np.array(found["test"])
         return Predictions(test, rescale(test, dev, scores[fold.dev]))
 
-    start = time.perf_counter()
-    found = measure(setting.prompt_folds(essays), scores, predict, system)
-    minutes = (time.perf_counter() - start) / 60
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {**found, "minutes": round(minutes, 3), "peak_mebibytes": round(peak)}
+    figures = measure(setting.prompt_folds(essays), scores, predict, system)
+    cost = {name: round(sum(one[name] for one in trainings), 3) for name in ("minutes", "cpu_minutes")}
+    return {**figures, **cost, "peak_mebibytes": round(max(one["peak_mebibytes"] for one in trainings))}
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
@@ -215,25 +249,20 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=5, help="Passes over the train essays.")
     options.add_argument("--rate", type=float, default=5e-5, help="Peak learning rate; the default is Trainer's.")
     options.add_argument("--batch", type=int, default=16, help="Essays of an optimiser step.")
+    kept = Path("runs/peers/trainer_regression")
+    options.add_argument("--kept", type=Path, default=kept, help="Folder that keeps the predictions of each training.")
     words = options.parse_args()
     folds = [int(fold) for fold in words.folds.split(",")]
     setting = Setting(words.data, words.encoder, words.prompts.split(","), folds, words.epochs, words.rate, words.batch)
-    setting.prompt_folds(read_asap(setting.data))  # what is not there is told at once
-    models = {}
-    for system in SYSTEMS:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            models[system] = process.submit(measured, system, setting).result()
+    essays = read_asap(setting.data)
+    setting.prompt_folds(essays)  # what is not there is told at once
+    models = {system: measured(system, setting, essays, words.kept) for system in SYSTEMS}
     write_results(
         words.output,
         models,
         rescaled_by="this script, from predictions of the dev essays",
         packages=["transformers", "datasets", "torch", "accelerate", "numpy"],
-        settings={
-            "encoder": encoder_label(setting.encoder),
-            "epochs": setting.epochs,
-            "learning_rate": setting.rate,
-            "batch_size": setting.batch,
-        },
+        settings=setting.values(),
         table=[TITLES, *table_rows({"models": models})],
     )
 
