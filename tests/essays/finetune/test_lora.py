@@ -36,6 +36,13 @@ def test_adapted_layers_move_and_no_other(run_yaml: Path, tmp_path: Path) -> Non
     assert len({row["raw"] for row in read_rows(tmp_path / "run" / "predictions_test.csv")}) > 5
 
 
+def test_card_and_report_tell_what_is_left_and_what_learned(run_yaml: Path, tmp_path: Path) -> None:
+    assert tune(run_yaml, tmp_path / "run", LORA, "model.keep_layers=1").code == 0
+    words = "encoder, layers kept: 1, trained by adapters of rank 2 (LoRA)"
+    assert f"- Encoder: {words}; head" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert words in (tmp_path / "run" / "report.json").read_text(encoding="utf-8")
+
+
 def test_a_killed_run_goes_on_from_a_checkpoint_of_adapters(
     run_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
