@@ -37,10 +37,10 @@ def test_adapted_layers_move_and_no_other(run_yaml: Path, tmp_path: Path) -> Non
 
 
 def test_card_and_report_tell_what_is_left_and_what_learned(run_yaml: Path, tmp_path: Path) -> None:
-    assert tune(run_yaml, tmp_path / "run", LORA, "model.keep_layers=1").code == 0
+    assert tune(run_yaml, tmp_path / "run", LORA, "model.keep_layers=1", "evaluation.page=true").code == 0
     words = "encoder, layers kept: 1, trained by adapters of rank 2 (LoRA)"
     assert f"- Encoder: {words}; head" in (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
-    assert words in (tmp_path / "run" / "report.json").read_text(encoding="utf-8")
+    assert words in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_killed_run_goes_on_from_a_checkpoint_of_adapters(
