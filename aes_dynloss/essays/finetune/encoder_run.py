@@ -30,6 +30,7 @@ from aes_dynloss.essays.model.chunks import Chunker, remembering
 from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
+from aes_dynloss.essays.model.lora import require_peft
 from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -239,6 +240,8 @@ def _build(
     dropout = config.model.encoder_dropout
     encoder = load_encoder(config.model.encoder, dropout) if start is None else start.encoder(dropout)
     check_vocabulary(encoder, tokenizer)
+    if config.model.lora is not None:
+        require_peft()
     if config.model.gradient_checkpointing:
         new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
         try:

@@ -23,6 +23,7 @@ from aes_dynloss.essays.finetune.predicted import CROSS_FIT, Predicted, TrainedS
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.features import FeatureTable
@@ -109,9 +110,16 @@ def _made_of(config: FinetuneConfig) -> str:
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
     terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return (
-        f"- Encoder: {encoder_label(model.encoder)}; head: {model.head}; pooling: {model.pooling}.\n"
+        f"- Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.\n"
         f"- Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}."
     )
+
+
+def _encoder(model: ModelConfig) -> str:
+    """The encoder's name, what is left of it, and what of it learned where that is not the rule."""
+    kept = "" if model.keep_layers is None else f", layers kept: {model.keep_layers}"
+    adapted = "" if model.lora is None else f", trained by adapters of rank {model.lora.rank} (LoRA)"
+    return f"{encoder_label(model.encoder)}{kept}{adapted}"
 
 
 def _own_columns(config: FinetuneConfig) -> str:
@@ -129,7 +137,7 @@ def _about(config: FinetuneConfig) -> dict[str, str]:
         return {"Model": config.model.kind} | ({"Solver": config.model.solver} if config.model.solver else {})
     teacher = config.teacher
     return {
-        "Encoder": encoder_label(config.model.encoder),
+        "Encoder": _encoder(config.model),
         "Head": config.model.head,
         "Solver": str(config.model.solver),
         "Loss": ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}",

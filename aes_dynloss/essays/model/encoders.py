@@ -229,6 +229,29 @@ def only_layers(layers: nn.ModuleList | None, part: slice) -> Iterator[None]:
         set_to(whole)
 
 
+def keep_lower_layers(encoder: Any, count: int) -> None:  # noqa: ANN401 - transformers is untyped
+    """Remove the layers of an encoder above its lowest ones; one that has only these is left as it is.
+
+    Args:
+        encoder: The encoder; its configuration then tells of so many layers.
+        count: Layers to keep, at least 1.
+
+    Raises:
+        ConfigError: It has fewer, or they cannot be told apart.
+
+    References:
+        Sajjad et al. 2023, On the effect of dropping layers of pre-trained Transformer models (top layers first).
+    """
+    layers = layer_list(encoder)
+    if layers is None or count > len(layers):
+        has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
+        raise ConfigError(f"model.keep_layers is {count}, but the encoder has {has}. Lower it, or leave it out.")
+    del layers[count:]
+    encoder.config.num_hidden_layers = count
+    if getattr(encoder.config, "layer_types", None) is not None:  # one for each
+        encoder.config.layer_types = encoder.config.layer_types[:count]
+
+
 def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is untyped
     """Tokens that the encoder reads at once, special tokens included; 512 for one without a limit.
 

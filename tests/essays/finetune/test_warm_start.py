@@ -44,6 +44,7 @@ HEADS = {
     "ordinal": ["model.head=ordinal", "loss.terms={cross_entropy: 1.0}", "model.frozen_layers=1"],
     "embedding": ["model.prompts=embedding", "model.hidden=5", "model.pooled_layers=2"],
     "shared": ["model.prompts=shared"],
+    "fewer layers": ["model.keep_layers=1"],
 }
 
 
@@ -293,6 +294,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
+            (["model.keep_layers=1"], "model.keep_layers is 1, there None"),
             (["model.hidden=4"], r"is built otherwise than this run's: model.hidden is 4, there None. Set these keys"),
             (
                 ["model.pooling=cls", "model.log_length=false"],
@@ -331,7 +333,7 @@ class TestRefusals:
         """A key that is added to the model's configuration is checked until someone says that it may change."""
         config = config_of(run_yaml, f"model.start_from={first}").model
         free = {"window", "max_tokens", "dropout", "encoder_dropout", "frozen_layers", "features_cache", "start_from"}
-        free |= {"gradient_checkpointing", "postprocessing", "cross_fit"}
+        free |= {"gradient_checkpointing", "postprocessing", "cross_fit", "lora"}
         for name in ModelConfig.model_fields.keys() - free:
             other = config.model_construct(**{**config.model_dump(), name: "something else"})
             with pytest.raises(ConfigError, match=f"model.{name} is 'something else'"):
