@@ -61,6 +61,7 @@ def test_all_pooled_layers_are_those_that_are_kept() -> None:
         torch.testing.assert_close(found, whole.pooled(inputs)[:, : 3 * WIDTH])
 
 
+@pytest.mark.usefixtures("exact_states")
 def test_layers_freeze_and_learn_as_those_of_a_whole_encoder(accelerator: Accelerator, tmp_path: Path) -> None:
     model = scoring_model(keep_layers=2, frozen_layers=1)
     essays, every = random_essays(LENGTHS), list(range(len(LENGTHS)))
