@@ -104,6 +104,11 @@ class ModelConfig(ConfigModel):
         default=0,
         description="Lowest encoder layers, with the embeddings, that do not learn; they are computed once.",
     )
+    int8: bool = Field(
+        default=False,
+        description="Whether the linear layers within a wholly frozen encoder are put into 8-bit integers, by the values "
+        "that some training essays give their inputs; vectors, head and scores are those of the layers in int8.",
+    )
     features_cache: str | None = Field(
         default=None,
         min_length=1,
@@ -161,6 +166,8 @@ class ModelConfig(ConfigModel):
                 "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "
                 "pooling to mean or cls, or leave it out"
             )
+        if self.int8 and (self.frozen_layers != "all" or self.start_from is not None):
+            raise ValueError("int8 is for an encoder that does not learn; set frozen_layers to all, without start_from")
         if self.gradient_checkpointing and self.frozen_layers == "all":
             raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
