@@ -16,7 +16,7 @@ from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
 from aes_dynloss.training.config import Precision
 
-# More at once is no faster on a CPU, whose caches the states of so many already fill, takes memory, and in int8 is slower.
+# More at once is no faster on a CPU, whose caches the states of so many already fill, slower in int8, and takes memory.
 CPU_TOKENS = 2048
 
 

@@ -99,7 +99,7 @@ class Int8Linear(nn.Module):
             return functional.linear(codes.float() - _MIDDLE, self.codes.float()) * self.scale + self.bias
         zeros = torch.zeros(len(self.scale), dtype=torch.int32)
         weights = (kernel, self.scale, zeros, self.bias)
-        output = (1.0, 0, torch.float32, "none", [], "")
+        output: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         return cast(Tensor, torch.ops.onednn.qlinear_pointwise(codes, 1.0, _MIDDLE, *weights, *output))
 
     def _kernel(self) -> Tensor | None:

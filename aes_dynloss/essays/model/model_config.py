@@ -106,8 +106,8 @@ class ModelConfig(ConfigModel):
     )
     int8: bool = Field(
         default=False,
-        description="Whether the linear layers within a wholly frozen encoder are put into 8-bit integers, by the values "
-        "that some training essays give their inputs; vectors, head and scores are those of the layers in int8.",
+        description="Whether the linear layers within a wholly frozen encoder are put into 8-bit integers, by the "
+        "values that some training essays give their inputs; the head is fitted on the vectors that come of it.",
     )
     features_cache: str | None = Field(
         default=None,
@@ -161,6 +161,15 @@ class ModelConfig(ConfigModel):
                 "pooled_layers other than 1 needs pooling mean or cls, and an encoder that learns or is frozen as a "
                 "whole (frozen_layers 0 or all)"
             )
+        self._check_frozen()
+        if self.gradient_checkpointing and self.frozen_layers == "all":
+            raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
+        if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
+            raise ValueError("max_tokens must be at least window")
+        return self
+
+    def _check_frozen(self) -> None:
+        """Refuse what only a wholly frozen encoder can have."""
         if self.features_cache is not None and (self.frozen_layers != "all" or self.pooling == "attention"):
             raise ValueError(
                 "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "
@@ -168,11 +177,6 @@ class ModelConfig(ConfigModel):
             )
         if self.int8 and (self.frozen_layers != "all" or self.start_from is not None):
             raise ValueError("int8 is for an encoder that does not learn; set frozen_layers to all, without start_from")
-        if self.gradient_checkpointing and self.frozen_layers == "all":
-            raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
-        if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
-            raise ValueError("max_tokens must be at least window")
-        return self
 
     def _check_without_encoder(self) -> None:
         """Refuse keys that would have no effect."""
