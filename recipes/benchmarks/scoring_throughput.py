@@ -239,12 +239,14 @@ def draw(values: dict[str, Any], picture: Path) -> None:
     pipeline = _fastest_pipeline(report, "cpu_seconds")
     with plot_style():
         figure = empty_figure("QWK and speed of scoring", 8, 4.5)
-        axes = figure.add_subplot(xscale="log", xlabel="times as fast as the pipeline (CPU time)", ylabel="QWK")
+        axes = figure.add_subplot(xlabel="times as fast as the pipeline (CPU time)", ylabel="QWK")
         shown = {row.side.removesuffix(WHOLE): row for row in reversed(report)}  # capped ones come first
         for name, found in values["qwk"].items():
             factor = median(other / own for other, own in zip(pipeline, shown[name].cpu_seconds, strict=True))
             axes.plot(factor, found["qwk"], "o", color="#0072B2")
-            axes.annotate(name, (factor, found["qwk"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                name, (factor, found["qwk"]), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+            )
         axes.axvline(3, linestyle="--", color="#D55E00")
         axes.margins(0.15)
         figure.savefig(picture, dpi=110)
