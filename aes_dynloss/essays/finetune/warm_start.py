@@ -40,6 +40,7 @@ MODEL = "model"
 _KEPT = {
     "kind",
     "keep_layers",
+    "int8",
     "pooling",
     "pooled_layers",
     "log_length",

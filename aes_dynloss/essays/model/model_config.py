@@ -134,6 +134,11 @@ class ModelConfig(ConfigModel):
         description="Low-rank adapters (LoRA) learn in the place of the encoder's weights, at training.learning_rate, "
         "and are merged into them on saving; null: the weights themselves learn. Needs the extra lora.",
     )
+    int8: bool = Field(
+        default=False,
+        description="Whether the linear layers within a wholly frozen encoder are put into 8-bit integers, by the "
+        "values that some training essays give their inputs; the head is fitted on the vectors that come of it.",
+    )
     features_cache: str | None = Field(
         default=None,
         min_length=1,
@@ -218,6 +223,8 @@ class ModelConfig(ConfigModel):
             raise ValueError("lora trains the layers that are not frozen, but frozen_layers: all leaves none; drop one")
         if self.gradient_checkpointing and self.frozen_layers == "all":
             raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
+        if self.int8 and (self.frozen_layers != "all" or self.start_from is not None):
+            raise ValueError("int8 is for an encoder that does not learn; set frozen_layers to all, without start_from")
 
     def _check_without_encoder(self) -> None:
         """Refuse keys that would have no effect."""

@@ -20,6 +20,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import keep_lower_layers, layer_list
+from aes_dynloss.essays.model.int8_linear import expect_int8
 from aes_dynloss.essays.model.kernel_head import KernelHead
 from aes_dynloss.essays.model.lora import add_adapters
 from aes_dynloss.essays.model.model_config import ModelConfig
@@ -228,6 +229,8 @@ class ScoringModel(nn.Module):
         self.encoder = encoder
         if config.keep_layers is not None:
             keep_lower_layers(encoder, config.keep_layers)
+        if config.int8:
+            expect_int8(encoder)
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
