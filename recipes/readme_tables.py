@@ -228,6 +228,12 @@ def throughput_table(path: Path, _: str) -> str:
     return table
 
 
+def finetuned_peers_table(path: Path, _: str) -> str:
+    """What other packages and this one reach by fine-tuning the same encoder, with minutes and memory."""
+    peer = _recipe("essays/peers", path.stem)
+    return _markdown(peer.TITLES, peer.table_rows(_read(path)))
+
+
 def by_script(folder: str, script: str, function: str = "table") -> Table:
     """The table that a recipe's own function makes of its results file."""
 
@@ -250,6 +256,7 @@ TABLES: dict[str, Table] = {
     "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters_results"),
     "recipes/essays/results/grids/*.json": grid_table,
     "recipes/essays/results/peers": peers_table,
+    "recipes/essays/results/peers/finetuned/*.json": finetuned_peers_table,
     "recipes/essays/results/robustness": robustness_table,
     "recipes/essays/results/robustness/asap_augmentation.json": grid_table,
     "recipes/benchmarks/results/screening.json": screening_table,

@@ -11,6 +11,8 @@ from rsmtool_process import rsmtool_calls
 # A shared or slow machine is no fault of the code: no test is judged by the clock.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+# Nor do commands take fewer threads, and say so, because it is busy. Torch reads this when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.cli.options import FILE
+from aes_dynloss.cli.options import FILE, force_precision_option
 
 
 @click.command()
@@ -32,6 +32,7 @@ from aes_dynloss.cli.options import FILE
 @click.option(
     "--cpus-per-run", type=click.FloatRange(min=0, min_open=True), default=1.0, help="With ray: CPU cores per run."
 )
+@force_precision_option
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 def benchmark(
     config: Path,
@@ -43,6 +44,7 @@ def benchmark(
     engine: str,
     gpus_per_run: float | None,
     cpus_per_run: float,
+    force_precision: bool,
     print_config: bool,
 ) -> None:
     """Run the grid of CONFIG (arms x folds x seeds), and report it so that arms can be compared.
@@ -68,8 +70,11 @@ def benchmark(
     from aes_dynloss.essays.benchmark.run import benchmark as run
     from aes_dynloss.reports.comparison_tables import benchmark_markdown
     from aes_dynloss.training.grid import run_in_turn
+    from aes_dynloss.training.hardware import leave_busy_cores
 
     on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
-    report = run(resolved, output_dir, on_ray if engine == "ray" else run_in_turn, against)
+    leave_busy_cores()
+    chosen = on_ray if engine == "ray" else run_in_turn
+    report = run(resolved, output_dir, chosen, against, force_precision=force_precision)
     click.echo(benchmark_markdown(report), nl=False)
     click.echo(f"Report: {output_dir / PAGE}, and {MARKDOWN}, .json and .csv beside it", err=True)

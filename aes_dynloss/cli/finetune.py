@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, read_run_input, scored_table_options
+from aes_dynloss.cli.options import FILE, force_precision_option, read_run_input, scored_table_options
 
 
 @click.command()
@@ -16,6 +16,7 @@ from aes_dynloss.cli.options import FILE, read_run_input, scored_table_options
 @click.option("--output-dir", "-o", type=FILE, help="Folder for everything that the run writes.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
+@force_precision_option
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 @scored_table_options
 def finetune(
@@ -25,6 +26,7 @@ def finetune(
     output_dir: Path | None,
     resume: bool,
     force: bool,
+    force_precision: bool,
     print_config: bool,
     **table: Any,  # noqa: ANN401 - click
 ) -> None:
@@ -55,8 +57,10 @@ def finetune(
     from aes_dynloss.essays.finetune.run import finetune as run
     from aes_dynloss.reports.report_files import PAGE, REPORT
     from aes_dynloss.reports.report_tables import report_text
+    from aes_dynloss.training.hardware import leave_busy_cores
 
-    result = run(resolved, output_dir, resume=resume, force=force)
+    leave_busy_cores()
+    result = run(resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
     if not PartialState().is_main_process:
         return
     click.echo(report_text(result.report))

@@ -14,6 +14,7 @@ from aes_dynloss.cli.options import (
     coverage_option,
     cpu_option,
     essay_input_options,
+    force_precision_option,
     list_option,
     output_option,
     read_essays,
@@ -64,8 +65,9 @@ def _kinds() -> list[tuple[str, str, str]]:
     "--precision",
     type=click.Choice(["float32", "bf16"]),
     default="float32",
-    help="bf16 is faster on processors that support it; refused if it changes the score of more than 1 essay in 200.",
+    help="bf16 is faster on processors that have it; refused on others, and if it changes more than 1 score in 200.",
 )
+@force_precision_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
 @cpu_option
@@ -81,6 +83,7 @@ def score(
     review: Path | None,
     uncertain: float,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
+    force_precision: bool,
     resume: bool,
     force: bool,
     cpu: bool,
@@ -113,8 +116,12 @@ def score(
     accelerator = None
     if needs_torch(model) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from aes_dynloss.training.accelerator import plain_accelerator
+        from aes_dynloss.training.hardware import check_bf16, leave_busy_cores
 
         accelerator = plain_accelerator(cpu=cpu)
+        if precision == "bf16" and accelerator.device.type == "cpu" and not force_precision:
+            check_bf16("--precision is bf16", "Leave it out")
+        leave_busy_cores()
     processes = accelerator or OneProcess()
     scorer = open_scorer(model, accelerator)
     essays = read_essays(inputs, processes.num_processes, scorer.own_features, **layout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
@@ -135,6 +135,7 @@ class StateTracker:
     Args:
         total_steps: Optimiser steps of the whole run, at least 1.
         memory: Weight of the past in the running training error.
+        unseen: Training errors that are known and not in the state yet, see :meth:`show_errors`.
 
     Examples:
         >>> tracker = StateTracker(total_steps=100, memory=0.5)
@@ -150,6 +151,7 @@ class StateTracker:
     step: int = 0
     train_error: float = 1.0
     dev_measure: float = 0.0
+    unseen: list[float] = field(default_factory=list)
 
     def state(self) -> StudentState:
         """The state before the next step."""
@@ -158,6 +160,12 @@ class StateTracker:
     def take_error(self, error: float) -> None:
         """Take in one step's training error (1 = always predicting the mean)."""
         self.train_error = self.memory * self.train_error + (1 - self.memory) * min(1.0, max(0.0, error))
+
+    def show_errors(self) -> None:
+        """Take in the unseen errors: a policy sees them at fixed steps, whenever they were read."""
+        for error in self.unseen:
+            self.take_error(error)
+        self.unseen.clear()
 
     def take_measure(self, measure: float) -> None:
         """Take in a new dev measure."""

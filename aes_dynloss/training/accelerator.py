@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -18,7 +19,8 @@ from torch.nn import Module
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.unrolling.step_plan import Processes
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.config import Precision, TrainingConfig
+from aes_dynloss.training.hardware import resolve_precision
 
 
 def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") -> Accelerator:
@@ -29,11 +31,18 @@ def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") 
         mixed_precision: no, unless the caller has other means to see that scores stay what they are; None: as
             Accelerate's environment or its configuration file says.
     """
-    # Without a GPU or its like Accelerate must be told, or processes stay apart.
-    return Accelerator(cpu=cpu or not torch.accelerator.is_available(), mixed_precision=mixed_precision)
+    cpu = cpu or not torch.accelerator.is_available()  # Accelerate must be told, or processes stay apart
+    if mixed_precision == "no" and AcceleratorState._shared_state:
+        # Accelerate refuses a precision beside that of a run in this process; scores are in none.
+        accelerator = Accelerator(cpu=cpu)
+        accelerator.native_amp = False
+        return accelerator
+    return Accelerator(cpu=cpu, mixed_precision=mixed_precision)
 
 
-def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Accelerator:
+def build_accelerator(
+    config: TrainingConfig, folder: Path | None = None, precision: Precision | None = None
+) -> Accelerator:
     """Accelerator of a run, with torch's, numpy's and Python's generators seeded.
 
     float16 is not offered: its loss scaling would change the products that teachers differentiate.
@@ -41,9 +50,10 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
     Args:
         config: Device, precision, trackers, seed.
         folder: Where trackers that write files put them.
+        precision: That of the run, where it is known already; None: as the configuration says.
 
     Raises:
-        ConfigError: A tracker is not installed.
+        ConfigError: A tracker is not installed, or the precision is one that the processor has in software alone.
     """
     installed = [str(tracker) for tracker in get_available_trackers()]
     missing = [tracker for tracker in config.trackers if tracker not in installed]
@@ -53,14 +63,15 @@ def build_accelerator(config: TrainingConfig, folder: Path | None = None) -> Acc
             "Install it, or leave it out: metrics.jsonl is written in any case."
         )
     cpu = config.device == "cpu"
-    has_bf16 = not cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16)
+    mixed_precision = "bf16" if (precision or resolve_precision(config)) == "bf16" else "no"
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()  # of an earlier run in this process: Accelerate would refuse another one's
     # Buffers are constants, or local statistics on which `fit` makes processes agree where it measures; sending them
     # with every forward pass would only cost.
     kwargs = DistributedDataParallelKwargs(broadcast_buffers=False)
     accelerator = Accelerator(
         cpu=cpu or not torch.accelerator.is_available(),
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision=mixed_precision,
         kwargs_handlers=[kwargs],
         log_with=list(config.trackers) or None,
         project_dir=folder,

@@ -57,10 +57,17 @@ class TrainingConfig(ConfigModel):
         default=None, gt=0, lt=1, description="Decay of the weights' exponential moving average; null: no averaging."
     )
     precision: Literal["auto", "float32", "bf16"] = Field(
-        default="auto", description="auto: bf16 autocast where there is a GPU that has it, else float32."
+        default="auto",
+        description="auto: bf16 autocast on a GPU, or a CPU, that has it in hardware, else float32. A run that began "
+        "goes on in its precision.",
     )
     device: Literal["auto", "cpu"] = Field(default="auto", description="cpu keeps a GPU out of it.")
     evaluations: int = Field(default=1, ge=1, le=1000, description="Measurements on dev, and checkpoints, an epoch.")
+    checkpoint_minutes: float = Field(
+        default=10.0,
+        gt=0,
+        description="Minutes after which a checkpoint is written between evaluations too, each of which writes one.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Evaluations without a better dev measure after which training stops."
     )

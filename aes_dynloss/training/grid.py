@@ -22,11 +22,14 @@ from tqdm import tqdm
 from aes_dynloss.configfile import dump_yaml, read_mapping
 from aes_dynloss.errors import AesDynlossError, ConfigError
 from aes_dynloss.tables.atomic import write_text
-from aes_dynloss.training.run_folder import CONFIG, LOCK, changed_keys
+from aes_dynloss.training.config import Precision, TrainingConfig
+from aes_dynloss.training.hardware import resolve_precision
+from aes_dynloss.training.run_folder import CONFIG, LOCK, MANIFEST, changed_keys, recorded_precision, write_json
 
 logger = logging.getLogger(__name__)
 
 LOCKS = "locks"
+PRECISION = "precision.json"
 # Between two looks at cells that other processes work on.
 _PAUSE_SECONDS = 2.0
 
@@ -117,6 +120,29 @@ def grid_lock(root: Path, name: str) -> FileLock:
     except OSError as error:
         raise ConfigError(f"The output folder {root} cannot be used: {error.strerror or error}.") from None
     return FileLock(root / LOCKS / f"{name}.lock")
+
+
+def grid_precision(root: Path, config: TrainingConfig, *, force: bool = False) -> Precision:
+    """The precision of a grid's cell: what ``auto`` was in the first one, which the grid's folder keeps.
+
+    Args:
+        root: The grid's folder.
+        config: The cell's settings.
+        force: See :func:`aes_dynloss.training.hardware.resolve_precision`.
+
+    Raises:
+        ConfigError: The processor has it in software alone, or the grid's folder cannot be used.
+    """
+    if config.precision != "auto":
+        return resolve_precision(config, force=force)
+    path = root / PRECISION
+    with grid_lock(root, "precision"):
+        began_in = recorded_precision(path)
+        if began_in is None:  # runs of before grids kept it have it each
+            began_in = next((recorded_precision(manifest) for manifest in sorted(root.rglob(MANIFEST))), None)
+        precision = resolve_precision(config, began_in, force=force)
+        write_json(path, {"precision": precision})
+    return precision
 
 
 def run_cell(cell: Cell) -> bool:

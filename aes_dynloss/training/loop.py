@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -32,7 +33,7 @@ from aes_dynloss.training.effective_batch import StepRecord, backward
 from aes_dynloss.training.optimization import WeightAverage, build_optimizer, build_scheduler
 from aes_dynloss.training.problem import step_plan
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS, RunLog
-from aes_dynloss.training.run_state import RunState, load_trained_state
+from aes_dynloss.training.run_state import CheckpointClock, RunState, load_trained_state
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class RunContext:
         measure: Measures the student as it is on dev; called by every process; higher is better.
         select_by: The measure that selects the best checkpoint, stops early and is shown to a teacher.
         resume: Continue from the folder's checkpoints, if there are any.
+        clock: The time in seconds, by which checkpoints between evaluations are due.
 
     Examples:
         >>> from aes_dynloss.training.accelerator import plain_accelerator
@@ -63,6 +65,7 @@ class RunContext:
     measure: Callable[[], Mapping[str, float]]
     select_by: str
     resume: bool = False
+    clock: Callable[[], float] = time.monotonic
 
 
 class TeacherUpdate:
@@ -85,6 +88,11 @@ class TeacherUpdate:
             Numbers for the log; empty without an update.
         """
         return {}
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether :meth:`state_dict` holds everything now: no window of steps is open."""
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """The state to resume from."""
@@ -169,7 +177,7 @@ def fit(
         >>> student, train = Line(1, 1), Points()
         >>> def measure():  # on dev; here one point serves as such
         ...     return {"minus_error": -abs(student(torch.ones(1, 1)).item() - 0.5)}
-        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu", precision="float32")
         >>> loss, policy = LossConfig(terms={"mse": 1.0}).build()
         >>> with TemporaryDirectory() as folder:
         ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")
@@ -185,7 +193,8 @@ def fit(
     total = total_steps(train, config)
     scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
-    run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, average)
+    clock = CheckpointClock(accelerator, config.checkpoint_minutes, context.clock)
+    run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, clock, average)
     kept = run.restore(accelerator, checkpoint) if context.resume and checkpoint.exists() else 0
     hidden = not accelerator.is_main_process
     path, tracker = (None if hidden else context.folder / METRICS), (accelerator.log if config.trackers else None)
@@ -218,17 +227,17 @@ def fit(
             logged = loss.logged_values(coefficients)
             unread.append(Unread(run.tracker.step, step.epoch, rate, state, logged, record, norm, taught))
             bar.update()
-            if len(unread) >= config.log_every or step.measured:
-                _read(unread, log, run.tracker)
-            # 6. At times the student is measured on dev, the best weights are kept, and the run is saved.
+            shown = step.measured or len(run.tracker.unseen) + len(unread) >= config.log_every
+            saved = step.measured or (clock.is_due(waiting=shown) and teacher.can_be_saved)
+            if shown or saved:
+                _read(unread, log, run.tracker, shown=shown)
+            # 6. At times the student is measured on dev, and the best weights are kept.
             if step.measured:
-                agree_on_buffers(accelerator, module)
-                with average.in_place() if average is not None else nullcontext():
-                    measured = dict(context.measure())
-                    _check_finite(run.tracker.step, {select_by: measured[select_by]})
-                    run.take_measure(measured[select_by])
+                measured = _measure(context, run)
                 log.write({"step": run.tracker.step, "epoch": step.epoch, "dev": measured})
                 bar.set_postfix({select_by: f"{measured[select_by]:.3f}", "best": f"{run.best.measure:.3f}"})
+            # 7. The run is saved then, and by the clock.
+            if saved:
                 run.save(accelerator, checkpoint, log.flushed())
     load_trained_state(module, run.best.weights)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -247,6 +256,16 @@ def _prepare(
     if accelerator.process_index > 0:
         torch.manual_seed(seed + accelerator.process_index)
     return model, prepared
+
+
+def _measure(context: RunContext, run: RunState) -> dict[str, float]:
+    """Measure the student on dev, with averaged weights if there are any; the best are kept."""
+    agree_on_buffers(context.accelerator, run.module)
+    with run.average.in_place() if run.average is not None else nullcontext():
+        measured = dict(context.measure())
+        _check_finite(run.tracker.step, {context.select_by: measured[context.select_by]})
+        run.take_measure(measured[context.select_by])
+    return measured
 
 
 @dataclass(frozen=True)
@@ -268,8 +287,11 @@ class Unread:
         return torch.stack([record.loss, record.error, self.norm, *record.terms.values(), *self.logged.values()])
 
 
-def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
-    """Copy the numbers of the last steps from the device, in one transfer, and log them."""
+def _read(unread: list[Unread], log: RunLog, tracker: StateTracker, *, shown: bool) -> None:
+    """Copy the numbers of the last steps from the device, in one transfer, and log them.
+
+    Policies are shown the errors at the same steps whenever the run was saved: a checkpoint must not change the run.
+    """
     rows = torch.stack([entry.packed().double() for entry in unread]).tolist()
     for entry, numbers in zip(unread, rows, strict=True):
         loss, error, norm, *rest = numbers
@@ -282,8 +304,10 @@ def _read(unread: list[Unread], log: RunLog, tracker: StateTracker) -> None:
             line["teacher"] = dict(entry.taught)
         log.write(line)
         _check_finite(entry.step, {"loss": loss, "gradient_norm": norm})
-        tracker.take_error(error)
+        tracker.unseen.append(error)
     unread.clear()
+    if shown:
+        tracker.show_errors()
 
 
 def _check_finite(step: int, numbers: Mapping[str, float]) -> None:

@@ -16,8 +16,8 @@ from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
 from aes_dynloss.training.config import Precision
 
-# More at once is no faster on a CPU, whose caches the states of so many already fill, and takes memory.
-CPU_TOKENS = 4096
+# More at once is no faster on a CPU, whose caches the states of so many already fill, slower in int8, and takes memory.
+CPU_TOKENS = 2048
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def train_student(
         >>> student, points = Line(1, 1), Points()
         >>> def measure():  # on dev; here one point serves as such
         ...     return {"minus_error": -abs(student(torch.ones(1, 1)).item() - 0.5)}
-        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu")
+        >>> config = TrainingConfig(epochs=2, batch_size=2, device="cpu", precision="float32")
         >>> loss = LossConfig(terms={"mse": {"schedule": "linear", "start": 1.0, "end": 0.0}, "mae": "rest"})
         >>> with TemporaryDirectory() as folder:
         ...     context = RunContext(build_accelerator(config), config, Path(folder), measure, select_by="minus_error")

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from aes_dynloss.configfile import dump_yaml, parse_yaml, read_mapping
 from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.tables.atomic import leftovers, write_text
+from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
 
 
@@ -43,11 +44,37 @@ def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str,
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(accelerator.device) if cuda else "cpu",
             "processes": accelerator.num_processes,
-            "precision": accelerator.mixed_precision,
+            "threads": torch.get_num_threads(),
         },
+        "precision": _PRECISIONS.get(accelerator.mixed_precision, accelerator.mixed_precision),
     }
 
 
+def recorded_precision(path: Path) -> Precision | None:
+    """The precision in which a run, or a grid, began, by its file that says so; None where that is not there.
+
+    Args:
+        path: Such as a run's manifest.json.
+
+    Raises:
+        ConfigError: The file names none.
+    """
+    if not path.exists():
+        return None
+    values = read_mapping(path)
+    machine = values.get("machine")
+    earlier = machine.get("precision") if isinstance(machine, Mapping) else None  # manifests had it there once
+    named = str(values.get("precision", earlier))
+    if named not in _PRECISIONS:
+        raise ConfigError(
+            f"{path}: expected a precision, float32 or bf16, found {named}, so that it cannot be known in which one to "
+            "go on. Bring back the file as it was, or begin again."
+        )
+    return _PRECISIONS[named]
+
+
+# By Accelerate's names and our own.
+_PRECISIONS: dict[str, Precision] = {"no": "float32", "float32": "float32", "bf16": "bf16"}
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
@@ -164,15 +191,20 @@ def write_json(path: Path, values: object) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+# They say how a run is kept, not what it is: it may be resumed with others.
+_WITHOUT_EFFECT = {"training.checkpoint_minutes"}
+
+
 def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """The keys in which two configurations differ, each with words on both values.
+    """The keys in which two configurations of a run differ, each with words on both values.
 
     Args:
         then: As a file holds it.
         now: Plain values, which are written as YAML and read again: what is compared is what a file can hold.
     """
     before, after = _flat(then), _flat(parse_yaml(dump_yaml(now), CONFIG))
-    differing = [key for key in sorted(after.keys() | before.keys()) if after.get(key) != before.get(key)]
+    keys = sorted((after.keys() | before.keys()) - _WITHOUT_EFFECT)
+    differing = [key for key in keys if after.get(key) != before.get(key)]
     return {key: f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in differing}
 
 

@@ -1,10 +1,12 @@
-"""The state of a run that changes while it trains, and its checkpoint, from which a run resumes exactly."""
+"""The state of a run that changes while it trains, and its checkpoints, from which a run resumes exactly."""
 
 from __future__ import annotations
 
 import math
 import pickle
+import time
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
@@ -21,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.policies import StateTracker
-from aes_dynloss.teaching.student import RandomState, random_state, set_random_state
+from aes_dynloss.teaching.student import RandomState, buffers_of, put_buffers, random_state, set_random_state
 from aes_dynloss.training.optimization import WeightAverage
 
 if TYPE_CHECKING:
@@ -93,6 +95,36 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+class CheckpointClock:
+    """Says, on all processes alike, when the next checkpoint is due.
+
+    Args:
+        accelerator: The run's; the main process's clock decides.
+        minutes: From one checkpoint to the next.
+        now: The time in seconds.
+    """
+
+    def __init__(self, accelerator: Accelerator, minutes: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._together = accelerator.num_processes > 1
+        self._seconds = 60 * minutes
+        self._now = now
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: a checkpoint was written."""
+        self._due, self._last = False, self._now()
+
+    def is_due(self, *, waiting: bool) -> bool:
+        """Whether a checkpoint is due; once it is, that stands until :meth:`restart`.
+
+        Args:
+            waiting: Whether the processes wait for their devices here in any case. Several ask the main one only then.
+        """
+        if not self._due and (waiting or not self._together):
+            (self._due,) = broadcast_object_list([self._now() - self._last >= self._seconds])
+        return self._due
+
+
 @dataclass
 class Best:
     """The best dev measure, and the weights that gave it."""
@@ -112,6 +144,7 @@ class RunState:
         scheduler: Its learning rates.
         tracker: Counts steps and keeps the state that policies see.
         teacher: The teacher's update.
+        clock: When the next checkpoint is due.
         average: Averaged weights, if any.
         best: The best so far.
         since_best: Dev measures since the best.
@@ -122,6 +155,7 @@ class RunState:
     scheduler: LRScheduler
     tracker: StateTracker
     teacher: Stateful
+    clock: CheckpointClock
     average: WeightAverage | None = None
     best: Best = field(default_factory=Best)
     since_best: int = 0
@@ -135,9 +169,11 @@ class RunState:
             self.since_best = 0
 
     def save(self, accelerator: Accelerator, path: Path, log_bytes: int) -> None:
-        """Write the checkpoint, on the main process; all take part, since each has its own random state."""
+        """Write the checkpoint, on the main process; all take part: random states and buffers are each one's own."""
         local = random_state(accelerator.device)
-        states = gather_object([(local.cpu, local.cuda)])
+        # Batch norm's statistics agree only where the student is measured.
+        buffers = [buffer.cpu() for buffer in buffers_of(self.module)] if accelerator.num_processes > 1 else []
+        states = gather_object([((local.cpu, local.cuda), buffers)])
         if accelerator.is_main_process:
             content = {
                 "student": trained_state(self.module),
@@ -148,10 +184,12 @@ class RunState:
                 "teacher": self.teacher.state_dict(),
                 "best": asdict(self.best),
                 "since_best": self.since_best,
-                "random": list(states),
+                "random": [generators for generators, _ in states],
+                "buffers": [own for _, own in states],
                 "log_bytes": log_bytes,
             }
             write_checkpoint(path, content)
+        self.clock.restart()
         accelerator.wait_for_everyone()
 
     def restore(self, accelerator: Accelerator, path: Path) -> int:
@@ -188,6 +226,9 @@ class RunState:
                 "or start again with --force."
             )
         load_trained_state(self.module, saved["student"])
+        buffers = saved.get("buffers", [])[accelerator.process_index : accelerator.process_index + 1]
+        if buffers and buffers[0]:
+            put_buffers(self.module, buffers[0])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
         self.tracker = StateTracker(**saved["tracker"])

@@ -39,7 +39,7 @@ class WindowUpdate(TeacherUpdate):
     """The teacher update of a run under L2T-DLN or Meta-Weight-Net.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
-    ``config.window`` steps, or early where the student is measured, so that none is open in a checkpoint.
+    ``config.window`` steps, or early where the student is measured; no checkpoint is written while one is open.
 
     Args:
         problem: The student, trained by the learned loss, and the measure that the teacher minimises.
@@ -119,6 +119,11 @@ class WindowUpdate(TeacherUpdate):
         if isinstance(self._teacher, LossNetworkTeacher):
             self._warn(self._teacher)
         return known | self._shares(known)
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether no window is open: an open one holds the student at each of its steps."""
+        return not self._taken
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""

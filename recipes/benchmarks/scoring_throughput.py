@@ -2,6 +2,8 @@
 
     python recipes/benchmarks/scoring_throughput.py
     python recipes/benchmarks/scoring_throughput.py --device cuda --essays 4000 --model runs/asap/model
+    python recipes/benchmarks/scoring_throughput.py --threads 1 --precisions "" --batch-sizes 1,2 --runs runs/speed/* \
+        --output recipes/benchmarks/results/scoring_throughput_runs.json --picture recipes/benchmarks/scoring_speed.png
 
 A fixed random choice out of ASAP's essays of all prompts, in random order, as they would come. The pipeline has its own
 tokenizer, dynamic padding and one output over the encoder, at every batch size of a list; both sides have the
@@ -11,11 +13,17 @@ round, each after a short warm-up. "x pipeline" is the ratio within a round to t
 highest median, its median and its range. By the clock, and by CPU time, which other work on the machine disturbs less.
 With ``--model``, a model folder of a run on ASAP, the essays are counted to which each precision gives the score of
 float32.
+
+With ``--runs``, folders of runs on ASAP, trained scorers take turns too. One with an encoder reads what the pipeline
+reads, and as "whole essays" what it was trained to read. Beside their speed stands their QWK on the run's test essays,
+whole, the mean over prompts: of the scores, and after rescaling on dev.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import csv
 import json
 import logging
 import os
@@ -36,6 +44,7 @@ from result_table import result_table
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.ensembles.ensemble import open_scorer
+from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, locate_encoder, longest_window
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
@@ -43,11 +52,14 @@ from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.precision import in_precision
+from aes_dynloss.plot_style import empty_figure, plot_style
 
 logger = logging.getLogger("scoring_throughput")
 
 COLUMNS = ("side", "essays/s", "x pipeline", "range", "x by CPU time", "range of it")
+QWK = {"qwk": "QWK", "qwk_rescaled": "rescaled on dev"}
 PIPELINE = "pipeline, batch {}"
+WHOLE = ", whole essays"
 ROOT = Path(__file__).parents[2]
 Side = Callable[[Sequence[str], Sequence[str]], object]
 
@@ -110,9 +122,11 @@ def check_tokens(scorer: EssayScorer, pipeline: Any, texts: Sequence[str]) -> in
 def build_sides(scorer: EssayScorer, whole: EssayScorer, pipeline: Any, options: argparse.Namespace) -> dict[str, Side]:  # noqa: ANN401
     """All sides by name."""
     sides: dict[str, Side] = {}
-    for precision in options.precisions.split(","):
+    for precision in filter(None, options.precisions.split(",")):
         sides[f"ours, {precision}"] = in_precision(scorer, precision).score
-        sides[f"ours, {precision}, whole essays"] = in_precision(whole, precision).score
+        sides[f"ours, {precision}{WHOLE}"] = in_precision(whole, precision).score
+    for run in options.runs:
+        sides |= run_sides(run, scorer)
     for size in map(int, options.batch_sizes.split(",")):
 
         def piped(texts: Sequence[str], _: Sequence[str], size: int = size) -> object:
@@ -120,6 +134,40 @@ def build_sides(scorer: EssayScorer, whole: EssayScorer, pipeline: Any, options:
 
         sides[PIPELINE.format(size)] = piped
     return sides
+
+
+def run_sides(run: Path, capped: EssayScorer) -> dict[str, Side]:
+    """The sides of a run's scorer.
+
+    Args:
+        run: Its folder.
+        capped: A scorer that reads what the pipeline reads.
+    """
+    trained = open_scorer(run / "model", capped.accelerator)
+    sides: dict[str, Side] = {run.name + WHOLE: trained.score}
+    if isinstance(trained, EssayScorer):
+        same = copy.copy(trained)
+        window = longest_window(trained.model.encoder.config, trained.tokenizer)
+        cap = window - trained.tokenizer.num_special_tokens_to_add()
+        same.chunker = Chunker(trained.tokenizer, window, cap)
+        sides = {run.name: same.score, **sides}
+    return sides
+
+
+def run_qwk(run: Path) -> dict[str, float]:
+    """QWK on a run's test essays, the mean over prompts, by the names of :data:`QWK`."""
+    found: dict[str, list[float]] = {name: [] for name in QWK}
+    with (run / "report.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if (
+                row["prompt"]
+                and not row["column"]
+                and not row["group"]
+                and row["table"] == "agreement"
+                and row["measure"] in QWK
+            ):
+                found[row["measure"]].append(float(row["value"]))
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def measure(sides: dict[str, Side], texts: Sequence[str], prompts: Sequence[str], rounds: int) -> list[Row]:
@@ -164,15 +212,44 @@ def equal_parts(
 
 
 def table(values: dict[str, Any]) -> str:
-    """The figures as a table."""
+    """The figures as a table, with QWK where there are runs."""
     report = [Row(**row) for row in values["rows"]]
-    best = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.seconds))
-    least = min((row for row in report if row.side.startswith("pipeline")), key=lambda row: median(row.cpu_seconds))
+    by_clock, by_cpu = _fastest_pipeline(report, "seconds"), _fastest_pipeline(report, "cpu_seconds")
+    qwk = values.get("qwk", {})
     lines = []
     for row in report:
         speed = format(values["essays"] / median(row.seconds), ".2f")
-        lines.append([row.side, speed, *_ratio(best.seconds, row.seconds), *_ratio(least.cpu_seconds, row.cpu_seconds)])
-    return result_table(COLUMNS, lines)
+        line = [row.side, speed, *_ratio(by_clock, row.seconds), *_ratio(by_cpu, row.cpu_seconds)]
+        if qwk:
+            known = qwk.get(row.side.removesuffix(WHOLE), {})
+            line += [format(known[name], ".3f") if name in known else "" for name in QWK]
+        lines.append(line)
+    return result_table([*COLUMNS, *(QWK.values() if qwk else ())], lines)
+
+
+def _fastest_pipeline(report: Sequence[Row], times: str) -> list[float]:
+    """Seconds of the pipeline at the batch size at which it is fastest."""
+    sides: list[list[float]] = [getattr(row, times) for row in report if row.side.startswith("pipeline")]
+    return min(sides, key=median)
+
+
+def draw(values: dict[str, Any], picture: Path) -> None:
+    """Draw QWK against speed, by CPU time, of the runs' scorers on what the pipeline reads."""
+    report = [Row(**row) for row in values["rows"]]
+    pipeline = _fastest_pipeline(report, "cpu_seconds")
+    with plot_style():
+        figure = empty_figure("QWK and speed of scoring", 8, 4.5)
+        axes = figure.add_subplot(xlabel="times as fast as the pipeline (CPU time)", ylabel="QWK")
+        shown = {row.side.removesuffix(WHOLE): row for row in reversed(report)}  # capped ones come first
+        for name, found in values["qwk"].items():
+            factor = median(other / own for other, own in zip(pipeline, shown[name].cpu_seconds, strict=True))
+            axes.plot(factor, found["qwk"], "o", color="#0072B2")
+            axes.annotate(
+                name, (factor, found["qwk"]), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+            )
+        axes.axvline(3, linestyle="--", color="#D55E00")
+        axes.margins(0.15)
+        figure.savefig(picture, dpi=110)
 
 
 def _ratio(reference: Sequence[float], mine: Sequence[float]) -> tuple[str, str]:
@@ -192,6 +269,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="default: as many as torch takes")
     parser.add_argument("--model", help="model folder whose scores in each precision are compared")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="folders of runs on ASAP")
+    parser.add_argument("--picture", type=Path, help="with --runs: draw QWK against speed into this file")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, help="default: results/scoring_throughput_<device>.json beside this")
     options = parser.parse_args()
@@ -214,6 +293,9 @@ def main() -> None:
         "tokens of whole essays": sum(len(chunk) for essay in whole.chunker(texts) for chunk in essay.chunks),
         "attention of the pipeline": pipeline.model.config._attn_implementation,
     }
+    if options.runs:
+        values["qwk"] = {run.name: run_qwk(run) for run in options.runs}
+        values["instructions"] = torch.backends.cpu.get_cpu_capability()
     if options.model:
         trained = open_scorer(options.model, scorer.accelerator)
         values["agreement"] = equal_parts(trained, texts, answered, options.precisions.split(","))
@@ -222,6 +304,8 @@ def main() -> None:
     output = options.output or Path(__file__).parent / f"results/scoring_throughput_{options.device}.json"
     output.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(values) + "\n")
+    if options.picture:
+        draw(values, options.picture)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -26,10 +26,11 @@ from vision_run import CONFIG_NAMES, MANIFEST, REPORT, VisionConfig, run
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG
-from aes_dynloss.training.grid import Cell, run_in_turn
+from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
 from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
 
 HERE = Path(__file__).parent
@@ -65,6 +66,7 @@ class VisionCell(Cell):
         root, name, config, needs: See :class:`aes_dynloss.training.grid.Cell`.
         arm: Its arm.
         grid: The grid.
+        force_precision: Whether it may be run in bf16 where the processor has that in software alone.
     """
 
     LAST_FILE = REPORT
@@ -72,10 +74,13 @@ class VisionCell(Cell):
     config: VisionConfig
     arm: str
     grid: GridConfig
+    force_precision: bool = False
 
     def run(self, *, resume: bool) -> None:
         """Train and test; what is to be compared must be known to be there after the first run, not after the last."""
-        run(importlib.import_module(self.grid.task).build, self.config, self.work, resume=resume)
+        build = importlib.import_module(self.grid.task).build
+        precision = grid_precision(self.root, self.config.training, force=self.force_precision)
+        run(build, self.config, self.work, precision, resume=resume)
         self.check()
 
     def check(self) -> None:
@@ -218,10 +223,11 @@ def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "")
     type=click.Path(path_type=Path),
     help="File of the results; by default results.json in the runs' folder.",
 )
-def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None) -> None:
+@force_precision_option
+def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None, force_precision: bool) -> None:
     """From the command line."""
     grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
-    cells = cells_of(grid, output_dir.resolve())
+    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, output_dir.resolve())]
     for cell in cells:
         cell.check()
     run_in_turn(cells)

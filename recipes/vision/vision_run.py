@@ -19,14 +19,26 @@ from torch import Tensor
 
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
 from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
 from aes_dynloss.teaching.losses.components import OF_CLASSES
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
+from aes_dynloss.training.config import Precision
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, PLOTS, TEACHER, describe_run, run_folder, write_json
+from aes_dynloss.training.hardware import resolve_precision
+from aes_dynloss.training.run_folder import (
+    CHECKPOINT,
+    MANIFEST,
+    PLOTS,
+    TEACHER,
+    describe_run,
+    recorded_precision,
+    run_folder,
+    write_json,
+)
 
 logger = logging.getLogger("aes_dynloss.vision")
 
@@ -107,20 +119,33 @@ class Task(Protocol):
 Build = Callable[[Any, Accelerator], Task]
 
 
-def run(build: Build, config: Any, folder: Path, *, resume: bool = False, force: bool = False) -> dict[str, Any]:  # noqa: ANN401
+def run(
+    build: Build,
+    config: Any,  # noqa: ANN401
+    folder: Path,
+    precision: Precision | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    force_precision: bool = False,
+) -> dict[str, Any]:
     """Train a task's student as a configuration says; test is read once, at the end.
 
     Args:
         build: Builds the task.
         config: A :class:`VisionConfig` with the task's sections.
         folder: For everything the run leaves behind.
+        precision: That of its grid; None: as the configuration says, and as the run began.
         resume: Go on with a run that was stopped.
         force: Replace an earlier run.
+        force_precision: Allow bf16 on a processor that has it in software alone.
 
     Returns:
         The content of report.json.
     """
-    accelerator = build_accelerator(config.training, folder)
+    began_in = recorded_precision(folder / MANIFEST) if resume else None
+    precision = precision or resolve_precision(config.training, began_in, force=force_precision)
+    accelerator = build_accelerator(config.training, folder, precision)
     values = config.model_dump(mode="json")
     with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
         if complete:
@@ -142,6 +167,11 @@ def _train_and_test(
     started = time.monotonic()
     again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
     check_bins(config.teacher, task.classes)
+    if accelerator.is_main_process:  # before training: it says in which precision to go on
+        parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
+        manifest = describe_run(accelerator, PACKAGES)
+        manifest |= {"seed": config.training.seed, "images": {name: len(part) for name, part in parts.items()}}
+        write_json(folder / MANIFEST, manifest)
     measure = partial(_measured, accelerator, task, config.measure_size)
     context = RunContext(accelerator, config.training, folder, measure, task.select_by, resume)
     result = train_student(
@@ -152,10 +182,6 @@ def _train_and_test(
         task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
         state = task.student.as_module().state_dict()
         save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)
-        parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
-        manifest = describe_run(accelerator, PACKAGES)
-        manifest |= {"seed": config.training.seed, "images": {name: len(part) for name, part in parts.items()}}
-        write_json(folder / MANIFEST, manifest)
         report = {
             "test": task.measures(outputs, task.test),
             "dev": {task.select_by: result.best_measure},
@@ -213,9 +239,16 @@ def command(name: str, config: type[VisionConfig], build: Build) -> None:
     @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for all that the run leaves.")
     @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
     @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
+    @force_precision_option
     @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
     def recipe(
-        file: Path, overrides: tuple[str, ...], output_dir: Path | None, resume: bool, force: bool, print_config: bool
+        file: Path,
+        overrides: tuple[str, ...],
+        output_dir: Path | None,
+        resume: bool,
+        force: bool,
+        force_precision: bool,
+        print_config: bool,
     ) -> None:
         resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
         if print_config:
@@ -225,7 +258,7 @@ def command(name: str, config: type[VisionConfig], build: Build) -> None:
             raise click.UsageError("--resume and --force exclude each other.")
         if output_dir is None:
             raise click.UsageError("--output-dir is missing: name a folder for all that the run leaves.")
-        report = run(build, resolved, output_dir, resume=resume, force=force)
+        report = run(build, resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
         for measure, value in report["test"].items():
             click.echo(f"{measure} {value:.4f}")
 

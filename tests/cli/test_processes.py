@@ -58,7 +58,7 @@ def test_killed_in_every_phase(place, straight):
     phases = [
         (folder / "config.yaml").exists,
         (folder / "manifest.json").exists,
-        lambda: any(folder.glob("activations-*")),
+        lambda: any(folder.glob("token_states/*.states/*.safetensors")),
         lambda: bytes_of("metrics.jsonl") > 0,
         lambda: any(folder.glob(".checkpoint.pt.*.tmp")),
         lambda: (folder / "checkpoint.pt").exists() and bytes_of("metrics.jsonl") > 4000,

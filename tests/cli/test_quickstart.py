@@ -20,7 +20,7 @@ from aes_dynloss.essays.model.encoders import ENCODER_PACKAGES
 def workplace(tmp_path, monkeypatch):
     values = read_mapping(samples.QUICKSTART)
     values["model"] |= {"encoder": str(write_tiny_encoder(tmp_path / "encoder")), "frozen_layers": 1}
-    values["training"] |= {"epochs": 1, "device": "cpu"}
+    values["training"] |= {"epochs": 1, "device": "cpu", "precision": "float32"}
     values["evaluation"] = {"resamples": 100}
     (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setattr(samples, "QUICKSTART", tmp_path / "quickstart.yaml")

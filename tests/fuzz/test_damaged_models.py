@@ -90,7 +90,7 @@ def test_encoders(tmp_path):
     (tmp_path / "essays.csv").write_text("\n".join(["essay_id,prompt_id,text,score", *rows]))
     configuration = {
         "data": {"source": str(tmp_path / "essays.csv"), "prompts": {"letter": {"low": 0, "high": 2}}},
-        "training": {"epochs": 1, "device": "cpu"},
+        "training": {"epochs": 1, "device": "cpu", "precision": "float32"},
         "evaluation": {"resamples": 100, "floors": False},
     }
     (tmp_path / "run.yaml").write_text(json.dumps(configuration))

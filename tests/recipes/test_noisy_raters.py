@@ -155,7 +155,13 @@ def test_from_ratings_to_results(made, asap, tmp_path, monkeypatch):
     values |= {"resamples": 100, "control": None}
     values["finetune"] |= {
         "model": {"encoder": str(write_tiny_encoder(tmp_path / "encoder")), "frozen_layers": "all"},
-        "training": {"epochs": 1, "batch_size": 32, "head_learning_rate": 0.02, "device": "cpu"},
+        "training": {
+            "epochs": 1,
+            "batch_size": 32,
+            "head_learning_rate": 0.02,
+            "device": "cpu",
+            "precision": "float32",
+        },
         "evaluation": {"resamples": 100},
     }
     (tmp_path / "results/grids").mkdir(parents=True)

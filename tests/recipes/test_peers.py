@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from statistics import fmean
@@ -17,6 +18,7 @@ from tiny_encoder import write_tiny_encoder
 
 FOLDER = ROOT / "recipes/essays/peers"
 RESULTS = sorted((ROOT / "recipes/essays/results/peers").glob("*.json"))
+FINETUNED = sorted((ROOT / "recipes/essays/results/peers/finetuned").glob("*.json"))
 ESSAYS, PROMPTS, FOLDS = 60, {"3", "4"}, {"0", "1"}
 
 
@@ -104,6 +106,64 @@ def test_rsmtool_models_run(data, tmp_path, rsmtool_python):
     assert list(results["models"]) == ["RSMTool: NNLR"]
 
 
+@pytest.mark.slow
+class TestTrainerRegression:
+    """Trainer and `finetune` on a tiny encoder."""
+
+    @pytest.fixture
+    def plain_data(self, data, tmp_path):
+        """The same essays with texts that say their score, so that who mixes up rows or scales does not learn it."""
+        folder = tmp_path / "asap"
+        shutil.copytree(data, folder)
+        path = folder / "training_set_rel3.tsv"
+        title, *lines = path.read_text(encoding="cp1252").splitlines()
+        rows = [line.split("\t") for line in lines]
+        words = ["bad", "school", "otter", "good"]
+        rows = [
+            [*row[:2], " ".join([words[int(row[-1])]] * (3 + number % 5)), *row[3:]] for number, row in enumerate(rows)
+        ]
+        path.write_text("\r\n".join([title, *map("\t".join, rows)]) + "\r\n", encoding="cp1252", newline="")
+        return folder
+
+    def test_both_learn_and_are_measured(self, plain_data, tmp_path, peers):
+        import trainer_regression
+
+        encoder, output = write_tiny_encoder(tmp_path / "tiny"), tmp_path / "found.json"
+        words = ["--data", plain_data, "--output", output, "--encoder", encoder, "--folds", "1", "--prompts", "4"]
+        words += ["--epochs", 20, "--batch", 4, "--rate", 1e-2, "--kept", tmp_path / "kept"]
+        done = run("trainer_regression.py", *words)
+        assert done.returncode == 0, done.stderr
+        results = json.loads(output.read_text(encoding="utf-8"))
+        check_whole(results, {"4"}, {"1"})
+        assert list(results["models"]) == ["transformers.Trainer", "aes-dynloss finetune"]
+        for one in results["models"].values():
+            assert one["qwk"]["mean"] > 0.6
+            assert one["qwk_rescaled"]["mean"] > 0.6
+            assert one["minutes"] > 0
+            assert one["peak_mebibytes"] > 100
+        assert results["settings"] == {"encoder": "tiny", "epochs": 20, "learning_rate": 1e-2, "batch_size": 4}
+        lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+        assert lines == [trainer_regression.TITLES, *trainer_regression.table_rows(results)]
+        assert str(tmp_path) not in output.read_text(encoding="utf-8")
+        # What was trained is not trained again, unless it was trained otherwise.
+        same, other = sorted((tmp_path / "kept").iterdir())
+        other.write_text(other.read_text(encoding="utf-8").replace('"epochs": 20', '"epochs": 1'), encoding="utf-8")
+        made = [path.stat().st_mtime_ns for path in (same, other)]
+        assert run("trainer_regression.py", *words).returncode == 0
+        assert same.stat().st_mtime_ns == made[0]
+        assert other.stat().st_mtime_ns > made[1]
+        again = json.loads(output.read_text(encoding="utf-8"))
+        assert [one["qwk"] for one in again["models"].values()] == [one["qwk"] for one in results["models"].values()]
+
+    def test_a_fold_that_is_not_there_ends_with_one_message(self, data, tmp_path):
+        done = run("trainer_regression.py", "--data", data, "--output", tmp_path / "found.json", "--folds", "0,7")
+        assert done.returncode == 2
+        assert "no prompt 3 in fold 7" in done.stderr
+        assert "--folds" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "found.json").exists()
+
+
 def test_data_that_are_not_there_end_with_one_message(data, tmp_path):
     (tmp_path / "asap").mkdir()
     write_asap(tmp_path / "asap/training_set_rel3.tsv", ESSAYS)
@@ -121,7 +181,7 @@ def test_folds_keep_train_and_test_apart_and_prompts_too(data, peers):
     folds = peers.prompt_folds(essays, data)
     assert {(one.prompt, str(one.fold)) for one in folds} == {(prompt, fold) for prompt in PROMPTS for fold in FOLDS}
     for one in folds:
-        for name, rows in (("train", one.train), ("test", one.test)):
+        for name, rows in (("train", one.train), ("dev", one.dev), ("test", one.test)):
             listed = (data / f"folds/fold_{one.fold}/{name}_ids.txt").read_text(encoding="utf-8").split()
             assert set(ids[rows]) == {essay for essay in listed if prompts[int(essay)] == one.prompt}
         assert str(one.score_range) == "0 to 3"
@@ -155,5 +215,16 @@ def test_published_results_are_whole(path):
     assert (FOLDER / f"{path.stem}.py").is_file()
 
 
+@pytest.mark.parametrize("path", FINETUNED, ids=lambda path: path.stem)
+def test_published_results_of_fine_tuning_are_whole(path):
+    results = json.loads(path.read_text(encoding="utf-8"))
+    check_whole(results, PROMPTS, {"0"})
+    assert (FOLDER / f"{path.stem}.py").is_file()
+
+
 def test_every_peer_has_published_results():
-    assert {path.stem for path in RESULTS} == {path.stem for path in FOLDER.glob("*.py")} - {"common_folds"}
+    finetuning = {"trainer_regression"}
+    assert {path.stem for path in FINETUNED} <= finetuning
+    assert {path.stem for path in RESULTS} == {path.stem for path in FOLDER.glob("*.py")} - finetuning - {
+        "common_folds"
+    }

@@ -17,6 +17,7 @@ RESULTS = [
         "benchmarks/results",
         "essays/results/grids",
         "essays/results/peers",
+        "essays/results/peers/finetuned",
         "essays/results/robustness",
         "vision/results",
     )

@@ -77,6 +77,28 @@ def test_the_ratio_is_that_to_the_fastest_batch_size(throughput: Any) -> None:
     assert lines[4].startswith("| pipeline, batch 4 | 3.33 | 0.89 |")
 
 
+def test_trained_scorers_stand_beside_their_qwk(tmp_path: Path, encoder: Path, throughput: Any) -> None:
+    scorer = tiny_scorer(encoder)
+    scorer.save_pretrained(tmp_path / "shallow/model")
+    lines = ["prompt,column,group,table,measure,value", ",,,agreement,qwk,0.1", "1,,girls,agreement,qwk,0.2"]
+    lines += [f"{prompt},,,agreement,{name},{value}" for prompt, name, value in [(1, "qwk", 0.5), (2, "qwk", 0.7)]]
+    lines += ["1,,,agreement,qwk_rescaled,0.75", "1,,,floors,qwk,0.9"]
+    (tmp_path / "shallow/report.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert throughput.run_qwk(tmp_path / "shallow") == {"qwk": pytest.approx(0.6), "qwk_rescaled": 0.75}
+    sides = throughput.run_sides(tmp_path / "shallow", scorer)
+    assert list(sides) == ["shallow", "shallow, whole essays"]
+    long = ["the otter " * 60]
+    one, other = (side(long, ["letter"]) for side in sides.values())
+    assert one.dropped_tokens[0] == one.tokens[0] - (WINDOW - 2)
+    assert other.dropped_tokens[0] == 0
+    rows = [("shallow", [1.0], [2.0]), ("shallow, whole essays", [2.0], [4.0]), ("pipeline, batch 1", [4.0], [6.0])]
+    named = [dict(zip(("side", "seconds", "cpu_seconds"), row, strict=True)) for row in rows]
+    values = {"essays": 8, "rows": named, "qwk": {"shallow": {"qwk": 0.6, "qwk_rescaled": 0.75}}}
+    assert throughput.table(values).splitlines()[2].endswith("| 3.00 | 3.00 to 3.00 | 0.600 | 0.750 |")
+    throughput.draw(values, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
 def test_equal_scores_are_counted(encoder: Path, throughput: Any) -> None:
     scorer = tiny_scorer(encoder)
     texts = [" ".join(WORDS[start : start + 9]) for start in range(30)]

@@ -1,4 +1,4 @@
-"""Features caches, scorers on a tiny encoder that use them, and processes that add to them."""
+"""Features caches of vectors and token states, scorers on a tiny encoder that use them, processes that add to them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MANY_TEXTS = [f"{start} {'a walk to the river ' * (number % 7)}" for number, sta
 
 def model_of(encoder: Path, folder: Path | None, **config: object) -> ScoringModel:
     cache = str(folder) if folder is not None else None
-    made = ModelConfig(encoder=str(encoder), frozen_layers="all", features_cache=cache, **config)
+    made = ModelConfig(**{"encoder": str(encoder), "frozen_layers": "all", "features_cache": cache} | config)
     return ScoringModel(load_encoder(str(encoder)), made, TWO_PROMPTS).eval()
 
 
@@ -71,6 +71,27 @@ def features_of(accelerator: Accelerator, model: ScoringModel, essays: EssayExam
     with counted(model) as calls, frozen_part_computed(accelerator, model, essays, every, Path("none")) as ready:
         assert ready.features is not None
         return ready.features, sum(calls)
+
+
+# Ways to a scorer that reads token states, each with a layer that is frozen.
+BY_TOKEN = {"lower": {"frozen_layers": 1}, "all": {"frozen_layers": "all", "pooling": "attention"}}
+
+
+def states_of(
+    accelerator: Accelerator, model: ScoringModel, essays: EssayExamples, run: Path = Path("none")
+) -> tuple[list[np.ndarray], int]:
+    """The token states that a run trains on, and how many batches its lowest layer saw for them.
+
+    Twice it sees the longest essay beside: whether the encoder can be cut is known before anything is computed.
+    """
+    calls: list[int] = []
+    hook = model.encoder_layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with frozen_part_computed(accelerator, model, essays, np.arange(len(essays)), run) as ready:
+            assert ready.states is not None
+            return [np.array(states) for states in ready.states], len(calls) - 2
+    finally:
+        hook.remove()
 
 
 def chunks_in(essays: EssayExamples) -> int:
@@ -111,33 +132,40 @@ def start_adding(cache: FeatureCache, numbers: Iterable[int]) -> tuple[BaseProce
 
 
 def start_encoding(
-    encoder: Path, folder: Path, result: Path, *, pause: float, env: Mapping[str, str] = {}
+    encoder: Path, folder: Path, result: Path, *, pause: float, env: Mapping[str, str] = {}, by_token: bool = False
 ) -> BaseProcess:
     """Start a run that encodes :data:`MANY_TEXTS` in batches of 40 tokens.
 
     Args:
         encoder: The tiny encoder.
         folder: The cache.
-        result: A .npz for its ``features`` and the number of ``batches`` that it encoded.
+        result: A .npz for its ``features``, vectors or all states, and the number of ``batches`` that it encoded.
         pause: Seconds that each batch takes beside, so that other processes come between.
         env: Further variables of its environment, such as those of processes that work together.
+        by_token: Whether it reads token states.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_encode, args=(encoder, folder, result, pause, dict(env)))
+    process = context.Process(target=_encode, args=(encoder, folder, result, pause, dict(env), by_token))
     process.start()
     return process
 
 
-def _encode(encoder: Path, folder: Path, result: Path, pause: float, env: dict[str, str]) -> None:
+def _encode(encoder: Path, folder: Path, result: Path, pause: float, env: dict[str, str], by_token: bool) -> None:
     os.environ.update(env)
     torch.set_num_threads(1)
     activations._TOKENS_AT_ONCE = 40
-    model = model_of(encoder, folder)
+    accelerator, essays = Accelerator(cpu=True), essays_of(encoder, MANY_TEXTS)
+    model = model_of(encoder, folder, **BY_TOKEN["lower"] if by_token else {})
     model.encoder.register_forward_pre_hook(lambda *_: time.sleep(pause))
-    with counted(model) as calls:
-        features, _ = features_of(Accelerator(cpu=True), model, essays_of(encoder, MANY_TEXTS))
-    np.savez(result, features=features.numpy(), batches=len(calls))
+    if by_token:
+        states, batches = states_of(accelerator, model, essays)
+        features = np.concatenate(states)
+    else:
+        with counted(model) as calls:
+            features = features_of(accelerator, model, essays)[0].numpy()
+        batches = len(calls)
+    np.savez(result, features=features, batches=batches)
 
 
 def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> FeatureCache:
@@ -148,8 +176,8 @@ def made_cache(folder: Path, numbers: range = range(5), width: int = 4) -> Featu
 
 
 def parts_in(folder: Path) -> list[Path]:
-    """Batches that are kept and not merged yet."""
-    return list(folder.glob("*.parts/*.safetensors"))
+    """Batches of vectors that are kept and not merged yet, or of token states, which never are."""
+    return [path for path in folder.glob("*/*.safetensors") if path.parent.suffix in {".parts", ".states"}]
 
 
 def flipped(path: Path, place: int) -> None:

@@ -16,7 +16,7 @@ def small_grid(**changes: Any) -> dict[str, Any]:
     finetune = {
         "data": {"source": "essays.jsonl", "prompts": RANGES},
         "model": {"encoder": "encoder"},
-        "training": {"epochs": 1, "batch_size": 8, "head_learning_rate": 0.05, "device": "cpu"},
+        "training": {"epochs": 1, "batch_size": 8, "head_learning_rate": 0.05, "device": "cpu", "precision": "float32"},
         "evaluation": {"resamples": 100},
     }
     grid = {

@@ -48,7 +48,14 @@ def write_small_run(folder: Path) -> Path:
     values = {
         "data": {"source": str(essays), "prompts": RANGES},
         "model": {"encoder": str(encoder)},
-        "training": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "head_learning_rate": 0.05, "device": "cpu"},
+        "training": {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "head_learning_rate": 0.05,
+            "device": "cpu",
+            "precision": "float32",
+        },
         "evaluation": {"resamples": 100, "floors": False, "page": False},
     }
     path = folder / "run.yaml"

@@ -13,17 +13,18 @@ import time
 from pathlib import Path
 
 import torch
-from toy_runs import toy_fit
+from toy_runs import clock_of_looks, toy_fit
 from toy_student import ToyStudent
 
-SETTINGS = {"epochs": 6, "evaluations": 2, "averaging": 0.8, "micro_batch_size": 4}
+SETTINGS = {"epochs": 6, "evaluations": 2, "averaging": 0.8, "micro_batch_size": 4, "checkpoint_minutes": 1}
 
 
 def train(folder: Path, pause: float) -> None:
-    """The run; measuring takes a while, so that it is not over before it can be killed."""
+    """The run; measuring takes a while, so that it is not over before it can be killed. It is saved at every step."""
     outcome = toy_fit(
-        folder, student=ToyStudent(dropout=0.3), resume=True, before_measure=lambda: time.sleep(pause), **SETTINGS
-    )
+        folder, student=ToyStudent(dropout=0.3), resume=True, before_measure=lambda: time.sleep(pause),
+        clock=clock_of_looks(), **SETTINGS,
+    )  # fmt: skip
     torch.save(outcome.weights, folder / "weights.pt")
 
 

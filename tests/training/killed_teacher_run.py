@@ -8,6 +8,7 @@ from pathlib import Path
 
 import killed_run
 import torch
+from toy_runs import clock_of_looks
 from toy_student import ToyStudent
 from toy_taught import network_fit
 
@@ -16,7 +17,7 @@ def train(folder: Path, pause: float) -> None:
     """The run; measuring takes a while, so that it is not over before it can be killed."""
     run = network_fit(
         folder, student=ToyStudent(dropout=0.3), resume=True, before_measure=lambda: time.sleep(pause),
-        epochs=4, evaluations=2, micro_batch_size=4,
+        epochs=4, evaluations=2, micro_batch_size=4, clock=clock_of_looks(), checkpoint_minutes=1,
     )  # fmt: skip
     teacher = {f"teacher.{name}": tensor for name, tensor in run.teacher.network.state_dict().items()}
     torch.save({**run.outcome.weights, **teacher, "phi": run.teacher.phi}, folder / "left.pt")

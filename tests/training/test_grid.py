@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import signal
@@ -18,8 +19,9 @@ from filelock import FileLock
 from grid_of_files import STEPS, FileConfig, file_cells
 
 from aes_dynloss.errors import ConfigError, TrainingError
-from aes_dynloss.training import grid
-from aes_dynloss.training.grid import run_cell, run_in_turn
+from aes_dynloss.training import grid, hardware
+from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.grid import grid_precision, run_cell, run_in_turn
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +196,51 @@ def test_one_process_has_one_device_and_precision(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"training\.precision is auto and bf16 in one grid"):
         run_in_turn([*cells, other])
+
+
+class TestPrecision:
+    """What ``auto`` is in the first run, it is in all others of the grid, wherever they are run."""
+
+    @pytest.fixture(autouse=True)
+    def _with_bf16(self, monkeypatch):
+        self.on(monkeypatch, has_bf16=True)
+
+    @staticmethod
+    def on(monkeypatch, *, has_bf16):
+        monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: has_bf16)
+
+    AUTO = TrainingConfig(device="cpu")
+
+    def test_the_first_run_decides(self, tmp_path, monkeypatch):
+        self.on(monkeypatch, has_bf16=False)
+        assert grid_precision(tmp_path, self.AUTO) == "float32"
+        assert json.loads((tmp_path / "precision.json").read_text()) == {"precision": "float32"}
+        self.on(monkeypatch, has_bf16=True)
+        assert grid_precision(tmp_path, self.AUTO) == "float32"
+        assert grid_precision(tmp_path / "other", self.AUTO) == "bf16"
+
+    def test_a_machine_that_cannot(self, tmp_path, monkeypatch):
+        assert grid_precision(tmp_path, self.AUTO) == "bf16"
+        self.on(monkeypatch, has_bf16=False)
+        with pytest.raises(ConfigError, match=r"This run, or its grid, began in bf16, and this processor has no"):
+            grid_precision(tmp_path, self.AUTO)
+        assert grid_precision(tmp_path, self.AUTO, force=True) == "bf16"
+
+    @pytest.mark.parametrize("manifest", [{"machine": {"precision": "no"}}, {"precision": "float32"}], ids=str)
+    def test_a_grid_of_before_there_was_the_file(self, tmp_path, manifest):
+        (tmp_path / "cells" / "mse").mkdir(parents=True)
+        (tmp_path / "cells" / "mse" / "manifest.json").write_text(json.dumps(manifest))
+        assert grid_precision(tmp_path, self.AUTO) == "float32"
+
+    def test_a_precision_that_is_asked_for(self, tmp_path):
+        assert grid_precision(tmp_path, TrainingConfig(device="cpu", precision="float32")) == "float32"
+        assert not (tmp_path / "precision.json").exists()
+
+    @pytest.mark.parametrize("content", ["{}", '{"precision": "fp8"}', '{"precision": [1]}'])
+    def test_a_file_that_names_none(self, tmp_path, content):
+        (tmp_path / "precision.json").write_text(content)
+        with pytest.raises(ConfigError, match=r"precision\.json: expected a precision, float32 or bf16, found"):
+            grid_precision(tmp_path, self.AUTO)
 
 
 def test_several_processes_of_one_run_are_refused(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from toy_runs import Stopped, assert_same_weights, stops_at_measure, toy_fit
 from toy_student import ToyExamples, ToyStudent
 
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.training.loop import TeacherUpdate
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 from aes_dynloss.training.run_state import read_checkpoint, write_checkpoint
 
@@ -127,7 +128,7 @@ def test_patience_goes_on_counting(tmp_path):
         assert_same_weights(resumed.weights, expected.weights)
 
 
-class Counting:
+class Counting(TeacherUpdate):
     """A teacher's update with a state of its own that reaches the loss."""
 
     def __init__(self):

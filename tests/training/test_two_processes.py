@@ -61,6 +61,15 @@ def test_resumed_is_uninterrupted(found):
     assert_same_weights(resumed.weights, straight.weights)
 
 
+def test_resumed_between_evaluations_is_uninterrupted(found):
+    """Each process with batch norm's statistics of its own, which agree only where the student is measured."""
+    straight, resumed, saved = found["resumed by the clock"]
+    assert saved == 10
+    assert resumed.result == straight.result
+    assert resumed.log == straight.log
+    assert_same_weights(resumed.weights, straight.weights)
+
+
 @pytest.mark.parametrize("number", [1, 2, 9])
 def test_predictions(found, accelerator, number):
     torch.testing.assert_close(

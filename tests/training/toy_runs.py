@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +63,7 @@ def toy_fit(
     before_measure: Callable[[], None] = lambda: None,
     policy: Callable[[LossPolicy], LossPolicy] = lambda policy: policy,
     teacher: Any = NO_TEACHER,
+    clock: Callable[[], float] = time.monotonic,
     **changed: Any,
 ) -> Outcome:
     """Train a toy student; what is measured is 1 minus the squared error on dev."""
@@ -79,11 +82,16 @@ def toy_fit(
     loss, scheduled = LossConfig.model_validate({"terms": dict(terms)}).build()
     folder.mkdir(parents=True, exist_ok=True)
     result = fit(
-        RunContext(accelerator, config, folder, measure, "one_minus_mse", resume),
+        RunContext(accelerator, config, folder, measure, "one_minus_mse", resume, clock),
         student, train, loss, policy(scheduled), teacher,
     )  # fmt: skip
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     return Outcome(result, trained_state(student), log)
+
+
+def clock_of_looks() -> Callable[[], float]:
+    """A clock that goes on by a minute with each look at it, of which there is one a step."""
+    return itertools.count(0, 60).__next__
 
 
 def stops_at_measure(number: int) -> Callable[[], None]:

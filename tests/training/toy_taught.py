@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,7 @@ def network_fit(
     mwn: Mapping[str, Any] | None = None,
     policy: Callable[[Any], Any] = lambda teacher: teacher,
     learns: bool = True,
+    clock: Callable[[], float] = time.monotonic,
     **changed: Any,
 ) -> NetworkRun:
     """Train a toy student under a loss network whose teacher learns, or with ``mwn`` under Meta-Weight-Net.
@@ -178,7 +180,7 @@ def network_fit(
     update = WindowUpdate(problem, teacher, total_steps(train, training), config)
     folder.mkdir(parents=True, exist_ok=True)
     measure = measure_of(accelerator, student, before_measure)
-    context = RunContext(accelerator, training, folder, measure, "one_minus_mse", resume)
+    context = RunContext(accelerator, training, folder, measure, "one_minus_mse", resume, clock)
     result = fit(context, student, train, loss, policy(teacher), update if learns else NO_TEACHER)
     log = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     outcome = Outcome(result, trained_state(student), log)

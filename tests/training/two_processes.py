@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from toy_runs import EVERYTHING, MIXTURE, Outcome, toy_fit
+from toy_runs import EVERYTHING, MIXTURE, Outcome, clock_of_looks, toy_fit
 from toy_student import NormedStudent, ToyExamples, ToyStudent
 
 from aes_dynloss.errors import AesDynlossError
 from aes_dynloss.training.prediction import predict
-from aes_dynloss.training.run_folder import run_folder
+from aes_dynloss.training.run_folder import CHECKPOINT, run_folder
+from aes_dynloss.training.run_state import read_checkpoint
 
 # 37 examples make steps of 6 and 5: shares of 3 and 2.
 RUNS: dict[str, dict[str, Any]] = {
@@ -63,6 +64,25 @@ def resumed(folder: Path) -> tuple[Outcome, Outcome]:
     return straight, toy_fit(folder / "stopped", student=ToyStudent(dropout=0.3), resume=True)
 
 
+def resumed_by_the_clock(folder: Path, accelerator: Accelerator) -> tuple[Outcome, Outcome, int]:
+    """A run with batch norm, whose statistics are each process's own, stopped between evaluations; and its checkpoint.
+
+    A checkpoint is due by the main process's clock alone.
+    """
+    how: dict[str, Any] = {"clock": clock_of_looks()} if accelerator.is_main_process else {"clock": lambda: 0.0}
+    straight = toy_fit(folder / "unstopped", student=NormedStudent(dropout=0.3))
+    try:
+        toy_fit(
+            folder / "by_clock", student=NormedStudent(dropout=0.3), policy=StoppedAtStep10, checkpoint_minutes=1, **how
+        )
+    except KeyError:
+        pass
+    else:
+        raise RuntimeError("the run was to stop")
+    saved = int(read_checkpoint(folder / "by_clock" / CHECKPOINT)["tracker"]["step"])
+    return straight, toy_fit(folder / "by_clock", student=NormedStudent(dropout=0.3), resume=True), saved
+
+
 class NoNumber(StoppedAtStep10):
     """A policy whose coefficients are no numbers."""
 
@@ -89,6 +109,7 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {name: run(folder / name, **changed) for name, changed in RUNS.items()}
     found["resumed"] = resumed(folder)
     accelerator = Accelerator(cpu=True)
+    found["resumed by the clock"] = resumed_by_the_clock(folder, accelerator)
     found["processes"] = accelerator.num_processes
     for number in (1, 2, 9):
         found[f"predictions of {number}"] = predict(accelerator, ToyStudent(), ToyExamples(number), size=3)

@@ -24,7 +24,8 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
-from aes_dynloss.training.grid import Cell
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.grid import Cell, grid_precision
 from aes_dynloss.training.run_folder import TEACHER, write_json
 
 TARGET, COST = "target_", "cell.json"
@@ -49,6 +50,7 @@ class EssayCell(Cell):
         prompt: The prompt of its model; None: one model for all.
         seed: Seed of training, and of the choice of the teacher's essays.
         keeps_model: Whether its model stays.
+        force_precision: Whether it may be run in bf16 where the processor has that in software alone.
     """
 
     RUN_IN, KEPT_IN, LAST_FILE = "work", "cells", COST
@@ -59,14 +61,18 @@ class EssayCell(Cell):
     prompt: str | None
     seed: int
     keeps_model: bool
+    force_precision: bool = False
 
     def run(self, *, resume: bool) -> None:
         """Fine-tune, note what it cost, and move the folder to where it is complete."""
         if not (self.work / COST).exists():
             start = time.perf_counter()
-            finetune(self.config, self.work, resume=resume)
+            training = self.config.training
+            precision = grid_precision(self.root, training, force=self.force_precision)
+            accelerator = build_accelerator(training, self.work, precision)
+            finetune(self.config, self.work, resume=resume, accelerator=accelerator)
             seconds = round(time.perf_counter() - start, 3)
-            on_card = self.config.training.device != "cpu" and torch.cuda.is_available()
+            on_card = training.device != "cpu" and torch.cuda.is_available()
             device = torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads"
             cost = CellCost(seconds=seconds, device=device, resumed=resume)
             write_json(self.work / COST, cost.model_dump())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aes_dynloss.configfile import dump_yaml
@@ -19,7 +20,9 @@ CONFIG = "benchmark.yaml"
 Engine = Callable[[Sequence[Cell]], None]
 
 
-def benchmark(config: BenchmarkConfig, root: Path, run: Engine, against: Sequence[Path] = ()) -> Benchmark:
+def benchmark(
+    config: BenchmarkConfig, root: Path, run: Engine, against: Sequence[Path] = (), *, force_precision: bool = False
+) -> Benchmark:
     """Run all cells of a grid that are not done, and report the grid.
 
     Args:
@@ -27,6 +30,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine, against: Sequenc
         root: Its folder; what is done there is not done again.
         run: Runs cells, such as :func:`aes_dynloss.training.grid.run_in_turn`.
         against: Files of published predictions of the same folds, to stand beside the grid's arms.
+        force_precision: Allow bf16 on a processor that has it in software alone.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -36,7 +40,7 @@ def benchmark(config: BenchmarkConfig, root: Path, run: Engine, against: Sequenc
     """
     first = read_first(config)
     prompts = grid_prompts(config, first)
-    cells = grid_cells(config, prompts, root)
+    cells = [replace(cell, force_precision=force_precision) for cell in grid_cells(config, prompts, root)]
     for cell in cells:
         cell.check()
     # What is wrong with a fold, or a published arm, must not come to light after other folds' runs.

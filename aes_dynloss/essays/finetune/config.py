@@ -245,6 +245,7 @@ _EXAMPLES = {
     "data.prompts": '\n# Such as: {"1": {low: 2, high: 12}, "2": {low: 1, high: 6}}',
     "loss.terms": "\n# Such as Morris's: {stde: {schedule: morris, a: 1.0, b: 0.15, c: 1.1}, mse: rest}"
     "\n# Schedules: constant (value), morris (a, b, c), linear (start, end), cosine (start, end).",
+    "model.lora": '\n# Such as: {rank: 8, alpha: 16, dropout: 0.0, targets: ["query", "value"]}',
     "teacher": "\n# Such as: {kind: dlf, episodes: 20, average: 2, hypergradient: {estimator: exact}}"
     "\n# A teacher that learns needs data.trusted or data.split.teacher_dev_fraction."
     "\n# Its keys: aes_dynloss/teaching/README.md.",

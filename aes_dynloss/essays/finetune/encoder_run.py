@@ -30,6 +30,8 @@ from aes_dynloss.essays.model.chunks import Chunker, remembering
 from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, load_tokenizer, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
+from aes_dynloss.essays.model.int8_linear import linear_to_int8
+from aes_dynloss.essays.model.lora import require_peft
 from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -41,11 +43,15 @@ from aes_dynloss.reports.ratings import TRUSTED
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
+from aes_dynloss.training.batching import packed
 from aes_dynloss.training.loop import RunContext
-from aes_dynloss.training.prediction import predict
+from aes_dynloss.training.prediction import CPU_TOKENS, predict
 from aes_dynloss.training.run import train_student
 
 logger = logging.getLogger(__name__)
+
+# Training essays that tell between which values the inputs of layers in int8 lie.
+_INT8_SAMPLE = 128
 
 
 class EncoderRun:
@@ -239,6 +245,8 @@ def _build(
     dropout = config.model.encoder_dropout
     encoder = load_encoder(config.model.encoder, dropout) if start is None else start.encoder(dropout)
     check_vocabulary(encoder, tokenizer)
+    if config.model.lora is not None:
+        require_peft()
     if config.model.gradient_checkpointing:
         new_name, old_name = "activation_checkpointing_enable", "gradient_checkpointing_enable"
         try:
@@ -263,6 +271,10 @@ def _build(
     train = examples.select(np.arange(len(parts["train"])))
     if examples.weights is not None and train.weights is not None:  # 1 in the mean, so that rates keep their meaning
         examples = replace(examples, weights=examples.weights / train.weights.mean())
+    if config.model.int8:
+        sample = np.linspace(0, len(train) - 1, min(len(train), _INT8_SAMPLE)).round().astype(np.int64)
+        packs = packed(sample, train, CPU_TOKENS, None)
+        linear_to_int8(encoder, (train.batch(pack.tolist()).inputs for pack in packs))
     shared = config.model.prompts == "shared"
     scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
     model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))

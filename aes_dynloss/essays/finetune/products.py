@@ -23,6 +23,8 @@ from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, Predicted, T
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
+from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.reports.predictions import (
@@ -108,9 +110,16 @@ def _made_of(config: FinetuneConfig) -> str:
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
     terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return (
-        f"- Encoder: {encoder_label(model.encoder)}; head: {model.head}; pooling: {model.pooling}.\n"
+        f"- Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.\n"
         f"- Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}."
     )
+
+
+def _encoder(model: ModelConfig) -> str:
+    """The encoder's name, what is left of it, and what of it learned where that is not the rule."""
+    kept = "" if model.keep_layers is None else f", layers kept: {model.keep_layers}"
+    adapted = "" if model.lora is None else f", trained by adapters of rank {model.lora.rank} (LoRA)"
+    return f"{encoder_label(model.encoder)}{kept}{adapted}"
 
 
 def _own_columns(config: FinetuneConfig) -> str:
@@ -128,7 +137,7 @@ def _about(config: FinetuneConfig) -> dict[str, str]:
         return {"Model": config.model.kind} | ({"Solver": config.model.solver} if config.model.solver else {})
     teacher = config.teacher
     return {
-        "Encoder": encoder_label(config.model.encoder),
+        "Encoder": _encoder(config.model),
         "Head": config.model.head,
         "Solver": str(config.model.solver),
         "Loss": ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}",
@@ -151,6 +160,7 @@ PRODUCTS = (
     CROSS_FIT,
     FOLDS,
     FIRST_STAGE,
+    STATES,
     SUSPECTS,
     PAGE,
     REPORT,
@@ -309,7 +319,7 @@ def write_products(
     scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
-    for name in (CROSS_FIT, FOLDS, FIRST_STAGE):
+    for name in (CROSS_FIT, FOLDS, FIRST_STAGE, STATES):
         shutil.rmtree(folder / name, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)

@@ -37,7 +37,8 @@ from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.run_folder import run_folder
+from aes_dynloss.training.hardware import resolve_precision
+from aes_dynloss.training.run_folder import MANIFEST, recorded_precision, run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def finetune(
     *,
     resume: bool = False,
     force: bool = False,
+    force_precision: bool = False,
     accelerator: Accelerator | None = None,
 ) -> FinetuneResult:
     """Fine-tune a scorer, predict dev and test, and report.
@@ -70,7 +72,8 @@ def finetune(
         output_dir: Folder for everything the run leaves behind, see the README.
         resume: Go on with a run that was stopped.
         force: Replace an earlier run.
-        accelerator: Devices, processes and precision; by default as ``config.training`` says.
+        force_precision: Allow bf16 on a processor that has it in software alone.
+        accelerator: Devices, processes and precision; by default as ``config.training`` says, and as the run began.
 
     Returns:
         The report and where it lies.
@@ -84,7 +87,10 @@ def finetune(
         >>> sorted(result.report.prompts), result.folder.name  # doctest: +SKIP
         (['phones', 'river'], 'first')
     """
-    accelerator = accelerator or build_accelerator(config.training, output_dir)
+    if accelerator is None:
+        began_in = recorded_precision(output_dir / MANIFEST) if resume else None
+        precision = resolve_precision(config.training, began_in, force=force_precision)
+        accelerator = build_accelerator(config.training, output_dir, precision)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
         raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
     values = config.model_dump(mode="json")
@@ -117,7 +123,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if accelerator.is_main_process:
         made_of = {"data": data_hash(table), "split": split_hash(splits), "train": data_hash(parts.tables["train"])}
         floors = _floors(config, parts.tables, {prompt.id: prompt.range for prompt in prompts}, made_of)
-        for path in (*folder.glob("activations-*"), *folder.glob(f".{MODEL}.*")):
+        for path in folder.glob(f".{MODEL}.*"):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
         record_manifest(accelerator, config, table, splits, start, parts.augmentation, folder, resume=resume)
 

@@ -39,6 +39,8 @@ MODEL = "model"
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
 _KEPT = {
     "kind",
+    "keep_layers",
+    "int8",
     "pooling",
     "pooled_layers",
     "log_length",

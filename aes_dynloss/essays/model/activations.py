@@ -1,20 +1,19 @@
 """Outputs of a frozen encoder, or of its frozen lower layers: computed once, then trained on.
 
-Pooled vectors of a wholly frozen encoder can be kept from run to run, see
-:mod:`aes_dynloss.essays.model.feature_cache`.
+They can be kept from run to run, see :mod:`aes_dynloss.essays.model.feature_cache` for pooled vectors and
+:mod:`aes_dynloss.essays.model.state_cache` for token states.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,10 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
+from aes_dynloss.essays.model.chunks import read_chunks
+from aes_dynloss.essays.model.encoders import only_layers
+from aes_dynloss.essays.model.essay_cache import EssayCache, essay_digest
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.state_cache import STATES, StateCache, stored_states
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Rows, packed
@@ -36,17 +40,21 @@ from aes_dynloss.training.prediction import evaluating
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+C = TypeVar("C", bound=EssayCache)
+
+# Takes essays, rounds of packs of them, and which rounds are needed; yields a round's rows and what is kept of each.
+_Encoder = Callable[[EssayExamples, list[list[Rows]], Iterable[bool]], Iterator[tuple[Tensor, Iterable[Any]]]]
 
 _TOKENS_AT_ONCE = 8192
 _FEATURE_SAMPLE = 512
 _SMALLEST_SD = 1e-4
-# Of the encoder's last states from stored ones, relative to the greatest: far above rounding, in bf16 too.
+# Of the encoder's last states from stored ones, relative to the greatest: far above rounding, in float16 and bf16 too.
 _LARGEST_DIFFERENCE = 0.01
 
 
 @contextmanager
 def frozen_part_computed(
-    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, train: NDArray[np.int64], scratch: Path
+    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, train: NDArray[np.int64], folder: Path
 ) -> Iterator[EssayExamples]:
     """Run what is frozen of the encoder once over all essays; within the block the model starts where that ended.
 
@@ -54,50 +62,66 @@ def frozen_part_computed(
     learnt before and keeps its units, see :mod:`aes_dynloss.essays.finetune.warm_start`.
 
     Nothing frozen: the examples as they are. A wholly frozen encoder under mean or cls pooling: pooled vectors, in
-    memory, those in ``model.features_cache`` without computing them. Else hidden states of every token, float32, in a
-    temporary file in ``scratch``.
+    memory. Else hidden states of every token, mapped from files, rounded as
+    :mod:`aes_dynloss.essays.model.state_cache` says. What ``model.features_cache`` has is not computed.
 
     Args:
-        accelerator: The run's; each process computes what it needs for itself, pooled vectors are shared out.
+        accelerator: The run's; each process computes a share, its main process alone writes files, and all read them.
         model: The scorer; its encoder is cut at the frozen layers within the block and whole again afterwards.
         examples: All essays of the run.
         train: Rows of the training essays among them.
-        scratch: Folder for the temporary file, which is removed at the end.
+        folder: The run's. Without a features cache token states are kept in it, in :data:`STATES`, which whoever
+            completes the run removes.
 
     Raises:
         ConfigError: The encoder makes something else of the stored states than of the essays: it cannot be cut.
-        CheckpointError: The features cache cannot be used.
+        CheckpointError: The cache cannot be used.
     """
-    frozen = model.config.frozen_layers
+    frozen, cache = model.config.frozen_layers, model.config.features_cache
     if frozen == "all" and model.config.pooling != "attention":
-        cache = model.config.features_cache
         if cache is None:
             features = pooled_features(accelerator, model, examples)
         else:
             features = cached_features(accelerator, model, examples, cache)
         examples = replace(examples, features=features)
-    if model.config.start_from is None:
-        scale_features(accelerator, model, examples.select(train))
-    if frozen == 0 or examples.features is not None:
-        yield examples
-    else:
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="activations-") as folder:
-            states, starts = _token_states(accelerator, model, examples, Path(folder))
-            ready = replace(examples, states=states, starts=starts)
-            if frozen == "all":
-                yield ready
-            else:
-                longest = [int(examples.lengths.argmax())]
-                expected = _last_states(accelerator, model, examples, longest)
-                with _started_above(model, frozen):
-                    difference = (_last_states(accelerator, model, ready, longest) - expected).abs().max()
-                    # Some upper layers see more than the one below, such as those of DeBERTa-v2 with a convolution.
-                    if difference > _LARGEST_DIFFERENCE * expected.abs().max():
-                        raise ConfigError(
-                            f"model.frozen_layers is {frozen}, but an encoder of the kind "
-                            f"{model.encoder.config.model_type} cannot start in its middle. Set it to 0, or to all."
-                        )
-                    yield ready
+    by_token = frozen != 0 and examples.features is None
+    with _states_ready(accelerator, model, examples, folder) if by_token else nullcontext(examples) as ready:
+        if model.config.start_from is None:
+            scale_features(accelerator, model, ready.select(train))
+        yield ready
+
+
+@contextmanager
+def _states_ready(
+    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path
+) -> Iterator[EssayExamples]:
+    """Within the block the encoder, as far as it is not frozen, starts from token states that are kept on disk."""
+    frozen, cache = model.config.frozen_layers, model.config.features_cache
+    longest = examples.select([int(examples.lengths.argmax())])
+    expected = _last_states(accelerator, model, longest)
+
+    def differ(stored: EssayExamples) -> bool:
+        difference = (_last_states(accelerator, model, stored) - expected).abs().max()
+        return bool(difference > _LARGEST_DIFFERENCE * expected.abs().max())
+
+    ((_, rounded),) = _token_states(accelerator, model, longest, [[np.zeros(1, dtype=np.int64)]])
+    with _started_above(model, frozen):
+        # Some upper layers see more than the one below, such as those of DeBERTa-v2 with a convolution.
+        if differ(replace(longest, states=list(rounded))):
+            raise ConfigError(
+                f"model.frozen_layers is {frozen}, but an encoder of the kind {model.encoder.config.model_type} cannot "
+                "start in its middle. Set it to 0, or to all."
+            )
+    kept_in = folder / STATES if cache is None else user_path(cache, "model.features_cache")
+    kept_in, states = _cached_states(accelerator, model, examples, kept_in)
+    ready = replace(examples, states=states)
+    with _started_above(model, frozen):
+        if differ(ready.select([int(examples.lengths.argmax())])):
+            raise CheckpointError(
+                f"The token states in {kept_in} are not those that this encoder computes. Remove that folder, and they "
+                "are computed anew."
+            )
+        yield ready
 
 
 def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayExamples) -> None:
@@ -105,7 +129,7 @@ def scale_features(accelerator: Accelerator, model: ScoringModel, train: EssayEx
 
     Args:
         accelerator: The run's.
-        model: The scorer, its encoder whole; its buffers are set.
+        model: The scorer, its encoder whole or started above what the examples' states are of; its buffers are set.
         train: Training essays; of a learning encoder, whose vectors will move, a sample is enough.
     """
     features = train.features
@@ -141,67 +165,82 @@ def _pooled(
     needed: Iterable[bool] = repeat(True),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of one round of packs after the other, (B,), and their pooled vectors, (B, H) float32; on every process."""
-    local = [packs[min(accelerator.process_index, len(packs) - 1)] for packs in rounds]
-    for batch in _encoding(accelerator, model, examples, local, needed):
+    for batch in _encoding(accelerator, model, examples, rounds, needed):
         index, (vectors,) = gather_rows(accelerator, batch.index, [model.pooled(batch.inputs).float()])
-        # The last pack may have been computed twice, so that every process had one: the first of equal rows is taken.
-        first = torch.searchsorted(index, torch.unique(index))
+        first = _first_of_each(index)
         yield index[first].cpu(), vectors[first].cpu()
+
+
+def _token_states(
+    accelerator: Accelerator,
+    model: ScoringModel,
+    examples: EssayExamples,
+    rounds: Sequence[list[Rows]],
+    needed: Iterable[bool] = repeat(True),
+) -> Iterator[tuple[Tensor, Iterable[NDArray[Any]]]]:
+    """As :func:`_pooled`: rows, and the states of each one's tokens at the top of the frozen layers, (tokens, H)."""
+    frozen = model.config.frozen_layers
+    # One layer more than is frozen: states after the last one may be normalised.
+    with only_layers(model.encoder_layers, slice(None if frozen == "all" else frozen + 1)):
+        for batch in _encoding(accelerator, model, examples, rounds, needed):
+            answer = read_chunks(model.encoder, batch.inputs, all_layers=frozen != "all")
+            hidden = answer[0] if frozen == "all" else answer.hidden_states[frozen]
+            mask = batch.inputs["attention_mask"].bool()
+            row_of_chunk = batch.index[batch.inputs["owner"]]
+            rows = row_of_chunk[:, None].expand_as(mask)[mask]
+            index, (states,) = gather_rows(accelerator, rows, [hidden[mask].float()])
+            first = _first_of_each(index)
+            index, kept = index[first].cpu(), stored_states(states.cpu())
+            counts = (sum(map(len, examples.essays[row].chunks)) for row in index.tolist())
+            if kept.dtype != np.float16 and accelerator.is_main_process:
+                logger.warning("Token states reach %.3g, beyond float16's range: kept in float32.", np.abs(kept).max())
+            yield index, [kept[start : start + count] for start, count in zip(first.tolist(), counts, strict=True)]
+
+
+def _first_of_each(index: Tensor) -> Tensor:
+    """Where each row begins in an index that ascends.
+
+    The last pack may have been computed twice, so that every process had one: the first of equal rows is taken.
+    """
+    return torch.searchsorted(index, torch.unique(index))
 
 
 def _encoding(
     accelerator: Accelerator,
     model: ScoringModel,
     examples: EssayExamples,
-    packs: Sequence[Rows],
-    needed: Iterable[bool] = repeat(True),
+    rounds: Sequence[list[Rows]],
+    needed: Iterable[bool],
 ) -> Iterator[Batch]:
-    """Batches on the device; while one is looked at, the model is in evaluation mode and precision is the run's."""
+    """This process's batches on the device; while one is looked at, the model evaluates, in the run's precision."""
     model.to(accelerator.device)
-    hidden = not accelerator.is_main_process
+    packs = [packs[min(accelerator.process_index, len(packs) - 1)] for packs in rounds]
+    hidden = not accelerator.is_main_process or len(packs) == 1
     with evaluating(model), accelerator.autocast():
         for pack, wanted in zip(tqdm(packs, desc="encode essays", unit="batch", disable=hidden), needed, strict=False):
             if wanted:
                 yield examples.batch(pack.tolist()).to(accelerator.device)
 
 
-def _token_states(
-    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    counts = np.array([sum(len(chunk) for chunk in essay.chunks) for essay in examples.essays], dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    frozen = model.config.frozen_layers
-    width = int(model.feature_mean.shape[0])
-    values = np.lib.format.open_memmap(
-        folder / "states.npy", mode="w+", dtype=np.float32, shape=(int(counts.sum()), width)
-    )
-    packs = packed(np.arange(len(examples)), examples, _TOKENS_AT_ONCE, None)
-    for batch in _encoding(accelerator, model, examples, packs):
-        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-        output = model.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=frozen != "all")
-        hidden = output[0] if frozen == "all" else output.hidden_states[frozen]
-        rows = batch.index.tolist()
-        positions = np.concatenate([np.arange(starts[row], starts[row] + counts[row]) for row in rows])
-        values[positions] = hidden[mask.bool()].float().cpu().numpy()
-    return values, starts
-
-
-def _last_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, rows: list[int]) -> Tensor:
+def _last_states(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples) -> Tensor:
     """The encoder's last states of the tokens of a few essays, (tokens, H)."""
-    inputs = examples.batch(rows).to(accelerator.device).inputs
+    model.to(accelerator.device)
+    inputs = examples.batch(range(len(examples))).to(accelerator.device).inputs
     with evaluating(model), accelerator.autocast():
         return model.last_states(inputs)[inputs["attention_mask"].bool()].float()
 
 
 @contextmanager
-def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
+def _started_above(model: ScoringModel, frozen: int | Literal["all"]) -> Iterator[None]:
     """Within the block the encoder has only its upper layers, and they start from the input ``hidden``.
 
     Embeddings are still looked up, which is cheap and keeps masks and position biases as the encoder makes them; then
     the first layer left is handed the stored states in place of what came from below.
     """
+    if frozen == "all":  # the model itself takes `hidden` for the last states
+        yield
+        return
     layers = cast(nn.ModuleList, model.encoder_layers)  # a model without them is refused when it is built
-    whole = list(layers)
     stored: list[Tensor] = []
 
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -217,16 +256,14 @@ def _started_above(model: ScoringModel, frozen: int) -> Iterator[None]:
 
     hooks = [
         model.encoder.register_forward_pre_hook(keep, with_kwargs=True),
-        whole[frozen].register_forward_pre_hook(start, with_kwargs=True),
+        layers[frozen].register_forward_pre_hook(start, with_kwargs=True),
     ]
-    del layers[:frozen]
     try:
-        yield
+        with only_layers(layers, slice(frozen, None)):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
-        del layers[:]
-        layers.extend(whole)
 
 
 def cached_features(accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: str) -> Tensor:
@@ -248,43 +285,82 @@ def cached_features(accelerator: Accelerator, model: ScoringModel, examples: Ess
         CheckpointError: What is kept is damaged or foreign, or nothing can be kept there; on every process.
     """
     digests = [essay_digest(essay.chunks) for essay in examples.essays]
-    first: dict[bytes, int] = {}
-    for row, digest in enumerate(digests):
-        first.setdefault(digest, row)
-
-    def look() -> tuple[FeatureCache, list[bytes]]:
-        cache = FeatureCache.of(model, accelerator.mixed_precision, folder)
-        kept = cache.find(first)
-        # In an order of their own: runs that have the same essays in another order fill the same batches.
-        missing = sorted(digest for digest in first if digest not in kept)
-        size = cache.size(len(missing)) / 1e6
-        logger.info(
-            "Encoded essays: %d in %s, %d to compute; %.1f MB in all.", len(kept), cache.path, len(missing), size
-        )
-        if missing:
-            cache.make_room(len(missing))
-        return cache, missing
-
-    cache, missing = _from_main(accelerator, look)
-    if missing:
-        _compute_missing(accelerator, model, examples.select([first[digest] for digest in missing]), missing, cache)
+    cache, _ = _completed(
+        accelerator,
+        examples,
+        digests,
+        lambda: FeatureCache.of(model, accelerator.mixed_precision, folder),
+        partial(_pooled, accelerator, model),
+    )
 
     def all_rows() -> NDArray[np.float32]:
         cache.merge()
-        vectors = cache.find(first)
-        if len(vectors) < len(first):
-            raise CheckpointError(f"Vectors were removed from {cache.path} during this run. Run it again.")
+        vectors = cache.find_all(digests)
         return np.stack([vectors[digest] for digest in digests])
 
     return torch.from_numpy(_from_main(accelerator, all_rows))
 
 
-def _compute_missing(
+def _cached_states(
+    accelerator: Accelerator, model: ScoringModel, examples: EssayExamples, folder: Path
+) -> tuple[Path, list[NDArray[Any]]]:
+    """As :func:`cached_features`: where token states are kept, and those of each essay, (tokens, H), mapped from it."""
+    digests = [essay_digest(essay.chunks) for essay in examples.essays]
+    cache, computed = _completed(
+        accelerator,
+        examples,
+        digests,
+        lambda: StateCache.of(model, accelerator.mixed_precision, folder),
+        partial(_token_states, accelerator, model),
+    )
+    states = cache.find_all(digests, check=computed)  # what was complete was checked by the main process
+    return cache.path, [states[digest] for digest in digests]
+
+
+def _completed(
     accelerator: Accelerator,
-    model: ScoringModel,
     examples: EssayExamples,
     digests: Sequence[bytes],
-    cache: FeatureCache,
+    cache_of: Callable[[], C],
+    encoder: _Encoder,
+) -> tuple[C, bool]:
+    """A cache that has all essays, and whether some had to be computed; on every process."""
+    first: dict[bytes, int] = {}
+    for row, digest in enumerate(digests):
+        first.setdefault(digest, row)
+
+    def look() -> tuple[C, list[bytes]]:
+        cache = cache_of()
+        kept = cache.find(first)
+        # In an order of their own: runs that have the same essays in another order fill the same batches.
+        missing = sorted(digest for digest in first if digest not in kept)
+        rows = None
+        if cache.several_rows:
+            rows = sum(len(chunk) for digest in missing for chunk in examples.essays[first[digest]].chunks)
+        logger.info(
+            "Encoded essays: %d in %s, %d to compute (%.1f MB); %.1f MB in all.",
+            len(kept),
+            cache.path,
+            len(missing),
+            (cache.size(len(missing), rows) - cache.size()) / 1e6,
+            cache.size(len(missing), rows) / 1e6,
+        )
+        if missing:
+            cache.make_room(len(missing), rows)
+        return cache, missing
+
+    cache, missing = _from_main(accelerator, look)
+    if missing:
+        _compute_missing(accelerator, examples.select([first[digest] for digest in missing]), missing, cache, encoder)
+    return cache, bool(missing)
+
+
+def _compute_missing(
+    accelerator: Accelerator,
+    examples: EssayExamples,
+    digests: Sequence[bytes],
+    cache: EssayCache,
+    encoder: _Encoder,
 ) -> None:
     """Encode essays and keep each round of packs at once.
 
@@ -297,8 +373,8 @@ def _compute_missing(
         rounds = _rounds(accelerator, packs if leads else packs[::-1])
         missing = cache.missing([digests[row] for pack in packs for row in pack] for packs in rounds)
         needed = (_from_main(accelerator, lambda: next(missing)) for _ in rounds)
-        for index, vectors in _pooled(accelerator, model, examples, rounds, needed):
-            part = {digests[row]: vector for row, vector in zip(index.tolist(), vectors.numpy(), strict=True)}
+        for index, values in encoder(examples, rounds, needed):
+            part = {digests[row]: np.asarray(value) for row, value in zip(index.tolist(), values, strict=True)}
             _from_main(accelerator, partial(cache.add, part))
 
 

@@ -18,6 +18,7 @@ from aes_dynloss.essays.model.encoders import (
     encoder_values,
     tokenizer_fault,
 )
+from aes_dynloss.essays.model.lora import merged_state
 from aes_dynloss.essays.model.model_folder import (
     CONFIG,
     FORMAT,
@@ -128,7 +129,9 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
     from safetensors.torch import save_file
 
     def write_files(new: Path) -> None:
-        state = {name: t.detach().cpu().contiguous() for name, t in parts.model.state_dict().items()}
+        adapted = parts.model.config.lora is not None
+        state = merged_state(parts.model) if adapted else parts.model.state_dict()
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         parts.tokenizer.save_pretrained(new)
         save_file(state, new / WEIGHTS, metadata={"format": "pt"})
         if parts.screening is not None:

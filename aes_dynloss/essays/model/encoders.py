@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +150,16 @@ def tokenizer_fault(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformer
     return None
 
 
-def encoder_values(encoder: Any) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
-    """The values of an encoder's configuration; none tells where it lay or which version wrote it."""
+def encoder_values(encoder: Any, *, dropout: bool = True) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
+    """The values of an encoder's configuration; none tells where it lay or which version wrote it.
+
+    Args:
+        encoder: The encoder.
+        dropout: Whether its dropouts are among them, which change nothing in evaluation mode.
+    """
     values = json.loads(encoder.config.to_json_string(use_diff=False))
-    return {name: value for name, value in values.items() if name not in _OF_THE_FILE}
+    left_out = _OF_THE_FILE if dropout else _OF_THE_FILE.union(_DROPOUTS)
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def build_encoder(values: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -196,6 +203,53 @@ def layer_list(encoder: Any) -> nn.ModuleList | None:  # noqa: ANN401 - transfor
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     return None
+
+
+@contextmanager
+def only_layers(layers: nn.ModuleList | None, part: slice) -> Iterator[None]:
+    """Within the block an encoder has only a part of its layers, numbered from 0.
+
+    Args:
+        layers: All of its layers, see :func:`layer_list`; None: it stays whole.
+        part: Those that stay.
+    """
+    if layers is None:
+        yield
+        return
+    whole = list(layers)
+
+    def set_to(these: list[nn.Module]) -> None:
+        del layers[:]
+        layers.extend(these)
+
+    set_to(whole[part])
+    try:
+        yield
+    finally:
+        set_to(whole)
+
+
+def keep_lower_layers(encoder: Any, count: int) -> None:  # noqa: ANN401 - transformers is untyped
+    """Remove the layers of an encoder above its lowest ones; one that has only these is left as it is.
+
+    Args:
+        encoder: The encoder; its configuration then tells of so many layers.
+        count: Layers to keep, at least 1.
+
+    Raises:
+        ConfigError: It has fewer, or they cannot be told apart.
+
+    References:
+        Sajjad et al. 2023, On the effect of dropping layers of pre-trained Transformer models (top layers first).
+    """
+    layers = layer_list(encoder)
+    if layers is None or count > len(layers):
+        has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
+        raise ConfigError(f"model.keep_layers is {count}, but the encoder has {has}. Lower it, or leave it out.")
+    del layers[count:]
+    encoder.config.num_hidden_layers = count
+    if getattr(encoder.config, "layer_types", None) is not None:  # one for each
+        encoder.config.layer_types = encoder.config.layer_types[:count]
 
 
 def longest_window(encoder_config: Any, tokenizer: Any) -> int:  # noqa: ANN401 - transformers is untyped

@@ -28,9 +28,8 @@ class EssayExamples:
         targets: Scores on [0, 1], (N,) float64; 0 where unknown.
         pad_id: The tokenizer's padding token.
         features: Pooled vectors, (N, H): then nothing else is sent through the student.
-        states: Hidden states at the top of the frozen layers: then they are sent along. One row a token, essays and
-            their chunks one after the other, (tokens, H), on disk or in memory.
-        starts: First row of each essay in ``states``, (N,).
+        states: Hidden states of each essay's tokens at the top of the frozen layers, its chunks one after the other,
+            N arrays (tokens, H), float16 or float32, on disk or in memory: then they are sent along, in float32.
         linguistic: Linguistic features and own columns, (N, F) float32, where the head sees them.
         strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
         weights: What each essay counts in training, above 0, (N,), where the data say it.
@@ -42,8 +41,7 @@ class EssayExamples:
     targets: NDArray[np.float64]
     pad_id: int
     features: Tensor | None = None
-    states: NDArray[np.float32] | None = None
-    starts: NDArray[np.int64] | None = None
+    states: Sequence[NDArray[np.float16] | NDArray[np.float32]] | None = None
     linguistic: NDArray[np.float32] | None = None
     strings: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
@@ -81,8 +79,7 @@ class EssayExamples:
             self.targets[chosen],
             self.pad_id,
             None if self.features is None else self.features[torch.from_numpy(chosen)],
-            self.states,
-            None if self.starts is None else self.starts[chosen],
+            None if self.states is None else [self.states[row] for row in chosen],
             None if self.linguistic is None else self.linguistic[chosen],
             None if self.strings is None else self.strings[chosen],
             None if self.weights is None else self.weights[chosen],
@@ -122,13 +119,12 @@ class EssayExamples:
             "attention_mask": (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long(),
             "owner": torch.tensor([index for index, row in enumerate(rows) for _ in self.essays[row].chunks]),
         }
-        if self.states is None or self.starts is None:
+        if self.states is None:
             return tensors | block_inputs(lengths)
         states: list[Tensor] = []
         for row in rows:
             sizes = [len(chunk) for chunk in self.essays[row].chunks]
-            start = int(self.starts[row])
-            states += torch.split(torch.from_numpy(self.states[start : start + sum(sizes)]), sizes)
+            states += torch.split(torch.from_numpy(self.states[row].astype(np.float32)), sizes)
         return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 

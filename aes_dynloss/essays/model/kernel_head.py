@@ -57,9 +57,9 @@ class KernelHead(nn.Module):
         answers = features.new_zeros(len(prompt))
         for number in sorted(set(prompt.tolist())):
             rows, known = prompt == number, self.owner == number
-            distances = torch.cdist(features[rows].double(), self.support[known].double()) ** 2
-            likeness = torch.exp(-distances / self.scale[number].double())
-            answers[rows] += (likeness @ self.coefficients[known].double()).to(answers.dtype)
+            distances = torch.cdist(features[rows].float(), self.support[known].float()) ** 2
+            likeness = torch.exp(-distances / self.scale[number])
+            answers[rows] += (likeness @ self.coefficients[known]).to(answers.dtype)
         return answers[:, None]
 
     def make_room(self, state: Mapping[str, Tensor], prefix: str = "") -> None:

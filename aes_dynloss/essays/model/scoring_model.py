@@ -19,8 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 from aes_dynloss.essays.model.chunks import read_chunks
-from aes_dynloss.essays.model.encoders import layer_list
+from aes_dynloss.essays.model.encoders import keep_lower_layers, layer_list
+from aes_dynloss.essays.model.int8_linear import expect_int8
 from aes_dynloss.essays.model.kernel_head import KernelHead
+from aes_dynloss.essays.model.lora import add_adapters
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.teaching.student import Elements
@@ -197,12 +199,14 @@ class ScoringModel(nn.Module):
     """Essay scorer for one or several prompts.
 
     Args:
-        encoder: A transformers encoder without pooler.
+        encoder: A transformers encoder without pooler; its layers above ``keep_layers`` are removed,
+            and it gets the adapters of ``lora``.
         config: Pooling, head and what learns.
         scales: The prompts with their training statistics, in the order of their numbers.
 
     Raises:
-        ConfigError: ``frozen_layers`` is more than the encoder has.
+        ConfigError: ``keep_layers``, ``pooled_layers`` or ``frozen_layers`` is more than the encoder has; or
+            ``lora`` does not fit it.
     """
 
     encoder: Any  # transformers is untyped
@@ -223,6 +227,10 @@ class ScoringModel(nn.Module):
         self.config = config
         self.scales = list(scales)
         self.encoder = encoder
+        if config.keep_layers is not None:
+            keep_lower_layers(encoder, config.keep_layers)
+        if config.int8:
+            expect_int8(encoder)
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
         width = int(self.encoder.config.hidden_size) * self.pooled_count
@@ -244,6 +252,8 @@ class ScoringModel(nn.Module):
         points = [torch.linspace(0, 1, scale.prompt.range.count) for scale in scales]
         self.register_buffer("unit_points", pad_sequence(points, batch_first=True), persistent=False)
         self._freeze()
+        if config.lora is not None:
+            add_adapters(encoder, config.lora)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Outputs of the head, see :meth:`ScoreHead.forward`.

@@ -1,8 +1,8 @@
 """What the peers share: ASAP's five common folds, QWK on their test essays, and the results file.
 
-One model for each prompt and fold, fitted on the train essays; dev essays are not used, and the fold's test essays are
-only predicted. QWK is that of score points (trimmed to the prompt's range, rounded half up) by prompt and fold; its
-mean over folds, then over prompts, is the figure that published systems give.
+One model for each prompt and fold, fitted on the train essays; dev essays are used where a peer says so, and the fold's
+test essays are only predicted. QWK is that of score points (trimmed to the prompt's range, rounded half up) by prompt
+and fold; its mean over folds, then over prompts, is the figure that published systems give.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class PromptFold:
         fold: Number of the fold.
         score_range: The prompt's official score points.
         train: Rows of the train essays.
+        dev: Rows of the dev essays.
         test: Rows of the test essays.
     """
 
@@ -51,36 +52,46 @@ class PromptFold:
     fold: int
     score_range: ScoreRange
     train: Rows
+    dev: Rows
     test: Rows
 
 
 class Predictions(NamedTuple):
-    """Predictions of the test essays, as the model gives them and with mean and SD of the train essays' scores."""
+    """Predictions of the test essays, as the model gives them and with mean and SD of other essays' scores."""
 
     plain: Values
     rescaled: Values
 
 
-def rescale(predicted: Values, train_predicted: Values, train_scores: Values) -> Values:
-    """Move predictions by what takes those of the train essays to the mean and SD of their scores.
+def rescale(predicted: Values, held_out_predicted: Values, held_out_scores: Values) -> Values:
+    """Move predictions by what takes those of train or dev essays to the mean and SD of their scores.
 
     Args:
         predicted: Of the test essays.
-        train_predicted: Of the train essays, each by a model that was not fitted on it.
-        train_scores: Human scores of the train essays.
+        held_out_predicted: Of train or dev essays, each by a model that was not fitted on it.
+        held_out_scores: Human scores of these.
 
     >>> rescale(np.array([3.0]), np.array([1.0, 3.0]), np.array([0.0, 4.0]))
     array([4.])
     """
-    unit = (predicted - train_predicted.mean()) / train_predicted.std()
-    return np.asarray(train_scores.mean() + train_scores.std() * unit)
+    unit = (predicted - held_out_predicted.mean()) / held_out_predicted.std()
+    return np.asarray(held_out_scores.mean() + held_out_scores.std() * unit)
+
+
+def asap_file(folder: Path) -> Path:
+    """ASAP-AES in a folder: ``asap_aes.parquet``, or else the original ``training_set_rel3.tsv``."""
+    parquet = folder / "asap_aes.parquet"
+    return parquet if parquet.exists() else folder / "training_set_rel3.tsv"
+
+
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Where the ids of a fold's train, dev and test essays are."""
+    return folder / "folds" / f"fold_{fold}"
 
 
 def read_asap(folder: Path) -> EssayTable:
-    """ASAP-AES out of a folder with ``asap_aes.parquet`` or the original ``training_set_rel3.tsv``."""
-    parquet = folder / "asap_aes.parquet"
-    source = parquet if parquet.exists() else folder / "training_set_rel3.tsv"
-    return read_essays(DataConfig(source=str(source), format="asap"))
+    """The essays of :func:`asap_file`."""
+    return read_essays(DataConfig(source=str(asap_file(folder)), format="asap"))
 
 
 def prompt_folds(essays: EssayTable, folder: Path) -> list[PromptFold]:
@@ -97,11 +108,11 @@ def prompt_folds(essays: EssayTable, folder: Path) -> list[PromptFold]:
     found = []
     for path in paths:
         splits = split_essays(essays, SplitConfig(folds_dir=str(path)))
-        train, test = (np.array([row_of[one] for one in part.essay_ids]) for part in (splits.train, splits.test))
+        fold, parts = int(path.name.removeprefix("fold_")), (splits.train, splits.dev, splits.test)
+        every = [np.array([row_of[one] for one in part.essay_ids]) for part in parts]
         for prompt in essays.prompts.values():
-            train_rows, test_rows = (rows[prompts[rows] == prompt.id] for rows in (train, test))
-            fold = int(path.name.removeprefix("fold_"))
-            found.append(PromptFold(prompt.id, fold, prompt.range, train_rows, test_rows))
+            train, dev, test = (rows[prompts[rows] == prompt.id] for rows in every)
+            found.append(PromptFold(prompt.id, fold, prompt.range, train, dev, test))
     return found
 
 
@@ -144,6 +155,8 @@ def write_results(
     rescaled_by: str,
     packages: Sequence[str],
     encoding: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    table: Sequence[Sequence[str]] | None = None,
 ) -> None:
     """Write a results file, and its table to standard output.
 
@@ -153,17 +166,21 @@ def write_results(
         rescaled_by: Who rescales, and from what: the peer or its script.
         packages: Names of the packages whose versions count.
         encoding: What turned the texts into features: ``what`` and ``cpu_minutes``.
+        settings: What else the models were fitted by.
+        table: Titles and rows of a table; by default of ``TITLES`` and :func:`table_rows`.
     """
     results = {
         "models": models,
         "encoding": encoding,
+        **({} if settings is None else {"settings": settings}),
         "rescaled_by": rescaled_by,
         "packages": {name: package_version(name) for name in packages},
         "python": platform.python_version(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write("".join("\t".join(row) + "\n" for row in [TITLES, *table_rows(results)]))
+    lines = table or [TITLES, *table_rows(results)]
+    sys.stdout.write("".join("\t".join(row) + "\n" for row in lines))
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:

@@ -61,7 +61,7 @@ def test_every_value_is_explained_right_above_it() -> None:
     assert sections <= {"data", "model", "loss", "training", "evaluation"}
 
 
-@pytest.mark.parametrize("key", ["data.prompts", "loss.terms", "teacher"])
+@pytest.mark.parametrize("key", ["data.prompts", "model.lora", "loss.terms", "teacher"])
 def test_examples_are_valid(key: str) -> None:
     """What a comment offers must work when it is put in."""
     *section, name = key.split(".")
@@ -80,7 +80,7 @@ def _belongs(lines: list[str], line: str, name: str) -> bool:
     """Whether the next key below a comment is this one."""
     after = lines[lines.index(line) :]
     keys = (text.split(":")[0] for text in after)
-    return next(key for key in keys if key in {"prompts", "terms", "prompt", "teacher"}) == name
+    return next(key for key in keys if key in {"prompts", "lora", "terms", "prompt", "teacher"}) == name
 
 
 def test_it_is_plain_text_of_moderate_width() -> None:

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from command_line import command
 from small_run import (
@@ -53,6 +54,9 @@ VARIANTS = {
     "ordinal": ["model.head=ordinal", "loss.terms={cross_entropy: {schedule: cosine, start: 1, end: 0}, stde: rest}"],
     "frozen": ["model.frozen_layers=all", "loss.terms={huber: 1.0}"],
     "frozen, attention": ["model.frozen_layers=all", "model.pooling=attention", "loss.terms={ranking: 0.5, mse: rest}"],
+    "fewer layers": ["model.keep_layers=1", "model.pooled_layers=all"],
+    "lora": ["model.lora={rank: 2}", "training.averaging=0.8", "training.layer_decay=0.5", "training.evaluations=2"],
+    "lora, one layer frozen": ["model.lora={dropout: 0.1, targets: [dense]}", "model.frozen_layers=1"],
     "one layer frozen": ["model.frozen_layers=1", "model.pooling=cls", MORRIS],
     "rescaled": ["model.postprocessing=rescale", "model.prompts=embedding", "loss.terms={all_pairs_error: 1.0}"],
     "cut points": ["model.postprocessing=cut_points", "model.encoder_dropout=0", "model.dropout=0.1"],
@@ -67,6 +71,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.usefixtures("exact_states")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_products_fit_together(run_yaml, tmp_path, name):
     folder = tmp_path / "run"
@@ -223,7 +228,8 @@ def test_manifest(run_yaml, tmp_path):
     assert manifest["data"]["essays"] == 60 == sum(manifest["split"]["essays"].values())
     assert manifest["split"]["essays"]["teacher_dev"] == 9
     assert {"python", "torch", "transformers", "aes-dynloss"} <= manifest["versions"].keys()
-    assert (manifest["machine"]["processes"], manifest["machine"]["precision"]) == (1, "no")
+    assert (manifest["machine"]["processes"], manifest["machine"]["threads"]) == (1, torch.get_num_threads())
+    assert manifest["precision"] == "float32"
     assert str(tmp_path) not in text
     assert str(run_yaml.parent) not in text
     tune(run_yaml, tmp_path / "other", *words, "data.split.seed=4")

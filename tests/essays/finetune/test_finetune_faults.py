@@ -110,8 +110,6 @@ class TestResume:
         return tmp_path / "run"
 
     def test_goes_on(self, run_yaml, stopped, tmp_path):
-        (stopped / "activations-left").mkdir()
-        (stopped / "activations-left" / "states.npy").write_bytes(b"left by a kill")
         (stopped / ".model.left").mkdir()
         assert tune(run_yaml, stopped, "--resume").code == 0
         assert {path.name for path in stopped.iterdir()} == EVERYTHING

@@ -63,7 +63,13 @@ def config(tmp_path):
                 "columns": columns,
             },
             "model": model,
-            "training": {"epochs": 20, "batch_size": 8, "head_learning_rate": 0.3, "device": "cpu"}
+            "training": {
+                "epochs": 20,
+                "batch_size": 8,
+                "head_learning_rate": 0.3,
+                "device": "cpu",
+                "precision": "float32",
+            }
             if model.get("solver") is None and "kind" not in model
             else {},
             "evaluation": {"resamples": 100, "floors": False, "page": False},

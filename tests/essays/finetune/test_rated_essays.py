@@ -56,7 +56,7 @@ def write_rated(folder: Path, rows: list[dict[str, Any]], encoder: Path) -> Path
             "split": {"column": "part"},
         },
         "model": {"encoder": str(encoder), "frozen_layers": "all"},
-        "training": {"epochs": 2, "batch_size": 8, "head_learning_rate": 0.05, "device": "cpu"},
+        "training": {"epochs": 2, "batch_size": 8, "head_learning_rate": 0.05, "device": "cpu", "precision": "float32"},
         "evaluation": {"resamples": 100, "floors": False, "page": False, "screen": False},
     }
     path = folder / "run.yaml"

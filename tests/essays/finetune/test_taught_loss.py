@@ -20,20 +20,24 @@ FROZEN = "model.frozen_layers=all"
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4, learning_rate: 0.1, optimizer: adam, decay: 1.0, keep: last}"
 DLN = "teacher={kind: dln, window: 3, dev_batch: 6, silent_start: false}"
 MWN = "teacher={kind: mwn, dev_batch: 6, width: 5, learning_rate: 0.01}"
+LORA = "model.lora={rank: 2}"
 TERMS = "loss.terms={mse: 1.0, stde: 0.1}"
 VARIANTS = {
     "dlf, regression": [DLF, TERMS, FROZEN],
     "dlf, softmax": [DLF, "model.head=softmax", FROZEN],
     "dlf, ordinal": [DLF, "teacher.measure=smooth_error", "model.head=ordinal", "teacher.bins=4", FROZEN],
     "dlf, whole encoder": [DLF, TERMS, "teacher.steps=2", "training.micro_batch_size=3", "training.averaging=0.8"],
+    "dlf, lora": [DLF, TERMS, "teacher.steps=2", LORA],
     "dlf, in pieces": [DLF, TERMS, FROZEN, "teacher.pieces=3", "teacher.average=2"],
     "dln, regression": [DLN, FROZEN],
     "dln, softmax": [DLN, "model.head=softmax", FROZEN],
     "dln, ordinal": [DLN, "model.head=ordinal", "teacher.teacher=feed_forward", FROZEN],
     "dln, whole encoder": [DLN, "model.encoder_dropout=0.1", "training.evaluations=2"],
+    "dln, lora": [DLN, LORA, "model.frozen_layers=1"],
     "mwn, regression": [MWN, "loss.terms={mae: 0.5, mse: 1.0}", FROZEN],
     "mwn, softmax": [MWN, "model.head=softmax", FROZEN],
     "mwn, whole encoder": [MWN, "loss.standardise=true", "teacher.window=2", "training.evaluations=2"],
+    "mwn, lora": [MWN, LORA],
 }
 FIRST = ("dlf, regression", "dlf, softmax", "dln, regression", "dlf, in pieces", "mwn, regression")
 
@@ -298,7 +302,8 @@ def test_the_teacher_sees_its_own_essays_and_the_student_the_others(run_yaml, tm
 
 def test_a_student_that_runs_away_ends_in_words(run_yaml, tmp_path):
     rates = (
-        "training={optimizer: sgd, head_learning_rate: 1000, clip_norm: null, epochs: 2, batch_size: 8, device: cpu}"
+        "training={optimizer: sgd, head_learning_rate: 1000, clip_norm: null, epochs: 2, batch_size: 8, device: cpu, "
+        "precision: float32}"
     )
     words = [DLF, TERMS, APART, FROZEN, "teacher.steps=40", rates]
     error = refused(run_yaml, tmp_path / "run", *words)

@@ -24,7 +24,7 @@ from aes_dynloss.essays.finetune import encoder_run as module
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.warm_start import WarmStart, read_warm_start
 from aes_dynloss.essays.model.activations import frozen_part_computed
-from aes_dynloss.essays.model.feature_cache import weights_digest
+from aes_dynloss.essays.model.essay_cache import weights_digest
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EssayScorer
@@ -44,6 +44,7 @@ HEADS = {
     "ordinal": ["model.head=ordinal", "loss.terms={cross_entropy: 1.0}", "model.frozen_layers=1"],
     "embedding": ["model.prompts=embedding", "model.hidden=5", "model.pooled_layers=2"],
     "shared": ["model.prompts=shared"],
+    "fewer layers": ["model.keep_layers=1"],
 }
 
 
@@ -71,6 +72,7 @@ def raw_of(folder: Path, part: str = "dev") -> dict[str, float]:
     return {row["essay_id"]: float(row["raw"]) for row in read_rows(folder / f"predictions_{part}.csv")}
 
 
+@pytest.mark.usefixtures("exact_states")
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("freeze", [[], ["model.frozen_layers=all"]], ids=["learning", "frozen"])
 def test_the_first_predictions_are_the_earlier_models(run_yaml, first_runs, tmp_path, head, freeze):
@@ -292,6 +294,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
+            (["model.keep_layers=1"], "model.keep_layers is 1, there None"),
             (["model.hidden=4"], r"is built otherwise than this run's: model.hidden is 4, there None. Set these keys"),
             (
                 ["model.pooling=cls", "model.log_length=false"],
@@ -330,7 +333,7 @@ class TestRefusals:
         """A key that is added to the model's configuration is checked until someone says that it may change."""
         config = config_of(run_yaml, f"model.start_from={first}").model
         free = {"window", "max_tokens", "dropout", "encoder_dropout", "frozen_layers", "features_cache", "start_from"}
-        free |= {"gradient_checkpointing", "postprocessing", "cross_fit"}
+        free |= {"gradient_checkpointing", "postprocessing", "cross_fit", "lora"}
         for name in ModelConfig.model_fields.keys() - free:
             other = config.model_construct(**{**config.model_dump(), name: "something else"})
             with pytest.raises(ConfigError, match=f"model.{name} is 'something else'"):

@@ -29,12 +29,11 @@ def essays() -> EssayExamples:
 
 def with_states(essays: EssayExamples, width: int = 3) -> EssayExamples:
     """Token t of chunk c of essay e has the state (e, c, t)."""
-    rows, starts = [], []
+    states = []
     for e, essay in enumerate(essays.essays):
-        starts.append(len(rows))
-        rows += [(e, c, t) for c, chunk in enumerate(essay.chunks) for t in range(len(chunk))]
-    states = np.array(rows, dtype=np.float32)[:, :width]
-    return EssayExamples(essays.essays, essays.groups, essays.targets, PAD, states=states, starts=np.array(starts))
+        tokens = [(e, c, t) for c, chunk in enumerate(essay.chunks) for t in range(len(chunk))]
+        states.append(np.array(tokens, dtype=np.float16)[:, :width])
+    return replace(essays, states=states)
 
 
 def test_sizes(essays: EssayExamples) -> None:
@@ -67,6 +66,7 @@ def test_stored_states_lie_beside_their_tokens(essays: EssayExamples) -> None:
     batch = with_states(essays).batch(rows)
     hidden, mask = batch.inputs["hidden"], batch.inputs["attention_mask"]
     assert hidden.shape == (*mask.shape, 3)
+    assert hidden.dtype == torch.float32
     expected = [
         [row, number, place]
         for row in rows

@@ -26,10 +26,11 @@ from safetensors.numpy import load_file
 from tiny_encoder import WORDS
 from tiny_scorer import random_essays, scoring_model, tiny_scorer
 
-from aes_dynloss.essays.model import activations, feature_cache
+from aes_dynloss.essays.model import activations, essay_cache
 from aes_dynloss.essays.model.activations import pooled_features
+from aes_dynloss.essays.model.essay_cache import essay_digest
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -115,8 +116,8 @@ class TestHits:
         features_of(accelerator, model_of(encoder, cache_folder), essays_of(encoder, TEXTS))
         path = only_file(cache_folder)
         assert [record.message for record in caplog.records if record.name == activations.__name__] == [
-            f"Encoded essays: 0 in {path}, 2 to compute; 0.0 MB in all.",
-            f"Encoded essays: 2 in {path}, 3 to compute; 0.0 MB in all.",
+            f"Encoded essays: 0 in {path}, 2 to compute (0.0 MB); 0.0 MB in all.",
+            f"Encoded essays: 2 in {path}, 3 to compute (0.0 MB); 0.0 MB in all.",
         ]
 
 
@@ -174,7 +175,7 @@ class TestMisses:
     def test_other_code_of_the_encoder(
         self, accelerator: Accelerator, encoder: Path, filled: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(feature_cache.transformers, "__version__", "999")
+        monkeypatch.setattr(essay_cache.transformers, "__version__", "999")
         self.check_computed(accelerator, model_of(encoder, filled), essays_of(encoder, TEXTS))
 
 

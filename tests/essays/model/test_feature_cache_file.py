@@ -28,7 +28,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
 from aes_dynloss.errors import CheckpointError, ConfigError
-from aes_dynloss.essays.model import feature_cache
+from aes_dynloss.essays.model import essay_cache
 from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -40,7 +40,7 @@ def rewritten(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]], 
 
     def damage(path: Path) -> None:
         tables = change(load_file(path))
-        checksum = feature_cache._checksum(tables["digests"].tobytes(), tables["vectors"])
+        checksum = essay_cache._checksum(tables["digests"].tobytes(), tables["vectors"])
         save_file(tables, path, {"identity": '{"pooling": "mean"}', "sha256": checksum} | metadata)
 
     return damage
@@ -140,7 +140,7 @@ class TestPlacesThatCannotBeUsed:
     ) -> None:
         model = model_of(encoder, cache_folder)
         features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))
-        monkeypatch.setattr(feature_cache.os, "access", lambda *_: False)  # root may write anywhere
+        monkeypatch.setattr(essay_cache.os, "access", lambda *_: False)  # root may write anywhere
         assert features_of(accelerator, model, essays_of(encoder, TEXTS[:2]))[1] == 0  # reading is enough
         self.check_refused(accelerator, model, encoder, "cannot be written: Permission denied. Make room and mend")
 
@@ -181,7 +181,7 @@ class TestWriting:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(*(feature_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
+        monkeypatch.setattr(*(essay_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
         with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
             add_one_by_one(cache, [7])
         assert cache.path.read_bytes() == content
@@ -198,7 +198,7 @@ class TestWriting:
     def test_never_half_there(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At the moment of the exchange the new file is whole and on the disk, the old one still in its place."""
         cache, steps = made_cache(cache_folder), []
-        replace_file, fsync = Path.replace, feature_cache.os.fsync
+        replace_file, fsync = Path.replace, essay_cache.os.fsync
 
         def synced(number: int) -> None:
             steps.append("fsync")
@@ -208,7 +208,7 @@ class TestWriting:
             steps.append((kept_in(to) if to.exists() else None, kept_in(path)))
             replace_file(path, to)
 
-        monkeypatch.setattr(feature_cache.os, "fsync", synced)
+        monkeypatch.setattr(essay_cache.os, "fsync", synced)
         monkeypatch.setattr(Path, "replace", replaced)
         add_one_by_one(cache, [7])
         # The file, the exchange, the folder: of the part, of the main file.
@@ -225,7 +225,7 @@ class TestWriting:
 
     def test_a_lock_that_is_never_let_go(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cache = made_cache(cache_folder)
-        monkeypatch.setattr(feature_cache, "_LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(essay_cache, "_LOCK_SECONDS", 0.1)
         with (
             FileLock(cache_folder / "made.safetensors.lock"),
             pytest.raises(CheckpointError, match=r"held .*made.safetensors.lock for 0.1 seconds. End it, or set model"),

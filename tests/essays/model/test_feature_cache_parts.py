@@ -32,9 +32,10 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.model import activations, feature_cache
+from aes_dynloss.essays.model import activations, essay_cache
+from aes_dynloss.essays.model.essay_cache import essay_digest
 from aes_dynloss.essays.model.examples import EssayExamples
-from aes_dynloss.essays.model.feature_cache import FeatureCache, Vectors, essay_digest
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 
 pytestmark = pytest.mark.usefixtures("several_passes")
 
@@ -60,7 +61,7 @@ class Run:
         """A run that ends when some batches are kept and the next one is computed; another one may lead."""
         add, batches = FeatureCache.add, []
 
-        def ending(cache: FeatureCache, vectors: Vectors) -> None:
+        def ending(cache: FeatureCache, vectors: dict[bytes, np.ndarray]) -> None:
             if len(batches) == kept:
                 raise EndedError
             batches.append(add(cache, vectors))
@@ -216,8 +217,8 @@ class TestParts:
             reads: list[Path] = []
 
             def merged_meanwhile(
-                self: FeatureCache, path: Path, reads: list[Path] = reads, moment: int = moment
-            ) -> Vectors:
+                self: FeatureCache, path: Path, _: object = None, reads: list[Path] = reads, moment: int = moment
+            ) -> dict[bytes, np.ndarray]:
                 reads.append(path)
                 if len(reads) == moment + 1:
                     self.merge()
@@ -269,7 +270,7 @@ class TestParts:
         assert not folder.exists()
 
     def test_merged_and_then_ended_before_they_went(self, cache: FeatureCache) -> None:
-        with mock.patch.object(feature_cache.shutil, "rmtree", side_effect=EndedError), pytest.raises(EndedError):
+        with mock.patch.object(essay_cache.shutil, "rmtree", side_effect=EndedError), pytest.raises(EndedError):
             cache.merge()
         assert len(parts_in(cache.path.parent)) == 2
         assert self.numbers(cache) == [*range(8)]
@@ -288,14 +289,14 @@ class TestParts:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(*(feature_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
+        monkeypatch.setattr(*(essay_cache.os, "fsync") if call == "fsync" else (Path, "replace"), full)
         with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device\. Make room"):
             cache.merge()
         assert {path: path.read_bytes() for path in [cache.path, *parts_in(cache.path.parent)]} == files
         assert not list(cache.path.parent.glob(".*.tmp"))
 
     def test_stay_where_nothing_may_be_written(self, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(feature_cache.os, "access", lambda *_: False)  # root may write anywhere
+        monkeypatch.setattr(essay_cache.os, "access", lambda *_: False)  # root may write anywhere
         cache.merge()
         assert len(parts_in(cache.path.parent)) == 2
         assert self.numbers(cache) == [*range(8)]
@@ -349,7 +350,7 @@ class TestRoom:
         new = len(MANY_TEXTS) - 5
         needed = before + 2 * new * one
         free = SimpleNamespace(free=needed - 1)
-        monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: free)
+        monkeypatch.setattr(essay_cache.shutil, "disk_usage", lambda _: free)
         model = model_of(run.encoder, cache_folder)
         words = (
             rf"The features cache {cache.path} needs \d+\.\d MB to add {new} essays, but {cache_folder} has \d+\.\d MB "
@@ -367,7 +368,7 @@ class TestRoom:
     def test_is_enough_on_a_disk_that_has_no_more(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cache = made_cache(cache_folder)
         assert cache.size(3) == cache.size() + 3 * (4 * 4 + 32)
-        monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+        monkeypatch.setattr(essay_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
         cache.make_room(1000)
         with pytest.raises(CheckpointError, match=r"needs 1\.0 MB to add 10500 essays"):
             cache.make_room(10_500)

@@ -31,7 +31,8 @@ from tiny_scorer import values_of
 from torch import Tensor
 
 from aes_dynloss.essays.model import activations
-from aes_dynloss.essays.model.feature_cache import FeatureCache, essay_digest
+from aes_dynloss.essays.model.essay_cache import essay_digest
+from aes_dynloss.essays.model.feature_cache import FeatureCache
 
 pytestmark = pytest.mark.usefixtures("several_passes")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,11 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.teaching.policies import LossConfig
+from aes_dynloss.training.accelerator import build_accelerator
+from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.loop import RunContext, fit
+from aes_dynloss.training.run_state import trained_state
 
 POOLINGS = ("mean", "cls", "attention")
 GROUPS = torch.tensor([0, 1, 1, 0, 1])
@@ -169,6 +176,25 @@ def test_autocast_leaves_the_head_in_float32(config: dict[str, object]) -> None:
         answers = model(**inputs)
     assert answers.dtype == torch.float32
     torch.testing.assert_close(answers, model(**inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("config", HEADS)
+def test_a_head_over_a_frozen_encoder_trains_in_float32(tmp_path: Path, config: dict[str, object]) -> None:
+    """Whatever the run's precision is: on vectors that are there already, bf16 would only round."""
+    weights = []
+    for precision in ("float32", "bf16"):
+        training = TrainingConfig(epochs=2, batch_size=3, head_learning_rate=0.05, device="cpu", precision=precision)
+        model = scoring_model(frozen_layers="all", pooling="mean", **config)
+        essays = random_essays(LENGTHS)
+        vectors = torch.randn(len(LENGTHS), 16, generator=torch.Generator().manual_seed(3))
+        loss, policy = LossConfig(terms={"mse": 1.0}).build()
+        accelerator = build_accelerator(training, precision=training.precision)
+        context = RunContext(accelerator, training, tmp_path, lambda: {"none": 0.0}, "none")
+        fit(context, model, replace(essays, features=vectors), loss, policy)
+        weights.append(trained_state(model))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.answer.weight"], scoring_model(**config).head.answer.weight)
 
 
 FROZEN = [("bert", 0), ("bert", 1), ("bert", 2), ("bert", "all"), ("mpnet", 1), ("distilbert", 1), ("modernbert", 1)]

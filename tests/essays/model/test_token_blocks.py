@@ -271,8 +271,8 @@ def test_all_layers_of_a_scorer() -> None:
 def test_stored_states_come_without_blocks() -> None:
     examples = random_essays(LENGTHS)
     assert any(name.startswith("block_") for name in examples.batch([0, 1]).inputs)
-    states, starts = np.zeros((200, 3), dtype=np.float32), np.zeros(len(LENGTHS), dtype=np.int64)
-    stored = EssayExamples(examples.essays, examples.groups, examples.targets, 0, states=states, starts=starts)
+    states = [np.zeros((sum(map(len, essay.chunks)), 3), dtype=np.float32) for essay in examples.essays]
+    stored = EssayExamples(examples.essays, examples.groups, examples.targets, 0, states=states)
     assert not any(name.startswith("block_") for name in stored.batch([0, 1]).inputs)
 
 

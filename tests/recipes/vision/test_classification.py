@@ -12,11 +12,12 @@ from folder_content import content
 from recipe_line import VISION, recipe
 
 from aes_dynloss.configfile import read_mapping
+from aes_dynloss.training import hardware
 
 pytestmark = pytest.mark.slow
 
 DIGITS = VISION / "digits.yaml"
-SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu"]
+SHORT = ["data.most=64", "model.width=4", "training.epochs=2", "training.device=cpu", "training.precision=float32"]
 TEACHERS = {
     "plain": [],
     "dlf": [
@@ -71,7 +72,7 @@ def test_what_a_run_leaves(straight: Any, kind: str) -> None:
     assert outcome.out == "".join(f"{name} {value:.4f}\n" for name, value in report["test"].items())
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["images"] == {"train": 46, "teacher_dev": 8, "dev": 10, "test": 599}
-    assert manifest["machine"]["device"] == "cpu"
+    assert (manifest["machine"]["device"], manifest["precision"]) == ("cpu", "float32")
     assert str(VISION.parents[1]) not in (folder / "manifest.json").read_text()
     assert [line["step"] for line in lines_of(folder / "metrics.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert len([line for line in lines_of(folder / "metrics.jsonl") if "dev" in line]) == 2
@@ -147,6 +148,21 @@ def test_stopped_and_resumed(tmp_path: Path, straight: Any, looks: Any, kind: st
     assert [name for name in expected if found[name] != expected[name] and name not in dated] == []
     reports = [json.loads(files["report.json"]) for files in (found, expected)]
     assert reports[0] | {"seconds": 0} == reports[1] | {"seconds": 0}
+
+
+def test_it_goes_on_in_the_precision_that_it_began_in(tmp_path, straight, looks, monkeypatch) -> None:
+    """Whatever the processor has on which it is resumed."""
+    auto, looks.last = "training.precision=auto", 2
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
+    refused = train("plain", tmp_path / "run", "training.precision=bf16")
+    assert refused.code == 2
+    assert "6 to 67 times slower" in refused.error
+    with pytest.raises(Stopped):
+        train("plain", tmp_path / "run", auto)
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    resumed = train("plain", tmp_path / "run", auto, "--resume")
+    assert (resumed.code, resumed.out) == (0, straight["plain"][1].out)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["precision"] == "float32"
 
 
 def test_a_frozen_teacher_steers_as_it_did(tmp_path: Path, straight: Any) -> None:

@@ -261,7 +261,7 @@ def built(source: object, **model: Any) -> Any:
 
     values = {"data": {"source": str(source), "most": 40}, "model": {"width": 4, **model}}
     config = ClassificationConfig.model_validate(
-        {**values, "training": {"device": "cpu", "seed": model.pop("seed", 0)}}
+        {**values, "training": {"device": "cpu", "precision": "float32", "seed": model.pop("seed", 0)}}
     )
     return build(config, build_accelerator(config.training)).student
 

@@ -52,7 +52,14 @@ def test_a_taught_run_loads_nothing_for_essays(tmp_path: Path, script: str) -> N
     if script == "detection.py":
         pytest.importorskip("pycocotools")
     config, *words = SHORT[script](tmp_path)
-    words += [*TAUGHT, "training.epochs=1", "training.device=cpu", "--output-dir", str(tmp_path / "run")]
+    words += [
+        *TAUGHT,
+        "training.epochs=1",
+        "training.device=cpu",
+        "training.precision=float32",
+        "--output-dir",
+        str(tmp_path / "run"),
+    ]
     command = [sys.executable, "-c", RUN, str(VISION / script), str(VISION / config), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
