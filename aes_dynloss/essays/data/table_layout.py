@@ -154,7 +154,7 @@ def _text(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: 
     if longest and words[longest[0]] >= _LEAST_WORDS:
         second = words[longest[1]] if len(longest) > 1 else 0
         if words[longest[0]] >= _MORE_WORDS * second:
-            return Found(longest[0], f"the longest, {words[longest[0]]:g} words in the median")
+            return Found(longest[0], f"the longest, {words[longest[0]]:.0f} words in the median")
     raise DataError(
         f"{name}: which column holds the essays? None has a usual name, or is plainly the longest. Name it with "
         f"{OPTIONS['text']}; the columns are {_listed(columns)}."
@@ -162,23 +162,29 @@ def _text(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: 
 
 
 def _score(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: str) -> Found:
-    numeric = [column for column in columns if _is_numeric(column, sample)]
-    by_name = _by_name("score", numeric)
+    numeric = {column: _numeric_share(column, sample) for column in columns}
+    by_name = _by_name("score", [column for column, share in numeric.items() if share > 0.5])  # others are told by row
     if by_name is not None:
         return Found(by_name, "by its name")
-    if len(numeric) == 1:
-        return Found(numeric[0], "the only other column of numbers")
-    many = (
-        f"Columns of numbers are {_listed(numeric)}" if numeric else f"No column of numbers is among {_listed(columns)}"
+    whole = [column for column, share in numeric.items() if share == 1]
+    if len(whole) == 1:
+        return Found(whole[0], "the only other column of numbers")
+    some = (
+        f"Columns of numbers are {_listed(whole)}"
+        if whole
+        else f"No other column has numbers alone: {_listed(columns)}"
     )
-    raise DataError(f"{name}: which column holds the human score? {many}. Name it with {OPTIONS['score']}.")
+    raise DataError(f"{name}: which column holds the human score? {some}. Name it with {OPTIONS['score']}.")
 
 
-def _is_numeric(column: str, rows: Sequence[Mapping[str, object]]) -> bool:
-    try:
-        return all(number_cell(row.get(column), column) is not None for row in rows)
-    except CellError:
-        return False
+def _numeric_share(column: str, rows: Sequence[Mapping[str, object]]) -> float:
+    def is_number(value: object) -> bool:
+        try:
+            return number_cell(value, column) is not None
+        except CellError:
+            return False
+
+    return sum(is_number(row.get(column)) for row in rows) / len(rows)
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -291,7 +291,8 @@ def write_products(
     settings = config.evaluation
     notes = list(notes)
     if "test" in predictions:
-        judged, dev = predictions["test"], predictions.get("dev")
+        judged = predictions["test"]
+        dev = predictions["dev"] if config.data.split.cross_fit is None else None  # its essays are among those of test
     else:
         judged, dev = predictions["dev"], None
         chosen = ", on which the best weights were chosen" if config.model.solver == "sgd" else ""
