@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from aes_dynloss.cli.options import FILE, is_table, read_run_input, scored_table_options
 from aes_dynloss.errors import ConfigError
 
 
 @click.command()
 @click.argument("name", type=click.Path(path_type=Path, allow_dash=True), default="finetune.yaml")
-def init(name: Path) -> None:
-    """Write a commented configuration to start from.
+@click.option("--output", "-o", type=FILE, help="Of a table: the file to write.  [default: finetune.yaml]")
+@click.option("--full", is_flag=True, help="Of a table: every key, not only those that differ from the default.")
+@scored_table_options
+def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None:  # noqa: ANN401 - click
+    """Write a configuration to start from.
 
-    NAME is the file to write, finetune.yaml by default; - prints it.
+    NAME is the file to write, finetune.yaml by default, with every key, its default and a comment; - prints it. Or NAME
+    is a table of scored essays (.csv, .tsv, .jsonl, .parquet, .xlsx): then the configuration is for that table.
     """
+    if not is_table(name):
+        if output is not None or full or any(table.values()):
+            raise click.UsageError(f"{name} is no table of scored essays, of which the options say how to read it.")
+        from aes_dynloss.essays.finetune.config import config_template
+
+        _write(name, config_template())
+        return
+    from aes_dynloss.configfile import dump_yaml
     from aes_dynloss.essays.finetune.config import config_template
 
-    if str(name) == "-":
-        click.echo(config_template(), nl=False)
+    values, said = read_run_input(name, table)
+    for line in said:
+        click.echo(line, err=True)
+    short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"
+    _write(output or Path("finetune.yaml"), config_template(values) if full else short + dump_yaml(values))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file, or print; what is there stays."""
+    if str(path) == "-":
+        click.echo(text, nl=False)
         return
     try:
-        with name.open("x", encoding="utf-8") as file:
-            file.write(config_template())
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
     except FileExistsError:
-        raise ConfigError(f"{name} is there already. Choose another NAME.") from None
+        raise ConfigError(f"{path} is there already. Choose another NAME.") from None
     except OSError as error:
-        raise ConfigError(f"{name} cannot be written: {error.strerror or error}.") from None
-    click.echo(
-        f"Wrote {name}. Set data.source in it, then: aes-dynloss finetune {name} --output-dir runs/first", err=True
-    )
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
+    source = "Set data.source in it, then" if "source: essays.csv" in text else "Then"
+    click.echo(f"Wrote {path}. {source}: aes-dynloss finetune {path} --output-dir runs/first", err=True)

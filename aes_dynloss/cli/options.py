@@ -204,6 +204,13 @@ def scored_table_options(command: Command) -> Command:
     return command
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file's name is that of a table."""
+    from aes_dynloss.tables.formats import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES
+
+
 def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A configuration's values: those of a configuration file, or those that suit a table of scored essays.
 
@@ -231,7 +238,7 @@ def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any],
         from aes_dynloss.configfile import read_mapping
 
         return read_mapping(path), []
-    if suffix not in SUFFIXES:
+    if not is_table(path):
         raise ConfigError(
             f"{path}: expected a configuration ({', '.join(CONFIG_SUFFIXES)}) or a table of scored essays "
             f"({', '.join(SUFFIXES)}). Save it as one of these."

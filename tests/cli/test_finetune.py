@@ -123,7 +123,11 @@ def test_what_cannot_be_run(run_yaml, tmp_path, monkeypatch, words, message):
 
 def test_no_configuration(tmp_path):
     assert "There is no file" in command("finetune", tmp_path / "none.yaml", "-o", tmp_path).error
-    assert "cannot be read as UTF-8 text" in command("finetune", tmp_path, "-o", tmp_path).error
+    (tmp_path / "folder.yaml").mkdir()
+    assert "cannot be read as UTF-8 text" in command("finetune", tmp_path / "folder.yaml", "-o", tmp_path).error
+    for name in ("essays", "essays.txt"):
+        error = command("finetune", tmp_path / name, "-o", tmp_path).error
+        assert f"{name}: expected a configuration (.yaml, .yml, .json) or a table of scored essays (.csv, " in error
 
 
 def test_an_output_folder_that_cannot_be_one(run_yaml, tmp_path):
@@ -144,3 +148,34 @@ def test_an_output_folder_without_rights(run_yaml, tmp_path):
             assert "cannot be used: Permission denied" in outcome.error
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_table_is_enough(run_yaml, tmp_path):
+    """The columns that its names tell, and KEY=VALUE for the rest."""
+    source, values = run_yaml.parent / "essays.jsonl", parse_yaml(run_yaml.read_text("utf-8"), "run.yaml")
+    words = [f"{section}.{key}={value}" for section in ("model", "training") for key, value in values[section].items()]
+    words += ["training.epochs=1", "evaluation.floors=false", "evaluation.page=false", "evaluation.resamples=100"]
+    outcome = command("finetune", source, *words, "-o", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "text: column 'text', by its name\nscore: column 'score', by its name\n" in outcome.err
+    written = read_mapping(tmp_path / "run/config.yaml")["data"]
+    assert written["source"] == str(source)
+    assert written["prompts"]["river"] == {"low": 0.0, "high": 4.0, "step": 1.0, "text": None}
+
+
+def test_options_of_tables_are_not_for_configurations(run_yaml, tmp_path):
+    error = command("finetune", run_yaml, "--score-column", "mark", "-o", tmp_path / "run").error
+    assert "run.yaml is a configuration, which says itself what the columns are" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_whose_columns_do_not_say_it(tmp_path):
+    (tmp_path / "essays.csv").write_text("a,b,c\nx,1,2\n", encoding="utf-8")
+    outcome = command("finetune", tmp_path / "essays.csv", "-o", tmp_path / "run")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "essays.csv: which column holds the essays?" in outcome.error
+    assert not (tmp_path / "run").exists()
+    error = command(
+        "finetune", tmp_path / "essays.csv", "--text-column", "a", "--range", "1:2", "--range", "1:3", "-o", "x"
+    )
+    assert "--range names prompt 'all' twice" in error.error

@@ -58,3 +58,52 @@ def test_no_such_folder(tmp_path):
     outcome = command("init", tmp_path / "none" / "mine.yaml")
     assert outcome.code == 2
     assert "cannot be written: No such file or directory" in outcome.error
+
+
+class TestTable:
+    ROWS = "essay,points,school\nShort one.,2.5,a\nAnother one.,4,b\n"
+
+    @pytest.fixture
+    def table(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.csv").write_text(self.ROWS, encoding="utf-8")
+        return "mine.csv"
+
+    def test_short_form(self, table, tmp_path):
+        outcome = command("init", table)
+        assert (outcome.code, outcome.out) == (0, "")
+        assert "score: column 'points', the only other column of numbers" in outcome.err
+        assert "Wrote finetune.yaml. Then: aes-dynloss finetune finetune.yaml" in outcome.err
+        written = (tmp_path / "finetune.yaml").read_text(encoding="utf-8")
+        assert parse_yaml(written, "written") == {
+            "data": {
+                "source": table,
+                "columns": {"essay_id": None, "text": "essay", "score": "points"},
+                "prompt": "all",
+                "prompts": {"all": {"low": 2.5, "high": 4, "step": 0.5}},
+            }
+        }
+
+    def test_all_keys_and_the_table_itself_mean_the_same(self, table):
+        command("init", table, "-o", "short.yaml", "--subgroup", "school", "--range", "0:5:0.5")
+        command("init", table, "-o", "full.yaml", "--full", "--subgroup", "school", "--range", "0:5:0.5")
+        shown = [command("finetune", name, "--print-config") for name in ("short.yaml", "full.yaml")]
+        shown.append(command("finetune", table, "--print-config", "--subgroup", "school", "--range", "all=0:5:0.5"))
+        assert {one.code for one in shown} == {0}
+        assert len({one.out for one in shown}) == 1
+        assert parse_yaml(shown[0].out, "shown")["data"]["prompts"]["all"]["high"] == 5
+        assert parse_yaml(shown[0].out, "shown")["data"]["subgroups"] == ["school"]
+
+    def test_nothing_is_replaced(self, table, tmp_path):
+        (tmp_path / "finetune.yaml").write_text("precious")
+        assert command("init", table).code == 2
+        assert (tmp_path / "finetune.yaml").read_text() == "precious"
+
+    @pytest.mark.parametrize("words", [["mine.yaml", "--full"], ["mine.yaml", "-o", "a"], ["-", "--text-column", "a"]])
+    def test_options_of_tables(self, table, words):
+        outcome = command("init", *words)
+        assert outcome.code == 2
+        assert "is no table of scored essays" in outcome.err
+
+    def test_no_table(self, table):
+        assert "There is no file other.csv" in command("init", "other.csv").error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -252,12 +252,16 @@ _EXAMPLES = {
 }
 
 
-def config_template() -> str:
-    """The text of a configuration file with every key, its meaning and its default."""
-    return _HEADER + "".join(_lines(FinetuneConfig, "", ""))
+def config_template(values: Mapping[str, Any] = {}) -> str:
+    """The text of a configuration file with every key, its meaning and its default.
+
+    Args:
+        values: What stands in the place of defaults, as nested mappings.
+    """
+    return _HEADER + "".join(_lines(FinetuneConfig, "", "", values))
 
 
-def _lines(model: type[BaseModel], path: str, indent: str) -> Iterator[str]:
+def _lines(model: type[BaseModel], path: str, indent: str, values: Mapping[str, Any]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         key = f"{path}{name}"
         comment = (field.description or "") + (_EXAMPLES.get(key, "") if key != "data.source" else "")
@@ -270,7 +274,9 @@ def _lines(model: type[BaseModel], path: str, indent: str) -> Iterator[str]:
                 yield f"{indent}# {line}\n"
         if inner is not None:
             yield f"{indent}{name}:\n"
-            yield from _lines(inner, f"{key}.", indent + "  ")
+            yield from _lines(inner, f"{key}.", indent + "  ", values.get(name) or {})
+        elif name in values:
+            yield f"{indent}{name}: {json.dumps(values[name], ensure_ascii=False)}\n"
         elif field.is_required():
             yield f"{indent}{name}: {_EXAMPLES[key]}\n"
         else:

@@ -19,8 +19,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import BUNDLED_OTHERS, augment, deserved_score
 from aes_dynloss.essays.data.data_config import AugmentationConfig, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.finetune import encoder_run
-from aes_dynloss.essays.finetune import run as finetune_module
+from aes_dynloss.essays.finetune import encoder_run, fitting
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
 from aes_dynloss.essays.screening.screen import Screen
@@ -243,8 +242,8 @@ def test_dev_and_test_are_as_they_were(runs, part):
 def test_texts_of_dev_and_test_are_in_no_copy(run_yaml, tmp_path, monkeypatch):
     """Nor those of the teacher."""
     seen = []
-    original = finetune_module.augment
-    monkeypatch.setattr(finetune_module, "augment", lambda *words: seen.append(original(*words)) or seen[-1])
+    original = fitting.augment
+    monkeypatch.setattr(fitting, "augment", lambda *words: seen.append(original(*words)) or seen[-1])
     splits = ["train", "train", "dev", "test", "teacher_dev"]
     rows = [row | {"split": splits[number % 5]} for number, row in enumerate(small_essays())]
     marked = [row | {"text": f"{row['text']} The end is {row['split']}mark here."} for row in rows]

@@ -105,9 +105,9 @@ def test_hiding_rows(tmp_path):
 
 
 def test_ranges_that_cannot_be_told(tmp_path):
-    report = checked(tmp_path, [{**row, "score": 2.5} for row in essays()], prompts=None)
+    report = checked(tmp_path, [{**row, "score": 2.51} for row in essays()], prompts=None)
     assert (report.prompts["1"].range, report.used) == (None, 10)
-    assert "score 2.5 of prompt 1" in report.errors[0]
+    assert "score 2.51 of prompt 1" in report.errors[0]
     assert checked(tmp_path, essays(1), prompts=None).prompts["1"].sd is None
 
 

@@ -181,7 +181,7 @@ class TestPrompts:
     @pytest.mark.parametrize(
         ("scores", "message"),
         [
-            (("1", "2.5"), r"score 2\.5 of prompt p in .* is not whole.* Give the range"),
+            (("1", "2.51"), r"score 2\.51 of prompt p in .* is no multiple of 1, 0\.5, .* Give the range"),
             (("1", "20240501"), r"scores of prompt p in .* reach from 1 to 2\.02405e\+07\. If that is meant"),
         ],
     )
