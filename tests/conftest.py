@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,14 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 # Nor do commands take fewer threads, and say so, because it is busy. Torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Accelerate keeps the precision of a process's first run: no test, or fixture, finds that of an earlier one."""
+    state = sys.modules.get("accelerate.state")
+    if state is not None and state.AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
+        state.AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope="session")
