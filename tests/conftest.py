@@ -16,11 +16,16 @@ settings.load_profile("unhurried")
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 
+_last: list[object] = []
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Accelerate keeps the precision of a process's first run: no test, or fixture, finds that of an earlier one."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Accelerate keeps the precision of a process's first run: no file of tests finds that of an earlier one."""
+    begins = _last != [item.path]
+    _last[:] = [item.path]
     state = sys.modules.get("accelerate.state")
-    if state is not None and state.AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
+    if begins and state is not None and state.AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
         state.AcceleratorState._reset_state()
 
 
