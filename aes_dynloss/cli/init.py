@@ -27,7 +27,7 @@ def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None: 
             raise click.UsageError(f"{name} is no table of scored essays, of which the options say how to read it.")
         from aes_dynloss.essays.finetune.config import config_template
 
-        _write(name, config_template())
+        _write(name, config_template(), "Set data.source in it, then")
         return
     from aes_dynloss.configfile import dump_yaml
     from aes_dynloss.essays.finetune.config import config_template
@@ -36,11 +36,11 @@ def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None: 
     for line in said:
         click.echo(line, err=True)
     short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"
-    _write(output or Path("finetune.yaml"), config_template(values) if full else short + dump_yaml(values))
+    _write(output or Path("finetune.yaml"), config_template(values) if full else short + dump_yaml(values), "Then")
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a new file, or print; what is there stays."""
+def _write(path: Path, text: str, then: str) -> None:
+    """Write a new file, or print; what is there stays. ``then`` leads to the next command."""
     if str(path) == "-":
         click.echo(text, nl=False)
         return
@@ -51,5 +51,4 @@ def _write(path: Path, text: str) -> None:
         raise ConfigError(f"{path} is there already. Choose another NAME.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}.") from None
-    source = "Set data.source in it, then" if "source: essays.csv" in text else "Then"
-    click.echo(f"Wrote {path}. {source}: aes-dynloss finetune {path} --output-dir runs/first", err=True)
+    click.echo(f"Wrote {path}. {then}: aes-dynloss finetune {path} --output-dir runs/first", err=True)

@@ -66,8 +66,8 @@ class TestTable:
     @pytest.fixture
     def table(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "mine.csv").write_text(self.ROWS, encoding="utf-8")
-        return "mine.csv"
+        (tmp_path / "essays.csv").write_text(self.ROWS, encoding="utf-8")  # the template's name: no advice to set it
+        return "essays.csv"
 
     def test_short_form(self, table, tmp_path):
         outcome = command("init", table)

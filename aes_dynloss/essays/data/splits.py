@@ -8,7 +8,7 @@ import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,8 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
 
     Args:
         table: Essays.
-        config: Id files, a column, a prompt left out, or fractions (if none is named).
+        config: Id files, a column, a prompt left out, fractions (if none is named), or ``cross_fit``, which leaves all
+            essays to train.
 
     Returns:
         The parts. Texts that stand in two of them are logged, and kept in ``leaks``: two people can write the same.
@@ -68,6 +69,8 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         DataError: Id files are missing or do not fit the table, essays are in no split or in two, or a split that
             must not be empty is.
     """
+    if config.cross_fit is not None:
+        return cross_fit_splits(table, config, with_dev=False)[1]
     assigned, source = _assign(table, config)
     unassigned = [essay_id for essay_id, part in zip(table.essay_ids, assigned, strict=True) if part is None]
     if unassigned:
@@ -218,9 +221,9 @@ def cross_fit_splits(table: EssayTable, config: SplitConfig, *, with_dev: bool) 
     if not all(tests):
         what = "essays" if table.groups is None else f"groups ({config.group})"
         raise DataError(f"data.split.cross_fit {count}: the data hold too few {what} for so many parts. Lower it.")
-    _leaks({f"part {name}": table.select(test) for name, test in zip(shares, tests, strict=True)}, "part")
+    leaks = _leaks({f"part {name}": table.select(test) for name, test in zip(shares, tests, strict=True)}, "part")
     *folds, whole = (_without(table, config, test, with_dev=with_dev) for test in (*tests, []))
-    return folds, whole
+    return folds, replace(whole, leaks=leaks)
 
 
 def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, with_dev: bool) -> Splits:

@@ -111,6 +111,15 @@ def test_ranges_that_cannot_be_told(tmp_path):
     assert checked(tmp_path, essays(1), prompts=None).prompts["1"].sd is None
 
 
+def test_parts_of_cross_fitting(tmp_path):
+    rows = essays(20)
+    rows[1]["text"] = rows[0]["text"]
+    report = checked(tmp_path, rows, split={"cross_fit": 20}, check_splits=True)
+    assert report.splits == {"train": 20, "dev": 0, "test": 0, "teacher_dev": 0}
+    (leak,) = report.leaks
+    assert {essay_id for _, essay_id in leak} == {"e0", "e1"}
+
+
 def test_splits(tmp_path):
     rows = essays(20)
     for place, row in enumerate(rows):
