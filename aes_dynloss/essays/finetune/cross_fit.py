@@ -83,6 +83,15 @@ def cross_fitted(
     return _joined(pd.concat(tables, ignore_index=True))
 
 
+def encoding_once(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
+    """The configuration with a features cache in the run's folder, where scorers share a frozen part and have none."""
+    model = config.model
+    if config.data.split.cross_fit is None or model.features_cache is not None or model.frozen_layers == 0:
+        return config
+    shared = model.model_copy(update={"features_cache": str(folder / FOLDS / "features")})
+    return config.model_copy(update={"model": shared})
+
+
 def _scored(
     accelerator: Accelerator,
     config: FinetuneConfig,

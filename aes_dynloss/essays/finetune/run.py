@@ -17,7 +17,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.cross_fit import cross_fitted
+from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
 from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import learn_from_dev
@@ -107,6 +107,7 @@ def finetune(
 
 
 def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
+    config = encoding_once(config, folder)
     start = read_warm_start(config.model)
     table = read_essays(config.data)
     folds, splits = _splits(table, config)

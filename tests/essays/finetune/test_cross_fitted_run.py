@@ -113,6 +113,19 @@ def test_a_trained_encoder_has_dev_essays_of_its_own(tmp_path):
     assert (tmp_path / "run/model/config.json").exists()
 
 
+def test_a_frozen_encoder_reads_each_essay_once(tmp_path):
+    config = write_small_run(tmp_path)
+    outcome = command(
+        "finetune", config, "data.split.cross_fit=2", "training.epochs=1", "model.frozen_layers=all",
+        "--output-dir", tmp_path / "run",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    told = [line for line in outcome.err.splitlines() if "Encoded essays" in line]
+    assert [", 0 to compute" in line for line in told] == [False, True, True]
+    assert not (tmp_path / "run/folds").exists()
+    assert read_mapping(tmp_path / "run/config.yaml")["model"]["features_cache"] is None
+
+
 def test_groups_stay_together(tmp_path):
     write_small_run(tmp_path)
     rows = [
