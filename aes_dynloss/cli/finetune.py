@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, force_precision_option, read_run_input, scored_table_options
+from aes_dynloss.cli.options import (
+    FILE,
+    force_precision_option,
+    is_table,
+    preset_options,
+    read_run_input,
+    scored_table_options,
+    settle_preset,
+)
 
 
 @click.command()
@@ -17,6 +25,7 @@ from aes_dynloss.cli.options import FILE, force_precision_option, read_run_input
 @click.option("--resume", is_flag=True, help="Resume an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
 @force_precision_option
+@preset_options
 @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
 @scored_table_options
 def finetune(
@@ -28,6 +37,8 @@ def finetune(
     force: bool,
     force_precision: bool,
     print_config: bool,
+    preset: str | None,
+    minutes: float,
     **table: Any,  # noqa: ANN401 - click
 ) -> None:
     """Fine-tune a scorer on a table of scored essays, or as a configuration says.
@@ -35,6 +46,8 @@ def finetune(
     INPUT is a table (.csv, .tsv, .jsonl, .parquet, .xlsx) with a column of essays and one of human scores, which are
     found by their names or named by options; or a configuration in YAML or JSON, of which `aes-dynloss init` makes one.
     KEY=VALUE changes it in either case, such as training.epochs=3. Paths in it are relative to the current folder.
+
+    What a table's scorer is made of is a preset: the best that this machine is expected to fit within --minutes.
     """
     if resume and force:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
@@ -44,10 +57,11 @@ def finetune(
 
     values, said = read_run_input(source, table)
     values = apply_overrides(values, overrides)
+    values, chosen = settle_preset(values, preset, minutes, table=is_table(source))
     from aes_dynloss.essays.finetune.config import FinetuneConfig
 
     resolved = validate(FinetuneConfig, values, str(source))
-    for line in said:
+    for line in said + chosen:
         click.echo(line, err=True)
     if output_dir is None or print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, is_table, read_run_input, scored_table_options
+from aes_dynloss.cli.options import (
+    FILE,
+    is_table,
+    preset_options,
+    read_run_input,
+    scored_table_options,
+    settle_preset,
+)
 from aes_dynloss.errors import ConfigError
 
 
@@ -15,15 +22,24 @@ from aes_dynloss.errors import ConfigError
 @click.argument("name", type=click.Path(path_type=Path, allow_dash=True), default="finetune.yaml")
 @click.option("--output", "-o", type=FILE, help="Of a table: the file to write.  [default: finetune.yaml]")
 @click.option("--full", is_flag=True, help="Of a table: every key, not only those that differ from the default.")
+@preset_options
 @scored_table_options
-def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None:  # noqa: ANN401 - click
+def init(
+    *,
+    name: Path,
+    output: Path | None,
+    full: bool,
+    preset: str | None,
+    minutes: float,
+    **table: Any,  # noqa: ANN401 - click
+) -> None:
     """Write a configuration to start from.
 
     NAME is the file to write, finetune.yaml by default, with every key, its default and a comment; - prints it. Or NAME
     is a table of scored essays (.csv, .tsv, .jsonl, .parquet, .xlsx): then the configuration is for that table.
     """
     if not is_table(name):
-        if output is not None or full or any(table.values()):
+        if output is not None or full or preset is not None or any(table.values()):
             raise click.UsageError(f"{name} is no table of scored essays, of which the options say how to read it.")
         from aes_dynloss.essays.finetune.config import config_template
 
@@ -31,12 +47,18 @@ def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None: 
         return
     from aes_dynloss.configfile import dump_yaml
     from aes_dynloss.essays.finetune.config import config_template
+    from aes_dynloss.essays.finetune.presets import with_preset
 
     values, said = read_run_input(name, table)
-    for line in said:
+    values, chosen = settle_preset(values, preset, minutes, table=True)
+    for line in said + chosen:
         click.echo(line, err=True)
     short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"
-    _write(output or Path("finetune.yaml"), config_template(values) if full else short + dump_yaml(values), "Then")
+    _write(
+        output or Path("finetune.yaml"),
+        config_template(with_preset(values)) if full else short + dump_yaml(values),
+        "Then",
+    )
 
 
 def _write(path: Path, text: str, then: str) -> None:

@@ -204,6 +204,52 @@ def scored_table_options(command: Command) -> Command:
     return command
 
 
+_PRESET = (
+    click.option(
+        "--preset",
+        type=click.Choice(["auto", "fast", "balanced", "best", "none"]),
+        help="The scorer: without an encoder (fast), over a frozen small one (balanced) or larger one (best); none: as "
+        "the other keys say. [default: that of a configuration; for a table, auto]",
+    ),
+    click.option(
+        "--minutes",
+        type=click.FloatRange(0, min_open=True),
+        default=10.0,
+        help="Preset auto: what the run may take.",
+    ),
+)
+
+
+def preset_options(command: Command) -> Command:
+    """Add the options that choose a preset, for :func:`settle_preset`."""
+    for option in reversed(_PRESET):
+        command = option(command)
+    return command
+
+
+def settle_preset(
+    values: dict[str, Any], preset: str | None, minutes: float, *, table: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """A run's values with the preset that the options name, or the one that is best here.
+
+    Args:
+        values: Of a configuration.
+        preset: Named by its option.
+        minutes: That the run may take.
+        table: Whether they were found in a table.
+
+    Returns:
+        The values, and what was chosen, in words.
+
+    Raises:
+        AesDynlossError: The essays cannot be read.
+    """
+    from aes_dynloss.essays.finetune.presets import settle
+
+    named = {} if preset is None else {"preset": None if preset == "none" else preset}
+    return settle({**named, **values, **named}, minutes, table=table)
+
+
 def is_table(path: Path) -> bool:
     """Whether a file's name is that of a table."""
     from aes_dynloss.tables.formats import SUFFIXES

@@ -49,6 +49,7 @@ from aes_dynloss.reports.table import (
     figure,
     interval,
 )
+from aes_dynloss.reports.verdict import next_step, verdict_sentence
 
 # Longer lists are counted instead.
 MOST_NAMED = 8
@@ -203,7 +204,8 @@ def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
 
 def _summary(report: Report) -> Section:
     lights: list[Block] = [light_table(report), Words(light_words(report))] if report.flags else []
-    sentences = [Words(sentence, lead=True) for sentence in summary_sentences(report)]
+    first = [verdict_sentence(report), f"Next: {next_step(report)}"]
+    sentences = [Words(sentence, lead=True) for sentence in (*first, *summary_sentences(report))]
     return Section("summary", "Summary", [*sentences, *lights, Folded("Every prompt", [prompt_light_table(report)])])
 
 

@@ -38,6 +38,7 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
+from aes_dynloss.reports.verdict import next_step, verdict_sentence
 
 Flags = Sequence[Flag]
 
@@ -93,8 +94,8 @@ def report_text(report: Report) -> str:
         report: What ``build_report`` returned.
 
     Returns:
-        A line for each prompt and for their mean, the floors, and the notes; ends without a line break. A column that
-        no prompt has is left out, "-" is an undefined value.
+        A line for each prompt and for their mean, the floors, the notes, and a verdict; ends without a line break. A
+        column that no prompt has is left out, "-" is an undefined value.
     """
     lines = text_table(agreement_table(report).chosen(*_IN_TERMINAL).known_columns())
     lines.append(f"QWK, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
@@ -106,6 +107,7 @@ def report_text(report: Report) -> str:
     if report.features:
         lines += filter(None, [features_words(report.features)])
     lines += [f"Note: {note}" for note in report.notes]
+    lines += [f"Verdict: {verdict_sentence(report)}", f"Next: {next_step(report)}"]
     return "\n".join(lines)
 
 

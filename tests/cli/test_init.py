@@ -70,18 +70,20 @@ class TestTable:
         return "essays.csv"
 
     def test_short_form(self, table, tmp_path):
-        outcome = command("init", table)
+        outcome = command("init", table, "--preset", "fast")
         assert (outcome.code, outcome.out) == (0, "")
         assert "score: column 'points', the only other column of numbers" in outcome.err
         assert "Wrote finetune.yaml. Then: aes-dynloss finetune finetune.yaml" in outcome.err
         written = (tmp_path / "finetune.yaml").read_text(encoding="utf-8")
         assert parse_yaml(written, "written") == {
+            "preset": "fast",
             "data": {
                 "source": table,
                 "columns": {"essay_id": None, "text": "essay", "score": "points"},
                 "prompt": "all",
                 "prompts": {"all": {"low": 2.5, "high": 4, "step": 0.5}},
-            }
+                "split": {"cross_fit": 5},
+            },
         }
 
     def test_all_keys_and_the_table_itself_mean_the_same(self, table):

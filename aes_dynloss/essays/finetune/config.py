@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.finetune.presets import WORDS, PresetName, with_preset
 from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.teaching.losses.components import COMPONENTS
@@ -64,6 +65,12 @@ class FinetuneConfig(ConfigModel):
         (5, 'regression')
     """
 
+    preset: PresetName | None = Field(
+        default=None,
+        description="What stands in the place of defaults, one of "
+        + "; ".join(f"{name}: {words}" for name, words in WORDS.items())
+        + ". Keys beside it go before it. null: none. For a table, `aes-dynloss finetune` chooses one.",
+    )
     data: DataConfig
     model: ModelConfig = Field(default=ModelConfig())
     loss: LossConfig = Field(default=LossConfig())
@@ -76,10 +83,11 @@ class FinetuneConfig(ConfigModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _hand_features_to_model(cls, values: object) -> object:
-        """The model sees the data's own numeric columns."""
+    def _complete(cls, values: object) -> object:
+        """The model sees the data's own numeric columns; what a preset says stands in the place of defaults."""
         if not isinstance(values, Mapping):
             return values
+        values = with_preset(values)
         data, model = values.get("data"), values.get("model") or {}
         columns = data.get("columns") if isinstance(data, Mapping) else getattr(data, "columns", None)
         own = columns.get("features") if isinstance(columns, Mapping) else getattr(columns, "features", None)

@@ -295,9 +295,10 @@ def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.flo
     prompts = list(scorer.prompts)
     answered = np.array([prompts[number] for number in dev.groups], dtype=object)
     postprocessing = scorer.postprocessing
-    if scorer.model.config.postprocessing != "none":
+    kind = scorer.model.config.postprocessing
+    if kind != "none":
         present = {prompt: scorer.prompts[prompt].range for prompt in dict.fromkeys(answered)}
-        postprocessing = fit_postprocessing("rescale", present, answered, raw, human)
+        postprocessing = fit_postprocessing("auto" if kind == "auto" else "rescale", present, answered, raw, human)
     points = postprocessing.points(scorer.prompts, answered.tolist(), raw)
     kappas: dict[str, float] = {}
     ratios = []

@@ -84,7 +84,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 {table}
 
 {_made_of(config)}{_own_columns(config)}
-- From raw to score: {config.model.postprocessing}, trimmed to the range and rounded half up.
+- From raw to score: {scorer.postprocessing.kind}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
 
@@ -308,9 +308,9 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
-    if config.model.postprocessing != "none" and config.data.split.cross_fit is None:
+    if scorer.postprocessing.fitted and config.data.split.cross_fit is None:
         essays = "train essays, each made without it" if OUT_OF_FOLD in predictions else "dev essays"
-        notes.append(f"model.postprocessing {config.model.postprocessing} was fitted on predictions of {essays}.")
+        notes.append(f"model.postprocessing {scorer.postprocessing.kind} was fitted on predictions of {essays}.")
     believed = None if ratings is None else measure_ratings(ratings)
     report = replace(report, notes=[*report.notes, *notes], ratings=believed)
     for name, table in predictions.items():

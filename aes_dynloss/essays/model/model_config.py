@@ -17,6 +17,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "boosting": {"linguistic": True, "strings": False},
 }
 _OPEN = {"solver", "linguistic", "strings"}  # null stands for the kind's default
+# Held-out essays of a prompt by whose human scores its predictions are rescaled where nothing is said.
+LEAST_RESCALED = 20
 _WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "postprocessing"}
 
 
@@ -154,11 +156,11 @@ class ModelConfig(ConfigModel):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: slower, with less memory."
     )
-    postprocessing: Literal["none", "rescale", "cut_points"] = Field(
-        default="none",
+    postprocessing: Literal["auto", "none", "rescale", "cut_points"] = Field(
+        default="auto",
         description="From raw to score: none rounds; rescale first gives predictions the mean and sd of the human "
         "scores, on dev, or for an exact solver on train by leave-one-out predictions; cut_points rounds at borders "
-        "tuned on the same.",
+        f"tuned on the same; auto: rescale for prompts with {LEAST_RESCALED} such essays or more, none for others.",
     )
 
     @model_validator(mode="before")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.model.model_config import LEAST_RESCALED
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -97,7 +98,7 @@ class Postprocessing:
 
     Args:
         kind: none, rescale or cut_points.
-        fitted: What was fitted on dev for each prompt, empty for none.
+        fitted: What was fitted on dev for each prompt; prompts without are rounded.
     """
 
     kind: Literal["none", "rescale", "cut_points"] = "none"
@@ -148,7 +149,7 @@ class Postprocessing:
 
 
 def fit_postprocessing(
-    kind: Literal["none", "rescale", "cut_points"],
+    kind: Literal["auto", "none", "rescale", "cut_points"],
     ranges: Mapping[str, ScoreRange],
     prompt_ids: NDArray[np.object_],
     raw: NDArray[np.float64],
@@ -157,7 +158,7 @@ def fit_postprocessing(
     """Fit the rounding on dev.
 
     Args:
-        kind: none, rescale or cut_points.
+        kind: none, rescale or cut_points; auto: rescale for each prompt with ``LEAST_RESCALED`` dev essays or more.
         ranges: Score range of each prompt.
         prompt_ids: Prompt of each dev essay, (N,).
         raw: Raw predictions on the original scale, (N,).
@@ -168,11 +169,12 @@ def fit_postprocessing(
     fitted: dict[str, RescalingLine | CutPoints] = {}
     for prompt_id, score_range in ranges.items():
         rows = prompt_ids == prompt_id
-        if not rows.any():
-            logger.warning("Prompt %s has no dev essays to fit %s on; its scores are plainly rounded.", prompt_id, kind)
-            continue
-        if kind == "rescale":
-            fitted[prompt_id] = fit_rescaling(raw[rows], reference[rows])
-        else:
+        if not rows.any() or (kind == "auto" and rows.sum() < LEAST_RESCALED):
+            found = f"{rows.sum()} of the {LEAST_RESCALED} dev essays" if kind == "auto" else "no dev essays"
+            what = "rescale" if kind == "auto" else kind
+            logger.warning("Prompt %s has %s to fit %s on; its scores are plainly rounded.", prompt_id, found, what)
+        elif kind == "cut_points":
             fitted[prompt_id] = fit_cut_points(raw[rows], reference[rows], score_range, resamples=RESAMPLES)
-    return Postprocessing(kind, fitted)
+        else:
+            fitted[prompt_id] = fit_rescaling(raw[rows], reference[rows])
+    return Postprocessing("rescale" if kind == "auto" else kind, fitted)

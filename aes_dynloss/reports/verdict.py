@@ -1,0 +1,67 @@
+"""A report in one sentence, and what to do next."""
+
+from __future__ import annotations
+
+from aes_dynloss.reports.model import Floor, Report
+from aes_dynloss.reports.table import figure_words
+
+# More than this is said to be gained by rescaling, and is called a wide interval.
+GAIN, WIDE = 0.01, 0.15
+
+
+def verdict_sentence(report: Report) -> str:
+    """Whether the machine beats simple scorers and comes near to humans, in a sentence; a floor that wins comes first.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    mean, own = report.mean, figure_words(report.mean.qwk)
+    level = ""
+    if mean.qwk_interval:
+        level = f" ({report.level} interval {' to '.join(map(figure_words, mean.qwk_interval))})"
+    best = best_floor(report)
+    humans = "" if mean.human_human is None else f"; two humans agree at {figure_words(mean.human_human.qwk)}"
+    if best is None or mean.qwk is None:
+        return f"QWK is {own}{level}{humans}."
+    name, floor = best
+    if floor.mean > mean.qwk:
+        other = figure_words(floor.mean)
+        return f"A simple scorer wins: {name} reaches a QWK of {other}, this machine {own}{level}{humans}."
+    low = mean.qwk_interval[0] if mean.qwk_interval else None
+    clearly = "" if low is None or low > floor.mean else ", which lies within that interval"
+    return (
+        f"QWK is {own}{level}, above every simple scorer; the best of them, {name}, reaches "
+        f"{figure_words(floor.mean)}{clearly}{humans}."
+    )
+
+
+def best_floor(report: Report) -> tuple[str, Floor] | None:
+    """The floor with the highest mean QWK, and its name; None without floors."""
+    return max(report.floors.items(), key=lambda one: one[1].mean, default=None)
+
+
+def next_step(report: Report) -> str:
+    """What to do about the first thing that stands in the way of using the machine.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    mean, best = report.mean, best_floor(report)
+    if best is not None and mean.qwk is not None and best[1].mean > mean.qwk:
+        return (
+            "Fine-tune again with --preset auto, which takes the best scorer that is expected to fit, or with more "
+            "scored essays; as it is, counting words and n-grams (--preset fast) does better."
+        )
+    if mean.qwk is not None and mean.qwk_rescaled is not None and mean.qwk_rescaled > mean.qwk + GAIN:
+        return (
+            f"Rescale the scores, for a QWK of {figure_words(mean.qwk_rescaled)}: aes-dynloss calibrate RUN "
+            "--postprocessing rescale."
+        )
+    missed = [flag for flag in report.flags if flag.verdict == "flag"]
+    if missed:
+        places = len({flag.prompt for flag in missed if flag.prompt is not None})
+        where = f" on {places} of {len(report.prompts)} prompts" if len(report.prompts) > 1 else ""
+        return f"Look at the criteria that are missed{where}, which the report names, before scores are used."
+    if mean.qwk_interval is not None and mean.qwk_interval[1] - mean.qwk_interval[0] > WIDE:
+        return "Have more essays scored by humans: the interval is wide."
+    return "Have humans score a new sample, and hold the machine's scores against theirs: aes-dynloss evaluate."

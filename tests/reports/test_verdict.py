@@ -1,0 +1,72 @@
+"""The verdict on a report: who wins, by how much, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sample_report import bare_report, full_report
+
+from aes_dynloss.reports.flags import judge
+from aes_dynloss.reports.model import Floor
+from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.report_tables import report_text
+from aes_dynloss.reports.verdict import next_step, verdict_sentence
+from aes_dynloss.tables.score_range import ScoreRange
+
+
+def report(qwk=0.7, interval=(0.62, 0.76), floors=(), flags=(), **mean):
+    """A report with these figures."""
+    bare = bare_report()
+    figures = {"qwk_rescaled": None, "human_human": None, **mean}
+    return replace(
+        bare,
+        mean=replace(bare.mean, qwk=qwk, qwk_interval=interval, **figures),
+        floors={name: Floor({}, value) for name, value in floors},
+        flags=list(flags),
+    )
+
+
+def test_a_floor_that_wins_is_said_first():
+    found = report(floors=[("length", 0.3), ("words_and_ngrams", 0.711)])
+    said = "A simple scorer wins: words_and_ngrams reaches a QWK of 0.711, this machine 0.700"
+    assert verdict_sentence(found) == f"{said} (95 % interval 0.620 to 0.760)."
+    assert "--preset fast" in next_step(found)
+
+
+@pytest.mark.parametrize(
+    ("floor", "beside"),
+    [(0.61, ""), (0.62, ", which lies within that interval"), (0.7, ", which lies within that interval")],
+)
+def test_the_best_floor_beside_the_machine(floor, beside):
+    found = report(floors=[("mean_score", 0.0), ("length", floor)])
+    assert verdict_sentence(found) == (
+        "QWK is 0.700 (95 % interval 0.620 to 0.760), above every simple scorer; the best of them, length, reaches "
+        f"{floor:.3f}{beside}."
+    )
+
+
+def test_without_floors_or_intervals():
+    assert verdict_sentence(report(interval=None)) == "QWK is 0.700."
+    assert verdict_sentence(report(qwk=None, interval=None, floors=[("length", 0.1)])) == "QWK is -."
+
+
+def test_humans_are_named():
+    full = full_report({"1": ScoreRange(1, 4)}, essays=60, resamples=10)
+    assert verdict_sentence(full).endswith(f"; two humans agree at {full.mean.human_human.qwk:.3f}.")
+
+
+def test_next_step_in_order():
+    missed = [replace(judge("smd", 0.4), prompt="1")]
+    rescaled = report(qwk_rescaled=0.72, flags=missed)
+    assert next_step(rescaled).startswith("Rescale the scores, for a QWK of 0.720: aes-dynloss calibrate RUN")
+    assert next_step(report(qwk_rescaled=0.705, flags=missed)).startswith("Look at the criteria that are missed")
+    assert next_step(report(interval=(0.5, 0.8))) == "Have more essays scored by humans: the interval is wide."
+    assert next_step(report()).endswith("aes-dynloss evaluate.")
+
+
+def test_where_it_stands():
+    found = report(floors=[("length", 0.3)])
+    assert report_text(found).splitlines()[-2:] == [f"Verdict: {verdict_sentence(found)}", f"Next: {next_step(found)}"]
+    page = report_page(found, title="A")
+    assert page.index("above every simple scorer") < page.index("were held against human scores")
