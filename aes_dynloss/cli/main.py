@@ -15,6 +15,7 @@ from aes_dynloss.errors import AesDynlossError
 # Command: where it is written. Only the one that is asked for is imported.
 COMMANDS = {
     "finetune": "aes_dynloss.cli.finetune:finetune",
+    "tune": "aes_dynloss.cli.tune:tune",
     "score": "aes_dynloss.cli.score:score",
     "serve": "aes_dynloss.cli.serve:serve",
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
@@ -80,8 +81,12 @@ def group(quiet: bool) -> None:
 
 
 def log_to_stderr(level: int) -> None:
-    """Let our own words of a level go to standard error, of the first process alone, and warnings of others."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    """Let our own words of a level go to standard error, of the first process alone, and warnings of others.
+
+    Where that is no terminal, lines have a time stamp.
+    """
+    line = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr, force=True)
     logging.getLogger("aes_dynloss").setLevel(level if _is_first_process() else logging.ERROR)
 
 

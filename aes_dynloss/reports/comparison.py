@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
 from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
+from aes_dynloss.progress import Progress
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
@@ -57,7 +56,7 @@ def read_arms(paths: Sequence[str | Path], human: HumanScores | None = None) -> 
     names = arm_names(paths)
     arms = {name: read_published(path, human) if is_published(path) else [] for name, path in names.items()}
     runs = [(name, run) for name, path in names.items() if not arms[name] for run in _named_runs(path)]
-    for name, (stratum, seed, path) in tqdm(runs, desc="Reading runs", unit="run", delay=3, disable=None, leave=False):
+    for name, (stratum, seed, path) in Progress(runs, desc="Reading runs", unit="run", delay=3, leave=False):
         arms[name].append(read_run(stratum, seed, path, human))
     return arms
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
+from aes_dynloss.progress import Progress
 from aes_dynloss.teaching.hypergradient.protocol import Hypergradient, Measure
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
 from aes_dynloss.teaching.teachers.config import DlfConfig
@@ -166,7 +166,7 @@ class Episodes:
         main, total = self._accelerator.is_main_process, self._config.episodes * self._config.average
         with (
             RunLog(self._context.folder / TEACHING_LOG if main else None, keep=kept) as log,
-            tqdm(total=total, initial=state.episodes, desc="teach", unit="episode", disable=not main) as bar,
+            Progress(total=total, initial=state.episodes, desc="teach", unit="episode", disable=not main) as bar,
         ):
             while state.episodes < total:
                 with self._problem.live.undisturbed():

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from aes_dynloss.configfile import dump_yaml, read_mapping
 from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.progress import Progress
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.training.config import Precision, TrainingConfig
 from aes_dynloss.training.hardware import resolve_precision
@@ -199,7 +199,7 @@ def run_in_turn(cells: Sequence[Cell]) -> None:
     done = len(cells) - len(waiting)
     logger.info("Runs: %d, of which %d are done already.", len(cells), done)
     logged: list[Cell] = []
-    with tqdm(total=len(cells), initial=done, desc="grid", unit="run", disable=None) as bar:
+    with Progress(total=len(cells), initial=done, desc="grid", unit="run") as bar:
         while waiting:
             left = []
             for cell in waiting:

@@ -18,9 +18,9 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from aes_dynloss.errors import TrainingError
+from aes_dynloss.progress import Progress
 from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.policies import LossPolicy, StateTracker, StudentState
@@ -199,7 +199,7 @@ def fit(
     hidden = not accelerator.is_main_process
     path, tracker = (None if hidden else context.folder / METRICS), (accelerator.log if config.trackers else None)
     log, unread = RunLog(path, keep=kept, tracker=tracker), list[Unread]()
-    with log, tqdm(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
+    with log, Progress(total=total, initial=run.tracker.step, desc="fine-tune", unit="step", disable=hidden) as bar:
         for step in steps_left(train, config, taken=run.tracker.step):
             if run.since_best >= (config.patience or math.inf):
                 break

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import Module
-from tqdm import tqdm
 
+from aes_dynloss.progress import Progress
 from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Examples, micro_batches, packed, share_of
 from aes_dynloss.training.config import Precision
@@ -75,7 +75,7 @@ def predict(
         tokens = min(tokens, CPU_TOKENS)
     share = share_of(np.arange(len(examples)), examples, accelerator.process_index, accelerator.num_processes)
     packs = packed(share, examples, tokens, size)
-    bar = tqdm(packs, desc=progress, unit="batch", disable=progress is None or not accelerator.is_main_process)
+    bar = Progress(packs, desc=progress, unit="batch", disable=progress is None or not accelerator.is_main_process)
     outputs, indices = [], []
     reduced = torch.autocast(accelerator.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     with evaluating(module), accelerator.autocast(), reduced:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Value
-from tqdm import tqdm
 
 from aes_dynloss.configfile import clipped_repr, user_path
 from aes_dynloss.errors import DataError
@@ -29,6 +28,7 @@ from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, Pr
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.sources import named_in, open_rows
+from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
     check_score,
@@ -291,7 +291,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
             hub_split=config.hub_split,
             on_fault=faults,
         )
-        for number, row in tqdm(rows, desc=f"Reading {name}", unit=" rows", delay=3, disable=None, leave=False):
+        for number, row in Progress(rows, desc=f"Reading {name}", unit="row", delay=3, leave=False):
             if not begun:
                 layout.check_columns(row, name)
                 begun = True

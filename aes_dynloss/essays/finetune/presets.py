@@ -183,20 +183,29 @@ def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) ->
         own += [f"model.{name}" for name in result.get("model") or {} if name not in _BESIDE]
         result = {"preset": None if own else "auto", **result}
         said += [f"preset: none, as {own[0]} is given"] if own else []
-    split = result["data"].get("split") or {} if isinstance(result.get("data"), Mapping) else {}
-    wants_parts = table and result["preset"] is not None and not {*split} - {"seed", "group"}
-    if result.get("preset") != "auto" and not wants_parts:
-        return result, said
-    essays, words = _counted(result)
-    if result["preset"] == "auto":
-        choice = choose_preset(this_machine(), essays, words, minutes)
+    if result.get("preset") == "auto":
+        choice = choose_preset(this_machine(), *_counted(result), minutes)
         result["preset"] = choice.preset
         why = f" ({choice.why})" if choice.why else ""
         said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}, about {max(choice.minutes, 0.5):.0f} min{why}")
-    if wants_parts and essays < MOST_CROSS_FITTED:
-        result["data"] = {**result["data"], "split": {**split, "cross_fit": PARTS}}
-        said.append(f"split: every essay is tested once, by one of {PARTS} scorers fitted without it (data.split)")
+    if table and result["preset"] is not None:
+        result, parts = cross_fitted_if_few(result)
+        said += parts
     return result, said
+
+
+def cross_fitted_if_few(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values that cross-fit fewer than ``MOST_CROSS_FITTED`` essays where nothing is said of splits, and that in words.
+
+    Raises:
+        AesDynlossError: The essays cannot be read.
+    """
+    result = dict(values)
+    split = result["data"].get("split") or {}
+    if {*split} - {"seed", "group"} or _counted(result)[0] >= MOST_CROSS_FITTED:
+        return result, []
+    result["data"] = {**result["data"], "split": {**split, "cross_fit": PARTS}}
+    return result, [f"split: every essay is tested once, by one of {PARTS} scorers fitted without it (data.split)"]
 
 
 def _counted(values: Mapping[str, Any]) -> tuple[int, float]:

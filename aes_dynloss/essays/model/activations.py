@@ -21,7 +21,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
@@ -32,6 +31,7 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.state_cache import STATES, StateCache, stored_states
+from aes_dynloss.progress import Progress
 from aes_dynloss.teaching.student import Batch
 from aes_dynloss.training.accelerator import gather_rows
 from aes_dynloss.training.batching import Rows, packed
@@ -216,8 +216,9 @@ def _encoding(
     model.to(accelerator.device)
     packs = [packs[min(accelerator.process_index, len(packs) - 1)] for packs in rounds]
     hidden = not accelerator.is_main_process or len(packs) == 1
+    bar = Progress(packs, desc="encode essays", unit="batch", disable=hidden)
     with evaluating(model), accelerator.autocast():
-        for pack, wanted in zip(tqdm(packs, desc="encode essays", unit="batch", disable=hidden), needed, strict=False):
+        for pack, wanted in zip(bar, needed, strict=False):
             if wanted:
                 yield examples.batch(pack.tolist()).to(accelerator.device)
 

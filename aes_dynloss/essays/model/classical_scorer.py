@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
@@ -35,6 +34,7 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.progress import Progress
 
 Array = NDArray[np.float64]
 PromptModel = TextRegression | BoostedTrees
@@ -150,7 +150,7 @@ class ClassicalScorer:
         """
         raw = np.empty(len(texts))
         answered = np.array(prompt_ids, dtype=object)
-        with tqdm(total=len(texts), desc=progress, unit="essay", disable=progress is None) as bar:
+        with Progress(total=len(texts), desc=progress, unit="essay", disable=progress is None) as bar:
             for prompt in dict.fromkeys(prompt_ids):
                 of_prompt = np.flatnonzero(answered == prompt)
                 for rows in np.array_split(of_prompt, -(-len(of_prompt) // _ESSAYS_AT_ONCE)):
