@@ -27,6 +27,7 @@ class Progress(tqdm):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - tqdm's own
+        self._told = -LATER  # seconds after the beginning
         self._draws = bool(getattr(sys.stderr, "isatty", bool)())
         if not self._draws:
             kwargs |= {"mininterval": FIRST, "miniters": 1, "maxinterval": float("inf"), "file": io.StringIO()}
@@ -40,8 +41,10 @@ class Progress(tqdm):  # type: ignore[misc]
         done, total = self.n - self.initial, self.total
         if msg == "" or done <= 0 or self.n == total:  # it ends, or there is nothing to tell, or nothing left
             return None
-        self.mininterval = LATER
         elapsed = self.format_dict["elapsed"]
+        if elapsed < self._told + LATER:
+            return None
+        self._told = elapsed
         left = "" if not total else f" of {total}, {_minutes((total - self.n) * elapsed / done)} left"
         logger.info("%s: %s %d%s", str(self.desc).removesuffix(": "), self.unit.strip(), self.n, left)
         return None

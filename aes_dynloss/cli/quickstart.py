@@ -58,5 +58,7 @@ Score your own essays, in a csv with the columns essay_id and text, as answers t
 
     aes-dynloss score {model} my_essays.csv --prompt phones --output my_scores.csv
 
-Fine-tune on your own: `aes-dynloss init` writes a commented configuration to start from."""
+Fine-tune on your own, in a csv with a column of essays and one of human scores:
+
+    aes-dynloss finetune my_scored_essays.csv --output-dir my_run"""
     )
