@@ -23,7 +23,7 @@ from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, es
 from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
-from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
+from aes_dynloss.essays.model.prompt_scales import Rule, fit_postprocessing
 from aes_dynloss.measures.stacking import LEAST_ESSAYS, fit_weights
 from aes_dynloss.reports.predictions import predictions_file, read_predictions
 from aes_dynloss.tables.columns import ColumnNames
@@ -37,8 +37,6 @@ FEWEST_DEV_ESSAYS = 2  # of a prompt: one essay has no spread to fit to
 # Dev essays are few, and have chosen the epoch of members that are trained in epochs.
 DEV_SHRINKAGE = 0.5
 _KEYS = ["prompt_id", "essay_id"]
-
-Rule = Literal["none", "rescale", "cut_points"]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
-from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
+from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
+from aes_dynloss.essays.finetune.held_out import FITTED_ON, INNER, OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import learn_from_dev
 from aes_dynloss.essays.finetune.products import (
     PRODUCTS,
@@ -126,7 +126,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         floors = _floors(config, parts.tables, {prompt.id: prompt.range for prompt in prompts}, made_of)
         for path in folder.glob(f".{MODEL}.*"):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
-        record_manifest(accelerator, config, table, splits, start, parts.augmentation, folder, resume=resume)
+        tests = [fold.test for fold in folds]
+        record_manifest(accelerator, config, table, splits, tests, start, parts.augmentation, folder, resume=resume)
 
     held_out = None
     if folds:
@@ -134,11 +135,11 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         floors = held_out.floors
         notes.append(
             f"These figures are of out-of-fold scores: each of {len(folds)} scorers was fitted without the essays that "
-            "it scored. The model is fitted to all essays; its post-processing and intervals are those of all "
-            "out-of-fold predictions."
+            "it scored, and so was its post-processing. The model is fitted to all essays."
         )
     predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
     scorer = fitting.scorer
+    fitted_on = OUT_OF_FOLD if post_processed_on(predicted) == "train" else "dev"
     if held_out is None:
         dev = parts.tables["dev"]
         learn_from_dev(scorer, dev.values("prompt_id"), dev.scores, predicted["dev"])
@@ -161,9 +162,10 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             for name, values in predicted.items()
         }
         if held_out is not None:
-            predictions["test"] = held_out.table
+            predictions |= {"test": held_out.table, INNER: held_out.inner}
+            fitted_on = "test"
         features = fitting.features(next(name for name in ("test", "dev", "train") if name in parts.tables))
-        write_products(config, scorer, floors, predictions, folder, notes, features, ratings)
+        write_products(config, scorer, floors, predictions, FITTED_ON[fitted_on], folder, notes, features, ratings)
     accelerator.wait_for_everyone()
 
 

@@ -15,6 +15,8 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
 
+Rule = Literal["none", "rescale", "cut_points"]
+
 
 @dataclass(frozen=True)
 class PromptScale:
@@ -100,7 +102,7 @@ class Postprocessing:
         fitted: What was fitted on dev for each prompt, empty for none.
     """
 
-    kind: Literal["none", "rescale", "cut_points"] = "none"
+    kind: Rule = "none"
     fitted: Mapping[str, RescalingLine | CutPoints] = field(default_factory=dict)
 
     def score(self, prompt_id: str, score_range: ScoreRange, raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,7 +150,7 @@ class Postprocessing:
 
 
 def fit_postprocessing(
-    kind: Literal["none", "rescale", "cut_points"],
+    kind: Rule,
     ranges: Mapping[str, ScoreRange],
     prompt_ids: NDArray[np.object_],
     raw: NDArray[np.float64],
