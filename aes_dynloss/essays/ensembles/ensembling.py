@@ -7,7 +7,7 @@ split's runs would not do: dev of one fold is test of the next, and their models
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -54,6 +54,29 @@ class MemberPredictions:
     essay_ids: list[str]
     reference: NDArray[np.float64]
     raw: NDArray[np.float64]
+
+    def weights(self, prompts: Iterable[str], least_shrinkage: float) -> dict[str, tuple[float, ...]]:
+        """Fitted weights of the members, by prompt; none of prompts with fewer than LEAST_ESSAYS essays.
+
+        Args:
+            prompts: The prompts' ids.
+            least_shrinkage: As :func:`~aes_dynloss.measures.stacking.fit_weights` takes it.
+        """
+        weights, answered = {}, np.array(self.prompt_ids, dtype=object)
+        for prompt in prompts:
+            rows = np.flatnonzero(answered == prompt)
+            if len(rows) >= LEAST_ESSAYS:
+                ids = [self.essay_ids[row] for row in rows]
+                fitted = fit_weights(self.raw[rows], self.reference[rows], ids, least_shrinkage=least_shrinkage)
+                weights[prompt] = tuple(fitted.tolist())
+        return weights
+
+    def rows(self, chosen: NDArray[np.bool_]) -> MemberPredictions:
+        """Those of some essays, (N,)."""
+        prompt_ids, essay_ids = (
+            [one for one, is_in in zip(ids, chosen, strict=True) if is_in] for ids in (self.prompt_ids, self.essay_ids)
+        )
+        return MemberPredictions(prompt_ids, essay_ids, self.reference[chosen], self.raw[chosen])
 
 
 def ensemble_runs(
@@ -129,18 +152,15 @@ def _fit_weights(ensemble: EssayEnsemble, fitting: MemberPredictions) -> list[st
     on_dev = ensemble.fitted_on == DEV
     reason = f", as not all runs have {predictions_file(OUT_OF_FOLD)}" if on_dev else ""
     logger.info("Weights fitted on %s%s, in the order of the members:", ensemble.fitted_on, reason)
+    ensemble.weights = fitting.weights(ensemble.prompts, DEV_SHRINKAGE if on_dev else 0.0)
     notes = []
-    prompt_ids = np.array(fitting.prompt_ids, dtype=object)
     for prompt in ensemble.prompts:
-        rows = np.flatnonzero(prompt_ids == prompt)
-        if len(rows) < LEAST_ESSAYS:
-            notes.append(f"Prompt {prompt}: {len(rows)} essays to fit weights on, not {LEAST_ESSAYS}: they stay equal.")
-            continue
-        essay_ids = [fitting.essay_ids[row] for row in rows]
-        shrinkage = DEV_SHRINKAGE if on_dev else 0.0
-        fitted = fit_weights(fitting.raw[rows], fitting.reference[rows], essay_ids, least_shrinkage=shrinkage)
-        ensemble.weights[prompt] = tuple(fitted.tolist())
-        logger.info("Prompt %s: %s (%d essays).", prompt, ", ".join(f"{one:.3f}" for one in fitted), len(rows))
+        count = fitting.prompt_ids.count(prompt)
+        if prompt in ensemble.weights:
+            listed = ", ".join(f"{one:.3f}" for one in ensemble.weights[prompt])
+            logger.info("Prompt %s: %s (%d essays).", prompt, listed, count)
+        else:
+            notes.append(f"Prompt {prompt}: {count} essays to fit weights on, not {LEAST_ESSAYS}: they stay equal.")
     return notes
 
 

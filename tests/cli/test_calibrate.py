@@ -1,0 +1,284 @@
+"""`aes-dynloss calibrate`: another post-processing for a run that is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import command
+from facts import facts
+from folder_content import content
+from small_run import RANGES, read_rows, report_of, small_essays, tune, write_rows, write_small_run
+
+from aes_dynloss.essays.finetune.held_out import check_held_out
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+from aes_dynloss.essays.model.model_folder import read_fitted
+from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.measures.intervals import fit_intervals
+from aes_dynloss.tables import atomic
+from aes_dynloss.tables.score_range import ScoreRange
+
+pytestmark = pytest.mark.slow
+
+STRINGS = ["model.kind=strings", "evaluation.floors=true", "evaluation.page=true"]
+CROSSED = [*STRINGS, "data.split.cross_fit=3"]
+KINDS = {
+    "strings": [*STRINGS, "model.linguistic=true"],
+    "boosting": ["model.kind=boosting", "model.linguistic=true"],
+    "crossed": CROSSED,
+    "ridge": ["model.frozen_layers=all", "model.solver=ridge"],
+    "ordinal": ["model.head=ordinal", "training.epochs=1"],
+}
+# Of a run's files, those that say when it was made.
+DATED = {"manifest.json", "report.html", "config.yaml", "metrics.jsonl", ".lock"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A run of each kind that plainly rounds its scores, and one of each that rescales them."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    run_yaml = write_small_run(folder)
+    write_rows(folder / "more.jsonl", small_essays(60))
+    for name, words in KINDS.items():
+        for rule in ("none", "rescale"):
+            source = f"data.source={folder / 'more.jsonl'}"
+            outcome = tune(run_yaml, folder / name / rule, source, *words, f"model.postprocessing={rule}")
+            assert outcome.code == 0, outcome.err
+    return folder
+
+
+@pytest.fixture
+def copied(place, tmp_path):
+    """Makes a copy of a run, to calibrate."""
+
+    def made(kind: str, rule: str = "none") -> Path:
+        return Path(shutil.copytree(place / kind / rule, tmp_path / "run"))
+
+    return made
+
+
+def undated(run: Path) -> dict[str, bytes]:
+    return {name: file for name, file in content(run).items() if name not in DATED and not name.startswith("plots")}
+
+
+@pytest.mark.parametrize("kind", ["strings", "boosting", "crossed", "ridge"])
+@pytest.mark.parametrize(("before", "after"), [("none", "rescale"), ("rescale", "none")])
+def test_it_is_the_run_that_was_made_so_from_the_start(place, copied, kind, before, after):
+    """With exact solvers all files are the same, to the byte: the scores of cross-fitted parts, too."""
+    run = copied(kind, before)
+    weights = {name: file for name, file in content(run / "model").items() if name.endswith("safetensors")}
+    outcome = command("calibrate", run, "--postprocessing", after)
+    assert outcome.code == 0, outcome.err
+    made, expected = undated(run), undated(place / kind / after)
+    assert made.keys() == expected.keys()
+    assert [name for name in made if made[name] != expected[name] and name != "report.json"] == []
+    assert {name: file for name, file in content(run / "model").items() if name in weights} == weights
+    reports = [report_of(run), report_of(place / kind / after)]
+    assert sorted(reports[0].pop("notes")) == sorted(reports[1].pop("notes"))
+    assert reports[0] == reports[1]
+    assert read_fitted(run / "model").postprocessing.kind == after
+    (record,) = json.loads((run / "manifest.json").read_text())["calibrated"]
+    assert (record["postprocessing"], bool(record["on"]), len(record["when"])) == (after, True, 25)
+    for part in ("test", "oof"):
+        check_held_out(run, part, [row["essay_id"] for row in read_rows(run / f"predictions_{part}.csv")])
+    again = command("calibrate", run, "--postprocessing", before)
+    assert again.code == 0, again.err
+    assert len(json.loads((run / "manifest.json").read_text())["calibrated"]) == 2
+    assert undated(run)["predictions_test.csv"] == undated(place / kind / before)["predictions_test.csv"]
+
+
+def test_what_it_says(place, copied):
+    run = copied("strings")
+    before = report_of(run)
+    outcome = command("calibrate", run, "--postprocessing", "rescale")
+    after = report_of(run)
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert lines[0] == ["prompt", "n", "QWK", "before", "after", "change"]
+    entries = {name: report["prompts"] | {"mean": report["mean"]} for name, report in (("b", before), ("a", after))}
+    for line in lines[1:]:
+        old, new = (entries[which][line[0]]["qwk"] for which in "ba")
+        assert line[-3:-1] == [f"{old:.3f}", f"{new:.3f}"]
+        assert float(line[-1]) == pytest.approx(new - old, abs=6e-4)
+    assert [line[0] for line in lines[1:]] == ["phones", "river", "mean"]
+    words = "rescale fitted on predictions of train essays, each made without it"
+    assert outcome.err.endswith(f"{run}: scores are now by {words}.\n")
+    assert f"model.postprocessing {words.replace('fitted', 'was fitted', 1)}." in after["notes"]
+    assert "rescale (fitted on predictions of train essays, each made without it), trimmed" in (
+        (run / "model/README.md").read_text()
+    )
+    assert set(after["floors"]) == set(before["floors"]) != set()
+
+
+def test_no_essay_of_a_part_has_a_say_in_how_the_part_is_scored(place, copied):
+    """All human scores of a part are the highest: its scorer's predictions of others, and its scores, stay."""
+    run = copied("crossed")
+    command("calibrate", run, "--postprocessing", "rescale")
+    test = pd.read_csv(run / "predictions_test.csv").astype({"part": str})
+    inner = pd.read_csv(run / "predictions_inner.csv").astype({"part": str})
+    for part, rows in test.groupby("part"):
+        others = inner[inner["part"] == part]
+        assert not set(others["essay_id"]) & set(rows["essay_id"])
+        assert len(others) + len(rows) == len(test)
+        for prompt, mine in rows.groupby("prompt_id"):
+            own = others[others["prompt_id"] == prompt]
+            line, span = fit_rescaling(own["raw"], own["reference"]), RANGES[prompt]
+            assert mine["score"].tolist() == ScoreRange(**span).to_point(line.apply(mine["raw"])).tolist()
+    fitted = read_fitted(run / "model")
+    river = test[test["prompt_id"] == "river"]
+    assert fitted.postprocessing.fitted["river"] == fit_rescaling(river["raw"], river["reference"])
+    assert fitted.intervals == fit_intervals(test["prompt_id"].tolist(), test["raw"], test["reference"])
+
+
+def test_a_head_with_probabilities_is_as_sure_as_it_should_be(place, copied):
+    run = copied("ordinal")
+    stored = read_fitted(run / "model")
+    assert command("calibrate", run, "--postprocessing", "rescale").code == 0
+    assert read_fitted(run / "model").certainty != stored.certainty
+    assert command("calibrate", run, "--postprocessing", "none").code == 0
+    assert read_fitted(run / "model") == stored
+
+
+@pytest.fixture(scope="module")
+def judged(place) -> Path:
+    """Predictions of other essays by the run without an encoder, with human scores."""
+    rows = [
+        row | {"essay_id": f"new {row['essay_id']}", "text": row["text"] + " So be it."} for row in small_essays(25)
+    ]
+    write_rows(place / "new.jsonl", rows)
+    policy = [f"--policy={kind}=off" for kind in ("too_short", "unlike_training")]
+    scored = place / "scored.csv"
+    outcome = command("score", place / "strings/none/model", place / "new.jsonl", "-o", scored, *policy[:1])
+    assert outcome.code == 0, outcome.err
+    human = {row["essay_id"]: row["score"] for row in rows}
+    table = pd.read_csv(scored)
+    table = table[table["raw"].notna()]
+    assert len(table) > 20
+    table.assign(reference=table["essay_id"].map(human)).drop(columns="withheld").to_csv(
+        place / "judged.csv", index=False
+    )
+    return place / "judged.csv"
+
+
+@pytest.mark.parametrize("kind", ["strings", "crossed"])
+def test_on_a_table(copied, judged, kind):
+    run = copied(kind)
+    outcome = command("calibrate", run, "--postprocessing", "cut_points", "--on", judged)
+    assert outcome.code == 0, outcome.err
+    table = pd.read_csv(judged)
+    words = f"fitted on {len(table)} essays of judged.csv"
+    assert outcome.err.endswith(f"cut_points {words}.\n")
+    assert f"cut_points ({words})" in (run / "model/README.md").read_text()
+    assert f"model.postprocessing cut_points was {words}." in report_of(run)["notes"]
+    (record,) = json.loads((run / "manifest.json").read_text())["calibrated"]
+    assert (record["on"], record["essays"]) == ("judged.csv", len(table))
+    assert record["sha256"] == atomic.file_sha256(judged)
+    fitted = read_fitted(run / "model")
+    assert fitted.intervals == fit_intervals(table["prompt_id"].tolist(), table["raw"], table["reference"])
+    test = pd.read_csv(run / "predictions_test.csv")
+    points = fitted.postprocessing.points(
+        ClassicalScorer.from_pretrained(run / "model").prompts, test["prompt_id"].tolist(), test["raw"].to_numpy()
+    )
+    assert test["score"].tolist() == points.tolist()
+    assert len(command("calibrate", run).out.splitlines()) == 4  # fitted again, on what the run has
+
+
+REFUSED = {
+    "no raw": (lambda table: table.drop(columns="raw"), facts("no column 'raw'", "aes-dynloss score")),
+    "no human": (lambda table: table.drop(columns="reference"), facts("no column 'reference'", "human scores")),
+    "blank": (lambda table: table.assign(reference=np.nan), facts("holds no human scores")),
+    "one prompt": (lambda table: table[table["prompt_id"] == "river"], facts("prompt phones has 0", "Add some")),
+    "a prompt more": (lambda table: table.replace({"prompt_id": {"river": "lake"}}), facts("'lake'", "knows phones, river")),
+    "no score point": (lambda table: table.assign(reference=2.5), facts("reference 2.5 is no score point")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_does_not_serve(copied, judged, tmp_path, case):
+    change, message = REFUSED[case]
+    run = copied("strings")
+    before = content(run)
+    change(pd.read_csv(judged)).to_csv(tmp_path / "on.csv", index=False)
+    outcome = command("calibrate", run, "--on", tmp_path / "on.csv")
+    assert (outcome.code, outcome.out) == (2, "")
+    pytest.raises(Exception, lambda: (_ for _ in ()).throw(Exception(outcome.error))).match(message)
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("part", ["test", "oof"])
+def test_essays_of_the_figures_or_of_training_are_refused(copied, part):
+    run = copied("strings")
+    outcome = command("calibrate", run, "--postprocessing", "rescale", "--on", run / f"predictions_{part}.csv")
+    assert outcome.code == 2
+    assert facts("essays are in it and in the predictions", "fit it on other essays").search(outcome.error)
+    assert command("calibrate", run, "--postprocessing", "rescale", "--on", run / "predictions_dev.csv").code == 0
+
+
+def test_what_cannot_be_calibrated(place, copied, tmp_path):
+    run = copied("strings")
+    for words, message in {
+        (run / "model",): facts("holds a model alone", "Name the run's own folder, ", "/run"),
+        (run,): facts("plainly rounds", "--postprocessing rescale"),
+        (tmp_path / "none",): facts("no folder", "none"),
+        (run, "--on", tmp_path / "none.csv"): facts("--on: there is no file"),
+        (tmp_path,): facts("holds no complete run: it lacks config.yaml"),
+        (run, "--postprocessing", "polish"): facts("'polish' is not one of"),
+    }.items():
+        outcome = command("calibrate", *words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert message.search(outcome.error or outcome.err), outcome.err
+    test = run / "predictions_test.csv"
+    test.write_text(test.read_text().replace(",3.0,", ",4.0,", 1))
+    outcome = command("calibrate", run, "--postprocessing", "rescale")
+    assert facts("predictions_test.csv is not what the run wrote", "Bring back").search(outcome.error)
+    test.unlink()
+    outcome = command("calibrate", run, "--postprocessing", "rescale")
+    assert facts("lacks predictions_test.csv", "Bring back").search(outcome.error)
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kill_leaves_the_old_run_or_the_new_one(place, copied, tmp_path, monkeypatch, can_exchange):
+    """Killed before each step that touches the disk's names, one after the other."""
+    run = copied("strings")
+    before, after = undated(run), undated(place / "strings/rescale")
+    names = before.keys()
+    seen = set()
+    for steps in range(0, 400, 7 if can_exchange else 31):
+        child = os.fork()
+        if child == 0:
+            _die_after(steps, can_exchange=can_exchange)
+            os._exit(command("calibrate", run, "--postprocessing", "rescale").code)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert run.is_dir() or not can_exchange
+        found = undated(run)
+        assert found.keys() == names
+        state = "old" if found["predictions_test.csv"] == before["predictions_test.csv"] else "new"
+        expected = before if state == "old" else after
+        assert [name for name in names if found[name] != expected[name] and name != "report.json"] == []
+        seen.add((status, state))
+        if status == 0:
+            break
+    assert {(9, "old"), (0, "new")} <= seen
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def _die_after(steps: int, *, can_exchange: bool) -> None:
+    left = [steps]
+
+    def counted(function):
+        def call(*given, **named):
+            if left[0] == 0:
+                os._exit(9)
+            left[0] -= 1
+            return function(*given, **named)
+
+        return call
+
+    for module, name in ((os, "link"), (os, "mkdir"), (os, "unlink"), (os, "rename"), (os, "replace"), (os, "rmdir")):
+        setattr(module, name, counted(getattr(module, name)))
+    atomic._exchange = counted(atomic._exchange) if can_exchange else (lambda *_: False)
+    Path.replace = counted(Path.replace)
