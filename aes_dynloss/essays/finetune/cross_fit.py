@@ -119,7 +119,7 @@ def _scored(
             table[f"{_FLOOR}{name}"] = scored.set_index("essay_id")["score"].reindex(table["essay_id"]).to_numpy()
     fitted_on = post_processed_on(predicted)
     inner = prediction_table(fitting.scorer, parts.tables[fitted_on], predicted[fitted_on], ())
-    return table, inner[["essay_id", "prompt_id", "reference", "raw", "score"]]
+    return table, inner[["essay_id", "prompt_id", "reference", "raw"]]
 
 
 def _floors(parts: dict[str, EssayTable], test: EssayTable, prompts: Sequence[Prompt]) -> dict[str, pd.DataFrame]:
