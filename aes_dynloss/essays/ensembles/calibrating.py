@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.ensembles.cross_fitted import write_ensemble_report
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
-from aes_dynloss.essays.ensembles.figures import write_ensemble_report
 from aes_dynloss.essays.finetune.calibrate import calibrate_run, chosen_rule, rewritten
 from aes_dynloss.essays.finetune.calibration import Fit, Recalibration, fit_on, recalibrate
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config

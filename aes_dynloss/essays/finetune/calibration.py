@@ -340,7 +340,7 @@ def recalibrate(
     else:
         fit = fit_on(on, rule, prompts, probabilities=probabilities, predicted=kept.tables)
     before, scored = read_report(folder / REPORT), kept.scored(fit.calibration, by_part=on is None)
-    after = _new_report(before, scored, prompts, rule, fit.fitted_on, cross_fitted=kept.inner is not None)
+    after = new_report(before, scored, prompts, rule, fit.fitted_on, cross_fitted=kept.inner is not None)
     return Recalibration(fit.calibration, fit.fitted_on, fit.record, scored, before, after)
 
 
@@ -349,7 +349,7 @@ def _record(rule: Rule, **on: object) -> dict[str, Any]:
     return {"when": when, "version": version, "postprocessing": rule, **on}
 
 
-def _new_report(
+def new_report(
     before: Report,
     predictions: Mapping[str, pd.DataFrame],
     prompts: Mapping[str, Prompt],
@@ -358,7 +358,16 @@ def _new_report(
     *,
     cross_fitted: bool,
 ) -> Report:
-    """The report on new scores of the same essays; what does not hang on scores is that of the old one."""
+    """The report on new scores of the same essays; what does not hang on scores is that of the old one.
+
+    Args:
+        before: The old one.
+        predictions: Tables of predictions with the new scores: test, dev.
+        prompts: Prompts by id.
+        rule: none, rescale or cut_points.
+        fitted_on: What that was fitted on, in words.
+        cross_fitted: Whether the essays of dev are among those of test.
+    """
     judged = "test" if "test" in predictions else "dev"
     groups = next((entry.fairness.columns for entry in before.prompts.values() if entry.fairness), {})
     report = build_report(

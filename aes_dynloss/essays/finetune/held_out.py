@@ -52,11 +52,6 @@ def essay_hashes(run: Path) -> dict[str, Any]:
     return {name: described[name] for name in ("data", "parts" if described["parts"] else "split")}
 
 
-def is_cross_fitted(run: Path) -> bool:
-    """Whether a folder is that of a run with ``data.split.cross_fit``, by its manifest; false without one."""
-    return (run / MANIFEST).is_file() and bool(_described(run)["parts"])
-
-
 def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
     """Refuse predictions that are not a run's own, of exactly the essays of its split.
 

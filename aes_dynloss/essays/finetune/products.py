@@ -354,6 +354,14 @@ def write_products(
     write_run_report(config, report, folder, folder.absolute().name, manifest)
 
 
+def cross_fit_note(parts: int) -> str:
+    """What a report says of the scores of a cross-fitted run, whose essays are in so many parts."""
+    return (
+        f"These figures are of out-of-fold scores: each of {parts} scorers was fitted without the essays that it "
+        "scored, and so was its post-processing. The model is fitted to all essays."
+    )
+
+
 def post_processing_notes(rule: Rule, fitted_on: str) -> list[str]:
     """What a report says of the way from raw predictions to scores: nothing where they are plainly rounded."""
     return [] if rule == "none" else [f"{POST_PROCESSING} {rule} was fitted on {fitted_on}."]

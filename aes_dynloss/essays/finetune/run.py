@@ -24,6 +24,7 @@ from aes_dynloss.essays.finetune.predicted import learn_from_dev
 from aes_dynloss.essays.finetune.products import (
     PRODUCTS,
     check_kept,
+    cross_fit_note,
     prediction_table,
     record_manifest,
     write_products,
@@ -133,10 +134,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if folds:
         held_out = cross_fitted(accelerator, config, prompts, folds, start, folder, resume=resume)
         floors = held_out.floors
-        notes.append(
-            f"These figures are of out-of-fold scores: each of {len(folds)} scorers was fitted without the essays that "
-            "it scored, and so was its post-processing. The model is fitted to all essays."
-        )
+        notes.append(cross_fit_note(len(folds)))
     predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
     scorer = fitting.scorer
     fitted_on = OUT_OF_FOLD if post_processed_on(predicted) == "train" else "dev"
