@@ -43,11 +43,7 @@ MANIFEST = "manifest.json"  # of a run
 
 
 def is_cross_fitted(run: Path) -> bool:
-    """Whether every essay of a run is test, scored without itself, by the parts that its manifest has.
-
-    Args:
-        run: A folder; one without a manifest that can be read is none.
-    """
+    """Whether every essay of a run is test, scored without itself; a folder without a manifest that reads is none."""
     try:
         split = read_mapping(run / MANIFEST).get("split")
     except ConfigError:

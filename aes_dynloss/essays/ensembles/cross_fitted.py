@@ -158,7 +158,7 @@ class CrossFittedMembers:
             robustness=None,
             notes=[cross_fit_note(len(set(self.test.parts)))],
         )
-        report = new_report(before, {"test": test}, ensemble.prompts, rule, FITTED_ON["test"], cross_fitted=True)
+        report = new_report(before, {"test": test}, calibration, FITTED_ON["test"], cross_fitted=True)
         return OutOfFoldFigures(test, inner, report, self.runs[0])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import clipped_repr, read_mapping
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.finetune.held_out import (
@@ -31,7 +31,7 @@ from aes_dynloss.essays.finetune.held_out import (
 from aes_dynloss.essays.finetune.predicted import PROBABILITIES, Predicted, learn_from_dev
 from aes_dynloss.essays.finetune.products import POST_PROCESSING, post_processing_notes
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule, fit_postprocessing
-from aes_dynloss.essays.model.protocol import probability_rows
+from aes_dynloss.essays.model.protocol import point_names, probability_rows
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import (
@@ -69,11 +69,41 @@ class Judged:
     probabilities: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, table: pd.DataFrame, *, probabilities: bool = False) -> Judged:
-        """From a checked table of predictions, with or without its column of probabilities."""
-        known = probability_rows([json.loads(cell) for cell in table[PROBABILITIES]]) if probabilities else None
+    def of(cls, table: pd.DataFrame, chances_of: Mapping[str, Prompt] | None = None) -> Judged:
+        """From a checked table of predictions.
+
+        Args:
+            table: The table.
+            chances_of: Prompts by id, where its column of probabilities is to be read.
+
+        Raises:
+            DataError: There are no such probabilities in it.
+        """
+        known = None if chances_of is None else _probabilities(table, chances_of)
         reference, raw = (table[name].to_numpy(dtype=np.float64) for name in ("reference", "raw"))
         return cls(table["prompt_id"].tolist(), reference, raw, known)
+
+
+def _probabilities(table: pd.DataFrame, prompts: Mapping[str, Prompt]) -> NDArray[np.float64]:
+    """The column of probabilities as numbers, (N, P)."""
+    rows = []
+    for essay, prompt, cell in zip(table["essay_id"], table["prompt_id"], table[PROBABILITIES], strict=True):
+        points = point_names(prompts[prompt])
+        try:
+            found = {str(point): float(value) for point, value in dict(_from_json(cell)).items()}
+        except (TypeError, ValueError):
+            found = {}
+        if list(found) != points:
+            raise DataError(
+                f"Essay {essay}: its {PROBABILITIES} are {clipped_repr(cell)}; expected those of the score points "
+                f"{', '.join(points)} of prompt {prompt}, as `aes-dynloss score --probabilities` writes them."
+            )
+        rows.append(found)
+    return probability_rows(rows)
+
+
+def _from_json(cell: Any) -> Any:  # noqa: ANN401 - csv has text, other tables have values
+    return json.loads(cell) if isinstance(cell, str) else cell
 
 
 @dataclass
@@ -181,8 +211,13 @@ class KeptPredictions:
         """The part from which the run's model learned its intervals and certainty."""
         return "dev" if self.inner is None else "test"
 
-    def judged(self, part: str, *, probabilities: bool = False) -> Judged:
+    def judged(self, part: str, prompts: Mapping[str, Prompt], *, probabilities: bool = False) -> Judged:
         """A part's predictions.
+
+        Args:
+            part: dev, test or OUT_OF_FOLD.
+            prompts: Prompts by id.
+            probabilities: Whether they are to be with probabilities.
 
         Raises:
             DataError: There are none, or there should be probabilities.
@@ -197,23 +232,23 @@ class KeptPredictions:
                 "the run is of an earlier version. Name predictions with that column with --on (aes-dynloss score "
                 "--probabilities), or repeat the run."
             )
-        return Judged.of(self.tables[part], probabilities=probabilities)
+        return Judged.of(self.tables[part], prompts if probabilities else None)
 
-    def scored(self, calibration: Calibration, *, by_part: bool) -> dict[str, pd.DataFrame]:
+    def scored(self, calibration: Calibration, by_part: Rule | None) -> dict[str, pd.DataFrame]:
         """The tables of predictions, as their files hold them, with scores by a calibration.
 
         Args:
             calibration: The model's.
-            by_part: Whether a cross-fitted run's post-processing was fitted on its own essays: then a part's scores
-                are by one that was fitted without it.
+            by_part: The rule by which a cross-fitted run's post-processing was fitted on its own essays: then a part's
+                scores are by one that was fitted without it. None: it was fitted on other essays.
         """
-        rule, prompts = calibration.postprocessing, calibration.prompts
+        way, prompts = calibration.postprocessing, calibration.prompts
         scored = {}
         for part, table in self.tables.items():
-            if part == "test" and self.inner is not None and by_part:
-                scores = scores_by_part(rule.kind, prompts, table, self.inner)
+            if part == "test" and self.inner is not None and by_part is not None:
+                scores = scores_by_part(by_part, prompts, table, self.inner)
             else:
-                scores = rule.points(prompts, table["prompt_id"].tolist(), table["raw"].to_numpy(dtype=np.float64))
+                scores = way.points(prompts, table["prompt_id"].tolist(), table["raw"].to_numpy(dtype=np.float64))
             scored[part] = self.cells[part].assign(score=scores)
         return scored
 
@@ -333,14 +368,14 @@ def recalibrate(
     """
     kept = KeptPredictions.read(folder, prompts)
     if on is None:
-        known = kept.judged(kept.dev, probabilities=probabilities)
-        calibration = Calibration.fit(rule, prompts, kept.judged(kept.fitted_on), known)
+        known = kept.judged(kept.dev, prompts, probabilities=probabilities)
+        calibration = Calibration.fit(rule, prompts, kept.judged(kept.fitted_on, prompts), known)
         words = FITTED_ON[kept.fitted_on]
         fit = Fit(calibration, words, _record(rule, on=words))
     else:
         fit = fit_on(on, rule, prompts, probabilities=probabilities, predicted=kept.tables)
-    before, scored = read_report(folder / REPORT), kept.scored(fit.calibration, by_part=on is None)
-    after = new_report(before, scored, prompts, rule, fit.fitted_on, cross_fitted=kept.inner is not None)
+    before, scored = read_report(folder / REPORT), kept.scored(fit.calibration, rule if on is None else None)
+    after = new_report(before, scored, fit.calibration, fit.fitted_on, cross_fitted=kept.inner is not None)
     return Recalibration(fit.calibration, fit.fitted_on, fit.record, scored, before, after)
 
 
@@ -352,8 +387,7 @@ def _record(rule: Rule, **on: object) -> dict[str, Any]:
 def new_report(
     before: Report,
     predictions: Mapping[str, pd.DataFrame],
-    prompts: Mapping[str, Prompt],
-    rule: Rule,
+    calibration: Calibration,
     fitted_on: str,
     *,
     cross_fitted: bool,
@@ -363,8 +397,7 @@ def new_report(
     Args:
         before: The old one.
         predictions: Tables of predictions with the new scores: test, dev.
-        prompts: Prompts by id.
-        rule: none, rescale or cut_points.
+        calibration: The model's.
         fitted_on: What that was fitted on, in words.
         cross_fitted: Whether the essays of dev are among those of test.
     """
@@ -372,7 +405,7 @@ def new_report(
     groups = next((entry.fairness.columns for entry in before.prompts.values() if entry.fairness), {})
     report = build_report(
         predictions[judged],
-        ranges={prompt.id: prompt.range for prompt in prompts.values()},
+        ranges={prompt.id: prompt.range for prompt in calibration.prompts.values()},
         dev=predictions["dev"] if judged == "test" and not cross_fitted else None,
         subgroups=list(groups),
         resamples=before.settings.resamples,
@@ -386,7 +419,7 @@ def new_report(
         features=before.features,
         ratings=before.ratings,
         robustness=before.robustness,
-        notes=[*report.notes, *known, *post_processing_notes(rule, fitted_on)],
+        notes=[*report.notes, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
     )
 
 
@@ -420,7 +453,7 @@ def _read_given(
         if part in predicted:
             own = replace(given, table=predicted[part])
             refuse_shared_essays(own, given, f"--on {path.name}, {what}: ", fitted_on="it")
-    return Judged.of(given.table, probabilities=probabilities)
+    return Judged.of(given.table, prompts if probabilities else None)
 
 
 def _check_given(table: pd.DataFrame, name: str, prompts: Mapping[str, Prompt]) -> None:

@@ -25,7 +25,7 @@ from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.prompt_scales import Rule
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import probabilities_by_point
 from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
@@ -63,7 +63,11 @@ POST_PROCESSING = "model.postprocessing"  # how a note on it begins
 
 
 def model_card(
-    config: FinetuneConfig, prompts: Mapping[str, Prompt], report: Mapping[str, Any], rule: Rule, fitted_on: str
+    config: FinetuneConfig,
+    prompts: Mapping[str, Prompt],
+    report: Mapping[str, Any],
+    postprocessing: Postprocessing,
+    fitted_on: str,
 ) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
 
@@ -71,7 +75,7 @@ def model_card(
         config: Of its run.
         prompts: Its prompts by id.
         report: On its predictions.
-        rule: From raw to score.
+        postprocessing: From raw to score.
         fitted_on: What that was fitted on, in words.
     """
     rows = []
@@ -86,7 +90,7 @@ def model_card(
         ]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     table = "\n".join(rows)
-    fitted = "" if rule == "none" else f" (fitted on {fitted_on})"
+    fitted = f" (fitted on {fitted_on})" if postprocessing.fitted else ""
     return f"""---
 library_name: aes-dynloss
 tags: [automated-essay-scoring]
@@ -100,7 +104,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 {table}
 
 {_made_of(config)}{_own_columns(config)}
-- From raw to score: {rule}{fitted}, trimmed to the range and rounded half up.
+- From raw to score: {postprocessing.kind}{fitted}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
 
@@ -335,7 +339,7 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
-    notes += post_processing_notes(config.model.postprocessing, fitted_on)
+    notes += post_processing_notes(scorer.postprocessing, fitted_on)
     believed = None if ratings is None else measure_ratings(ratings)
     report = replace(report, notes=[*report.notes, *notes], ratings=believed)
     for name, table in predictions.items():
@@ -343,7 +347,7 @@ def write_products(
         write(table, folder / predictions_file(name))
     if ratings is not None:
         write_table(suspects(ratings).round(6), folder / SUSPECTS)
-    card = model_card(config, scorer.prompts, report, config.model.postprocessing, fitted_on)
+    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on)
     scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
@@ -362,9 +366,9 @@ def cross_fit_note(parts: int) -> str:
     )
 
 
-def post_processing_notes(rule: Rule, fitted_on: str) -> list[str]:
+def post_processing_notes(postprocessing: Postprocessing, fitted_on: str) -> list[str]:
     """What a report says of the way from raw predictions to scores: nothing where they are plainly rounded."""
-    return [] if rule == "none" else [f"{POST_PROCESSING} {rule} was fitted on {fitted_on}."]
+    return [f"{POST_PROCESSING} {postprocessing.kind} was fitted on {fitted_on}."] if postprocessing.fitted else []
 
 
 def write_run_report(

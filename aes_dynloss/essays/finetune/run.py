@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.group_columns import group_leaks
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, split_essays, split_hash
+from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
 from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
@@ -114,7 +115,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.tables.items()))
-    notes = contamination_notes(start, parts.tables)
+    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits)
     if config.data.split.target_prompt is not None and config.evaluation.floors:
         notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
     notes += parts.augmentation.notes if parts.augmentation is not None else ()
@@ -165,6 +166,14 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         features = fitting.features(next(name for name in ("test", "dev", "train") if name in parts.tables))
         write_products(config, scorer, floors, predictions, FITTED_ON[fitted_on], folder, notes, features, ratings)
     accelerator.wait_for_everyone()
+
+
+def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:
+    """Notes on likely columns of writers, classes or schools that leak between parts, which are logged."""
+    leaks = group_leaks(table, fold_parts(folds) if folds else splits.tables())
+    for leak in leaks:
+        logger.warning("%s.", leak)
+    return [f"{leak}." for leak in leaks]
 
 
 def _splits(table: EssayTable, config: FinetuneConfig) -> tuple[list[Splits], Splits]:

@@ -136,9 +136,14 @@ def probabilities_by_point(
         prompt_ids: Prompt of each of N essays.
         probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one.
     """
-    points = {name: [f"{point:.12g}" for point in prompt.range.points] for name, prompt in prompts.items()}
+    points = {name: point_names(prompt) for name, prompt in prompts.items()}
     rows = zip(prompt_ids, probabilities.tolist(), strict=True)
     return [dict(zip(points[prompt], row, strict=False)) for prompt, row in rows]
+
+
+def point_names(prompt: Prompt) -> list[str]:
+    """The names of a prompt's score points in tables, in their order."""
+    return [f"{point:.12g}" for point in prompt.range.points]
 
 
 def probability_rows(by_point: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:

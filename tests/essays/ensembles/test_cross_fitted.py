@@ -124,7 +124,7 @@ def test_other_human_scores_of_a_part_leave_its_own_scores_as_they_are(place, tm
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("other", facts("other/model has other parts", "cross_fit, group, seed")),
+        ("other", facts("other/model", "strings/model", "has other parts", "cross_fit, group, seed")),
         ("plain", facts("plain/model is not of a cross-fitted run")),
     ],
 )
