@@ -55,6 +55,7 @@ _DATA_OPTIONS = (
     click.option("--prompts", metavar="FILE", help="YAML or JSON of prompt ids with low, high, step."),
     click.option("--folds-dir", "split__folds_dir", metavar="DIR", help="Folder of {train,dev,test}_ids.txt."),
     click.option("--split-column", "split__column", help="Column that says train, dev, test or teacher_dev."),
+    click.option("--group-column", "split__group", help="Column of writer, class or school, kept in one part."),
     click.option("--hub-split", help="Split of a hub data set, such as train."),
 )
 
@@ -239,4 +240,4 @@ def _warnings(report: DataReport) -> list[str]:
         rest = f"; ... and {more} more" if more > 0 else ""
         if listed:
             lines.append(f"{words.format(len(listed))}: {'; '.join(listed[:_LISTED_IDS])}{rest}")
-    return lines
+    return [*lines, *map(str, report.group_leaks)]

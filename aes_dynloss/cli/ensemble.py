@@ -43,7 +43,8 @@ def ensemble(
     """Make one model of the models of several RUNs, such as seeds or folds: it scores by the mean of their raw scores.
 
     A RUN is a folder that finetune wrote, or its model/. The models are copied, and `aes-dynloss score` takes the new
-    folder like any model. It scores the prompts that all of them know.
+    folder like any model. It scores the prompts that all of them know. Cross-fitted RUNs (data.split.cross_fit) must
+    have the same parts: then the folder has out-of-fold predictions and a report too, for `compare` and `calibrate`.
     """
     if not force and output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ConfigError(f"{output_dir} is there already. Choose another --output-dir, or replace it by --force.")
@@ -56,12 +57,17 @@ def ensemble(
             )
     from accelerate import Accelerator
 
-    from aes_dynloss.essays.ensembles.ensembling import ensemble_runs
+    from aes_dynloss.essays.ensembles.ensembling import measured_ensemble
+    from aes_dynloss.reports.report_files import REPORT
+    from aes_dynloss.reports.table import figure_words
 
     accelerator = Accelerator(cpu=True)  # nothing is computed here
     if not accelerator.is_main_process:
         return
-    made = ensemble_runs(runs, postprocessing, weights, accelerator=accelerator)
-    made.save_pretrained(output_dir)
+    made, figures = measured_ensemble(runs, postprocessing, weights, accelerator=accelerator)
+    name = output_dir.absolute().name
+    made.save_pretrained(output_dir, figures=None if figures is None else lambda folder: figures.write(folder, name))
     prompts = f"the prompt{'s' if len(made.prompts) > 1 else ''} {', '.join(made.prompts)}"
     logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), prompts)
+    if figures is not None:
+        logger.info("Out of fold, its mean QWK is %s: %s.", figure_words(figures.report.mean.qwk), output_dir / REPORT)

@@ -19,6 +19,7 @@ COMMANDS = {
     "score": "aes_dynloss.cli.score:score",
     "serve": "aes_dynloss.cli.serve:serve",
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
+    "calibrate": "aes_dynloss.cli.calibrate:calibrate",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "compare": "aes_dynloss.cli.compare:compare",
     "robustness": "aes_dynloss.cli.robustness:robustness",

@@ -193,6 +193,9 @@ _SCORED_TABLE = (
         help="Table: score points of a prompt, or of all; may be repeated.  [default: those seen]",
     ),
     click.option("--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Table: groups of writers."),
+    click.option(
+        "--group-column", "group", metavar="COLUMN", help="Table: writer, class or school; each stays in one part."
+    ),
     click.option("--encoding", metavar="NAME", help="Table: of text files, such as cp1252.  [default: utf-8]"),
 )
 
@@ -295,7 +298,13 @@ def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any],
 
 
 def _table_values(
-    path: Path, *, spans: Sequence[str], subgroups: Sequence[str], encoding: str | None, **named: str | None
+    path: Path,
+    *,
+    spans: Sequence[str],
+    subgroups: Sequence[str],
+    group: str | None,
+    encoding: str | None,
+    **named: str | None,
 ) -> tuple[dict[str, Any], list[str]]:
     from aes_dynloss.essays.data.data_config import text_encoding
     from aes_dynloss.essays.data.table_layout import ONE_PROMPT, table_layout
@@ -307,5 +316,5 @@ def _table_values(
         raise ConfigError(f"--encoding: {error}.") from None
     ranges = parse_ranges(span if "=" in span else f"{ONE_PROMPT}={span}" for span in spans)
     columns = {role: column for role, column in named.items() if column is not None}
-    layout = table_layout(path, columns, ranges, subgroups, encoding=encoding)
+    layout = table_layout(path, columns, ranges, subgroups, group, encoding=encoding)
     return {"data": layout.data}, layout.said

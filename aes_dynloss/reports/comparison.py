@@ -20,10 +20,12 @@ from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
 from aes_dynloss.reports.predictions import (
+    MANIFEST,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
     HumanScores,
     check_predictions,
+    is_cross_fitted,
     read_predictions,
 )
 from aes_dynloss.reports.prompts import read_report
@@ -32,7 +34,7 @@ from aes_dynloss.reports.ratings import WeightOverRuns
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
-MARKS = ("manifest.json", PREDICTIONS_TEST)
+MARKS = (MANIFEST, PREDICTIONS_TEST)
 SEED_PART, PROMPT_PART = "seed_", "prompt_"
 
 
@@ -122,6 +124,8 @@ def read_run(stratum: str, seed: str, path: Path, human: HumanScores | None = No
         dev_table = read_predictions(dev, ranges=ranges) if dev.is_file() else None
         if dev_table is not None and not ranges.keys() & {*dev_table.table["prompt_id"]}:
             dev_table = None  # of other prompts alone, as where a prompt was left out
+        if is_cross_fitted(path):
+            dev_table = None  # its essays are among those of test
     except DataError as error:
         raise DataError(f"The run in {path} cannot be read: {error}") from error
     return ScoredRun(stratum, seed, test_table, dev_table)

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth, row_words
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
@@ -38,6 +39,16 @@ def predictions_file(part: str) -> str:
 
 
 PREDICTIONS_DEV, PREDICTIONS_TEST = predictions_file("dev"), predictions_file("test")
+MANIFEST = "manifest.json"  # of a run
+
+
+def is_cross_fitted(run: Path) -> bool:
+    """Whether every essay of a run is test, scored without itself; a folder without a manifest that reads is none."""
+    try:
+        split = read_mapping(run / MANIFEST).get("split")
+    except ConfigError:
+        return False
+    return isinstance(split, Mapping) and bool(split.get("parts"))
 
 
 def join_references(

@@ -6,6 +6,7 @@ process that is killed leaves at most such a temporary, which :func:`leftovers` 
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import hashlib
 import os
@@ -73,15 +74,59 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield new
         for entry in (*new.rglob("*"), new):
             _sync(entry)
-        if target.exists():
-            target.replace(old)
-        new.replace(target)
+        if not (target.exists() and _exchange(new, target)):
+            if target.exists():
+                target.replace(old)
+            new.replace(target)
         _sync(target.parent)
     finally:
         if old.exists() and not target.exists():
             old.replace(target)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def atomic_copy(path: Path) -> Iterator[Path]:
+    """A temporary copy of a folder that takes its place when the block ends without an error.
+
+    Its files are links to the old ones where the file system has links: the block replaces files, by
+    :func:`write_text` for one, and never changes them in place.
+
+    Args:
+        path: The folder, which no other process is writing. What earlier killed copies of it left is removed.
+
+    Yields:
+        Folder to change.
+
+    Raises:
+        OSError: The folder cannot be copied or replaced.
+    """
+    target = Path(os.path.realpath(path))
+    for left in leftovers_of(target):
+        shutil.rmtree(left, ignore_errors=True)
+    with atomic_folder(target) as new:
+        shutil.copytree(target, new, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+        yield new
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # the file system has no hard links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; whether the system could."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def write_text(path: Path, text: str) -> None:

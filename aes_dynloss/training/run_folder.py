@@ -121,21 +121,7 @@ def run_folder(
         BusyFolderError: Another process works on it.
     """
     known = [CONFIG, METRICS, CHECKPOINT, *products]
-    lock = FileLock(folder / LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if accelerator.is_main_process:
-            lock.acquire(timeout=0)
-            # Of a process that was killed as it wrote.
-            for partial in leftovers(folder):
-                partial.unlink(missing_ok=True)
-    except Timeout:
-        raise BusyFolderError(
-            f"Another process is working in {folder}. Wait for it, or choose another --output-dir."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"The output folder {folder} cannot be used: {error.strerror or error}.") from None
-    try:
+    with held_folder(folder, main_process=accelerator.is_main_process):
         _begin(accelerator, folder, config, known, resume=resume, force=force)
         accelerator.wait_for_everyone()
         try:
@@ -147,6 +133,35 @@ def run_folder(
                 for name in described:
                     (folder / name).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def held_folder(folder: Path, *, main_process: bool = True) -> Iterator[None]:
+    """Hold a folder, made if it is not there, and remove what a process left that was killed as it wrote.
+
+    Args:
+        folder: The folder of a run.
+        main_process: Whether this process is the one that writes; others hold nothing.
+
+    Raises:
+        BusyFolderError: Another process works on it.
+        ConfigError: It cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if main_process:
+            lock.acquire(timeout=0)
+            for partial in leftovers(folder):
+                partial.unlink(missing_ok=True)
+    except Timeout:
+        raise BusyFolderError(
+            f"Another process is working in {folder}. Wait for it, or choose another --output-dir."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"The output folder {folder} cannot be used: {error.strerror or error}.") from None
+    try:
+        yield
     finally:
         lock.release()
 

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
+from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.group_columns import GroupLeak, group_leaks
 from aes_dynloss.essays.data.readers import Layout, ScoredEssay, build_table, gather_essays
-from aes_dynloss.essays.data.splits import Leak, split_essays, text_key
+from aes_dynloss.essays.data.splits import Leak, Splits, cross_fit_splits, fold_parts, split_essays, text_key
 from aes_dynloss.tables.formats import source_name
 from aes_dynloss.tables.rows import FaultLog
 from aes_dynloss.tables.score_range import ScoreRange
@@ -94,6 +96,8 @@ class DataReport:
         prompts: A report on each prompt.
         splits: Number of essays of each split; None if splits were not to be checked or cannot be made.
         leaks: Texts in more than one split, as pairs of split and essay id.
+        group_leaks: Likely columns of writers, classes or schools of which values stand in more than one part of the
+            split; of the default one, if splits were not to be checked.
     """
 
     source: str
@@ -110,6 +114,7 @@ class DataReport:
     prompts: dict[str, PromptReport]
     splits: dict[str, int] | None
     leaks: list[Leak]
+    group_leaks: list[GroupLeak]
 
     @property
     def clean(self) -> bool:
@@ -137,13 +142,15 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
     if not (gathering.essays or gathering.left_out or faults.faults):
         faults.raise_if_any()
     errors = [] if faults.stopped is None else [f"Reading ended early. {faults.stopped}"]
-    table, splits = None, None
+    table, splits, groups = None, None, []
     # Lost essays may stand in id files; they are reported already.
     lost_ids = {fault.essay_id for fault in faults.faults if fault.essay_id is not None}
     try:
         table = build_table(config, gathering, lost_ids)
+        whole = replace(table, left_out=table.left_out | lost_ids)
         if check_splits:
-            splits = split_essays(replace(table, left_out=table.left_out | lost_ids), config.split)
+            splits = split_essays(whole, config.split)
+        groups = _group_leaks(whole, config.split, splits)
     except DataError as error:
         errors.append(str(error))
     ranges = {} if table is None else {prompt.id: prompt.range for prompt in table.prompts.values()}
@@ -167,7 +174,21 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         prompts={prompt: PromptReport.of(essays, ranges.get(prompt)) for prompt, essays in sorted(by_prompt.items())},
         splits=None if splits is None else {name: len(part) for name, part in splits.tables().items()},
         leaks=[] if splits is None else list(splits.leaks),
+        group_leaks=groups,
     )
+
+
+def _group_leaks(table: EssayTable, config: SplitConfig, splits: Splits | None) -> list[GroupLeak]:
+    """Likely group columns that leak between parts; none where there is no such column, or no split can be made."""
+    if not table.likely_groups:
+        return []
+    if config.cross_fit is not None:
+        folds, _ = cross_fit_splits(table, config, with_dev=False)
+        return group_leaks(table, fold_parts(folds))
+    try:
+        return group_leaks(table, (splits or split_essays(table, config)).tables())
+    except DataError:  # of a split that nobody asked for
+        return []
 
 
 def _hidden_characters(essays: Sequence[ScoredEssay]) -> dict[str, list[str]]:

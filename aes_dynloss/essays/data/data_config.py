@@ -18,7 +18,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
 TABLE_COLUMNS = (
     *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
-    "dropped_tokens",
+    *("dropped_tokens", "part", "probabilities"),
 )
 _BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
 ID_FILE = ".txt"  # what data.trusted ends with where it names a file

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,13 @@ class EssayTable:
             ``trusted`` (bool), and columns of groups of writers and of numbers under their own names.
         prompts: Every prompt of these essays by its id.
         left_out: Ids of essays that the source holds but ``keep_prompts`` does not name.
+        likely_groups: Columns without a role that seem to say whose an essay is, each with its value by essay id.
     """
 
     essays: Dataset
     prompts: dict[str, Prompt]
     left_out: frozenset[str] = frozenset()
+    likely_groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of essays."""

@@ -1,17 +1,12 @@
 """Essays from any source: a checked table of scored ones, or a stream of ones to score.
 
 From rows to a table of scored essays: each row is checked against the configured layout, and each fault logged.
-
-A quote that is not closed swallows the rows up to the next quote: they become part of a text, and another essay's score
-is taken for its own, without a fault. The ASAP file does so to a reader that takes its quotes for quotes. Texts whose
-lines look like rows are reported.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,8 +21,10 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
 from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, PromptConfig
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
+from aes_dynloss.essays.data.group_columns import UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.sources import named_in, open_rows
+from aes_dynloss.essays.data.swallowed_rows import swallowed_line
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
@@ -220,33 +217,6 @@ def _split_value(row: Mapping[str, object], column: str) -> str | None:
     return str(value)
 
 
-def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
-    """A line inside a row's text that begins as the row itself does.
-
-    Cells before the text are compared by their kind: digits are alike, and so are letters. It is a guess, good for a
-    warning: numbered paragraphs can look like rows with numbers for ids.
-
-    Args:
-        row: A row of a csv or tsv file, its columns in the file's order.
-        text_column: The column that may span lines.
-        delimiter: Of the file.
-    """
-    text = row[text_column]
-    if not isinstance(text, str) or "\n" not in text:
-        return None
-    names = list(row)
-    kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
-    # A lone word is how many a paragraph begins.
-    if kinds in ([], ["a"]):
-        return None
-    lines = text.split("\n")[1:]
-    return next((line for line in lines if _kind(line).split(delimiter)[:-1][: len(kinds)] == kinds), None)
-
-
-def _kind(cell: str) -> str:
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
-
-
 @dataclass
 class Gathering:
     """What the rows of a source came to.
@@ -256,12 +226,14 @@ class Gathering:
         left_out: Ids of essays of prompts that are not kept, each with its prompt.
         repeated: Ids of rows that say again what an earlier row said; they are dropped, with a warning.
         swallowing: Ids of essays in whose text other rows seem to hide.
+        unused: Cells of the columns without a role.
     """
 
     essays: list[ScoredEssay] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     swallowing: list[str] = field(default_factory=list)
+    unused: UnusedColumns = field(default_factory=UnusedColumns)
 
 
 def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
@@ -278,6 +250,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     name = source_name(config.source)
     text_column = layout.fields["text"].column
     gathering = Gathering()
+    used = frozenset({*layout.wanted} - {*config.subgroups})
     seen: dict[str, tuple[int, bytes]] = {}
     begun = False
     original_asap = layout.asap and config.source.lower().endswith(".tsv")
@@ -304,6 +277,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                     gathering.left_out[essay_id] = layout.prompt_of(row)
                 else:
                     gathering.essays.append(layout.parse(row, number))
+                    gathering.unused.add(row, used)
                     if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
                         gathering.swallowing.append(essay_id)
             except CellError as error:
@@ -348,7 +322,9 @@ def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] 
         features["trusted"] = Value("bool")
     check_rater_names(values, config, name)
     prompts = _prompts_of(essays, layout, name)
-    return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out))
+    lengths = [len(text.split()) for text in values["text"]]
+    groups = {} if config.split.group else gathering.unused.likely_groups(values["essay_id"], lengths)
+    return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out), groups)
 
 
 def _warn(gathering: Gathering, name: str) -> None:

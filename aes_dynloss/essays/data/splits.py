@@ -226,6 +226,11 @@ def cross_fit_splits(table: EssayTable, config: SplitConfig, *, with_dev: bool) 
     return folds, replace(whole, leaks=leaks)
 
 
+def fold_parts(folds: Sequence[Splits]) -> dict[str, EssayTable]:
+    """The parts of a cross-fitted run, each the test of one of its splits, by name."""
+    return {f"part {number}": fold.test for number, fold in enumerate(folds)}
+
+
 def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, with_dev: bool) -> Splits:
     """All essays but those of test as train, and dev where it is wanted."""
     held_out = set(test)

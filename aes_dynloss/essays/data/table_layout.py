@@ -55,6 +55,7 @@ def table_layout(
     named: Mapping[str, str],
     ranges: Mapping[str, ScoreRange],
     subgroups: Sequence[str] = (),
+    group: str | None = None,
     *,
     encoding: str = "utf-8",
 ) -> TableLayout:
@@ -68,6 +69,7 @@ def table_layout(
         named: Columns that the user named, by ``text``, ``essay_id``, ``prompt_id``, ``score`` and ``second_score``.
         ranges: Score ranges by prompt; that of ``all`` is for all that have none. Others are told from the scores.
         subgroups: Columns of groups of writers.
+        group: Column of writer, class or school, whose essays are to stay in one part.
         encoding: Of text files.
 
     Raises:
@@ -91,6 +93,7 @@ def table_layout(
     sample = rows[:_SAMPLE]
     columns = list(rows[0])
     others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
+    others |= {} if group is None else {group: "--group-column"}
     missing = {
         column: f"Name the right one with {option}." for column, option in others.items() if column not in columns
     }
@@ -107,7 +110,11 @@ def table_layout(
             free.remove(column)
     if "score" not in found:
         found["score"] = _score(sample, free, path.name)
-    return _layout(path, rows, found, ranges, subgroups, encoding)
+    layout = _layout(path, rows, found, ranges, subgroups, encoding)
+    if group is not None:
+        layout.data["split"] = {"group": group}
+        layout.said.append(f"essays of one {group!r} stay in one part")
+    return layout
 
 
 @dataclass(frozen=True)

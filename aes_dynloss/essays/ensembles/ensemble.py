@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.ensembles.card import ensemble_card
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_folder import (
     CARD,
@@ -36,12 +37,17 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
-from aes_dynloss.tables.atomic import file_sha256
+from aes_dynloss.tables.atomic import file_sha256, write_text
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 DEV = "dev essays"
+# What an ensemble of cross-fitted runs has in its folder beside the model.
+FIGURES = (
+    *("predictions_test.csv", "predictions_inner.csv", "manifest.json"),
+    *("report.json", "report.csv", "report.html"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class EssayEnsemble:
         certainty: Sets chances right, and knows how sure it is of such essays; by default of none.
         weights: The members' weights, M numbers, by prompt; equal ones for prompts that are not there.
         fitted_on: On which of the runs' predictions weights and postprocessing were fitted, in words.
+        calibrated: When and on what ``aes-dynloss calibrate`` has fitted another postprocessing since.
 
     Raises:
         ConfigError: There are fewer than two members, or no prompt that all know on one range; or weights are not one
@@ -100,6 +107,7 @@ class EssayEnsemble:
         certainty: Certainty | None = None,
         weights: Mapping[str, Sequence[float]] | None = None,
         fitted_on: str = DEV,
+        calibrated: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if len(members) < 2:
             raise ConfigError(
@@ -113,6 +121,7 @@ class EssayEnsemble:
         self.prompts, self.notes = _common_prompts(self.members)
         self.weights = _checked_weights(weights or {}, self.prompts, len(members))
         self.fitted_on = fitted_on
+        self.calibrated = [{**record, "fitted_on": str(record["fitted_on"])} for record in calibrated]
 
     @classmethod
     def from_members(cls, folders: Sequence[str | Path], *, accelerator: Accelerator | None = None) -> EssayEnsemble:
@@ -153,9 +162,9 @@ class EssayEnsemble:
             postprocessing = Postprocessing.from_dict(values["postprocessing"])
             intervals = Intervals.from_dict(values.get("intervals", {}))
             certainty = Certainty.from_dict(values.get("certainty", {}))
-            # Folders of earlier versions lack these two.
+            # Folders of earlier versions lack these.
             weights = {prompt: [float(one) for one in each] for prompt, each in values.get("weights", {}).items()}
-            fitted_on = str(values.get("fitted_on", DEV))
+            fitted_on, calibrated = str(values.get("fitted_on", DEV)), list(values.get("calibrated", []))
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AesDynlossError) as error:
             message = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise CheckpointError(f"{folder / CONFIG} is damaged: {message}. Fetch the folder again.") from None
@@ -167,14 +176,14 @@ class EssayEnsemble:
         paths = [folder / MEMBERS / str(number) for number in range(len(digests))]
         for path, digest in zip(paths, digests, strict=True):  # all of them, before the first is opened
             _check_member(path, digest)
-        check_unlisted(folder, {CONFIG}, {str(path.relative_to(folder)) for path in paths})
+        check_unlisted(folder, {CONFIG, *FIGURES}, {str(path.relative_to(folder)) for path in paths})
         members = [
             Member(scorer, path.resolve(), digest)
             for path, digest, scorer in zip(paths, digests, _open_members(paths, accelerator), strict=True)
         ]
         try:
-            return cls(members, postprocessing, intervals, certainty, weights, fitted_on)
-        except AesDynlossError as error:
+            return cls(members, postprocessing, intervals, certainty, weights, fitted_on, calibrated)
+        except (AesDynlossError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder} is damaged: {error}") from None
 
     @property
@@ -224,7 +233,8 @@ class EssayEnsemble:
             answers.append(member.scorer.score(texts, prompt_ids, features=features, progress=label, tokens=tokens))
         raw = self.combine(np.column_stack([answer.raw for answer in answers]), prompt_ids)
         counts = np.max([(answer.tokens, answer.dropped_tokens) for answer in answers], axis=0)
-        probabilities = _mean_probabilities([answer.probabilities for answer in answers], self._weights_of(prompt_ids))
+        weights = _weights_by_essay(prompt_ids, self.weights, len(self.members))
+        probabilities = _mean_probabilities([answer.probabilities for answer in answers], weights)
         distances = np.stack([answer.ood_distance for answer in answers])
         with np.errstate(invalid="ignore"):  # 0 / 0 where no member knows
             ood_distance = np.nansum(distances, axis=0) / np.sum(~np.isnan(distances), axis=0)
@@ -242,17 +252,11 @@ class EssayEnsemble:
 
     def combine(self, raw: NDArray[np.float64], prompt_ids: Sequence[str]) -> NDArray[np.float64]:
         """The ensemble's raw predictions, (N,), from those of its M members, (N, M)."""
-        return np.asarray(np.average(raw, axis=1, weights=self._weights_of(prompt_ids)))
+        return weighted_mean(raw, prompt_ids, self.weights)
 
-    def _weights_of(self, prompt_ids: Sequence[str]) -> NDArray[np.float64]:
-        """The members' weights for each essay, (N, M), up to a factor: equal ones are 1, and their mean is exact."""
-        weights = np.ones((len(prompt_ids), len(self.members)))
-        answered = np.array(prompt_ids, dtype=object)
-        for prompt, each in self.weights.items():
-            weights[answered == prompt] = each
-        return weights
-
-    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, card: str | None = None, figures: Callable[[Path], None] | None = None
+    ) -> None:
         """Write an ensemble's folder with copies of the members; it appears whole or not at all, in place of a model.
 
         The members are copied from their own folders. A file that several have, such as a tokenizer, or the weights of
@@ -261,6 +265,7 @@ class EssayEnsemble:
         Args:
             folder: Where to.
             card: Text of its README.md; a short one by default.
+            figures: Writes files of FIGURES into the folder.
 
         Raises:
             CheckpointError: The folder cannot be written, or holds something that is no model; or a member's folder is
@@ -270,20 +275,56 @@ class EssayEnsemble:
             stored: dict[str, Path] = {}
             for number, member in enumerate(self.members):
                 _store_member(member, new / MEMBERS / str(number), stored)
-            values: dict[str, Any] = {
-                "format": ENSEMBLE_FORMAT,
-                "version": VERSION,
-                "members": [member.sha256 for member in self.members],
-                "postprocessing": self.postprocessing.to_dict(),
-                "intervals": self.intervals.to_dict(),
-                "certainty": self.certainty.to_dict(),
-                "weights": self.weights,
-                "fitted_on": self.fitted_on,
-                "sha256": {},
-            }
-            values["sha256"][CONFIG] = config_digest(values)
-            (new / CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            (new / CARD).write_text(card or _card(self), encoding="utf-8")
+            self.write_description(new, card)
+            if figures is not None:
+                figures(new)
+
+    def write_description(self, folder: Path, card: str | None = None) -> None:
+        """Write config.json and the card, file by file, into a folder that holds the members.
+
+        Args:
+            folder: The ensemble's.
+            card: Text of its README.md; a short one by default.
+        """
+        values: dict[str, Any] = {
+            "format": ENSEMBLE_FORMAT,
+            "version": VERSION,
+            "members": [member.sha256 for member in self.members],
+            "postprocessing": self.postprocessing.to_dict(),
+            "intervals": self.intervals.to_dict(),
+            "certainty": self.certainty.to_dict(),
+            "weights": self.weights,
+            "fitted_on": self.fitted_on,
+            **({"calibrated": self.calibrated} if self.calibrated else {}),
+            "sha256": {},
+        }
+        values["sha256"][CONFIG] = config_digest(values)
+        write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / CARD, card or ensemble_card(self))
+
+
+def weighted_mean(
+    raw: NDArray[np.float64], prompt_ids: Sequence[str], weights: Mapping[str, Sequence[float]]
+) -> NDArray[np.float64]:
+    """Means over M members' predictions, (N,), from (N, M).
+
+    Args:
+        raw: Predictions, (N, M).
+        prompt_ids: Prompt of each of N essays.
+        weights: M weights by prompt; equal ones for prompts that are not there.
+    """
+    return np.asarray(np.average(raw, axis=1, weights=_weights_by_essay(prompt_ids, weights, raw.shape[1])))
+
+
+def _weights_by_essay(
+    prompt_ids: Sequence[str], weights: Mapping[str, Sequence[float]], members: int
+) -> NDArray[np.float64]:
+    """The members' weights for each essay, (N, M), up to a factor: equal ones are 1, and their mean is exact."""
+    by_essay = np.ones((len(prompt_ids), members))
+    answered = np.array(prompt_ids, dtype=object)
+    for prompt, each in weights.items():
+        by_essay[answered == prompt] = each
+    return by_essay
 
 
 def _mean_probabilities(
@@ -437,49 +478,3 @@ def _copy(source: Path, target: Path, digest: str, stored: dict[str, Path]) -> N
     if not target.is_file() or file_sha256(target) != digest:
         raise CheckpointError(f"{source} is not what was opened: it has changed since. Make the ensemble again.")
     stored[digest] = target
-
-
-def _weights_table(ensemble: EssayEnsemble) -> str:
-    """Markdown: the weights by prompt and member, and on what they were fitted; nothing where they are equal."""
-    if not ensemble.weights:
-        return ""
-    count = len(ensemble.members)
-    head = [["prompt", *(f"{MEMBERS}/{number}" for number in range(count))], ["---"] * (count + 1)]
-    each = {prompt: ensemble.weights.get(prompt, [1 / count] * count) for prompt in ensemble.prompts}
-    rows = [[prompt, *(f"{weight:.3f}" for weight in weights)] for prompt, weights in each.items()]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
-    return f"""
-The mean is weighted, prompt by prompt: weights fitted on {ensemble.fitted_on} (stacking).
-
-{table}
-"""
-
-
-def _card(ensemble: EssayEnsemble) -> str:
-    kind = ensemble.postprocessing.kind
-    fitted = "" if kind == "none" else f" (fitted on {ensemble.fitted_on})"
-    rows = "\n".join(f"| {prompt.id} | {prompt.range} |" for prompt in ensemble.prompts.values())
-    return f"""---
-library_name: aes-dynloss
-tags: [automated-essay-scoring]
----
-# Ensemble of essay scorers
-
-Scores essays that answer one of these prompts, on the prompt's own scale, by the mean of {len(ensemble.members)}
-models' raw scores. The cards of the models are in {MEMBERS}/.
-
-| prompt | score points |
-|---|---|
-{rows}
-{_weights_table(ensemble)}
-- From raw to score: {kind}{fitted}, trimmed to the range and rounded half up.
-
-## Use
-
-    aes-dynloss score PATH/TO/THIS/FOLDER essays.csv --output scores.csv
-
-## Limits
-
-Those of its members. Members of different folds have between them been trained on every essay of their data: measure
-such an ensemble on other essays alone.
-"""

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.ensembles.cross_fitted import CrossFittedMembers, OutOfFoldFigures
 from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, essay_hashes
+from aes_dynloss.essays.ensembles.member_predictions import MemberPredictions
+from aes_dynloss.essays.finetune.held_out import FITTED_ON, OUT_OF_FOLD, check_held_out, essay_hashes
 from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
 from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.model_folder import CONFIG
-from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
-from aes_dynloss.measures.stacking import LEAST_ESSAYS, fit_weights
-from aes_dynloss.reports.predictions import predictions_file, read_predictions
+from aes_dynloss.essays.model.prompt_scales import Rule, fit_postprocessing
+from aes_dynloss.measures.stacking import LEAST_ESSAYS
+from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 
 if TYPE_CHECKING:
@@ -38,25 +37,6 @@ FEWEST_DEV_ESSAYS = 2  # of a prompt: one essay has no spread to fit to
 DEV_SHRINKAGE = 0.5
 _KEYS = ["prompt_id", "essay_id"]
 
-Rule = Literal["none", "rescale", "cut_points"]
-
-
-@dataclass(frozen=True)
-class MemberPredictions:
-    """Raw predictions of N essays by the M members of an ensemble.
-
-    Args:
-        prompt_ids: The essays' prompts, N ids.
-        essay_ids: Their own ids.
-        reference: Human scores, (N,).
-        raw: Raw predictions, (N, M).
-    """
-
-    prompt_ids: list[str]
-    essay_ids: list[str]
-    reference: NDArray[np.float64]
-    raw: NDArray[np.float64]
-
 
 def ensemble_runs(
     runs: Sequence[Path],
@@ -65,7 +45,18 @@ def ensemble_runs(
     *,
     accelerator: Accelerator | None = None,
 ) -> EssayEnsemble:
-    """An ensemble of the models of some runs.
+    """An ensemble of the models of some runs: see :func:`measured_ensemble`, without the figures."""
+    return measured_ensemble(runs, postprocessing, weights, accelerator=accelerator)[0]
+
+
+def measured_ensemble(
+    runs: Sequence[Path],
+    postprocessing: Rule = "none",
+    weights: Literal["equal", "nnls"] = "equal",
+    *,
+    accelerator: Accelerator | None = None,
+) -> tuple[EssayEnsemble, OutOfFoldFigures | None]:
+    """An ensemble of the models of some runs, and its figures where the runs are cross-fitted.
 
     Args:
         runs: Folders of runs, or model folders.
@@ -76,10 +67,14 @@ def ensemble_runs(
             all runs have such, else on dev. The runs must have the same essays and split.
         accelerator: Devices and precision; by default what Accelerate finds.
 
+    Returns:
+        The ensemble. And None, or, if a run is cross-fitted, as all must be then, the ensemble's out-of-fold
+        predictions, each part's by weights and a postprocessing that were fitted without it, and a report on them.
+
     Raises:
         CheckpointError: A model is missing, damaged or something else.
-        ConfigError: The models make no ensemble, there are too few dev essays that no member was trained on, or weights
-            are to be fitted for runs of different splits.
+        ConfigError: The models make no ensemble, there are too few dev essays that no member was trained on, weights
+            are to be fitted for runs of different splits, or cross-fitted runs have different parts.
         DataError: A run's predictions are missing, damaged, have other human scores than another run's, or, where
             weights are fitted, are not those of its own split.
     """
@@ -90,6 +85,22 @@ def ensemble_runs(
     if repeated:
         notes.append(f"{repeated} of the {len(folders)} members repeat another one, which counts the more for it.")
     stacked = weights == "nnls"
+    figures = None
+    if any(is_cross_fitted(_run_of(member)) for member in ensemble.members):
+        members = CrossFittedMembers.read(ensemble.members, DEV_SHRINKAGE)
+        ensemble.fitted_on = FITTED_ON["test"]
+        notes += _fit_weights(ensemble, members.test) if stacked else []
+        figures = members.figures(ensemble, postprocessing, stacked=stacked)
+    else:
+        notes += _fit(ensemble, postprocessing, stacked=stacked)
+    for note in notes:
+        logger.warning("%s", note)
+    return ensemble, figures
+
+
+def _fit(ensemble: EssayEnsemble, postprocessing: Rule, *, stacked: bool) -> list[str]:
+    """Give an ensemble what its members' runs of one split say of it; notes on that."""
+    notes: list[str] = []
     if stacked:
         _check_one_split(ensemble.members)
     dev = _dev_if_there(ensemble.members, stacked=stacked, needed=stacked or postprocessing != "none")
@@ -105,9 +116,7 @@ def ensemble_runs(
         # Certainty comes of the ensemble's errors, as dev's files hold no probabilities.
         raw = ensemble.combine(dev.raw, dev.prompt_ids)
         learn_from_dev(ensemble, dev.prompt_ids, dev.reference, Predicted(raw))
-    for note in notes:
-        logger.warning("%s", note)
-    return ensemble
+    return notes
 
 
 def _check_one_split(members: Sequence[Member]) -> None:
@@ -131,18 +140,15 @@ def _fit_weights(ensemble: EssayEnsemble, fitting: MemberPredictions) -> list[st
     on_dev = ensemble.fitted_on == DEV
     reason = f", as not all runs have {predictions_file(OUT_OF_FOLD)}" if on_dev else ""
     logger.info("Weights fitted on %s%s, in the order of the members:", ensemble.fitted_on, reason)
+    ensemble.weights = fitting.weights(ensemble.prompts, DEV_SHRINKAGE if on_dev else 0.0)
     notes = []
-    prompt_ids = np.array(fitting.prompt_ids, dtype=object)
     for prompt in ensemble.prompts:
-        rows = np.flatnonzero(prompt_ids == prompt)
-        if len(rows) < LEAST_ESSAYS:
-            notes.append(f"Prompt {prompt}: {len(rows)} essays to fit weights on, not {LEAST_ESSAYS}: they stay equal.")
-            continue
-        essay_ids = [fitting.essay_ids[row] for row in rows]
-        shrinkage = DEV_SHRINKAGE if on_dev else 0.0
-        fitted = fit_weights(fitting.raw[rows], fitting.reference[rows], essay_ids, least_shrinkage=shrinkage)
-        ensemble.weights[prompt] = tuple(fitted.tolist())
-        logger.info("Prompt %s: %s (%d essays).", prompt, ", ".join(f"{one:.3f}" for one in fitted), len(rows))
+        count = fitting.prompt_ids.count(prompt)
+        if prompt in ensemble.weights:
+            listed = ", ".join(f"{one:.3f}" for one in ensemble.weights[prompt])
+            logger.info("Prompt %s: %s (%d essays).", prompt, listed, count)
+        else:
+            notes.append(f"Prompt {prompt}: {count} essays to fit weights on, not {LEAST_ESSAYS}: they stay equal.")
     return notes
 
 
@@ -173,7 +179,7 @@ def _dev_if_there(members: Sequence[Member], *, stacked: bool, needed: bool) -> 
         if needed:
             raise
         reason = str(error)
-    if not needed and (dev is None or not dev.essay_ids):
+    if not needed and (dev is None or not len(dev.index)):
         logger.warning("The ensemble has no prediction intervals, and does not know how sure it is: %s", reason)
     return dev
 
@@ -198,21 +204,7 @@ def member_predictions(members: Sequence[Member], part: str, *, of_split: bool =
             ``of_split``, are of other essays.
     """
     tables = [_predictions_of(member, part, of_split=of_split) for member in members]
-    shared = reduce(pd.MultiIndex.intersection, (table.index for table in tables)).sort_values()
-    first, *others = (table.loc[shared] for table in tables)
-    for member, other in zip(members[1:], others, strict=True):
-        differs = (other["reference"] != first["reference"]).to_numpy()
-        if differs.any():
-            row = int(differs.argmax())
-            raise DataError(
-                f"Essay {shared[row][1]} of prompt {shared[row][0]} has the human score "
-                f"{first['reference'].iloc[row]:g} in the run of {members[0].folder} and "
-                f"{other['reference'].iloc[row]:g} in that of {member.folder}. Name runs on the same essays and "
-                "scores, or fit no postprocessing."
-            )
-    raw = np.column_stack([table["raw"].to_numpy(dtype=np.float64) for table in (first, *others)])
-    prompt_ids, essay_ids = (shared.get_level_values(key).tolist() for key in _KEYS)
-    return MemberPredictions(prompt_ids, essay_ids, first["reference"].to_numpy(dtype=np.float64), raw)
+    return MemberPredictions.of(members, tables)
 
 
 def _run_of(member: Member) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +16,18 @@ from accelerate import Accelerator
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, set_apart
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer
-from aes_dynloss.essays.finetune.predicted import FOLDS, Predicted
+from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, post_processed_on
+from aes_dynloss.essays.finetune.held_out import INNER, PART
+from aes_dynloss.essays.finetune.predicted import FOLDS, PROBABILITIES, Predicted
 from aes_dynloss.essays.finetune.products import prediction_table
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.floors import essay_floors, floor_figures
+from aes_dynloss.essays.model.protocol import probability_rows
 from aes_dynloss.tables.formats import write_table
 
 logger = logging.getLogger(__name__)
 
-_PROBABILITY, _FLOOR = "probability ", "floor "  # of a kept table's columns, before a number or a name
+_FLOOR = "floor "  # of a kept table's columns, before a name
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,15 @@ class OutOfFold:
     """All essays as scorers see them that were fitted without them.
 
     Args:
-        table: Table of predictions, one row an essay.
+        table: Table of predictions, one row an essay, with the number of its part.
         predicted: The same as arrays, in the table's order.
+        inner: What each part's scorer predicted of the essays that its post-processing was fitted on.
         floors: Figures of the floors on the same essays and parts; None without floors.
     """
 
     table: pd.DataFrame
     predicted: Predicted
+    inner: pd.DataFrame
     floors: dict[str, dict[str, Any]] | None
 
 
@@ -66,21 +71,23 @@ def cross_fitted(
         folder: The run's.
         resume: Go on with a run that was stopped.
     """
-    tables = []
+    tables, others = [], []
     for number, splits in enumerate(folds):
         own = folder / FOLDS / str(number)
-        kept = own / "scored.parquet"
+        kept, inner = own / "scored.parquet", own / f"{INNER}.parquet"
         if not (resume and kept.exists()):
             logger.info("Scorer %d of %d, for %d essays.", number + 1, len(folds), len(splits.test))
             if accelerator.is_main_process:
                 own.mkdir(parents=True, exist_ok=True)
             accelerator.wait_for_everyone()
-            scored = _scored(accelerator, config, prompts, splits, start, own, resume=resume)
+            scored, fitted_on = _scored(accelerator, config, prompts, splits, start, own, resume=resume)
             if accelerator.is_main_process:
+                write_table(fitted_on, inner)
                 write_table(scored, kept)
             accelerator.wait_for_everyone()
-        tables.append(pd.read_parquet(kept))
-    return _joined(pd.concat(tables, ignore_index=True))
+        tables.append(pd.read_parquet(kept).assign(**{PART: number}))
+        others.append(pd.read_parquet(inner).assign(**{PART: number}))
+    return _joined(pd.concat(tables, ignore_index=True), pd.concat(others, ignore_index=True))
 
 
 def encoding_once(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
@@ -101,19 +108,18 @@ def _scored(
     folder: Path,
     *,
     resume: bool,
-) -> pd.DataFrame:
-    """The test part's table of predictions, with probabilities and floors' scores beside."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The test part's table of predictions with floors' scores beside, and what its post-processing was fitted on."""
     parts = Parts.of(splits, config)
     fitting = build_fitting(accelerator, config, prompts, parts, start)
-    predicted = fit_scorer(fitting, config, parts, folder, resume=resume)["test"]
-    table = prediction_table(fitting.scorer, splits.test, predicted, config.data.subgroups)
-    if predicted.probabilities is not None:
-        chances = predicted.probabilities
-        table = table.assign(**{f"{_PROBABILITY}{place}": chances[:, place] for place in range(chances.shape[1])})
+    predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
+    table = prediction_table(fitting.scorer, splits.test, predicted["test"], config.data.subgroups)
     if config.evaluation.floors and accelerator.is_main_process:
         for name, scored in _floors(parts.tables, splits.test, prompts).items():
             table[f"{_FLOOR}{name}"] = scored.set_index("essay_id")["score"].reindex(table["essay_id"]).to_numpy()
-    return table
+    fitted_on = post_processed_on(predicted)
+    inner = prediction_table(fitting.scorer, parts.tables[fitted_on], predicted[fitted_on], ())
+    return table, inner[["essay_id", "prompt_id", "reference", "raw"]]
 
 
 def _floors(parts: dict[str, EssayTable], test: EssayTable, prompts: Sequence[Prompt]) -> dict[str, pd.DataFrame]:
@@ -121,14 +127,13 @@ def _floors(parts: dict[str, EssayTable], test: EssayTable, prompts: Sequence[Pr
     return essay_floors({"train": train, "dev": dev, "test": test}, {prompt.id: prompt.range for prompt in prompts})
 
 
-def _joined(table: pd.DataFrame) -> OutOfFold:
-    chances = table[[name for name in table if str(name).startswith(_PROBABILITY)]]
+def _joined(table: pd.DataFrame, inner: pd.DataFrame) -> OutOfFold:
     floors = {str(name): table[name] for name in table if str(name).startswith(_FLOOR)}
-    own = table.drop(columns=[*chances.columns, *floors])
+    own = table.drop(columns=list(floors))
     figures = {
         name.removeprefix(_FLOOR): own[["prompt_id", "reference"]].assign(score=score) for name, score in floors.items()
     }
     dropped = own["dropped_tokens"].to_numpy(dtype=np.int64) if "dropped_tokens" in own else None
-    probabilities = chances.to_numpy(dtype=np.float64) if chances.shape[1] else None
+    probabilities = probability_rows([json.loads(one) for one in own[PROBABILITIES]]) if PROBABILITIES in own else None
     raw = own["raw"].to_numpy(dtype=np.float64)
-    return OutOfFold(own, Predicted(raw, probabilities, dropped), floor_figures(figures) if figures else None)
+    return OutOfFold(own, Predicted(raw, probabilities, dropped), inner, floor_figures(figures) if figures else None)

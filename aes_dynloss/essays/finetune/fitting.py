@@ -91,10 +91,15 @@ def fit_scorer(
         Predictions by part.
     """
     predicted = fitting.fit(folder, resume=resume)
-    fitted_on = "train" if "train" in predicted else "dev"
+    fitted_on = post_processed_on(predicted)
     essays = parts.tables[fitted_on]
     fit_scores(fitting, config, essays.values("prompt_id"), essays.scores, predicted[fitted_on])
     return predicted
+
+
+def post_processed_on(predicted: Mapping[str, Predicted]) -> str:
+    """The part on whose predictions post-processing is fitted: train, where each essay's was made without it."""
+    return "train" if "train" in predicted else "dev"
 
 
 def fit_scores(

@@ -15,6 +15,15 @@ from aes_dynloss.training.run_folder import MANIFEST
 
 # Of training essays, each by a head that was fitted without it.
 OUT_OF_FOLD = "oof"
+# Of a cross-fitted run: what each part's scorer predicted of the others' essays, to fit on whatever scores the part.
+INNER = "inner"
+PART = "part"  # column: which scorer's, by the part of the essays that it was fitted without
+# What post-processing is fitted on, by the file of predictions, in words.
+FITTED_ON = {
+    "dev": "predictions of dev essays",
+    OUT_OF_FOLD: "predictions of train essays, each made without it",
+    "test": "out-of-fold predictions of all essays",
+}
 _SPLITS = {"dev": "dev", "test": "test", OUT_OF_FOLD: "train"}
 
 
@@ -23,13 +32,15 @@ def predictions_hashes(run: Path, parts: Iterable[str]) -> dict[str, str]:
 
     Args:
         run: The run's folder.
-        parts: Of dev, test and OUT_OF_FOLD those that it has predicted.
+        parts: Of dev, test, OUT_OF_FOLD and INNER those that it has predicted.
     """
     return {part: file_sha256(run / predictions_file(part)) for part in parts}
 
 
 def essay_hashes(run: Path) -> dict[str, Any]:
     """The sha256 of a run's essays, ``data``, and of the ids of each split, ``split``, as its manifest has them.
+
+    Of a cross-fitted run ``parts`` stands for ``split``: the sha256 of the ids of each part.
 
     Args:
         run: The run's folder.
@@ -38,7 +49,7 @@ def essay_hashes(run: Path) -> dict[str, Any]:
         DataError: It has no manifest, or not that of a run of finetune.
     """
     described = _described(run)
-    return {name: described[name] for name in ("data", "split")}
+    return {name: described[name] for name in ("data", "parts" if described["parts"] else "split")}
 
 
 def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
@@ -46,11 +57,12 @@ def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
 
     Splits are disjoint. So out-of-fold predictions that pass hold no essay of the run's dev and test, and dev
     predictions none of its train: a file of another fold's run, whose model may have learned from them, does not pass.
-    Nor does any other file, unless the run is of a version whose manifest had no digests of predictions.
+    Nor does any other file, unless the run is of a version whose manifest had no digests of predictions: then its
+    essays are looked at.
 
     Args:
         run: The run's folder.
-        part: dev, test or OUT_OF_FOLD.
+        part: dev, test, OUT_OF_FOLD or INNER.
         essay_ids: Ids of the essays of its file of predictions.
 
     Raises:
@@ -58,12 +70,17 @@ def check_held_out(run: Path, part: str, essay_ids: Iterable[str]) -> None:
     """
     described = _described(run)
     written = described["predictions"].get(part)
-    own_file = written is None or predictions_hashes(run, [part])[part] == written
-    if not own_file or ids_hash(essay_ids) != described["split"][_SPLITS[part]]:
+    split = _SPLITS.get(part)
+    if written is not None:
+        is_own = predictions_hashes(run, [part])[part] == written
+    else:
+        is_own = split is not None and ids_hash(essay_ids) == described["split"][split]
+    if not is_own:
         raise DataError(
-            f"{run / predictions_file(part)} is not what the run wrote of its {_SPLITS[part]} essays, by the sha256 in "
-            f"{MANIFEST}: it is of another run or fold, or was edited. A model of another fold may have learned from "
-            "these essays, so that nothing is fitted on them. Bring back the file of the run, or repeat the run."
+            f"{run / predictions_file(part)} is not what the run wrote{f' of its {split} essays' if split else ''}, by "
+            f"the sha256 in {MANIFEST}: it is of another run or fold, or was edited. A model of another fold may have "
+            "learned from these essays, so that nothing is fitted on them. Bring back the file of the run, or repeat "
+            "the run."
         )
 
 
@@ -81,6 +98,7 @@ def _described(run: Path) -> dict[str, Any]:
             # Members may see other numeric columns beside the same essays; earlier versions noted one digest of all.
             "data": str(manifest.get("essays_sha256", manifest["data"]["sha256"])),
             "split": splits,
+            "parts": [str(digest) for digest in manifest["split"].get("parts", [])],
             "predictions": written,
         }
     except (ConfigError, KeyError, TypeError, AttributeError) as error:

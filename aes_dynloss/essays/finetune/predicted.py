@@ -26,6 +26,8 @@ AUGMENTED = "augmented"
 CROSS_FIT = "cross_fit"
 # Folder of a run in which scorers are fitted without a part of all essays each.
 FOLDS = "folds"
+# Column of predictions: an essay's probabilities by score point, as JSON, where the head gives them.
+PROBABILITIES = "probabilities"
 
 TrainedScorer = EssayScorer | ClassicalScorer
 

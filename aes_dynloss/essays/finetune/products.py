@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,25 +16,28 @@ from accelerate import Accelerator
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import Augmentation
-from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.splits import Splits, data_hash, split_hash
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.splits import Splits, data_hash, ids_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_hashes
-from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, Predicted, TrainedScorer
+from aes_dynloss.essays.finetune.held_out import INNER, OUT_OF_FOLD, predictions_hashes
+from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
+from aes_dynloss.essays.model.protocol import probabilities_by_point
 from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
 from aes_dynloss.reports.features import FeatureTable
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import (
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
     predictions_file,
     write_predictions,
 )
-from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.prompts import WITHOUT_DEV, build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.tables.formats import write_table
@@ -55,12 +59,27 @@ _PACKAGES = (
 
 
 _MOST_NAMED = 20  # own columns, in a model card
+POST_PROCESSING = "model.postprocessing"  # how a note on it begins
 
 
-def _model_card(config: FinetuneConfig, scorer: TrainedScorer, report: Mapping[str, Any]) -> str:
-    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for."""
+def model_card(
+    config: FinetuneConfig,
+    prompts: Mapping[str, Prompt],
+    report: Mapping[str, Any],
+    postprocessing: Postprocessing,
+    fitted_on: str,
+) -> str:
+    """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
+
+    Args:
+        config: Of its run.
+        prompts: Its prompts by id.
+        report: On its predictions.
+        postprocessing: From raw to score.
+        fitted_on: What that was fitted on, in words.
+    """
     rows = []
-    for prompt_id, prompt in scorer.prompts.items():
+    for prompt_id, prompt in prompts.items():
         entry = report["prompts"].get(prompt_id, {"n": 0})
         numbers = [entry.get(name) for name in ("qwk", "pearson", "sd_ratio")]
         cells = [
@@ -71,6 +90,7 @@ def _model_card(config: FinetuneConfig, scorer: TrainedScorer, report: Mapping[s
         ]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     table = "\n".join(rows)
+    fitted = f" (fitted on {fitted_on})" if postprocessing.fitted else ""
     return f"""---
 library_name: aes-dynloss
 tags: [automated-essay-scoring]
@@ -84,7 +104,7 @@ Scores essays that answer one of these prompts, on the prompt's own scale.
 {table}
 
 {_made_of(config)}{_own_columns(config)}
-- From raw to score: {scorer.postprocessing.kind}, trimmed to the range and rounded half up.
+- From raw to score: {postprocessing.kind}{fitted}, trimmed to the range and rounded half up.
 - The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
   intervals and floors. QWK is not comparable between prompts with different scales.
 
@@ -155,6 +175,7 @@ PRODUCTS = (
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
     predictions_file(OUT_OF_FOLD),
+    predictions_file(INNER),
     TABLE,
     FEATURES,
     CROSS_FIT,
@@ -183,6 +204,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
         PREDICTIONS_DEV: config.data.split.cross_fit is None or not exact,
         PLOTS: config.model.solver == "sgd",
         predictions_file(OUT_OF_FOLD): exact or config.model.cross_fit is not None,
+        predictions_file(INNER): config.data.split.cross_fit is not None,
         TEACHER: isinstance(config.teacher, LearningTeacherConfig),
         PAGE: config.evaluation.page,
         PREDICTIONS_TEST: fractions is None or fractions.test > 0,
@@ -200,6 +222,7 @@ def record_manifest(
     config: FinetuneConfig,
     table: EssayTable,
     splits: Splits,
+    tests: Sequence[EssayTable],
     start: WarmStart | None,
     augmentation: Augmentation | None,
     folder: Path,
@@ -215,6 +238,7 @@ def record_manifest(
         config: Its configuration.
         table: All essays.
         splits: Their parts.
+        tests: The parts of a cross-fitted run, each of which a scorer of the others scores; none of another.
         start: The model whose weights the run starts with, if there is one; the SHA-256 of its config.json is kept.
         augmentation: What the changed copies of training essays are, if there are any.
         folder: The run's.
@@ -223,12 +247,14 @@ def record_manifest(
     Raises:
         DataError: It has begun with other essays, splits, copies or weights, or its manifest is gone.
     """
+    parts = {"parts": [ids_hash(test.essay_ids) for test in tests]} if tests else {}
+    essays = {name: len(part) for name, part in splits.tables().items()}
     manifest = {
         **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": len(table)},
         "essays_sha256": data_hash(table, ("essay_id", "prompt_id", "text", "score")),
-        "split": {"sha256": split_hash(splits), "essays": {name: len(part) for name, part in splits.tables().items()}},
+        "split": {"sha256": split_hash(splits), "essays": essays, **parts},
         "augmentation": None if augmentation is None else augmentation.summary(),
         "started_from": None if start is None else start.sha256,
     }
@@ -270,6 +296,9 @@ def prediction_table(
     columns |= {name: part.values(name) for name in subgroups}
     if predicted.dropped_tokens is not None:
         columns["dropped_tokens"] = predicted.dropped_tokens
+    if predicted.probabilities is not None:
+        by_point = probabilities_by_point(scorer.prompts, prompt_ids, predicted.probabilities)
+        columns[PROBABILITIES] = [json.dumps(one) for one in by_point]
     return pd.DataFrame(columns)
 
 
@@ -278,6 +307,7 @@ def write_products(
     scorer: TrainedScorer,
     floors: dict[str, dict[str, Any]] | None,
     predictions: Mapping[str, pd.DataFrame],
+    fitted_on: str,
     folder: Path,
     notes: Sequence[str] = (),
     features: FeatureTable | None = None,
@@ -285,7 +315,8 @@ def write_products(
 ) -> None:
     """Everything a run leaves behind; the report last, with notes of the run's own, which marks it complete.
 
-    ``features`` are those of the judged essays, ``ratings`` what a learned loss makes of train essays' scores.
+    ``fitted_on`` says on what post-processing was fitted; ``features`` are those of the judged essays, ``ratings`` what
+    a learned loss makes of train essays' scores.
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     settings = config.evaluation
@@ -308,32 +339,61 @@ def write_products(
         confidence=settings.confidence,
         seed=config.training.seed,
     )
-    if scorer.postprocessing.fitted and config.data.split.cross_fit is None:
-        essays = "train essays, each made without it" if OUT_OF_FOLD in predictions else "dev essays"
-        notes.append(f"model.postprocessing {scorer.postprocessing.kind} was fitted on predictions of {essays}.")
+    notes += post_processing_notes(scorer.postprocessing, fitted_on)
     believed = None if ratings is None else measure_ratings(ratings)
-    report = replace(report, notes=[*report.notes, *notes], ratings=believed)
+    measured = [note for note in report.notes if note != WITHOUT_DEV or config.data.split.cross_fit is None]
+    report = replace(report, notes=[*measured, *notes], ratings=believed)
     for name, table in predictions.items():
-        write_predictions(table, folder / predictions_file(name))
+        write = write_table if name == INNER else write_predictions  # an essay is there for each scorer but one
+        write(table, folder / predictions_file(name))
     if ratings is not None:
         write_table(suspects(ratings).round(6), folder / SUSPECTS)
-    scorer.save_pretrained(folder / MODEL, card=_model_card(config, scorer, report))
+    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on)
+    scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
     for name in (CROSS_FIT, FOLDS, FIRST_STAGE, STATES):
         shutil.rmtree(folder / name, ignore_errors=True)
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)
-    pictures = [picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if settings.page else []
+    write_run_report(config, report, folder, folder.absolute().name, manifest)
+
+
+def cross_fit_note(parts: int) -> str:
+    """What a report says of the scores of a cross-fitted run, whose essays are in so many parts."""
+    return (
+        f"These figures are of out-of-fold scores: each of {parts} scorers was fitted without the essays that it "
+        "scored, and so was its post-processing. The model is fitted to all essays."
+    )
+
+
+def post_processing_notes(postprocessing: Postprocessing, fitted_on: str) -> list[str]:
+    """What a report says of the way from raw predictions to scores: nothing where they are plainly rounded."""
+    return [f"{POST_PROCESSING} {postprocessing.kind} was fitted on {fitted_on}."] if postprocessing.fitted else []
+
+
+def write_run_report(
+    config: FinetuneConfig, report: Report, folder: Path, name: str, manifest: Mapping[str, Any]
+) -> None:
+    """Write a run's report, with the pictures of its training.
+
+    Args:
+        config: The run's.
+        report: The report.
+        folder: Where to; the pictures are there.
+        name: What the run is called.
+        manifest: The run's.
+    """
+    page = config.evaluation.page
     write_report_files(
         report,
         folder,
-        title=f"Agreement of {folder.absolute().name} with human scores",
-        pictures=pictures,
+        title=f"Agreement of {name} with human scores",
+        pictures=[picture_from_svg(path) for path in sorted((folder / PLOTS).glob("*.svg"))] if page else [],
         about={  # what made the figures, for the foot of the page
             **_about(config),
             "Started": manifest["started"],
             "Version": manifest["versions"]["aes-dynloss"],
         },
-        page=settings.page,
+        page=page,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,18 @@ from accelerate import Accelerator
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.group_columns import group_leaks
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, split_essays, split_hash
+from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
-from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
+from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
+from aes_dynloss.essays.finetune.held_out import FITTED_ON, INNER, OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import learn_from_dev
 from aes_dynloss.essays.finetune.products import (
     PRODUCTS,
     check_kept,
+    cross_fit_note,
     prediction_table,
     record_manifest,
     write_products,
@@ -113,7 +115,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
     logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.tables.items()))
-    notes = contamination_notes(start, parts.tables)
+    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits)
     if config.data.split.target_prompt is not None and config.evaluation.floors:
         notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
     notes += parts.augmentation.notes if parts.augmentation is not None else ()
@@ -126,19 +128,17 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         floors = _floors(config, parts.tables, {prompt.id: prompt.range for prompt in prompts}, made_of)
         for path in folder.glob(f".{MODEL}.*"):
             shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
-        record_manifest(accelerator, config, table, splits, start, parts.augmentation, folder, resume=resume)
+        tests = [fold.test for fold in folds]
+        record_manifest(accelerator, config, table, splits, tests, start, parts.augmentation, folder, resume=resume)
 
     held_out = None
     if folds:
         held_out = cross_fitted(accelerator, config, prompts, folds, start, folder, resume=resume)
         floors = held_out.floors
-        notes.append(
-            f"These figures are of out-of-fold scores: each of {len(folds)} scorers was fitted without the essays that "
-            "it scored. The model is fitted to all essays; its post-processing and intervals are those of all "
-            "out-of-fold predictions."
-        )
+        notes.append(cross_fit_note(len(folds)))
     predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
     scorer = fitting.scorer
+    fitted_on = OUT_OF_FOLD if post_processed_on(predicted) == "train" else "dev"
     if held_out is None:
         dev = parts.tables["dev"]
         learn_from_dev(scorer, dev.values("prompt_id"), dev.scores, predicted["dev"])
@@ -161,10 +161,19 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
             for name, values in predicted.items()
         }
         if held_out is not None:
-            predictions["test"] = held_out.table
+            predictions |= {"test": held_out.table, INNER: held_out.inner}
+            fitted_on = "test"
         features = fitting.features(next(name for name in ("test", "dev", "train") if name in parts.tables))
-        write_products(config, scorer, floors, predictions, folder, notes, features, ratings)
+        write_products(config, scorer, floors, predictions, FITTED_ON[fitted_on], folder, notes, features, ratings)
     accelerator.wait_for_everyone()
+
+
+def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:
+    """Notes on likely columns of writers, classes or schools that leak between parts, which are logged."""
+    leaks = group_leaks(table, fold_parts(folds) if folds else splits.tables())
+    for leak in leaks:
+        logger.warning("%s.", leak)
+    return [f"{leak}." for leak in leaks]
 
 
 def _splits(table: EssayTable, config: FinetuneConfig) -> tuple[list[Splits], Splits]:

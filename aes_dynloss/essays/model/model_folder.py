@@ -25,7 +25,7 @@ from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
-from aes_dynloss.tables.atomic import atomic_folder, file_sha256
+from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
 from aes_dynloss.tables.score_range import ScoreRange
 
 Arrays = dict[str, NDArray[Any]]
@@ -115,6 +115,49 @@ def write_scorer_folder(
         # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
         for path in new.glob("*.safetensors"):
             path.chmod((new / CONFIG).stat().st_mode)
+
+
+def read_fitted(folder: Path) -> Fitted:
+    """What config.json says of the one scorer in a folder, whose files are checked, but not opened.
+
+    Args:
+        folder: The model folder.
+
+    Raises:
+        CheckpointError: The folder is missing, damaged or something else.
+    """
+    values = read_config(folder, FORMAT)
+    check_files(folder, values)
+    with damage_named(folder):
+        return Fitted.from_dict(values)
+
+
+def set_calibration(
+    folder: Path, postprocessing: Postprocessing, intervals: Intervals, certainty: Certainty, card: str
+) -> None:
+    """Rewrite config.json and the card of a scorer's folder, file by file: what was learned otherwise stays.
+
+    Args:
+        folder: The model folder.
+        postprocessing: From raw to score.
+        intervals: Prediction intervals.
+        certainty: Sets chances right.
+        card: Text of README.md.
+
+    Raises:
+        CheckpointError: The folder holds no scorer.
+        DataError: It cannot be written.
+    """
+    values = read_config(folder, FORMAT)
+    values["model"]["postprocessing"] = postprocessing.kind
+    values |= {
+        "postprocessing": postprocessing.to_dict(),
+        "intervals": intervals.to_dict(),
+        "certainty": certainty.to_dict(),
+    }
+    values["sha256"][CONFIG] = config_digest(values)
+    write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CARD, card)
 
 
 @contextmanager

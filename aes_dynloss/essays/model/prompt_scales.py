@@ -16,6 +16,8 @@ from aes_dynloss.essays.model.model_config import LEAST_RESCALED
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.tables.score_range import ScoreRange
 
+Rule = Literal["none", "rescale", "cut_points"]
+
 
 @dataclass(frozen=True)
 class PromptScale:
@@ -101,7 +103,7 @@ class Postprocessing:
         fitted: What was fitted on dev for each prompt; prompts without are rounded.
     """
 
-    kind: Literal["none", "rescale", "cut_points"] = "none"
+    kind: Rule = "none"
     fitted: Mapping[str, RescalingLine | CutPoints] = field(default_factory=dict)
 
     def score(self, prompt_id: str, score_range: ScoreRange, raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,7 +151,7 @@ class Postprocessing:
 
 
 def fit_postprocessing(
-    kind: Literal["auto", "none", "rescale", "cut_points"],
+    kind: Rule | Literal["auto"],
     ranges: Mapping[str, ScoreRange],
     prompt_ids: NDArray[np.object_],
     raw: NDArray[np.float64],

@@ -126,6 +126,34 @@ def own_numbers(
     return values
 
 
+def probabilities_by_point(
+    prompts: Mapping[str, Prompt], prompt_ids: Sequence[str], probabilities: NDArray[np.float64]
+) -> list[dict[str, float]]:
+    """Each essay's probabilities by score point, as tables have them.
+
+    Args:
+        prompts: Prompts by id.
+        prompt_ids: Prompt of each of N essays.
+        probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one.
+    """
+    points = {name: point_names(prompt) for name, prompt in prompts.items()}
+    rows = zip(prompt_ids, probabilities.tolist(), strict=True)
+    return [dict(zip(points[prompt], row, strict=False)) for prompt, row in rows]
+
+
+def point_names(prompt: Prompt) -> list[str]:
+    """The names of a prompt's score points in tables, in their order."""
+    return [f"{point:.12g}" for point in prompt.range.points]
+
+
+def probability_rows(by_point: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    """Inverse of :func:`probabilities_by_point`, (N, P)."""
+    rows = np.zeros((len(by_point), max(map(len, by_point), default=0)))
+    for row, one in zip(rows, by_point, strict=True):
+        row[: len(one)] = list(one.values())
+    return rows
+
+
 def check_essays(texts: Sequence[str], prompt_ids: Sequence[str], scorer: Scorer) -> None:
     """Refuse essays without a prompt, and prompts that a scorer does not know, by a DataError."""
     if len(texts) != len(prompt_ids):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts
+from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, probabilities_by_point
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
 from aes_dynloss.measures.intervals import COVERAGE
@@ -252,11 +252,7 @@ def _score_columns(
     if scorer.intervals.prompts or scores.probabilities is not None:
         columns["certainty"] = [None if np.isnan(one) else float(one) for one in scores.certainty]
     if probabilities and scores.probabilities is not None:
-        points = {name: [f"{point:.12g}" for point in prompt.range.points] for name, prompt in scorer.prompts.items()}
-        columns["probabilities"] = [
-            dict(zip(points[prompt], row, strict=False))
-            for prompt, row in zip(prompt_ids, scores.probabilities.tolist(), strict=True)
-        ]
+        columns["probabilities"] = probabilities_by_point(scorer.prompts, prompt_ids, scores.probabilities)
     return columns
 
 

@@ -1,0 +1,60 @@
+"""``aes-dynloss calibrate``: another post-processing for a run that is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aes_dynloss.cli.options import FILE
+from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.reports.model import Report
+
+
+@click.command()
+@click.argument("run", type=FILE, metavar="RUN")
+@click.option(
+    "--postprocessing",
+    "rule",
+    type=click.Choice(["rescale", "cut_points", "none"]),
+    help="From raw predictions to scores.  [default: the model's own, fitted again]",
+)
+@click.option(
+    "--on",
+    type=FILE,
+    metavar="FILE",
+    help="Fit it on these predictions with human scores (essay_id, prompt_id, reference, raw) of other essays.  "
+    "[default: what the run fitted it on]",
+)
+def calibrate(run: Path, rule: Any, on: Path | None) -> None:  # noqa: ANN401 - a choice, checked by click
+    """Change how a finished RUN makes scores of its raw predictions; nothing is trained, no essay is read.
+
+    RUN is a folder that finetune or ensemble wrote. Model, predictions, report and model card are rewritten together.
+    """
+    if not run.is_dir():
+        raise ConfigError(f"There is no folder {run}. Name one that finetune or ensemble wrote.")
+    if on is not None and not on.is_file():
+        raise ConfigError(f"--on: there is no file {on}. Name a table of predictions with human scores.")
+    from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
+    from aes_dynloss.essays.finetune.calibration import Recalibration
+
+    made = calibrate_folder(run, rule, on)
+    if isinstance(made, Recalibration):
+        click.echo("\n".join(_figures(made.before, made.after)))
+    fitted = "" if made.rule == "none" else f" fitted on {made.fitted_on}"
+    click.echo(f"{run}: scores are now by {made.rule}{fitted}.", err=True)
+
+
+def _figures(before: Report, after: Report) -> list[str]:
+    """QWK before and after, prompt by prompt and in the mean."""
+    from aes_dynloss.reports.table import aligned, figure_words, signed_words
+
+    rows = [("prompt", "n", "QWK before", "after", "change")]
+    entries = [(name, str(entry.n), before.prompts[name].qwk, entry.qwk) for name, entry in after.prompts.items()]
+    for name, n, old, new in (*entries, ("mean", "", before.mean.qwk, after.mean.qwk)):
+        change = "" if old is None or new is None else signed_words(new - old)
+        rows.append((name, n, figure_words(old), figure_words(new), change))
+    return aligned(list(zip(*rows, strict=True)))

@@ -1,0 +1,104 @@
+"""``aes-dynloss calibrate`` of a run: model folder, predictions, report and manifest with another post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.finetune.calibration import Recalibration, recalibrate
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
+from aes_dynloss.essays.finetune.products import model_card, write_run_report
+from aes_dynloss.essays.finetune.warm_start import MODEL
+from aes_dynloss.essays.model.model_folder import read_fitted, set_calibration
+from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule
+from aes_dynloss.reports.report_files import REPORT
+from aes_dynloss.tables.atomic import atomic_copy
+from aes_dynloss.training.run_folder import CONFIG, MANIFEST, held_folder
+
+
+def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -> Recalibration:
+    """Give a run that is done another post-processing; its folder is the old one or the new one, whole.
+
+    Post-processing is fitted on what the run itself fitted it on: predictions of dev, of train essays each made without
+    it, or, of a cross-fitted run, all out-of-fold predictions; then the scores of each part are by one that was fitted
+    without the part's essays. config.yaml stays what the run was made with.
+
+    Args:
+        run: Folder of a run of finetune.
+        rule: none, rescale or cut_points; None: that of the model, fitted again.
+        on: A table of predictions with human scores to fit it on instead, intervals and certainty too.
+
+    Raises:
+        AesDynlossError: The folder holds no complete run, or not what the run wrote, or ``on`` does not serve.
+
+    Example:
+        >>> done = calibrate_run(Path("runs/first"), "rescale")  # doctest: +SKIP
+        >>> done.before.mean.qwk, done.after.mean.qwk  # doctest: +SKIP
+        (0.404, 0.502)
+    """
+    for name in (CONFIG, MANIFEST, MODEL, REPORT):
+        if not (run / name).exists():
+            raise DataError(
+                f"{run} holds no complete run: it lacks {name}. Name the folder that `aes-dynloss finetune` wrote "
+                "(--output-dir), or go on with a stopped run by --resume."
+            )
+    with held_folder(run):
+        config = validate(FinetuneConfig, read_mapping(run / CONFIG), str(run / CONFIG))
+        fitted = read_fitted(run / MODEL)
+        prompts = {scale.prompt.id: scale.prompt for scale in fitted.scales}
+        rule = chosen_rule(run, rule, fitted.postprocessing, on)
+        has_chances = fitted.config.kind == "encoder" and fitted.config.head != "regression"
+        made = recalibrate(run, prompts, rule, on, probabilities=has_chances)
+        if config.data.untrusted == "standardise" and on is None and OUT_OF_FOLD in made.predictions:
+            raise DataError(
+                f"{run} has learned from standardised scores (data.untrusted), and was post-processed by them, but "
+                "its predictions hold those that humans gave. Name a table of predictions with --on."
+            )
+        with rewritten(run) as new:
+            manifest = made.write(new)
+            calibration = made.calibration
+            card = model_card(config, prompts, made.after, calibration.postprocessing, made.fitted_on)
+            set_calibration(new / MODEL, calibration.postprocessing, calibration.intervals, calibration.certainty, card)
+            write_run_report(config, made.after, new, run.absolute().name, manifest)
+    return made
+
+
+def chosen_rule(folder: Path, rule: Rule | None, own: Postprocessing, on: Path | None) -> Rule:
+    """The rule that is asked for, else the model's own, unless there is nothing to fit.
+
+    Args:
+        folder: Of the model, for the message.
+        rule: What is asked for.
+        own: The model's.
+        on: A table to fit it on.
+
+    Raises:
+        ConfigError: The model plainly rounds, and nothing else is asked for.
+    """
+    if rule is None and on is None and own.kind == "none":
+        raise ConfigError(
+            f"The model of {folder} plainly rounds its raw predictions, so there is nothing to fit again. Name "
+            "--postprocessing rescale or cut_points."
+        )
+    return rule or own.kind
+
+
+@contextmanager
+def rewritten(folder: Path) -> Iterator[Path]:
+    """A copy of a folder to change, which takes its place as a whole when the block ends without an error.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    try:
+        with atomic_copy(folder) as new:
+            yield new
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be replaced: {error.strerror or error}. It is as it was; its parent folder needs room, "
+            "and the right to write there."
+        ) from error
