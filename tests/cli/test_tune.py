@@ -18,11 +18,17 @@ TRIALS = {
     "trees": {"preset": None, "model.kind": "boosting"},
     "no_such": {"preset": None, "model.kind": "divination"},
 }
-QUICK = ["evaluation.resamples=100", "evaluation.page=false", "data.split.cross_fit=3"]
+QUICK = [
+    "evaluation.resamples=100",
+    "evaluation.page=false",
+    "evaluation.floors=false",
+    "evaluation.screen=false",
+    "data.split.cross_fit=3",
+]
 
 
 def tuned(folder, *words, trials=TRIALS):
-    (folder / "trials.yaml").write_text(yaml.safe_dump(trials), encoding="utf-8")
+    (folder / "trials.yaml").write_text(yaml.safe_dump(trials, sort_keys=False), encoding="utf-8")
     named = ["--trials", folder / "trials.yaml"]
     return command("tune", folder / "essays.csv", "-o", folder / "search", *named, *QUICK, *words)
 
@@ -42,7 +48,7 @@ def test_what_it_leaves(searched):
     assert "model.kind: input should be 'encoder', 'strings' or 'boosting'" in rows["no_such"]["note"]
     best = max(("strings", "trees"), key=lambda name: float(rows[name]["qwk"]))
     assert f"Best: {best}, of 2 settings" in outcome.err
-    assert "Verdict: QWK is " in outcome.out or "Verdict: A simple scorer wins" in outcome.out
+    assert "Verdict: QWK is " in outcome.out
     config = folder / "search/config.yaml"
     assert read_mapping(config)["preset"] == TRIALS[best]["preset"]
     assert command("finetune", config, "--print-config").code == 0

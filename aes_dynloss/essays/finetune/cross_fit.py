@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from aes_dynloss.essays.finetune.products import prediction_table
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.floors import essay_floors, floor_figures
 from aes_dynloss.essays.model.protocol import probability_rows
+from aes_dynloss.progress import Progress
 from aes_dynloss.tables.formats import write_table
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,8 @@ def cross_fitted(
         resume: Go on with a run that was stopped.
     """
     tables, others = [], []
-    for number, splits in enumerate(folds):
+    hidden = not accelerator.is_main_process
+    for number, splits in enumerate(Progress(folds, desc="cross-fit", unit="scorer", disable=hidden)):
         own = folder / FOLDS / str(number)
         kept, inner = own / "scored.parquet", own / f"{INNER}.parquet"
         if not (resume and kept.exists()):
@@ -80,7 +83,8 @@ def cross_fitted(
             if accelerator.is_main_process:
                 own.mkdir(parents=True, exist_ok=True)
             accelerator.wait_for_everyone()
-            scored, fitted_on = _scored(accelerator, config, prompts, splits, start, own, resume=resume)
+            with _few_words():
+                scored, fitted_on = _scored(accelerator, config, prompts, splits, start, own, resume=resume)
             if accelerator.is_main_process:
                 write_table(fitted_on, inner)
                 write_table(scored, kept)
@@ -88,6 +92,18 @@ def cross_fitted(
         tables.append(pd.read_parquet(kept).assign(**{PART: number}))
         others.append(pd.read_parquet(inner).assign(**{PART: number}))
     return _joined(pd.concat(tables, ignore_index=True), pd.concat(others, ignore_index=True))
+
+
+@contextmanager
+def _few_words() -> Iterator[None]:
+    """What exact heads tell of themselves is told of the model's alone."""
+    heads = logging.getLogger("aes_dynloss.essays.finetune.exact_head")
+    level = heads.level
+    heads.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        heads.setLevel(level)
 
 
 def encoding_once(config: FinetuneConfig, folder: Path) -> FinetuneConfig:

@@ -12,18 +12,21 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from aes_dynloss.configfile import dump_yaml, validate, with_value
 from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.essays.finetune.calibration import read_inner
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, PART
 from aes_dynloss.essays.finetune.presets import PRESETS, this_machine
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
+from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.model import Report
-from aes_dynloss.reports.predictions import PREDICTIONS_TEST, predictions_file, write_predictions
+from aes_dynloss.reports.predictions import PREDICTIONS_TEST, predictions_file, read_predictions, write_predictions
 from aes_dynloss.reports.prompts import build_report, read_report
 from aes_dynloss.reports.report_files import REPORT, write_report_files
 from aes_dynloss.tables.atomic import write_text
@@ -220,17 +223,24 @@ def _tried(values: Mapping[str, Any], name: str, changes: Changes, folder: Path)
 
 
 def _judged(run: Path) -> dict[str, float]:
-    """QWK on held-out essays, the mean over prompts, by part."""
-    inner = run / predictions_file(INNER)
-    table = pd.read_csv(inner if inner.exists() else run / predictions_file("dev"), dtype={"prompt_id": str})
-    parts = table.groupby(table[PART].astype(str)) if PART in table else [(_ALL, table)]
-    return {
-        str(part): fmean(
-            float(quadratic_weighted_kappa(rows["reference"], rows["score"]))
-            for _, rows in essays.groupby("prompt_id", sort=False)
-        )
-        for part, essays in parts
-    }
+    """QWK on held-out essays, the mean over prompts, by part; what is not post-processed yet is rescaled."""
+    ranges = {prompt: entry.range for prompt, entry in read_report(run / REPORT).prompts.items()}
+    if not (run / predictions_file(INNER)).exists():
+        return {_ALL: _mean_kappa(read_predictions(run / predictions_file("dev"), ranges=ranges).table)}
+    parts: dict[str, float] = {}
+    for part, essays in read_inner(run).groupby(PART):
+        answered, raw = essays["prompt_id"].to_numpy(dtype=object), essays["raw"].to_numpy(dtype=np.float64)
+        way = fit_postprocessing("auto", ranges, answered, raw, essays["reference"].to_numpy(dtype=np.float64))
+        score = np.empty(len(essays))
+        for prompt in dict.fromkeys(answered):
+            score[answered == prompt] = way.score(prompt, ranges[prompt], raw[answered == prompt])
+        parts[str(part)] = _mean_kappa(essays.assign(score=score))
+    return parts
+
+
+def _mean_kappa(essays: pd.DataFrame) -> float:
+    by_prompt = essays.groupby("prompt_id", sort=False)
+    return fmean(float(quadratic_weighted_kappa(rows["reference"], rows["score"])) for _, rows in by_prompt)
 
 
 def _report(trials: Sequence[Trial], winner: Trial, folder: Path) -> Report:
