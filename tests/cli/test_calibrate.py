@@ -125,7 +125,7 @@ def test_what_it_says(copied):
 
 
 def test_no_essay_of_a_part_has_a_say_in_how_the_part_is_scored(copied):
-    """All human scores of a part are the highest: its scorer's predictions of others, and its scores, stay."""
+    """Its line is that of what its own scorer predicted of the others; the model has that of all essays."""
     run = copied("crossed")
     command("calibrate", run, "--postprocessing", "rescale")
     test = pd.read_csv(run / "predictions_test.csv").astype({"part": str})

@@ -300,7 +300,10 @@ class EssayEnsemble:
         }
         values["sha256"][CONFIG] = config_digest(values)
         write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-        write_text(folder / CARD, card or ensemble_card(self))
+        fitted_on = self.calibrated[-1]["fitted_on"] if self.calibrated else self.fitted_on
+        rule, members = self.postprocessing.kind, len(self.members)
+        own_card = ensemble_card(self.prompts, members, self.weights, self.fitted_on, rule, fitted_on)
+        write_text(folder / CARD, card or own_card)
 
 
 def weighted_mean(

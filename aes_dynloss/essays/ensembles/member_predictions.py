@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ class MemberPredictions:
         raw: Raw predictions, (N, M).
     """
 
-    index: pd.MultiIndex
+    index: pd.Index[Any]
     reference: NDArray[np.float64]
     raw: NDArray[np.float64]
 
