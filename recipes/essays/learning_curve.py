@@ -15,7 +15,6 @@ floors rescale by. Test is the fold's, whole. On Feedback-ELL the six traits sta
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from feedback_ell import ESSAYS, FOLDS, PARTS, RANGES, SOURCE, order, parts_of, read, write_ids
+from feedback_ell import make as make_feedback_ell
 from matplotlib.figure import Figure
 from scipy.stats import t as student_t
 
@@ -42,7 +43,6 @@ from aes_dynloss.essays.data.sources import ids_in
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.plot_style import COLOURS, empty_figure, explain, plot_style
 from aes_dynloss.reports.comparison import read_run
-from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.grid import run_in_turn
 from aes_dynloss.training.run_folder import write_json
@@ -51,13 +51,9 @@ HERE = Path(__file__).parent
 GRIDS, RESULTS = HERE / "grids", HERE / "results"
 DATA, RUNS = Path("data/learning_curve"), Path("runs/learning_curve")
 ASAP_FOLDS = Path("data/asap/folds")
-ELL = Path("data/feedback_ell.parquet")
-TRAITS = ("cohesion", "syntax", "vocabulary", "phraseology", "grammar", "conventions")
 SETS = ("asap", "feedback_ell")
 SIZES = (50, 100, 200, 400, 1000)
-FOLDS = range(5)
 DEFAULT = "balanced"  # what `--preset auto` takes where its encoder is installed
-PARTS = ("train", "dev", "test")
 # What the table and the picture show, and call it.
 SHOWN = {
     "balanced": "preset balanced, the default",
@@ -69,26 +65,6 @@ SHOWN = {
 }
 
 
-def feedback_ell() -> pd.DataFrame:
-    """Feedback-ELL with a row for each essay and trait, the trait as its prompt, and the published fold."""
-    if not ELL.exists():
-        raise DataError(f"{ELL} is not there: Feedback-ELL with its six traits and the column fold. Put it there.")
-    essays = pd.read_parquet(ELL)
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "essay_id": essays["essay_id"] + f"_{trait}",
-                "prompt_id": trait,
-                "text": essays["text"],
-                "score": essays[trait],
-                "own_id": essays["essay_id"],
-                "fold": essays["fold"],
-            }
-        )
-        for trait in TRAITS
-    )
-
-
 def fold_ids(name: str, fold: int) -> dict[str, dict[str, list[str]]]:
     """Ids of a fold's train, dev and test essays by prompt, train and dev in the order of a hash of the essay."""
     if name == "asap":
@@ -97,36 +73,24 @@ def fold_ids(name: str, fold: int) -> dict[str, dict[str, list[str]]]:
         parts = {part: ids_in(ASAP_FOLDS / f"fold_{fold}/{part}_ids.txt") for part in PARTS}
         own = {one: one for one in prompts}
     else:
-        essays = feedback_ell()
+        essays = read(SOURCE)
         prompts = dict(zip(essays["essay_id"], essays["prompt_id"], strict=True))
         own = dict(zip(essays["essay_id"], essays["own_id"], strict=True))
-        is_test = essays["fold"] == fold
-        is_dev = ~is_test & (essays["own_id"].map(lambda one: _order(f"dev {fold}", one)[0]) < 51)  # a fifth
-        parts = {
-            "train": essays["essay_id"][~is_test & ~is_dev].tolist(),
-            "dev": essays["essay_id"][is_dev].tolist(),
-            "test": essays["essay_id"][is_test].tolist(),
-        }
+        parts = {part: rows["essay_id"].tolist() for part, rows in parts_of(essays, fold).items()}
     found: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
     for part, ids in parts.items():
-        for one in sorted(ids, key=lambda one: _order(f"{part} {fold}", own[one])):
+        for one in sorted(ids, key=lambda one: order(f"{part} {fold}", own[one])):
             found[part].setdefault(prompts[one], []).append(one)
     return found
-
-
-def _order(seed: str, essay: str) -> bytes:
-    return hashlib.sha256(f"{seed} {essay}".encode()).digest()
 
 
 def make(name: str, *, choose: bool) -> None:
     """Write the lists of ids of all sizes and folds, and what is read of Feedback-ELL."""
     if name == "feedback_ell":
-        write_table(feedback_ell()[["essay_id", "prompt_id", "text", "score"]], DATA / "feedback_ell.parquet")
+        make_feedback_ell(SOURCE)
     for fold in FOLDS:
         ids = fold_ids(name, fold)
         for size in SIZES:
-            place = splits(name, size, choose=choose) / f"fold_{fold}"
-            place.mkdir(parents=True, exist_ok=True)
             chosen: dict[str, list[str]] = {part: [] for part in PARTS}
             for prompt, train in ids["train"].items():
                 taken = min(size, round(0.95 * len(train)))
@@ -134,8 +98,7 @@ def make(name: str, *, choose: bool) -> None:
                 chosen["train"] += train[:taken]
                 chosen["dev"] += dev[: size // 4]
                 chosen["test"] += ids["dev" if choose else "test"][prompt]
-            for part, own in chosen.items():
-                write_text(place / f"{part}_ids.txt", "".join(f"{one}\n" for one in own))
+            write_ids(splits(name, size, choose=choose) / f"fold_{fold}", chosen)
 
 
 def splits(name: str, size: int, *, choose: bool) -> Path:
@@ -148,9 +111,8 @@ def grid(name: str, size: int, *, choose: bool = False) -> BenchmarkConfig:
     path = GRIDS / f"learning_curve{'_tuning' if choose else ''}.yaml"
     values = read_mapping(path)
     if name == "feedback_ell":
-        ranges = {trait: {"low": 1, "high": 5, "step": 0.5} for trait in TRAITS}
         data = {key: value for key, value in values["finetune"]["data"].items() if key != "format"}
-        values["finetune"]["data"] = {**data, "source": str(DATA / "feedback_ell.parquet"), "prompts": ranges}
+        values["finetune"]["data"] = {**data, "source": str(ESSAYS), "prompts": RANGES}
     values["splits_dir"] = splits(name, size, choose=choose).as_posix()
     return validate(BenchmarkConfig, values, path.name)
 

@@ -15,6 +15,7 @@ from aes_dynloss.configfile import dump_yaml, read_mapping
 from aes_dynloss.errors import DataError
 
 sys.path.append(str(Path(__file__).parents[2] / "recipes/essays"))
+import feedback_ell
 import learning_curve
 
 ROOT = Path(__file__).parents[2]
@@ -29,11 +30,12 @@ def place(tmp_path, monkeypatch):
     essays = small_essays(60)
     random = np.random.default_rng(0)
     table = pd.DataFrame({"essay_id": [f"e{n}" for n in range(len(essays))], "text": [one["text"] for one in essays]})
-    for trait in learning_curve.TRAITS:
+    for trait in feedback_ell.TRAITS:
         table[trait] = np.clip(np.array([one["score"] for one in essays]) + random.integers(0, 2, len(table)), 1, 5)
-    table.assign(fold=np.arange(len(table)) % 2).to_parquet(learning_curve.ELL)
+    table.assign(fold=np.arange(len(table)) % 2).to_parquet(feedback_ell.SOURCE)
     monkeypatch.setattr(learning_curve, "SIZES", SIZES)
     monkeypatch.setattr(learning_curve, "FOLDS", FOLDS)
+    monkeypatch.setattr(feedback_ell, "FOLDS", FOLDS)
     return tmp_path
 
 
@@ -82,7 +84,7 @@ def test_from_the_grid_to_the_picture(place, monkeypatch):
     (grids / "learning_curve.yaml").write_text(dump_yaml(values))
     monkeypatch.setattr(learning_curve, "GRIDS", grids)
     monkeypatch.setattr(learning_curve, "RESULTS", place)
-    monkeypatch.setattr(learning_curve, "TRAITS", ("grammar", "syntax"))
+    monkeypatch.setattr(feedback_ell, "TRAITS", ("grammar", "syntax"))
     with pytest.raises(DataError, match=r"learning_curve\.py run"):
         learning_curve.collect()
     learning_curve.run(["feedback_ell"], [12, 24], choose=False)
