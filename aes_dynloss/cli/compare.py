@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, read_score_ranges, score_range_options
 
 if TYPE_CHECKING:
     from aes_dynloss.reports.predictions import HumanScores
 
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
+_RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file of predictions.")
 
 
 @click.command()
-@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.argument("runs", type=_RUN, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--control", metavar="NAME", help="Run that the others are compared with.  [default: the first]")
-@click.option("--references", type=FILE, help="File with the human scores, for RUNs that hold none.")
+@click.option("--references", type=EXISTING, help="File with the human scores, for RUNs that hold none.")
 @click.option(
     "--format",
     "layout",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import EXISTING, FOLDER, read_score_ranges, score_range_options
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("predictions", type=FILE)
+@click.argument("predictions", type=EXISTING)
 @click.option(
-    "--references", type=FILE, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
+    "--references", type=EXISTING, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
 )
 @click.option(
     "--adjudicated",
-    type=FILE,
+    type=EXISTING,
     help="A review sheet of `aes-dynloss score --review` with the human_score filled in; the final scores are reported "
     "beside the machine's.",
 )
-@click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
+@click.option(
+    "--dev", type=EXISTING, help="Predictions on dev essays with human scores, to fit rescaling and cut points."
+)
 @score_range_options
 @click.option("--id-column", "essay_id", help="Column of essay ids.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
-@click.option("--robustness", type=FILE, help="robustness.json of the same model, to include in the report.")
+@click.option("--robustness", type=EXISTING, help="robustness.json of the same model, to include in the report.")
 @click.option(
     "--features",
-    type=FILE,
+    type=EXISTING,
     metavar="TABLE",
     help="Table of features of the same essays, as `aes-dynloss features` writes it or with columns of your own, to "
     "hold against the human scores in the report.",

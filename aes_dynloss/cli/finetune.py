@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, force_precision_option, read_run_input, scored_table_options
+from aes_dynloss.cli.options import FILE, check_sources, force_precision_option, read_run_input, scored_table_options
 
 
 @click.command()
@@ -52,6 +52,7 @@ def finetune(
     if output_dir is None or print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
         return
+    check_sources([resolved.data.source])
     from accelerate import PartialState
 
     from aes_dynloss.essays.finetune.run import finetune as run

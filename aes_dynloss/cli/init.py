@@ -30,9 +30,10 @@ def init(*, name: Path, output: Path | None, full: bool, **table: Any) -> None: 
         _write(name, config_template(), "Set data.source in it, then")
         return
     from aes_dynloss.configfile import dump_yaml
-    from aes_dynloss.essays.finetune.config import config_template
 
     values, said = read_run_input(name, table)
+    from aes_dynloss.essays.finetune.config import config_template
+
     for line in said:
         click.echo(line, err=True)
     short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"

@@ -11,12 +11,11 @@ of one column (``parse_ids``, which names the row of a fault).
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import DataError
+from aes_dynloss.tables.columns import nearest
 from aes_dynloss.tables.score_range import ScoreRange
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -250,17 +250,6 @@ def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np
         DataError: A cell is something else; with its row.
     """
     return np.array(_parsed(cells, truth_cell, column, source), dtype=bool)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """A hint on an unknown name: the nearest known one, or all."""
-    by_folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {by_folded[near[0]]!r}?"
-    listed = sorted(known)
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
 
 
 def _parsed(

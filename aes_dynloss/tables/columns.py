@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.cells import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ID_COLUMNS = ("essay_id", "prompt_id")
 REFERENCE_COLUMNS = ("reference", "second_reference")
@@ -108,6 +110,17 @@ def missing_columns(source: str, missing: Mapping[str, str], known: Collection[s
     return f"{source} has {' It has '.join(sentences)}{_separator_advice(known)}"
 
 
+def nearest(name: str, known: Collection[str]) -> str:
+    """A hint on an unknown name: the nearest known one, or all."""
+    by_folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_folded[near[0]]!r}?"
+    listed = sorted(known)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
+
+
 def _separator_advice(columns: Collection[str]) -> str:
     """Advice on a header that is one name, for its separators are not those that its file's name says."""
     if len(columns) != 1 or not {";", "\t", ","} & set(next(iter(columns))):
@@ -137,6 +150,8 @@ def take_columns(
     Raises:
         DataError: Columns that are needed or named are not there; all of them are told.
     """
+    import pandas as pd
+
     named = {role: name for role, name in names.named().items() if role in roles}
     columns, missing = {}, {}
     for role in roles:

@@ -18,14 +18,11 @@ import warnings
 from collections.abc import Collection, Iterator
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
 from aes_dynloss.tables.csv_jsonl import (
     Quoting,
     check_header,
@@ -38,6 +35,9 @@ from aes_dynloss.tables.csv_jsonl import (
     read_lines,
 )
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,7 @@ def iterate_rows(
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
         return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
-    path = user_path(source, "data.source")
-    if not path.exists():
-        raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
+    path = existing_path(source)
     if path.is_dir():
         return _folder_rows(path, encoding, on_fault)
     suffix = path.suffix.lower()
@@ -94,6 +92,18 @@ def iterate_rows(
     if suffix == ".xlsx":
         return _sheet_rows(path)
     return _file_rows(path, encoding, quoting, on_fault)
+
+
+def existing_path(source: str | Path) -> Path:
+    """The path of a local source, with ``~`` as the home folder.
+
+    Raises:
+        DataError: It is not there.
+    """
+    path = user_path(source, "data.source")
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
+    return path
 
 
 def source_name(source: str | Path) -> str:
@@ -250,6 +260,10 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         DataError: The file is missing, of another type, empty, damaged, names a column twice, or has more than
             MOST_COLUMNS columns.
     """
+    import pandas as pd
+
+    from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
+
     path = Path(path)
     checked_suffix(path, SUFFIXES)
     if path.is_dir():

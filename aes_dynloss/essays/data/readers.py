@@ -34,14 +34,13 @@ from aes_dynloss.tables.cells import (
     check_score,
     group_value,
     id_value,
-    nearest,
     number_cell,
     number_value,
     optional_number,
     text_value,
     truth_cell,
 )
-from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.columns import missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse

@@ -11,10 +11,28 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.scoring.score import COLUMN_KINDS
 from aes_dynloss.tables.atomic import atomic_file
 
 FORMATS = ("csv", "jsonl", "parquet")
+
+# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
+# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
+# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
+# cap.
+COLUMN_KINDS: Mapping[str, type] = {
+    "essay_id": str,
+    "prompt_id": str,
+    "raw": float,
+    "score": float,
+    "low": float,
+    "high": float,
+    "certainty": float,
+    "probabilities": dict,
+    "withheld": bool,
+    "advisories": list,
+    "reasons": list,
+    "dropped_tokens": int,
+}
 
 Columns = Mapping[str, list[Any]]
 
