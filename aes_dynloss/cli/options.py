@@ -46,7 +46,7 @@ class ExistingPath(click.Path):
         return path
 
 
-EXISTING = ExistingPath()
+EXISTING = ExistingPath("file")
 MODEL = ExistingPath("model folder", "Give the folder model/ of a run of finetune.")
 
 coverage_option = click.option(

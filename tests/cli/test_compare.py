@@ -81,7 +81,7 @@ def test_errors_are_one_message(runs):
     assert "Missing argument 'RUN RUN [RUN ...]'" in refused()
     assert "needs two arms or more" in refused("mse")
     assert "mse is given twice" in refused("mse", "./mse")
-    assert "none is not there" in refused("mse", "none")
+    assert "There is no file or folder none. Name a run's folder" in refused("mse", "none")
     assert "Arm 'one' has scored prompt '10', arm 'mse' has not" in refused("one", "mse")
     assert "at least 1 resample, found 0" in refused("mse", "stde", "--resamples", 0)
     assert "0 < confidence < 1" in refused("mse", "stde", "--confidence", 95)
@@ -138,7 +138,7 @@ def test_options_of_human_scores_that_are_missing_or_wrong(files):
     assert "belong to --references, which is missing" in refused(*files, *SPANS)
     assert "human.csv has no column 'essay_id'" in refused(*files, "--references", "human.csv")
     assert "no column 'points'" in refused(*files, *COLUMNS[:4], "--reference-column", "points")
-    assert "There is no file or folder none.csv" in refused(*files, "--references", "none.csv")
+    assert "There is no file none.csv" in refused(*files, "--references", "none.csv")
     assert "needs low < high" in refused(*files, *COLUMNS, "--range", "2=6:1")
 
 
