@@ -181,6 +181,7 @@ def read_essays(
     processes: int,
     features: Sequence[str] = (),
     *,
+    keep: bool = False,
     prompt: str | None,
     encoding: str,
     quoting: Literal["minimal", "none"],
@@ -192,6 +193,7 @@ def read_essays(
         sources: Files or folders, or - for standard input.
         processes: Number of processes that read them.
         features: Numeric columns that a model sees beside the text.
+        keep: Whether each essay has its row's other cells with it.
         prompt: The one prompt of a table without a column of prompts.
         encoding: Of text files.
         quoting: Of csv and tsv.
@@ -216,7 +218,7 @@ def read_essays(
         essay
         for source in sources
         for essay in iterate_unscored(
-            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features
+            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features, keep=keep
         )
     )
 

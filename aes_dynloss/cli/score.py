@@ -52,6 +52,12 @@ def _kinds() -> list[tuple[str, str, str]]:
 @coverage_option
 @click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head provides it.")
 @click.option(
+    "--keep-columns",
+    is_flag=True,
+    help="Add INPUT's columns behind those of the scores, unchanged, the essays too; input_ goes before a name that a "
+    "column of scores has. essay_id and prompt_id are there already.",
+)
+@click.option(
     "--review",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write essays with advisories and uncertain ones to this csv, jsonl or parquet file for human scorers.",
@@ -81,6 +87,7 @@ def score(
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
+    keep_columns: bool,
     review: Path | None,
     uncertain: float,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
@@ -127,7 +134,7 @@ def score(
         leave_busy_cores()
     processes = accelerator or OneProcess()
     scorer = open_scorer(model, accelerator)
-    essays = read_essays(inputs, processes.num_processes, scorer.own_features, **layout)
+    essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
     warn_unless_screened(scorer)
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
@@ -135,7 +142,7 @@ def score(
         full, scorer = scorer, in_precision(scorer, precision)
         essays = checked_essays(full, scorer, precision, essays)
     sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns)
     if path is None:
         count, reviewed = score_to_stream(scorer, essays, form, options, processes=processes), 0
     else:

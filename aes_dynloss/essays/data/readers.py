@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,14 +33,15 @@ from aes_dynloss.tables.cells import (
     check_score,
     group_value,
     id_value,
+    kept_cells,
     number_cell,
     number_value,
     optional_number,
     text_value,
     truth_cell,
 )
-from aes_dynloss.tables.columns import missing_columns, nearest
-from aes_dynloss.tables.csv_jsonl import Quoting
+from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
+from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.score_range import STEPS, infer_range
@@ -219,33 +219,6 @@ def _split_value(row: Mapping[str, object], column: str) -> str | None:
     return str(value)
 
 
-def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
-    """A line inside a row's text that begins as the row itself does.
-
-    Cells before the text are compared by their kind: digits are alike, and so are letters. It is a guess, good for a
-    warning: numbered paragraphs can look like rows with numbers for ids.
-
-    Args:
-        row: A row of a csv or tsv file, its columns in the file's order.
-        text_column: The column that may span lines.
-        delimiter: Of the file.
-    """
-    text = row[text_column]
-    if not isinstance(text, str) or "\n" not in text:
-        return None
-    names = list(row)
-    kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
-    # A lone word is how many a paragraph begins.
-    if kinds in ([], ["a"]):
-        return None
-    lines = text.split("\n")[1:]
-    return next((line for line in lines if _kind(line).split(delimiter)[:-1][: len(kinds)] == kinds), None)
-
-
-def _kind(cell: str) -> str:
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
-
-
 @dataclass
 class Gathering:
     """What the rows of a source came to.
@@ -416,12 +389,13 @@ def read_essays(config: DataConfig) -> EssayTable:
 
 
 class UnscoredEssay(NamedTuple):
-    """An essay to score, with the numeric columns that were asked for."""
+    """An essay to score, with the numeric columns that were asked for, and the row's other cells if they were."""
 
     essay_id: str
     prompt_id: str | None
     text: str
     features: Mapping[str, float] = {}
+    kept: Mapping[str, object] = {}
 
 
 def iterate_unscored(
@@ -433,6 +407,7 @@ def iterate_unscored(
     quoting: Quoting = "minimal",
     hub_split: str | None = None,
     features: Sequence[str] = (),
+    keep: bool = False,
     on_fault: FaultHandler = refuse,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
@@ -450,6 +425,8 @@ def iterate_unscored(
         quoting: Of csv and tsv.
         hub_split: Split of a hub data set.
         features: Numeric columns that a model sees beside the text; they must be there, without gaps.
+        keep: Whether each essay has its row's cells with it, but those of the columns essay_id and prompt_id where they
+            are its id and its prompt.
         on_fault: Is given each row that cannot be used; the default raises.
 
     Raises:
@@ -459,7 +436,15 @@ def iterate_unscored(
     name = source_name(source)
     wanted = [name for name in (columns.essay_id, columns.prompt_id, columns.text, *features) if name is not None]
     first: dict[str, object] | None = None
-    rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
+    known = [role for role, column in columns if role in ID_COLUMNS and role == column]
+    rows = open_rows(
+        source,
+        encoding=encoding,
+        quoting=quoting,
+        wanted=None if keep else wanted,
+        hub_split=hub_split,
+        on_fault=on_fault,
+    )
     for number, row in rows:
         if first is None:
             first = row
@@ -471,7 +456,8 @@ def iterate_unscored(
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
             own = {column: _feature_value(row, column) for column in features}
-            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""), own)
+            text = text_value(row, columns.text, blank="")
+            yield UnscoredEssay(essay_id, prompt_id, text, own, kept_cells(row, known) if keep else {})
         except CellError as error:
             on_fault(RowFault(name, number, str(error)))
 

@@ -16,7 +16,7 @@ from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, existing_path, 
 from aes_dynloss.tables.rows import FaultHandler, Row, refuse
 
 
-def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Iterator[Row]:
+def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str] | None) -> Iterator[Row]:
     """Rows of a data set, the first of which is row 1; code that it carries is never run."""
     import datasets
 
@@ -37,7 +37,7 @@ def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> It
     if len(dataset) == 0:
         raise DataError(f"{dataset_id} holds no rows.")
     # If a wanted column is missing, all are read, so that the message about it can suggest another.
-    if not set(wanted) - set(dataset.column_names):
+    if wanted is not None and not set(wanted) - set(dataset.column_names):
         dataset = dataset.select_columns(list(wanted))
     labels = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, row in enumerate(dataset, start=1):
@@ -74,7 +74,7 @@ def open_rows(
     *,
     encoding: str,
     quoting: Quoting,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     hub_split: str | None,
     on_fault: FaultHandler = refuse,
 ) -> Iterator[Row]:

@@ -217,7 +217,7 @@ def window_digest(essays: Sequence[UnscoredEssay]) -> str:
     """SHA-256 of a window's essays, ids and prompts."""
     digest = hashlib.sha256()
     for essay in essays:
-        own = [f"{name}={value!r}" for name, value in essay.features.items()]
+        own = [f"{name}={value!r}" for name, value in (*essay.features.items(), *essay.kept.items())]
         for text in (essay.essay_id, essay.prompt_id or "", essay.text, *own):
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little"))
