@@ -86,6 +86,16 @@ def score_range_options(command: Command) -> Command:
     return command
 
 
+map_option = click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Column of a role, such as essay_id=text_id, in whichever files have it; others keep their names. May be "
+    "repeated.",
+)
+
+
 def read_score_ranges(prompts: Path | None, spans: Sequence[str]) -> dict[str, ScoreRange]:
     """Score range by prompt.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -40,9 +40,15 @@ class ColumnNames:
         score: Predicted score points.
         words: Essays' lengths in words.
         text: The essays themselves; None means: not read, whatever the file has.
+        mapped: Pairs of a field and a column, for several files of different names: see :meth:`in_file`.
 
     Raises:
-        ConfigError: Two fields name one column.
+        ConfigError: Two fields name one column, or one field is named and mapped.
+
+    Example:
+        >>> names = ColumnNames(mapped=(("essay_id", "text_id"), ("reference", "grammar")))
+        >>> names.in_file(["text_id", "grammar"]).named(), names.in_file(["essay_id", "raw"]).named()
+        ({'essay_id': 'text_id', 'reference': 'grammar'}, {})
     """
 
     essay_id: str | None = None
@@ -53,9 +59,13 @@ class ColumnNames:
     score: str | None = None
     words: str | None = None
     text: str | None = None
+    mapped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Check at construction that no column serves twice."""
+        for role, column in self.mapped:
+            if role in self.named():
+                raise ConfigError(f"{role} is {self.named()[role]!r}, and {column!r} by --map. Name it in one way.")
         named = list(self.named().values())
         for name in named:
             if named.count(name) > 1:
@@ -64,7 +74,32 @@ class ColumnNames:
 
     def named(self) -> dict[str, str]:
         """The columns that were named, by role."""
-        return {role: name for role, name in vars(self).items() if name is not None}
+        return {role: name for role, name in vars(self).items() if name is not None and role != "mapped"}
+
+    def in_file(self, columns: Collection[str]) -> ColumnNames:
+        """The names for a file with these columns: a mapped column counts where it is there, the first of a field's."""
+        there = {role: column for role, column in reversed(self.mapped) if column in columns}
+        return replace(self, mapped=(), **there)
+
+
+def parse_map(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of a field of :class:`ColumnNames` and a column, from words such as ``essay_id=text_id``.
+
+    Raises:
+        ConfigError: A word is no pair, or names no field.
+
+    Example:
+        >>> parse_map(["essay_id=text_id", "reference=grammar"])
+        (('essay_id', 'text_id'), ('reference', 'grammar'))
+    """
+    roles = [field.name for field in fields(ColumnNames) if field.name != "mapped"]
+    pairs = []
+    for word in words:
+        role, equals, column = word.partition("=")
+        if role not in roles or not equals or not column:
+            raise ConfigError(f"--map {word}: expected ROLE=COLUMN, with a role out of {', '.join(roles)}.")
+        pairs.append((role, column))
+    return tuple(pairs)
 
 
 def take_kept(
@@ -164,7 +199,8 @@ def take_columns(
                 f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
             )
         elif role == "essay_id" or (role in named and role not in optional):
-            missing[name] = f"Name the column for {role} with {_OPTIONS.get(role, f'--{role}-column')}."
+            option = _OPTIONS.get(role, f"--{role}-column")
+            missing[name] = f"Name the column for {role} with {option}, or with --map {role}=COLUMN."
     if missing:
         raise DataError(missing_columns(source, missing, list(cells.columns)))
     return pd.DataFrame(columns)

@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import (
     Quoting,
     check_header,
@@ -281,6 +282,23 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
     index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
+
+
+def check_mapped(mapped: Collection[tuple[str, str]], paths: Sequence[Path]) -> None:
+    """Refuse names for columns that no file has, for :class:`aes_dynloss.tables.columns.ColumnNames`.
+
+    Args:
+        mapped: Pairs of a role and a column.
+        paths: Files; of each, the first row is looked at.
+
+    Raises:
+        DataError: There is such a name, or a file cannot be read.
+    """
+    known = {column: None for path in paths if mapped for _, row in islice(iterate_rows(path), 1) for column in row}
+    missing = {column: f"--map {role}={column} needs it in one of the files." for role, column in mapped}
+    missing = {column: advice for column, advice in missing.items() if column not in known}
+    if missing:
+        raise DataError(missing_columns(" and ".join(path.name for path in paths), missing, list(known)))
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
