@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import aes_dynloss
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 
 ROOT = Path(aes_dynloss.__file__).parent
 MODULES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.cli.options import FILE, force_precision_option
+from aes_dynloss.cli.options import EXISTING, FILE, force_precision_option
 
 
 @click.command()
@@ -16,7 +16,7 @@ from aes_dynloss.cli.options import FILE, force_precision_option
 @click.option("--output-dir", "-o", type=FILE, help="Folder of the grid: its runs and its report.")
 @click.option(
     "--against",
-    type=FILE,
+    type=EXISTING,
     multiple=True,
     help="File of published predictions, to stand beside the grid's arms; may be repeated.",
 )
@@ -53,13 +53,15 @@ def benchmark(
     processes on one folder share the runs. KEY=VALUE changes the configuration, such as
     finetune.training.epochs=3. Paths in it are relative to the current folder.
     """
-    from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
-    from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-
     if engine != "ray" and gpus_per_run is not None:
         raise click.UsageError("--gpus-per-run belongs to --engine ray.")
     words = [*overrides, *([f"folds=[{folds}]"] if folds else []), *([f"seeds={seeds}"] if seeds else [])]
-    resolved = validate(BenchmarkConfig, apply_overrides(read_mapping(config), words), str(config))
+    from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
+
+    values = apply_overrides(read_mapping(config), words)
+    from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+
+    resolved = validate(BenchmarkConfig, values, str(config))
     if print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json", by_alias=True)), nl=False)
         return

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, map_option, read_score_ranges, score_range_options
 
 if TYPE_CHECKING:
     from aes_dynloss.reports.predictions import HumanScores
 
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
+_RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file of predictions.")
 
 
 @click.command()
-@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.argument("runs", type=_RUN, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--control", metavar="NAME", help="Run that the others are compared with.  [default: the first]")
-@click.option("--references", type=FILE, help="File with the human scores, for RUNs that hold none.")
+@click.option("--references", type=EXISTING, help="File with the human scores, for RUNs that hold none.")
 @click.option(
     "--format",
     "layout",
@@ -29,6 +30,7 @@ COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 @click.option("--id-column", "essay_id", help="Column of essay ids in --references.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids there.  [default: prompt_id, if present]")
 @click.option("--reference-column", "reference", help="Column of human scores there.  [default: reference]")
+@map_option
 @score_range_options
 @click.option("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
 @click.option("--confidence", type=float, default=0.95, help="Confidence level of the intervals.")
@@ -42,6 +44,7 @@ def compare(
     control: str | None,
     references: Path | None,
     layout: str,
+    mapped: tuple[str, ...],
     prompts: Path | None,
     spans: tuple[str, ...],
     resamples: int,
@@ -66,11 +69,16 @@ def compare(
     from aes_dynloss.reports.page import write_page
     from aes_dynloss.reports.prompts import report_json, write_report
     from aes_dynloss.reports.report_files import refuse_existing, replacing_together
+    from aes_dynloss.tables.columns import ColumnNames, parse_map
+    from aes_dynloss.tables.formats import check_mapped
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
-    human = _human_scores(references, layout, prompts, spans, columns)
-    arms = read_arms(runs, human)
+    pairs = parse_map(mapped)
+    tables = [*runs, *([references] if references is not None and layout == "table" else [])]
+    check_mapped(pairs, [path for path in tables if path.is_file()])
+    human = _human_scores(references, layout, prompts, spans, columns, pairs)
+    arms = read_arms(runs, human, ColumnNames(mapped=pairs))
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
@@ -83,7 +91,12 @@ def compare(
 
 
 def _human_scores(
-    references: Path | None, layout: str, prompts: Path | None, spans: tuple[str, ...], columns: dict[str, str | None]
+    references: Path | None,
+    layout: str,
+    prompts: Path | None,
+    spans: tuple[str, ...],
+    columns: dict[str, str | None],
+    mapped: tuple[tuple[str, str], ...],
 ) -> HumanScores | None:
     """The human scores that --references names, or None without."""
     named = any(columns.values())
@@ -103,4 +116,4 @@ def _human_scores(
     from aes_dynloss.reports.predictions import HumanScores
     from aes_dynloss.tables.columns import ColumnNames
 
-    return HumanScores.read(references, ColumnNames(**columns), read_score_ranges(prompts, spans))
+    return HumanScores.read(references, ColumnNames(**columns, mapped=mapped), read_score_ranges(prompts, spans))

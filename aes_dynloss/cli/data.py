@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, Command, read_data_values
+from aes_dynloss.cli.options import FILE, Command, check_sources, read_data_values
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.data_check import DataReport
+    from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.rater_check import RaterCheck
     from aes_dynloss.reports.table import Table
 
@@ -85,12 +86,9 @@ def check(
     Hugging Face hub. Options override the configuration. Exit code 2 if a row cannot be used.
     """
     # Imported here: --help must not wait for pyarrow.
-    from aes_dynloss.configfile import validate
+    values, config = _checked(config_file, ranges, options)
     from aes_dynloss.essays.data.data_check import check_data
-    from aes_dynloss.essays.data.data_config import DataConfig
 
-    values = _configured(config_file, ranges, options)
-    config = validate(DataConfig, values, config_file or "the command line")
     report = check_data(config, check_splits=bool(values.get("split")))
     click.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False) if as_json else _report_text(report))
     context.exit(0 if report.clean else 2)
@@ -117,18 +115,16 @@ def raters(
     """
     from dataclasses import replace
 
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data.data_config import DataConfig
-    from aes_dynloss.essays.data.rater_check import check_raters
     from aes_dynloss.essays.scoring.output import output_format, write_scores
-    from aes_dynloss.reports.raters import rater_table
-    from aes_dynloss.reports.table import table_records
 
     form = None if output is None else output_format(None, output)
     if output is not None and output.exists() and not force:
         raise ConfigError(f"{output} exists. --force overwrites it.")
-    values = _configured(config_file, ranges, options)
-    config = validate(DataConfig, values, config_file or "the command line")
+    values, config = _checked(config_file, ranges, options)
+    from aes_dynloss.essays.data.rater_check import check_raters
+    from aes_dynloss.reports.raters import rater_table
+    from aes_dynloss.reports.table import table_records
+
     found = check_raters(config, train_only=bool(values.get("split")))
     table = rater_table(found.effects)
     if output is not None and form is not None:
@@ -151,6 +147,19 @@ def _rater_text(found: RaterCheck, table: Table) -> str:
     if found.warnings:
         lines += ["", "warnings:", *(f"  {line}" for line in found.warnings)]
     return "\n".join(lines)
+
+
+def _checked(
+    config_file: str | None, ranges: tuple[str, ...], options: dict[str, Any]
+) -> tuple[dict[str, Any], DataConfig]:
+    """What the configuration and the options say, and the same as a configuration whose source is there."""
+    from aes_dynloss.configfile import validate
+    from aes_dynloss.essays.data.data_config import DataConfig
+
+    values = _configured(config_file, ranges, options)
+    config = validate(DataConfig, values, config_file or "the command line")
+    check_sources([config.source])
+    return values, config
 
 
 def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE
+from aes_dynloss.cli.options import FILE, MODEL
 from aes_dynloss.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 
 @click.command()
-@click.argument("runs", type=FILE, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
+@click.argument("runs", type=MODEL, nargs=-1, required=True, metavar="RUN RUN [RUN ...]")
 @click.option("--output-dir", "-o", type=FILE, required=True, help="Folder of the ensemble, for `score`.")
 @click.option(
     "--weights",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import FILE, FOLDER, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import EXISTING, FOLDER, map_option, read_score_ranges, score_range_options
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("predictions", type=FILE)
+@click.argument("predictions", type=EXISTING)
 @click.option(
-    "--references", type=FILE, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
+    "--references", type=EXISTING, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
 )
 @click.option(
     "--adjudicated",
-    type=FILE,
+    type=EXISTING,
     help="A review sheet of `aes-dynloss score --review` with the human_score filled in; the final scores are reported "
     "beside the machine's.",
 )
-@click.option("--dev", type=FILE, help="Predictions on dev essays with human scores, to fit rescaling and cut points.")
+@click.option(
+    "--dev", type=EXISTING, help="Predictions on dev essays with human scores, to fit rescaling and cut points."
+)
 @score_range_options
 @click.option("--id-column", "essay_id", help="Column of essay ids.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     "second_reference",
     help="Column of a second human's scores.  [default: second_reference, if present]",
 )
+@map_option
 @click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if present]")
 @click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if present]")
 @click.option("--words-column", "words", help="Column of the essays' lengths in words.  [default: words, if present]")
@@ -47,10 +50,10 @@ if TYPE_CHECKING:
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
-@click.option("--robustness", type=FILE, help="robustness.json of the same model, to include in the report.")
+@click.option("--robustness", type=EXISTING, help="robustness.json of the same model, to include in the report.")
 @click.option(
     "--features",
-    type=FILE,
+    type=EXISTING,
     metavar="TABLE",
     help="Table of features of the same essays, as `aes-dynloss features` writes it or with columns of your own, to "
     "hold against the human scores in the report.",
@@ -76,6 +79,7 @@ def evaluate(
     prompts: Path | None,
     spans: tuple[str, ...],
     subgroups: tuple[str, ...],
+    mapped: tuple[str, ...],
     robustness: Path | None,
     features: Path | None,
     adjudicated: Path | None,
@@ -88,7 +92,8 @@ def evaluate(
     """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and related measures by prompt.
 
     The file has one row per essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
-    prediction) or score (score point) or both. Measures have confidence intervals.
+    prediction) or score (score point) or both. Measures have confidence intervals. Scores of `aes-dynloss score` and
+    human scores with other names: evaluate scores.csv --references human.csv --map essay_id=ID --map reference=GRADE.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
@@ -98,7 +103,8 @@ def evaluate(
     from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
-    from aes_dynloss.tables.columns import ColumnNames
+    from aes_dynloss.tables.columns import ColumnNames, parse_map
+    from aes_dynloss.tables.formats import check_mapped
 
     changed = None if robustness is None else read_robustness(robustness)
     written = (REPORT, TABLE, PAGE, *([] if features is None else [FEATURES]))
@@ -106,10 +112,12 @@ def evaluate(
         refuse_existing(output_dir, written)
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
-    names = ColumnNames(**columns)
+    names = ColumnNames(**columns, mapped=parse_map(mapped))
+    check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
-    dev_names = replace(names, text=None, words=None)
+    without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
+    dev_names = replace(names, text=None, words=None, mapped=without)
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     decisions = None if adjudicated is None else read_decisions(adjudicated)
     feature_table = None if features is None else _read_features(features, test, names)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aes_dynloss.cli.options import (
-    FILE,
+    EXISTING,
+    check_sources,
     comma_separated,
     essay_input_options,
     list_option,
@@ -45,7 +46,7 @@ def _features() -> list[tuple[str, str, str, str]]:
 @click.option(
     "--config",
     "config_file",
-    type=FILE,
+    type=EXISTING,
     metavar="FILE",
     help="YAML with the key data, or with data's own keys: the prompts' own words in it (data.prompts.ID.text) are "
     "those that overlap is counted with.",
@@ -78,6 +79,7 @@ def features(
     form = output_format(None, path)
     if path is not None and path.exists() and not force:
         raise ConfigError(f"{path} exists. --force overwrites it.")
+    check_sources(inputs)
     kinds = {"essay_id": str, "prompt_id": str, **dict.fromkeys(feature_names(chosen), float)}
     texts = {} if config_file is None else _prompt_texts(config_file)
     without_text = Counter[str | None]()

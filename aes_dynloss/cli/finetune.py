@@ -9,6 +9,7 @@ import click
 
 from aes_dynloss.cli.options import (
     FILE,
+    check_sources,
     force_precision_option,
     is_table,
     preset_options,
@@ -66,6 +67,7 @@ def finetune(
     if output_dir is None or print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
         return
+    check_sources([resolved.data.source])
     from accelerate import PartialState
 
     from aes_dynloss.essays.finetune.run import finetune as run

@@ -46,11 +46,12 @@ def init(
         _write(name, config_template(), "Set data.source in it, then")
         return
     from aes_dynloss.configfile import dump_yaml
-    from aes_dynloss.essays.finetune.config import config_template
-    from aes_dynloss.essays.finetune.presets import with_preset
 
     values, said = read_run_input(name, table)
     values, chosen = settle_preset(values, preset, minutes, table=True)
+    from aes_dynloss.essays.finetune.config import config_template
+    from aes_dynloss.essays.finetune.presets import with_preset
+
     for line in said + chosen:
         click.echo(line, err=True)
     short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"

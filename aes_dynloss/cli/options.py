@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from aes_dynloss.errors import ConfigError
+from aes_dynloss.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import UnscoredEssay
@@ -18,6 +19,35 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class ExistingPath(click.Path):
+    """A path that must be there, which is seen before anything heavy is imported to work on it.
+
+    Args:
+        kind: What it should be, in words.
+        advice: What to do where it is missing.
+    """
+
+    def __init__(self, kind: str = "file or folder", advice: str = "Correct the path.") -> None:
+        super().__init__(path_type=Path)
+        self.kind, self.advice = kind, advice
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """The path.
+
+        Raises:
+            DataError: It is not there.
+        """
+        path = Path(str(super().convert(value, param, ctx)))
+        with suppress(RuntimeError):  # no such user: what opens the path will say so
+            if not path.expanduser().exists():
+                raise DataError(f"There is no {self.kind} {path}. {self.advice}")
+        return path
+
+
+EXISTING = ExistingPath("file")
+MODEL = ExistingPath("model folder", "Give the folder model/ of a run of finetune.")
 
 coverage_option = click.option(
     "--coverage",
@@ -40,7 +70,9 @@ force_precision_option = click.option(
 cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
 
 _SCORE_RANGES = (
-    click.option("--prompts", type=FILE, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}."),
+    click.option(
+        "--prompts", type=EXISTING, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}."
+    ),
     click.option(
         "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
     ),
@@ -52,6 +84,16 @@ def score_range_options(command: Command) -> Command:
     for option in reversed(_SCORE_RANGES):
         command = option(command)
     return command
+
+
+map_option = click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="ROLE=COLUMN",
+    help="Column of a role, such as essay_id=text_id, in whichever files have it; others keep their names. May be "
+    "repeated.",
+)
 
 
 def read_score_ranges(prompts: Path | None, spans: Sequence[str]) -> dict[str, ScoreRange]:
@@ -132,11 +174,24 @@ def essay_input_options(command: Command) -> Command:
     return command
 
 
+def check_sources(sources: Sequence[str]) -> None:
+    """Refuse essays that are not there, before anything heavy is imported to work on them.
+
+    Raises:
+        DataError: A source can only be a path, and is not there.
+    """
+    from aes_dynloss.essays.data.sources import check_source
+
+    for source in sources:
+        check_source(source)
+
+
 def read_essays(
     sources: Sequence[str],
     processes: int,
     features: Sequence[str] = (),
     *,
+    keep: bool = False,
     prompt: str | None,
     encoding: str,
     quoting: Literal["minimal", "none"],
@@ -148,6 +203,7 @@ def read_essays(
         sources: Files or folders, or - for standard input.
         processes: Number of processes that read them.
         features: Numeric columns that a model sees beside the text.
+        keep: Whether each essay has its row's other cells with it.
         prompt: The one prompt of a table without a column of prompts.
         encoding: Of text files.
         quoting: Of csv and tsv.
@@ -172,7 +228,7 @@ def read_essays(
         essay
         for source in sources
         for essay in iterate_unscored(
-            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features
+            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features, keep=keep
         )
     )
 
@@ -292,7 +348,7 @@ def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any],
             f"{path}: expected a configuration ({', '.join(CONFIG_SUFFIXES)}) or a table of scored essays "
             f"({', '.join(SUFFIXES)}). Save it as one of these."
         )
-    if not path.exists():
+    if not path.expanduser().exists():
         raise ConfigError(f"There is no file {path}. Correct the path of the essays.")
     return _table_values(path, **options)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aes_dynloss.cli.options import (
-    FILE,
+    EXISTING,
     FOLDER,
+    MODEL,
+    check_sources,
     comma_separated,
     cpu_option,
     essay_input_options,
@@ -32,7 +34,7 @@ def _titles() -> list[tuple[str, str]]:
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @click.argument("data", metavar="DATA")
 @essay_input_options
 @click.option(
@@ -44,7 +46,7 @@ def _titles() -> list[tuple[str, str]]:
 @list_option(_titles, "List the kinds of change, and exit.")
 @click.option(
     "--ids",
-    type=FILE,
+    type=EXISTING,
     help="File of essay ids, one per line, such as a fold's test_ids.txt: only these are used.  [default: all]",
 )
 @click.option(
@@ -57,7 +59,7 @@ def _titles() -> list[tuple[str, str]]:
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample and the changes.")
 @click.option(
     "--prompts",
-    type=FILE,
+    type=EXISTING,
     help="YAML or JSON file with the prompts' own words: {ID: {text: ...}}.  [default: those stored in the model]",
 )
 @click.option(
@@ -87,10 +89,12 @@ def robustness(
     Changes such as nonsense, another prompt's essay, repetition or shuffled words should lower a score, or at least not
     raise it; synonyms or capitals should leave it. DATA is what `aes-dynloss score` reads; human scores are not needed.
     """
-    # Heavy imports here keep --help fast.
+    from aes_dynloss.essays.perturbing.perturbations import check_kinds
+
+    check_sources([data])
+    # Heavy imports here keep --help and usage errors fast.
     import pandas as pd
 
-    from aes_dynloss.essays.perturbing.perturbations import check_kinds
     from aes_dynloss.reports.page import write_page
     from aes_dynloss.reports.prompts import report_json, write_report
     from aes_dynloss.reports.report_files import refuse_existing

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from aes_dynloss.cli.options import (
-    FILE,
+    MODEL,
+    check_sources,
     coverage_option,
     cpu_option,
     essay_input_options,
@@ -31,7 +32,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @essay_input_options
 @output_option
@@ -50,6 +51,12 @@ def _kinds() -> list[tuple[str, str, str]]:
 @list_option(_kinds, "List the kinds of advisories and what follows from them, and exit.")
 @coverage_option
 @click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head provides it.")
+@click.option(
+    "--keep-columns",
+    is_flag=True,
+    help="Add INPUT's columns behind those of the scores, unchanged, the essays too; input_ goes before a name that a "
+    "column of scores has. essay_id and prompt_id are there already.",
+)
 @click.option(
     "--review",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -80,6 +87,7 @@ def score(
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
+    keep_columns: bool,
     review: Path | None,
     uncertain: float,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
@@ -98,18 +106,20 @@ def score(
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
-    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.screening.kinds import Policy
 
     form = output_format(form, path)
-    sheet = None if review is None else ReviewSheet(review, output_format(None, review, "--review"), uncertain)
+    sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
     if _is_complete(path, review, inputs, resume=resume, force=force):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
+    check_sources(inputs)
+    # Heavy imports here keep --help and usage errors fast.
     from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.scoring.resume import OneProcess
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
@@ -124,14 +134,15 @@ def score(
         leave_busy_cores()
     processes = accelerator or OneProcess()
     scorer = open_scorer(model, accelerator)
-    essays = read_essays(inputs, processes.num_processes, scorer.own_features, **layout)
+    essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
     warn_unless_screened(scorer)
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
 
         full, scorer = scorer, in_precision(scorer, precision)
         essays = checked_essays(full, scorer, precision, essays)
-    options = ScoreOptions(chosen, coverage, probabilities, precision)
+    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns)
     if path is None:
         count, reviewed = score_to_stream(scorer, essays, form, options, processes=processes), 0
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from aes_dynloss.cli.options import FILE, coverage_option, cpu_option
+from aes_dynloss.cli.options import MODEL, coverage_option, cpu_option
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.serving.limits import Limits
 
@@ -32,7 +32,7 @@ def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 accepts other machines.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port; 0 for a free one.")
 @click.option(

@@ -31,6 +31,7 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
 from aes_dynloss.reports.ratings import WeightOverRuns
+from aes_dynloss.tables.columns import ColumnNames
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -38,7 +39,9 @@ MARKS = (MANIFEST, PREDICTIONS_TEST)
 SEED_PART, PROMPT_PART = "seed_", "prompt_"
 
 
-def read_arms(paths: Sequence[str | Path], human: HumanScores | None = None) -> dict[str, list[ScoredRun]]:
+def read_arms(
+    paths: Sequence[str | Path], human: HumanScores | None = None, columns: ColumnNames | None = None
+) -> dict[str, list[ScoredRun]]:
     """Read the runs of several arms.
 
     Args:
@@ -47,6 +50,7 @@ def read_arms(paths: Sequence[str | Path], human: HumanScores | None = None) -> 
             the seed, and the others but ``prompt_*`` are the stratum. Which prompts a run scored is in its predictions.
             Or a file of published predictions, which says fold and seed of each row.
         human: Human scores for files without.
+        columns: Names of the columns of files of predictions.
 
     Returns:
         Runs by the arm's name, which is its path's last part, with as many parts before it as set it apart from others.
@@ -59,7 +63,7 @@ def read_arms(paths: Sequence[str | Path], human: HumanScores | None = None) -> 
     arms = {name: read_published(path, human) if is_published(path) else [] for name, path in names.items()}
     runs = [(name, run) for name, path in names.items() if not arms[name] for run in _named_runs(path)]
     for name, (stratum, seed, path) in Progress(runs, desc="Reading runs", unit="run", delay=3, leave=False):
-        arms[name].append(read_run(stratum, seed, path, human))
+        arms[name].append(read_run(stratum, seed, path, human, columns))
     return arms
 
 
@@ -93,7 +97,9 @@ def _run_folders(folder: Path) -> list[Path]:
     return runs or ([folder] if folder.name.startswith(SEED_PART) else [])
 
 
-def read_run(stratum: str, seed: str, path: Path, human: HumanScores | None = None) -> ScoredRun:
+def read_run(
+    stratum: str, seed: str, path: Path, human: HumanScores | None = None, columns: ColumnNames | None = None
+) -> ScoredRun:
     """One run from its folder, or from a file that holds its test predictions alone.
 
     Args:
@@ -101,12 +107,13 @@ def read_run(stratum: str, seed: str, path: Path, human: HumanScores | None = No
         seed: Its seed, in words.
         path: Its folder or file.
         human: Human scores for a file without.
+        columns: Names of a file's columns.
 
     Raises:
         DataError: It is incomplete, has no test predictions, or is damaged.
     """
     if path.is_file():
-        test = read_predictions(path, ranges=human.ranges if human else None)
+        test = read_predictions(path, columns=columns, ranges=human.ranges if human else None)
         if human is not None and test.table["reference"].isna().all():
             joined = human.join(test.table, path.name)
             test = replace(check_predictions(joined, ranges=human.ranges, source=path.name), notes=test.notes)

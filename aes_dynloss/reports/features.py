@@ -102,7 +102,8 @@ def read_features(path: Path, essays: pd.DataFrame, columns: ColumnNames | None 
         DataError: The file cannot be read, has no column of ids or of features, an essay twice, or a column that does
             not hold a number for each essay.
     """
-    cells, names = read_cells(path), columns or ColumnNames()
+    cells = read_cells(path)
+    names = (columns or ColumnNames()).in_file(cells.columns)
     named = {role: next((one for one in (getattr(names, role), role) if one in cells), None) for role in ID_COLUMNS}
     if named["essay_id"] is None:
         advice = "Give a table that `aes-dynloss features` wrote, or name its column of ids essay_id."

@@ -76,6 +76,7 @@ def join_references(
         if column in table and table[column].notna().any():
             raise DataError(f"{source} holds {column} itself. Leave out {path.name}, or drop that column.")
     cells = read_cells(path)
+    names = names.in_file(cells.columns)
     human = _take_references(cells, names, path.name)
     keys = [key for key in ID_COLUMNS if key in table and key in human]
     left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
@@ -104,7 +105,7 @@ def _take_references(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
     """Ids and human scores of a file, unparsed, under their roles' names."""
     human = take_columns(cells, names, (*ID_COLUMNS, *REFERENCE_COLUMNS), source, optional={"prompt_id"})
     if "reference" not in human:
-        advice = {"reference": "Name the column of the human scores with --reference-column."}
+        advice = {"reference": "Name the column of the human scores with --reference-column or --map reference=COLUMN."}
         raise DataError(missing_columns(source, advice, list(cells.columns)))
     return human
 
@@ -138,7 +139,8 @@ class HumanScores:
             DataError: A column is missing, a cell cannot be used, or an essay is there twice.
         """
         source = Path(path).name
-        human = _take_references(read_cells(path), columns or ColumnNames(), source)
+        cells = read_cells(path)
+        human = _take_references(cells, (columns or ColumnNames()).in_file(cells.columns), source)
         ids = [role for role in ID_COLUMNS if role in human]
         table = pd.DataFrame({role: parse_ids(human[role], role, source) for role in ids}, index=human.index)
         refuse_repeats(pd.MultiIndex.from_frame(table), source)
@@ -244,7 +246,7 @@ def read_predictions(
     Args:
         path: File of predictions.
         columns: Names of its columns; with ``references``, those for ids hold for both files, those for human scores
-            for ``references`` and those for predictions for ``path``.
+            for ``references`` and those for predictions for ``path``. Mapped ones hold for the files that have them.
         references: File with essay_id, reference and, if they are known, prompt_id and second_reference, for exactly
             the essays of ``path``; for predictions that hold no human scores themselves.
         ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
@@ -266,18 +268,19 @@ def read_predictions(
         >>> predictions.table[["essay_id", "raw", "score"]].values.tolist()
         [['a', 1.6, 2.0], ['b', 4.3, 4.0]]
     """
-    names = columns or ColumnNames()
     path = Path(path)
     source = path.name
-    roles = (*ID_COLUMNS, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     cells = read_cells(path)
+    given = columns or ColumnNames()
+    names = given.in_file(cells.columns)
+    roles = (*ID_COLUMNS, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     if references is None:
         table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
     else:
         predicted = replace(names, reference=None, second_reference=None)
         table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
-        table = join_references(table, names, source, Path(references), kept)
+        table = join_references(table, given, source, Path(references), kept)
     if WITHHELD in cells:
         table[WITHHELD] = parse_truth(cells[WITHHELD], WITHHELD, source)
     notes: list[str] = []

@@ -11,7 +11,7 @@ of one column (``parse_ids``, which names the row of a fault).
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 import numbers
 import re
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import clipped_repr
 from aes_dynloss.errors import DataError
+from aes_dynloss.tables.columns import nearest
 from aes_dynloss.tables.score_range import ScoreRange
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -252,17 +253,6 @@ def parse_truth(cells: Iterable[object], column: str, source: str) -> NDArray[np
     return np.array(_parsed(cells, truth_cell, column, source), dtype=bool)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """A hint on an unknown name: the nearest known one, or all."""
-    by_folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {by_folded[near[0]]!r}?"
-    listed = sorted(known)
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
-
-
 def _parsed(
     cells: Iterable[object],
     parse: Callable[[object, str], T],
@@ -284,6 +274,40 @@ def _present(row: Mapping[str, object], column: str) -> object:
     if column not in row:
         raise CellError(f"there is no {column!r}; {nearest(column, row)}")
     return row[column]
+
+
+def kept_cells(row: Mapping[str, object], without: Collection[str] = ()) -> dict[str, object]:
+    """The cells of a row that are only handed on: text, numbers and truth values as they are, dates as text.
+
+    Args:
+        row: The row.
+        without: Columns that are left out.
+
+    Returns:
+        Values that JSON can hold, by column; None for a blank that is no text.
+
+    Raises:
+        CellError: A text holds half a character.
+
+    Example:
+        >>> import datetime
+        >>> kept_cells({"class": "007", "born": datetime.date(2011, 5, 1), "siblings": float("nan")})
+        {'class': '007', 'born': '2011-05-01', 'siblings': None}
+    """
+    return {_unicode(column, "a column's name"): _kept(row[column], column) for column in row if column not in without}
+
+
+def _kept(value: object, column: str) -> object:
+    if isinstance(value, str):
+        return _unicode(value, column)
+    if is_blank(value):
+        return None
+    if isinstance(value, list | dict):
+        whole: object = json.loads(_unicode(json.dumps(value, ensure_ascii=False, default=str), column))
+        return whole
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def _unicode(value: str, column: str) -> str:

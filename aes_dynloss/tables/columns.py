@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-
-import pandas as pd
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.cells import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ID_COLUMNS = ("essay_id", "prompt_id")
 REFERENCE_COLUMNS = ("reference", "second_reference")
@@ -38,9 +40,15 @@ class ColumnNames:
         score: Predicted score points.
         words: Essays' lengths in words.
         text: The essays themselves; None means: not read, whatever the file has.
+        mapped: Pairs of a field and a column, for several files of different names: see :meth:`in_file`.
 
     Raises:
-        ConfigError: Two fields name one column.
+        ConfigError: Two fields name one column, or one field is named and mapped.
+
+    Example:
+        >>> names = ColumnNames(mapped=(("essay_id", "text_id"), ("reference", "grammar")))
+        >>> names.in_file(["text_id", "grammar"]).named(), names.in_file(["essay_id", "raw"]).named()
+        ({'essay_id': 'text_id', 'reference': 'grammar'}, {})
     """
 
     essay_id: str | None = None
@@ -51,9 +59,13 @@ class ColumnNames:
     score: str | None = None
     words: str | None = None
     text: str | None = None
+    mapped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Check at construction that no column serves twice."""
+        for role, column in self.mapped:
+            if role in self.named():
+                raise ConfigError(f"{role} is {self.named()[role]!r}, and {column!r} by --map. Name it in one way.")
         named = list(self.named().values())
         for name in named:
             if named.count(name) > 1:
@@ -62,7 +74,32 @@ class ColumnNames:
 
     def named(self) -> dict[str, str]:
         """The columns that were named, by role."""
-        return {role: name for role, name in vars(self).items() if name is not None}
+        return {role: name for role, name in vars(self).items() if name is not None and role != "mapped"}
+
+    def in_file(self, columns: Collection[str]) -> ColumnNames:
+        """The names for a file with these columns: a mapped column counts where it is there, the first of a field's."""
+        there = {role: column for role, column in reversed(self.mapped) if column in columns}
+        return replace(self, mapped=(), **there)
+
+
+def parse_map(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of a field of :class:`ColumnNames` and a column, from words such as ``essay_id=text_id``.
+
+    Raises:
+        ConfigError: A word is no pair, or names no field.
+
+    Example:
+        >>> parse_map(["essay_id=text_id", "reference=grammar"])
+        (('essay_id', 'text_id'), ('reference', 'grammar'))
+    """
+    roles = [field.name for field in fields(ColumnNames) if field.name != "mapped"]
+    pairs = []
+    for word in words:
+        role, equals, column = word.partition("=")
+        if role not in roles or not equals or not column:
+            raise ConfigError(f"--map {word}: expected ROLE=COLUMN, with a role out of {', '.join(roles)}.")
+        pairs.append((role, column))
+    return tuple(pairs)
 
 
 def take_kept(
@@ -108,6 +145,17 @@ def missing_columns(source: str, missing: Mapping[str, str], known: Collection[s
     return f"{source} has {' It has '.join(sentences)}{_separator_advice(known)}"
 
 
+def nearest(name: str, known: Collection[str]) -> str:
+    """A hint on an unknown name: the nearest known one, or all."""
+    by_folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {by_folded[near[0]]!r}?"
+    listed = sorted(known)
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"found {', '.join(repr(other) for other in listed[:20]) or 'none'}{more}."
+
+
 def _separator_advice(columns: Collection[str]) -> str:
     """Advice on a header that is one name, for its separators are not those that its file's name says."""
     if len(columns) != 1 or not {";", "\t", ","} & set(next(iter(columns))):
@@ -137,6 +185,8 @@ def take_columns(
     Raises:
         DataError: Columns that are needed or named are not there; all of them are told.
     """
+    import pandas as pd
+
     named = {role: name for role, name in names.named().items() if role in roles}
     columns, missing = {}, {}
     for role in roles:
@@ -149,7 +199,8 @@ def take_columns(
                 f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
             )
         elif role == "essay_id" or (role in named and role not in optional):
-            missing[name] = f"Name the column for {role} with {_OPTIONS.get(role, f'--{role}-column')}."
+            option = _OPTIONS.get(role, f"--{role}-column")
+            missing[name] = f"Name the column for {role} with {option}, or with --map {role}=COLUMN."
     if missing:
         raise DataError(missing_columns(source, missing, list(cells.columns)))
     return pd.DataFrame(columns)

@@ -15,17 +15,15 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
+from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import (
     Quoting,
     check_header,
@@ -38,6 +36,9 @@ from aes_dynloss.tables.csv_jsonl import (
     read_lines,
 )
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +81,7 @@ def iterate_rows(
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
         return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
-    path = user_path(source, "data.source")
-    if not path.exists():
-        raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
+    path = existing_path(source)
     if path.is_dir():
         return _folder_rows(path, encoding, on_fault)
     suffix = path.suffix.lower()
@@ -94,6 +93,18 @@ def iterate_rows(
     if suffix == ".xlsx":
         return _sheet_rows(path)
     return _file_rows(path, encoding, quoting, on_fault)
+
+
+def existing_path(source: str | Path) -> Path:
+    """The path of a local source, with ``~`` as the home folder.
+
+    Raises:
+        DataError: It is not there.
+    """
+    path = user_path(source, "data.source")
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}. Correct the path of the essays.")
+    return path
 
 
 def source_name(source: str | Path) -> str:
@@ -250,6 +261,10 @@ def read_cells(path: str | Path) -> pd.DataFrame:
         DataError: The file is missing, of another type, empty, damaged, names a column twice, or has more than
             MOST_COLUMNS columns.
     """
+    import pandas as pd
+
+    from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
+
     path = Path(path)
     checked_suffix(path, SUFFIXES)
     if path.is_dir():
@@ -267,6 +282,23 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
     index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
+
+
+def check_mapped(mapped: Collection[tuple[str, str]], paths: Sequence[Path]) -> None:
+    """Refuse names for columns that no file has, for :class:`aes_dynloss.tables.columns.ColumnNames`.
+
+    Args:
+        mapped: Pairs of a role and a column.
+        paths: Files; of each, the first row is looked at.
+
+    Raises:
+        DataError: There is such a name, or a file cannot be read.
+    """
+    known = {column: None for path in paths if mapped for _, row in islice(iterate_rows(path), 1) for column in row}
+    missing = {column: f"--map {role}={column} needs it in one of the files." for role, column in mapped}
+    missing = {column: advice for column, advice in missing.items() if column not in known}
+    if missing:
+        raise DataError(missing_columns(" and ".join(path.name for path in paths), missing, list(known)))
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 :class:`LossPolicy` is what the training loop calls; constants, schedules and teachers all implement it. A schedule is a
 pure function of progress, the fraction of all optimiser steps taken so far. A new one is a class here, and its name in
-:data:`Schedule`.
+:data:`Schedule`. Torch is imported where coefficients are computed: a configuration is checked without it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
-import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.teaching.losses.components import ComponentName
-from aes_dynloss.teaching.losses.dynamic_loss import Mixture
+from aes_dynloss.teaching.losses.component_table import ComponentName
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 
 
 class Constant(ConfigModel):
@@ -125,6 +128,8 @@ class StudentState:
 
     def as_tensor(self, device: torch.device | None = None) -> Tensor:
         """The fields in their order, (3,) float32."""
+        import torch
+
         return torch.tensor([self.progress, self.train_error, self.dev_measure], device=device)
 
 
@@ -196,6 +201,8 @@ class ScheduledPolicy:
 
     def coefficients(self, state: StudentState) -> Tensor:
         """Weights at the state's progress, (K,)."""
+        import torch
+
         given = {name: rule(state.progress) for name, rule in self._weights.items() if rule is not None}
         rest = 1.0 - sum(given.values())
         return torch.tensor([given.get(name, rest) for name in self._weights])
@@ -252,6 +259,8 @@ class LossConfig(ConfigModel):
 
     def build(self) -> tuple[Mixture, ScheduledPolicy]:
         """The loss and the policy that steers it."""
+        from aes_dynloss.teaching.losses.dynamic_loss import Mixture
+
         schedules: dict[str, Schedule | None] = {}
         for name, weight in self.terms.items():
             if weight == "rest":

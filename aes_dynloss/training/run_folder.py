@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -101,8 +101,8 @@ def run_folder(
 ) -> Iterator[bool]:
     """Hold a folder while a run works in it; its config.yaml is there from the first moment.
 
-    A run that fails before it has made anything but config.yaml and manifest.json takes these along, so that the
-    corrected command finds an empty folder.
+    A run that fails before it has made anything but config.yaml and manifest.json takes these along, and the folder
+    too if that is new and empty, so that nothing is in the way of the corrected command.
 
     Args:
         accelerator: The run's.
@@ -121,6 +121,7 @@ def run_folder(
         BusyFolderError: Another process works on it.
     """
     known = [CONFIG, METRICS, CHECKPOINT, *products]
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     with held_folder(folder, main_process=accelerator.is_main_process):
         _begin(accelerator, folder, config, known, resume=resume, force=force)
         accelerator.wait_for_everyone()
@@ -129,9 +130,12 @@ def run_folder(
         except BaseException:
             # What ended before it made anything, such as by a wrong path, is no run that would have to be resumed.
             described = (CONFIG, MANIFEST)
-            if accelerator.is_main_process and not any((folder / n).exists() for n in known if n not in described):
-                for name in described:
-                    (folder / name).unlink(missing_ok=True)
+            if accelerator.is_main_process and not any(_holds_data(folder / n) for n in known if n not in described):
+                for name in (*known, LOCK):
+                    _remove(folder / name)
+                with suppress(OSError):  # something else is there
+                    for path in new:
+                        path.rmdir()
             raise
 
 
@@ -233,11 +237,18 @@ def _flat(values: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     return flat
 
 
+def _holds_data(path: Path) -> bool:
+    """Whether there is a file with content, or a folder with one in it."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return any(file.is_file() and file.stat().st_size > 0 for file in files)
+
+
 def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 Tracker = Callable[..., None]

@@ -21,7 +21,7 @@ from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, Tra
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
-from aes_dynloss.teaching.losses.components import OF_CLASSES
+from aes_dynloss.teaching.losses.component_table import OF_CLASSES
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator

@@ -81,7 +81,7 @@ def test_errors_are_one_message(runs):
     assert "Missing argument 'RUN RUN [RUN ...]'" in refused()
     assert "needs two arms or more" in refused("mse")
     assert "mse is given twice" in refused("mse", "./mse")
-    assert "none is not there" in refused("mse", "none")
+    assert "There is no file or folder none. Name a run's folder" in refused("mse", "none")
     assert "Arm 'one' has scored prompt '10', arm 'mse' has not" in refused("one", "mse")
     assert "at least 1 resample, found 0" in refused("mse", "stde", "--resamples", 0)
     assert "0 < confidence < 1" in refused("mse", "stde", "--confidence", 95)
@@ -112,6 +112,20 @@ def test_published_predictions_beside_the_runs_that_made_them(files):
     assert result["differences"]["qwk"]["arms"]["g.stde.parquet"]["mean"]["difference"] > 0.02
 
 
+def test_each_file_has_its_own_names_of_columns(runs):
+    essays = essay_table("fold_0")
+    table = essays.assign(raw=essays["reference"])[["essay_id", "prompt_id", "raw"]]
+    table.to_csv(runs / "a.csv", index=False)
+    table.rename(columns={"essay_id": "key", "raw": "predicted"}).to_csv(runs / "b.csv", index=False)
+    human = essays.rename(columns={"essay_id": "id", "reference": "grade"})
+    human.to_csv(runs / "grades.csv", index=False)
+    maps = ("essay_id=key", "essay_id=id", "raw=predicted", "reference=grade")
+    words = ["a.csv", "b.csv", "--references", "grades.csv", *(word for one in maps for word in ("--map", one))]
+    result = json.loads(command("compare", *words, *SPANS, "--resamples", 50, "--json").out)
+    assert [result["arms"][name]["mean"]["qwk"] for name in ("a.csv", "b.csv")] == [1, 1]
+    assert "no column 'keys'; did you mean 'key'? --map essay_id=keys" in refused(*words, "--map", "essay_id=keys")
+
+
 def test_without_ranges_they_are_inferred_and_it_is_said(files):
     outcome = command("compare", *files, *COLUMNS, "--resamples", 50)
     assert outcome.code == 0
@@ -138,7 +152,7 @@ def test_options_of_human_scores_that_are_missing_or_wrong(files):
     assert "belong to --references, which is missing" in refused(*files, *SPANS)
     assert "human.csv has no column 'essay_id'" in refused(*files, "--references", "human.csv")
     assert "no column 'points'" in refused(*files, *COLUMNS[:4], "--reference-column", "points")
-    assert "There is no file or folder none.csv" in refused(*files, "--references", "none.csv")
+    assert "There is no file none.csv" in refused(*files, "--references", "none.csv")
     assert "needs low < high" in refused(*files, *COLUMNS, "--range", "2=6:1")
 
 

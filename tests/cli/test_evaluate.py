@@ -75,6 +75,35 @@ def test_the_report_is_written_and_not_replaced_without_force(run, tmp_path):
     assert json.loads(path.read_text())["prompts"]["1"]["qwk_rescaled"] is not None
 
 
+def test_each_file_has_its_own_names_of_columns(run, tmp_path):
+    scores = "essay_id,prompt_id,raw,score,withheld,advisories,grade\n007,1,3.6,4,false,,x\nb,1,2.4,2,false,,y\n"
+    (tmp_path / "scores.csv").write_text(scores, encoding="utf-8")
+    (tmp_path / "human.csv").write_text("text_id,grammar,score\nb,2,9\n007,3,9\n", encoding="utf-8")
+    dev = "text_id,prompt_id,raw,grammar\nx,1,2.5,3\ny,1,3.5,4\nz,1,1.5,2\n"
+    (tmp_path / "dev.csv").write_text(dev, encoding="utf-8")
+    words = ["scores.csv", "--references", "human.csv", "--map", "essay_id=text_id", "--map", "reference=grammar"]
+    entry = json.loads(run(*words, "--range", "1=1:6", "--json").stdout)["prompts"]["1"]
+    assert (entry["mean_reference"], entry["mean_raw"], entry["exact_agreement"]) == (2.5, 3.0, 0.5)
+    entry = json.loads(run(*words, "--dev", "dev.csv", "--range", "1=1:6", "--json").stdout)["prompts"]["1"]
+    assert entry["qwk_rescaled"] is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["essay_id"], ["--map essay_id", "ROLE=COLUMN", "second_reference"]),
+        (["id=text_id"], ["--map id=text_id", "essay_id"]),
+        (["raw=roar"], ["p.csv", "no column 'roar'", "--map raw=roar"]),
+        (["reference=raw", "raw=raw"], ["Column 'raw' is named for reference and for raw"]),
+        (["raw=raw", "--raw-column", "raw"], ["raw is 'raw', and 'raw' by --map"]),
+    ],
+)
+def test_names_of_columns_that_are_none(run, words, told):
+    options = [word for one in words for word in (["--map", one] if "=" in one or one == "essay_id" else [one])]
+    with pytest.raises((ConfigError, DataError), match=facts(*told)):
+        run("p.csv", *options)
+
+
 def test_columns_references_and_prompts(run, tmp_path):
     (tmp_path / "bare.csv").write_text("id,set,pred,points\n007,1,3.6,4\nb,1,2.4,2\n", encoding="utf-8")
     (tmp_path / "r.csv").write_text("id,set,human,other\nb,1,2,3\n007,1,4,4\n", encoding="utf-8")

@@ -118,7 +118,7 @@ def test_what_cannot_be_run(run_yaml, tmp_path, monkeypatch, words, message):
     outcome = command("finetune", run_yaml, *words)
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.error
-    assert not Path("x", "metrics.jsonl").exists()
+    assert not Path("x").exists()
 
 
 def test_no_configuration(tmp_path):

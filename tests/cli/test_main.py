@@ -35,6 +35,54 @@ def test_help_and_version_import_nothing_heavy():
         assert f"Usage: aes-dynloss {name} " in done.stdout
 
 
+USAGE = """
+import json, os, sys
+from aes_dynloss.cli.main import run
+os.chdir(sys.argv[1])
+found = {"code": run(json.loads(sys.argv[2])), "heavy": [name for name in sys.argv[3:] if name in sys.modules]}
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["finetune"], "Missing argument 'INPUT'"),
+        (["finetune", "none.csv", "-o", "x"], "There is no file none.csv"),
+        (["finetune", "bad.yaml", "-o", "x"], "data.sauce: there is no such key; did you mean source?"),
+        (["finetune", "bad.yaml", "teacher.kind=dlf", "-o", "x"], "there is no loss 'msse'; did you mean mse?"),
+        (["finetune", "gone.yaml", "-o", "x"], "There is no file or folder none.csv"),
+        (["init", "none.csv"], "There is no file none.csv"),
+        (["score", "none", "essays.csv"], "There is no model folder none"),
+        (["score", "folder", "none.csv"], "There is no file or folder none.csv"),
+        (["score", "folder", "essays.csv", "-o", "scores.txt"], "expected a suffix"),
+        (["score", "folder", "essays.csv", "-o", "essays.csv"], "essays.csv is there already"),
+        (["serve", "none"], "There is no model folder none"),
+        (["evaluate", "none.csv"], "There is no file none.csv"),
+        (["evaluate", "essays.csv", "--references", "none.csv"], "There is no file none.csv"),
+        (["compare", "folder", "none"], "There is no file or folder none"),
+        (["ensemble", "folder", "none", "-o", "x"], "There is no model folder none"),
+        (["robustness", "folder", "none.csv"], "There is no file or folder none.csv"),
+        (["benchmark", "none.yaml", "-o", "x"], "There is no file none.yaml"),
+        (["benchmark", "bad.yaml", "-o", "x"], "arms: this key is required"),
+        (["features", "none.csv"], "There is no file or folder none.csv"),
+        (["data", "check", "none.csv"], "There is no file or folder none.csv"),
+        (["data", "raters", "none.csv"], "There is no file or folder none.csv"),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_import_nothing_heavy(tmp_path, words, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "essays.csv").write_text("text,score\nSome words.,1\n", encoding="utf-8")
+    (tmp_path / "bad.yaml").write_text("data: {sauce: a.csv}\nloss: {terms: {msse: 1.0}}\n", encoding="utf-8")
+    (tmp_path / "gone.yaml").write_text("data: {source: none.csv}\nloss: {terms: {mae: 1.0}}\n", encoding="utf-8")
+    script = [sys.executable, "-c", USAGE, str(tmp_path), json.dumps(words), *HEAVY]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    *_, found = done.stderr.splitlines()
+    assert message in done.stderr
+    assert json.loads(found) == {"code": 2, "heavy": []}
+
+
 def test_mistakes_of_the_command_line():
     for words, message in (
         (["score"], "Missing argument 'MODEL'."),

@@ -138,7 +138,7 @@ def test_essays_by_their_ids(place, tmp_path):
     assert "expected ids of essays of the data, found 1 that are not there, such as 999" in outcome.error
     ids.write_text("\n")
     assert "found none" in run(place, place / "essays.csv", "--ids", ids).error
-    assert "ids.txt cannot be read" in run(place, place / "essays.csv", "--ids", tmp_path / "no" / "ids.txt").error
+    assert "There is no file" in run(place, place / "essays.csv", "--ids", tmp_path / "no" / "ids.txt").error
 
 
 def test_essays_by_their_prompts(place, expected):

@@ -15,9 +15,10 @@ from aes_dynloss.teaching.hypergradient.protocol import Estimator, Hypergradient
 from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import random_state
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.memory import Memory
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Processes, StepPlan
-from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
+from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import AdamW, Point, Rates, Sgd, UpdateRule
 
 LOSSES = {"elements": ("mse", "cross_entropy"), "batch": ("mse", "stde", "ranking")}

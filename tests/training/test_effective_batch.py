@@ -7,7 +7,7 @@ import torch
 from toy_runs import EVERYTHING
 from toy_student import ToyExamples, ToyStudent
 
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import Batch, random_state
 from aes_dynloss.training.effective_batch import backward

@@ -13,7 +13,7 @@ import torch
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 from aes_dynloss.teaching.losses.dynamic_loss import FixedMixture, Mixture
 from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.losses.loss_network import LossNetwork

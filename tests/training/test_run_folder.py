@@ -208,14 +208,50 @@ def test_json_holds_finite_numbers(tmp_path):
         write_json(tmp_path / "report.json", {"a": float("nan")})
 
 
-@pytest.mark.parametrize("made", [None, "metrics.jsonl", "model"])
-def test_what_fails_before_it_has_made_anything_is_no_run(accelerator, tmp_path, made):
-    def fail() -> None:
-        with run_folder(accelerator, tmp_path / "run", CONFIG, PRODUCTS):
+def fail(accelerator, folder, made=None, content="begun", **how):
+    """A run that fails, at once or when it has written a file; answers what is in its folder afterwards, if that is."""
+
+    def begin() -> None:
+        with run_folder(accelerator, folder, CONFIG, PRODUCTS, **how):
             if made is not None:
-                (tmp_path / "run" / made).write_text("begun")
+                (folder / made).parent.mkdir(exist_ok=True)
+                (folder / made).write_text(content)
             raise DataError("There is no such file.")
 
     with pytest.raises(DataError):
-        fail()
-    assert (tmp_path / "run" / "config.yaml").exists() == (made is not None)
+        begin()
+    return {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else None
+
+
+@pytest.mark.parametrize("made", ["metrics.jsonl", "model", "model/weights"])
+def test_what_fails_when_it_has_made_something_is_a_run(accelerator, folder, made):
+    assert fail(accelerator, folder, made) == {"config.yaml", made.split("/")[0]}
+    with pytest.raises(ConfigError, match="already holds a run"):
+        enter(accelerator, folder)
+
+
+@pytest.mark.parametrize("begun", [None, "metrics.jsonl", "model/weights"])
+def test_what_fails_before_it_has_made_anything_leaves_nothing(accelerator, folder, begun):
+    assert fail(accelerator, folder, begun, content="") is None
+    assert not folder.parent.exists()
+    assert enter(accelerator, folder, {"a": 1}) is False
+
+
+def test_what_was_there_before_a_run_that_failed_stays(accelerator, folder):
+    folder.parent.mkdir()
+    (folder.parent / "notes.txt").write_text("mine")
+    assert fail(accelerator, folder) is None
+    folder.mkdir()
+    assert fail(accelerator, folder, "metrics.jsonl", content="") == set()
+    (folder / "empty.txt").touch()
+    (folder / "models").mkdir()
+    assert fail(accelerator, folder) == {"empty.txt", "models"}
+    assert content(folder.parent) == {"notes.txt": "mine", "first/empty.txt": ""}
+
+
+def test_a_resumed_run_that_fails_keeps_what_is_there(accelerator, folder):
+    enter(accelerator, folder)
+    fill(folder)
+    before = content(folder)
+    fail(accelerator, folder, resume=True)
+    assert content(folder) == before

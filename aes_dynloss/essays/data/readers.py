@@ -24,22 +24,21 @@ from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Pro
 from aes_dynloss.essays.data.group_columns import UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.sources import named_in, open_rows
-from aes_dynloss.essays.data.swallowed_rows import swallowed_line
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
     check_score,
     group_value,
     id_value,
-    nearest,
+    kept_cells,
     number_cell,
     number_value,
     optional_number,
     text_value,
     truth_cell,
 )
-from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.csv_jsonl import Quoting
+from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
+from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.score_range import STEPS, infer_range
@@ -393,12 +392,13 @@ def read_essays(config: DataConfig) -> EssayTable:
 
 
 class UnscoredEssay(NamedTuple):
-    """An essay to score, with the numeric columns that were asked for."""
+    """An essay to score, with the numeric columns that were asked for, and the row's other cells if they were."""
 
     essay_id: str
     prompt_id: str | None
     text: str
     features: Mapping[str, float] = {}
+    kept: Mapping[str, object] = {}
 
 
 def iterate_unscored(
@@ -410,6 +410,7 @@ def iterate_unscored(
     quoting: Quoting = "minimal",
     hub_split: str | None = None,
     features: Sequence[str] = (),
+    keep: bool = False,
     on_fault: FaultHandler = refuse,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
@@ -427,6 +428,8 @@ def iterate_unscored(
         quoting: Of csv and tsv.
         hub_split: Split of a hub data set.
         features: Numeric columns that a model sees beside the text; they must be there, without gaps.
+        keep: Whether each essay has its row's cells with it, but those of the columns essay_id and prompt_id where they
+            are its id and its prompt.
         on_fault: Is given each row that cannot be used; the default raises.
 
     Raises:
@@ -436,7 +439,15 @@ def iterate_unscored(
     name = source_name(source)
     wanted = [name for name in (columns.essay_id, columns.prompt_id, columns.text, *features) if name is not None]
     first: dict[str, object] | None = None
-    rows = open_rows(source, encoding=encoding, quoting=quoting, wanted=wanted, hub_split=hub_split, on_fault=on_fault)
+    known = [role for role, column in columns if role in ID_COLUMNS and role == column]
+    rows = open_rows(
+        source,
+        encoding=encoding,
+        quoting=quoting,
+        wanted=None if keep else wanted,
+        hub_split=hub_split,
+        on_fault=on_fault,
+    )
     for number, row in rows:
         if first is None:
             first = row
@@ -448,7 +459,8 @@ def iterate_unscored(
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
             own = {column: _feature_value(row, column) for column in features}
-            yield UnscoredEssay(essay_id, prompt_id, text_value(row, columns.text, blank=""), own)
+            text = text_value(row, columns.text, blank="")
+            yield UnscoredEssay(essay_id, prompt_id, text, own, kept_cells(row, known) if keep else {})
         except CellError as error:
             on_fault(RowFault(name, number, str(error)))
 

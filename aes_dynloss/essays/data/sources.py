@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.samples import BUNDLED, ESSAYS
 from aes_dynloss.tables.csv_jsonl import Quoting
-from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, iterate_rows
+from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, existing_path, iterate_rows
 from aes_dynloss.tables.rows import FaultHandler, Row, refuse
 
 
-def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> Iterator[Row]:
+def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str] | None) -> Iterator[Row]:
     """Rows of a data set, the first of which is row 1; code that it carries is never run."""
+    import datasets
+
     # Versions before 4 can be told by the environment to run a data set's code, unless the call forbids it.
     known = inspect.signature(datasets.load_dataset).parameters
     forbid: dict[str, Any] = {"trust_remote_code": False} if "trust_remote_code" in known else {}
@@ -37,7 +37,7 @@ def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> It
     if len(dataset) == 0:
         raise DataError(f"{dataset_id} holds no rows.")
     # If a wanted column is missing, all are read, so that the message about it can suggest another.
-    if not set(wanted) - set(dataset.column_names):
+    if wanted is not None and not set(wanted) - set(dataset.column_names):
         dataset = dataset.select_columns(list(wanted))
     labels = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, row in enumerate(dataset, start=1):
@@ -51,12 +51,30 @@ def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str]) -> It
 _FILE_SUFFIXES = (*SUFFIXES, ".json", ".txt", ".gz", ".zip", ".xlsx", ".xls")
 
 
+def _names_hub_data(source: str) -> bool:
+    """Whether a source is not local but may be the id of a data set on the hub."""
+    path = user_path(source, "data.source")
+    like_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", source) is not None  # name or owner/name
+    like_path = source.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
+    return source not in {STANDARD_INPUT, BUNDLED} and not like_path and not path.exists() and like_id
+
+
+def check_source(source: str) -> None:
+    """Refuse a source that can only be a path and is not there, before anything is read.
+
+    Raises:
+        DataError: It is such a one.
+    """
+    if source not in {STANDARD_INPUT, BUNDLED} and not _names_hub_data(source):
+        existing_path(source)
+
+
 def open_rows(
     source: str,
     *,
     encoding: str,
     quoting: Quoting,
-    wanted: Collection[str],
+    wanted: Collection[str] | None,
     hub_split: str | None,
     on_fault: FaultHandler = refuse,
 ) -> Iterator[Row]:
@@ -67,9 +85,7 @@ def open_rows(
         ConfigError: A hub split is named for a local source.
     """
     path = ESSAYS if source == BUNDLED else user_path(source, "data.source")
-    like_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", source) is not None  # name or owner/name
-    like_path = source.startswith((".", "/", "~")) or path.suffix.lower() in _FILE_SUFFIXES
-    if source not in {STANDARD_INPUT, BUNDLED} and not like_path and not path.exists() and like_id:
+    if _names_hub_data(source):
         return _hub_rows(source, hub_split, wanted)
     if hub_split is not None:
         raise ConfigError(f"data.hub_split names a split of a hub data set, but {source} is local. Remove it.")

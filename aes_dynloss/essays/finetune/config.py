@@ -12,10 +12,8 @@ from pydantic import BaseModel, Field, model_validator
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.finetune.presets import WORDS, PresetName, with_preset
-from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.teaching.losses.components import COMPONENTS
-from aes_dynloss.teaching.losses.dynamic_loss import those_that_need
+from aes_dynloss.teaching.losses.component_table import COMPONENTS, those_that_need
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.teachers.config import (
     DlfConfig,
@@ -35,7 +33,9 @@ class EvaluationConfig(ConfigModel):
     resamples: int = Field(default=1000, ge=100, le=1_000_000, description="Bootstrap resamples behind each interval.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
     floors: bool = Field(
-        default=True, description=f"Whether simple scorers stand beside the figures: {', '.join(FLOORS)}."
+        default=True,
+        description="Whether simple scorers stand beside the figures: mean_score, length, length_rescaled, "
+        "tfidf_ridge, tfidf_ridge_rescaled, words_and_ngrams, words_and_ngrams_rescaled.",
     )
     floors_cache: str | None = Field(
         default=None,

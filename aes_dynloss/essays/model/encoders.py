@@ -323,6 +323,7 @@ _OFFSET_POSITIONS = {
     *("xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 _LONGEST_WINDOW = 4096
+_HUB_SECONDS = 5.0
 _OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -339,6 +340,7 @@ _DROPOUTS = (
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
     path = locate_encoder(name)
+    path = path if Path(path).is_dir() else _hub_or_copy(name)
     try:
         return kind.from_pretrained(path, trust_remote_code=False, **options)
     except Exception as error:  # transformers, safetensors and the hub each raise their own
@@ -347,3 +349,36 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - tran
             f"({', '.join(ENCODER_PACKAGES)}), a folder with config.json, model.safetensors and a tokenizer, or a name "
             "on the hub (which needs the network)."
         ) from None
+
+
+def _hub_or_copy(name: str) -> str:
+    """A hub name as it is; where the hub does not answer, the folder of an earlier download.
+
+    The question is asked once and briefly: the hub's own client repeats it for about a minute.
+
+    Raises:
+        ConfigError: The hub does not answer, or is not to be asked, and there is no copy.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_SECONDS)
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:  # it says that there is no such encoder, or that it is not for all
+            return name
+        reason = first_line(error)
+    except Exception as error:  # of whichever client of HTTP the hub's own is built on
+        reason = first_line(error)
+    else:
+        return name
+    copy = try_to_load_from_cache(name, "config.json")
+    if isinstance(copy, str):
+        return str(Path(copy).parent)
+    why = "is not asked, for HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"cannot be reached ({reason})"
+    raise ConfigError(
+        f"model.encoder {name}: there is no such folder, no copy of an earlier download, and the hub, "
+        f"{constants.ENDPOINT}, {why}. Give a local folder with config.json, model.safetensors and a tokenizer, or "
+        f"{' or '.join(ENCODER_PACKAGES)}, a package that carries an encoder; or go on with a network: without "
+        "HF_HUB_OFFLINE, and with HF_ENDPOINT for a mirror of the hub."
+    )

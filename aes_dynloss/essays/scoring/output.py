@@ -5,16 +5,34 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.scoring.score import COLUMN_KINDS
 from aes_dynloss.tables.atomic import atomic_file
 
 FORMATS = ("csv", "jsonl", "parquet")
+
+# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
+# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
+# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
+# cap.
+COLUMN_KINDS: Mapping[str, type] = {
+    "essay_id": str,
+    "prompt_id": str,
+    "raw": float,
+    "score": float,
+    "low": float,
+    "high": float,
+    "certainty": float,
+    "probabilities": dict,
+    "withheld": bool,
+    "advisories": list,
+    "reasons": list,
+    "dropped_tokens": int,
+}
 
 Columns = Mapping[str, list[Any]]
 
@@ -65,6 +83,65 @@ def write_scores(
         return _write(windows, form, file, kinds)
 
 
+def kept_kinds(windows: Iterable[Columns]) -> dict[str, type]:
+    """Type of each of the input's columns, in the order in which they were seen.
+
+    Args:
+        windows: Columns of some rows each, which may have other names than those of other rows.
+
+    Returns:
+        str for a column of several types, of lists, or without values.
+
+    Example:
+        >>> kept_kinds([{"class": ["007"], "age": [14]}, {"age": [14.5], "tags": [["a"]]}])
+        {'class': <class 'str'>, 'age': <class 'float'>, 'tags': <class 'str'>}
+    """
+    seen: dict[str, set[type]] = {}
+    for columns in windows:
+        for name, values in columns.items():
+            seen.setdefault(name, set()).update(_kind(value) for value in values if value is not None)
+    return {
+        name: float if kinds == {int, float} else next(iter(kinds)) if len(kinds) == 1 else str
+        for name, kinds in seen.items()
+    }
+
+
+def _kind(value: object) -> type:
+    if isinstance(value, list | dict) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        return str
+    return type(value)
+
+
+def kept_names(kept: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """Names of the input's columns in the output, with ``input_`` before one that the output has itself.
+
+    Example:
+        >>> kept_names(["text", "score"], ["essay_id", "raw", "score"])
+        {'text': 'text', 'score': 'input_score'}
+    """
+    names, used = {}, {*taken, *kept}
+    for name in kept:
+        new = name
+        while new in used and name in taken:
+            new = f"input_{new}"
+        used.add(new)
+        names[name] = new
+    return names
+
+
+def with_kept(windows: Iterable[Columns], kept: Iterable[Columns], names: Mapping[str, str]) -> Iterator[Columns]:
+    """Columns of scores with the input's columns behind them.
+
+    Args:
+        windows: Columns of scores.
+        kept: The input's columns of the same rows.
+        names: Of :func:`kept_names`; rows without such a column get blanks.
+    """
+    for columns, own in zip(windows, kept, strict=True):
+        blanks = [None] * len(columns["essay_id"])
+        yield {**columns, **{new: own.get(name, blanks) for name, new in names.items()}}
+
+
 def _write(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: Mapping[str, type]) -> int:
     if form == "parquet":
         return _write_parquet(windows, stream, kinds)
@@ -102,8 +179,17 @@ def _cell(value: object) -> object:
     if isinstance(value, bool | dict):
         return json.dumps(value)
     if isinstance(value, list):
-        return "; ".join(value)
+        return "; ".join(value) if all(isinstance(one, str) for one in value) else json.dumps(value)
     return value
+
+
+def _typed(value: object, kind: type) -> object:
+    """A value as parquet takes it in a column of a type."""
+    if isinstance(value, dict) and kind is dict:
+        return list(value.items())
+    if kind is str and value is not None and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if kind is float and isinstance(value, int) else value
 
 
 def _write_parquet(windows: Iterable[Columns], stream: BinaryIO, kinds: Mapping[str, type]) -> int:
@@ -122,10 +208,7 @@ def _write_parquet(windows: Iterable[Columns], stream: BinaryIO, kinds: Mapping[
     with ExitStack() as stack:  # after an error too the writer is closed, or it would complain once its file is
         for window in windows:
             schema = pa.schema([(name, types[kinds[name]]) for name in window])
-            columns = {
-                name: [list(value.items()) if isinstance(value, dict) else value for value in values]
-                for name, values in window.items()
-            }
+            columns = {name: [_typed(value, kinds[name]) for value in values] for name, values in window.items()}
             writer = writer or stack.enter_context(pq.ParquetWriter(stream, schema))
             table = pa.table(columns, schema)
             writer.write_table(table)

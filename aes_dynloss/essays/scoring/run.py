@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer
-from aes_dynloss.essays.scoring.output import write_scores
+from aes_dynloss.essays.scoring.output import COLUMN_KINDS, kept_kinds, kept_names, with_kept, write_scores
 from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
@@ -104,7 +105,7 @@ def _warn_of_repeats(parts: ScoreParts) -> None:
         )
 
 
-_SCORES, _REVIEW = "scores", "review"
+_SCORES, _REVIEW, _KEPT = "scores", "review", "kept"
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,14 @@ class ScoreOptions:
         coverage: Stated coverage of the prediction intervals.
         probabilities: Whether the probability of each score point is answered.
         precision: In which the scorer reads; a run that is resumed must find it as it was.
+        keep_columns: Whether the input's columns, which the essays then have with them, stand behind the scores.
     """
 
     policy: Policy
     coverage: float = COVERAGE
     probabilities: bool = False
     precision: Precision = "float32"
+    keep_columns: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,8 @@ def score_to_files(
             warn_unless_certain(scorer)
         for number, window in enumerate(windows, start=len(done)):
             part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
+            if options.keep_columns:
+                part[_KEPT] = _kept_columns(window.essays)
             if review is not None:
                 part[_REVIEW] = review_columns(scorer, window, review.unsure)
             parts.put(number, part)
@@ -207,7 +212,24 @@ def score_to_files(
             reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, REVIEW_KINDS)
             _warn_of_repeats(parts)
         # The scores last: they mark a complete run.
-        return write_scores(parts.tables(_SCORES), form, output), reviewed
+        return _write_parts(parts, form, output, options), reviewed
+
+
+def _kept_columns(essays: Sequence[UnscoredEssay]) -> dict[str, list[Any]]:
+    """The cells that essays have with them; a blank where one has no such column."""
+    names = dict.fromkeys(name for essay in essays for name in essay.kept)
+    return {name: [essay.kept.get(name) for essay in essays] for name in names}
+
+
+def _write_parts(parts: ScoreParts, form: str, output: Path, options: ScoreOptions) -> int:
+    """Write all parts' scores, and the input's columns behind them if these are kept; the number of rows."""
+    scores = parts.tables(_SCORES)
+    if not options.keep_columns:
+        return write_scores(scores, form, output)
+    kinds = kept_kinds(parts.tables(_KEPT))
+    names = kept_names(kinds, next(parts.tables(_SCORES), {}))
+    kinds_there = {**COLUMN_KINDS, **{names[name]: kind for name, kind in kinds.items()}}
+    return write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds_there)
 
 
 def score_to_stream(
@@ -228,8 +250,23 @@ def score_to_stream(
     windows = score_essays(
         scorer, essays, policy=options.policy, coverage=options.coverage, probabilities=options.probabilities
     )
-    columns = (window.columns for window in windows)
+    columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
     if processes.is_main_process:
         return write_scores(columns, form, None)
     deque(columns, maxlen=0)  # other processes only help to score
     return 0
+
+
+def _streamed(windows: Iterable[ScoredWindow]) -> Iterator[Mapping[str, list[Any]]]:
+    """Columns of scores with the input's behind them, which are those of the first window: no header comes later."""
+    names: dict[str, str] | None = None
+    for window in windows:
+        kept = _kept_columns(window.essays)
+        names = kept_names(kept, window.columns) if names is None else names
+        later = [name for name in kept if name not in names]
+        if later:
+            raise DataError(
+                f"--keep-columns: some essays have the column {later[0]!r}, which the first {len(window)} lack, and "
+                "standard output has its header already. Name a file with --output: all columns are known there."
+            )
+        yield from with_kept([window.columns], [kept], names)

@@ -94,24 +94,6 @@ class Adviser:
         return self._finder.find([essay.text for essay in essays], [essay.essay_id for essay in essays], prompt_ids)
 
 
-# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
-# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
-# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
-# cap.
-COLUMN_KINDS: Mapping[str, type] = {
-    "essay_id": str,
-    "prompt_id": str,
-    "raw": float,
-    "score": float,
-    "low": float,
-    "high": float,
-    "certainty": float,
-    "probabilities": dict,
-    "withheld": bool,
-    "advisories": list,
-    "reasons": list,
-    "dropped_tokens": int,
-}
 # What is blank where a score is withheld.
 JUDGED = ("raw", "score", "low", "high", "certainty", "probabilities")
 # Essays that are sorted by length together: enough that padding is small, few enough to hold in memory.
@@ -235,7 +217,7 @@ def window_digest(essays: Sequence[UnscoredEssay]) -> str:
     """SHA-256 of a window's essays, ids and prompts."""
     digest = hashlib.sha256()
     for essay in essays:
-        own = [f"{name}={value!r}" for name, value in essay.features.items()]
+        own = [f"{name}={value!r}" for name, value in (*essay.features.items(), *essay.kept.items())]
         for text in (essay.essay_id, essay.prompt_id or "", essay.text, *own):
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little"))

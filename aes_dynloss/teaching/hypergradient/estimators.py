@@ -1,18 +1,20 @@
-"""The estimators by name, and their configuration."""
+"""The estimators by name, and their configuration.
+
+An estimator is imported where it is built, and torch with it: a configuration is checked without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.teaching.hypergradient.differences import Differences
-from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
-from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.hypergradient.protocol import Estimator
-from aes_dynloss.teaching.unrolling.unroll import Memory, Storage
+from aes_dynloss.teaching.unrolling.memory import Memory, Storage
+
+if TYPE_CHECKING:
+    from aes_dynloss.teaching.hypergradient.protocol import Estimator
 
 _MIB = 2**20
 
@@ -76,11 +78,35 @@ class HypergradientConfig(ConfigModel):
         return self.estimator in {"central", "one_sided", "one_step"}
 
 
+def _exact(config: HypergradientConfig) -> Estimator:
+    from aes_dynloss.teaching.hypergradient.exact import Exact
+
+    return Exact(last=config.last)
+
+
+def _differences(config: HypergradientConfig) -> Estimator:
+    from aes_dynloss.teaching.hypergradient.differences import Differences
+
+    return Differences(one_sided=config.estimator == "one_sided", size=config.difference_size)
+
+
+def _one_step(config: HypergradientConfig) -> Estimator:
+    from aes_dynloss.teaching.hypergradient.one_step import OneStep
+
+    return OneStep(size=config.difference_size)
+
+
+def _unrolled_graph(_: HypergradientConfig) -> Estimator:
+    from aes_dynloss.teaching.hypergradient.exact import UnrolledGraph
+
+    return UnrolledGraph()
+
+
 ESTIMATORS: dict[str, Callable[[HypergradientConfig], Estimator]] = {
-    "exact": lambda _: Exact(),
-    "truncated": lambda config: Exact(last=config.last),
-    "central": lambda config: Differences(size=config.difference_size),
-    "one_sided": lambda config: Differences(one_sided=True, size=config.difference_size),
-    "one_step": lambda config: OneStep(size=config.difference_size),
-    "unrolled_graph": lambda _: UnrolledGraph(),
+    "exact": _exact,
+    "truncated": _exact,
+    "central": _differences,
+    "one_sided": _differences,
+    "one_step": _one_step,
+    "unrolled_graph": _unrolled_graph,
 }

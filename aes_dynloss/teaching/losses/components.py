@@ -1,22 +1,16 @@
 """Component losses: pure functions of :class:`Elements`, mixed by a dynamic loss.
 
 A component over elements returns one value an element. A component over the batch returns a scalar, a statistic of all
-elements together; it is correct only on the whole effective batch. Components of classes and score points are in
-:data:`OF_CLASSES`. A new component is one function here plus one entry in :data:`COMPONENTS`.
+elements together; it is correct only on the whole effective batch. A new component is one function here plus one entry
+in :data:`aes_dynloss.teaching.losses.component_table.COMPONENTS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
-
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional
 
-from aes_dynloss.configfile import advice_on
 from aes_dynloss.errors import ShapeError
 from aes_dynloss.teaching.student import ABSENT_BELOW, Elements
 
@@ -185,17 +179,6 @@ def large_margin(elements: Elements) -> Tensor:
     true = torch.nn.functional.one_hot(classes, log_probs.shape[1]).to(log_probs.dtype)
     lowered = log_probs - MARGIN * true
     return lowered.logsumexp(1) - lowered.gather(1, classes[:, None]).squeeze(1)
-
-
-OF_CLASSES: dict[str, Callable[[Elements], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "label_smoothing": label_smoothing,
-    "generalised_cross_entropy": generalised_cross_entropy,
-    "focal": focal,
-    "large_margin": large_margin,
-    "smooth_error": smooth_error,
-    "expected_error": expected_error,
-}
 
 
 def distribution(elements: Elements, loss: str = "This loss") -> tuple[Tensor, Tensor]:
@@ -417,48 +400,6 @@ def all_pairs_error(elements: Elements) -> Tensor:
     variance = _variance(elements, elements.targets)
     r_squared = 1.0 - errors / (variance + TINY_VARIANCE)
     return (errors + TINY_VARIANCE).sqrt() - 0.0007 * r_squared
-
-
-@dataclass(frozen=True)
-class Component:
-    """A component loss and what it asks of a student.
-
-    Args:
-        function: Elements to (E,), or to a scalar where ``over_batch``.
-        over_batch: Whether it couples the elements, so that it needs the whole effective batch at once.
-        needs: Name of an optional field of :class:`Elements` that it reads, or "".
-        in_units: Whether it measures in the units of the scores, so that standardising changes its value.
-        kinked: Whether it has a kink at each element's target, across which finite differences find curvature that is
-            not there.
-    """
-
-    function: Callable[[Elements], Tensor]
-    over_batch: bool = False
-    needs: str = ""
-    in_units: bool = True
-    kinked: bool = False
-
-
-COMPONENTS: dict[str, Component] = {
-    "mse": Component(squared_error),
-    "mae": Component(absolute_error, kinked=True),
-    "huber": Component(huber),
-    "binary_cross_entropy": Component(binary_cross_entropy, needs="logits", in_units=False),
-    **{name: Component(loss, needs="log_probs", in_units=False) for name, loss in OF_CLASSES.items()},
-    "ranking": Component(ranking, over_batch=True, in_units=False),
-    "one_minus_qwk": Component(one_minus_qwk, over_batch=True, in_units=False),
-    "stde": Component(standard_deviation_error, over_batch=True),
-    "all_pairs_error": Component(all_pairs_error, over_batch=True),
-}
-
-
-def _known_component(name: str) -> str:
-    if name not in COMPONENTS:
-        raise ValueError(f"there is no loss {name!r}; {advice_on(name, COMPONENTS)}")
-    return name
-
-
-ComponentName = Annotated[str, AfterValidator(_known_component)]
 
 
 def _deviation(elements: Elements, values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.losses.components import COMPONENTS, Component
+from aes_dynloss.teaching.losses.component_table import COMPONENTS, Component
 from aes_dynloss.teaching.student import Elements
 
 
@@ -146,13 +146,3 @@ class FixedMixture:
     def __call__(self, coefficients: Tensor, elements: Elements) -> Tensor:  # noqa: ARG002
         """The loss, whatever ``coefficients``, (0,)."""
         return self._loss(self._coefficients.to(elements.scores), elements)
-
-
-def those_that_need(field: str, names: Sequence[str]) -> list[str]:
-    """The components among these that read an optional field of :class:`Elements`.
-
-    Examples:
-        >>> those_that_need("log_probs", ["mse", "focal"])
-        ['focal']
-    """
-    return [name for name in names if COMPONENTS[name].needs == field]

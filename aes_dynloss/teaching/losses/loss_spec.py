@@ -10,8 +10,8 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
-from aes_dynloss.teaching.losses.components import ComponentName
-from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, FixedMixture, Mixture, those_that_need
+from aes_dynloss.teaching.losses.component_table import ComponentName, those_that_need
+from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, FixedMixture, Mixture
 from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.losses.loss_network import LossNetwork
 from aes_dynloss.teaching.losses.meta_weight import MetaWeightLoss

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 from aes_dynloss.teaching.losses.dynamic_loss import FixedMixture, Mixture
 from aes_dynloss.teaching.student import Elements
 

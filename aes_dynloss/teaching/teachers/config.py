@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
-from aes_dynloss.teaching.losses.components import ComponentName
+from aes_dynloss.teaching.losses.component_table import ComponentName
 
 _MEASURE = "Smooth measure of the student on teacher_dev that the teacher lowers."
 

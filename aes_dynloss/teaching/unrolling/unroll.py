@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.student import random_state
+from aes_dynloss.teaching.unrolling.memory import Memory, Storage
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, Product, StepPlan
 from aes_dynloss.teaching.unrolling.update_rules import Point, UpdateRule
 
-Storage = Literal["device", "host", "bf16"]
 # Returns a stored point.
 Kept = Callable[[], Point]
 
@@ -50,24 +49,6 @@ def keep(point: Point, storage: Storage) -> Kept:
         return Point(weights, tuple(slots), step)
 
     return unpack
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Settings of what a trajectory stores.
-
-    Args:
-        storage: Where points are kept.
-        snapshots: Keep about sqrt(T) points of T, and compute those between again: one more pass, far less memory.
-        gradients: Keep every step's first derivatives, which one-sided differences read.
-        kept_graphs: Bytes for graphs of the last steps, so that walking them back needs no second forward pass;
-            first derivatives are then kept too where the optimiser's adjoint reads them.
-    """
-
-    storage: Storage = "device"
-    snapshots: bool = False
-    gradients: bool = False
-    kept_graphs: int = 0
 
 
 @dataclass

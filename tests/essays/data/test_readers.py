@@ -132,7 +132,7 @@ class TestUnscored:
     def test_ids_default_to_row_numbers_and_it_is_said(self, tmp_path, caplog):
         path = csv_file(tmp_path, [{"text": "x"}, {"text": "y"}])
         with caplog.at_level(logging.WARNING):
-            assert list(iterate_unscored(str(path), prompt="p")) == [("2", "p", "x", {}), ("3", "p", "y", {})]
+            assert list(iterate_unscored(str(path), prompt="p")) == [("2", "p", "x", {}, {}), ("3", "p", "y", {}, {})]
         assert "essays.csv has no column 'essay_id'; essays are numbered by their rows." in caplog.text
 
     def test_repeated_ids_are_let_through(self, piped):
@@ -141,7 +141,7 @@ class TestUnscored:
 
     def test_named_columns_must_be_there(self, tmp_path):
         path = str(csv_file(tmp_path, [{"ID": "1", "text": "x"}]))
-        assert list(iterate_unscored(path, columns=Columns(essay_id="ID"))) == [("1", None, "x", {})]
+        assert list(iterate_unscored(path, columns=Columns(essay_id="ID"))) == [("1", None, "x", {}, {})]
         for columns, option in (
             (Columns(essay_id="Id"), "--id-column"),
             (Columns(prompt_id="Id"), "--prompt-column"),
@@ -162,13 +162,13 @@ class TestUnscored:
             list(iterate_unscored("-"))
         log = FaultLog()
         piped(lines)
-        assert list(iterate_unscored("-", on_fault=log)) == [("2", None, "y", {})]
+        assert list(iterate_unscored("-", on_fault=log)) == [("2", None, "y", {}, {})]
         assert [fault.row for fault in log.faults] == [1, 2, 3]
         assert "'essay_id' stands in some rows only" in log.faults[1].reason
 
     def test_a_blank_text_is_an_essay_without_words(self, piped):
         piped(b'{"essay_id": "1", "text": " \\n"}\n{"essay_id": "2", "text": null}\n')
-        assert list(iterate_unscored("-")) == [("1", None, "", {}), ("2", None, "", {})]
+        assert list(iterate_unscored("-")) == [("1", None, "", {}, {}), ("2", None, "", {}, {})]
 
     @pytest.mark.parametrize("sign", [";", "\t"])
     def test_a_csv_with_semicolons_or_tabs(self, tmp_path, sign):

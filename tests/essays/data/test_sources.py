@@ -94,7 +94,7 @@ def test_local_folders_come_first(hub, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     (tmp_path / "owner" / "a.txt").write_text("x")
-    assert list(iterate_unscored("owner")) == [("a", None, "x", {})]
+    assert list(iterate_unscored("owner")) == [("a", None, "x", {}, {})]
     with pytest.raises(ConfigError, match=r"data\.hub_split names a split of a hub data set, but owner is local"):
         read_essays(config("owner", hub_split="train"))
     assert hub == []

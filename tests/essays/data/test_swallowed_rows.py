@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aes_dynloss.essays.data.swallowed_rows import swallowed_line
+from aes_dynloss.tables.csv_jsonl import swallowed_line
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 
 
 def build(**sections: dict[str, Any]) -> FinetuneConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -129,8 +131,41 @@ class TestPlace:
     def test_hub_name_without_a_network(self, open_it) -> None:
         name = "no-such-owner/no-such-encoder"
         assert locate_encoder(name) == name
-        with pytest.raises(ConfigError, match=facts("model.encoder", name, "hub", "network")):
+        with pytest.raises(ConfigError, match=facts("model.encoder", name, "hub", "network", "HF_HUB_OFFLINE is set")):
             open_it(name)
+
+
+class TestHubOutOfReach:
+    """The hub's client would ask again and again, and sleep in between."""
+
+    @pytest.fixture(autouse=True)
+    def closed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+        """The address of a port on which nobody listens, as the hub's; and an empty cache."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+        def sleep(_: float) -> None:
+            raise AssertionError("it asked again")
+
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(time, "sleep", sleep)
+        return address
+
+    def test_is_said_at_once(self, closed: str) -> None:
+        told = ["model.encoder", "owner/tiny", closed, "cannot be reached", "local folder", PACKAGE, "HF_ENDPOINT"]
+        with pytest.raises(ConfigError, match=facts(*told)):
+            load_tokenizer("owner/tiny")
+
+    def test_an_earlier_download_is_loaded(self, encoder: Path, tmp_path: Path) -> None:
+        kept = tmp_path / "models--owner--tiny"
+        shutil.copytree(encoder, kept / "snapshots" / "0123")
+        (kept / "refs").mkdir()
+        (kept / "refs" / "main").write_text("0123")
+        assert load_tokenizer("owner/tiny").get_vocab() == load_tokenizer(str(encoder)).get_vocab()
+        assert load_encoder("owner/tiny").config.hidden_size == load_encoder(str(encoder)).config.hidden_size
 
 
 class TestLoad:

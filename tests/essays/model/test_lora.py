@@ -29,9 +29,10 @@ from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import Batch, random_state
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.memory import Memory
 from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.step_plan import StepPlan
-from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
+from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import AdamW, Rates, Sgd, UpdateRule
 from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.optimization import rate_groups

@@ -11,7 +11,7 @@ from aes_dynloss.teaching.hypergradient.differences import Differences
 from aes_dynloss.teaching.hypergradient.estimators import ESTIMATORS, HypergradientConfig
 from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
 from aes_dynloss.teaching.hypergradient.one_step import OneStep
-from aes_dynloss.teaching.unrolling.unroll import Memory
+from aes_dynloss.teaching.unrolling.memory import Memory
 
 BUILT = {
     "exact": ({}, Exact()),

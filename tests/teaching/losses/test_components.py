@@ -10,7 +10,8 @@ from torch.nn import functional
 from toy_elements import SPREADS, make_elements, random_elements
 
 from aes_dynloss.errors import ShapeError
-from aes_dynloss.teaching.losses.components import COMPONENTS, OF_CLASSES, binary_cross_entropy, cross_entropy
+from aes_dynloss.teaching.losses.component_table import COMPONENTS, OF_CLASSES
+from aes_dynloss.teaching.losses.components import binary_cross_entropy, cross_entropy
 
 OVER_BATCH = {"ranking", "one_minus_qwk", "stde", "all_pairs_error"}
 

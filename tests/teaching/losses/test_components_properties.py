@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from toy_elements import make_elements
 
-from aes_dynloss.teaching.losses.components import COMPONENTS
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 
 # Steps of a thousandth, so that an sd is 0 or well above the tiny variance that keeps its root smooth.
 thousandths = st.integers(0, 1000).map(lambda number: number / 1000)

@@ -7,8 +7,8 @@ import torch
 from toy_elements import random_elements
 
 from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.teaching.losses.components import COMPONENTS, OF_CLASSES
-from aes_dynloss.teaching.losses.dynamic_loss import Mixture, those_that_need
+from aes_dynloss.teaching.losses.component_table import COMPONENTS, OF_CLASSES, those_that_need
+from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 from aes_dynloss.teaching.student import Elements
 
 ALL = list(COMPONENTS)

@@ -19,8 +19,9 @@ from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.student import buffers_of, put_buffers
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.unrolling.live_student import LiveStudent
+from aes_dynloss.teaching.unrolling.memory import Memory
 from aes_dynloss.teaching.unrolling.objective import Objective
-from aes_dynloss.teaching.unrolling.unroll import Memory, Trajectory, unroll
+from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.teaching.unrolling.update_rules import Rates, Sgd
 
 RATE, STEP_SIZE, TEACHER_RATE, WINDOW = 0.3, 0.05, 0.01, 3

@@ -8,7 +8,8 @@ from taught_runs import BITING, SMOOTH, error_of, taught_run
 from taught_students import SmallConvNet, SmallTransformer
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.teaching.unrolling.unroll import Memory, unroll
+from aes_dynloss.teaching.unrolling.memory import Memory
+from aes_dynloss.teaching.unrolling.unroll import unroll
 
 MUCH = 2**30
 
