@@ -10,7 +10,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 RANGES = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
 HUMAN = (
     r"^r.csv has no column 'reference'; found 'essay_id', 'human'. Name the column of the human scores with "
-    "--reference-column.$"
+    "--reference-column or --map reference=COLUMN.$"
 )
 PREDICTIONS = "essay_id,prompt_id,score\na,1,4\nb,1,2\nc,2,3\n"
 

@@ -34,7 +34,10 @@ def test_names_of_other_roles_do_not_matter():
         ),
         (ColumnNames(raw="prediction"), "f.csv has no column 'prediction'; .*for raw with --raw-column"),
         (ColumnNames(raw="essay_id"), "f.csv has no column 'essay_id'; "),
-        (ColumnNames(raw="a", score="b"), "no column 'a'; .*--raw-column. It has no column 'b'; .*--score-column"),
+        (
+            ColumnNames(raw="a", score="b"),
+            "no column 'a'; .*--raw-column.*--map raw=COLUMN. It has no column 'b'; .*--score-column",
+        ),
     ],
 )
 def test_a_column_that_is_missing(names, message):

@@ -201,7 +201,7 @@ class TestUnscored:
     def test_it_streams(self, piped):
         piped(b"text\nx\n" + b"y\n" * 10_000 + b"\xff")
         rows = iterate_unscored("-")
-        assert next(rows) == ("2", None, "x", {})
+        assert next(rows) == ("2", None, "x", {}, {})
         with pytest.raises(DataError, match=r"Line 10003 of standard input \(byte 20007\)"):
             list(rows)
 

@@ -9,7 +9,8 @@ from facts import facts
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import EvaluationConfig, FinetuneConfig
+from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.teaching.losses.component_table import COMPONENTS
 
@@ -23,6 +24,11 @@ def test_defaults() -> None:
     assert config.model == ModelConfig()
     assert config.loss.terms == {"mse": 1.0}
     assert config.evaluation.resamples == 1000
+
+
+def test_the_floors_are_named() -> None:
+    named = EvaluationConfig.model_fields["floors"].description.rstrip(".").partition(": ")[2]
+    assert named.split(", ") == list(FLOORS)
 
 
 def test_data_is_required() -> None:
