@@ -2,13 +2,14 @@
 
     python recipes/terminal_cast.py [recipes/essays/first_hour.svg]
 
-Commands run for real, in a temporary folder, on the made-up essays that come with the package, as a csv. Progress bars
-are left out, long lines are cut. Each line appears when its turn comes; readers who want no motion see all lines.
+Commands run for real, in a temporary folder, on the made-up essays that come with the package, as a csv. Progress and
+details are left out, long lines are cut. Each line appears when its turn comes; who wants no motion sees all at once.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,10 @@ COMMANDS = (
 )
 COLUMNS, LINE, CHARACTER, MARGIN = 118, 18, 7.83, 16
 SECONDS_A_LINE, PAUSE = 0.12, 1.2
+STAMP = re.compile(r"^[\d-]{10} [\d:]{8} ")  # a terminal shows none
+LEFT_OUT = re.compile(
+    r"Encoded essays|encode essays|score essays|cross-fit: |Loading weights|Share of|Prompt \w+: \d+ essays, penalty"
+)
 HELD_OUT = 5  # each fifth essay is new to the scorer
 
 
@@ -49,8 +54,9 @@ def shown(command: str, folder: Path) -> list[str]:
     calm = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": str(COLUMNS)}
     words = [sys.executable, "-m", "aes_dynloss", *command.split()[1:]]
     run = subprocess.run(words, cwd=folder, env=os.environ | calm, text=True, capture_output=True, check=True)  # noqa: S603
-    lines = [line for line in (run.stderr + run.stdout).splitlines() if line.strip() and "%|" not in line]
-    return [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in lines]
+    lines = [STAMP.sub("", line) for line in (run.stderr + run.stdout).splitlines() if line.strip()]
+    told = [line for line in lines if not LEFT_OUT.match(line)]
+    return [line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..." for line in told]
 
 
 def cast(sessions: list[tuple[str, list[str]]]) -> str:
