@@ -69,7 +69,7 @@ print(json.dumps(found), file=sys.stderr)
         (["data", "check", "none.csv"], "There is no file or folder none.csv"),
         (["data", "raters", "none.csv"], "There is no file or folder none.csv"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "said",
 )
 def test_usage_errors_import_nothing_heavy(tmp_path, words, message):
     (tmp_path / "folder").mkdir()
