@@ -86,9 +86,13 @@ def log_to_stderr(level: int) -> None:
 
     Where that is no terminal, lines have a time stamp.
     """
-    line = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"
+    line = "%(message)s" if _is_terminal() else "%(asctime)s %(message)s"
     logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%d %H:%M:%S", stream=sys.stderr, force=True)
     logging.getLogger("aes_dynloss").setLevel(level if _is_first_process() else logging.ERROR)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def run(arguments: list[str] | None = None) -> int:

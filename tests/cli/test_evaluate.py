@@ -121,7 +121,7 @@ def test_columns_references_and_prompts(run, tmp_path):
 
 
 def test_errors_are_the_packages_own(run):
-    with pytest.raises(DataError, match=r"There is no file or folder none.csv"):
+    with pytest.raises(DataError, match=r"There is no file none.csv"):
         run("none.csv")
     with pytest.raises(ConfigError, match="written ID=LOW:HIGH"):
         run("p.csv", "--range", "1:6")

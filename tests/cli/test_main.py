@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import subprocess
 import sys
 
 import click
 import pytest
-from command_line import command
+from command_line import command, outcome_of
 
 from aes_dynloss.cli import main
 from aes_dynloss.errors import DataError
@@ -155,7 +156,11 @@ def test_logging(monkeypatch, tmp_path):
     monkeypatch.setitem(main.COMMANDS, "telling", "telling_command:telling")
     monkeypatch.setitem(sys.modules, "telling_command", type(sys)("telling_command"))
     monkeypatch.setattr(sys.modules["telling_command"], "telling", telling, raising=False)
-    assert command("telling").err == "aes_dynloss.essays tells\naes_dynloss.essays warns\nother warns\n"
-    assert command("--quiet", "telling").err == "aes_dynloss.essays warns\nother warns\n"
+    lines = ["aes_dynloss.essays tells", "aes_dynloss.essays warns", "other warns"]
+    stamped = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*)")  # no terminal
+    assert command("telling").err.splitlines() == lines
+    assert command("--quiet", "telling").err.splitlines() == lines[1:]
+    written = outcome_of(lambda: main.run(["telling"]), terminal=False).err.splitlines()
+    assert [stamped.fullmatch(line)[1] for line in written] == lines
     monkeypatch.setenv("RANK", "3")
     assert "aes_dynloss" not in command("telling").err

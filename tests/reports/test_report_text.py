@@ -30,6 +30,9 @@ def test_a_table_to_the_letter():
             "QWK, Fisher mean: 0.999",
             "Floors, mean QWK: length 0.000",
             "Note: A note.",
+            "Verdict: QWK is 1.000, above every simple scorer; the best of them, length, reaches 0.000.",
+            "Next: Look at the criteria that are missed on 1 of 2 prompts, which the report names, before scores are "
+            "used.",
         ]
     )
 

@@ -36,7 +36,8 @@ class Failing:
 
 def test_scores_are_those_of_scoring_offline(served, scorer):
     sent = [UnscoredEssay(f"é {n}", ("letter", "notice")[n % 2], f"{WORDS} {'car ' * n}") for n in range(9)]
-    body = {"essays": [essay._asdict() for essay in sent]}
+    keys = ("essay_id", "prompt_id", "text")
+    body = {"essays": [{key: getattr(essay, key) for key in keys} for essay in sent]}
     (window,) = score_essays(scorer, sent, policy=Policy(duplicate="off"))
     answer = served.post(body)
     assert answer.status == 200

@@ -36,8 +36,8 @@ def command(*arguments: object, stdin: bytes = b"") -> Outcome:
     return outcome_of(lambda: run([str(argument) for argument in arguments]), stdin)
 
 
-def outcome_of(call: Callable[[], int], stdin: bytes = b"") -> Outcome:
-    """What a call that answers an exit code says."""
+def outcome_of(call: Callable[[], int], stdin: bytes = b"", *, terminal: bool = True) -> Outcome:
+    """What a call that answers an exit code says: words as a terminal shows them, or with time stamps."""
     out, err = io.BytesIO(), io.BytesIO()
     streams = {
         # Strict as a terminal's and a file's output is; words on errors may hold anything.
@@ -45,7 +45,8 @@ def outcome_of(call: Callable[[], int], stdin: bytes = b"") -> Outcome:
         "stderr": io.TextIOWrapper(err, encoding="utf-8", errors="backslashreplace", write_through=True),
         "stdin": io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"),
     }
-    with mock.patch.multiple(sys, **streams), _logging_as_before():
+    stamps = mock.patch("aes_dynloss.cli.main._is_terminal", return_value=terminal)
+    with mock.patch.multiple(sys, **streams), stamps, _logging_as_before():
         code = call()
     return Outcome(code, out.getvalue().decode(), err.getvalue().decode(errors="replace"))
 

@@ -61,7 +61,8 @@ def test_no_random_numbers_are_used_up(accelerator):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_progress_is_shown_when_asked_for(accelerator, capsys):
+def test_progress_is_shown_when_asked_for(accelerator, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     predict(accelerator, ToyStudent(), ToyExamples(9), progress="scoring")
     captured = capsys.readouterr()
     assert "scoring" in captured.err

@@ -89,7 +89,7 @@ def test_faults_are_named(changes, words):
 
 def test_an_arm_may_be_of_another_kind():
     (cell,) = grid_cells(config(arms={"a": {"set": {"model": {"kind": "boosting"}}}}, folds=[0]), PROMPTS, Path("grid"))
-    assert (cell.config.model.kind, cell.config.model.postprocessing) == ("boosting", "none")
+    assert (cell.config.model.kind, cell.config.model.postprocessing) == ("boosting", "auto")
 
 
 def test_every_cell_is_there_once():

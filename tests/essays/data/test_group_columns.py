@@ -114,7 +114,7 @@ def test_the_commands_say_so_and_take_the_advice(tmp_path):
     assert outcome.code == 0, outcome.err
     assert not any("looks like" in note for note in report_of(tmp_path / "grouped")["notes"])
     assert read_mapping(tmp_path / "grouped/config.yaml")["data"]["split"]["group"] == "student"
-    outcome = command("init", table, "--group-column", "student", "-o", tmp_path / "f.yaml")
+    outcome = command("init", table, "--group-column", "student", "--preset", "none", "-o", tmp_path / "f.yaml")
     assert outcome.code == 0, outcome.err
     assert read_mapping(tmp_path / "f.yaml")["data"]["split"] == {"group": "student"}
     outcome = command("finetune", table, "--group-column", "pupil", "-o", tmp_path / "none")

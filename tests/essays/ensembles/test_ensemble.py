@@ -221,7 +221,8 @@ def test_scores_come_in_the_order_of_the_essays(models: list[Path]) -> None:
     assert columns["score"] == expected.score.tolist()
 
 
-def test_progress(models: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(models: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     ensemble = EssayEnsemble.from_members(models)
     ensemble.score(["the"], ["letter"])
     assert capsys.readouterr() == ("", "")
