@@ -13,7 +13,7 @@ from aes_dynloss.essays.model import activations
 from aes_dynloss.essays.model.scorer import EssayScorer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def accelerator() -> Accelerator:
     return Accelerator(cpu=True)
 

@@ -149,7 +149,8 @@ def test_model_is_left_as_it_was(encoder: Path) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
-def test_progress(scorer: EssayScorer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(scorer: EssayScorer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     scorer.score(["the"], ["letter"])
     assert capsys.readouterr() == ("", "")
     scorer.score(["the"], ["letter"], progress="scoring")
