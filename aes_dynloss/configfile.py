@@ -104,7 +104,7 @@ def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[st
         # The part may be a class's name, or the tag that chose it out of a union.
         named = [candidate for candidate in models if candidate.__name__.lower() == str(part).lower()]
         models = named or inner or models
-    return sorted({name for candidate in models for name in candidate.model_fields})
+    return sorted({field.alias or name for candidate in models for name, field in candidate.model_fields.items()})
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:

@@ -35,7 +35,7 @@ _RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file o
 @click.option("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
 @click.option("--confidence", type=float, default=0.95, help="Confidence level of the intervals.")
 @click.option("--seed", type=int, default=0, help="Seed of the resamples.")
-@click.option("--output-dir", type=FOLDER, help="Write comparison.html and comparison.json into this folder.")
+@click.option("--output-dir", "-o", type=FOLDER, help="Write comparison.html and comparison.json into this folder.")
 @click.option("--force", is_flag=True, help="Overwrite an existing comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print comparison.json instead of the tables.")
 def compare(

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output-dir",
+    "-o",
     type=FOLDER,
     help="Write report.html, report.json, report.csv and, with --features, features.csv into this folder.",
 )

@@ -223,14 +223,33 @@ def read_essays(
     if "-" in sources and processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     given = {name: column for name, column in named.items() if column is not None}
-    columns = validate(Columns, given, "The choice of columns")
+    columns = {source: validate(Columns, given | _found_columns(source, given, encoding), source) for source in sources}
     return (
         essay
         for source in sources
         for essay in iterate_unscored(
-            source, columns=columns, prompt=prompt, encoding=encoding, quoting=quoting, features=features, keep=keep
+            source,
+            columns=columns[source],
+            prompt=prompt,
+            encoding=encoding,
+            quoting=quoting,
+            features=features,
+            keep=keep,
         )
     )
+
+
+def _found_columns(source: str, named: dict[str, str], encoding: str) -> dict[str, str]:
+    """Columns of text and ids in a table that has neither a usual name nor a named one, and on standard error why."""
+    from aes_dynloss.essays.data.table_layout import unscored_columns
+
+    path = Path(source)
+    if not is_table(path) or not path.is_file():
+        return {}
+    layout = unscored_columns(path, named, encoding=encoding)
+    for line in layout.said:
+        click.echo(line, err=True)
+    return dict(layout.data)
 
 
 CONFIG_SUFFIXES = (".yaml", ".yml", ".json")

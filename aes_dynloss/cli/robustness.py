@@ -63,7 +63,10 @@ def _titles() -> list[tuple[str, str]]:
     help="YAML or JSON file with the prompts' own words: {ID: {text: ...}}.  [default: those stored in the model]",
 )
 @click.option(
-    "--output-dir", type=FOLDER, help=f"Write {PAGE}, {RESULT} and {TABLE}, with results by prompt, into this folder."
+    "--output-dir",
+    "-o",
+    type=FOLDER,
+    help=f"Write {PAGE}, {RESULT} and {TABLE}, with results by prompt, into this folder.",
 )
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--json", "as_json", is_flag=True, help=f"Print {RESULT} instead of the table.")

@@ -30,7 +30,7 @@ from aes_dynloss.tables.columns import (
     take_kept,
 )
 from aes_dynloss.tables.formats import read_cells, write_table
-from aes_dynloss.tables.score_range import ScoreRange, infer_range
+from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
 
 
 def predictions_file(part: str) -> str:
@@ -249,7 +249,7 @@ def read_predictions(
             for ``references`` and those for predictions for ``path``. Mapped ones hold for the files that have them.
         references: File with essay_id, reference and, if they are known, prompt_id and second_reference, for exactly
             the essays of ``path``; for predictions that hold no human scores themselves.
-        ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
+        ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         kept: Names of further columns, such as groups of writers, of ``path`` or of ``references``.
 
     Returns:
@@ -305,7 +305,7 @@ def check_predictions(
     Args:
         table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known;
             ``withheld`` (bool) says which rows may lack raw and score.
-        ranges: Score range by prompt id. Where none is given, it is inferred from the whole scores seen.
+        ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         source: Words for the table in messages.
         kept: Further columns that must be there, such as groups of writers.
 
@@ -473,9 +473,17 @@ def inferred_notes(ranges: Mapping[str, ScoreRange], inferred: Collection[str], 
         return []
     spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
     return [
-        f"No score range was given for {source}: the grid spans the whole scores seen ({spans}). QWK does not depend "
+        f"No score range was given for {source}: the grid spans the scores seen ({spans}). QWK does not depend "
         "on end points that nobody was given."
     ]
+
+
+def _seen_range(scores: pd.DataFrame, where: str) -> ScoreRange:
+    """The grid of one prompt's scores: its step is that of human scores, of which machine scores are multiples too."""
+    human = [scores[column].to_numpy() for column in REFERENCE_COLUMNS if column in scores]
+    known = any(np.isfinite(column).any() for column in human)
+    steps = (infer_range(human, where, STEPS).step,) if known else STEPS[:1]
+    return infer_range([scores[column].to_numpy() for column in scores], where, steps)
 
 
 def resolve_ranges(
@@ -495,6 +503,5 @@ def resolve_ranges(
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
         name = str(prompt)
-        scores = [group[column].to_numpy(dtype=np.float64) for column in seen]
-        ranges[name] = given.get(name) or infer_range(scores, f"prompt {name} in {source}")
+        ranges[name] = given.get(name) or _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
     return ranges, [name for name in ranges if name not in given]

@@ -245,7 +245,7 @@ def build_report(
     Args:
         predictions: What ``read_predictions`` returned, or a table with columns essay_id, prompt_id, reference, of raw
             and score at least one, and second_reference if there is one.
-        ranges: Score range by prompt id, for a table; inferred from the whole scores seen where none is given.
+        ranges: Score range by prompt id, for a table; inferred from the scores seen where none is given.
         dev: Predictions of the same scorer on dev essays, in the same form, none of the essays of ``predictions``.
         floors: Kappas of floors, as ``measure_floors`` gives them.
         features: Features of the essays, to be held against the human scores.

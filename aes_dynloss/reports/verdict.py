@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from aes_dynloss.reports.model import Floor, Report
+from collections.abc import Sequence
+
+from aes_dynloss.reports.flags import CRITERIA, value_words
+from aes_dynloss.reports.model import Flag, Floor, Report
 from aes_dynloss.reports.table import figure_words
 
 # More than this is said to be gained by rescaling, and is called a wide interval.
@@ -49,8 +52,8 @@ def next_step(report: Report) -> str:
     mean, best = report.mean, best_floor(report)
     if best is not None and mean.qwk is not None and best[1].mean > mean.qwk:
         return (
-            "Fine-tune again with --preset auto, which takes the best scorer that is expected to fit, or with more "
-            "scored essays; as it is, counting words and n-grams (--preset fast) does better."
+            "Do not use these scores. Have more essays scored by humans, or look for a better scorer (aes-dynloss "
+            "tune); --preset fast counts words and n-grams as the strongest of simple scorers does."
         )
     if mean.qwk is not None and mean.qwk_rescaled is not None and mean.qwk_rescaled > mean.qwk + GAIN:
         return (
@@ -59,9 +62,22 @@ def next_step(report: Report) -> str:
         )
     missed = [flag for flag in report.flags if flag.verdict == "flag"]
     if missed:
-        places = len({flag.prompt for flag in missed if flag.prompt is not None})
-        where = f" on {places} of {len(report.prompts)} prompts" if len(report.prompts) > 1 else ""
-        return f"Look at the criteria that are missed{where}, which the report names, before scores are used."
+        return f"Before scores are used, see to what misses its criterion: {_missed_words(missed)}."
     if mean.qwk_interval is not None and mean.qwk_interval[1] - mean.qwk_interval[0] > WIDE:
         return "Have more essays scored by humans: the interval is wide."
     return "Have humans score a new sample, and hold the machine's scores against theirs: aes-dynloss evaluate."
+
+
+def _missed_words(missed: Sequence[Flag]) -> str:
+    """Each criterion that is missed, with its worst case: the mean, else a prompt, else a group of writers."""
+    named: dict[str, list[Flag]] = {}
+    for flag in sorted(missed, key=lambda one: (one.group is not None, one.prompt is not None)):
+        named.setdefault(flag.criterion, []).append(flag)
+    words = []
+    for criterion, flags in named.items():
+        first, rule = flags[0], CRITERIA[criterion]
+        value = "" if first.value is None else f" {value_words(first.value, rule)}"
+        where = "" if first.prompt is None else f" on {first.where}"
+        more = "" if first.prompt is None or len(flags) == 1 else f" and {len(flags) - 1} more"
+        words.append(f"{rule.title}{value}{where}{more} (criterion: {rule})")
+    return ", ".join(words)

@@ -245,7 +245,8 @@ def infer_range(scores: Iterable[NDArray[np.float64]], where: str, steps: Sequen
     broken = {step: values[np.abs(values / step - np.round(values / step)) > _ROUNDING] for step in steps}
     step = next((step for step in steps if not broken[step].size), None)
     if step is None:
-        kind = "not whole" if len(steps) == 1 else f"no multiple of {', '.join(f'{one:g}' for one in steps)}"
+        listed = ", ".join(f"{one:g}" for one in steps)
+        kind = "not whole" if listed == "1" else f"no multiple of {listed}"
         raise DataError(
             f"The score {broken[steps[-1]][0]:g} of {where} is {kind}, and no range is given to say which scores there "
             "are. Give the range with its step (data.prompts or --range ID=LOW:HIGH:STEP), or put unrounded "

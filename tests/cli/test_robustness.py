@@ -194,7 +194,7 @@ def test_one_essay(place, tmp_path):
         (["essays.csv", "--kinds", "append_prompt", "--prompts", "none.yaml"], "There is no file none.yaml"),
         (["nothing.csv"], "nothing.csv holds a header (essay_id, prompt_id, text) but no rows"),
         (["other.csv"], "not trained on prompt 'speech'"),
-        (["odd.csv"], "no column 'text'"),
+        (["odd.csv"], "text: column 'words', the longest, "),
         (["none.csv"], "none.csv"),
         (["essays.csv", "--prompt", "letter"], "Give one of the two"),
     ],

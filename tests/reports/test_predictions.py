@@ -67,10 +67,7 @@ def test_without_ranges_the_grid_spans_the_scores_seen(csv):
     found = read_predictions(csv(HEADER + "a,1,4,3.6,5\nb,1,2,1,1\nc,2,0,1.5,2\n"))
     assert found.ranges == {"1": ScoreRange(1, 5), "2": ScoreRange(0, 2)}
     assert found.inferred == {"1", "2"}
-    assert (
-        "No score range was given for p.csv: the grid spans the whole scores seen (1: 1 to 5, 2: 0 to 2)"
-        in found.notes[0]
-    )
+    assert "No score range was given for p.csv: the grid spans the scores seen (1: 1 to 5, 2: 0 to 2)" in found.notes[0]
 
 
 def test_a_range_for_some_prompts_and_one_for_nothing(csv):
@@ -99,8 +96,12 @@ def test_essays_scored_twice_and_once(csv):
 def test_half_points(csv):
     path = csv("essay_id,reference,score\na,4.5,5\n")
     assert read_predictions(path, ranges={"all": ScoreRange(0, 9, 0.5)}).table["reference"].tolist() == [4.5]
-    with pytest.raises(DataError, match=r"The score 4.5 of prompt all in p.csv is not whole"):
-        read_predictions(path)
+    assert read_predictions(path).ranges["all"] == ScoreRange(4.5, 5, 0.5)  # human scores tell the step
+    unrounded = csv("essay_id,reference,score\na,4.5,5\nb,4,4.25\n")
+    with pytest.raises(DataError, match=r"The score 4.25 of prompt all in p.csv is no multiple of 0.5, and no range"):
+        read_predictions(unrounded)
+    with pytest.raises(DataError, match=r"The score 4.25 of prompt all in p.csv is not whole"):
+        read_predictions(csv("essay_id,reference,score\na,4,5\nb,4,4.25\n"))
 
 
 @pytest.mark.parametrize(

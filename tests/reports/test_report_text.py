@@ -31,8 +31,8 @@ def test_a_table_to_the_letter():
             "Floors, mean QWK: length 0.000",
             "Note: A note.",
             "Verdict: QWK is 1.000, above every simple scorer; the best of them, length, reaches 0.000.",
-            "Next: Look at the criteria that are missed on 1 of 2 prompts, which the report names, before scores are "
-            "used.",
+            "Next: Before scores are used, see to what misses its criterion: SMD 0.177 on prompt 1 (criterion: from "
+            "-0.15 to 0.15).",
         ]
     )
 

@@ -31,7 +31,9 @@ def test_a_floor_that_wins_is_said_first():
     found = report(floors=[("length", 0.3), ("words_and_ngrams", 0.711)])
     said = "A simple scorer wins: words_and_ngrams reaches a QWK of 0.711, this machine 0.700"
     assert verdict_sentence(found) == f"{said} (95 % interval 0.620 to 0.760)."
-    assert "--preset fast" in next_step(found)
+    assert next_step(found).startswith(
+        "Do not use these scores. Have more essays scored by humans, or look for a better"
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,13 @@ def test_humans_are_named():
 
 
 def test_next_step_in_order():
-    missed = [replace(judge("smd", 0.4), prompt="1")]
+    missed = [replace(judge("smd", 0.4, "prompt 1"), prompt="1")]
     rescaled = report(qwk_rescaled=0.72, flags=missed)
     assert next_step(rescaled).startswith("Rescale the scores, for a QWK of 0.720: aes-dynloss calibrate RUN")
-    assert next_step(report(qwk_rescaled=0.705, flags=missed)).startswith("Look at the criteria that are missed")
+    assert next_step(report(qwk_rescaled=0.705, flags=missed)) == (
+        "Before scores are used, see to what misses its criterion: SMD 0.400 on prompt 1 (criterion: from -0.15 to "
+        "0.15)."
+    )
     assert next_step(report(interval=(0.5, 0.8))) == "Have more essays scored by humans: the interval is wide."
     assert next_step(report()).endswith("aes-dynloss evaluate.")
 
@@ -70,3 +75,15 @@ def test_where_it_stands():
     assert report_text(found).splitlines()[-2:] == [f"Verdict: {verdict_sentence(found)}", f"Next: {next_step(found)}"]
     page = report_page(found, title="A")
     assert page.index("above every simple scorer") < page.index("were held against human scores")
+
+
+def test_each_missed_criterion_is_named_once():
+    qwk = [judge("qwk", 0.5, "mean over prompts"), replace(judge("qwk", 0.4, "prompt 1"), prompt="1")]
+    groups = [
+        replace(judge("subgroup_smd", value, f"prompt {p}, L1 a"), prompt=p, group=["L1", "a"])
+        for p, value in (("1", 0.3), ("2", -0.2))
+    ]
+    assert next_step(report(flags=[*groups, *qwk])) == (
+        "Before scores are used, see to what misses its criterion: QWK 0.500 (criterion: at least 0.70), SMD of a "
+        "subgroup 0.300 on prompt 1, L1 a and 1 more (criterion: from -0.10 to 0.10)."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,7 +90,7 @@ def table_layout(
         >>> print(layout.said[0])
         text: column 'full_text', by its name
     """
-    rows = _rows(path, encoding)
+    numbers, rows = _rows(path, encoding)
     sample = rows[:_SAMPLE]
     columns = list(rows[0])
     others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
@@ -111,10 +112,49 @@ def table_layout(
     if "score" not in found:
         found["score"] = _score(sample, free, path.name)
     layout = _layout(path, rows, found, ranges, subgroups, encoding)
+    layout.said.extend(_strays(numbers, rows, found, ranges))
     if group is not None:
         layout.data["split"] = {"group": group}
         layout.said.append(f"essays of one {group!r} stay in one part")
     return layout
+
+
+def unscored_columns(path: Path, named: Mapping[str, str], *, encoding: str = "utf-8") -> TableLayout:
+    r"""Find out which columns of a table of essays to score are text and id, where it has none of the usual names.
+
+    Args:
+        path: Any table that is read, see the README of tables.
+        named: Columns that the user named, by ``text`` and ``essay_id``.
+        encoding: Of text files.
+
+    Returns:
+        The columns that have other names than the defaults, and why they were taken.
+
+    Raises:
+        DataError: The table cannot be read or has no rows, or it remains open which column is the text.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "new.csv"
+        ...     _ = path.write_text("id,essay\n7,My dog is big.\n", encoding="utf-8")
+        ...     layout = unscored_columns(path, {})
+        >>> layout.data, layout.said[0]
+        ({'text': 'essay', 'essay_id': 'id'}, "text: column 'essay', by its name")
+    """
+    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None)
+    sample = [row for _, row in islice(rows, _SAMPLE)]
+    columns = list(sample[0])
+    found: dict[str, Found] = {}
+    if "text" not in named and "text" not in columns:
+        found["text"] = _text(sample, [column for column in columns if column not in named.values()], path.name)
+    if "essay_id" not in named and "essay_id" not in columns:
+        taken = {*named.values(), *(one.column for one in found.values())}
+        own = _by_name("essay_id", [column for column in columns if column not in taken])
+        if own is not None and _tells("essay_id", own, sample):
+            found["essay_id"] = Found(own, "by its name")
+    said = [f"{_WORDS[role]}: column {one.column!r}, {one.why}" for role, one in found.items()]
+    return TableLayout({role: one.column for role, one in found.items()}, said)
 
 
 @dataclass(frozen=True)
@@ -125,13 +165,13 @@ class Found:
     why: str
 
 
-def _rows(path: Path, encoding: str) -> list[dict[str, object]]:
-    """The rows that can be read; the others are told when the table is read in earnest."""
-    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None)
-    found = [row for _, row in rows]
+def _rows(path: Path, encoding: str) -> tuple[list[int], list[dict[str, object]]]:
+    """The rows that can be read, with their numbers; the others are told when the table is read in earnest."""
+    numbered = list(iterate_rows(path, encoding=encoding, on_fault=lambda _: None))
+    found = [row for _, row in numbered]
     if not found:
         raise DataError(f"{path.name} holds no row that can be read. See `aes-dynloss data check {path.name}`.")
-    return found
+    return [number for number, _ in numbered], found
 
 
 def _by_name(role: str, columns: Sequence[str]) -> str | None:
@@ -236,10 +276,59 @@ def _layout(
 _WORDS = {"text": "text", "score": "score", "second_score": "second score", "essay_id": "id", "prompt_id": "prompt"}
 
 
+# Scores that are one in so many, or fewer, are taken for slips where they stand apart; so many are named.
+_ONE_IN, _NAMED = 50, 3
+
+
+def _strays(
+    numbers: Sequence[int],
+    rows: Sequence[Mapping[str, object]],
+    found: Mapping[str, Found],
+    ranges: Mapping[str, ScoreRange],
+) -> list[str]:
+    """Words on the few scores that are far from all others, or off their steps, of prompts without a range."""
+    said = []
+    for prompt, places in _scored(rows, found).items():
+        few = len(places) // _ONE_IN
+        if not few or prompt in ranges or ONE_PROMPT in ranges:
+            continue
+        apart = _apart(places, few)
+        known = dict(places)
+        said += [
+            f"Look at row {numbers[row]}: its score {known[row]:g} is {why}. Correct it, or give --range."
+            for row, why in list(apart.items())[:_NAMED]
+        ]
+        if len(apart) > _NAMED:
+            said.append(f"Look at {len(apart) - _NAMED} more such scores of prompt {prompt}.")
+    return said
+
+
+def _apart(places: Sequence[tuple[int, float]], few: int) -> dict[int, str]:
+    """Rows of the scores that stand apart from all but a few others, and why."""
+    ordered = np.sort([value for _, value in places])
+    low, high = float(ordered[few]), float(ordered[-few - 1])
+    apart = {
+        row: f"far from the others, {low:g} to {high:g}"
+        for row, value in places
+        if high > low and not 2 * low - high <= value <= 2 * high - low
+    }
+    rest = [(row, value) for row, value in places if row not in apart]
+    for step in STEPS:
+        off = [row for row, value in rest if abs(value / step - round(value / step)) > 1e-6]
+        if len(off) <= few:
+            return apart | dict.fromkeys(off, f"no multiple of {step:g}, as the others are")
+    return apart
+
+
 def _scores(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) -> dict[str, list[float]]:
     """The scores that can be read, by prompt."""
-    scores: dict[str, list[float]] = {}
-    for row in rows:
+    return {prompt: [value for _, value in places] for prompt, places in _scored(rows, found).items()}
+
+
+def _scored(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) -> dict[str, list[tuple[int, float]]]:
+    """Place of the row and score, of all scores that can be read, by prompt."""
+    scores: dict[str, list[tuple[int, float]]] = {}
+    for place, row in enumerate(rows):
         prompt = str(row.get(found["prompt_id"].column)) if "prompt_id" in found else ONE_PROMPT
         for role in ("score", "second_score"):
             try:
@@ -247,7 +336,7 @@ def _scores(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) ->
             except CellError:
                 continue  # told with its row when the table is read in earnest
             if value is not None:
-                scores.setdefault(prompt, []).append(value)
+                scores.setdefault(prompt, []).append((place, value))
     return scores
 
 

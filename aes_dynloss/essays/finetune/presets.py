@@ -187,7 +187,8 @@ def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) ->
         choice = choose_preset(this_machine(), *_counted(result), minutes)
         result["preset"] = choice.preset
         why = f" ({choice.why})" if choice.why else ""
-        said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}, about {max(choice.minutes, 0.5):.0f} min{why}")
+        time = f"about {choice.minutes:.0f} min" if choice.minutes >= 1.5 else "about a minute or less"
+        said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}; {time} on idle cores{why}")
     if table and result["preset"] is not None:
         result, parts = cross_fitted_if_few(result)
         said += parts

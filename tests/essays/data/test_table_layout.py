@@ -13,7 +13,7 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
-from aes_dynloss.essays.data.table_layout import TableLayout, table_layout
+from aes_dynloss.essays.data.table_layout import TableLayout, table_layout, unscored_columns
 from aes_dynloss.tables.score_range import ScoreRange
 
 LONG = "My dog runs over the green field and comes back with a stick, and then he sleeps until the sun goes down."
@@ -160,3 +160,54 @@ def test_rows_that_cannot_be_read_are_told_when_the_table_is(tmp_path):
     assert found.data["prompts"] == {"all": {"low": 1, "high": 3}}
     with pytest.raises(DataError, match=facts("Row 3", "Row 4")):
         read_essays(validate(DataConfig, found.data, "layout"))
+
+
+def strays(tmp_path, scores, ranges=()):
+    """What is said of scores that stand apart."""
+    rows = [f"word {number},{score}" for number, score in enumerate(scores)]
+    (tmp_path / "essays.csv").write_text("text,score\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    said = table_layout(tmp_path / "essays.csv", {}, dict(ranges)).said
+    return [line for line in said if line.startswith("Look at ")]
+
+
+HALVES = [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5] * 12
+
+
+def test_slips_are_named_with_their_rows(tmp_path):
+    assert strays(tmp_path, HALVES) == []
+    assert strays(tmp_path, [*HALVES, 35]) == [
+        "Look at row 110: its score 35 is far from the others, 1 to 5. Correct it, or give --range."
+    ]
+    assert strays(tmp_path, [3.3, *HALVES]) == [
+        "Look at row 2: its score 3.3 is no multiple of 0.5, as the others are. Correct it, or give --range."
+    ]
+    assert strays(tmp_path, [3.3, *HALVES], {"all": ScoreRange(1, 5, 0.1)}) == []
+    assert strays(tmp_path, [3.3, *HALVES[:40]]) == []  # too few to tell
+    many = strays(tmp_path, [*HALVES * 4, *range(30, 38)])
+    assert len(many) == 4
+    assert many[-1] == "Look at 5 more such scores of prompt all."
+
+
+class TestUnscored:
+    @pytest.mark.parametrize(
+        ("header", "named", "columns"),
+        [
+            ("essay_id,text", {}, {}),
+            ("id,essay", {}, {"text": "essay", "essay_id": "id"}),
+            ("pupil,composition", {}, {"text": "composition"}),
+            ("id,essay", {"text": "essay"}, {"essay_id": "id"}),
+            ("id,text", {"essay_id": "id"}, {}),
+        ],
+    )
+    def test_columns(self, tmp_path, header, named, columns):
+        path = tmp_path / "new.csv"
+        path.write_text(f"{header}\n7,{'my dog runs ' * 20}\n8,{'my cat runs ' * 20}\n", encoding="utf-8")
+        assert unscored_columns(path, named).data == columns
+
+    def test_what_remains_open_is_asked(self, tmp_path):
+        (tmp_path / "new.csv").write_text("a,b\nx,y\n", encoding="utf-8")
+        (tmp_path / "bare.csv").write_text("a,b\n", encoding="utf-8")
+        with pytest.raises(DataError, match="no rows"):
+            unscored_columns(tmp_path / "bare.csv", {})
+        with pytest.raises(DataError, match="which column holds the essays"):
+            unscored_columns(tmp_path / "new.csv", {})
