@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FILE, force_precision_option
+from aes_dynloss.cli.options import EXISTING, FILE, force_precision_option, is_table
+from aes_dynloss.errors import ConfigError
 
 
 @click.command()
@@ -58,6 +59,11 @@ def benchmark(
     words = [*overrides, *([f"folds=[{folds}]"] if folds else []), *([f"seeds={seeds}"] if seeds else [])]
     from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
 
+    if is_table(config):
+        raise ConfigError(
+            f"{config} is a table of essays; CONFIG is the YAML of a grid that names it in finetune.data.source. See "
+            "recipes/essays/grids for examples, and `aes-dynloss data split` for its folds."
+        )
     values = apply_overrides(read_mapping(config), words)
     from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 

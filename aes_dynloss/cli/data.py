@@ -134,6 +134,39 @@ def raters(
     click.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False) if as_json else _rater_text(found, table))
 
 
+@data.command()
+@_data_options
+@click.option("--output-dir", "-o", type=FILE, required=True, help="Folder of the folds: splits_dir of a grid.")
+@click.option("--folds", type=click.IntRange(2, 20), default=5, help="Number of folds.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the folds.")
+def split(
+    *,
+    config_file: str | None,
+    ranges: tuple[str, ...],
+    output_dir: Path,
+    folds: int,
+    seed: int,
+    **options: Any,  # noqa: ANN401 - click
+) -> None:
+    """Write lists of ids that make each essay test in one fold, for `aes-dynloss benchmark`.
+
+    INPUT is as for `data check`. Test parts are alike in prompts and scores, or of whole groups (--group-column); of
+    the rest of a fold a fifth is dev. fold_K holds train_ids.txt, dev_ids.txt and test_ids.txt.
+    """
+    if output_dir.exists() and any(output_dir.glob("fold_*")):
+        raise ConfigError(f"{output_dir} holds folds already. Choose another --output-dir, or remove them.")
+    _, config = _checked(config_file, ranges, options)
+    from aes_dynloss.essays.data.data_config import SplitConfig
+    from aes_dynloss.essays.data.readers import read_essays
+    from aes_dynloss.essays.data.splits import cross_fit_splits, write_ids
+
+    table = read_essays(config)
+    wanted = SplitConfig(cross_fit=folds, group=config.split.group, seed=seed)
+    for number, parts in enumerate(cross_fit_splits(table, wanted, with_dev=True)[0]):
+        write_ids(parts, output_dir / f"fold_{number}")
+    click.echo(f"{len(table)} essays in {folds} folds: {output_dir}", err=True)
+
+
 def _rater_text(found: RaterCheck, table: Table) -> str:
     """The comparison of raters as text for people."""
     from aes_dynloss.reports.raters import SHOWN

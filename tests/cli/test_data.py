@@ -5,10 +5,14 @@ import re
 
 import pytest
 from click.testing import CliRunner, Result
-from command_line import output_without
+from command_line import command, output_without
+from folder_content import content
 
 from aes_dynloss.cli.data import data
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.readers import read_essays
+from aes_dynloss.essays.data.splits import split_essays
 
 HEADER = "essay_id,prompt_id,text,score,second,part\n"
 ROWS = [
@@ -190,3 +194,37 @@ def test_help_does_not_wait_for_heavy_imports():
 def test_two_ranges_of_a_prompt(essays):
     with pytest.raises(ConfigError, match=r"--range names prompt '1' twice. Give each prompt one range"):
         check(essays, "--range", "1=0:4", "--range", "1=0:5")
+
+
+class TestSplit:
+    def test_folds_of_a_grid(self, tmp_path):
+        outcome = command("data", "split", "made-up-essays", "--folds", 3, "-o", tmp_path / "folds")
+        assert (outcome.code, outcome.out) == (0, "")
+        assert "230 essays in 3 folds" in outcome.err
+        seen = []
+        for fold in range(3):
+            parts = {
+                part: (tmp_path / f"folds/fold_{fold}/{part}_ids.txt").read_text().split()
+                for part in ("train", "dev", "test")
+            }
+            ids = [one for part in parts.values() for one in part]
+            assert len(ids) == len(set(ids)) == 230
+            assert 25 <= len(parts["dev"]) <= 36
+            seen += parts["test"]
+        assert len(seen) == len(set(seen)) == 230
+        config = DataConfig(source="made-up-essays", split={"folds_dir": str(tmp_path / "folds/fold_2")})
+        assert split_essays(read_essays(config), config.split).test.essay_ids == parts["test"]
+
+    def test_what_is_there_stays(self, tmp_path):
+        words = ["data", "split", "made-up-essays", "-o", tmp_path / "folds"]
+        assert command(*words).code == 0
+        before = content(tmp_path / "folds")
+        again = command(*words, "--seed", 1)
+        assert again.code == 2
+        assert "holds folds already" in again.error
+        assert content(tmp_path / "folds") == before
+
+    def test_another_seed_is_another_split(self, tmp_path):
+        for seed in (0, 1):
+            command("data", "split", "made-up-essays", "--seed", seed, "-o", tmp_path / str(seed))
+        assert content(tmp_path / "0") != content(tmp_path / "1")

@@ -14,6 +14,8 @@ from readmes import READMES, ROOT, each_readme
 import aes_dynloss
 from aes_dynloss.cli.main import group
 from aes_dynloss.configfile import validate
+from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -62,7 +64,12 @@ def test_recipes_that_are_named_exist(readme):
 @each_readme
 def test_configurations_are_valid(readme):
     for body in blocks(readme, "yaml"):
-        validate(FinetuneConfig, {"data": {"source": "essays.csv"}} | yaml.safe_load(body), "the README")
+        values = yaml.safe_load(body)
+        if "arms" in values:
+            grid = validate(BenchmarkConfig, values, "the README")
+            assert grid_cells(grid, ["phones", "river"], Path("grid"))
+        else:
+            validate(FinetuneConfig, {"data": {"source": "essays.csv"}} | values, "the README")
 
 
 @each_readme

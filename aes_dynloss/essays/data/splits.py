@@ -19,6 +19,7 @@ from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import SPLIT_NAMES
 from aes_dynloss.essays.data.sources import ids_in
+from aes_dynloss.tables.atomic import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -255,6 +256,31 @@ def set_apart(table: EssayTable, seed: str) -> tuple[EssayTable, EssayTable]:
     parts = _assign_fractions(table, range(len(table)), _DEV, seed)
     train, dev = ([row for row in range(len(table)) if parts[row] == name] for name in _DEV)
     return table.select(train), table.select(dev)
+
+
+def write_ids(splits: Splits, folder: Path) -> None:
+    """Write the ids of train, dev and test into a folder, as ``data.split.folds_dir`` takes them.
+
+    Args:
+        splits: The parts.
+        folder: Made if it is not there.
+
+    Raises:
+        DataError: A file cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from aes_dynloss.essays.data.data_config import DataConfig
+        >>> from aes_dynloss.essays.data.readers import read_essays
+        >>> splits = split_essays(read_essays(DataConfig(source="made-up-essays")), SplitConfig())
+        >>> with TemporaryDirectory() as name:
+        ...     write_ids(splits, Path(name) / "fold_0")
+        ...     sorted(path.name for path in Path(name).glob("fold_0/*"))
+        ['dev_ids.txt', 'test_ids.txt', 'train_ids.txt']
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "dev", "test"):
+        write_text(folder / f"{name}_ids.txt", "".join(f"{one}\n" for one in getattr(splits, name).essay_ids))
 
 
 def _leaks(tables: Mapping[str, EssayTable], what: str) -> tuple[Leak, ...]:
