@@ -100,9 +100,9 @@ def score(
     """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
 
     INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input. One row of
-    output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high, between
-    which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human gives the
-    same score), withheld (then there is no score), advisories and their reasons.
+    output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
+    between which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human
+    gives the same score), withheld (then there is no score), advisories and their reasons.
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
