@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 EXACT = {"model.solver": "ridge", "model.frozen_layers": "all", "model.postprocessing": "rescale"}
 GRID = {
-    "arms": {"mse": {}, "ridge": {"set": EXACT}},
+    "arms": {"mse": {"set": {"model.postprocessing": "none"}}, "ridge": {"set": EXACT}},
     "seeds": 2,
     "mixtures": {"both of them": ["mse", "ridge"]},
 }

@@ -40,7 +40,7 @@ from aes_dynloss.reports.predictions import (
     read_predictions,
     write_predictions,
 )
-from aes_dynloss.reports.prompts import build_report, read_report, refuse_shared_essays
+from aes_dynloss.reports.prompts import WITHOUT_DEV, build_report, read_report, refuse_shared_essays
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
@@ -412,14 +412,15 @@ def new_report(
         confidence=before.settings.confidence,
         seed=before.settings.seed,
     )
-    known = [note for note in before.notes if note not in report.notes and not note.startswith(POST_PROCESSING)]
+    measured = [note for note in report.notes if note != WITHOUT_DEV or not cross_fitted]
+    known = [note for note in before.notes if note not in measured and not note.startswith(POST_PROCESSING)]
     return replace(
         report,
         floors=before.floors,
         features=before.features,
         ratings=before.ratings,
         robustness=before.robustness,
-        notes=[*report.notes, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
+        notes=[*measured, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
     )
 
 

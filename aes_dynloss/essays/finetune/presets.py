@@ -55,7 +55,7 @@ class Machine:
 
     Example:
         >>> Machine(cores=2, bf16=False, card=False, encoders=("balanced",)).minutes("balanced", 600, 430.0)
-        1.3
+        1.5
     """
 
     cores: int
