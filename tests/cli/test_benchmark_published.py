@@ -22,6 +22,7 @@ GRID = {
     "seeds": 2,
     "mixtures": {"both of them": ["mse", "ridge"]},
 }
+MSE_ALONE = "arms={mse: {set: {model.postprocessing: none}}}"
 FLOORS = ["length", "length_rescaled", "mean_score", "tfidf_ridge", "tfidf_ridge_rescaled"]
 FLOORS += ["words_and_ngrams", "words_and_ngrams_rescaled"]
 
@@ -126,7 +127,7 @@ def test_damaged_predictions_of_floors_are_made_anew(inside, damage):
 
 def test_files_of_arms_that_are_gone_go(inside):
     shutil.copytree(inside / "g", inside / "fewer/g")
-    assert command("benchmark", "grid.yaml", "-o", "fewer/g", "arms={mse: {set: {model.postprocessing: none}}}", "mixtures={}", "floors=false").code == 0
+    assert command("benchmark", "grid.yaml", "-o", "fewer/g", MSE_ALONE, "mixtures={}", "floors=false").code == 0
     names = {path.name for path in (inside / "fewer/g/predictions").iterdir()}
     assert names == {"g.mse.parquet", "g.mse_mean_of_2_seeds.parquet"}
 
@@ -152,7 +153,7 @@ def test_two_arms_of_one_file_name_are_refused(inside):
 def test_published_arms_stand_beside_the_grids_own(inside):
     files = ("g.ridge.parquet", "g.mse.parquet", "g.floor_length_rescaled.parquet")
     words = [word for file in files for word in ("--against", f"g/predictions/{file}")]
-    outcome = command("benchmark", "grid.yaml", "-o", "beside", "arms={mse: {set: {model.postprocessing: none}}}", "seeds=1", "mixtures={}", *words)
+    outcome = command("benchmark", "grid.yaml", "-o", "beside", MSE_ALONE, "seeds=1", "mixtures={}", *words)
     assert outcome.code == 0, outcome.error
     report, alone = report_of(inside / "beside"), report_of(inside / "g")
     assert set(report["arms"]) == {"mse", *files}
