@@ -10,7 +10,7 @@ import click
 from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, map_option, read_score_ranges, score_range_options
 
 if TYPE_CHECKING:
-    from aes_dynloss.reports.predictions import HumanScores
+    from aes_dynloss.reports.human_scores import HumanScores
 
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 _RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file of predictions.")
@@ -113,7 +113,7 @@ def _human_scores(
         from aes_dynloss.essays.data.readers import read_essays
 
         return read_essays(DataConfig(source=str(references), format="asap")).human_scores
-    from aes_dynloss.reports.predictions import HumanScores
+    from aes_dynloss.reports.human_scores import HumanScores
     from aes_dynloss.tables.columns import ColumnNames
 
     return HumanScores.read(references, ColumnNames(**columns, mapped=mapped), read_score_ranges(prompts, spans))

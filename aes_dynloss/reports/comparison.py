@@ -18,12 +18,12 @@ from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.progress import Progress
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
 from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
 from aes_dynloss.reports.predictions import (
     MANIFEST,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
-    HumanScores,
     check_predictions,
     is_cross_fitted,
     read_predictions,

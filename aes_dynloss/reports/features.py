@@ -15,9 +15,10 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sample_sd
 from aes_dynloss.measures.reliability import length_partialled_pearson
 from aes_dynloss.reports.blocks import Block, Folded, Section, Words
+from aes_dynloss.reports.human_scores import refuse_repeats
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Feature, FeatureFigures, FeatureReport
-from aes_dynloss.reports.predictions import LARGEST_NUMBER, ONE_PROMPT, refuse_repeats
+from aes_dynloss.reports.predictions import LARGEST_NUMBER, ONE_PROMPT
 from aes_dynloss.reports.table import (
     MOST_ACROSS,
     Cell,

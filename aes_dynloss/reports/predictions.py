@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth, row_words
+from aes_dynloss.reports.human_scores import join_references, refuse_repeats, refuse_rows, with_references
+from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
     NUMBER_COLUMNS,
@@ -49,155 +50,6 @@ def is_cross_fitted(run: Path) -> bool:
     except ConfigError:
         return False
     return isinstance(split, Mapping) and bool(split.get("parts"))
-
-
-def join_references(
-    table: pd.DataFrame, names: ColumnNames, source: str, path: Path, kept: Collection[str] = ()
-) -> pd.DataFrame:
-    """The predictions with the human scores of another file, essay by essay.
-
-    Essays meet by essay id, and by prompt too where both files know it. A prompt that only the references know is taken
-    from there.
-
-    Args:
-        table: Predictions under their roles' names.
-        names: Names of the references' columns.
-        source: The predictions' name for messages.
-        path: File with essay_id, reference and, if they are known, prompt_id and second_reference.
-        kept: Further columns to take from it, unless the predictions have them.
-
-    Returns:
-        The predictions, in their order, with the human scores.
-
-    Raises:
-        DataError: The files do not hold the same essays once each, or the predictions hold human scores themselves.
-    """
-    for column in REFERENCE_COLUMNS:
-        if column in table and table[column].notna().any():
-            raise DataError(f"{source} holds {column} itself. Leave out {path.name}, or drop that column.")
-    cells = read_cells(path)
-    names = names.in_file(cells.columns)
-    human = _take_references(cells, names, path.name)
-    keys = [key for key in ID_COLUMNS if key in table and key in human]
-    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
-    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys])
-    for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
-        refuse_repeats(index, name)
-        alone = index[~index.isin(other)]
-        if len(alone):
-            raise DataError(
-                f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
-                f"{_named(alone)} ({len(alone)} in all)."
-            )
-    order = right.get_indexer(left)
-    joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")
-    ids = parse_ids(human["essay_id"], "essay_id", path.name)
-    for column in REFERENCE_COLUMNS:
-        if column in human:
-            # Parsed before the join, so that a fault is named with its row in the references.
-            joined[column] = parse_numbers(human[column], column, ids, path.name)[order]
-    if "prompt_id" not in joined and "prompt_id" in human:
-        joined["prompt_id"] = human["prompt_id"].to_numpy()[order]
-    return take_kept(joined, cells, kept, names, order)
-
-
-def _take_references(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
-    """Ids and human scores of a file, unparsed, under their roles' names."""
-    human = take_columns(cells, names, (*ID_COLUMNS, *REFERENCE_COLUMNS), source, optional={"prompt_id"})
-    if "reference" not in human:
-        advice = {"reference": "Name the column of the human scores with --reference-column or --map reference=COLUMN."}
-        raise DataError(missing_columns(source, advice, list(cells.columns)))
-    return human
-
-
-@dataclass(frozen=True)
-class HumanScores:
-    """Human scores of essays, to be joined with predictions that hold none.
-
-    Args:
-        table: Columns essay_id, reference and, where prompts are known, prompt_id; each essay once.
-        ranges: Score range by prompt, where it is known.
-        source: Their name for messages.
-    """
-
-    table: pd.DataFrame
-    ranges: Mapping[str, ScoreRange]
-    source: str
-
-    @classmethod
-    def read(
-        cls, path: str | Path, columns: ColumnNames | None = None, ranges: Mapping[str, ScoreRange] | None = None
-    ) -> HumanScores:
-        """Read a table of human scores.
-
-        Args:
-            path: File of a kind that predictions may have.
-            columns: Names of its columns.
-            ranges: Score range by prompt.
-
-        Raises:
-            DataError: A column is missing, a cell cannot be used, or an essay is there twice.
-        """
-        source = Path(path).name
-        cells = read_cells(path)
-        human = _take_references(cells, (columns or ColumnNames()).in_file(cells.columns), source)
-        ids = [role for role in ID_COLUMNS if role in human]
-        table = pd.DataFrame({role: parse_ids(human[role], role, source) for role in ids}, index=human.index)
-        refuse_repeats(pd.MultiIndex.from_frame(table), source)
-        table["reference"] = parse_numbers(human["reference"], "reference", table["essay_id"], source)
-        refuse_rows(table["reference"].isna().to_numpy(), table, source, "reference is blank. Fill it in or drop it.")
-        return cls(table, ranges or {}, source)
-
-    def join(self, predictions: pd.DataFrame, source: str) -> pd.DataFrame:
-        """Predictions with their ``reference``; essays that were not predicted are left aside.
-
-        Args:
-            predictions: Columns essay_id and prompt_id, text; an essay may be in several rows.
-            source: Their name for messages.
-
-        Returns:
-            The predictions, in their order, with one more column.
-
-        Raises:
-            DataError: An essay has no human score here.
-
-        Examples:
-            >>> human = HumanScores(pd.DataFrame({"essay_id": ["a", "b"], "reference": [2.0, 4.0]}), {}, "human.csv")
-            >>> predicted = pd.DataFrame({"essay_id": ["b"], "prompt_id": ["1"], "raw": [4.3]})
-            >>> human.join(predicted, "predictions.parquet")["reference"].tolist()
-            [4.0]
-        """
-        keys = [role for role in ID_COLUMNS if role in self.table]
-        known, wanted = (pd.MultiIndex.from_frame(table[keys]) for table in (self.table, predictions))
-        rows = known.get_indexer(wanted)
-        if (rows < 0).any():
-            alone = wanted[rows < 0].unique()
-            raise DataError(
-                f"{self.source} has no human score for {_named(alone)} of {source} ({len(alone)} in all). Name a table "
-                "with the human scores of all essays that were predicted."
-            )
-        return predictions.assign(reference=self.table["reference"].to_numpy()[rows])
-
-
-def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:
-    """Refuse two rows for one essay.
-
-    Args:
-        ids: Essay ids, or essay ids and prompts.
-        source: The table's name for the message.
-
-    Raises:
-        DataError: An essay comes twice.
-    """
-    repeated = ids[ids.duplicated()].unique()
-    if len(repeated):
-        raise DataError(f"{source} has more than one row for {_named(repeated)}. Keep one row an essay.")
-
-
-def _named(ids: pd.MultiIndex) -> str:
-    """Some ids in words."""
-    names = ["essay " + " of prompt ".join(map(repr, entry)) for entry in ids[:5]]
-    return ", ".join(names) + (", ..." if len(ids) > 5 else "")
 
 
 ONE_PROMPT = "all"
@@ -284,12 +136,20 @@ def read_predictions(
     if WITHHELD in cells:
         table[WITHHELD] = parse_truth(cells[WITHHELD], WITHHELD, source)
     notes: list[str] = []
+    if references is not None:
+        table, notes = with_references(table, source, Path(references).name)
     if "prompt_id" not in table:
         if names.prompt_id is not None:
             raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")
         table["prompt_id"] = ONE_PROMPT
         notes.append(f"No prompt column in {source}: all essays count as one prompt, {ONE_PROMPT!r}.")
-    checked = check_predictions(table, ranges=ranges, source=source, kept=kept)
+    checked = check_predictions(
+        table,
+        ranges=ranges,
+        source=source,
+        kept=kept,
+        references=None if references is None else Path(references).name,
+    )
     return replace(checked, notes=(*notes, *checked.notes))
 
 
@@ -299,6 +159,7 @@ def check_predictions(
     ranges: Mapping[str, ScoreRange] | None = None,
     source: str = "the predictions",
     kept: Collection[str] = (),
+    references: str | None = None,
 ) -> PredictionTable:
     """Check a table of predictions, such as a scorer has just made.
 
@@ -308,6 +169,7 @@ def check_predictions(
         ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         source: Words for the table in messages.
         kept: Further columns that must be there, such as groups of writers.
+        references: Words for the table of human scores in messages, where it is another one.
 
     Returns:
         A checked copy; other columns without a role are left aside.
@@ -333,7 +195,8 @@ def check_predictions(
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
-    refuse_outside(checked, [*REFERENCE_COLUMNS, "score"], spans, source)
+    refuse_outside(checked, REFERENCE_COLUMNS, spans, source, "" if references is None else f" (in {references})")
+    refuse_outside(checked, ["score"], spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
@@ -401,23 +264,6 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return parsed
 
 
-def refuse_rows(refused: NDArray[np.bool_], table: pd.DataFrame, source: str, fault: str) -> None:
-    """Refuse a table for the first of some rows.
-
-    Args:
-        refused: Which rows are at fault, shape (n,).
-        table: All rows, with their essay_id.
-        source: The table's name for the message.
-        fault: What is wrong; ``{COLUMN}`` is the row's value.
-
-    Raises:
-        DataError: There is such a row.
-    """
-    if refused.any():
-        row = int(refused.argmax())
-        raise DataError(f"{row_words(row, source, table['essay_id'])}: {fault.format_map(table.iloc[row])}")
-
-
 def apply_ranges(
     table: pd.DataFrame,
     column: str,
@@ -441,7 +287,7 @@ def apply_ranges(
 
 
 def refuse_outside(
-    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str
+    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str, where: str = ""
 ) -> None:
     """Refuse the first score that is no score point of its prompt.
 
@@ -450,6 +296,7 @@ def refuse_outside(
         columns: Columns of scores.
         ranges: Score range by prompt.
         source: The table's name for the message.
+        where: Words behind a score, on where it is from.
 
     Raises:
         DataError: There is such a score.
@@ -457,7 +304,7 @@ def refuse_outside(
     named = table.assign(range=table["prompt_id"].map(ranges))
     for column in (column for column in columns if column in table):
         outside = apply_ranges(table, column, ranges, ScoreRange.is_score_point) == 0
-        fault = f"{column} {{{column}:g}} is no score point of prompt {{prompt_id}}'s range {{range}}."
+        fault = f"{column} {{{column}:g}}{where} is no score point of prompt {{prompt_id}}'s range {{range}}."
         refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 

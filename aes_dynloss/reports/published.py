@@ -15,14 +15,8 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.arms import ScoredRun
-from aes_dynloss.reports.predictions import (
-    HumanScores,
-    check_predictions,
-    inferred_notes,
-    refuse_repeats,
-    refuse_rows,
-    resolve_ranges,
-)
+from aes_dynloss.reports.human_scores import HumanScores, refuse_repeats, refuse_rows
+from aes_dynloss.reports.predictions import check_predictions, inferred_notes, resolve_ranges
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, PREDICTION_COLUMNS

@@ -13,7 +13,8 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.reports import published
 from aes_dynloss.reports.arms import ScoredRun
 from aes_dynloss.reports.comparison import compare_arms, read_arms
-from aes_dynloss.reports.predictions import HumanScores, check_predictions
+from aes_dynloss.reports.human_scores import HumanScores
+from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.published import (
     PublishedTooLargeError,
     is_published,

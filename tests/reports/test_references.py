@@ -84,10 +84,14 @@ def test_the_prompt_column_may_be_in_either_file(joined):
         (
             PREDICTIONS,
             "essay_id,prompt_id,reference\na,1,5\nb,2,3\nc,2,0\n",
-            r"In p.csv and not in r.csv: essay 'b' of prompt '1' \(1 in all\)",
+            r"In r.csv and not in p.csv: essay 'b' of prompt '2' \(1 in all\)",
         ),
         (PREDICTIONS, "essay_id,reference\na,5\nb,x\nc,0\n", r"Row 3 of r.csv \(essay 'b'\): reference 'x' is not"),
-        (PREDICTIONS, "essay_id,reference\na,5\nb,\nc,0\n", r"Row 3 of p.csv \(essay 'b'\): reference is blank"),
+        (
+            PREDICTIONS,
+            "essay_id,reference\na,5\nb,7\nc,0\n",
+            r"essay .b.\): reference 7 \(in r.csv\) is no",
+        ),
         (PREDICTIONS, "essay_id,human\na,5\nb,3\nc,0\n", HUMAN),
         (
             "essay_id,reference,score\na,5,4\n",
@@ -99,3 +103,13 @@ def test_the_prompt_column_may_be_in_either_file(joined):
 def test_files_that_do_not_fit(joined, predictions, references, message):
     with pytest.raises(DataError, match=message):
         joined(predictions, references, ranges=RANGES)
+
+
+@pytest.mark.parametrize("references", ["essay_id,reference\na,5\nc,0\n", "essay_id,reference\na,5\nb,\nc,0\n"])
+def test_a_few_essays_without_a_human_score_are_set_aside_and_named(joined, references):
+    found = joined(PREDICTIONS, references, ranges=RANGES)
+    assert found.table["essay_id"].tolist() == ["a", "c"]
+    assert found.table["reference"].tolist() == [5, 0]
+    assert found.notes[0] == (
+        "1 of 3 essays in p.csv have no human score in r.csv: essay 'b'. The figures are those of the others."
+    )

@@ -16,7 +16,7 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import data_hash, split_essays
-from aes_dynloss.reports.predictions import HumanScores
+from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.tables.formats import STANDARD_INPUT
 
 _TEST_COLUMNS = ("essay_id", "prompt_id", "text", "score")

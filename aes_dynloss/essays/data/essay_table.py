@@ -11,7 +11,7 @@ import pandas as pd
 from datasets import Dataset, Value
 from numpy.typing import NDArray
 
-from aes_dynloss.reports.predictions import HumanScores
+from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Magnitude of a number of the user's own, at most: encoders' heads read it in float32, and its square is taken.
