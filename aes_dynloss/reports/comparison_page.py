@@ -144,8 +144,17 @@ def _measured(comparison: AnyComparison, essays: int) -> str:
     many = "arm was" if len(means) == 1 else "arms were"
     return (
         f"{len(means)} {many} measured on {essays:,} {where} essays; the highest mean QWK is {qwk} "
-        f"({level_words(comparison)} interval {ends}), that of {best}."
+        f"({level_words(comparison)} interval {ends}), that of {best}.{_floor_words(comparison, means[best].qwk)}"
     )
+
+
+def _floor_words(comparison: AnyComparison, best: float) -> str:
+    """A sentence on the best floor, if it is above the best arm."""
+    floors = comparison.floors if isinstance(comparison, Benchmark) else {}
+    name, floor = max(floors.items(), key=lambda one: one[1].mean, default=("", None))
+    if floor is None or floor.mean <= best:
+        return ""
+    return f" A simple scorer does better than all of them: {name} has {figure(floor.mean)}."
 
 
 def _held_against(comparison: AnyComparison) -> str:
