@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, Command, check_sources, read_data_values
+from aes_dynloss.cli.options import FILE, Command, check_sources, is_table, read_data_values
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -190,9 +190,38 @@ def _checked(
     from aes_dynloss.essays.data.data_config import DataConfig
 
     values = _configured(config_file, ranges, options)
+    if config_file is None and options["source"] and options["format"] is None:
+        values = _with_found_columns(values, options)
     config = validate(DataConfig, values, config_file or "the command line")
     check_sources([config.source])
     return values, config
+
+
+def _with_found_columns(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The values with the columns of a table that has other names than the usual ones, as finetune finds them."""
+    path = Path(options["source"])
+    if not is_table(path) or not path.is_file():
+        return values
+    from aes_dynloss.errors import DataError
+    from aes_dynloss.essays.data.table_layout import table_layout
+    from aes_dynloss.tables.formats import iterate_rows
+
+    roles = ("text", "essay_id", "prompt_id", "score", "second_score")
+    named = {role: options[f"columns__{role}"] for role in roles if options[f"columns__{role}"]}
+    try:
+        encoding = options["encoding"] or "utf-8"
+        header = next(iter(iterate_rows(path, encoding=encoding)))[1].keys()
+        layout = table_layout(path, named, {}, encoding=encoding)
+    except (DataError, LookupError, StopIteration):
+        return values  # the check itself says what is wrong
+    if not values.get("prompts"):
+        for line in layout.said:
+            if line.startswith("Look at"):
+                click.echo(line, err=True)
+    # What has a usual name is what it says, be it right or wrong.
+    columns = {role: column for role, column in layout.data.get("columns", {}).items() if role not in header}
+    prompt = {"prompt": layout.data["prompt"]} if "prompt" in layout.data and "prompt_id" not in header else {}
+    return {**prompt, **values, "columns": {**columns, **(values.get("columns") or {})}}
 
 
 def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

@@ -228,3 +228,17 @@ class TestSplit:
         for seed in (0, 1):
             command("data", "split", "made-up-essays", "--seed", seed, "-o", tmp_path / str(seed))
         assert content(tmp_path / "0") != content(tmp_path / "1")
+
+
+def test_a_table_with_columns_of_other_names(tmp_path):
+    rows = [f"{'my dog runs ' * 10},{mark}" for mark in [1, 1.5, 2, 2.5, 3] * 20]
+    (tmp_path / "marked.csv").write_text("composition,mark\n" + "\n".join([*rows, "a cat,35"]), encoding="utf-8")
+    outcome = command("data", "check", tmp_path / "marked.csv")
+    assert outcome.code == 0
+    assert "Look at row 102: its score 35 is far from the others, 1 to 3." in outcome.err
+    assert "marked.csv: 101 rows read, 101 essays usable, 0 rows lost" in outcome.out
+    ranged = command("data", "check", tmp_path / "marked.csv", "--range", "all=0:40:0.5")
+    assert (ranged.code, "Look at" in ranged.err) == (0, False)
+    # What is not plain stays the check's to say.
+    (tmp_path / "open.csv").write_text("composition,mark,age\na b,1,9\n", encoding="utf-8")
+    assert "Name the right one in data.columns" in command("data", "check", tmp_path / "open.csv").error
