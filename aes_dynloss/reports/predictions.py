@@ -244,7 +244,10 @@ def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
         if role not in table:
             raise DataError(f"No column {role} in {source}; found {', '.join(map(str, table.columns))}.")
     if not any(column in table for column in PREDICTION_COLUMNS):
-        raise DataError(f"Neither a column raw nor a column score in {source}. Name the column that holds predictions.")
+        raise DataError(
+            f"Neither a column raw nor a column score in {source}. Name the column that holds predictions, such as by "
+            "--map raw=COLUMN."
+        )
     if table.empty:
         raise DataError(f"No rows in {source}.")
     parsed = pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS}, index=table.index)

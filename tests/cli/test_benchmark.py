@@ -350,7 +350,11 @@ def test_draws_that_differ_in_what_is_measured_are_refused(place, monkeypatch):
         (["grid.yaml", "finetune.data.source=none.csv", "-o", "x"], "none.csv"),
         (["grid.yaml", "finetune={}", "-o", "x"], "finetune.data is missing"),
         (["grid.yaml", "folds=[7]", "-o", "x"], "fold_7"),
-        (["grid.yaml", "folds=[0,7]", "-o", "x"], "fold_7"),
+        (
+            ["grid.yaml", "folds=[0,7]", "-o", "x"],
+            "there are fold_0, fold_1. Name those that are there by folds, or --folds 0,1",
+        ),
+        (["essays.jsonl", "-o", "x"], "is a table of essays; CONFIG is the YAML of a grid"),
         (["grid.yaml", "finetune.data.source=-", "-o", "x"], "standard input can be read once"),
         (["grid.yaml", "-o", "essays.jsonl/grid"], "cannot be used"),
         (

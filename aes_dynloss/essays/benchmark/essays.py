@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from aes_dynloss.configfile import validate
+from aes_dynloss.configfile import user_path, validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.benchmark.cells import grid_seeds, part_data, part_names, part_split, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
@@ -46,7 +46,23 @@ def read_first(config: BenchmarkConfig) -> EssayTable:
         ConfigError: ``finetune.data`` is missing or has faults.
         DataError: The essays cannot be read.
     """
+    _check_folds(config)
     return read_essays(_data(config, part_names(config, config.prompts or ["1"])[0], grid_seeds(config)[0]))
+
+
+def _check_folds(config: BenchmarkConfig) -> None:
+    """Refuse folds that are not there, before anything is read."""
+    if config.protocol != "folds":
+        return
+    for part in part_names(config, []):
+        folder = user_path(part_split(config, part, grid_seeds(config)[0])["folds_dir"], "splits_dir")
+        if not folder.is_dir():
+            there = sorted(path.name for path in folder.parent.glob("fold_*"))
+            found = f"there are {', '.join(there)}" if there else "there is none"
+            raise DataError(
+                f"folds names {part}, but {folder} is not there; {found}. Name those that are there by folds, or "
+                "--folds 0,1; `aes-dynloss data split` makes them."
+            )
 
 
 def grid_prompts(config: BenchmarkConfig, table: EssayTable) -> list[str]:
