@@ -144,6 +144,8 @@ def unscored_columns(path: Path, named: Mapping[str, str], *, encoding: str = "u
     """
     rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None)
     sample = [row for _, row in islice(rows, _SAMPLE)]
+    if not sample:  # of rows that can all not be read: the reader says why
+        return TableLayout({})
     columns = list(sample[0])
     found: dict[str, Found] = {}
     if "text" not in named and "text" not in columns:
