@@ -39,7 +39,7 @@ def test_it_prints_where_it_is_once_it_answers(model, tmp_path):
         assert again.error == (
             f"Port {served.port} of 127.0.0.1 is in use. Stop what listens there, or choose another --port; 0 is any."
         )
-    assert served.err.splitlines()[-1] == "Stopped: 1 of 1 requests were answered."
+    assert served.err.splitlines()[-1].endswith(" Stopped: 1 of 1 requests were answered.")
     assert (tmp_path / "out").read_text() == f"{served.url}\n"
 
 

@@ -64,7 +64,8 @@ class Client:
         while time.monotonic() < until:
             places = [self.chance.randrange(len(POOL)) for _ in range(self.chance.choice([1, 1, 1, 2, 5]))]
             names = [f"{self.number}-{self.responses}-{place}" for place in places]
-            asked = [POOL[place]._replace(essay_id=name)._asdict() for place, name in zip(places, names, strict=True)]
+            named = [POOL[place]._replace(essay_id=name) for place, name in zip(places, names, strict=True)]
+            asked = [{key: getattr(essay, key) for key in ("essay_id", "prompt_id", "text")} for essay in named]
             answer = await self.connection.ask("POST", "/score", {"essays": asked})
             if answer is None:
                 self.cut_off += 1
@@ -106,7 +107,7 @@ def load(served, offline, seconds, during=None) -> list[Client]:
 
 def counts(err: str) -> tuple[int, int]:
     """Requests that were answered, and that were taken, as the server says at its end."""
-    ((answered, taken),) = re.findall(r"^Stopped: (\d+) of (\d+) requests were answered\.$", err, re.MULTILINE)
+    ((answered, taken),) = re.findall(r"Stopped: (\d+) of (\d+) requests were answered\.$", err, re.MULTILINE)
     return int(answered), int(taken)
 
 
