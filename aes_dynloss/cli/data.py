@@ -215,9 +215,8 @@ def _with_found_columns(values: dict[str, Any], options: dict[str, Any]) -> dict
     except (DataError, LookupError, StopIteration):
         return values  # the check itself says what is wrong
     if not values.get("prompts"):
-        for line in layout.said:
-            if line.startswith("Look at"):
-                click.echo(line, err=True)
+        for line in layout.slips:
+            click.echo(line, err=True)
     # What has a usual name is what it says, be it right or wrong.
     columns = {role: column for role, column in layout.data.get("columns", {}).items() if role not in header}
     prompt = {"prompt": layout.data["prompt"]} if "prompt" in layout.data and "prompt_id" not in header else {}

@@ -392,4 +392,4 @@ def _table_values(
     ranges = parse_ranges(span if "=" in span else f"{ONE_PROMPT}={span}" for span in spans)
     columns = {role: column for role, column in named.items() if column is not None}
     layout = table_layout(path, columns, ranges, subgroups, group, encoding=encoding)
-    return {"data": layout.data}, layout.said
+    return {"data": layout.data}, layout.said + layout.slips

@@ -219,7 +219,7 @@ def _constant_notes(
     return []
 
 
-WITHOUT_DEV = (
+_WITHOUT_DEV = (
     "qwk_rescaled and qwk_cut_points are null: they are fitted on the same scorer's predictions of dev essays "
     "(--dev FILE)."
 )
@@ -230,6 +230,7 @@ def build_report(
     *,
     ranges: Mapping[str, ScoreRange] | None = None,
     dev: PredictionTable | pd.DataFrame | None = None,
+    out_of_fold: bool = False,
     floors: Mapping[str, Mapping[str, Any]] | None = None,
     features: FeatureTable | None = None,
     subgroups: Sequence[str] = (),
@@ -247,6 +248,7 @@ def build_report(
             and score at least one, and second_reference if there is one.
         ranges: Score range by prompt id, for a table; inferred from the scores seen where none is given.
         dev: Predictions of the same scorer on dev essays, in the same form, none of the essays of ``predictions``.
+        out_of_fold: Whether the predictions are of several scorers, which have no dev in common: none is asked for.
         floors: Kappas of floors, as ``measure_floors`` gives them.
         features: Features of the essays, to be held against the human scores.
         subgroups: Columns of the predictions that say which group of writers an essay comes from; of what was read,
@@ -276,7 +278,7 @@ def build_report(
     dev_table = None if dev is None else _checked(dev, ranges, "the dev predictions")
     notes, spans = [*test.notes], {**test.ranges}
     if dev_table is None:
-        notes.append(WITHOUT_DEV)
+        notes += [] if out_of_fold else [_WITHOUT_DEV]
     else:
         refuse_shared_essays(test, dev_table)
         notes += [f"dev: {note}" for note in dev_table.notes]

@@ -10,7 +10,6 @@ from small_run import read_rows, small_essays, write_small_run
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.essays.finetune import tuning
-from aes_dynloss.essays.finetune.presets import Machine
 from aes_dynloss.essays.finetune.tuning import CANDIDATES, Trial, candidates
 
 TRIALS = {
@@ -120,11 +119,12 @@ def test_a_configuration_is_judged_on_dev(tmp_path):
 class TestCandidates:
     def test_of_a_table_those_whose_encoder_is_here(self, monkeypatch):
         values = {"data": {"source": "made-up-essays"}}
-        machine = Machine(2, bf16=False, card=False, encoders=("balanced", "best"))
-        monkeypatch.setattr(tuning, "this_machine", lambda: machine)
+        monkeypatch.setattr(tuning, "is_installed", lambda _: True)
         assert list(candidates(values, table=True)) == list(CANDIDATES)
-        monkeypatch.setattr(tuning, "this_machine", lambda: Machine(2, bf16=False, card=False, encoders=()))
+        monkeypatch.setattr(tuning, "is_installed", lambda _: False)
         assert list(candidates(values, table=True)) == ["fast", "boosting"]
+        monkeypatch.setattr(tuning, "is_installed", lambda name: "mpnet" not in name)
+        assert list(candidates(values, table=True)) == [name for name in CANDIDATES if name != "best"]
 
     @pytest.mark.parametrize("name", CANDIDATES)
     def test_every_one_is_a_configuration(self, name):

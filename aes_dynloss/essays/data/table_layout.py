@@ -45,10 +45,12 @@ class TableLayout:
     Args:
         data: The section, without keys that have their default.
         said: What each column was taken for, and why, in words.
+        slips: Words on the few scores that stand apart from all others of their prompt.
     """
 
     data: dict[str, Any]
     said: list[str] = field(default_factory=list)
+    slips: list[str] = field(default_factory=list)
 
 
 def table_layout(
@@ -112,7 +114,7 @@ def table_layout(
     if "score" not in found:
         found["score"] = _score(sample, free, path.name)
     layout = _layout(path, rows, found, ranges, subgroups, encoding)
-    layout.said.extend(_strays(numbers, rows, found, ranges))
+    layout.slips.extend(_slips(numbers, rows, found, ranges))
     if group is not None:
         layout.data["split"] = {"group": group}
         layout.said.append(f"essays of one {group!r} stay in one part")
@@ -282,7 +284,7 @@ _WORDS = {"text": "text", "score": "score", "second_score": "second score", "ess
 _ONE_IN, _NAMED = 50, 3
 
 
-def _strays(
+def _slips(
     numbers: Sequence[int],
     rows: Sequence[Mapping[str, object]],
     found: Mapping[str, Found],

@@ -40,7 +40,7 @@ from aes_dynloss.reports.predictions import (
     read_predictions,
     write_predictions,
 )
-from aes_dynloss.reports.prompts import WITHOUT_DEV, build_report, read_report, refuse_shared_essays
+from aes_dynloss.reports.prompts import build_report, read_report, refuse_shared_essays
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
@@ -407,20 +407,20 @@ def new_report(
         predictions[judged],
         ranges={prompt.id: prompt.range for prompt in calibration.prompts.values()},
         dev=predictions["dev"] if judged == "test" and not cross_fitted else None,
+        out_of_fold=cross_fitted,
         subgroups=list(groups),
         resamples=before.settings.resamples,
         confidence=before.settings.confidence,
         seed=before.settings.seed,
     )
-    measured = [note for note in report.notes if note != WITHOUT_DEV or not cross_fitted]
-    known = [note for note in before.notes if note not in measured and not note.startswith(POST_PROCESSING)]
+    known = [note for note in before.notes if note not in report.notes and not note.startswith(POST_PROCESSING)]
     return replace(
         report,
         floors=before.floors,
         features=before.features,
         ratings=before.ratings,
         robustness=before.robustness,
-        notes=[*measured, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
+        notes=[*report.notes, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
     )
 
 

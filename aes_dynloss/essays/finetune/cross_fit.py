@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, set_apart
+from aes_dynloss.essays.finetune import exact_head
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, post_processed_on
 from aes_dynloss.essays.finetune.held_out import INNER, PART
@@ -97,7 +98,7 @@ def cross_fitted(
 @contextmanager
 def _few_words() -> Iterator[None]:
     """What exact heads tell of themselves is told of the model's alone."""
-    heads = logging.getLogger("aes_dynloss.essays.finetune.exact_head")
+    heads = exact_head.logger
     level = heads.level
     heads.setLevel(logging.WARNING)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 from collections.abc import Mapping
@@ -82,20 +81,12 @@ def this_machine() -> Machine:
     """What this machine has, torch's import included."""
     import torch
 
+    from aes_dynloss.essays.model.encoders import is_installed
     from aes_dynloss.training.hardware import cpu_has_bf16
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    installed = tuple(name for name in _TOKENS_A_SECOND if _is_here(PRESETS[name]["model"]["encoder"]))
+    installed = tuple(name for name in _TOKENS_A_SECOND if is_installed(PRESETS[name]["model"]["encoder"]))
     return Machine(cores, cpu_has_bf16(), torch.accelerator.is_available(), installed)
-
-
-def _is_here(encoder: str) -> bool:
-    """Whether an encoder can be loaded without fetching it."""
-    if "/" not in encoder:
-        return any(one.name == encoder for one in importlib.metadata.distributions())
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(encoder, "model.safetensors"), str)
 
 
 @dataclass(frozen=True)
@@ -183,14 +174,16 @@ def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) ->
         own += [f"model.{name}" for name in result.get("model") or {} if name not in _BESIDE]
         result = {"preset": None if own else "auto", **result}
         said += [f"preset: none, as {own[0]} is given"] if own else []
+    divides = table and result["preset"] is not None and _splits_are_open(result)
+    essays, words = _counted(result) if divides or result.get("preset") == "auto" else (0, 0.0)
     if result.get("preset") == "auto":
-        choice = choose_preset(this_machine(), *_counted(result), minutes)
+        choice = choose_preset(this_machine(), essays, words, minutes)
         result["preset"] = choice.preset
         why = f" ({choice.why})" if choice.why else ""
         time = f"about {choice.minutes:.0f} min" if choice.minutes >= 1.5 else "about a minute or less"
         said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}; {time} on idle cores{why}")
-    if table and result["preset"] is not None:
-        result, parts = cross_fitted_if_few(result)
+    if divides and essays < MOST_CROSS_FITTED:
+        result, parts = _cross_fitted(result)
         said += parts
     return result, said
 
@@ -201,12 +194,21 @@ def cross_fitted_if_few(values: Mapping[str, Any]) -> tuple[dict[str, Any], list
     Raises:
         AesDynlossError: The essays cannot be read.
     """
-    result = dict(values)
-    split = result["data"].get("split") or {}
-    if {*split} - {"seed", "group"} or _counted(result)[0] >= MOST_CROSS_FITTED:
-        return result, []
-    result["data"] = {**result["data"], "split": {**split, "cross_fit": PARTS}}
-    return result, [f"split: every essay is tested once, by one of {PARTS} scorers fitted without it (data.split)"]
+    if not _splits_are_open(values) or _counted(values)[0] >= MOST_CROSS_FITTED:
+        return dict(values), []
+    return _cross_fitted(values)
+
+
+def _splits_are_open(values: Mapping[str, Any]) -> bool:
+    """Whether nothing is said of how essays are divided."""
+    return not {*(values["data"].get("split") or {})} - {"seed", "group"}
+
+
+def _cross_fitted(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    data = values["data"]
+    parts = {**data, "split": {**(data.get("split") or {}), "cross_fit": PARTS}}
+    words = f"split: every essay is tested once, by one of {PARTS} scorers fitted without it (data.split)"
+    return {**values, "data": parts}, [words]
 
 
 def _counted(values: Mapping[str, Any]) -> tuple[int, float]:

@@ -37,7 +37,7 @@ from aes_dynloss.reports.predictions import (
     predictions_file,
     write_predictions,
 )
-from aes_dynloss.reports.prompts import WITHOUT_DEV, build_report
+from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.tables.formats import write_table
@@ -332,6 +332,7 @@ def write_products(
         judged,
         ranges=ranges,
         dev=dev,
+        out_of_fold=config.data.split.cross_fit is not None,
         floors=floors,
         features=features,
         subgroups=config.data.subgroups,
@@ -341,8 +342,7 @@ def write_products(
     )
     notes += post_processing_notes(scorer.postprocessing, fitted_on)
     believed = None if ratings is None else measure_ratings(ratings)
-    measured = [note for note in report.notes if note != WITHOUT_DEV or config.data.split.cross_fit is None]
-    report = replace(report, notes=[*measured, *notes], ratings=believed)
+    report = replace(report, notes=[*report.notes, *notes], ratings=believed)
     for name, table in predictions.items():
         write = write_table if name == INNER else write_predictions  # an essay is there for each scorer but one
         write(table, folder / predictions_file(name))

@@ -17,12 +17,14 @@ import pandas as pd
 
 from aes_dynloss.configfile import dump_yaml, validate, with_value
 from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.finetune.calibration import read_inner
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, PART
-from aes_dynloss.essays.finetune.presets import PRESETS, this_machine
+from aes_dynloss.essays.finetune.presets import PRESETS, with_preset
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.finetune.warm_start import MODEL
+from aes_dynloss.essays.model.encoders import is_installed
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.model import Report
@@ -119,14 +121,10 @@ def candidates(values: Mapping[str, Any], *, table: bool) -> dict[str, Changes]:
         ['as_given', 'head_learning_rate_x0.5', 'head_learning_rate_x2']
     """
     if table:
-        here = this_machine().encoders
-        needed = {name: changes.get("preset") for name, changes in CANDIDATES.items()}
-        needed |= dict.fromkeys([name for name in CANDIDATES if name.startswith("heads_")], "balanced")
-        return {
-            name: changes
-            for name, changes in CANDIDATES.items()
-            if needed[name] not in PRESETS or needed[name] == "fast" or needed[name] in here
-        }
+        models = {name: with_preset(_configuration({}, changes))["model"] for name, changes in CANDIDATES.items()}
+        needed = {name: model["encoder"] for name, model in models.items() if "encoder" in model}
+        here = {encoder for encoder in set(needed.values()) if is_installed(encoder)}
+        return {name: changes for name, changes in CANDIDATES.items() if name not in needed or needed[name] in here}
     config = validate(FinetuneConfig, values, "The configuration")
     found: dict[str, Changes] = {"as_given": {}}
     if config.model.solver != "sgd":
@@ -227,14 +225,12 @@ def _judged(run: Path) -> dict[str, float]:
     ranges = {prompt: entry.range for prompt, entry in read_report(run / REPORT).prompts.items()}
     if not (run / predictions_file(INNER)).exists():
         return {_ALL: _mean_kappa(read_predictions(run / predictions_file("dev"), ranges=ranges).table)}
+    prompts = {prompt: Prompt(prompt, span) for prompt, span in ranges.items()}
     parts: dict[str, float] = {}
     for part, essays in read_inner(run).groupby(PART):
         answered, raw = essays["prompt_id"].to_numpy(dtype=object), essays["raw"].to_numpy(dtype=np.float64)
         way = fit_postprocessing("auto", ranges, answered, raw, essays["reference"].to_numpy(dtype=np.float64))
-        score = np.empty(len(essays))
-        for prompt in dict.fromkeys(answered):
-            score[answered == prompt] = way.score(prompt, ranges[prompt], raw[answered == prompt])
-        parts[str(part)] = _mean_kappa(essays.assign(score=score))
+        parts[str(part)] = _mean_kappa(essays.assign(score=way.points(prompts, answered.tolist(), raw)))
     return parts
 
 
@@ -260,7 +256,7 @@ def _report(trials: Sequence[Trial], winner: Trial, folder: Path) -> Report:
     )
     ranges = {prompt: entry.range for prompt, entry in own.prompts.items()}
     floors = {name: floor.to_dict() for name, floor in own.floors.items()} or None
-    report = build_report(chosen.reset_index(drop=True), ranges=ranges, floors=floors)
+    report = build_report(chosen.reset_index(drop=True), ranges=ranges, floors=floors, out_of_fold=True)
     named = ", ".join(f"part {part} {trial.name}" for part, trial in best.items())
     note = f"Each part's scores are of the setting that is best on the essays of the others: {named}."
     report.notes.append(note)

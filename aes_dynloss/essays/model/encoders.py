@@ -80,6 +80,19 @@ def locate_encoder(name: str) -> str:
     return str(weights.parent)
 
 
+def is_installed(name: str) -> bool:
+    """Whether an encoder can be loaded without fetching it.
+
+    Args:
+        name: See :func:`locate_encoder`.
+    """
+    if name in ENCODER_PACKAGES:
+        return any(one.name == name for one in importlib.metadata.distributions())
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "model.safetensors"), str)
+
+
 def encoder_label(name: str) -> str:
     """An encoder's name for files that go to others: of a path its last part alone.
 

@@ -166,8 +166,7 @@ def strays(tmp_path, scores, ranges=()):
     """What is said of scores that stand apart."""
     rows = [f"word {number},{score}" for number, score in enumerate(scores)]
     (tmp_path / "essays.csv").write_text("text,score\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    said = table_layout(tmp_path / "essays.csv", {}, dict(ranges)).said
-    return [line for line in said if line.startswith("Look at ")]
+    return table_layout(tmp_path / "essays.csv", {}, dict(ranges)).slips
 
 
 HALVES = [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5] * 12
