@@ -74,7 +74,11 @@ _SCORE_RANGES = (
         "--prompts", type=EXISTING, help="YAML or JSON file of score ranges: {ID: {low: 1, high: 6, step: 1}}."
     ),
     click.option(
-        "--range", "spans", multiple=True, metavar="ID=LOW:HIGH[:STEP]", help="One prompt's range; may be repeated."
+        "--range",
+        "spans",
+        multiple=True,
+        metavar="[ID=]LOW:HIGH[:STEP]",
+        help="One prompt's range, or that of all prompts; may be repeated.",
     ),
 )
 
@@ -382,14 +386,14 @@ def _table_values(
     **named: str | None,
 ) -> tuple[dict[str, Any], list[str]]:
     from aes_dynloss.essays.data.data_config import text_encoding
-    from aes_dynloss.essays.data.table_layout import ONE_PROMPT, table_layout
+    from aes_dynloss.essays.data.table_layout import table_layout
     from aes_dynloss.tables.score_range import parse_ranges
 
     try:
         encoding = text_encoding(encoding or "utf-8")
     except ValueError as error:
         raise ConfigError(f"--encoding: {error}.") from None
-    ranges = parse_ranges(span if "=" in span else f"{ONE_PROMPT}={span}" for span in spans)
+    ranges = parse_ranges(spans)
     columns = {role: column for role, column in named.items() if column is not None}
     layout = table_layout(path, columns, ranges, subgroups, group, encoding=encoding)
     return {"data": layout.data}, layout.said + layout.slips

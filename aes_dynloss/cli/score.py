@@ -144,9 +144,9 @@ def score(
     sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
     options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns)
     if path is None:
-        count, reviewed = score_to_stream(scorer, essays, form, options, processes=processes), 0
+        counts = score_to_stream(scorer, essays, form, options, processes=processes)
     else:
-        count, reviewed = score_to_files(
+        counts = score_to_files(
             scorer,
             essays,
             path,
@@ -159,9 +159,11 @@ def score(
             force=force,
         )
     if processes.is_main_process:
-        logger.info("Scored %d essays.", count)
+        logger.info("Scored %d essays.", counts.essays - counts.withheld)
+        if counts.withheld:
+            logger.info("%d more have no score: it is withheld, and their reasons say why.", counts.withheld)
         if sheet is not None:
-            logger.info("%d of them for review: %s.", reviewed, sheet.path)
+            logger.info("%d essays are for review: %s.", counts.reviewed, sheet.path)
 
 
 def _is_complete(

@@ -35,6 +35,7 @@ BINS = 10
 _RATER_PAIRS = (("rater1", "rater2"), ("reference", "second_reference"))
 # In this share of essays the reference is what it is said to be made of; the others were adjudicated.
 MOSTLY = 0.9
+GIVEN = "given"
 LIMITS = ("pearson_disattenuated", "prmse", "qwk_ceiling", "qwk_of_true_score")
 
 
@@ -154,29 +155,30 @@ def reliability_rows(reference: Column, raw: Column) -> Rows:
 
 
 def version_entries(
-    reference: Column, raw: Column, score_range: ScoreRange, line: RescalingLine | None
+    reference: Column, raw: Column, score: Column, score_range: ScoreRange, line: RescalingLine | None
 ) -> dict[str, dict[str, float | None]]:
     """Agreement of each version of the machine's scores with the human ones.
 
     Args:
         reference: Human scores, shape (n,), score points of ``score_range``.
         raw: Machine scores before rounding, shape (n,).
+        score: Machine scores as they were given, shape (n,), score points too.
         score_range: The prompt's score points.
         line: Rescaling fitted on dev, or None.
 
     Returns:
-        By version (``score_versions``): ``mean``, ``sd``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``, and of rounded
-        ones ``qwk`` and ``exact_agreement``, which are None for the others; None where undefined.
+        By version (``given``, then ``score_versions``): ``mean``, ``sd``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``,
+        and of rounded ones ``qwk`` and ``exact_agreement``, which are None for the others; None where undefined.
 
     Examples:
         >>> human, raw = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.4, 2.0, 3.2, 3.6])
-        >>> entries = version_entries(human, raw, ScoreRange(1, 4), line=None)
-        >>> entries["raw_trim_round"]["qwk"], entries["raw"]["qwk"]
-        (1.0, None)
+        >>> entries = version_entries(human, raw, np.array([2.0, 2.0, 3.0, 4.0]), ScoreRange(1, 4), line=None)
+        >>> entries["raw_trim_round"]["qwk"], entries["given"]["exact_agreement"], entries["raw"]["qwk"]
+        (1.0, 0.75, None)
     """
     entries = {}
-    for name, scores in score_versions(raw, score_range, line).items():
-        rounded = name.endswith("_round")
+    for name, scores in {GIVEN: score, **score_versions(raw, score_range, line)}.items():
+        rounded = name == GIVEN or name.endswith("_round")
         entries[name] = {
             "mean": float(scores.mean()),
             "sd": float(scores.std(ddof=1)) if len(scores) > 1 else None,

@@ -18,7 +18,7 @@ from aes_dynloss.reports.blocks import Block, Folded, Section, Words
 from aes_dynloss.reports.human_scores import refuse_repeats
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Feature, FeatureFigures, FeatureReport
-from aes_dynloss.reports.predictions import LARGEST_NUMBER, ONE_PROMPT
+from aes_dynloss.reports.predictions import LARGEST_NUMBER
 from aes_dynloss.reports.table import (
     MOST_ACROSS,
     Cell,
@@ -34,6 +34,7 @@ from aes_dynloss.reports.table import (
 from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS, LENGTH_COLUMN, ColumnNames, missing_columns
 from aes_dynloss.tables.formats import read_cells
+from aes_dynloss.tables.score_range import ONE_PROMPT
 
 FEATURE_COLUMNS = ("feature", "group", "unit", "prompt_id", "n", "mean", "sd", "clamped", "r", "partial_r")
 # ln(1 + words), as `aes-dynloss features` names it: the length, where the predictions do not have it.

@@ -31,7 +31,7 @@ from aes_dynloss.tables.columns import (
     take_kept,
 )
 from aes_dynloss.tables.formats import read_cells, write_table
-from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
+from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 
 
 def predictions_file(part: str) -> str:
@@ -52,7 +52,6 @@ def is_cross_fitted(run: Path) -> bool:
     return isinstance(split, Mapping) and bool(split.get("parts"))
 
 
-ONE_PROMPT = "all"
 WITHHELD = "withheld"
 MAY_BE_BLANK = {"second_reference", *RATER_COLUMNS}
 LARGEST_NUMBER = 1e50
@@ -186,7 +185,7 @@ def check_predictions(
         refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = resolve_ranges(checked, ranges or {}, source)
     notes = inferred_notes(spans, inferred, source)
-    unused = [prompt for prompt in ranges or {} if prompt not in spans]
+    unused = [prompt for prompt in ranges or {} if prompt not in {*spans, ONE_PROMPT}]
     if unused:
         notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
     if "score" not in checked:
@@ -343,7 +342,7 @@ def resolve_ranges(
 
     Args:
         table: Rows with prompt_id and columns of scores.
-        given: Score range by prompt, where it is known.
+        given: Score range by prompt, where it is known; that of ONE_PROMPT holds for those without.
         source: The table's name for messages.
 
     Raises:
@@ -353,5 +352,6 @@ def resolve_ranges(
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
         name = str(prompt)
-        ranges[name] = given.get(name) or _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
-    return ranges, [name for name in ranges if name not in given]
+        known = given.get(name, given.get(ONE_PROMPT))
+        ranges[name] = known or _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
+    return ranges, [name for name in ranges if not {name, ONE_PROMPT} & set(given)]

@@ -124,7 +124,7 @@ def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: Sco
     breakdowns = {
         "score_points": score_point_rows(reference, score, score_range),
         "confusion": confusion_cells(reference, score, score_range),
-        "score_versions": version_entries(reference, raw, score_range, line),
+        "score_versions": version_entries(reference, raw, score, score_range, line),
         "residuals_by_score": residuals_by_score(reference, raw),
         "reliability": reliability_rows(reference, raw),
         "prediction_interval": coverage_entry(reference, bounds),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from aes_dynloss.measures.breakdowns import GIVEN
 from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
 from aes_dynloss.reports.features import features_words
 from aes_dynloss.reports.figures import fairness_figures
@@ -77,6 +78,7 @@ _IN_TERMINAL = (
     *("adjacent_agreement", "pearson", "smd", "sd_ratio", "human_qwk", "degradation"),
 )
 VERSIONS = {
+    GIVEN: "as given, rounded",
     "raw": "raw",
     "raw_trim": "raw, trimmed",
     "raw_trim_round": "raw, trimmed and rounded",
@@ -98,6 +100,7 @@ def report_text(report: Report) -> str:
         column that no prompt has is left out, "-" is an undefined value.
     """
     lines = text_table(agreement_table(report).chosen(*_IN_TERMINAL).known_columns())
+    lines.append("r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.")
     lines.append(f"QWK, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
     if report.floors:
         floors = ", ".join(f"{name} {figure_words(floor.mean)}" for name, floor in report.floors.items())
@@ -188,12 +191,12 @@ def coverage_table(report: Report) -> Table | None:
 
 
 def version_table(report: Report) -> Table:
-    """Agreement of the six score versions, by prompt."""
+    """Agreement of the score versions, by prompt."""
     names = ("qwk", "exact_agreement", "pearson", "rmse", "smd", "sd_ratio")
     rows = []
     for prompt, entry in report.prompts.items():
         for version, figures in entry.score_versions.items():
-            unrounded = () if version.endswith("_round") else ("qwk", "exact_agreement")
+            unrounded = () if version == GIVEN or version.endswith("_round") else ("qwk", "exact_agreement")
             why = dict.fromkeys(unrounded, Missing.NOT_ROUNDED)
             cells = [number(figures[name], why=why.get(name)) for name in ("mean", "sd", *names)]
             rows.append([words(prompt), words(VERSIONS.get(version, version)), *cells])

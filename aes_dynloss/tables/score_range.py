@@ -110,14 +110,19 @@ RANGE_KEYS = {"low", "high", "step"}
 WORDING_KEYS = {"prompt"}
 
 
+# What the prompt of a table without a column of prompts is called; a range of that name holds for every prompt that has
+# none of its own.
+ONE_PROMPT = "all"
+
+
 def parse_range(text: str) -> tuple[str, ScoreRange]:
-    """Prompt and range written as ``ID=LOW:HIGH`` or ``ID=LOW:HIGH:STEP``.
+    """Prompt and range written as ``ID=LOW:HIGH`` or ``ID=LOW:HIGH:STEP``; without ID it holds for all prompts.
 
     Args:
-        text: Such as ``2=1:6`` or ``ielts=0:9:0.5``.
+        text: Such as ``2=1:6``, ``ielts=0:9:0.5`` or ``1:6``.
 
     Returns:
-        Prompt id and range.
+        Prompt id, or ONE_PROMPT where none is named, and range.
 
     Raises:
         ConfigError: The text has another form, or the range is none.
@@ -127,9 +132,12 @@ def parse_range(text: str) -> tuple[str, ScoreRange]:
         numbers = [float(part) for part in span.split(":")]
     except ValueError:
         numbers = []
-    if not equals or not prompt_id or len(numbers) not in {2, 3}:
-        raise ConfigError(f"A range is written ID=LOW:HIGH or ID=LOW:HIGH:STEP, such as 2=1:6; found {text!r}.")
-    return prompt_id, ScoreRange(*numbers)
+    if (equals and not prompt_id) or len(numbers) not in {2, 3}:
+        raise ConfigError(
+            f"A range is written ID=LOW:HIGH or ID=LOW:HIGH:STEP, such as 2=1:6; found {text!r}. Without ID= it holds "
+            "for all prompts."
+        )
+    return prompt_id or ONE_PROMPT, ScoreRange(*numbers)
 
 
 def parse_ranges(texts: Iterable[str]) -> dict[str, ScoreRange]:
@@ -142,7 +150,8 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, ScoreRange]:
     for text in texts:
         prompt_id, score_range = parse_range(text)
         if prompt_id in ranges:
-            raise ConfigError(f"--range names prompt {prompt_id!r} twice. Give each prompt one range.")
+            prompt = "all prompts" if prompt_id == ONE_PROMPT else f"prompt {prompt_id!r}"
+            raise ConfigError(f"--range names {prompt} twice. Give each prompt one range.")
         ranges[prompt_id] = score_range
     return ranges
 

@@ -118,13 +118,17 @@ def test_columns_references_and_prompts(run, tmp_path):
     assert entry["human_human"]["n"] == 2
     over = json.loads(run("bare.csv", *arguments, "--prompts", "prompts.yaml", "--range", "1=0:9", "--json").stdout)
     assert over["prompts"]["1"]["range"]["high"] == 9
+    for spans, high in ((["--range", "1:8"], 8), (["--range", "1:8", "--range", "1=0:9"], 9)):
+        every = json.loads(run("bare.csv", *arguments, *spans, "--json").stdout)
+        assert every["prompts"]["1"]["range"]["high"] == high
+        assert not any("ange" in note for note in every["notes"])
 
 
 def test_errors_are_the_packages_own(run):
     with pytest.raises(DataError, match=r"There is no file none.csv"):
         run("none.csv")
     with pytest.raises(ConfigError, match="written ID=LOW:HIGH"):
-        run("p.csv", "--range", "1:6")
+        run("p.csv", "--range", "1-6")
     with pytest.raises(DataError, match=r"reference 5 is no score point of prompt 1's range 1 to 4"):
         run("p.csv", "--range", "1=1:4")
     with pytest.raises(DataError, match="6 essays are in dev and in the predictions"):

@@ -76,7 +76,14 @@ def score(place: Path, output: Path, *words: object, head: str = "regression") -
 
 
 def test_what_is_withheld_has_no_score_and_its_reason(place, tmp_path):
-    rows = score(place, tmp_path / "s.csv")
+    outcome = command("score", place / "regression", place / "essays.csv", "-o", tmp_path / "s.csv")
+    rows = read_rows(tmp_path / "s.csv")
+    withheld = sum(row["withheld"] == "true" for row in rows)
+    assert withheld >= 3
+    assert outcome.err.splitlines()[-2:] == [
+        f"Scored {ESSAYS - withheld} essays.",
+        f"{withheld} more have no score: it is withheld, and their reasons say why.",
+    ]
     assert [row["essay_id"] for row in rows] == [str(n) for n in range(ESSAYS)]
     assert rows[4]["advisories"] == "empty"
     assert "repetition" in rows[7]["advisories"].split("; ")

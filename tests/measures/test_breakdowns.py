@@ -100,11 +100,12 @@ def test_reliability():
 
 def test_versions():
     human, raw, score = scores()
-    entries = version_entries(human, raw, SPAN, RescalingLine(0.8, 0.5))
-    assert list(entries) == ["raw", "raw_trim", "raw_trim_round", "scale", "scale_trim", "scale_trim_round"]
+    entries = version_entries(human, raw, score[::-1], SPAN, RescalingLine(0.8, 0.5))
+    assert list(entries) == ["given", "raw", "raw_trim", "raw_trim_round", "scale", "scale_trim", "scale_trim_round"]
     assert entries["raw_trim_round"]["qwk"] == pytest.approx(float(quadratic_weighted_kappa(human, score)))
     assert entries["raw"]["qwk"] is None
+    assert entries["given"]["qwk"] == pytest.approx(float(quadratic_weighted_kappa(human, score[::-1])))
     assert entries["scale"]["mean"] == pytest.approx((0.8 * raw + 0.5).mean())
     assert entries["scale"]["pearson"] == pytest.approx(entries["raw"]["pearson"])
     assert entries["raw_trim"]["sd"] < entries["raw"]["sd"]
-    assert list(version_entries(human, raw, SPAN, None)) == ["raw", "raw_trim", "raw_trim_round"]
+    assert list(version_entries(human, raw, score, SPAN, None)) == ["given", "raw", "raw_trim", "raw_trim_round"]

@@ -39,6 +39,12 @@ def test_force_replaces_nothing_but_an_export(tmp_path, other):
     assert (tmp_path / "rsm" / "prompt_1" / "config.json").exists()
 
 
+def itself(path: Path) -> tuple[int, int, int]:
+    """What tells a file from one that took its place; not when it was read."""
+    found = path.lstat()
+    return found.st_mode, found.st_ino, found.st_mtime_ns
+
+
 @pytest.mark.parametrize("other", ["pipe", "prompt_1/config.json", "prompt_1/scaling_0123abcd.csv", "prompt_9"])
 @pytest.mark.parametrize("kind", ["pipe", "link to a device"])
 def test_force_replaces_no_pipe_and_no_device(tmp_path, other, kind):
@@ -46,10 +52,10 @@ def test_force_replaces_no_pipe_and_no_device(tmp_path, other, kind):
     path = tmp_path / "rsm" / other
     path.unlink(missing_ok=True)
     path.symlink_to("/dev/null") if kind == "link to a device" else os.mkfifo(path)
-    before = path.lstat()
+    before = itself(path)
     with pytest.raises(DataError, match=r"is no part of an export, and --force replaces nothing else\. Move it"):
         export_rsmeval(one(), None, tmp_path / "rsm", force=True)
-    assert path.lstat() == before
+    assert itself(path) == before
     assert len([entry.name for entry in tmp_path.iterdir()]) == 1
 
 
@@ -57,10 +63,10 @@ def test_force_replaces_no_pipe_and_no_device(tmp_path, other, kind):
 def test_a_pipe_or_a_device_in_the_folder_s_place(tmp_path, kind):
     path = tmp_path / "rsm"
     path.symlink_to("/dev/null") if kind == "link to a device" else os.mkfifo(path)
-    before = path.lstat()
+    before = itself(path)
     with pytest.raises(DataError, match=r"rsm is a file; expected a folder to export to"):
         export_rsmeval(one(), None, path, force=True)
-    assert path.lstat() == before
+    assert itself(path) == before
 
 
 def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):

@@ -27,6 +27,7 @@ def test_a_table_to_the_letter():
             "1       3    1-3  1.000  1.000     1.000  0.973  0.177     0.874",
             "2       3    0-1  1.000  1.000     1.000  0.756  0.000     0.529",
             "mean              1.000  1.000     1.000  0.864",
+            "r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.",
             "QWK, Fisher mean: 0.999",
             "Floors, mean QWK: length 0.000",
             "Note: A note.",

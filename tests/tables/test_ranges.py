@@ -18,13 +18,14 @@ from aes_dynloss.tables.score_range import ScoreRange, infer_range, parse_range,
         ("ielts=0:9:0.5", "ielts", ScoreRange(0, 9, 0.5)),
         ("a=b=-2:2", "a=b", ScoreRange(-2, 2)),
         ("007=0:3", "007", ScoreRange(0, 3)),
+        ("1:6", "all", ScoreRange(1, 6)),
     ],
 )
 def test_ranges_on_the_command_line(text, prompt, expected):
     assert parse_range(text) == (prompt, expected)
 
 
-@pytest.mark.parametrize("text", ["1:6", "=1:6", "2=1", "2=1:6:1:1", "2=1:six", "2=", ""])
+@pytest.mark.parametrize("text", ["1-6", "=1:6", "2=1", "2=1:6:1:1", "2=1:six", "2=", ""])
 def test_what_is_no_range(text):
     with pytest.raises(ConfigError, match="written ID=LOW:HIGH or ID=LOW:HIGH:STEP, such as 2=1:6; found"):
         parse_range(text)

@@ -15,7 +15,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.formats import iterate_rows
-from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
+from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 
 # What columns are called elsewhere, in lower case: ASAP, Feedback-ELL, learning platforms.
 _NAMES = {
@@ -31,7 +31,6 @@ OPTIONS = {
     "score": "--score-column",
     "second_score": "--second-score-column",
 }
-ONE_PROMPT = "all"  # as evaluation calls the prompt of a table without a column of them
 # A column of essays has so many words in the median, and so many times those of any other.
 _LEAST_WORDS, _MORE_WORDS = 20, 4
 _LONGEST_PROMPT = 40  # characters: longer ones are the prompt's text, not its id

@@ -108,6 +108,28 @@ def _warn_of_repeats(parts: ScoreParts) -> None:
 _SCORES, _REVIEW, _KEPT = "scores", "review", "kept"
 
 
+@dataclass
+class ScoreCounts:
+    """How many essays a run of scoring answered; none on other processes than the main one.
+
+    Args:
+        essays: Rows of output.
+        withheld: Those of them without a score.
+        reviewed: Those of them for review.
+    """
+
+    essays: int = 0
+    withheld: int = 0
+    reviewed: int = 0
+
+    def counted(self, tables: Iterable[Mapping[str, list[Any]]]) -> Iterator[Mapping[str, list[Any]]]:
+        """The same tables of scores, counted as they pass."""
+        for columns in tables:
+            self.essays += len(columns["essay_id"])
+            self.withheld += sum(columns.get("withheld", ()))
+            yield columns
+
+
 @dataclass(frozen=True)
 class ScoreOptions:
     """What is answered about each essay, see `score_essays`.
@@ -154,7 +176,7 @@ def score_to_files(
     review: ReviewSheet | None = None,
     resume: bool = False,
     force: bool = False,
-) -> tuple[int, int]:
+) -> ScoreCounts:
     """Score essays into a file, which appears when all are scored; finished parts are saved beside it.
 
     Args:
@@ -170,7 +192,7 @@ def score_to_files(
         force: Begin again.
 
     Returns:
-        Numbers of essays scored and, of these, for review; 0 and 0 on other processes than the main one.
+        Numbers of essays.
 
     Raises:
         ConfigError: The saved parts cannot be resumed, see `score_parts`.
@@ -197,7 +219,7 @@ def score_to_files(
         )
         if not processes.is_main_process:
             deque(windows, maxlen=0)  # other processes only help to score
-            return 0, 0
+            return ScoreCounts()
         if review is not None and review.unsure > 0:
             warn_unless_certain(scorer)
         for number, window in enumerate(windows, start=len(done)):
@@ -207,12 +229,13 @@ def score_to_files(
             if review is not None:
                 part[_REVIEW] = review_columns(scorer, window, review.unsure)
             parts.put(number, part)
-        reviewed = 0
+        counts = ScoreCounts()
         if review is not None:
-            reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, REVIEW_KINDS)
+            counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, REVIEW_KINDS)
             _warn_of_repeats(parts)
         # The scores last: they mark a complete run.
-        return _write_parts(parts, form, output, options), reviewed
+        _write_parts(parts, form, output, options, counts)
+        return counts
 
 
 def _kept_columns(essays: Sequence[UnscoredEssay]) -> dict[str, list[Any]]:
@@ -221,20 +244,21 @@ def _kept_columns(essays: Sequence[UnscoredEssay]) -> dict[str, list[Any]]:
     return {name: [essay.kept.get(name) for essay in essays] for name in names}
 
 
-def _write_parts(parts: ScoreParts, form: str, output: Path, options: ScoreOptions) -> int:
-    """Write all parts' scores, and the input's columns behind them if these are kept; the number of rows."""
-    scores = parts.tables(_SCORES)
+def _write_parts(parts: ScoreParts, form: str, output: Path, options: ScoreOptions, counts: ScoreCounts) -> None:
+    """Write all parts' scores, counted, and the input's columns behind them if these are kept."""
+    scores = counts.counted(parts.tables(_SCORES))
     if not options.keep_columns:
-        return write_scores(scores, form, output)
+        write_scores(scores, form, output)
+        return
     kinds = kept_kinds(parts.tables(_KEPT))
     names = kept_names(kinds, next(parts.tables(_SCORES), {}))
     kinds_there = {**COLUMN_KINDS, **{names[name]: kind for name, kind in kinds.items()}}
-    return write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds_there)
+    write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds_there)
 
 
 def score_to_stream(
     scorer: Scorer, essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions, *, processes: Processes
-) -> int:
+) -> ScoreCounts:
     """Score essays to standard output, as they come.
 
     Args:
@@ -245,16 +269,18 @@ def score_to_stream(
         processes: Those that score; the main one alone writes.
 
     Returns:
-        Number of essays; 0 on other processes than the main one.
+        Numbers of essays.
     """
     windows = score_essays(
         scorer, essays, policy=options.policy, coverage=options.coverage, probabilities=options.probabilities
     )
     columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
+    counts = ScoreCounts()
     if processes.is_main_process:
-        return write_scores(columns, form, None)
-    deque(columns, maxlen=0)  # other processes only help to score
-    return 0
+        write_scores(counts.counted(columns), form, None)
+    else:
+        deque(columns, maxlen=0)  # other processes only help to score
+    return counts
 
 
 def _streamed(windows: Iterable[ScoredWindow]) -> Iterator[Mapping[str, list[Any]]]:
