@@ -25,7 +25,7 @@ from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.chosen import chosen_runs
 from aes_dynloss.reports.comparison import read_run
 from aes_dynloss.reports.published import published_name, write_published
-from aes_dynloss.training.run_folder import write_json
+from aes_dynloss.tables.atomic import write_text
 
 COUNTS = (50, 100, 200)  # of suspects, over all prompts
 TAUGHT = "l2t_"
@@ -77,7 +77,9 @@ def collect(
     families = {taught: _family(taught, own) for taught, own in differences.items()}
     report |= {"arms": arms, "control": next(iter(arms)), "differences": families, "notes": [NOTE], "grids": grids}
     report["config"] = read_mapping(grid)
-    write_json(results / "grids" / f"{NAME}.json", {key: report[key] for key in report if key != "runs"})
+    content = {key: report[key] for key in report if key != "runs"}
+    compact = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_text(results / "grids" / f"{NAME}.json", f"{compact}\n")
     if CHOSEN in families:
         figure = picture(report)
         with plot_style():
