@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, map_option, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import (
+    EXISTING,
+    FOLDER,
+    ExistingPath,
+    map_option,
+    read_score_ranges,
+    reference_columns,
+    reference_option,
+    score_range_options,
+)
 
 if TYPE_CHECKING:
     from aes_dynloss.reports.human_scores import HumanScores
@@ -29,7 +38,7 @@ _RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file o
 )
 @click.option("--id-column", "essay_id", help="Column of essay ids in --references.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids there.  [default: prompt_id, if present]")
-@click.option("--reference-column", "reference", help="Column of human scores there.  [default: reference]")
+@reference_option
 @map_option
 @score_range_options
 @click.option("--resamples", type=int, default=1000, help="Number of bootstrap resamples.")
@@ -53,7 +62,8 @@ def compare(
     output_dir: Path | None,
     force: bool,
     as_json: bool,
-    **columns: str | None,
+    reference: tuple[str, ...],
+    **columns: Any,  # noqa: ANN401 - names of columns
 ) -> None:
     """Compare RUNs on the same test essays: a paired bootstrap of their QWK, corrected for the number of comparisons.
 
@@ -77,7 +87,7 @@ def compare(
     pairs = parse_map(mapped)
     tables = [*runs, *([references] if references is not None and layout == "table" else [])]
     check_mapped(pairs, [path for path in tables if path.is_file()])
-    human = _human_scores(references, layout, prompts, spans, columns, pairs)
+    human = _human_scores(references, layout, prompts, spans, columns | reference_columns(reference), pairs)
     arms = read_arms(runs, human, ColumnNames(mapped=pairs))
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
@@ -95,7 +105,7 @@ def _human_scores(
     layout: str,
     prompts: Path | None,
     spans: tuple[str, ...],
-    columns: dict[str, str | None],
+    columns: dict[str, Any],
     mapped: tuple[tuple[str, str], ...],
 ) -> HumanScores | None:
     """The human scores that --references names, or None without."""

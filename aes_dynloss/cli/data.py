@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, Command, check_sources, is_table, read_data_values
+from aes_dynloss.cli.options import FILE, Command, check_sources, is_table, read_data_values, score_columns
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ _DATA_OPTIONS = (
     click.option("--id-column", "columns__essay_id", help="Column of the essay's id.  [default: essay_id]"),
     click.option("--prompt-column", "columns__prompt_id", help="Column of the prompt's id.  [default: prompt_id]"),
     click.option("--text-column", "columns__text", help="Column of the essay.  [default: text]"),
-    click.option("--score-column", "columns__score", help="Column of the score.  [default: score]"),
+    click.option(
+        "--score-column",
+        "columns__score",
+        multiple=True,
+        metavar="[TRAIT=]COLUMN",
+        help="Column of the score; of each of several traits, if repeated.  [default: score]",
+    ),
     click.option("--second-score-column", "columns__second_score", help="Column of a second rater's score."),
     click.option("--rater-column", "columns__rater", help="Column of who, or what source, gave the score."),
     click.option("--trusted", metavar="COLUMN|FILE.txt", help="Column of 1 and 0, or file of ids: adjudicated scores."),
@@ -50,8 +56,8 @@ _DATA_OPTIONS = (
         "--range",
         "ranges",
         multiple=True,
-        metavar="ID=LOW:HIGH[:STEP]",
-        help="Score range of a prompt; may be repeated.",
+        metavar="[ID=]LOW:HIGH[:STEP]",
+        help="Score range of a prompt, or of all; may be repeated.",
     ),
     click.option("--prompts", metavar="FILE", help="YAML or JSON of prompt ids with low, high, step."),
     click.option("--folds-dir", "split__folds_dir", metavar="DIR", help="Folder of {train,dev,test}_ids.txt."),
@@ -189,15 +195,16 @@ def _checked(
     from aes_dynloss.configfile import validate
     from aes_dynloss.essays.data.data_config import DataConfig
 
+    options |= {"columns__score": score_columns(options["columns__score"])}
     values = _configured(config_file, ranges, options)
     if config_file is None and options["source"] and options["format"] is None:
-        values = _with_found_columns(values, options)
+        values = _with_found_columns(values, options, ranges)
     config = validate(DataConfig, values, config_file or "the command line")
     check_sources([config.source])
     return values, config
 
 
-def _with_found_columns(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def _with_found_columns(values: dict[str, Any], options: dict[str, Any], ranges: tuple[str, ...]) -> dict[str, Any]:
     """The values with the columns of a table that has other names than the usual ones, as finetune finds them."""
     path = Path(options["source"])
     if not is_table(path) or not path.is_file():
@@ -205,18 +212,23 @@ def _with_found_columns(values: dict[str, Any], options: dict[str, Any]) -> dict
     from aes_dynloss.errors import DataError
     from aes_dynloss.essays.data.table_layout import table_layout
     from aes_dynloss.tables.formats import iterate_rows
+    from aes_dynloss.tables.score_range import ONE_PROMPT, parse_ranges
 
     roles = ("text", "essay_id", "prompt_id", "score", "second_score")
     named = {role: options[f"columns__{role}"] for role in roles if options[f"columns__{role}"]}
+    traits = named.pop("score") if isinstance(named.get("score"), dict) else None
+    given = parse_ranges(ranges)
     try:
         encoding = options["encoding"] or "utf-8"
         header = next(iter(iterate_rows(path, encoding=encoding)))[1].keys()
-        layout = table_layout(path, named, {}, encoding=encoding)
+        layout = table_layout(path, named, given, traits=traits, encoding=encoding)
     except (DataError, LookupError, StopIteration):
         return values  # the check itself says what is wrong
     if not values.get("prompts"):
         for line in layout.slips:
             click.echo(line, err=True)
+    if ONE_PROMPT in given or (traits and given):  # ranges that are not those of prompts
+        values = {**values, "prompts": layout.data["prompts"]}
     # What has a usual name is what it says, be it right or wrong.
     columns = {role: column for role, column in layout.data.get("columns", {}).items() if role not in header}
     prompt = {"prompt": layout.data["prompt"]} if "prompt" in layout.data and "prompt_id" not in header else {}
@@ -235,7 +247,7 @@ def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[
     if (options["split__folds_dir"] or options["split__column"]) and isinstance(values.get("split"), dict):
         values["split"] = {key: value for key, value in values["split"].items() if key not in ways}
     for name, value in options.items():
-        if value not in {None, ()}:
+        if value is not None and value != ():
             given = list(value) if isinstance(value, tuple) else value
             values = with_value(values, name.replace("__", "."), given, "data")
     if ranges:

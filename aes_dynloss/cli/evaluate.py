@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, map_option, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import (
+    EXISTING,
+    FOLDER,
+    map_option,
+    read_score_ranges,
+    reference_columns,
+    reference_option,
+    score_range_options,
+)
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +42,7 @@ if TYPE_CHECKING:
 @score_range_options
 @click.option("--id-column", "essay_id", help="Column of essay ids.  [default: essay_id]")
 @click.option("--prompt-column", "prompt_id", help="Column of prompt ids.  [default: prompt_id, or one prompt]")
-@click.option("--reference-column", "reference", help="Column of human scores.  [default: reference]")
+@reference_option
 @click.option(
     "--second-column",
     "second_reference",
@@ -88,13 +96,16 @@ def evaluate(
     export: tuple[str, Path] | None,
     force: bool,
     as_json: bool,
-    **columns: str | None,
+    reference: tuple[str, ...],
+    **columns: Any,  # noqa: ANN401 - names of columns
 ) -> None:
     """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and related measures by prompt.
 
     The file has one row per essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
     prediction) or score (score point) or both. Measures have confidence intervals. Scores of `aes-dynloss score` and
     human scores with other names: evaluate scores.csv --references human.csv --map essay_id=ID --map reference=GRADE.
+    With several traits there is a row for each of an essay's, named in the column trait; or columns NAME, NAME_raw of
+    each trait, and NAME in the file with the human scores.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
@@ -104,7 +115,8 @@ def evaluate(
     from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
-    from aes_dynloss.tables.columns import ColumnNames, parse_map
+    from aes_dynloss.reports.traits import by_scale
+    from aes_dynloss.tables.columns import TRAIT_COLUMN, ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
 
     changed = None if robustness is None else read_robustness(robustness)
@@ -113,20 +125,21 @@ def evaluate(
         refuse_existing(output_dir, written)
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
-    names = ColumnNames(**columns, mapped=parse_map(mapped))
+    names = ColumnNames(**columns, **reference_columns(reference), mapped=parse_map(mapped))
     check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
     dev_names = replace(names, text=None, words=None, mapped=without)
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
-    decisions = None if adjudicated is None else read_decisions(adjudicated)
+    scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
+    decisions = None if adjudicated is None else read_decisions(adjudicated, scales)
     feature_table = None if features is None else _read_features(features, test, names)
     report = build_report(test, dev=dev_table, features=feature_table, subgroups=subgroups)
     if decisions is not None:
         report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if changed is not None:
-        report = replace(report, robustness=of_same_prompts(changed, report.prompts, robustness))
+        report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)

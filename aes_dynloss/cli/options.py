@@ -100,6 +100,33 @@ map_option = click.option(
 )
 
 
+reference_option = click.option(
+    "--reference-column",
+    "reference",
+    multiple=True,
+    metavar="[TRAIT=]COLUMN",
+    help="Column of human scores, or with several traits of one's.  [default: reference, or as the trait]",
+)
+
+
+def reference_columns(words: Sequence[str]) -> dict[str, Any]:
+    """The fields ``reference`` and ``traits`` of the names of columns.
+
+    Args:
+        words: Columns, or TRAIT=COLUMN.
+
+    Raises:
+        ConfigError: Columns are named in both ways, or twice.
+    """
+    pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words if "=" in word]
+    single = [word for word in words if "=" not in word]
+    if len(single) > 1 or (single and pairs) or len(dict(pairs)) < len(pairs):
+        raise ConfigError(
+            f"--reference-column {' '.join(words)}: name one column, or with several traits TRAIT=COLUMN once for each."
+        )
+    return {"reference": single[0] if single else None, "traits": tuple(pairs)}
+
+
 def read_score_ranges(prompts: Path | None, spans: Sequence[str]) -> dict[str, ScoreRange]:
     """Score range by prompt.
 
@@ -262,7 +289,13 @@ _SCORED_TABLE = (
     click.option("--text-column", "text", metavar="COLUMN", help="Table: column of the essays."),
     click.option("--id-column", "essay_id", metavar="COLUMN", help="Table: column of their ids."),
     click.option("--prompt-column", "prompt_id", metavar="COLUMN", help="Table: column of the prompts' ids."),
-    click.option("--score-column", "score", metavar="COLUMN", help="Table: column of the human score."),
+    click.option(
+        "--score-column",
+        "score",
+        multiple=True,
+        metavar="[TRAIT=]COLUMN",
+        help="Table: column of the human score; of each of several traits, if repeated.",
+    ),
     click.option("--second-score-column", "second_score", metavar="COLUMN", help="Table: a second rater's score."),
     click.option(
         "--range",
@@ -277,6 +310,28 @@ _SCORED_TABLE = (
     ),
     click.option("--encoding", metavar="NAME", help="Table: of text files, such as cp1252.  [default: utf-8]"),
 )
+
+
+def score_columns(words: Sequence[str]) -> str | dict[str, str] | None:
+    """The column of the human score, or those of several traits.
+
+    Args:
+        words: COLUMN or TRAIT=COLUMN, each once.
+
+    Raises:
+        ConfigError: A trait is named twice, or without a column.
+    """
+    if not words:
+        return None
+    if len(words) == 1 and "=" not in words[0]:
+        return words[0]
+    traits: dict[str, str] = {}
+    for word in words:
+        trait, _, column = word.partition("=") if "=" in word else (word, "", word)
+        if not trait or not column or trait in traits:
+            raise ConfigError(f"--score-column {word}: expected COLUMN or TRAIT=COLUMN, each trait once.")
+        traits[trait] = column
+    return traits
 
 
 def scored_table_options(command: Command) -> Command:
@@ -383,6 +438,7 @@ def _table_values(
     subgroups: Sequence[str],
     group: str | None,
     encoding: str | None,
+    score: Sequence[str],
     **named: str | None,
 ) -> tuple[dict[str, Any], list[str]]:
     from aes_dynloss.essays.data.data_config import text_encoding
@@ -395,5 +451,8 @@ def _table_values(
         raise ConfigError(f"--encoding: {error}.") from None
     ranges = parse_ranges(spans)
     columns = {role: column for role, column in named.items() if column is not None}
-    layout = table_layout(path, columns, ranges, subgroups, group, encoding=encoding)
+    scores = score_columns(score)
+    columns |= {"score": scores} if isinstance(scores, str) else {}
+    traits = None if isinstance(scores, str) else scores
+    layout = table_layout(path, columns, ranges, subgroups, group, traits=traits, encoding=encoding)
     return {"data": layout.data}, layout.said + layout.slips

@@ -75,6 +75,7 @@ def _kinds() -> list[tuple[str, str, str]]:
     help="bf16 is faster on processors that have it; refused on others, and if it changes more than 1 score in 200.",
 )
 @force_precision_option
+@click.option("--long", is_flag=True, help="With several traits: a row for each trait of an essay.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
 @cpu_option
@@ -90,6 +91,7 @@ def score(
     keep_columns: bool,
     review: Path | None,
     uncertain: float,
+    long: bool,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
     force_precision: bool,
     resume: bool,
@@ -102,7 +104,8 @@ def score(
     INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input. One row of
     output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
     between which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human
-    gives the same score), withheld (then there is no score), advisories and their reasons.
+    gives the same score), withheld (then there is no score), advisories and their reasons. A model of several traits
+    gives NAME, NAME_raw, NAME_low, ... of each.
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
@@ -142,7 +145,7 @@ def score(
         full, scorer = scorer, in_precision(scorer, precision)
         essays = checked_essays(full, scorer, precision, essays)
     sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
     if path is None:
         counts = score_to_stream(scorer, essays, form, options, processes=processes)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import gather_materials, possible_kinds
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.protocol import Scorer, known_prompts
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, Material, check_kinds, perturb
-from aes_dynloss.essays.scoring.score import prompts_of, score_essays
+from aes_dynloss.essays.scoring.score import ScoredWindow, prompts_of, score_essays
 from aes_dynloss.measures.differences import change_figures, prompt_change_figures
+from aes_dynloss.tables.columns import TRAIT_COLUMN
+from aes_dynloss.tables.scale_ids import scale_id
 
 MOST = 100
 # A raw score has changed if it did so by more than this part of its range; other lengths in a batch move it by less.
@@ -61,7 +63,7 @@ def measure_robustness(
     if not essays:
         raise DataError("There is no essay to change. Give essays that the model can score.")
     prompts = np.array(prompts_of(scorer, essays), dtype=object)
-    known = {name: prompt.text for name, prompt in scorer.prompts.items()} | dict(prompt_texts or {})
+    known = {prompt.prompt_id: prompt.text for prompt in scorer.prompts.values()} | dict(prompt_texts or {})
     materials, notes = gather_materials(prompts.tolist(), [essay.text for essay in essays], known)
     notes += _unused(prompt_texts or {}, scorer)
     chosen = _possible(kinds, materials, notes)
@@ -69,8 +71,8 @@ def measure_robustness(
     plan: list[tuple[int, str]] = []
     unchanged: Counter[tuple[str, str]] = Counter()
     texts = _texts(plan, unchanged, essays, prompts, drawn, chosen, materials, seed)
-    windows = [window.columns for window in score_essays(scorer, texts, coverage=None)]
-    changes = _changes(scorer, plan, windows)
+    changes = _changes(scorer, plan, list(score_essays(scorer, texts, coverage=None, long=True)))
+    counts = Counter(prompts[drawn].tolist())
     return {
         "settings": {
             "seed": seed,
@@ -79,9 +81,9 @@ def measure_robustness(
             "interval": "Wilson, over several changes an essay with the effective number of independent ones",
             "raw_tolerance": RAW_TOLERANCE,
         },
-        "essays": {prompt: int(np.sum(prompts[drawn] == prompt)) for prompt in dict.fromkeys(prompts[drawn].tolist())},
+        "essays": {scale: count for prompt, count in counts.items() for scale in _scales(scorer, [prompt])},
         "expected": _by_expectation(changes, list(chosen), confidence),
-        "kinds": {kind: _kind(changes, kind, able, unchanged, confidence) for kind, able in chosen.items()},
+        "kinds": {kind: _kind(scorer, changes, kind, able, unchanged, confidence) for kind, able in chosen.items()},
         "notes": notes,
     }
 
@@ -99,11 +101,12 @@ def _check(kinds: Sequence[str] | None, seed: int, most: int | None, confidence:
 
 def _unused(prompt_texts: Mapping[str, str], scorer: Scorer) -> list[str]:
     """A note on texts of prompts that the model does not know; where it knows none, the ids are wrong."""
-    unknown = [prompt for prompt in prompt_texts if prompt not in scorer.prompts]
+    known = known_prompts(scorer)
+    unknown = [prompt for prompt in prompt_texts if prompt not in known]
     if prompt_texts and len(unknown) == len(prompt_texts):
         raise DataError(
             f"None of the prompts whose texts are given ({', '.join(unknown)}) is one that the model knows: "
-            f"{', '.join(scorer.prompts)}. Map the ids."
+            f"{', '.join(known)}. Map the ids."
         )
     if unknown:
         return [f"Texts of prompts that the model does not know are not used: {', '.join(unknown)}."]
@@ -159,22 +162,30 @@ def _texts(
                 yield essay._replace(prompt_id=prompt, text=text)
 
 
-def _changes(
-    scorer: Scorer, plan: Sequence[tuple[int, str]], windows: Sequence[Mapping[str, Sequence[Any]]]
-) -> pd.DataFrame:
-    """A row for each changed essay, with the columns `CHANGE_COLUMNS` and its kind."""
-    table = pd.DataFrame(plan, columns=["essay", "kind"])
+def _scales(scorer: Scorer, prompts: Collection[str]) -> list[str]:
+    """Some prompts, or where essays are scored on several traits these prompts with each of their traits."""
+    return [scale for prompt in prompts for scale, own in scorer.prompts.items() if own.prompt_id == prompt]
+
+
+def _changes(scorer: Scorer, plan: Sequence[tuple[int, str]], windows: Sequence[ScoredWindow]) -> pd.DataFrame:
+    """A row for each changed essay (and trait), with the columns `CHANGE_COLUMNS` and its kind."""
+    starts = np.cumsum([0, *map(len, windows)])
+    places = [start + place for start, window in zip(starts, windows, strict=False) for place in window.owner]
+    table = pd.DataFrame([plan[place] for place in places], columns=["essay", "kind"])
     for name in ("prompt_id", "score", "raw"):
-        table[name] = [value for window in windows for value in window[name]]
+        table[name] = [value for window in windows for value in window.columns[name]]
+    if all(TRAIT_COLUMN in window.columns for window in windows):
+        traits = (trait for window in windows for trait in window.columns[TRAIT_COLUMN])
+        table["prompt_id"] = [scale_id(prompt, trait) for prompt, trait in zip(table.prompt_id, traits, strict=True)]
     is_changed = table.kind != AS_IT_WAS
-    before, after = table[~is_changed].drop(columns="kind"), table[is_changed].drop(columns="prompt_id")
+    before, after = table[~is_changed].drop(columns="kind"), table[is_changed]
     prompts = before.groupby("prompt_id").agg(unit=("raw", "std"))
     prompts["unit"] = prompts.unit.where(prompts.unit > 0)
     ranges = [scorer.prompts[str(prompt)].range for prompt in prompts.index]
     prompts["lowest"] = [score_range.low for score_range in ranges]
     prompts["tolerance"] = [RAW_TOLERANCE * (score_range.high - score_range.low) for score_range in ranges]
     after = after.rename(columns={"score": "changed_score", "raw": "changed_raw"})
-    return after.merge(before.join(prompts, on="prompt_id"), on="essay")
+    return after.merge(before.join(prompts, on="prompt_id"), on=["essay", "prompt_id"])
 
 
 def _by_expectation(changes: pd.DataFrame, kinds: Sequence[str], confidence: float) -> dict[str, Any]:
@@ -189,7 +200,12 @@ def _by_expectation(changes: pd.DataFrame, kinds: Sequence[str], confidence: flo
 
 
 def _kind(
-    changes: pd.DataFrame, kind: str, able: Sequence[str], unchanged: Counter[tuple[str, str]], confidence: float
+    scorer: Scorer,
+    changes: pd.DataFrame,
+    kind: str,
+    able: Sequence[str],
+    unchanged: Counter[tuple[str, str]],
+    confidence: float,
 ) -> dict[str, Any]:
     """One kind's figures, in total and by prompt."""
     perturbation = PERTURBATIONS[kind]
@@ -203,10 +219,10 @@ def _kind(
             "unchanged": sum(unchanged[kind, prompt] for prompt in able),
         },
         "prompts": {
-            prompt: {
-                **prompt_change_figures(changes[changes.prompt_id == prompt], confidence),
-                "unchanged": unchanged[kind, prompt],
+            scale: {
+                **prompt_change_figures(changes[changes.prompt_id == scale], confidence),
+                "unchanged": unchanged[kind, scorer.prompts[scale].prompt_id],
             }
-            for prompt in able
+            for scale in _scales(scorer, able)
         },
     }

@@ -24,12 +24,15 @@ class Cell:
         prompt: The prompt.
         human: Numbers of the human score points, shape (n,), in an order that does not depend on the files.
         machines: Numbers of the machines' score points, shape (n,), by arm and version and then by seed.
+        drawn_as: Cells of one stratum and name are drawn alike, such as traits of the same essays; by default the
+            prompt.
     """
 
     stratum: str
     prompt: str
     human: NDArray[np.int64]
     machines: Mapping[Side, Mapping[str, NDArray[np.int64]]]
+    drawn_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _cell_figures(cell: Cell, resamples: int, seed: int, *, draw_seeds: bool) ->
     pairs = [(side, run) for side, runs in cell.machines.items() for run in runs]
     machines = np.column_stack([cell.machines[side][run] for side, run in pairs])
     # Ids hold no line break, so that no other stratum and prompt are joined to the same name.
-    generator = prompt_generator(seed, f"{cell.stratum}\n{cell.prompt}")
+    generator = prompt_generator(seed, f"{cell.stratum}\n{cell.drawn_as or cell.prompt}")
     essays = len(cell.human)
     parts = chain([np.ones((1, essays))], resample_counts(essays, resamples, generator))
     kappas = np.concatenate([kappa_on_resamples(counts, cell.human, machines) for counts in parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from aes_dynloss.reports.human_scores import refuse_repeats, refuse_rows
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.predictions import PredictionTable, refuse_outside
-from aes_dynloss.reports.prompts import build_report, mean_if_known
+from aes_dynloss.reports.prompt_means import mean_if_known
+from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.table import (
     MEAN,
     NOTHING,
@@ -27,9 +29,11 @@ from aes_dynloss.reports.table import (
     text_table,
     words,
 )
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
 from aes_dynloss.tables.formats import read_cells
+from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
 
 HUMAN_SCORE = "human_score"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
@@ -41,7 +45,8 @@ class Decisions:
     """What humans decided on a review sheet.
 
     Args:
-        table: Columns essay_id, prompt_id (text) and human_score (float64, NaN where still undecided), a row an essay.
+        table: Columns essay_id, prompt_id (text; of prompt and trait, where there are several traits) and human_score
+            (float64, NaN where still undecided), a row an essay, or a score of it.
         source: The sheet's name.
     """
 
@@ -55,25 +60,36 @@ class Decisions:
         return pd.Series(made[HUMAN_SCORE].to_numpy(), index=pd.MultiIndex.from_frame(made[_KEYS]))
 
 
-def read_decisions(path: Path) -> Decisions:
+def read_decisions(path: Path, scales: Sequence[str] = ()) -> Decisions:
     """Read a review sheet that `aes-dynloss score --review` wrote and humans filled in.
 
     Args:
-        path: A csv, jsonl or parquet file with essay_id, prompt_id and human_score.
+        path: A csv, jsonl or parquet file with essay_id, prompt_id and human_score; or with a column for each trait.
+        scales: The prompts and traits that were predicted, where essays are scored on several.
 
     Raises:
         DataError: The file or a row cannot be used.
     """
     cells = read_cells(path)
-    needed = dict.fromkeys((*ID_COLUMNS, HUMAN_SCORE), "Give the sheet of --review, filled in.")
+    traits = list(dict.fromkeys(prompt_and_trait(scale)[1] for scale in scales))
+    columns = traits or [HUMAN_SCORE]
+    needed = dict.fromkeys((*ID_COLUMNS, *columns), "Give the sheet of --review, filled in.")
     missing = {column: advice for column, advice in needed.items() if column not in cells}
     if missing:
         raise DataError(missing_columns(path.name, missing, list(cells.columns)))
     table = pd.DataFrame({role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS})
     refuse_repeats(pd.MultiIndex.from_frame(table), path.name)
-    table[HUMAN_SCORE] = parse_numbers(cells[HUMAN_SCORE], HUMAN_SCORE, table["essay_id"], path.name)
+    parts = []
+    for column in columns:
+        own = table.assign(**{HUMAN_SCORE: parse_numbers(cells[column], column, table["essay_id"], path.name)})
+        if traits:
+            own["prompt_id"] = [scale_id(prompt, column) for prompt in own["prompt_id"]]
+            own = own[own["prompt_id"].isin(scales) | own[HUMAN_SCORE].notna()]
+        parts.append(own)
+    table = pd.concat(parts, ignore_index=True)
     if table[HUMAN_SCORE].isna().all():
-        raise DataError(f"{path.name} holds no decision: its column {HUMAN_SCORE} is blank. Fill it in.")
+        named = f"its column {HUMAN_SCORE} is" if not traits else f"its columns {', '.join(traits)} are"
+        raise DataError(f"{path.name} holds no decision: {named} blank. Fill it in.")
     return Decisions(table, path.name)
 
 
@@ -114,12 +130,12 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
         DataError: As `adjudicated` does.
     """
     final = adjudicated(machine, decisions)
-    after = build_report(final, resamples=0)
+    after, before = by_scale(build_report(final, resamples=0)), by_scale(report)
     decided = decisions.decided
     prompts = {
         prompt: ReviewedPrompt(
             int((decided.index.get_level_values(0) == prompt).sum()),
-            ReviewFigures.from_dict(report.prompts[prompt]) if prompt in report.prompts else None,
+            ReviewFigures.from_dict(before.prompts[prompt]) if prompt in before.prompts else None,
             ReviewFigures.from_dict(entry),
         )
         for prompt, entry in after.prompts.items()

@@ -23,6 +23,8 @@ from aes_dynloss.measures.paired_bootstrap import Cell, Side
 from aes_dynloss.measures.stacking import fit_weights
 from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
+from aes_dynloss.tables.columns import TRAIT_COLUMN
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ScoreRange
 
 
@@ -224,11 +226,12 @@ def _cell(stratum: str, parts: Sequence[_Part], score_range: ScoreRange, notes: 
             versions.setdefault((arm, version), {})[run.seed] = score_range.to_index(scores)
     complete = {side: runs for side, runs in versions.items() if runs.keys() == versions[side[0], "qwk"].keys()}
     human = parts[0].run.test.table["reference"].to_numpy(dtype=np.float64)
+    drawn_as = prompt_and_trait(parts[0].prompt)[0] if TRAIT_COLUMN in parts[0].run.test.table else None
     if human.min() == human.max():
         where = f", stratum {stratum}" if stratum else ""
         remark = f"Prompt {prompt}{where}: all human scores are equal, so that kappa says nothing."
         notes.update((arm, remark) for arm in dict.fromkeys(part.arm for part in parts))
-    return Cell(stratum, prompt, score_range.to_index(human), complete)
+    return Cell(stratum, prompt, score_range.to_index(human), complete, drawn_as)
 
 
 def _format_notes(notes: Notes, arms: int) -> list[str]:

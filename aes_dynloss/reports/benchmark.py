@@ -35,8 +35,11 @@ from aes_dynloss.reports.comparison import (
     ScoredRun,
     compare_arms,
 )
+from aes_dynloss.reports.grid_traits import arm_traits
 from aes_dynloss.reports.model import Floor
-from aes_dynloss.reports.prompts import mean_if_known
+from aes_dynloss.reports.prompt_means import mean_if_known
+from aes_dynloss.tables.columns import TRAIT_COLUMN
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 
 COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
 _NEURAL = "Taghipour and Ng (2016), A Neural Approach to Automated Essay Scoring, EMNLP"
@@ -265,20 +268,26 @@ def build_benchmark_report(
         compared = comparison.arms[arm]
         counts = made[arm].chosen if arm in made else None
         averaged = arm in made and counts is None
+        prompts = {prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()}
         entries[arm] = GridArm(
             ensemble_of=sources if averaged else None,
             members=None if arm in against else sum(map(len, seeds.values())) if averaged else 1,
             seeds=sorted(set().union(*seeds.values())),
-            prompts={prompt: _figures(figures, raw[prompt]) for prompt, figures in compared.prompts.items()},
+            prompts=prompts,
             mean=_figures(compared.mean, raw_means),
             cost=None if counts else cost_entry([cost for source in sources for cost in costs.get(source, ())]),
             weights=made[arm].weights if arm in made else None,
             chosen=counts,
+            traits=arm_traits(prompts, runs),
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:
         columns = (run.test.table[column] for column in ("prompt_id", "essay_id"))
         essays.setdefault(run.stratum, set()).update(zip(*columns, strict=True))
+    by_trait = TRAIT_COLUMN in arms[control][0].test.table
+    distinct = {
+        (prompt_and_trait(scale)[0] if by_trait else scale, one) for ids in essays.values() for scale, one in ids
+    }
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
     floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
@@ -290,7 +299,7 @@ def build_benchmark_report(
         control=control,
         strata=comparison.strata,
         essays=comparison.essays,
-        distinct_essays=len(set().union(*essays.values())),
+        distinct_essays=len(distinct),
         arms=entries,
         differences=comparison.differences,
         human_human=_human_human(arms[control], list(comparison.essays)),

@@ -31,6 +31,7 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
 from aes_dynloss.reports.ratings import WeightOverRuns
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.columns import ColumnNames
 
 REPORT = "report.json"
@@ -124,7 +125,7 @@ def read_run(
     ):
         if not (path / name).is_file():
             raise DataError(f"The run in {path} has no {name}: {advice}")
-    ranges = {prompt: entry.range for prompt, entry in read_report(path / REPORT).prompts.items()}
+    ranges = {prompt: entry.range for prompt, entry in by_scale(read_report(path / REPORT)).prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
         test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
@@ -268,6 +269,15 @@ class GridFigures(Entry):
     over_seeds: dict[str, OverSeeds | None]
 
 
+class TraitFigures(Entry):
+    """An arm's means over prompts by trait and version, and over traits, in either order; no interval."""
+
+    by_trait: dict[str, dict[str, Figure]]
+    over_prompts_first: dict[str, Figure]
+    over_traits_first: dict[str, Figure]
+    mcrmse: Figure
+
+
 class GridArm(Entry):
     """An arm, or an ensemble of the arms ``ensemble_of``; ``members`` are the models behind a score.
 
@@ -275,7 +285,7 @@ class GridArm(Entry):
     member; the best of several arms by dev has how often it is each of them.
     """
 
-    LEFT_OUT = ("weights", "chosen")
+    LEFT_OUT = ("weights", "chosen", "traits")
 
     ensemble_of: list[str] | None
     members: int | None
@@ -285,6 +295,7 @@ class GridArm(Entry):
     cost: Cost | None
     weights: dict[str, dict[str, dict[str, float]]] | None = None
     chosen: dict[str, int] | None = None
+    traits: TraitFigures | None = None
 
 
 class Raters(Entry):

@@ -28,6 +28,7 @@ from aes_dynloss.reports.drawing import (
     rows_panel,
     saved,
 )
+from aes_dynloss.reports.grid_traits import trait_arms_table
 from aes_dynloss.reports.page import measure_pairs, training_section
 from aes_dynloss.reports.ratings import over_runs_table
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
@@ -122,7 +123,7 @@ def comparison_page(
     others = "Floors, human raters and published systems"
     sections = [
         Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences]),
-        Section("arms", "Arms", [arms, arms_table(comparison)]),
+        Section("arms", "Arms", [arms, arms_table(comparison), trait_arms_table(grid) if grid else None]),
         _differences(comparison),
         Section("prompts", "Prompts", by_prompt),
         Section("beside", others, [beside_table(grid) if grid else None]),

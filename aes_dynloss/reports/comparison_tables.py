@@ -17,6 +17,7 @@ from aes_dynloss.reports.comparison import (
     Cost,
     GridArm,
 )
+from aes_dynloss.reports.grid_traits import trait_arms_table
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.table import (
@@ -251,6 +252,7 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
         report=report,
         seeds=counts[:1] if alike else [min(counts), max(counts)],
         arms=arms.chosen("arm", "qwk", "qwk_interval", *measures),
+        traits=trait_arms_table(report),
         devices=sorted({device for cost in _costs(report).values() for device in cost.devices}),
         beside=beside_table(report).chosen("system", "qwk", "measured"),
         differences=[(kind, table.chosen(*_DIFFERENCE)) for kind, table in differences if table],

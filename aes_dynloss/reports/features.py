@@ -32,8 +32,9 @@ from aes_dynloss.reports.table import (
     words_column,
 )
 from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_words
-from aes_dynloss.tables.columns import ID_COLUMNS, LENGTH_COLUMN, ColumnNames, missing_columns
+from aes_dynloss.tables.columns import ID_COLUMNS, LENGTH_COLUMN, TRAIT_COLUMN, ColumnNames, missing_columns
 from aes_dynloss.tables.formats import read_cells
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ONE_PROMPT
 
 FEATURE_COLUMNS = ("feature", "group", "unit", "prompt_id", "n", "mean", "sd", "clamped", "r", "partial_r")
@@ -111,10 +112,30 @@ def read_features(path: Path, essays: pd.DataFrame, columns: ColumnNames | None 
         advice = "Give a table that `aes-dynloss features` wrote, or name its column of ids essay_id."
         raise DataError(missing_columns(path.name, {"essay_id": advice}, list(cells.columns)))
     ids = pd.Series(parse_ids(cells[named["essay_id"]], "essay_id", path.name), index=cells.index)
-    index = _index(ids, None if named["prompt_id"] is None else cells[named["prompt_id"]], essays, path.name)
+    of_prompts = None if named["prompt_id"] is None else cells[named["prompt_id"]]
+    index = _index(ids, of_prompts, _of_essays(essays), path.name)
     features = [name for name in cells if name not in named.values()]
     values = pd.DataFrame(_numbers(cells[features], ids, path.name), index=index)
-    return values[values.index.get_level_values("prompt_id").notna()]
+    values = values[values.index.get_level_values("prompt_id").notna()]
+    return values if TRAIT_COLUMN not in essays else _for_each_trait(values, essays["prompt_id"].unique().tolist())
+
+
+def _of_essays(essays: pd.DataFrame) -> pd.DataFrame:
+    """Prompt and id of each essay, once, whatever it is scored on."""
+    if TRAIT_COLUMN not in essays:
+        return essays
+    plain = [prompt_and_trait(scale)[0] for scale in essays["prompt_id"]]
+    return essays[["essay_id"]].assign(prompt_id=plain).drop_duplicates(ignore_index=True)
+
+
+def _for_each_trait(values: pd.DataFrame, scales: Sequence[str]) -> pd.DataFrame:
+    """The features of essays by prompt, under each of the prompt's traits."""
+    parts = []
+    for scale in scales:
+        own = values[values.index.get_level_values("prompt_id") == prompt_and_trait(scale)[0]]
+        ids = own.index.get_level_values("essay_id")
+        parts.append(own.set_axis(pd.MultiIndex.from_product([[scale], ids], names=_KEYS)))
+    return pd.concat(parts) if parts else values
 
 
 def _index(

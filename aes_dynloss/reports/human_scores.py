@@ -11,10 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.trait_forms import long_references, with_scale_ids
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
     REFERENCE_COLUMNS,
+    TRAIT_COLUMN,
     ColumnNames,
     missing_columns,
     take_columns,
@@ -51,10 +53,13 @@ def join_references(
             raise DataError(f"{source} holds {column} itself. Leave out {path.name}, or drop that column.")
     cells = read_cells(path)
     names = names.in_file(cells.columns)
+    if TRAIT_COLUMN in table:
+        traits = list(dict.fromkeys(map(str, table[TRAIT_COLUMN])))
+        cells = long_references(cells, traits, dict(names.traits), names.reference or "reference", path.name)
     human = _take_references(cells, names, path.name)
-    keys = [key for key in ID_COLUMNS if key in table and key in human]
-    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys])
-    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys])
+    keys = [key for key in (*ID_COLUMNS, TRAIT_COLUMN) if key in table and key in human]
+    left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys], names=keys)
+    right = pd.MultiIndex.from_arrays([parse_ids(human[key], key, path.name) for key in keys], names=keys)
     for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
         refuse_repeats(index, name)
         alone = index[~index.isin(other)]
@@ -78,7 +83,8 @@ def join_references(
 
 def _take_references(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
     """Ids and human scores of a file, unparsed, under their roles' names."""
-    human = take_columns(cells, names, (*ID_COLUMNS, *REFERENCE_COLUMNS), source, optional={"prompt_id"})
+    roles = (*ID_COLUMNS, *([TRAIT_COLUMN] if TRAIT_COLUMN in cells else []), *REFERENCE_COLUMNS)
+    human = take_columns(cells, names, roles, source, optional={"prompt_id"})
     if "reference" not in human:
         advice = {"reference": "Name the column of the human scores with --reference-column or --map reference=COLUMN."}
         raise DataError(missing_columns(source, advice, list(cells.columns)))
@@ -90,7 +96,8 @@ class HumanScores:
     """Human scores of essays, to be joined with predictions that hold none.
 
     Args:
-        table: Columns essay_id, reference and, where prompts are known, prompt_id; each essay once.
+        table: Columns essay_id, reference and, where prompts are known, prompt_id; each essay once. With several traits
+            each score of an essay once: then ``trait``, and as prompts those of prompt and trait.
         ranges: Score range by prompt, where it is known.
         source: Their name for messages.
     """
@@ -115,9 +122,14 @@ class HumanScores:
         """
         source = Path(path).name
         cells = read_cells(path)
-        human = _take_references(cells, (columns or ColumnNames()).in_file(cells.columns), source)
-        ids = [role for role in ID_COLUMNS if role in human]
+        names = (columns or ColumnNames()).in_file(cells.columns)
+        if names.traits:
+            cells = long_references(cells, list(dict(names.traits)), dict(names.traits), "reference", source)
+        human = _take_references(cells, names, source)
+        ids = [role for role in (*ID_COLUMNS, TRAIT_COLUMN) if role in human]
         table = pd.DataFrame({role: parse_ids(human[role], role, source) for role in ids}, index=human.index)
+        if "prompt_id" in table:
+            table = with_scale_ids(table, source)
         refuse_repeats(pd.MultiIndex.from_frame(table), source)
         table["reference"] = parse_numbers(human["reference"], "reference", table["essay_id"], source)
         refuse_rows(table["reference"].isna().to_numpy(), table, source, "reference is blank. Fill it in or drop it.")
@@ -142,8 +154,9 @@ class HumanScores:
             >>> human.join(predicted, "predictions.parquet")["reference"].tolist()
             [4.0]
         """
-        keys = [role for role in ID_COLUMNS if role in self.table]
+        keys = [role for role in (*ID_COLUMNS, TRAIT_COLUMN) if role in self.table and role in predictions]
         known, wanted = (pd.MultiIndex.from_frame(table[keys]) for table in (self.table, predictions))
+        refuse_repeats(known, self.source)
         rows = known.get_indexer(wanted)
         if (rows < 0).any():
             alone = wanted[rows < 0].unique()
@@ -171,7 +184,9 @@ def refuse_repeats(ids: pd.MultiIndex, source: str) -> None:
 
 def _named(ids: pd.MultiIndex) -> str:
     """Some ids in words."""
-    names = ["essay " + " of prompt ".join(map(repr, entry)) for entry in ids[:5]]
+    before = ["" if name == "essay_id" else ", trait " if name == TRAIT_COLUMN else " of prompt " for name in ids.names]
+    before[0] = ""
+    names = ["essay " + "".join(f"{one}{key!r}" for one, key in zip(before, entry, strict=True)) for entry in ids[:5]]
     return ", ".join(names) + (", ..." if len(ids) > 5 else "")
 
 

@@ -7,13 +7,12 @@ Every part is a frozen dataclass. Code reads attributes; whoever knows report.js
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, ClassVar, Literal
-
-import pydantic
+from typing import Literal
 
 from aes_dynloss.reports.entry import Entry, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
+from aes_dynloss.reports.robustness_entry import Robustness
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
@@ -279,13 +278,14 @@ class Flag(Entry):
 class Disagreement(Entry):
     """An essay whose human score and prediction are far apart; length and text where they are known."""
 
-    LEFT_OUT = ("words", "text")
+    LEFT_OUT = ("trait", "words", "text")
 
     essay_id: str
     prompt_id: str
     reference: float
     raw: float
     score: float
+    trait: str | None = None
     words: Figure = None
     text: str | None = None
 
@@ -340,93 +340,6 @@ class Adjudication(Entry):
     mean: ReviewedMean
 
 
-Part = Annotated[float, pydantic.Field(ge=0, le=1)]
-Count = Annotated[int, pydantic.Field(ge=0)]
-Expected = Literal["fall", "not_rise", "stay"]
-ChangeGroup = Literal["must_not_rise", "fall", "not_rise", "stay"]
-
-
-class StrictEntry(Entry):
-    """An entry with finite numbers and no unknown keys."""
-
-    __pydantic_config__: ClassVar[pydantic.ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
-
-
-class Share(StrictEntry):
-    """A share of changes, with its interval."""
-
-    share: Part
-    low: Part
-    high: Part
-
-
-class ChangeFigures(StrictEntry):
-    """Shares and mean changes, as ``change_figures`` returns them."""
-
-    n: Count
-    essays: Count
-    already_lowest: Count
-    rises: Share | None
-    falls: Share | None
-    stays: Share | None
-    raw_rises: Share | None
-    raw_falls: Share | None
-    to_lowest: Share | None
-    score_change_sd: Figure
-    raw_change_sd: Figure
-
-
-class GroupFigures(ChangeFigures):
-    """Figures over all kinds of one expectation."""
-
-    kinds: list[str]
-
-
-class KindFigures(ChangeFigures):
-    """One kind's figures over all prompts."""
-
-    unchanged: Count
-
-
-class PromptFigures(KindFigures):
-    """One kind's figures on one prompt, with means on its scale."""
-
-    mean_score: Figure
-    mean_changed_score: Figure
-    mean_score_change: Figure
-    mean_raw_change: Figure
-
-
-class ChangeKind(StrictEntry):
-    """One kind of change."""
-
-    title: str
-    expected: Expected
-    worthless: bool
-    total: KindFigures
-    prompts: dict[str, PromptFigures]
-
-
-class RobustnessSettings(StrictEntry):
-    """How robustness was measured."""
-
-    seed: Count
-    most: Count | None
-    confidence: Part
-    interval: str
-    raw_tolerance: float
-
-
-class Robustness(StrictEntry):
-    """What ``measure_robustness`` returns."""
-
-    settings: RobustnessSettings
-    essays: dict[str, Count]
-    expected: dict[ChangeGroup, GroupFigures]
-    kinds: dict[str, ChangeKind]
-    notes: list[str]
-
-
 class FeatureFigures(Entry):
     """A feature on a prompt's ``n`` essays; ``partial_r`` is its correlation with the human score given length."""
 
@@ -454,8 +367,44 @@ class FeatureReport(Entry):
     by_name: dict[str, Feature]
 
 
+class TraitEntry(Entry):
+    """What was measured on one of several traits: by prompt, and in the mean over prompts."""
+
+    prompts: dict[str, PromptEntry]
+    mean: MeanEntry
+    floors: dict[str, Floor]
+    flags: list[Flag]
+
+
+class TraitCorrelations(Entry):
+    """How traits hang together within prompts: Pearson's r of each pair, of the human and of the machine's scores."""
+
+    traits: list[str]
+    human: list[list[Figure]]
+    machine: list[list[Figure]]
+
+
+class TraitMeans(Entry, kw_only=True):
+    """Means over traits.
+
+    Args:
+        over_prompts_first: Over prompts for each trait, then over traits.
+        over_traits_first: Over traits for each prompt, then over prompts; the same where all prompts have all traits.
+        mcrmse: Mean over traits of the root mean squared error of raw predictions; None where scales differ.
+        correlations: Of human and of machine scores.
+    """
+
+    over_prompts_first: MeanEntry
+    over_traits_first: MeanEntry
+    mcrmse: Figure
+    correlations: TraitCorrelations
+
+
 class Report(Entry, kw_only=True):
     """The report on predictions, prompt by prompt and in the mean over prompts.
+
+    Where essays are scored on several traits, ``prompts``, ``mean``, ``floors`` and ``flags`` are those of the trait
+    ``score`` or ``overall`` if there is one, else means over traits.
 
     Args:
         prompts: What was measured, by prompt.
@@ -469,9 +418,11 @@ class Report(Entry, kw_only=True):
         robustness: What ``measure_robustness`` found on the same model, if it was given.
         features: Features of the essays beside their human scores, if they were given.
         ratings: What a learned loss made of the scores that the model was trained on, if one did.
+        traits: The same by trait, where essays are scored on several.
+        trait_means: Means over these traits.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings")
+    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "traits", "trait_means")
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -484,6 +435,8 @@ class Report(Entry, kw_only=True):
     robustness: Robustness | None = None
     features: FeatureReport | None = None
     ratings: Ratings | None = None
+    traits: dict[str, TraitEntry] | None = None
+    trait_means: TraitMeans | None = None
 
     @property
     def level(self) -> str:

@@ -49,6 +49,8 @@ from aes_dynloss.reports.table import (
     figure,
     interval,
 )
+from aes_dynloss.reports.trait_tables import trait_section
+from aes_dynloss.reports.traits import by_scale, essay_count, what_is_scored
 from aes_dynloss.reports.verdict import next_step, verdict_sentence
 
 # Longer lists are counted instead.
@@ -69,16 +71,17 @@ def summary_sentences(report: Report) -> list[str]:
 
 def _agreement_sentence(report: Report) -> str:
     mean, prompts = report.mean, report.prompts
-    essays = sum(entry.n for entry in prompts.values())
-    where, average = (f" on {len(prompts)} prompts", "in the mean over prompts, ") if len(prompts) > 1 else ("", "")
+    where, average = ("", "") if len(prompts) == 1 else (f" on {len(prompts)} prompts", "in the mean over prompts, ")
+    if report.traits is not None:
+        where, average = f" on {len(report.traits)} traits", "in the mean over traits, "
     level = f" ({report.level} interval {interval(mean.qwk_interval)})" if mean.qwk_interval else ""
     exact, adjacent = (
         "an unknown share" if share is None else f"{100 * share:.0f} %"
         for share in (mean.exact_agreement, mean.adjacent_agreement)
     )
     return (
-        f"The machine's scores of {essays:,} essays{where} were held against human scores: {average}QWK is "
-        f"{figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
+        f"The machine's scores of {essay_count(report):,} essays{where} were held against human scores: {average}QWK "
+        f"is {figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
         f"{adjacent} that or a neighbouring one."
     )
 
@@ -159,9 +162,9 @@ def report_page(
     Raises:
         DataError: A picture is no svg.
     """
-    essays = sum(entry.n for entry in report.prompts.values())
+    facts = [f"{essay_count(report):,} essays", what_is_scored(report)]
+    report = by_scale(report, short=True)
     prompts = list(report.prompts)
-    facts = [f"{essays:,} essays", f"Prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"]
     fisher = Words(f"Fisher mean of the prompts' QWK: {figure(report.mean.qwk_fisher)}.") if len(prompts) > 1 else None
     gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
     texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
@@ -169,6 +172,7 @@ def report_page(
     floors = Words("What any machine should beat: scorers that read nothing of an essay, or little.")
     sections = [
         _summary(report),
+        trait_section(report),
         Section("agreement", "Agreement", [*agreement_tables(report), fisher, coverage_table(report)]),
         Section("versions", "Score versions", [version_table(report)]),
         Section("humans", "Human agreement and ceilings", human_tables(report)),

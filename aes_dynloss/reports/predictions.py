@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.human_scores import join_references, refuse_repeats, refuse_rows, with_references
+from aes_dynloss.reports.trait_forms import long_predictions, with_scale_ids
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
@@ -25,12 +26,14 @@ from aes_dynloss.tables.columns import (
     RATER_COLUMNS,
     REFERENCE_COLUMNS,
     TEXT_COLUMN,
+    TRAIT_COLUMN,
     ColumnNames,
     missing_columns,
     take_columns,
     take_kept,
 )
 from aes_dynloss.tables.formats import read_cells, write_table
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 
 
@@ -62,9 +65,10 @@ class PredictionTable:
     """A checked table of predictions.
 
     Args:
-        table: Columns essay_id, prompt_id (text), reference (NaN throughout where unknown), second_reference (only if
-            there; NaN where blank), raw, score, rater1, rater2 and words (only if there), float64; text and the columns
-            that were to be kept, as they were; in the file's order.
+        table: Columns essay_id, prompt_id (text; of prompt and trait, where there is a column trait), reference (NaN
+            throughout where unknown), second_reference (only if there; NaN where blank), raw, score, rater1, rater2 and
+            words (only if there), float64; text and the columns that were to be kept, as they were; in the file's
+            order.
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
@@ -124,7 +128,10 @@ def read_predictions(
     cells = read_cells(path)
     given = columns or ColumnNames()
     names = given.in_file(cells.columns)
-    roles = (*ID_COLUMNS, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
+    if names.raw is None and names.score is None:
+        cells = long_predictions(cells, names.prompt_id or "prompt_id")
+    by_trait = [TRAIT_COLUMN] if TRAIT_COLUMN in cells else []
+    roles = (*ID_COLUMNS, *by_trait, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     if references is None:
         table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
     else:
@@ -142,6 +149,7 @@ def read_predictions(
             raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")
         table["prompt_id"] = ONE_PROMPT
         notes.append(f"No prompt column in {source}: all essays count as one prompt, {ONE_PROMPT!r}.")
+    table = with_scale_ids(table, source)
     checked = check_predictions(
         table,
         ranges=ranges,
@@ -177,6 +185,8 @@ def check_predictions(
         DataError: A column or a row cannot be used.
     """
     checked = _parsed(table, source)
+    if TRAIT_COLUMN in table:
+        checked[TRAIT_COLUMN] = table[TRAIT_COLUMN].to_numpy(dtype=object)
     if "reference" not in checked:
         checked["reference"] = np.nan
     for column in (column for column in NUMBER_COLUMNS if column in checked):
@@ -185,9 +195,7 @@ def check_predictions(
         refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = resolve_ranges(checked, ranges or {}, source)
     notes = inferred_notes(spans, inferred, source)
-    unused = [prompt for prompt in ranges or {} if prompt not in {*spans, ONE_PROMPT}]
-    if unused:
-        notes.append(f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}.")
+    notes += _unused_notes(checked, ranges or {}, spans, source)
     if "score" not in checked:
         notes.append(f"No score column in {source}: score is raw, trimmed to the range and rounded half up.")
         checked["score"] = apply_ranges(checked, "raw", spans, ScoreRange.to_point)
@@ -197,6 +205,8 @@ def check_predictions(
     refuse_outside(checked, REFERENCE_COLUMNS, spans, source, "" if references is None else f" (in {references})")
     refuse_outside(checked, ["score"], spans, source)
     ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
+    if TRAIT_COLUMN in checked:
+        ordered.insert(len(ID_COLUMNS), TRAIT_COLUMN)
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
             advice = {column: "Name the column of groups."}
@@ -217,7 +227,8 @@ def check_predictions(
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     """Write predictions to a csv, jsonl or parquet file, which appears whole or not at all.
 
-    ``read_predictions`` gives the same ids and, digit for digit, the same numbers back.
+    ``read_predictions`` gives the same ids and, digit for digit, the same numbers back. Where there is a column
+    ``trait``, ``prompt_id`` in the file is the prompt alone.
 
     Args:
         table: Columns essay_id, prompt_id, raw, score, and of reference and second_reference those that are known;
@@ -231,10 +242,29 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     if missing:
         raise DataError(f"Predictions to write need essay_id, prompt_id, raw and score; {missing[0]} is missing.")
     written = _parsed(table, f"the table for {Path(path).name}")
+    if TRAIT_COLUMN in table:
+        written.insert(len(ID_COLUMNS), TRAIT_COLUMN, table[TRAIT_COLUMN].to_numpy())
     for column in table.columns:
         if column not in written:
             written[column] = table[column].to_numpy()
-    write_table(written, path)
+    write_table(_of_prompts(written), path)
+
+
+def write_inner(table: pd.DataFrame, path: str | Path) -> None:
+    """Write predictions of essays that may be there several times, each by another scorer, without scores.
+
+    Args:
+        table: Columns essay_id, prompt_id, and any others.
+        path: Where to.
+    """
+    write_table(_of_prompts(table), path)
+
+
+def _of_prompts(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose column of prompts says the prompt alone, where another says the trait."""
+    if TRAIT_COLUMN not in table:
+        return table
+    return table.assign(prompt_id=[prompt_and_trait(scale)[0] for scale in table["prompt_id"]])
 
 
 def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -310,6 +340,15 @@ def refuse_outside(
         refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 
+def _unused_notes(
+    table: pd.DataFrame, given: Mapping[str, ScoreRange], ranges: Mapping[str, ScoreRange], source: str
+) -> list[str]:
+    """A note on prompts that ranges are given for and of which there is no essay."""
+    of_prompts = {prompt_and_trait(scale)[0] for scale in ranges} if TRAIT_COLUMN in table else set()
+    unused = [prompt for prompt in given if prompt not in {*ranges, *of_prompts, ONE_PROMPT}]
+    return [f"Ranges are given for prompts without essays in {source}: {', '.join(unused)}."] if unused else []
+
+
 def inferred_notes(ranges: Mapping[str, ScoreRange], inferred: Collection[str], source: str) -> list[str]:
     """What a reader must know of ranges that nobody gave.
 
@@ -342,16 +381,22 @@ def resolve_ranges(
 
     Args:
         table: Rows with prompt_id and columns of scores.
-        given: Score range by prompt, where it is known; that of ONE_PROMPT holds for those without.
+        given: Score range by prompt and trait, or by prompt, where it is known; that of ONE_PROMPT holds for those
+            without.
         source: The table's name for messages.
 
     Raises:
         DataError: No range can be inferred.
     """
-    ranges = {}
+    ranges: dict[str, ScoreRange] = {}
+    inferred = []
     seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
         name = str(prompt)
-        known = given.get(name, given.get(ONE_PROMPT))
-        ranges[name] = known or _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
-    return ranges, [name for name in ranges if not {name, ONE_PROMPT} & set(given)]
+        names = (name, prompt_and_trait(name)[0] if TRAIT_COLUMN in table else name, ONE_PROMPT)
+        known = next((given[one] for one in names if one in given), None)
+        if known is None:
+            known = _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
+            inferred.append(name)
+        ranges[name] = known
+    return ranges, inferred

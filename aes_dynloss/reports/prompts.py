@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.agreement import fisher_mean, measures, none_if_nan, quadratic_weighted_kappa
+from aes_dynloss.measures.agreement import measures, none_if_nan, quadratic_weighted_kappa
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
     confusion_cells,
@@ -32,29 +31,14 @@ from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.reports.features import FeatureTable, measure_features
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
-from aes_dynloss.reports.model import Floor, MeanEntry, PromptEntry, Report, Settings
+from aes_dynloss.reports.model import Floor, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
+from aes_dynloss.reports.prompt_means import PromptReport, mean_entry
+from aes_dynloss.reports.traits import with_traits
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.columns import TRAIT_COLUMN
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ScoreRange, widened
-
-_MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
-# Measures whose mean over prompts means something; an error in score points, for one, does not.
-MEAN_MEASURES = [one.name for one in fields(MeanEntry) if one.name in _MEASURED and not one.name.endswith("_interval")]
-
-
-@dataclass(frozen=True)
-class PromptReport:
-    """What was measured on one prompt.
-
-    Args:
-        entry: Measures by name, for the report.
-        draws: Their values on the bootstrap's resamples, each of shape (resamples,); empty without resamples.
-        notes: What a reader of the figures must know.
-    """
-
-    entry: PromptEntry
-    draws: dict[str, NDArray[np.float64]]
-    notes: list[str]
 
 
 def measure_prompt(
@@ -86,7 +70,9 @@ def measure_prompt(
     draws: dict[str, NDArray[np.float64]] = {}
     if settings.resamples:
         points = {name: score_range.to_index(scores) for name, scores in {"qwk": score, **calibrated}.items()}
-        generator = prompt_generator(settings.seed, prompt)
+        # Traits of the same essays are drawn alike, so that means over them have intervals.
+        drawn_as = prompt_and_trait(prompt)[0] if TRAIT_COLUMN in essays else prompt
+        generator = prompt_generator(settings.seed, drawn_as)
         pairs = {"pearson": (reference, raw)}
         draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
     limits, limit_notes = limit_entries(prompt, essays, score_range)
@@ -134,46 +120,6 @@ def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: Sco
         breakdowns["pearson_without_length"] = none_if_nan(length_partialled_pearson(reference, raw, words))
         breakdowns["residuals_by_length"] = residuals_by_length(reference, raw, words)
     return breakdowns
-
-
-def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
-    """Means over prompts, each prompt counting the same; a measure that some prompt lacks has none.
-
-    Args:
-        parts: What was measured, by prompt.
-        settings: How intervals are drawn.
-
-    Returns:
-        Means, and notes on them.
-    """
-    mean: dict[str, Any] = {"n_prompts": len(parts)}
-    notes = []
-    for name in MEAN_MEASURES:
-        values = [part.entry[name] for part in parts.values()]
-        lacking = [prompt for prompt, part in parts.items() if part.entry[name] is None]
-        mean[name] = mean_if_known(values)
-        if 0 < len(lacking) < len(parts):
-            notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
-        drawn = [part.draws[name] for part in parts.values() if name in part.draws]
-        if drawn and not lacking:
-            mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
-        if name == "qwk":
-            mean["qwk_fisher"] = fisher_mean(values)
-    humans = [part.entry.human_human for part in parts.values()]
-    if all(human and human.n for human in humans):
-        names = ("qwk", "degradation", "pearson", "pearson_degradation")
-        mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
-    return MeanEntry.from_dict(mean), notes
-
-
-def mean_if_known(values: Sequence[float | None]) -> float | None:
-    """The mean of values; None where one is unknown, or there is none.
-
-    Args:
-        values: The values.
-    """
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def calibrated_scores(
@@ -293,7 +239,7 @@ def build_report(
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
     entries = {prompt: part.entry for prompt, part in measured.items()}
-    return Report(
+    report = Report(
         prompts=entries,
         mean=mean,
         floors={name: Floor.from_dict(floor) for name, floor in (floors or {}).items()},
@@ -303,6 +249,7 @@ def build_report(
         settings=Settings.from_dict(settings.to_dict()),
         features=None if features is None else measure_features(features, test.table, list(entries)),
     )
+    return report if TRAIT_COLUMN not in test.table else with_traits(report, measured, test.table, settings)
 
 
 def write_report(report: Mapping[str, Any], path: str | Path) -> None:

@@ -15,6 +15,7 @@ from aes_dynloss.reports.features import FEATURE_COLUMNS, feature_rows
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.formats import write_table
 
 Entry = Mapping[str, Any]
@@ -38,13 +39,16 @@ def report_rows(report: Report) -> list[Row]:
         report: What ``build_report`` returned.
 
     Returns:
-        Rows of COLUMNS: ``prompt`` (None: the mean, or the whole report), ``column`` and ``group`` of a subgroup,
+        Rows of COLUMNS: ``prompt`` (None: the mean, or the whole report; with traits PROMPT/TRAIT), ``column`` and
+        ``group`` of a subgroup,
         ``table`` (where in the report: ``agreement``, ``score_points``, ``confusion``, ...), ``item`` (the row there,
         as text: a score point, ``human x machine`` of a cell, a bin, a score version, a criterion, an essay),
         ``measure``, ``value``, and ``low`` and ``high``, the interval; None where there is none or the value is
         undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
     """
     rows: list[Row] = []
+    rows += _trait_rows(report)
+    report = by_scale(report)
     for prompt, entry in report.prompts.items():
         rows += _entry_rows(entry, prompt=prompt)
     rows += _entry_rows(report.mean, prompt=None)
@@ -68,6 +72,17 @@ def report_rows(report: Report) -> list[Row]:
     for rater in report.ratings.raters if report.ratings else ():
         rows += _rows(rater, "ratings", item=rater.rater)
     return rows
+
+
+def _trait_rows(report: Report) -> Iterator[Row]:
+    """Rows of means over prompts by trait, and over traits."""
+    for name, trait in (report.traits or {}).items():
+        yield from (row | {"item": name} for row in _entry_rows(trait.mean, prompt=None))
+    means = report.trait_means
+    if means is not None:
+        yield from _rows({"mcrmse": means.mcrmse}, "traits")
+        other = "mean over traits first"
+        yield from (row | {"item": other} for row in _entry_rows(means.over_traits_first, prompt=None))
 
 
 def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:

@@ -39,6 +39,8 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
+from aes_dynloss.reports.trait_tables import fits_a_screen, trait_lines
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.reports.verdict import next_step, verdict_sentence
 
 Flags = Sequence[Flag]
@@ -63,6 +65,7 @@ AGREEMENT = {
     ),
 }
 LIMIT_MEASURES = ("qwk_ceiling", "qwk_of_true_score", "pearson_disattenuated", "prmse")
+MEAN_OF_TRAITS = words("Mean over traits", short="mean")
 _TWICE = "On the essays that were scored twice."
 # By key of the entry's human_human.
 HUMAN_COLUMNS = {
@@ -99,7 +102,10 @@ def report_text(report: Report) -> str:
         A line for each prompt and for their mean, the floors, the notes, and a verdict; ends without a line break. A
         column that no prompt has is left out, "-" is an undefined value.
     """
-    lines = text_table(agreement_table(report).chosen(*_IN_TERMINAL).known_columns())
+    lines = []
+    if fits_a_screen(report):
+        lines += text_table(agreement_table(by_scale(report, short=True)).chosen(*_IN_TERMINAL).known_columns())
+    lines += trait_lines(report)
     lines.append("r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.")
     lines.append(f"QWK, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
     if report.floors:
@@ -134,9 +140,18 @@ def agreement_table(report: Report) -> Table:
     mean = [
         measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
-    foot = [[MEAN, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
-    columns = [PROMPT, *sizes, *human, *map(measure_column, measures)]
+    foot = [[MEAN if report.traits is None else MEAN_OF_TRAITS, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
+    columns = [_row_column(report), *sizes, *human, *map(measure_column, measures)]
     return Table("agreement", "Agreement", columns, rows, foot, report.level)
+
+
+def _row_column(report: Report) -> Column:
+    """The column that says what a row is about."""
+    if report.traits is None:
+        return PROMPT
+    prompts = {prompt for trait in report.traits.values() for prompt in trait.prompts}
+    title, short = ("Trait", "trait") if len(prompts) == 1 else ("Prompt and trait", "prompt/trait")
+    return words_column("prompt", title, short)
 
 
 def _human_cells(entry: PromptEntry | MeanEntry) -> list[Cell]:
@@ -187,7 +202,7 @@ def coverage_table(report: Report) -> Table | None:
         if entry
     ]
     columns = [measure_column("prediction_interval", title, key) for key, title in COVERAGE.items()]
-    return Table("coverage-table", "Prediction intervals of single essays", [PROMPT, *columns], rows)
+    return Table("coverage-table", "Prediction intervals of single essays", [_row_column(report), *columns], rows)
 
 
 def version_table(report: Report) -> Table:
@@ -201,7 +216,7 @@ def version_table(report: Report) -> Table:
             cells = [number(figures[name], why=why.get(name)) for name in ("mean", "sd", *names)]
             rows.append([words(prompt), words(VERSIONS.get(version, version)), *cells])
     moments = [Column("mean", "Mean"), Column("sd", "sd")]
-    columns = [PROMPT, words_column("version", "Version"), *moments, *map(measure_column, names)]
+    columns = [_row_column(report), words_column("version", "Version"), *moments, *map(measure_column, names)]
     return Table("versions-table", "Agreement of each version with the human scores", columns, rows)
 
 
@@ -214,7 +229,7 @@ def point_table(report: Report) -> Table:
             counts = [count(row[rater]) for rater in ("human", "machine")]
             rows.append([words(prompt), point(row.point), *counts, *shares, number(row.gap)])
     columns = [
-        PROMPT,
+        _row_column(report),
         Column("point", "Score point"),
         *(Column(f"{rater.lower()}_n", f"{rater} n") for rater in ("Human", "Machine")),
         *(Column(f"{rater.lower()}_share", f"{rater} share") for rater in ("Human", "Machine")),
@@ -245,7 +260,7 @@ def worst_table(report: Report) -> Table:
         difference = number(row.raw - row.reference)
         rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
     titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")
-    columns = [words_column("essay", "Essay"), PROMPT, *(Column(title.lower(), title) for title in titles)]
+    columns = [words_column("essay", "Essay"), _row_column(report), *(Column(title.lower(), title) for title in titles)]
     caption = f"The {len(rows)} largest differences of prediction and human score"
     return Table("worst-table", caption, columns, rows).known_columns()
 

@@ -21,7 +21,7 @@ from aes_dynloss.reports.blocks import (
 )
 from aes_dynloss.reports.drawing import MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
 from aes_dynloss.reports.measure_list import Missing
-from aes_dynloss.reports.model import (
+from aes_dynloss.reports.robustness_entry import (
     ChangeFigures,
     ChangeGroup,
     Expected,

@@ -18,12 +18,12 @@ from typing import Any
 
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.protocol import Scorer, known_prompts
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.serving.guards import fault_words
 from aes_dynloss.serving.limits import Limits
-from aes_dynloss.serving.messages import EssayToScore, KnownPrompt
+from aes_dynloss.serving.messages import EssayToScore, KnownPrompt, KnownScale
 from aes_dynloss.serving.requests import RefusalError, shortened
 
 # What follows from advisories. Essays of several clients are scored side by side, so that no kind may be looked at that
@@ -64,10 +64,15 @@ class EssayService:
 
     def known_prompts(self) -> list[KnownPrompt]:
         """The prompts that can be scored."""
-        return [
-            KnownPrompt(prompt_id=prompt.id, text=prompt.text, **asdict(prompt.range))
-            for prompt in self.scorer.prompts.values()
-        ]
+        known: dict[str, KnownPrompt] = {}
+        for prompt in self.scorer.prompts.values():
+            scale = {**asdict(prompt.range), "levels": dict(prompt.levels)}
+            if prompt.trait is None:
+                known[prompt.id] = KnownPrompt(prompt_id=prompt.id, text=prompt.text, **scale)
+            else:
+                whole = known.setdefault(prompt.prompt_id, KnownPrompt(prompt_id=prompt.prompt_id, text=prompt.text))
+                whole.traits[prompt.trait] = KnownScale(**scale)
+        return list(known.values())
 
     def checked(self, essays: Sequence[EssayToScore]) -> list[UnscoredEssay]:
         """A request's essays as the scorer takes them.
@@ -75,7 +80,7 @@ class EssayService:
         Raises:
             RefusalError: They are too many or too long (413), or one of them cannot be scored (422).
         """
-        limits, known = self.limits, list(self.scorer.prompts)
+        limits, known = self.limits, known_prompts(self.scorer)
         if len(essays) > limits.max_essays:
             raise RefusalError(413, f"The request holds {len(essays)} essays; {limits.max_essays} at most are taken.")
         names = ", ".join(known)

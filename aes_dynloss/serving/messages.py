@@ -50,7 +50,10 @@ class ScoreRequest(_Asked):
 
 
 class ScoredEssay(BaseModel):
-    """The score of one essay. What the model cannot tell is left out."""
+    """The score of one essay. What the model cannot tell is left out.
+
+    With several traits, NAME, NAME_raw, NAME_low, NAME_high, NAME_certainty of each stand for score, raw, and so on.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -99,14 +102,25 @@ class ScoreResponse(BaseModel):
     scores: list[ScoredEssay]
 
 
-class KnownPrompt(BaseModel):
-    """A prompt that the model scores."""
+class KnownScale(BaseModel):
+    """Score points."""
 
-    prompt_id: str
     low: float = Field(description="Lowest score point.")
     high: float = Field(description="Highest score point.")
     step: float = Field(description="Distance of neighbouring score points.")
+    levels: dict[str, str] = Field(default={}, description="The rubric's words for score points.")
+
+
+class KnownPrompt(BaseModel):
+    """A prompt that the model scores; with several traits each has score points of its own."""
+
+    prompt_id: str
+    low: float | None = Field(default=None, description="Lowest score point.")
+    high: float | None = Field(default=None, description="Highest score point.")
+    step: float | None = Field(default=None, description="Distance of neighbouring score points.")
     text: str | None = Field(default=None, description="The prompt's own words, where the model holds them.")
+    levels: dict[str, str] = Field(default={}, description="The rubric's words for score points.")
+    traits: dict[str, KnownScale] = Field(default={}, description="Score points of several traits, by trait.")
 
 
 class Health(BaseModel):

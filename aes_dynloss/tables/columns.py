@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.errors import ConfigError, DataError
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ID_COLUMNS = ("essay_id", "prompt_id")
+# Which of an essay's several scores a row is about. In memory prompt_id is then that of prompt and trait together.
+TRAIT_COLUMN = "trait"
 REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
 # Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.
@@ -22,6 +24,9 @@ LENGTH_COLUMN = "words"
 NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN)
 # The essay itself is read where its column is named, and never otherwise.
 TEXT_COLUMN = "text"
+
+
+_PAIRS = ("mapped", "traits")  # fields of `ColumnNames` that name no single column
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ColumnNames:
         words: Essays' lengths in words.
         text: The essays themselves; None means: not read, whatever the file has.
         mapped: Pairs of a field and a column, for several files of different names: see :meth:`in_file`.
+        traits: Pairs of a trait and the column of its human scores, where that is not called as the trait.
 
     Raises:
         ConfigError: Two fields name one column, or one field is named and mapped.
@@ -60,6 +66,7 @@ class ColumnNames:
     words: str | None = None
     text: str | None = None
     mapped: tuple[tuple[str, str], ...] = ()
+    traits: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Check at construction that no column serves twice."""
@@ -74,11 +81,11 @@ class ColumnNames:
 
     def named(self) -> dict[str, str]:
         """The columns that were named, by role."""
-        return {role: name for role, name in vars(self).items() if name is not None and role != "mapped"}
+        return {role: name for role, name in vars(self).items() if name is not None and role not in _PAIRS}
 
     def in_file(self, columns: Collection[str]) -> ColumnNames:
         """The names for a file with these columns: a mapped column counts where it is there, the first of a field's."""
-        there = {role: column for role, column in reversed(self.mapped) if column in columns}
+        there: dict[str, Any] = {role: column for role, column in reversed(self.mapped) if column in columns}
         return replace(self, mapped=(), **there)
 
 
@@ -92,7 +99,7 @@ def parse_map(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         >>> parse_map(["essay_id=text_id", "reference=grammar"])
         (('essay_id', 'text_id'), ('reference', 'grammar'))
     """
-    roles = [field.name for field in fields(ColumnNames) if field.name != "mapped"]
+    roles = [field.name for field in fields(ColumnNames) if field.name not in _PAIRS]
     pairs = []
     for word in words:
         role, equals, column = word.partition("=")

@@ -229,11 +229,14 @@ class LossConfig(ConfigModel):
         default=False,
         description="Measure errors in units of each prompt's standard deviation instead of its score range.",
     )
-    by: list[Literal["rater", "score"]] = Field(
+    by: list[Literal["rater", "score", "trait"]] = Field(
         default=[],
-        description="A weight of its own on this loss for the essays of each rater (data.columns.rater), of each level "
-        "of the score, or of each pair, [rater, score]; a teacher of kind dlf sets them. Trusted essays count as a "
-        "rater.",
+        description="A weight of its own on this loss for the essays of each rater (data.columns.rater) or trait, of "
+        "each level of the score, or of each pair, such as [rater, score]; a teacher of kind dlf sets them. Trusted "
+        "essays count as a rater.",
+    )
+    traits: dict[str, float] = Field(
+        default={}, description="What each of several traits counts in the loss, such as {overall: 2.0}; others 1."
     )
     levels: int = Field(default=6, ge=2, description="By score: even parts of each score range that are levels.")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -85,6 +85,8 @@ class Elements:
         other: What each example's loss has beside that of its elements, (B,), such as a box's regression.
         kinds: 0 or 1, (E,), where a student shows elements of two kinds, such as classes and objectness.
         raters: Number of who or what gave each element's target, (E,) int64, where targets are of unequal worth.
+        parts: Number of what each element is about, (E,) int64, such as one of several traits: statistics of a batch
+            are those of each part by itself, in the mean over parts.
 
     Raises:
         ShapeError: Two of them differ in length. (Broadcasting (E, 1) against (E,) would average over all pairs.)
@@ -110,11 +112,13 @@ class Elements:
     other: Tensor | None = None
     kinds: Tensor | None = None
     raters: Tensor | None = None
+    parts: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
         expected = self.scores.shape[:1]
-        for name in ("scores", "targets", "groups", "centre", "spread", "logits", "classes", "kinds", "raters"):
+        single = ("scores", "targets", "groups", "centre", "spread", "logits", "classes", "kinds", "raters", "parts")
+        for name in single:
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape != expected:
                 raise ShapeError(
@@ -215,6 +219,15 @@ class Elements:
         """
         weights = factors[:, None] if self.weights is None else factors.view(self.weights.shape) * self.weights
         return replace(self, weights=weights)
+
+    def chosen(self, which: Tensor) -> Elements:
+        """Some of the elements, of a student that has one an example.
+
+        Args:
+            which: Whether each is among them, (E,) bool.
+        """
+        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(self, **{name: tensor[which] for name, tensor in tensors.items() if tensor is not None})
 
     def errors(self) -> Tensor:
         """Each example's mean squared error in units of its group's variance, (B,): 1 for predicting the mean."""

@@ -22,7 +22,11 @@ Rows = NDArray[np.int64]
 
 
 class Examples(Protocol):
-    """A table of examples that makes batches."""
+    """A table of examples that makes batches.
+
+    A table some of whose examples belong together, such as the scores of one essay on several traits, has ``units``
+    too: the number of each one's unit, (N,). A unit is taken whole, into one step and on one process.
+    """
 
     @property
     def lengths(self) -> Rows:
@@ -30,7 +34,7 @@ class Examples(Protocol):
 
     @property
     def sequences(self) -> Rows:
-        """Sequences of each example, (N,): 1, or the chunks of a long essay."""
+        """Sequences of each example, (N,): 1, or the chunks of a long essay; 0 for all of a unit but its first."""
 
     def __len__(self) -> int:
         """Number of examples N."""
@@ -52,6 +56,8 @@ class Subset:
         self._rows = rows
         self.lengths: Rows = examples.lengths[rows]
         self.sequences: Rows = examples.sequences[rows]
+        units = getattr(examples, "units", None)
+        self.units: Rows | None = None if units is None else units[rows]
 
     def __len__(self) -> int:
         """Number of examples n."""
@@ -69,6 +75,16 @@ def targets_and_groups(examples: Examples, size: int = 256) -> tuple[Tensor, Ten
     return torch.cat([batch.targets for batch in batches]), torch.cat([batch.groups for batch in batches])
 
 
+def members(examples: Examples) -> list[Rows] | None:
+    """The rows of each unit, in the order of their first rows; None where each example is one of its own."""
+    units: Rows | None = getattr(examples, "units", None)
+    if units is None:
+        return None
+    _, first, number, counts = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
+    rows = np.split(np.argsort(number, kind="stable"), np.cumsum(counts)[:-1])
+    return [rows[place] for place in np.argsort(first)]
+
+
 def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, length_window: int = 1) -> list[Rows]:
     """Divide all examples into the optimiser steps of an epoch.
 
@@ -77,7 +93,7 @@ def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, leng
 
     Args:
         examples: N examples.
-        batch_size: Examples a step.
+        batch_size: Examples a step, or where some belong together units.
         seed: Seed of the run.
         epoch: Number of the epoch.
         length_window: Steps whose examples are sorted by length together before they are divided.
@@ -85,6 +101,12 @@ def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, leng
     Returns:
         The rows of each step.
     """
+    together = members(examples)
+    if together is not None:
+        whole = Subset(examples, np.array([rows[0] for rows in together], dtype=np.int64))
+        whole.units = None
+        steps = epoch_steps(whole, batch_size, seed, epoch, length_window)
+        return [np.concatenate([together[unit] for unit in step]) for step in steps]
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(examples))
     if length_window > 1:
@@ -130,11 +152,19 @@ def steps_left(examples: Examples, config: TrainingConfig, taken: int) -> Iterat
 
 def total_steps(examples: Examples, config: TrainingConfig) -> int:
     """Optimiser steps of a run that no early stopping ends."""
-    return config.epochs * -(-len(examples) // config.batch_size)
+    together = members(examples)
+    return config.epochs * -(-len(examples if together is None else together) // config.batch_size)
 
 
 def share_of(rows: Rows, examples: Examples, rank: int, processes: int) -> Rows:
     """The part of a step that one process takes: dealt out by size, so that all have about equally much to do."""
+    units: Rows | None = getattr(examples, "units", None)
+    if units is not None:
+        first = np.unique(units[rows], return_index=True)[1]
+        heads = Subset(examples, rows[first])
+        heads.units = None
+        own = share_of(np.arange(len(first)), heads, rank, processes)
+        return rows[np.isin(units[rows], units[rows[first[own]]])]
     size = examples.lengths[rows] * examples.sequences[rows]
     return rows[np.argsort(-size, kind="stable")][rank::processes]
 
@@ -157,7 +187,8 @@ def packed(rows: Rows, examples: Examples, tokens: int | None, size: int | None)
     known = zip(ordered.tolist(), examples.sequences[ordered].tolist(), examples.lengths[ordered].tolist(), strict=True)
     for row, count, own in known:
         grown, length = sequences + count, max(longest, own)
-        full = (tokens is not None and grown * length > tokens) or (size is not None and len(packs[-1]) >= size)
+        over = tokens is not None and count > 0 and grown * length > tokens  # of its unit, the first alone costs tokens
+        full = over or (size is not None and len(packs[-1]) >= size)
         if full and packs[-1]:
             packs.append([])
             grown, length = count, own

@@ -25,7 +25,7 @@ from aes_dynloss.teaching.teachers.steps import build_teacher_steps, teacher_rea
 from aes_dynloss.teaching.unrolling.step_plan import Gradient
 from aes_dynloss.teaching.unrolling.unroll import Trajectory, unroll
 from aes_dynloss.training.accelerator import agree_on_buffers
-from aes_dynloss.training.batching import Examples, Rows, Subset, steps_left, total_steps
+from aes_dynloss.training.batching import Examples, Rows, Subset, members, steps_left, total_steps
 from aes_dynloss.training.loop import RunContext, TeacherUpdate
 from aes_dynloss.training.problem import BilevelProblem, step_plan
 from aes_dynloss.training.run_folder import RunLog
@@ -116,6 +116,16 @@ class _Episode:
     held_out: float | None
 
 
+def _halves(examples: Examples) -> list[Rows]:
+    """Rows of two halves of the teacher's examples, those of a unit in one."""
+    together = members(examples)
+    if together is None:
+        rows = np.arange(len(examples))
+        return [rows[::2], rows[1::2]]
+    none = np.empty(0, dtype=np.int64)
+    return [np.concatenate([none, *together[start::2]]) for start in (0, 1)]
+
+
 class Episodes:
     """The episodes of a run under L2T-DLF.
 
@@ -143,8 +153,7 @@ class Episodes:
         self._context = context
         self._accelerator = context.accelerator
         self._problem = problem
-        rows = np.arange(len(problem.dev))
-        self._halves = [rows[::2], rows[1::2]]
+        self._halves = _halves(problem.dev)
         self._shared = shared
         # Where halves are measured by turns, one teacher is compared with another on both, each as often.
         self._judged = config.average if shared is None else config.average + config.average % 2

@@ -1,10 +1,10 @@
-"""Feedback-ELL with its six traits as prompts, and its five folds.
+"""The five folds of Feedback-ELL; and, for the learning curve, its six traits as prompts.
 
     python recipes/essays/feedback_ell.py [data/feedback_ell.parquet]
 
 The file has essay_id, text, a column for each trait and `fold`, the fold in whose test part an essay is. It writes
-data/feedback_ell/essays.parquet, with a row for each essay and trait, whose id is ESSAY_TRAIT, and
-data/feedback_ell/folds/fold_K/{train,dev,test}_ids.txt, where dev is a fifth of what is not test, by a hash.
+data/feedback_ell/folds/fold_K/{train,dev,test}_ids.txt, where dev is a fifth of what is not test, by a hash; and
+data/feedback_ell/essays.parquet, with a row for each essay and trait, whose id is ESSAY_TRAIT.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make(source: Path) -> None:
     write_table(essays[["essay_id", "prompt_id", "text", "score"]].reset_index(drop=True), ESSAYS)
     for fold in FOLDS:
         parts = parts_of(essays, fold)
-        write_ids(SPLITS / f"fold_{fold}", {part: rows["essay_id"].tolist() for part, rows in parts.items()})
+        write_ids(SPLITS / f"fold_{fold}", {part: rows["own_id"].unique().tolist() for part, rows in parts.items()})
 
 
 def main() -> None:

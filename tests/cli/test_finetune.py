@@ -178,4 +178,4 @@ def test_a_table_whose_columns_do_not_say_it(tmp_path):
     error = command(
         "finetune", tmp_path / "essays.csv", "--text-column", "a", "--range", "1:2", "--range", "1:3", "-o", "x"
     )
-    assert "--range names prompt 'all' twice" in error.error
+    assert "--range names all prompts twice" in error.error

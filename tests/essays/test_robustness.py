@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_more_essays_than_a_window():
 
 
 def test_many_prompts_with_an_essay_each():
-    prompts = {str(number): PROMPTS["a"] for number in range(300)}
+    prompts = {str(number): replace(PROMPTS["a"], id=str(number)) for number in range(300)}
     essays = [UnscoredEssay(f"e{prompt}", prompt, sentences(2, 4)) for prompt in prompts]
     found = measure_robustness(WordCounter(prompts=prompts), essays, kinds=["off_topic", "repeat_essay"])
     assert found["kinds"]["off_topic"]["total"]["n"] + found["kinds"]["off_topic"]["total"]["unchanged"] == 300

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from sample_robustness import sample_robustness
 
-from aes_dynloss.reports.model import Robustness
+from aes_dynloss.reports.robustness_entry import Robustness
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,9 @@ from aes_dynloss.reports.model import (
     ReviewedMean,
     ReviewedPrompt,
     ReviewFigures,
-    Robustness,
-    RobustnessSettings,
 )
 from aes_dynloss.reports.prompts import read_report, report_json, write_report
+from aes_dynloss.reports.robustness_entry import Robustness, RobustnessSettings
 from aes_dynloss.tables.score_range import ScoreRange
 
 TWO = {"1": ScoreRange(1, 4), "2": ScoreRange(0, 1, 0.5)}

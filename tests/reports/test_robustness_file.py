@@ -7,8 +7,8 @@ import pytest
 from sample_robustness import sample_robustness
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.reports.model import Robustness
 from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
+from aes_dynloss.reports.robustness_entry import Robustness
 
 
 @pytest.fixture

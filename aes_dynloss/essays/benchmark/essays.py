@@ -17,6 +17,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import data_hash, split_essays
 from aes_dynloss.reports.human_scores import HumanScores
+from aes_dynloss.tables.columns import ID_COLUMNS
 from aes_dynloss.tables.formats import STANDARD_INPUT
 
 _TEST_COLUMNS = ("essay_id", "prompt_id", "text", "score")
@@ -67,7 +68,7 @@ def _check_folds(config: BenchmarkConfig) -> None:
 
 def grid_prompts(config: BenchmarkConfig, table: EssayTable) -> list[str]:
     """The prompts that the grid's models see, in the order of the data."""
-    known = list(table.prompts)
+    known = table.prompt_ids
     unknown = [prompt for prompt in config.prompts or () if prompt not in known]
     if unknown:
         raise DataError(f"prompts: there is no essay of prompt {unknown[0]!r}; the data have {', '.join(known)}.")
@@ -90,7 +91,7 @@ def read_grid(config: BenchmarkConfig, prompts: Sequence[str], first: EssayTable
         DataError: Some essays cannot be read or split, or a part's test essays or their scores hang on the seed.
     """
     places = [(part, seed) for part in part_names(config, prompts) for seed in grid_seeds(config)]
-    table, source = first, part_data(config, *places[0]) if len(prompts) == len(first.prompts) else None
+    table, source = first, part_data(config, *places[0]) if len(prompts) == len(first.prompt_ids) else None
     made_of: dict[tuple[str, int], dict[str, Any]] = {}
     measured: dict[str, tuple[int, str]] = {}
     tests: dict[str, EssayTable] = {}
@@ -99,7 +100,7 @@ def read_grid(config: BenchmarkConfig, prompts: Sequence[str], first: EssayTable
         if part_data(config, part, seed) != source:
             source = part_data(config, part, seed)
             table = read_essays(_data(config, part, seed).model_copy(update={"keep_prompts": list(prompts)}))
-        made_of[part, seed] = {"sha256": data_hash(table), "essays": len(table)}
+        made_of[part, seed] = {"sha256": data_hash(table), "essays": table.essay_count}
         test = split_essays(table, part_split_config(config, part, seed)).test
         digest = data_hash(test, _TEST_COLUMNS)
         other, expected = measured.setdefault(part, (seed, digest))
@@ -112,7 +113,7 @@ def read_grid(config: BenchmarkConfig, prompts: Sequence[str], first: EssayTable
     scores = table.human_scores
     if config.varies:  # the score of an essay that is test in one fold may be a cheap one in another
         essays = pd.concat([test.human_scores.table for test in tests.values()])
-        scores = replace(scores, table=essays.drop_duplicates("essay_id", ignore_index=True))
+        scores = replace(scores, table=essays.drop_duplicates([*ID_COLUMNS], ignore_index=True))
     return GridEssays(table, made_of, {part: test.essay_ids for part, test in tests.items()}, scores)
 
 

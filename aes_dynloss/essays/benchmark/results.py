@@ -183,7 +183,7 @@ def _out_of_fold(cell: EssayCell, table: EssayTable) -> PredictionTable:
     path = cell.folder / predictions_file(OUT_OF_FOLD)
     if not path.is_file():
         raise DataError(f"{cell.name} has no {path.name} for a stack. Remove {cell.folder}, and it is done again.")
-    ranges = {prompt.id: prompt.range for prompt in table.prompts.values() if cell.prompt in {None, prompt.id}}
+    ranges = {prompt.id: prompt.range for prompt in table.prompts.values() if cell.prompt in {None, prompt.prompt_id}}
     predictions = read_predictions(path, ranges=ranges)
     check_held_out(cell.folder, OUT_OF_FOLD, predictions.table["essay_id"])
     return predictions

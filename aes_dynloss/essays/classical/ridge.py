@@ -7,7 +7,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -45,6 +45,91 @@ class RidgeFit:
     error: float
 
 
+class _Solved(NamedTuple):
+    mean: float
+    dual: Array
+    residuals: Array
+    penalty: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Regressions:
+    """Regressions of any targets on the same examples, whose kernel is decomposed once.
+
+    Args:
+        weights: Of the N examples, with the mean 1, (N,).
+        values: Eigenvalues of the weighted, centred kernel, (R,).
+        vectors: Its eigenvectors, (N, R).
+        finish: Coefficients and intercept of a solution.
+    """
+
+    weights: Array
+    values: Array
+    vectors: Array
+    finish: Callable[[_Solved], tuple[Array, float]]
+
+    @classmethod
+    def on_kernel(cls, kernel: Array, weights: Array | None = None) -> Regressions:
+        """On a kernel; the arguments are those of :func:`fit_kernel_ridge`."""
+        weights = _checked(kernel, weights)
+        count = len(kernel)
+        if kernel.shape[1] != count:
+            raise ValueError(f"A kernel is square; found {kernel.shape}.")
+        root = np.sqrt(weights)
+        row_means = kernel @ weights / count
+        centred = kernel - row_means[:, None] - row_means[None, :] + float(weights @ row_means) / count
+        values, vectors = linalg.eigh(root[:, None] * centred * root, check_finite=False)
+
+        def finish(solved: _Solved) -> tuple[Array, float]:
+            dual = root * solved.dual
+            dual -= weights * (dual.sum() / count)  # 0 but for rounding
+            return dual, solved.mean - float(row_means @ dual)
+
+        return cls(weights, np.maximum(values, 0.0), vectors, finish)
+
+    @classmethod
+    def on_features(cls, features: Array, weights: Array | None = None) -> Regressions:
+        """On linear functions of features; the arguments are those of :func:`fit_ridge`."""
+        weights = _checked(features, weights)
+        if len(features) <= features.shape[1]:
+            of_kernel = cls.on_kernel(features @ features.T, weights)
+
+            def by_features(solved: _Solved) -> tuple[Array, float]:
+                dual, intercept = of_kernel.finish(solved)
+                return features.T @ dual, intercept
+
+            return replace(of_kernel, finish=by_features)
+        root = np.sqrt(weights)
+        centre = weights @ features / len(features)
+        scaled = root[:, None] * (features - centre)
+        values, axes = linalg.eigh(scaled.T @ scaled, check_finite=False)
+        positive = values > values.max(initial=0.0) * 1e-12
+        values, axes = values[positive], axes[:, positive]
+
+        def finish(solved: _Solved) -> tuple[Array, float]:
+            coefficients = scaled.T @ solved.dual
+            return coefficients, solved.mean - float(centre @ coefficients)
+
+        return cls(weights, values, scaled @ axes / np.sqrt(values), finish)
+
+    def fit(self, targets: Array, penalties: Sequence[float] = PENALTIES) -> RidgeFit:
+        """The regression of some targets.
+
+        Args:
+            targets: (N,).
+            penalties: To choose from, as multiples of the mean eigenvalue.
+
+        Raises:
+            ValueError: There is not a finite target for each example.
+        """
+        if targets.shape != self.weights.shape or not np.isfinite(targets).all():
+            raise ValueError(f"Expected a finite target for each of {len(self.weights)} examples.")
+        solved = _solve(self.values, self.vectors, targets, self.weights, penalties)
+        coefficients, intercept = self.finish(solved)
+        return RidgeFit(coefficients, intercept, solved.penalty, targets - solved.residuals, solved.error)
+
+
 def fit_kernel_ridge(
     kernel: Array, targets: Array, weights: Array | None = None, penalties: Sequence[float] = PENALTIES
 ) -> RidgeFit:
@@ -71,18 +156,7 @@ def fit_kernel_ridge(
         >>> np.round(np.array([[4.0]]) @ points.T @ fit.coefficients + fit.intercept, 1)
         array([9.])
     """
-    weights = _checked(kernel, targets, weights)
-    if kernel.shape[1] != len(targets):
-        raise ValueError(f"A kernel is square; found {kernel.shape}.")
-    root = np.sqrt(weights)
-    row_means = kernel @ weights / len(targets)
-    centred = kernel - row_means[:, None] - row_means[None, :] + float(weights @ row_means) / len(targets)
-    values, vectors = linalg.eigh(root[:, None] * centred * root, check_finite=False)
-    solved = _solve(np.maximum(values, 0.0), vectors, targets, weights, penalties)
-    dual = root * solved.dual
-    dual -= weights * (dual.sum() / len(targets))  # 0 but for rounding
-    intercept = solved.mean - float(row_means @ dual)
-    return RidgeFit(dual, intercept, solved.penalty, targets - solved.residuals, solved.error)
+    return Regressions.on_kernel(kernel, weights).fit(targets, penalties)
 
 
 def fit_ridge(
@@ -107,28 +181,7 @@ def fit_ridge(
         >>> np.round(fit.coefficients, 2), round(fit.intercept, 2)
         (array([2.]), 1.0)
     """
-    weights = _checked(features, targets, weights)
-    if len(features) <= features.shape[1]:
-        fit = fit_kernel_ridge(features @ features.T, targets, weights, penalties)
-        return replace(fit, coefficients=features.T @ fit.coefficients)
-    root = np.sqrt(weights)
-    centre = weights @ features / len(targets)
-    scaled = root[:, None] * (features - centre)
-    values, axes = linalg.eigh(scaled.T @ scaled, check_finite=False)
-    positive = values > values.max(initial=0.0) * 1e-12
-    values, axes = values[positive], axes[:, positive]
-    solved = _solve(values, scaled @ axes / np.sqrt(values), targets, weights, penalties)
-    coefficients = scaled.T @ solved.dual
-    intercept = solved.mean - float(centre @ coefficients)
-    return RidgeFit(coefficients, intercept, solved.penalty, targets - solved.residuals, solved.error)
-
-
-class _Solved(NamedTuple):
-    mean: float
-    dual: Array
-    residuals: Array
-    penalty: float
-    error: float
+    return Regressions.on_features(features, weights).fit(targets, penalties)
 
 
 def _solve(values: Array, vectors: Array, targets: Array, weights: Array, penalties: Sequence[float]) -> _Solved:
@@ -154,14 +207,14 @@ def _solve(values: Array, vectors: Array, targets: Array, weights: Array, penalt
     return best
 
 
-def _checked(table: Array, targets: Array, weights: Array | None) -> Array:
+def _checked(table: Array, weights: Array | None) -> Array:
     """Weights with the mean 1."""
-    count = len(targets)
+    count = len(table)
     weights = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
-    if table.ndim != 2 or len(table) != count or weights.shape != (count,) or count < LEAST_EXAMPLES:
-        raise ValueError(f"{table.shape} inputs do not fit {count} targets and {weights.shape} weights, at least 3.")
-    if not (np.isfinite(table).all() and np.isfinite(targets).all() and (weights > 0).all()):
-        raise ValueError("Inputs and targets must be finite, weights above 0.")
+    if table.ndim != 2 or weights.shape != (count,) or count < LEAST_EXAMPLES:
+        raise ValueError(f"{table.shape} inputs do not fit {weights.shape} weights, at least 3 of each.")
+    if not (np.isfinite(table).all() and (weights > 0).all()):
+        raise ValueError("Inputs must be finite, weights above 0.")
     scaled: Array = weights * (count / weights.sum())
     return scaled
 

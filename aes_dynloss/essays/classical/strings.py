@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.ridge import SMALLEST, RidgeFit, fit_kernel_ridge
+from aes_dynloss.essays.classical.ridge import SMALLEST, Regressions, RidgeFit
 
 Array = NDArray[np.float64]
 Keys = NDArray[np.uint64]
@@ -165,14 +165,25 @@ def fit_mixed(kernel: Array, strings: Array, targets: Array, weights: Array | No
         targets: (N,).
         weights: Of the texts, above 0, (N,); by default all 1.
     """
+    return fit_mixed_all(kernel, strings, [targets], weights)[0]
+
+
+def fit_mixed_all(
+    kernel: Array, strings: Array, targets: Sequence[Array], weights: Array | None = None
+) -> list[MixedFit]:
+    """The same for several targets of the same texts, each with a share and a penalty of its own."""
     traces = [float(np.trace(each) / len(each) - each.mean()) for each in (kernel, strings)]
     sizes = [trace if trace > SMALLEST else 1.0 for trace in traces]
-    fits = {
-        share: fit_kernel_ridge((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, targets, weights)
-        for share in SHARES
-    }
-    share, fit = min(fits.items(), key=lambda item: item[1].error)
-    return MixedFit(fit, share, fit.coefficients * (1 - share) / sizes[0], fit.coefficients * share / sizes[1])
+    fits: list[dict[float, RidgeFit]] = [{} for _ in targets]
+    for share in SHARES:
+        mixed = Regressions.on_kernel((1 - share) / sizes[0] * kernel + share / sizes[1] * strings, weights)
+        for own, target in zip(fits, targets, strict=True):
+            own[share] = mixed.fit(target)
+    best = [min(own.items(), key=lambda item: item[1].error) for own in fits]
+    return [
+        MixedFit(fit, share, fit.coefficients * (1 - share) / sizes[0], fit.coefficients * share / sizes[1])
+        for share, fit in best
+    ]
 
 
 @dataclass(frozen=True)

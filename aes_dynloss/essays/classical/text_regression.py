@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.ridge import fit_kernel_ridge, fit_ridge, fitted_scale, radial_kernel
-from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
+from aes_dynloss.essays.classical.ridge import Regressions, fit_ridge, fitted_scale, radial_kernel
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed_all
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 
 Array = NDArray[np.float64]
@@ -142,22 +142,42 @@ class TextRegression:
             >>> np.round(model.predict(["otter " * 4], np.log1p([[4.0]])))
             array([4.])
         """
+        return cls.fit_all(texts, numbers, [targets], weights, own=own, kernel=kernel, strings=strings)[0]
+
+    @classmethod
+    def fit_all(
+        cls,
+        texts: Sequence[str],
+        numbers: Array,
+        targets: Sequence[Array],
+        weights: Array | None = None,
+        *,
+        own: int = 0,
+        kernel: bool = True,
+        strings: bool = True,
+    ) -> list[tuple[Self, Array]]:
+        """The same for several targets of the same essays, such as their scores on several traits."""
         standard = NumberScale.of(numbers, own)
         points = standard.points(numbers)
         scale = fitted_scale(points) if kernel else None
         likeness = radial_kernel(points, points, scale) if scale is not None else points @ points.T
-        model = None
+        models: list[StringModel | None] = [None] * len(targets)
         if strings:
             features = StringFeatures.of(texts)
-            mixed = fit_mixed(likeness, features.kernel(), targets, weights)
-            fit, coefficients = mixed.fit, mixed.of_kernel
-            model = StringModel.flatten(features, mixed.of_strings)
+            mixed = fit_mixed_all(likeness, features.kernel(), targets, weights)
+            fits, duals = [one.fit for one in mixed], [one.of_kernel for one in mixed]
+            models = [StringModel.flatten(features, one.of_strings) for one in mixed]
         else:
-            fit = fit_kernel_ridge(likeness, targets, weights)
-            coefficients = fit.coefficients
-        if scale is None:
-            points, coefficients = np.eye(points.shape[1]), points.T @ coefficients
-        return cls(standard, points, coefficients, scale, model, fit.intercept), fit.leave_one_out
+            regressions = Regressions.on_kernel(likeness, weights)
+            fits = [regressions.fit(target) for target in targets]
+            duals = [fit.coefficients for fit in fits]
+        found = []
+        for fit, dual, model in zip(fits, duals, models, strict=True):
+            support, coefficients = points, dual
+            if scale is None:
+                support, coefficients = np.eye(points.shape[1]), points.T @ dual
+            found.append((cls(standard, support, coefficients, scale, model, fit.intercept), fit.leave_one_out))
+        return found
 
     def predict(self, texts: Sequence[str], numbers: Array) -> Array:
         """Continuous predictions, (N,).

@@ -111,7 +111,7 @@ class Augmentation:
         """For the manifest of a run: counts, and a digest of texts and scores."""
         columns = [self.table.values(name) for name in _FEATURES]
         digest = hashlib.sha256(json.dumps(list(zip(*columns, strict=True))).encode()).hexdigest()
-        return {"sha256": digest, "essays": len(self.table), "kinds": self.kinds, "unchanged": self.unchanged}
+        return {"sha256": digest, "essays": self.table.essay_count, "kinds": self.kinds, "unchanged": self.unchanged}
 
 
 def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
@@ -127,8 +127,15 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
     Raises:
         DataError: A kind lacks its material for every prompt, or no copy comes out.
     """
-    prompts, texts, scores, ids = train.values("prompt_id"), train.values("text"), train.scores, train.essay_ids
-    materials, notes = gather_materials(prompts, texts, {prompt.id: prompt.text for prompt in train.prompts.values()})
+    scales, scores = train.values("prompt_id"), train.scores
+    rows_of: dict[str, list[int]] = {}
+    for row, essay_id in enumerate(train.essay_ids):
+        rows_of.setdefault(essay_id, []).append(row)
+    ids, once = list(rows_of), train.select(train.first_rows)
+    texts = once.values("text")
+    prompts = [train.prompts[scale].prompt_id for scale in once.values("prompt_id")]
+    known = {prompt.prompt_id: prompt.text for prompt in train.prompts.values()}
+    materials, notes = gather_materials(prompts, texts, known)
     able, lacking = possible_kinds(config.kinds, materials)
     for kind, able_prompts in able.items():
         if not able_prompts:
@@ -138,11 +145,11 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
             )
     by_prompt = {prompt: [kind for kind in able if prompt in able[kind]] for prompt in materials}
     notes += [f"{kind} is left out {reason}." for kind, reason in lacking.items()]
-    drawn = np.random.default_rng([config.seed, zlib.crc32(b"augmentation")]).permutation(len(train))
+    drawn = np.random.default_rng([config.seed, zlib.crc32(b"augmentation")]).permutation(len(once))
     turns = {prompt: cycle(kinds) for prompt, kinds in by_prompt.items()}
     copies: list[dict[str, Any]] = []
     counts = dict.fromkeys(config.kinds, 0)
-    rows = [row for row in drawn.tolist() if by_prompt[prompts[row]]][: round(config.share * len(train))]
+    rows = [row for row in drawn.tolist() if by_prompt[prompts[row]]][: round(config.share * len(once))]
     for row in rows:
         prompt = prompts[row]
         kind = next(turns[prompt])
@@ -150,19 +157,22 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
         text = perturb(kind, texts[row], generator, materials[prompt])
         if text.strip() == texts[row].strip():
             continue
-        score = deserved_score(kind, float(scores[row]), train.prompts[prompt].range, config.penalty)
-        copies.append({"essay_id": f"{ids[row]} {kind}", "prompt_id": prompt, "text": text, "score": score})
+        for place in rows_of[ids[row]]:
+            score = deserved_score(kind, float(scores[place]), train.prompts[scales[place]].range, config.penalty)
+            copy = {"essay_id": f"{ids[row]} {kind}", "prompt_id": scales[place], "text": text, "score": score}
+            copies.append(copy)
         counts[kind] += 1
     if not copies:
         raise DataError(
-            f"data.augmentation: a share of {config.share:g} of {len(train)} training essays gives no changed copy. "
+            f"data.augmentation: a share of {config.share:g} of {len(once)} training essays gives no changed copy. "
             "Raise data.augmentation.share, or set data.augmentation to null."
         )
-    unchanged = len(rows) - len(copies)
+    changed = sum(counts.values())
+    unchanged = len(rows) - changed
     made = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     left = f" {unchanged} drawn essays had nothing to change." if unchanged else ""
     notes.append(
-        f"{len(copies)} changed copies of training essays were learned from, too (data.augmentation): {made}.{left}"
+        f"{changed} changed copies of training essays were learned from, too (data.augmentation): {made}.{left}"
     )
     table = EssayTable(Dataset.from_list(copies, features=_FEATURES), train.prompts)
     return Augmentation(table, counts, unchanged, tuple(notes))

@@ -13,7 +13,8 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.group_columns import GroupLeak, group_leaks
-from aes_dynloss.essays.data.readers import Layout, ScoredEssay, build_table, gather_essays
+from aes_dynloss.essays.data.readers import build_table, gather_essays
+from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay
 from aes_dynloss.essays.data.splits import Leak, Splits, cross_fit_splits, fold_parts, split_essays, text_key
 from aes_dynloss.tables.formats import source_name
 from aes_dynloss.tables.rows import FaultLog
@@ -154,15 +155,17 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
     except DataError as error:
         errors.append(str(error))
     ranges = {} if table is None else {prompt.id: prompt.range for prompt in table.prompts.values()}
+    once = list({essay["essay_id"]: essay for essay in gathering.essays}.values())
     by_prompt: dict[str, list[ScoredEssay]] = {}
     by_text: dict[bytes, list[str]] = {}
-    for essay in gathering.essays:
-        by_prompt.setdefault(essay["prompt_id"], []).append(essay)
+    for score in gathering.essays:
+        by_prompt.setdefault(score["prompt_id"], []).append(score)
+    for essay in once:
         by_text.setdefault(text_key(essay["text"]), []).append(essay["essay_id"])
     return DataReport(
         source=source_name(config.source),
-        rows=len(gathering.essays) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
-        used=len(gathering.essays),
+        rows=len(once) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
+        used=len(once),
         left_out=len(gathering.left_out),
         lost=[LostRow(fault.row, fault.essay_id, fault.reason) for fault in faults.faults],
         errors=errors,
@@ -170,9 +173,9 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         repeated_ids=gathering.repeated,
         swallowing=gathering.swallowing,
         same_texts=[ids for ids in by_text.values() if len(ids) > 1],
-        hidden_characters=_hidden_characters(gathering.essays),
+        hidden_characters=_hidden_characters(once),
         prompts={prompt: PromptReport.of(essays, ranges.get(prompt)) for prompt, essays in sorted(by_prompt.items())},
-        splits=None if splits is None else {name: len(part) for name, part in splits.tables().items()},
+        splits=None if splits is None else {name: part.essay_count for name, part in splits.tables().items()},
         leaks=[] if splits is None else list(splits.leaks),
         group_leaks=groups,
     )

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.features.linguistic import FEATURES
@@ -13,15 +21,23 @@ from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kin
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
 from aes_dynloss.tables.columns import NUMBER_COLUMNS
 from aes_dynloss.tables.csv_jsonl import Quoting
+from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
 TABLE_COLUMNS = (
     *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
-    *("dropped_tokens", "part", "probabilities"),
+    *("dropped_tokens", "part", "probabilities", "trait"),
 )
 _BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
+ONE_SCORE = "score"  # what the one score of essays without traits is called
 ID_FILE = ".txt"  # what data.trusted ends with where it names a file
+# What a table of scores has of each trait beside its score, as NAME and this; and its other columns.
+TRAIT_SUFFIXES = ("_raw", "_low", "_high", "_certainty", "_probabilities")
+_OF_SCORES = {
+    *("essay_id", "prompt_id", "trait", "withheld", "advisories", "reasons", "dropped_tokens", "text", "words"),
+    *("raw", "reference", "second_reference"),
+}
 
 
 def _word(value: object) -> object:
@@ -59,10 +75,15 @@ class Columns(ConfigModel):
     )
     prompt_id: str = Field(default="prompt_id", description="Column of the prompt that the essay answers.")
     text: str = Field(default="text", description="Column of the essay itself.")
-    score: str = Field(default="score", description="Column of the human score that is learned and measured.")
-    second_score: str | None = Field(
+    score: str | list[str] | dict[Word, str] = Field(
+        default="score",
+        description="Column of the human score that is learned and measured. Several traits: {TRAIT: COLUMN, ...}, or "
+        "a list where columns are called as the traits; an essay may lack some traits, not all.",
+    )
+    second_score: str | dict[Word, str] | None = Field(
         default=None,
-        description="Column of a second rater's score on the same scale, for human-human agreement; may have gaps.",
+        description="Column of a second rater's score on the same scale, for human-human agreement; may have gaps. "
+        "Of several traits: {TRAIT: COLUMN, ...}.",
     )
     features: list[str] = Field(
         default=[],
@@ -78,6 +99,43 @@ class Columns(ConfigModel):
         description="Column of who, or what source, gave the essay's score, for ratings of unequal worth: see loss.by.",
     )
 
+    @property
+    def scores(self) -> dict[str, str]:
+        """Columns of scores by trait; that of the one score as ``score``."""
+        if isinstance(self.score, str):
+            return {ONE_SCORE: self.score}
+        return dict(self.score) if isinstance(self.score, dict) else {name: name for name in self.score}
+
+    @property
+    def second_scores(self) -> dict[str, str]:
+        """Columns of a second rater's scores by trait, where there are such."""
+        if self.second_score is None:
+            return {}
+        return {ONE_SCORE: self.second_score} if isinstance(self.second_score, str) else dict(self.second_score)
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """Traits that essays are scored on; none where they have one score, which is called ``score``."""
+        return () if list(self.scores) == [ONE_SCORE] else tuple(self.scores)
+
+    @model_validator(mode="after")
+    def _check_traits(self) -> Self:
+        if not self.scores:
+            raise ValueError("score names no column; name one, or several as {TRAIT: COLUMN, ...}")
+        if isinstance(self.score, list) and len(set(self.score)) < len(self.score):
+            raise ValueError(f"score names a column twice: {', '.join(self.score)}")
+        if unknown := set(self.second_scores) - set(self.scores):
+            names = ", ".join(self.scores)
+            raise ValueError(f"second_score is of {', '.join(sorted(unknown))}; score has the traits {names}")
+        taken = {*_OF_SCORES, *(name + suffix for name in self.traits for suffix in TRAIT_SUFFIXES)}
+        for name in self.traits:
+            if name in taken or SEPARATOR in name or "=" in name or name != name.strip():
+                raise ValueError(
+                    f"score names a trait {name!r}, but tables of scores have a column of that name, or it holds / or "
+                    "=, or blanks around it; call it otherwise: {OTHER: COLUMN, ...}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
         names = [*self.single, *self.features]
@@ -92,27 +150,96 @@ class Columns(ConfigModel):
     @property
     def single(self) -> list[str]:
         """Columns that are named one by one."""
-        return [name for name in self.model_dump(exclude={"features"}).values() if name is not None]
+        scores = [*self.scores.values(), *self.second_scores.values()]
+        named = [self.essay_id, self.prompt_id, self.text, *scores, self.weight, self.rater]
+        return [name for name in named if name is not None]
 
 
-class PromptConfig(ConfigModel):
-    """One prompt: its score points, and its text."""
+Levels = dict[Word, str]
+
+
+def _check_levels(levels: Levels, score_range: ScoreRange) -> None:
+    """Refuse words on what is no score point; points are written as numbers are, 3 and not 3.0."""
+    for point in list(levels):
+        try:
+            known = bool(score_range.is_score_point([float(point)])[0])
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError(f"levels has words on {point!r}, which is no score point of {score_range}")
+        levels[f"{float(point):g}"] = levels.pop(point)
+
+
+class TraitConfig(ConfigModel):
+    """The score points of one trait."""
 
     low: float = Field(description="Lowest score point.")
     high: float = Field(description="Highest score point.")
-    step: float = Field(
-        default=1.0, description="Distance of neighbouring score points: 1 for whole scores, .5 for half points."
-    )
-    text: str | None = Field(default=None, description="The prompt's own words.")
+    step: float = Field(default=1.0, description="Distance of neighbouring score points.")
+    levels: Levels = Field(default={}, description="The rubric's words for score points, by score point.")
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        self.range()
+        _check_levels(self.levels, self.range())
         return self
 
     def range(self) -> ScoreRange:
         """The score points."""
         return ScoreRange(self.low, self.high, self.step)
+
+
+class PromptConfig(ConfigModel):
+    """One prompt: its score points, and its text."""
+
+    low: float | None = Field(description="Lowest score point.")
+    high: float | None = Field(description="Highest score point.")
+    step: float = Field(
+        default=1.0, description="Distance of neighbouring score points: 1 for whole scores, .5 for half points."
+    )
+    text: str | None = Field(default=None, description="The prompt's own words.")
+    levels: Levels = Field(default={}, description="The rubric's words for score points, by score point.")
+    traits: dict[Word, TraitConfig] = Field(
+        default={}, description="Score points of traits that have others than low to high, by trait."
+    )
+
+    @model_serializer(mode="wrap")
+    def _known(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is empty."""
+        return {name: value for name, value in write(self).items() if value != {}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range_of_traits_alone(cls, values: object) -> object:
+        """Where traits have score points, the prompt needs none."""
+        if isinstance(values, Mapping) and values.get("traits") and not {"low", "high"} & set(values):
+            return {"low": None, "high": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.traits or self.levels or self.low is not None or self.high is not None:
+            _check_levels(self.levels, self._own())
+        return self
+
+    def words(self, trait: str | None = None) -> Levels:
+        """The rubric's words for score points, of a trait where it has score points of its own."""
+        return self.traits[trait].levels if trait in self.traits else self.levels
+
+    def _own(self) -> ScoreRange:
+        if self.low is None or self.high is None:
+            lacking = " and ".join(name for name in ("low", "high") if getattr(self, name) is None)
+            raise ValueError(f"the score points lack {lacking}")
+        return ScoreRange(self.low, self.high, self.step)
+
+    def range(self, trait: str | None = None) -> ScoreRange | None:
+        """The score points, of a trait where it has its own; None where neither it nor the prompt has any.
+
+        Args:
+            trait: A trait; None where essays have one score.
+        """
+        if trait in self.traits:
+            return self.traits[trait].range()
+        return None if self.low is None else self._own()
 
 
 class Fractions(ConfigModel):
@@ -327,6 +454,11 @@ class DataConfig(ConfigModel):
                     f"subgroups names {name!r}, which is no column of groups of its own; name each column once, and "
                     "none that holds ids, texts or scores, or has such a column's name"
                 )
+        traits = self.columns.traits
+        for prompt, entry in (self.prompts or {}).items():
+            if unknown := [name for name in entry.traits if name not in traits]:
+                known = f"; known are {', '.join(traits)}" if traits else ", and columns.score names no traits"
+                raise ValueError(f"prompts.{prompt}.traits has {', '.join(unknown)}{known}")
         if self.trusted is not None and self.trusted in others:
             raise ValueError(f"trusted names {self.trusted!r}, which is another column's; name a column of 1 and 0")
         if self.trusted is None and (self.untrusted != "keep" or self.trusted_weight != 1):

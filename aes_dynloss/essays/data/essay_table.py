@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from datasets import Dataset, Value
 from numpy.typing import NDArray
 
 from aes_dynloss.reports.human_scores import HumanScores
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ScoreRange
 
 # Magnitude of a number of the user's own, at most: encoders' heads read it in float32, and its square is taken.
@@ -20,25 +21,45 @@ LARGEST_FEATURE = 1e30
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt.
+    """One prompt, or where essays have several traits one trait of it: what has score points of its own.
 
     Args:
-        id: Its id in the table.
+        id: Its id in the table: the prompt's, or that of prompt and trait, see :func:`scale_id`.
         range: Its score points.
-        text: Its own words, where they are known.
+        text: The prompt's own words, where they are known.
+        trait: The trait; None where essays have one score.
+        levels: The rubric's words for score points, by score point.
+
+    Example:
+        >>> Prompt("3/content", ScoreRange(0, 3), trait="content").prompt_id
+        '3'
     """
 
     id: str
     range: ScoreRange
     text: str | None = None
+    trait: str | None = None
+    levels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a model folder."""
+        more = {"trait": self.trait, "levels": dict(self.levels)}
+        known = {name: value for name, value in more.items() if value}
+        return {"id": self.id, "range": asdict(self.range), "text": self.text, **known}
+
+    @property
+    def prompt_id(self) -> str:
+        """The prompt's own id."""
+        return self.id if self.trait is None else prompt_and_trait(self.id)[0]
 
 
 @dataclass(frozen=True)
 class EssayTable:
-    """Scored essays, each id once.
+    """Scored essays: a row an essay, or where essays have several traits, a row for each trait's score of an essay.
 
     Args:
         essays: In memory, with the text columns ``essay_id``, ``prompt_id``, ``text`` and the float64 column ``score``;
+            the rows of an essay stand together, and with traits ``prompt_id`` is that of prompt and trait;
             and where the source has them ``second_score`` (with gaps), ``rater1`` and ``rater2`` (ASAP, with gaps),
             ``split`` (train, dev, test, teacher_dev or None), ``weight`` (above 0), ``rater`` (who gave the score),
             ``trusted`` (bool), and columns of groups of writers and of numbers under their own names.
@@ -53,8 +74,31 @@ class EssayTable:
     likely_groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Number of essays."""
+        """Number of rows."""
         return len(self.essays)
+
+    @property
+    def traits(self) -> list[str]:
+        """The traits on which essays are scored, in their order; none where they have one score."""
+        return list(dict.fromkeys(prompt.trait for prompt in self.prompts.values() if prompt.trait is not None))
+
+    @property
+    def prompt_ids(self) -> list[str]:
+        """The prompts, whatever their essays are scored on."""
+        return list(dict.fromkeys(prompt.prompt_id for prompt in self.prompts.values()))
+
+    @property
+    def essay_count(self) -> int:
+        """Number of essays."""
+        return len(self.first_rows)
+
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """The first row of each essay, ascending: all rows, where essays have one score."""
+        if not self.traits:
+            return np.arange(len(self))
+        _, first = np.unique(np.array(self.essay_ids, dtype=object), return_index=True)
+        return np.sort(first)
 
     def values(self, column: str) -> list[Any]:
         """All values of a column, in order."""

@@ -7,213 +7,40 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from aes_dynloss.configfile import clipped_repr, user_path
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.asap import ASAP_COLUMNS, ASAP_ENCODING, ASAP_PROMPTS, ASAP_RATERS
-from aes_dynloss.essays.data.data_config import ID_FILE, Columns, DataConfig, PromptConfig
-from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, EssayTable, Prompt
+from aes_dynloss.essays.data.asap import ASAP_ENCODING
+from aes_dynloss.essays.data.data_config import Columns, DataConfig
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.group_columns import UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
+from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay, feature_value
 from aes_dynloss.essays.data.sources import named_in, open_rows
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
-    check_score,
-    group_value,
     id_value,
     kept_cells,
-    number_cell,
-    number_value,
-    optional_number,
     text_value,
-    truth_cell,
 )
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
 from aes_dynloss.tables.formats import DELIMITERS, source_name
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import STEPS, infer_range
 
 logger = logging.getLogger(__name__)
 
-SPLIT_NAMES = ("train", "dev", "test", "teacher_dev")
 DEFAULT_COLUMNS = Columns()
-# Of an essay: sums of weights keep their digits.
-_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-6, 1e6
-
-# One checked row: the columns of `EssayTable` with their values.
-ScoredEssay = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Field:
-    """Where a column of `EssayTable` comes from.
-
-    Args:
-        column: The source's column.
-        key: The key of the configuration that names it.
-        read: A row's value of it; raises CellError.
-        type: The type of the table's column.
-    """
-
-    column: str
-    key: str
-    read: Callable[[Mapping[str, object], str], Any]
-    type: str = "string"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a table's columns mean.
-
-    Args:
-        fields: For each column of `EssayTable`, where it comes from; further columns of scores may have gaps. Without
-            the column of ids, essays are numbered by their rows.
-        asap: Whether this is the ASAP set, whose raters' scores are on a scale of their own.
-        prompts: Ranges of the prompts that may occur; None: any may, and ranges come from the scores.
-        prompt: The one prompt of a table without a column of prompts.
-    """
-
-    fields: dict[str, Field]
-    asap: bool
-    prompts: dict[str, PromptConfig] | None
-    prompt: str | None
-
-    @classmethod
-    def of(cls, config: DataConfig) -> Layout:
-        """The layout that a configuration describes."""
-        asap = config.format == "asap"
-        columns = ASAP_COLUMNS if asap else config.columns
-        fields = (
-            {} if columns.essay_id is None else {"essay_id": Field(columns.essay_id, "data.columns.essay_id", id_value)}
-        )
-        fields |= {
-            "prompt_id": Field(columns.prompt_id, "data.columns.prompt_id", id_value),
-            "text": Field(columns.text, "data.columns.text", text_value),
-            "score": Field(columns.score, "data.columns.score", number_value, "float64"),
-        }
-        raters = ASAP_RATERS if asap else {columns.second_score: "second_score"}
-        for column, name in raters.items():
-            if column is not None:
-                fields[name] = Field(column, "data.columns.second_score", optional_number, "float64")
-        fields |= {column: Field(column, "data.subgroups", group_value) for column in config.subgroups}
-        own = config.columns
-        fields |= {column: Field(column, "data.columns.features", _feature_value, "float64") for column in own.features}
-        if own.weight is not None:
-            fields["weight"] = Field(own.weight, "data.columns.weight", _weight_value, "float64")
-        if own.rater is not None:
-            fields["rater"] = Field(own.rater, "data.columns.rater", group_value)
-        if config.trusted is not None and not config.trusted.endswith(ID_FILE):
-            fields["trusted"] = Field(config.trusted, "data.trusted", _trusted_value, "bool")
-        if config.split.column is not None:
-            fields["split"] = Field(config.split.column, "data.split.column", _split_value)
-        if config.split.group is not None:
-            fields["group"] = Field(config.split.group, "data.split.group", group_value)
-        prompts = {**ASAP_PROMPTS, **(config.prompts or {})} if asap else config.prompts
-        return cls(fields, asap, prompts, None if asap else config.prompt)
-
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Every column that must be there, with the key of the configuration that names it."""
-        without = set() if self.prompt is None else {"prompt_id"}
-        return {source.column: source.key for name, source in self.fields.items() if name not in without}
-
-    def check_columns(self, row: Mapping[str, object], source: str) -> None:
-        """Compare the first row's columns with those that are wanted.
-
-        Raises:
-            DataError: Columns are missing, all of which are told, or prompts are named twice.
-        """
-        missing = {}
-        for column, key in self.wanted.items():
-            if column not in row:
-                advice = f"Name the right one in {key}"
-                if key == "data.columns.prompt_id":
-                    advice += ", or the one prompt of all essays in data.prompt"
-                if self.asap and key.startswith("data.columns"):
-                    advice = "If this is not the ASAP training set, set format: table"
-                missing[column] = f"{advice}."
-        if missing:
-            raise DataError(missing_columns(source, missing, row))
-        column = self.fields["prompt_id"].column
-        if self.prompt is not None and column in row:
-            both = f"{source} has a column {column!r}, and data.prompt says that all are {self.prompt!r}"
-            raise DataError(f"{both}. Remove data.prompt; to use some prompts only, set data.keep_prompts.")
-
-    def id_of(self, row: Mapping[str, object], number: int) -> str:
-        """A row's id."""
-        return id_value(row, self.fields["essay_id"].column) if "essay_id" in self.fields else str(number)
-
-    def prompt_of(self, row: Mapping[str, object]) -> str:
-        """A row's prompt."""
-        return self.prompt if self.prompt is not None else id_value(row, self.fields["prompt_id"].column)
-
-    def parse(self, row: Mapping[str, object], number: int) -> ScoredEssay:
-        """Check every value of a row, which has that number.
-
-        Raises:
-            CellError: A value cannot be used.
-        """
-        essay: ScoredEssay = {"essay_id": self.id_of(row, number)} | {
-            name: self.prompt_of(row) if name == "prompt_id" else source.read(row, source.column)
-            for name, source in self.fields.items()
-        }
-        if self.prompts is not None:
-            prompt_id = essay["prompt_id"]
-            if prompt_id not in self.prompts:
-                unknown = f"prompt {prompt_id!r} has no range; {nearest(prompt_id, self.prompts)}"
-                raise CellError(f"{unknown} Fix the row, add it to data.prompts, or leave it out by data.keep_prompts.")
-            for name in ("score", "second_score"):
-                if essay.get(name) is not None:
-                    check_score(essay[name], self.fields[name].column, prompt_id, self.prompts[prompt_id].range())
-        return essay
-
-
-def _feature_value(row: Mapping[str, object], column: str) -> float:
-    value = number_value(row, column)
-    if abs(value) > LARGEST_FEATURE:
-        limits = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
-        raise CellError(f"{column} is {value:g}; expected a number {limits}. Fix the row, or take another unit.")
-    return value
-
-
-def _weight_value(row: Mapping[str, object], column: str) -> float:
-    weight = number_value(row, column)
-    if weight <= 0:
-        raise CellError(f"{column} is {weight:g}; expected a number above 0. To leave an essay out, remove its row.")
-    if not _SMALLEST_WEIGHT <= weight <= _LARGEST_WEIGHT:
-        limits = f"from {_SMALLEST_WEIGHT:g} to {_LARGEST_WEIGHT:g}"
-        raise CellError(f"{column} is {weight:g}; expected a number {limits}. Only the ratios of weights matter.")
-    return weight
-
-
-def _trusted_value(row: Mapping[str, object], column: str) -> bool:
-    value = row.get(column)
-    with suppress(CellError):
-        return truth_cell(value, column)
-    with suppress(CellError):
-        if (number := number_cell(value, column)) in {0.0, 1.0}:
-            return number == 1.0
-    expected = "expected 1 or true for an adjudicated score, else 0, false or nothing"
-    raise CellError(f"{column} is {clipped_repr(value)}; {expected}. Fix the row.")
-
-
-def _split_value(row: Mapping[str, object], column: str) -> str | None:
-    value = row.get(column)
-    if value is None or value == "":
-        return None
-    if value not in SPLIT_NAMES:
-        raise CellError(f"{column} is {value!r}; expected {', '.join(SPLIT_NAMES)}, or nothing.")
-    return str(value)
 
 
 @dataclass
@@ -221,7 +48,7 @@ class Gathering:
     """What the rows of a source came to.
 
     Args:
-        essays: Rows that can be used, each id once.
+        essays: Scores that can be used: one a row, or one for each trait of a row, those of an essay together.
         left_out: Ids of essays of prompts that are not kept, each with its prompt.
         repeated: Ids of rows that say again what an earlier row said; they are dropped, with a warning.
         swallowing: Ids of essays in whose text other rows seem to hide.
@@ -275,7 +102,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 elif config.keep_prompts is not None and layout.prompt_of(row) not in config.keep_prompts:
                     gathering.left_out[essay_id] = layout.prompt_of(row)
                 else:
-                    gathering.essays.append(layout.parse(row, number))
+                    gathering.essays.extend(layout.parse(row, number))
                     gathering.unused.add(row, used)
                     if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
                         gathering.swallowing.append(essay_id)
@@ -302,7 +129,7 @@ def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] 
     name = source_name(config.source)
     layout = Layout.of(config)
     essays = gathering.essays
-    prompt_ids = {essay["prompt_id"] for essay in essays}
+    prompt_ids = {layout.prompt_of_scale(essay["prompt_id"]) for essay in essays}
     for prompt_id in config.keep_prompts or ():
         if prompt_id not in prompt_ids:
             advice = nearest(prompt_id, prompt_ids.union(gathering.left_out.values()))
@@ -312,7 +139,7 @@ def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] 
     unused = sorted(set(config.prompts or ()) - prompt_ids - set(gathering.left_out.values()))
     if unused:
         logger.warning("%s holds no essay of the prompts %s, which data.prompts names.", name, ", ".join(unused))
-    types = {"essay_id": "string"} | {column: source.type for column, source in layout.fields.items()}
+    types = layout.types
     values = {column: [essay[column] for essay in essays] for column in types}
     features = Features({column: Value(kind) for column, kind in types.items()})
     if config.trusted is not None and "trusted" not in layout.fields:
@@ -321,8 +148,8 @@ def build_table(config: DataConfig, gathering: Gathering, lost: Collection[str] 
         features["trusted"] = Value("bool")
     check_rater_names(values, config, name)
     prompts = _prompts_of(essays, layout, name)
-    lengths = [len(text.split()) for text in values["text"]]
-    groups = {} if config.split.group else gathering.unused.likely_groups(values["essay_id"], lengths)
+    lengths = {essay["essay_id"]: len(essay["text"].split()) for essay in essays}
+    groups = {} if config.split.group else gathering.unused.likely_groups(list(lengths), list(lengths.values()))
     return EssayTable(Dataset.from_dict(values, features=features), prompts, frozenset(gathering.left_out), groups)
 
 
@@ -353,13 +180,16 @@ def _prompts_of(essays: list[ScoredEssay], layout: Layout, name: str) -> dict[st
     for essay in essays:
         numbers = (essay["score"], essay.get("second_score"))
         scores.setdefault(essay["prompt_id"], []).extend(number for number in numbers if number is not None)
+    prompts = {}
+    for scale, seen in scores.items():
+        prompt_id, trait = prompt_and_trait(scale) if layout.traits else (scale, None)
+        given = None if layout.prompts is None else layout.prompts[prompt_id]
+        span = None if given is None else given.range(trait)
+        span = span or infer_range([np.array(seen)], f"prompt {scale} in {name}", STEPS)
+        text, words = (None, {}) if given is None else (given.text, given.words(trait))
+        prompts[scale] = Prompt(scale, span, text, trait, words)
     if layout.prompts is not None:
-        configs = {prompt_id: layout.prompts[prompt_id] for prompt_id in scores}
-        return {prompt_id: Prompt(prompt_id, config.range(), config.text) for prompt_id, config in configs.items()}
-    prompts = {
-        prompt_id: Prompt(prompt_id, infer_range([np.array(seen)], f"prompt {prompt_id} in {name}", STEPS))
-        for prompt_id, seen in scores.items()
-    }
+        return prompts
     listed = "; ".join(f"prompt {prompt.id}: {prompt.range}" for prompt in list(prompts.values())[:20])
     logger.warning("No ranges are given in data.prompts; taken from the scores seen in %s: %s", name, listed)
     return prompts
@@ -458,7 +288,7 @@ def iterate_unscored(
                     raise CellError(f"{column!r} stands in some rows only; give it in all or none.")
             essay_id = id_value(row, columns.essay_id) if columns.essay_id in row else str(number)
             prompt_id = id_value(row, columns.prompt_id) if columns.prompt_id in row else prompt
-            own = {column: _feature_value(row, column) for column in features}
+            own = {column: feature_value(row, column) for column in features}
             text = text_value(row, columns.text, blank="")
             yield UnscoredEssay(essay_id, prompt_id, text, own, kept_cells(row, known) if keep else {})
         except CellError as error:

@@ -17,15 +17,18 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.data.readers import SPLIT_NAMES
+from aes_dynloss.essays.data.scored_rows import SPLIT_NAMES
 from aes_dynloss.essays.data.sources import ids_in
 from aes_dynloss.tables.atomic import write_text
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 
 logger = logging.getLogger(__name__)
 
 # Fractions are counted in millionths, so that the split is the same on every machine.
 _PARTS = 1_000_000
 _LARGEST_GROUP = 10
+_LEVELS = 20  # of the mean over traits
+LEFT_OUT = "left out"  # of every part, with a warning
 _DEV = {"train": 0.8, "dev": 0.2}  # where dev has no size of its own
 _LISTED = 10
 
@@ -73,7 +76,9 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
     if config.cross_fit is not None:
         return cross_fit_splits(table, config, with_dev=False)[1]
     assigned, source = _assign(table, config)
-    unassigned = [essay_id for essay_id, part in zip(table.essay_ids, assigned, strict=True) if part is None]
+    ids = table.essay_ids
+    placed = {essay_id for essay_id, part in zip(ids, assigned, strict=True) if part is not None}
+    unassigned = [ids[row] for row in table.first_rows.tolist() if ids[row] not in placed]
     if unassigned:
         message = f"{len(unassigned)} essays are in no split: {', '.join(unassigned[:_LISTED])}"
         if not config.allow_unassigned:
@@ -86,7 +91,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
     may_lack_test = config.fractions is not None and config.fractions.test == 0
     for name in ("train", "dev") if may_lack_test else ("train", "dev", "test"):
         if len(tables[name]) == 0:
-            counts = ", ".join(f"{other} {len(part)}" for other, part in tables.items())
+            counts = ", ".join(f"{other} {part.essay_count}" for other, part in tables.items())
             raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
     return Splits(**tables, leaks=_leaks(tables, "split"))
 
@@ -140,33 +145,50 @@ def _assign_fractions(
     It depends on ids, prompts, scores and the seed, not on the order of rows. Essays of one prompt and score are put in
     an order that the seed and their ids give; then each goes to the part that lacks most of its fraction so far.
     Neighbouring scores with few essays are put together first, or a score point of one essay would not be random.
-    Where the table has groups, see :func:`_assign_groups`.
+    Where the table has groups, see :func:`_assign_groups`. Rows of one essay go to one part.
     """
     if table.groups is not None:
         return _assign_groups(table.essay_ids, table.groups, rows, fractions, seed)
-    ids, prompts, scores = table.essay_ids, table.values("prompt_id"), table.values("score")
     shares = {name: max(1, round(fraction * _PARTS)) for name, fraction in fractions.items() if fraction > 0}
     group_size = min(_LARGEST_GROUP, -(-_PARTS // min(shares.values())))
-    order = {row: hashlib.sha256(f"{seed}:{ids[row]}".encode()).digest() for row in rows}
-    strata: dict[tuple[str, float], list[int]] = {}
+    ids = table.essay_ids
+    essays: dict[str, list[int]] = {}
     for row in rows:
-        strata.setdefault((prompts[row], scores[row]), []).append(row)
-    groups: list[list[int]] = []
-    for _, stratum in sorted(strata.items()):
+        essays.setdefault(ids[row], []).append(row)
+    order = {essay: hashlib.sha256(f"{seed}:{essay}".encode()).digest() for essay in essays}
+    strata: dict[tuple[str, float], list[str]] = {}
+    for essay, stratum in zip(essays, _strata(table, list(essays.values())), strict=True):
+        strata.setdefault(stratum, []).append(essay)
+    groups: list[list[str]] = []
+    for _, members in sorted(strata.items()):
         if groups and len(groups[-1]) < group_size:
-            groups[-1].extend(stratum)
+            groups[-1].extend(members)
         else:
-            groups.append(stratum)
+            groups.append(members)
     assigned: dict[int, str] = {}
     lacking = dict.fromkeys(shares, 0)
     for group in groups:
-        for row in sorted(group, key=order.__getitem__):
+        for essay in sorted(group, key=order.__getitem__):
             for name, share in shares.items():
                 lacking[name] += share
             taker = max(lacking, key=lacking.__getitem__)
             lacking[taker] -= sum(shares.values())
-            assigned[row] = taker
+            assigned |= dict.fromkeys(essays[essay], taker)
     return assigned
+
+
+def _strata(table: EssayTable, essays: Sequence[Sequence[int]]) -> list[tuple[str, float]]:
+    """Prompt and score of essays, given by their rows; of several traits the level of the mean over their ranges."""
+    prompts, scores = table.values("prompt_id"), table.scores
+    if not table.traits:
+        return [(prompts[row], float(scores[row])) for (row,) in essays]
+    ranges = {name: prompt.range for name, prompt in table.prompts.items()}
+    units = [float(ranges[prompt].to_unit(score)) for prompt, score in zip(prompts, scores, strict=True)]
+    strata = []
+    for rows in essays:
+        mean = sum(units[row] for row in rows) / len(rows)
+        strata.append((table.prompts[prompts[rows[0]]].prompt_id, float(round(mean * _LEVELS))))
+    return strata
 
 
 def _assign_groups(
@@ -280,14 +302,16 @@ def write_ids(splits: Splits, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("train", "dev", "test"):
-        write_text(folder / f"{name}_ids.txt", "".join(f"{one}\n" for one in getattr(splits, name).essay_ids))
+        ids = dict.fromkeys(getattr(splits, name).essay_ids)
+        write_text(folder / f"{name}_ids.txt", "".join(f"{one}\n" for one in ids))
 
 
 def _leaks(tables: Mapping[str, EssayTable], what: str) -> tuple[Leak, ...]:
     """Texts that stand in more than one table, but for case, spaces and Unicode's compatible forms; they are logged."""
     by_text: dict[bytes, list[tuple[str, str]]] = {}
     for name, table in tables.items():
-        for essay_id, text in zip(table.essay_ids, table.values("text"), strict=True):
+        ids, texts = table.essay_ids, table.values("text")
+        for essay_id, text in ((ids[row], texts[row]) for row in table.first_rows):
             by_text.setdefault(text_key(text), []).append((name, essay_id))
     leaks = tuple(tuple(essays) for essays in by_text.values() if len({name for name, _ in essays}) > 1)
     if leaks:
@@ -353,12 +377,14 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
 
 def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str | None]:
     """One prompt's essays are test, whatever their scores; of the others, those that a file names are dev."""
-    if target not in table.prompts or len(table.prompts) == 1:
+    prompts = {scale: prompt.prompt_id for scale, prompt in table.prompts.items()}
+    known_prompts = table.prompt_ids
+    if target not in known_prompts or len(known_prompts) == 1:
         raise DataError(
-            f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(table.prompts)}. Name one "
+            f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(known_prompts)}. Name one "
             "of several, or widen data.keep_prompts: the others are what is learned from."
         )
-    others = [row for row, prompt in enumerate(table.values("prompt_id")) if prompt != target]
+    others = [row for row, scale in enumerate(table.values("prompt_id")) if prompts[scale] != target]
     if config.target_dev_ids is None:
         parts = _assign_fractions(table, others, _DEV, f"{config.seed}")
     else:
@@ -376,7 +402,15 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
                 f"{', '.join(unknown[:_LISTED])}. Is it the list of another target prompt, or of other data?"
             )
         parts = {row: "dev" if ids[row] in dev else "train" for row in others}
-    return [parts.get(row, "test") for row in range(len(table))]
+    trained = {table.prompts[scale].trait for scale in set(table.values("prompt_id")) if prompts[scale] != target}
+    unseen = {
+        scale for scale, prompt in table.prompts.items() if prompts[scale] == target and prompt.trait not in trained
+    }
+    if unseen:
+        listed = ", ".join(prompt_and_trait(scale)[1] for scale in sorted(unseen))
+        logger.warning("Prompt %s: %s left out, since no other prompt has scores of such a trait.", target, listed)
+    answered = table.values("prompt_id")
+    return [parts.get(row, LEFT_OUT if answered[row] in unseen else "test") for row in range(len(table))]
 
 
 def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: SplitConfig, source: str) -> None:

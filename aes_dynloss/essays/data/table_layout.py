@@ -15,6 +15,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.scale_ids import scale_id
 from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 
 # What columns are called elsewhere, in lower case: ASAP, Feedback-ELL, learning platforms.
@@ -35,6 +36,10 @@ OPTIONS = {
 _LEAST_WORDS, _MORE_WORDS = 20, 4
 _LONGEST_PROMPT = 40  # characters: longer ones are the prompt's text, not its id
 _SAMPLE = 200  # rows by which columns are told apart
+
+
+Scale = tuple[str, str | None]  # a prompt, and a trait where essays are scored on several
+Places = list[tuple[int, float]]  # of rows, each with its score
 
 
 @dataclass
@@ -59,6 +64,7 @@ def table_layout(
     subgroups: Sequence[str] = (),
     group: str | None = None,
     *,
+    traits: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
 ) -> TableLayout:
     r"""Find out what a table's columns are.
@@ -72,6 +78,7 @@ def table_layout(
         ranges: Score ranges by prompt; that of ``all`` is for all that have none. Others are told from the scores.
         subgroups: Columns of groups of writers.
         group: Column of writer, class or school, whose essays are to stay in one part.
+        traits: Columns of several traits' scores, by trait; ranges may be by PROMPT/TRAIT.
         encoding: Of text files.
 
     Raises:
@@ -96,6 +103,7 @@ def table_layout(
     columns = list(rows[0])
     others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
     others |= {} if group is None else {group: "--group-column"}
+    others |= dict.fromkeys((traits or {}).values(), OPTIONS["score"])
     missing = {
         column: f"Name the right one with {option}." for column, option in others.items() if column not in columns
     }
@@ -110,10 +118,11 @@ def table_layout(
         if role not in found and (column := _by_name(role, free)) is not None and _tells(role, column, rows):
             found[role] = Found(column, "by its name")
             free.remove(column)
-    if "score" not in found:
+    if "score" not in found and not traits:
         found["score"] = _score(sample, free, path.name)
-    layout = _layout(path, rows, found, ranges, subgroups, encoding)
-    layout.slips.extend(_slips(numbers, rows, found, ranges))
+    scored = _scored(rows, found, traits or {})
+    layout = _layout(path, scored, found, ranges, traits or {}, subgroups, encoding)
+    layout.slips.extend(_slips(numbers, scored, ranges))
     if group is not None:
         layout.data["split"] = {"group": group}
         layout.said.append(f"essays of one {group!r} stay in one part")
@@ -244,14 +253,18 @@ def _listed(columns: Sequence[str]) -> str:
 
 def _layout(
     path: Path,
-    rows: Sequence[Mapping[str, object]],
+    scored: Mapping[Scale, Places],
     found: Mapping[str, Found],
     ranges: Mapping[str, ScoreRange],
+    traits: Mapping[str, str],
     subgroups: Sequence[str],
     encoding: str,
 ) -> TableLayout:
     said = [f"{_WORDS[role]}: column {found[role].column!r}, {found[role].why}" for role in _WORDS if role in found]
-    columns: dict[str, str | None] = {role: one.column for role, one in found.items() if one.column != role}
+    columns: dict[str, Any] = {role: one.column for role, one in found.items() if one.column != role}
+    if traits:
+        said.append(f"score: {', '.join(f'{trait} in column {column!r}' for trait, column in traits.items())}")
+        columns["score"] = list(traits) if all(trait == column for trait, column in traits.items()) else dict(traits)
     data: dict[str, Any] = {"source": str(path)}
     if "essay_id" not in found:
         columns = {"essay_id": None, **columns}
@@ -265,15 +278,36 @@ def _layout(
         said.append(f"prompt: one for all, called {ONE_PROMPT!r}")
     if subgroups:
         data["subgroups"] = list(subgroups)
-    data["prompts"] = {}
-    for prompt, scores in _scores(rows, found).items():
-        given = ranges.get(prompt, ranges.get(ONE_PROMPT))
-        span = given or infer_range([np.array(scores)], f"prompt {prompt} in {path.name}", STEPS)
-        data["prompts"][prompt] = {
-            key: _plain(value) for key, value in vars(span).items() if key != "step" or value != 1
-        }
-        said.append(f"score points of prompt {prompt}: {span}, {'as given' if given else 'from the scores seen'}")
-    return TableLayout(data, said)
+    data["prompts"], points_said = _prompts(path, scored, ranges)
+    return TableLayout(data, said + points_said)
+
+
+def _prompts(
+    path: Path, scored: Mapping[Scale, Places], ranges: Mapping[str, ScoreRange]
+) -> tuple[dict[str, Any], list[str]]:
+    """Score points by prompt, given or seen, with those of traits where these differ; and words on them."""
+    prompts: dict[str, Any] = {}
+    said = []
+    for (prompt, trait), places in scored.items():
+        name = scale_id(prompt, trait)
+        given = _given(ranges, prompt, trait)
+        span = given or infer_range([np.array([value for _, value in places])], f"prompt {name} in {path.name}", STEPS)
+        points = {key: _plain(value) for key, value in vars(span).items() if key != "step" or value != 1}
+        if trait is None:
+            prompts[prompt] = points
+        else:
+            prompts.setdefault(prompt, {"traits": {}})["traits"][trait] = points
+        said.append(f"score points of prompt {name}: {span}, {'as given' if given else 'from the scores seen'}")
+    for prompt, entry in prompts.items():
+        own = list(entry.get("traits", {}).values())
+        if own and all(points == own[0] for points in own):
+            prompts[prompt] = own[0]
+    return prompts, said
+
+
+def _given(ranges: Mapping[str, ScoreRange], prompt: str, trait: str | None) -> ScoreRange | None:
+    """The range that is given for a prompt and trait, for the prompt, or for all."""
+    return next((ranges[one] for one in (scale_id(prompt, trait), prompt, ONE_PROMPT) if one in ranges), None)
 
 
 _WORDS = {"text": "text", "score": "score", "second_score": "second score", "essay_id": "id", "prompt_id": "prompt"}
@@ -283,26 +317,22 @@ _WORDS = {"text": "text", "score": "score", "second_score": "second score", "ess
 _ONE_IN, _NAMED = 50, 3
 
 
-def _slips(
-    numbers: Sequence[int],
-    rows: Sequence[Mapping[str, object]],
-    found: Mapping[str, Found],
-    ranges: Mapping[str, ScoreRange],
-) -> list[str]:
+def _slips(numbers: Sequence[int], scored: Mapping[Scale, Places], ranges: Mapping[str, ScoreRange]) -> list[str]:
     """Words on the few scores that are far from all others, or off their steps, of prompts without a range."""
     said = []
-    for prompt, places in _scored(rows, found).items():
+    for (prompt, trait), places in scored.items():
         few = len(places) // _ONE_IN
-        if not few or prompt in ranges or ONE_PROMPT in ranges:
+        if not few or _given(ranges, prompt, trait) is not None:
             continue
+        name = "score" if trait is None else f"score of {trait}"
         apart = _apart(places, few)
         known = dict(places)
         said += [
-            f"Look at row {numbers[row]}: its score {known[row]:g} is {why}. Correct it, or give --range."
+            f"Look at row {numbers[row]}: its {name} {known[row]:g} is {why}. Correct it, or give --range."
             for row, why in list(apart.items())[:_NAMED]
         ]
         if len(apart) > _NAMED:
-            said.append(f"Look at {len(apart) - _NAMED} more such scores of prompt {prompt}.")
+            said.append(f"Look at {len(apart) - _NAMED} more such scores of prompt {scale_id(prompt, trait)}.")
     return said
 
 
@@ -323,23 +353,22 @@ def _apart(places: Sequence[tuple[int, float]], few: int) -> dict[int, str]:
     return apart
 
 
-def _scores(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) -> dict[str, list[float]]:
-    """The scores that can be read, by prompt."""
-    return {prompt: [value for _, value in places] for prompt, places in _scored(rows, found).items()}
-
-
-def _scored(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found]) -> dict[str, list[tuple[int, float]]]:
-    """Place of the row and score, of all scores that can be read, by prompt."""
-    scores: dict[str, list[tuple[int, float]]] = {}
+def _scored(
+    rows: Sequence[Mapping[str, object]], found: Mapping[str, Found], traits: Mapping[str, str]
+) -> dict[Scale, Places]:
+    """Place of the row and score, of all scores that can be read, by prompt and trait."""
+    columns: list[tuple[str | None, str]] = [*traits.items()]
+    columns += [(None, found[role].column) for role in ("score", "second_score") if role in found]
+    scores: dict[Scale, Places] = {}
     for place, row in enumerate(rows):
         prompt = str(row.get(found["prompt_id"].column)) if "prompt_id" in found else ONE_PROMPT
-        for role in ("score", "second_score"):
+        for trait, column in columns:
             try:
-                value = number_cell(row.get(found[role].column), role) if role in found else None
+                value = number_cell(row.get(column), column)
             except CellError:
                 continue  # told with its row when the table is read in earnest
             if value is not None:
-                scores.setdefault(prompt, []).append((place, value))
+                scores.setdefault((prompt, trait), []).append((place, value))
     return scores
 
 

@@ -33,10 +33,10 @@ from aes_dynloss.essays.finetune.predicted import PROBABILITIES
 from aes_dynloss.essays.finetune.products import cross_fit_note
 from aes_dynloss.essays.model.prompt_scales import Rule
 from aes_dynloss.reports.model import Report
-from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, write_predictions
+from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, write_inner, write_predictions
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT, write_report_files
-from aes_dynloss.tables.formats import write_table
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 from aes_dynloss.versions import package_version
 
@@ -62,7 +62,7 @@ class OutOfFoldFigures:
     def write(self, folder: Path, name: str) -> None:
         """Write files of FIGURES into the folder of an ensemble that is called ``name``."""
         write_predictions(self.test, folder / predictions_file("test"))
-        write_table(self.inner, folder / predictions_file(INNER))
+        write_inner(self.inner, folder / predictions_file(INNER))
         own = read_mapping(self.run / MANIFEST)
         manifest: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,11 +149,13 @@ class CrossFittedMembers:
         calibration = Calibration.fit(rule, ensemble.prompts, judged, judged)
         ensemble.postprocessing = calibration.postprocessing
         ensemble.intervals, ensemble.certainty = calibration.intervals, calibration.certainty
-        reports = [read_report(run / REPORT) for run in self.runs]
+        reports = [by_scale(read_report(run / REPORT)) for run in self.runs]
         before = replace(
             reports[0],
             floors=next((report.floors for report in reports if report.floors), {}),
             features=None,
+            traits=None,
+            trait_means=None,
             ratings=None,
             robustness=None,
             notes=[cross_fit_note(len(set(self.test.parts)))],

@@ -35,6 +35,7 @@ from aes_dynloss.essays.model.model_folder import (
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores
+from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.tables.atomic import file_sha256, write_text
@@ -226,6 +227,8 @@ class EssayEnsemble:
         Raises:
             DataError: A prompt is unknown, a column is missing, or the lengths differ.
         """
+        if asks_for_traits(self, prompt_ids):
+            return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         check_essays(texts, prompt_ids, self)
         answers = []
         for number, member in enumerate(self.members, start=1):

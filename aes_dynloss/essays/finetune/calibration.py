@@ -42,6 +42,8 @@ from aes_dynloss.reports.predictions import (
 )
 from aes_dynloss.reports.prompts import build_report, read_report, refuse_shared_essays
 from aes_dynloss.reports.report_files import REPORT
+from aes_dynloss.reports.trait_forms import with_scale_ids
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ColumnNames, missing_columns
@@ -192,7 +194,7 @@ class KeptPredictions:
         for part in ("dev", "test", OUT_OF_FOLD):
             path = folder / predictions_file(part)
             if path.is_file():
-                cells[part] = read_cells(path).reset_index(drop=True)
+                cells[part] = with_scale_ids(read_cells(path).reset_index(drop=True), str(path))
                 kept = [name for name in (PART, PROBABILITIES) if name in cells[part]]
                 tables[part] = check_predictions(cells[part], ranges=ranges, source=str(path), kept=kept).table
                 check_held_out(folder, part, tables[part]["essay_id"])
@@ -272,6 +274,7 @@ def read_inner(folder: Path) -> pd.DataFrame:
     missing = [column for column in (PART, "essay_id", "prompt_id", "reference", "raw") if column not in cells]
     if missing:
         raise DataError(f"{path} lacks the column {missing[0]}. Bring back the file of the run.")
+    cells = with_scale_ids(cells, name)
     table = pd.DataFrame({column: parse_ids(cells[column], column, name) for column in (PART, "prompt_id", "essay_id")})
     for column in ("reference", "raw"):
         table[column] = parse_numbers(cells[column], column, table["essay_id"], name)
@@ -402,12 +405,13 @@ def new_report(
         cross_fitted: Whether the essays of dev are among those of test.
     """
     judged = "test" if "test" in predictions else "dev"
-    groups = next((entry.fairness.columns for entry in before.prompts.values() if entry.fairness), {})
+    groups = next((entry.fairness.columns for entry in by_scale(before).prompts.values() if entry.fairness), {})
     report = build_report(
         predictions[judged],
         ranges={prompt.id: prompt.range for prompt in calibration.prompts.values()},
         dev=predictions["dev"] if judged == "test" and not cross_fitted else None,
         out_of_fold=cross_fitted,
+        floors=by_scale(before).floors,
         subgroups=list(groups),
         resamples=before.settings.resamples,
         confidence=before.settings.confidence,
@@ -416,7 +420,6 @@ def new_report(
     known = [note for note in before.notes if note not in report.notes and not note.startswith(POST_PROCESSING)]
     return replace(
         report,
-        floors=before.floors,
         features=before.features,
         ratings=before.ratings,
         robustness=before.robustness,

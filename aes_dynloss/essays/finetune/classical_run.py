@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,17 @@ class ClassicalRun:
         texts, targets, weights = train.values("text"), train.scores, train.weights
         own = train.numbers(self.scorer.own_features)
         left_out = np.empty(len(train))
-        for prompt, rows in self._rows.items():
-            weighted = None if weights is None else weights[rows]
-            essays = [texts[row] for row in rows]
-            model, left_out[rows] = self._fit_prompt(prompt, essays, own[rows], targets[rows], weighted)
-            self.scorer.models[prompt] = model
-            r2 = 1 - np.mean((left_out[rows] - targets[rows]) ** 2) / targets[rows].var()
-            logger.info("Prompt %s: %d essays, out-of-fold R^2 %.3f.", prompt, len(rows), r2)
+        for alike in self._alike():
+            first = self._rows[alike[0]]
+            weighted = None if weights is None else weights[first]
+            essays = [texts[row] for row in first]
+            of_each = [targets[self._rows[prompt]] for prompt in alike]
+            fits = self._fit_prompts(alike, essays, own[first], of_each, weighted)
+            for prompt, (model, left) in zip(alike, fits, strict=True):
+                rows = self._rows[prompt]
+                self.scorer.models[prompt], left_out[rows] = model, left
+                r2 = 1 - np.mean((left - targets[rows]) ** 2) / targets[rows].var()
+                logger.info("Prompt %s: %d essays, out-of-fold R^2 %.3f.", prompt, len(rows), r2)
         predicted = {"train": Predicted(left_out)}
         for name in ("dev", "test"):
             if name in self._parts:
@@ -101,15 +106,30 @@ class ClassicalRun:
             values[rows] = self.scorer.numbers([texts[row] for row in rows], prompt, own[rows])[:, 1:]
         return feature_table(part, names, values, self._scales)
 
-    def _fit_prompt(
-        self, prompt: str, texts: list[str], own: Array, targets: Array, weights: Array | None
-    ) -> tuple[PromptModel, Array]:
-        numbers = self.scorer.numbers(texts, prompt, own)
-        self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
+    def _alike(self) -> list[list[str]]:
+        """Prompts and traits with the same training essays and weights: all traits of a prompt, if none is blank."""
+        train = self._parts["train"]
+        ids, weights = np.array(train.essay_ids, dtype=object), train.weights
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for prompt, rows in self._rows.items():
+            own = () if weights is None else tuple(weights[rows])
+            groups.setdefault((self.scorer.prompts[prompt].prompt_id, *ids[rows], *own), []).append(prompt)
+        return list(groups.values())
+
+    def _fit_prompts(
+        self, alike: Sequence[str], texts: list[str], own: Array, targets: Sequence[Array], weights: Array | None
+    ) -> list[tuple[PromptModel, Array]]:
+        """The models of a prompt's traits, and their predictions of each training essay without it."""
+        numbers = self.scorer.numbers(texts, alike[0], own)
+        for prompt in alike:
+            self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
         if self.scorer.config.kind == "boosting":
-            return BoostedTrees.fit(numbers, targets, weights), BoostedTrees.cross_fitted(numbers, targets, weights)
+            return [
+                (BoostedTrees.fit(numbers, one, weights), BoostedTrees.cross_fitted(numbers, one, weights))
+                for one in targets
+            ]
         kernel = self.scorer.config.solver == "kernel_ridge"
-        return TextRegression.fit(texts, numbers, targets, weights, own=own.shape[1], kernel=kernel)
+        return [*TextRegression.fit_all(texts, numbers, targets, weights, own=own.shape[1], kernel=kernel)]
 
     def add_screen(self, screen: Screen) -> None:
         """Give the scorer what was learned from training essays' words."""

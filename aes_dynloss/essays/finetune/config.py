@@ -153,6 +153,7 @@ class FinetuneConfig(ConfigModel):
             )
         if "rater" in self.loss.by and self.data.columns.rater is None:
             raise ValueError("loss.by rater needs to know who gave each score; name the column in data.columns.rater")
+        self._check_traits()
         if "score" not in self.loss.by and self.loss.levels != LossConfig().levels:
             raise ValueError("loss.levels are those of scores; add score to loss.by, or leave loss.levels out")
         what = "loss.by" if self.loss.by else "teacher.kind glc" if isinstance(self.teacher, GlcConfig) else None
@@ -165,6 +166,21 @@ class FinetuneConfig(ConfigModel):
                 "after data.untrusted standardise; set it to rescale"
             )
         return self
+
+    def _check_traits(self) -> None:
+        """Refuse weights of traits that there are not."""
+        traits = self.data.columns.traits
+        unknown = [name for name in self.loss.traits if name not in traits]
+        if unknown:
+            known = f"known are {', '.join(traits)}" if traits else "data.columns.score names no traits"
+            raise ValueError(f"loss.traits names {', '.join(unknown)}; {known}")
+        weights = [self.loss.traits.get(name, 1.0) for name in traits]
+        if weights and (min(weights) < 0 or max(weights) == 0):
+            raise ValueError("loss.traits: weights are at least 0, and one of them is above")
+        if "trait" in self.loss.by and (not traits or "rater" in self.loss.by):
+            raise ValueError(
+                "loss.by trait needs several traits in data.columns.score, and goes with score alone, not with rater"
+            )
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:

@@ -26,6 +26,7 @@ from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.floors import essay_floors, floor_figures
 from aes_dynloss.essays.model.protocol import probability_rows
 from aes_dynloss.progress import Progress
+from aes_dynloss.tables.columns import ID_COLUMNS, TRAIT_COLUMN
 from aes_dynloss.tables.formats import write_table
 
 logger = logging.getLogger(__name__)
@@ -133,10 +134,12 @@ def _scored(
     table = prediction_table(fitting.scorer, splits.test, predicted["test"], config.data.subgroups)
     if config.evaluation.floors and accelerator.is_main_process:
         for name, scored in _floors(parts.tables, splits.test, prompts).items():
-            table[f"{_FLOOR}{name}"] = scored.set_index("essay_id")["score"].reindex(table["essay_id"]).to_numpy()
+            known = scored.set_index([*ID_COLUMNS])["score"]
+            table[f"{_FLOOR}{name}"] = known.reindex(pd.MultiIndex.from_frame(table[[*ID_COLUMNS]])).to_numpy()
     fitted_on = post_processed_on(predicted)
     inner = prediction_table(fitting.scorer, parts.tables[fitted_on], predicted[fitted_on], ())
-    return table, inner[["essay_id", "prompt_id", "reference", "raw"]]
+    kept = [name for name in (*ID_COLUMNS, TRAIT_COLUMN, "reference", "raw") if name in inner]
+    return table, inner[kept]
 
 
 def _floors(parts: dict[str, EssayTable], test: EssayTable, prompts: Sequence[Prompt]) -> dict[str, pd.DataFrame]:

@@ -84,7 +84,12 @@ class EncoderRun:
         trusted = parts["train"].trusted
         # A frozen teacher may be of kind glc, which is known when it is read.
         by_trust = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
-        if config.loss.by or by_trust:
+        if "trait" in config.loss.by:
+            names = list(dict.fromkeys(str(prompt.trait) for prompt in prompts))
+            numbers = np.array([names.index(str(prompt.trait)) for prompt in prompts])
+            self._raters = names
+            self._examples = replace(self._examples, raters=numbers[self._examples.groups])
+        elif config.loss.by or by_trust:
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
             every = np.zeros(len(self._examples), dtype=np.int64)
             every[self._rows["train"]] = numbers
@@ -177,12 +182,13 @@ class EncoderRun:
     def _cross_fitted(
         self, untrained: ScoringModel, train: EssayExamples, dev: EssayExamples, folder: Path, *, resume: bool
     ) -> Tensor:
-        """Outputs for train essays, (N, D), each of a head trained without its part; essay i is in part i mod K.
+        """Outputs for train examples, (N, D), each of a head trained without its part; essay i is in part i mod K.
 
         What is done of a part is kept in a folder of the run until the run is complete.
         """
         count = self._config.model.cross_fit or 0
-        part = np.arange(len(train)) % count
+        essays = np.arange(len(train)) if train.units is None else np.unique(train.units, return_inverse=True)[1]
+        part = essays % count
         outputs: dict[int, Tensor] = {}
         for number in range(count):
             kept = folder / str(number) / "outputs.npy"
@@ -269,6 +275,10 @@ def _build(
         config.model.own_features,
     )
     train = examples.select(np.arange(len(parts["train"])))
+    if prompts[0].trait is not None and config.model.solver == "sgd":  # in closed form each is fitted by itself
+        weights = trait_weights(prompts, examples.groups, train.groups, config.loss.traits)
+        examples = replace(examples, weights=weights if examples.weights is None else weights * examples.weights)
+        train = examples.select(np.arange(len(parts["train"])))
     if examples.weights is not None and train.weights is not None:  # 1 in the mean, so that rates keep their meaning
         examples = replace(examples, weights=examples.weights / train.weights.mean())
     if config.model.int8:
@@ -283,6 +293,39 @@ def _build(
     if start is not None:
         start.copy_weights_to(model)
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
+
+
+def trait_weights(
+    prompts: Sequence[Prompt],
+    groups: NDArray[np.int64],
+    train: NDArray[np.int64],
+    wanted: Mapping[str, float],
+) -> NDArray[np.float64]:
+    """What each example counts so that the mean loss is that of the traits' own means, though some have fewer scores.
+
+    Args:
+        prompts: Prompts and traits, in the order of ``groups``.
+        groups: Of N examples, (N,).
+        train: Of the training examples, by which traits are counted.
+        wanted: What each trait is to count, 1 where it is not named.
+
+    Returns:
+        (N,), 1 in the mean over training examples.
+
+    Example:
+        >>> from aes_dynloss.tables.score_range import ScoreRange
+        >>> prompts = [Prompt(f"1/{trait}", ScoreRange(1, 6), trait=trait) for trait in ("content", "style")]
+        >>> groups = np.array([0, 0, 0, 1])
+        >>> trait_weights(prompts, groups, groups, {}).round(2)
+        array([0.67, 0.67, 0.67, 2.  ])
+    """
+    names = list(dict.fromkeys(str(prompt.trait) for prompt in prompts))
+    trait = np.array([names.index(str(prompt.trait)) for prompt in prompts])
+    counts = np.bincount(trait[train], minlength=len(names))
+    share = np.array([wanted.get(name, 1.0) for name in names]) * (counts > 0)
+    by_trait = share / share.sum() * counts.sum() / np.maximum(counts, 1)
+    weights: NDArray[np.float64] = by_trait[trait[groups]]
+    return weights
 
 
 def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:

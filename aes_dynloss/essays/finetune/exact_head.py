@@ -19,13 +19,13 @@ from torch import Tensor
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.classical.ridge import (
     LEAST_EXAMPLES,
+    Regressions,
     RidgeFit,
-    fit_kernel_ridge,
-    fit_ridge,
     fitted_scale,
     radial_kernel,
 )
-from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed_all
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
@@ -64,58 +64,90 @@ def fit_exact_head(model: ScoringModel, train: EssayExamples, texts: Sequence[st
     left_out = np.zeros(len(train))
     strings: dict[str, StringModel] = {}
     shared = model.config.prompts == "shared"
-    for number, scale in enumerate(model.scales[:1] if shared else model.scales):
-        rows = np.arange(len(train)) if shared else np.flatnonzero(train.groups == number)
-        name = "All prompts" if shared else f"Prompt {scale.prompt.id}"
+    heads = model.head.heads.cpu().numpy()
+    for numbers, rows_of in _alike(train, heads):
+        names = [
+            _name(model.scales[int(np.flatnonzero(heads == number)[0])].prompt, shared=shared) for number in numbers
+        ]
+        rows = rows_of[0]
         if len(rows) < LEAST_EXAMPLES:
             raise DataError(
-                f"{name}: {len(rows)} training essays, but model.solver {model.config.solver} needs at least "
+                f"{names[0]}: {len(rows)} training essays, but model.solver {model.config.solver} needs at least "
                 f"{LEAST_EXAMPLES}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
             )
         weighted = None if train.weights is None else train.weights[rows]
+        of_each = [targets[own] for own in rows_of]
         if model.config.strings:
             features = StringFeatures.of([texts[row] for row in rows.tolist()])
-            fit, part = _with_strings(model, number, inputs[rows], targets[rows], weighted, features)
-            strings[scale.prompt.id] = part
+            found = _with_strings(model, numbers, inputs[rows], of_each, weighted, features)
+            strings |= {model.scales[number].prompt.id: part for number, (_, part) in zip(numbers, found, strict=True)}
+            fits = [fit for fit, _ in found]
         else:
-            fit = _without_strings(model, number, inputs[rows], targets[rows], weighted)
-        left_out[rows] = fit.leave_one_out
-        r2 = 1 - fit.error / targets[rows].var()
-        logger.info("%s: %d essays, penalty %.3g, leave-one-out R^2 %.3f.", name, len(rows), fit.penalty, r2)
+            fits = _without_strings(model, numbers, inputs[rows], of_each, weighted)
+        for name, own, fit, target in zip(names, rows_of, fits, of_each, strict=True):
+            left_out[own] = fit.leave_one_out
+            r2 = 1 - fit.error / target.var()
+            logger.info("%s: %d essays, penalty %.3g, leave-one-out R^2 %.3f.", name, len(own), fit.penalty, r2)
     return ExactHead(torch.from_numpy(left_out)[:, None].float(), strings)
 
 
+def _alike(train: EssayExamples, heads: NDArray[np.int64]) -> Iterator[tuple[list[int], list[NDArray[np.int64]]]]:
+    """Heads that learn from the same essays with the same weights, and the rows of each, essay by essay."""
+    groups: dict[bytes, tuple[list[int], list[NDArray[np.int64]]]] = {}
+    for number in range(int(heads.max()) + 1):
+        rows = np.flatnonzero(heads[train.groups] == number)
+        essays = rows if train.units is None else train.units[rows]
+        weights = b"" if train.weights is None else train.weights[rows].tobytes()
+        numbers, rows_of = groups.setdefault(essays.tobytes() + weights, ([], []))
+        numbers.append(number)
+        rows_of.append(rows)
+    yield from groups.values()
+
+
+def _name(prompt: Prompt, *, shared: bool) -> str:
+    if not shared:
+        return f"Prompt {prompt.id}"
+    return "All prompts" if prompt.trait is None else f"All prompts, {prompt.trait}"
+
+
 def _without_strings(
-    model: ScoringModel, number: int, inputs: Array, targets: Array, weights: Array | None
-) -> RidgeFit:
-    if model.kernel is None:
-        fit = fit_ridge(inputs, targets, weights)
-        _set_linear(model, number, fit.coefficients, fit.intercept)
+    model: ScoringModel, numbers: Sequence[int], inputs: Array, targets: Sequence[Array], weights: Array | None
+) -> list[RidgeFit]:
+    """Fit and set some heads, each to its targets of the same essays."""
+    scale = None if model.kernel is None else fitted_scale(inputs)
+    if scale is None:
+        regressions = Regressions.on_features(inputs, weights)
     else:
-        scale = fitted_scale(inputs)
-        fit = fit_kernel_ridge(radial_kernel(inputs, inputs, scale), targets, weights)
-        _set_kernel(model, number, inputs, fit.coefficients, scale, fit.intercept)
-    return fit
+        regressions = Regressions.on_kernel(radial_kernel(inputs, inputs, scale), weights)
+    fits = [regressions.fit(target) for target in targets]
+    for number, fit in zip(numbers, fits, strict=True):
+        if scale is None:
+            _set_linear(model, number, fit.coefficients, fit.intercept)
+        else:
+            _set_kernel(model, number, inputs, fit.coefficients, scale, fit.intercept)
+    return fits
 
 
 def _with_strings(
     model: ScoringModel,
-    number: int,
+    numbers: Sequence[int],
     inputs: Array,
-    targets: Array,
+    targets: Sequence[Array],
     weights: Array | None,
     features: StringFeatures,
-) -> tuple[RidgeFit, StringModel]:
-    """The mixed regression, and what its part over n-grams is as a linear model of them."""
+) -> list[tuple[RidgeFit, StringModel]]:
+    """The mixed regressions, and what the part of each over n-grams is as a linear model of them."""
     scale = 1.0 if model.kernel is None else fitted_scale(inputs)
     kernel = inputs @ inputs.T if model.kernel is None else radial_kernel(inputs, inputs, scale)
-    mixed = fit_mixed(kernel, features.kernel(), targets, weights)
-    if model.kernel is None:
-        _set_linear(model, number, inputs.T @ mixed.of_kernel, mixed.fit.intercept)
-    else:
-        _set_kernel(model, number, inputs, mixed.of_kernel, scale, mixed.fit.intercept)
-    logger.info("Share of the string kernel: %.2f.", mixed.share)
-    return mixed.fit, StringModel.flatten(features, mixed.of_strings)
+    found = []
+    for number, mixed in zip(numbers, fit_mixed_all(kernel, features.kernel(), targets, weights), strict=True):
+        if model.kernel is None:
+            _set_linear(model, number, inputs.T @ mixed.of_kernel, mixed.fit.intercept)
+        else:
+            _set_kernel(model, number, inputs, mixed.of_kernel, scale, mixed.fit.intercept)
+        logger.info("Share of the string kernel: %.2f.", mixed.share)
+        found.append((mixed.fit, StringModel.flatten(features, mixed.of_strings)))
+    return found
 
 
 def _set_linear(model: ScoringModel, number: int, weights: Array | float, intercept: float) -> None:

@@ -127,9 +127,9 @@ def fit_scores(
 
 def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
     """Refuse a teacher that has nothing to learn on."""
-    trusted = parts["train"].trusted
-    number = 0 if trusted is None else int(trusted.sum())
-    apart = len(parts["teacher_dev"]) if "teacher_dev" in parts else 0
+    train = parts["train"].select(parts["train"].first_rows)
+    number = 0 if train.trusted is None else int(train.trusted.sum())
+    apart = parts["teacher_dev"].essay_count if "teacher_dev" in parts else 0
     if isinstance(config.teacher, TeachingConfig) and not (apart or number):
         raise DataError(
             "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
@@ -138,9 +138,9 @@ def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTa
         )
     if isinstance(config.teacher, DlfConfig) and (apart or number) == 1:
         raise DataError("A teacher of kind dlf halves the essays that it learns on, and there is one. Name more.")
-    if isinstance(config.teacher, GlcConfig) and (apart or number in {0, len(parts["train"])}):
+    if isinstance(config.teacher, GlcConfig) and (apart or number in {0, len(train)}):
         raise DataError(
-            f"teacher.kind glc compares trusted training essays with others, and of {len(parts['train'])} training "
+            f"teacher.kind glc compares trusted training essays with others, and of {len(train)} training "
             f"essays {number} are trusted, beside {apart} of teacher_dev. Name some of train in data.trusted, and none "
             "as teacher_dev."
         )

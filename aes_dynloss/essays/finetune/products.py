@@ -35,12 +35,14 @@ from aes_dynloss.reports.predictions import (
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
     predictions_file,
+    write_inner,
     write_predictions,
 )
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
-from aes_dynloss.tables.formats import write_table
+from aes_dynloss.reports.traits import by_scale
+from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
@@ -248,11 +250,11 @@ def record_manifest(
         DataError: It has begun with other essays, splits, copies or weights, or its manifest is gone.
     """
     parts = {"parts": [ids_hash(test.essay_ids) for test in tests]} if tests else {}
-    essays = {name: len(part) for name, part in splits.tables().items()}
+    essays = {name: part.essay_count for name, part in splits.tables().items()}
     manifest = {
         **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
-        "data": {"sha256": data_hash(table), "essays": len(table)},
+        "data": {"sha256": data_hash(table), "essays": table.essay_count},
         "essays_sha256": data_hash(table, ("essay_id", "prompt_id", "text", "score")),
         "split": {"sha256": split_hash(splits), "essays": essays, **parts},
         "augmentation": None if augmentation is None else augmentation.summary(),
@@ -284,6 +286,7 @@ def prediction_table(
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
         "prompt_id": prompt_ids,
+        **({TRAIT_COLUMN: [part.prompts[scale].trait for scale in prompt_ids]} if part.traits else {}),
         "reference": part.scores,
         "raw": predicted.raw,
         "score": scorer.postprocessing.points(scorer.prompts, prompt_ids, predicted.raw),
@@ -344,11 +347,11 @@ def write_products(
     believed = None if ratings is None else measure_ratings(ratings)
     report = replace(report, notes=[*report.notes, *notes], ratings=believed)
     for name, table in predictions.items():
-        write = write_table if name == INNER else write_predictions  # an essay is there for each scorer but one
+        write = write_inner if name == INNER else write_predictions
         write(table, folder / predictions_file(name))
     if ratings is not None:
-        write_table(suspects(ratings).round(6), folder / SUSPECTS)
-    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on)
+        write_inner(suspects(ratings).round(6), folder / SUSPECTS)
+    card = model_card(config, scorer.prompts, by_scale(report), scorer.postprocessing, fitted_on)
     scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

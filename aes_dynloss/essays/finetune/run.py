@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.group_columns import group_leaks
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
@@ -114,13 +114,13 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     table = read_essays(config.data)
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
-    logger.info("Essays: %s.", ", ".join(f"{len(part)} {name}" for name, part in parts.tables.items()))
+    logger.info("Essays: %s.", ", ".join(f"{part.essay_count} {name}" for name, part in parts.tables.items()))
     notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits)
     if config.data.split.target_prompt is not None and config.evaluation.floors:
         notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
     notes += parts.augmentation.notes if parts.augmentation is not None else ()
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
-    prompts = list(table.prompts.values())
+    prompts = _scored_prompts(table, splits, folds)
     fitting = build_fitting(accelerator, config, prompts, parts, start)
     floors = None
     if accelerator.is_main_process:
@@ -151,8 +151,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         if ratings is not None:
             ratings = ratings.assign(score=parts.as_read.scores)
         if config.evaluation.screen:
-            train, texts = parts.tables["train"], {prompt.id: prompt.text for prompt in prompts}
-            fitting.add_screen(Screen.fit(train.values("text"), train.values("prompt_id"), texts))
+            fitting.add_screen(_screen(parts.tables["train"], prompts))
         as_read = parts.tables | {"train": parts.as_read}
         predictions = {
             OUT_OF_FOLD if name == "train" else name: prediction_table(
@@ -168,12 +167,27 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     accelerator.wait_for_everyone()
 
 
+def _screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
+    """What advisories go by: the training essays of each prompt, whatever they are scored on."""
+    once = train.select(train.first_rows)
+    answered = [once.prompts[scale].prompt_id for scale in once.values("prompt_id")]
+    return Screen.fit(once.values("text"), answered, {prompt.prompt_id: prompt.text for prompt in prompts})
+
+
 def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:
     """Notes on likely columns of writers, classes or schools that leak between parts, which are logged."""
     leaks = group_leaks(table, fold_parts(folds) if folds else splits.tables())
     for leak in leaks:
         logger.warning("%s.", leak)
     return [f"{leak}." for leak in leaks]
+
+
+def _scored_prompts(table: EssayTable, splits: Splits, folds: Sequence[Splits]) -> list[Prompt]:
+    """The prompts, but for traits of one that is left out of training which no other prompt has."""
+    if not table.traits or folds:
+        return list(table.prompts.values())
+    seen = {scale for part in splits.tables().values() for scale in part.values("prompt_id")}
+    return [prompt for prompt in table.prompts.values() if prompt.id in seen]
 
 
 def _splits(table: EssayTable, config: FinetuneConfig) -> tuple[list[Splits], Splits]:

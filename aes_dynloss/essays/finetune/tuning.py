@@ -28,9 +28,16 @@ from aes_dynloss.essays.model.encoders import is_installed
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.model import Report
-from aes_dynloss.reports.predictions import PREDICTIONS_TEST, predictions_file, read_predictions, write_predictions
+from aes_dynloss.reports.predictions import (
+    PREDICTIONS_TEST,
+    predictions_file,
+    read_predictions,
+    write_predictions,
+)
 from aes_dynloss.reports.prompts import build_report, read_report
 from aes_dynloss.reports.report_files import REPORT, write_report_files
+from aes_dynloss.reports.trait_forms import with_scale_ids
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.run_folder import CONFIG
@@ -222,7 +229,7 @@ def _tried(values: Mapping[str, Any], name: str, changes: Changes, folder: Path)
 
 def _judged(run: Path) -> dict[str, float]:
     """QWK on held-out essays, the mean over prompts, by part; what is not post-processed yet is rescaled."""
-    ranges = {prompt: entry.range for prompt, entry in read_report(run / REPORT).prompts.items()}
+    ranges = {prompt: entry.range for prompt, entry in by_scale(read_report(run / REPORT)).prompts.items()}
     if not (run / predictions_file(INNER)).exists():
         return {_ALL: _mean_kappa(read_predictions(run / predictions_file("dev"), ranges=ranges).table)}
     prompts = {prompt: Prompt(prompt, span) for prompt, span in ranges.items()}
@@ -246,14 +253,18 @@ def _report(trials: Sequence[Trial], winner: Trial, folder: Path) -> Report:
         return own
     best = {part: max(trials, key=lambda trial: trial.qwk[part]) for part in winner.qwk}
     tables = {
-        name: pd.read_csv(
-            folder / TRIALS / name / PREDICTIONS_TEST, dtype={"essay_id": str, "prompt_id": str}, low_memory=False
+        name: with_scale_ids(
+            pd.read_csv(
+                folder / TRIALS / name / PREDICTIONS_TEST, dtype={"essay_id": str, "prompt_id": str}, low_memory=False
+            ),
+            name,
         )
         for name in {trial.name for trial in best.values()}
     }
     chosen = pd.concat(
         table[table[PART].astype(str) == part] for part, trial in best.items() for table in [tables[trial.name]]
     )
+    own = by_scale(own)
     ranges = {prompt: entry.range for prompt, entry in own.prompts.items()}
     floors = {name: floor.to_dict() for name, floor in own.floors.items()} or None
     report = build_report(chosen.reset_index(drop=True), ranges=ranges, floors=floors, out_of_fold=True)

@@ -85,10 +85,11 @@ class WarmStart:
     def scales(self, measured: Sequence[PromptScale]) -> list[PromptScale]:
         """The scales of a run's prompts: those of the earlier model where it knows the prompt on the same range."""
         scales = list(measured)
-        if self.model.config.prompts == "shared":  # one scale for all prompts, unknown ones too
+        if self.model.config.prompts == "shared":  # one scale for all prompts, unknown ones too, or for each trait
             names = ("mean", "sd", "length_mean", "length_sd")
-            common = {name: getattr(self.model.scales[0], name) for name in names}
-            return [replace(scale, **common) for scale in scales]
+            known = {scale.prompt.trait: scale for scale in reversed(self.model.scales)}
+            common = {trait: {name: getattr(scale, name) for name in names} for trait, scale in known.items()}
+            return [replace(scale, **common.get(scale.prompt.trait, {})) for scale in scales]
         for new, old in _shared(measured, self.model.scales):
             scales[new] = replace(self.model.scales[old], prompt=measured[new].prompt)
         return scales
@@ -105,8 +106,10 @@ class WarmStart:
             model.feature_sd.copy_(self.model.feature_sd)
             model.head.body.load_state_dict(self.model.head.body.state_dict())
             if not model.head.own:
-                _lay_over(model.head.answer.weight, self.model.head.answer.weight)
-                _lay_over(model.head.answer.bias, self.model.head.answer.bias)
+                for new, old in _shared_heads(model, self.model):
+                    for name in ("weight", "bias"):
+                        mine, earlier = getattr(model.head.answer, name), getattr(self.model.head.answer, name)
+                        _lay_over(_by_head(mine, model.head)[new], _by_head(earlier, self.model.head)[old])
             ours, theirs = _rows_by_prompt(model.head), _rows_by_prompt(self.model.head)
             shared = _shared(model.scales, self.model.scales)
             for new, old in shared:
@@ -166,6 +169,22 @@ def _shared(new: Sequence[PromptScale], old: Sequence[PromptScale]) -> list[tupl
     return [(number, numbers[key]) for number, key in enumerate(keys) if key in numbers]
 
 
+def _shared_heads(new: ScoringModel, old: ScoringModel) -> list[tuple[int, int]]:
+    """Numbers, in both models, of heads that several prompts share: of the same trait, or of what has no traits."""
+    ours, theirs = (
+        {scale.prompt.trait: int(head) for scale, head in zip(model.scales, model.head.heads.tolist(), strict=True)}
+        for model in (new, old)
+    )
+    if new.head.embedded:  # one head for all
+        return [(0, 0)]
+    return [(head, theirs[trait]) for trait, head in ours.items() if trait in theirs]
+
+
+def _by_head(weights: Tensor, head: ScoreHead) -> Tensor:
+    """A view of the last layer's weights, (heads, answers of each, ...)."""
+    return weights.view(head.head_count, -1, *weights.shape[1:])
+
+
 def _rows_by_prompt(head: ScoreHead) -> dict[str, Tensor]:
     """Views of a head's weights that have one row a prompt."""
     prompts = len(head.counts)
@@ -206,14 +225,15 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
     """
     if start is None:
         return []
-    prompts = {scale.prompt.id for scale in start.model.scales}
+    prompts = {scale.prompt.prompt_id for scale in start.model.scales}
     run = start.folder.parent if start.folder.name == MODEL else None
     notes = []
     for name, clean in _CLEAN.items():
         if name not in parts:
             continue
-        part = parts[name]
-        essays = [key for key in zip(part.values("prompt_id"), part.essay_ids, strict=True) if key[0] in prompts]
+        part = parts[name].select(parts[name].first_rows)
+        answered = [part.prompts[scale].prompt_id for scale in part.values("prompt_id")]
+        essays = [key for key in zip(answered, part.essay_ids, strict=True) if key[0] in prompts]
         held_out: set[tuple[str, str]] = set()
         for file in clean:
             if run is not None and (run / file).exists():

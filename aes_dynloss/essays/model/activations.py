@@ -352,7 +352,8 @@ def _completed(
 
     cache, missing = _from_main(accelerator, look)
     if missing:
-        _compute_missing(accelerator, examples.select([first[digest] for digest in missing]), missing, cache, encoder)
+        once = replace(examples.select([first[digest] for digest in missing]), units=None)  # each is of its own essay
+        _compute_missing(accelerator, once, missing, cache, encoder)
     return cache, bool(missing)
 
 

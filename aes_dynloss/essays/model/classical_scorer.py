@@ -32,6 +32,7 @@ from aes_dynloss.essays.model.model_folder import (
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.progress import Progress
@@ -131,6 +132,8 @@ class ClassicalScorer:
         tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`; ``tokens`` has no effect."""
+        if asks_for_traits(self, prompt_ids):
+            return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         del tokens
         check_essays(texts, prompt_ids, self)
         own = own_numbers(self.own_features, features, len(texts))

@@ -1,8 +1,12 @@
-"""Essays as tensors: the table that the training loop draws batches from."""
+"""Essays as tensors: the table that the training loop draws batches from.
+
+An example is an essay with its score or, where essays are scored on several traits, with that of one trait; examples of
+one essay stand in one step, and the encoder reads the essay once for all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,11 +24,11 @@ from aes_dynloss.teaching.student import Batch
 
 @dataclass(frozen=True)
 class EssayExamples:
-    """N essays, tokenized, with what a frozen encoder made of them where that was computed.
+    """N essays or scores of traits, tokenized, with what a frozen encoder made of them where that was computed.
 
     Args:
         essays: Chunks of each essay.
-        groups: Number of each essay's prompt, (N,) int64.
+        groups: Number of each one's prompt or, with traits, of its prompt and trait, (N,) int64.
         targets: Scores on [0, 1], (N,) float64; 0 where unknown.
         pad_id: The tokenizer's padding token.
         features: Pooled vectors, (N, H): then nothing else is sent through the student.
@@ -34,6 +38,7 @@ class EssayExamples:
         strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
         weights: What each essay counts in training, above 0, (N,), where the data say it.
         raters: Number of who gave each essay's score, (N,) int64, where the loss is to know.
+        units: Number of each one's essay, (N,) int64, where several are of one; None: each is of an essay of its own.
     """
 
     essays: Sequence[TokenizedEssay]
@@ -46,9 +51,10 @@ class EssayExamples:
     strings: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
     raters: NDArray[np.int64] | None = None
+    units: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        """Number of essays."""
+        """Number of examples."""
         return len(self.essays)
 
     @cached_property
@@ -60,10 +66,16 @@ class EssayExamples:
 
     @cached_property
     def sequences(self) -> NDArray[np.int64]:
-        """Chunks of each essay, (N,); 1 where only pooled vectors are sent."""
+        """Chunks of each essay, (N,), 0 where an earlier one is of the same; 1 where only pooled vectors are sent."""
         if self.features is not None:
             return np.ones(len(self), dtype=np.int64)
-        return np.array([len(essay.chunks) for essay in self.essays], dtype=np.int64)
+        counts = np.array([len(essay.chunks) for essay in self.essays], dtype=np.int64)
+        if self.units is None:
+            return counts
+        first = np.unique(self.units, return_index=True)[1]
+        alone = np.zeros(len(self), dtype=np.int64)
+        alone[first] = counts[first]
+        return alone
 
     @cached_property
     def log_lengths(self) -> NDArray[np.float64]:
@@ -84,6 +96,7 @@ class EssayExamples:
             None if self.strings is None else self.strings[chosen],
             None if self.weights is None else self.weights[chosen],
             None if self.raters is None else self.raters[chosen],
+            None if self.units is None else self.units[chosen],
         )
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -97,8 +110,11 @@ class EssayExamples:
             inputs["strings"] = torch.from_numpy(self.strings[index])
         if self.features is not None:
             inputs["features"] = self.features[torch.from_numpy(index)]
-        else:
+        elif self.units is None:
             inputs |= self._tokens(rows)
+        else:
+            _, first, essay = np.unique(self.units[index], return_index=True, return_inverse=True)
+            inputs |= self._tokens(index[first].tolist()) | {"essay": torch.from_numpy(essay)}
         return Batch(inputs, self.batch_targets(index), groups, torch.from_numpy(index))
 
     def batch_targets(self, index: NDArray[np.int64]) -> Tensor:
@@ -136,18 +152,26 @@ def tokenized(
     pad_id: int,
     linguistic: Collection[str] = (),
     own: NDArray[np.float64] | None = None,
+    units: NDArray[np.int64] | None = None,
 ) -> EssayExamples:
     """Essays of unknown scores as examples.
 
     Args:
-        texts: N essays.
-        groups: Number of each essay's prompt, N of them.
+        texts: N essays, or the essay of each of N scores of traits.
+        groups: Number of each one's prompt, or prompt and trait, N of them.
         prompts: All prompts of the model.
         chunker: Cuts texts into chunks.
         pad_id: The tokenizer's padding token.
         linguistic: Groups of the linguistic features that the head sees.
         own: Numeric columns of the user's own that it sees, too, (N, K).
+        units: Number of each one's essay, (N,), where several are of one, which is then cut and counted once.
     """
+    if units is not None:
+        _, first, essay = np.unique(units, return_index=True, return_inverse=True)
+        once, rows = [texts[row] for row in first], [groups[row] for row in first]
+        of_essay = None if own is None else own[first]
+        read = tokenized(once, rows, prompts, chunker, pad_id, linguistic, of_essay).select(essay)
+        return replace(read, groups=np.asarray(groups, dtype=np.int64), units=units)
     numbers = np.asarray(groups, dtype=np.int64)
     features: NDArray[np.float32] | None = None
     if linguistic or (own is not None and own.shape[1]):
@@ -155,6 +179,25 @@ def tokenized(
         counted = linguistic_features(texts, prompt_words, linguistic)
         features = (counted if own is None else np.concatenate([counted, own], axis=1)).astype(np.float32)
     return EssayExamples(chunker(texts), numbers, np.zeros(len(texts)), pad_id, linguistic=features)
+
+
+def essay_numbers(
+    texts: Sequence[str], prompt_ids: Sequence[str], prompts: Mapping[str, Prompt], own: NDArray[np.float64]
+) -> NDArray[np.int64] | None:
+    """The number of the essay of each of N scores to give, (N,); None where essays have one score.
+
+    Args:
+        texts: The essay of each.
+        prompt_ids: The prompt, or prompt and trait, of each.
+        prompts: All prompts, or prompts and traits, by id.
+        own: Numeric columns of the user's own, (N, K): essays that differ in them are two.
+    """
+    if all(prompt.trait is None for prompt in prompts.values()):
+        return None
+    essays: dict[tuple[str, str, bytes], int] = {}
+    told = zip(texts, prompt_ids, own, strict=True)
+    keys = ((prompts[scale].prompt_id, text, numbers.tobytes()) for text, scale, numbers in told)
+    return np.array([essays.setdefault(key, len(essays)) for key in keys], dtype=np.int64)
 
 
 def scored_examples(
@@ -177,13 +220,17 @@ def scored_examples(
     """
     number = {prompt.id: index for index, prompt in enumerate(prompts)}
     texts, groups, targets = [], [], []
-    for table in tables:
+    essays: dict[tuple[int, str], int] = {}
+    units = []
+    for place, table in enumerate(tables):
         texts += table.values("text")
+        units += [essays.setdefault((place, essay_id), len(essays)) for essay_id in table.essay_ids]
         for prompt, score in zip(table.values("prompt_id"), table.scores, strict=True):
             groups.append(number[prompt])
             targets.append(float(table.prompts[prompt].range.to_unit(score)))
     numbers = np.concatenate([table.numbers(own) for table in tables])
-    examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic, numbers)
+    shared = np.array(units, dtype=np.int64) if len(essays) < len(units) else None
+    examples = tokenized(texts, groups, prompts, chunker, pad_id, linguistic, numbers, shared)
     weights = [np.ones(len(table)) if table.weights is None else table.weights for table in tables]
     weighted = any(table.weights is not None for table in tables)
     return replace(

@@ -26,6 +26,7 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
+from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
 
 Arrays = dict[str, NDArray[Any]]
@@ -67,7 +68,7 @@ class Fitted:
         """Plain values for config.json."""
         return {
             "model": self.config.model_dump(mode="json", exclude=_NOT_KEPT),
-            "prompts": [asdict(scale) for scale in self.scales],
+            "prompts": [asdict(scale) | {"prompt": scale.prompt.to_dict()} for scale in self.scales],
             "postprocessing": self.postprocessing.to_dict(),
             "intervals": self.intervals.to_dict(),
             "certainty": self.certainty.to_dict(),
@@ -344,7 +345,11 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
 
 def _scale(entry: dict[str, Any]) -> PromptScale:
     values = entry["prompt"]
-    prompt = Prompt(str(values["id"]), ScoreRange(**values["range"]), values["text"])
+    trait = values.get("trait")  # not there before essays could have traits
+    levels = {str(point): str(words) for point, words in values.get("levels", {}).items()}
+    prompt = Prompt(str(values["id"]), ScoreRange(**values["range"]), values["text"], trait, levels)
+    if trait is not None and not (isinstance(trait, str) and prompt.id.endswith(f"{SEPARATOR}{trait}")):
+        raise CheckpointError(f"{CONFIG}: the trait {trait!r} is none of the prompt {prompt.id}.")
     numbers = {name: float(entry[name]) for name in ("mean", "sd", "length_mean", "length_sd")}
     scale = PromptScale(prompt, shares=tuple(float(share) for share in entry["shares"]), **numbers)
     if len(scale.shares) != prompt.range.count or scale.sd <= 0 or scale.length_sd <= 0:

@@ -56,7 +56,7 @@ def measure_scales(
         scores: Scores on the original scale, (N,).
         log_lengths: log(1 + tokens) of each essay, (N,).
         shared: Whether all prompts get the mean and deviation that scores on [0, 1] and lengths have over the essays
-            of all, so that a prompt may have no essay.
+            of all, trait by trait where there are traits, so that a prompt may have no essay.
 
     Raises:
         DataError: A prompt has fewer than two different training scores; with ``shared``, all together have.
@@ -66,7 +66,8 @@ def measure_scales(
         unit[groups == number] = prompt.range.to_unit(scores[groups == number])
     scales = []
     for number, prompt in enumerate(prompts):
-        rows = np.full(len(scores), fill_value=True) if shared else groups == number
+        alike = [other for other, each in enumerate(prompts) if shared and each.trait == prompt.trait]
+        rows = np.isin(groups, alike) if shared else groups == number
         seen = np.unique(unit[rows])
         if len(seen) < 2 and shared:
             raise DataError(

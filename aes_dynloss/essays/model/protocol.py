@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, Prompt
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Scores:
         probabilities: Of each prompt's score points, (N, P), 0 beyond a prompt's last one; None if the head gives none.
         ood_distance: Distance from training essays as a multiple of what nearly all essays keep to, (N,); NaN where the
             model does not know.
+        traits: The same for each trait, where essays are scored on several; NaN, or 0 tokens, of a prompt without it.
+            Then ``raw`` and ``score`` are those of the trait ``score`` or ``overall``, NaN where there is none.
     """
 
     raw: NDArray[np.float64]
@@ -39,6 +44,29 @@ class Scores:
     certainty: NDArray[np.float64]
     probabilities: NDArray[np.float64] | None
     ood_distance: NDArray[np.float64]
+    traits: Mapping[str, Scores] = field(default_factory=dict)
+
+    def __getitem__(self, trait: str) -> Scores:
+        """The scores of one of several traits."""
+        return self.traits[trait]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an essay: score, raw and certainty; of several traits NAME, NAME_raw and NAME_certainty of each.
+
+        Example:
+            >>> one, zero = np.ones(2), np.zeros(2, dtype=np.int64)
+            >>> print(Scores(one, one, zero, zero, one / 2, None, one).to_frame())
+               score  raw  certainty
+            0    1.0  1.0        0.5
+            1    1.0  1.0        0.5
+        """
+        import pandas as pd
+
+        columns: dict[str, NDArray[np.float64]] = {}
+        for trait, own in (self.traits or {"": self}).items():
+            names = (trait, f"{trait}_raw", f"{trait}_certainty") if trait else ("score", "raw", "certainty")
+            columns |= zip(names, (own.score, own.raw, own.certainty), strict=True)
+        return pd.DataFrame(columns)
 
 
 class Scorer(Protocol):
@@ -85,7 +113,8 @@ class Scorer(Protocol):
 
         Args:
             texts: N essays.
-            prompt_ids: The prompt that each answers, N ids.
+            prompt_ids: The prompt that each answers, N ids. Where essays are scored on several traits: all of these
+                are scored; or that of prompt and trait, which alone is.
             features: The numeric columns of each that :attr:`own_features` names, where there are any.
             progress: Words beside a progress bar on standard error; None for none.
             tokens: Padded tokens a forward pass of an encoder, at most.
@@ -156,21 +185,35 @@ def probability_rows(by_point: Sequence[Mapping[str, float]]) -> NDArray[np.floa
 
 def check_essays(texts: Sequence[str], prompt_ids: Sequence[str], scorer: Scorer) -> None:
     """Refuse essays without a prompt, and prompts that a scorer does not know, by a DataError."""
+    check_lengths(texts, prompt_ids)
+    check_prompts(prompt_ids, scorer.prompts)
+
+
+def check_lengths(texts: Sequence[str], prompt_ids: Sequence[str]) -> None:
+    """Refuse essays without a prompt by a DataError."""
     if len(texts) != len(prompt_ids):
         raise DataError(f"Expected one prompt id an essay, found {len(texts)} essays and {len(prompt_ids)} ids.")
-    check_prompts(prompt_ids, scorer)
 
 
-def check_prompts(prompt_ids: Sequence[str], scorer: Scorer) -> None:
+def known_prompts(scorer: Scorer) -> list[str]:
+    """The ids of a scorer's prompts, whatever their essays are scored on."""
+    return list(dict.fromkeys(prompt.prompt_id for prompt in scorer.prompts.values()))
+
+
+def check_prompts(prompt_ids: Sequence[str], known: Collection[str]) -> None:
     """Refuse prompts that a scorer, or a member of an ensemble, was not trained on.
+
+    Args:
+        prompt_ids: The prompts.
+        known: Those that it was trained on.
 
     Raises:
         DataError: Naming the first such prompt and the known ones.
     """
-    unknown = next((prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in scorer.prompts), None)
+    unknown = next((prompt for prompt in dict.fromkeys(prompt_ids) if prompt not in known), None)
     if unknown is not None:
         raise DataError(
-            f"The model was not trained on prompt {unknown!r}; it knows {', '.join(scorer.prompts)}. Map the ids, or "
+            f"The model was not trained on prompt {unknown!r}; it knows {', '.join(known)}. Map the ids, or "
             "name the prompt of all essays with --prompt."
         )
 

@@ -19,11 +19,12 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoder_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.encoders import check_window, longest_window
-from aes_dynloss.essays.model.examples import EssayExamples, tokenized
+from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, tokenized
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.training.config import Precision
@@ -127,12 +128,16 @@ class EssayScorer:
         tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`."""
+        if asks_for_traits(self, prompt_ids):
+            return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         check_essays(texts, prompt_ids, self)
         number = {prompt: index for index, prompt in enumerate(self.prompts)}
         groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
         prompts, pad_id = list(self.prompts.values()), int(self.tokenizer.pad_token_id)
         own = own_numbers(self.own_features, features, len(texts))
-        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, self.model.config.linguistic_groups, own)
+        units = essay_numbers(texts, prompt_ids, self.prompts, own)
+        linguistic = self.model.config.linguistic_groups
+        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, linguistic, own, units)
         if self.strings:
             examples = replace(examples, strings=string_values(self.strings, texts, prompt_ids))
         essays = examples.essays

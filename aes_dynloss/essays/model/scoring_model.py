@@ -17,6 +17,7 @@ from torch.nn import Parameter, functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import keep_lower_layers, layer_list
@@ -86,6 +87,21 @@ ABSENT = -1e4
 _EMBEDDING = 16
 
 
+def heads_of(config: ModelConfig, prompts: Sequence[Prompt]) -> list[int]:
+    """The number of each prompt's head: its own, one for all prompts, or one for each trait on all prompts.
+
+    Args:
+        config: Its ``prompts``.
+        prompts: All prompts, or prompts and traits.
+    """
+    if config.prompts == "own_head":
+        return list(range(len(prompts)))
+    if config.prompts == "embedding":
+        return [0] * len(prompts)
+    traits = list(dict.fromkeys(prompt.trait for prompt in prompts))
+    return [traits.index(prompt.trait) for prompt in prompts]
+
+
 class ScoreHead(nn.Module):
     """Scores of essays from their vectors, for every prompt of a model.
 
@@ -101,11 +117,15 @@ class ScoreHead(nn.Module):
     """
 
     counts: Tensor
+    heads: Tensor
 
     def __init__(self, config: ModelConfig, width: int, scales: Sequence[PromptScale]) -> None:
         super().__init__()
         self.kind = config.head
         self.own, self.embedded = config.prompts == "own_head", config.prompts == "embedding"
+        heads = heads_of(config, [scale.prompt for scale in scales])
+        self.head_count = max(heads) + 1
+        self.register_buffer("heads", torch.tensor(heads), persistent=False)
         self.points = points = max(scale.prompt.range.count for scale in scales)
         answers = points if self.kind == "softmax" else 1
         if self.embedded:
@@ -115,7 +135,7 @@ class ScoreHead(nn.Module):
         if config.hidden is not None:
             layers += [nn.Linear(width, config.hidden), nn.GELU(), nn.Dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
-        self.answer = nn.Linear(config.hidden or width, answers * (len(scales) if self.own else 1))
+        self.answer = nn.Linear(config.hidden or width, answers * self.head_count)
         nn.init.zeros_(self.answer.weight)  # the first answer is each prompt's mean, or its distribution
         nn.init.zeros_(self.answer.bias)
         shares = pad_sequence([torch.tensor(scale.shares) for scale in scales], batch_first=True)
@@ -149,13 +169,15 @@ class ScoreHead(nn.Module):
         if self.embedded:
             features = torch.cat([features, self.embedding(prompt).to(features.dtype)], dim=1)
         hidden: Tensor = self.body(features)
-        if not self.own:
+        if not self.own and self.head_count == 1:
             answers: Tensor = self.answer(hidden)
-        elif self.kind == "softmax" and hidden.device.type == "cpu":  # elsewhere one product is cheaper than to wait
+        elif (
+            self.own and self.kind == "softmax" and hidden.device.type == "cpu"
+        ):  # elsewhere one product is cheaper than to wait
             answers = self._of_own_points(hidden, prompt)
         else:
             rows = torch.arange(len(prompt), device=prompt.device)
-            answers = self.answer(hidden).view(len(prompt), len(self.counts), -1)[rows, prompt]
+            answers = self.answer(hidden).view(len(prompt), self.head_count, -1)[rows, self.heads[prompt]]
         answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
         if self.kind == "regression":
             return answers
@@ -221,6 +243,7 @@ class ScoringModel(nn.Module):
     linguistic_mean: Tensor
     linguistic_sd: Tensor
     feature_scales: Tensor
+    trait: Tensor | None
 
     def __init__(self, encoder: nn.Module, config: ModelConfig, scales: Sequence[PromptScale]) -> None:
         super().__init__()
@@ -249,6 +272,9 @@ class ScoringModel(nn.Module):
         self.register_buffer("feature_sd", torch.ones(width))
         for name in ("mean", "sd", "length_mean", "length_sd"):
             self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
+        traits = list(dict.fromkeys(scale.prompt.trait for scale in scales))
+        numbers = torch.tensor([traits.index(scale.prompt.trait) for scale in scales]) if len(traits) > 1 else None
+        self.register_buffer("trait", numbers, persistent=False)
         points = [torch.linspace(0, 1, scale.prompt.range.count) for scale in scales]
         self.register_buffer("unit_points", pad_sequence(points, batch_first=True), persistent=False)
         self._freeze()
@@ -263,7 +289,8 @@ class ScoringModel(nn.Module):
                 ``strings`` (B,), what n-grams add in the head's unit; and either ``features`` (B, H), the pooled
                 vectors; or ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each
                 chunk, and with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were
-                computed before.
+                computed before. Where several of B are of one essay, with ``essay`` (B,), which of those that were
+                read each is of.
         """
         features = self.head_inputs(inputs)
         # Under bf16 autocast scores would have eight bits.
@@ -292,17 +319,24 @@ class ScoringModel(nn.Module):
         return features
 
     def scale_linguistic(self, values: Tensor, groups: Tensor) -> None:
-        """Standardise linguistic features by training essays: by those of each prompt, by all where the head is shared.
+        """Standardise linguistic features by training essays: by those of each prompt, by all that share a head.
 
         Args:
             values: Of N training essays, (N, F).
             groups: Number of each essay's prompt, (N,).
         """
         for number in range(len(self.scales)):
-            rows = values.double() if self.config.prompts == "shared" else values[groups == number].double()
+            rows = values[self.sharing(groups, number)].double()
             spread, mean = rows.std(0, unbiased=False), rows.mean(0)
             self.linguistic_mean[number] = mean
             self.linguistic_sd[number] = torch.where(spread <= SMALLEST_SD * mean.abs(), torch.inf, spread)
+
+    def sharing(self, groups: Tensor, number: int) -> Tensor:
+        """Which examples are of a scale, or of one that shares its head, (N,) bool."""
+        if self.config.prompts != "shared":
+            return groups == number
+        heads = self.head.heads.to(groups.device)
+        return heads[groups] == heads[number]
 
     def pooled(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The essays' vectors, (B, H): of one layer, or those of ``pooled_layers`` side by side, the lowest first.
@@ -319,9 +353,10 @@ class ScoringModel(nn.Module):
             answer = read_chunks(self.encoder, inputs, all_layers=True)
             # The last states proper: some encoders still normalise what hidden_states ends with.
             states = (*answer.hidden_states[-count:-1], answer[0])
-        essays = len(inputs["prompt"])
+        essays = len(inputs["prompt"]) if "essay" not in inputs else int(inputs["essay"].max()) + 1
         vectors = [self.pooling(state, inputs["attention_mask"], inputs["owner"], essays) for state in states]
-        return torch.cat(vectors, dim=1)
+        pooled = torch.cat(vectors, dim=1)
+        return pooled[inputs["essay"]] if "essay" in inputs else pooled
 
     def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
@@ -344,10 +379,14 @@ class ScoringModel(nn.Module):
             groups: Number of each essay's prompt, (B,).
         """
         if targets.ndim == 1:
-            return self._elements(outputs, targets, groups)
-        elements = self._elements(outputs, targets[:, 0], groups)
+            return self._with_parts(self._elements(outputs, targets, groups))
+        elements = self._with_parts(self._elements(outputs, targets[:, 0], groups))
         raters = targets[:, 2].long() if targets.shape[1] == 3 else None
         return replace(elements, weights=targets[:, 1:2].to(outputs.dtype), raters=raters)
+
+    def _with_parts(self, elements: Elements) -> Elements:
+        """The elements with the number of the trait of each, where there are several."""
+        return elements if self.trait is None else replace(elements, parts=self.trait[elements.groups])
 
     def _elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
         centre, spread = self.mean[groups].to(outputs.dtype), self.sd[groups].to(outputs.dtype)

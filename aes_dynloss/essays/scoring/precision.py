@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.scoring.score import prompts_of
 from aes_dynloss.training.config import Precision
 
@@ -48,10 +51,11 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
 
 
 def equal_scores(scorer: Scorer, reduced: Scorer, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> int:
-    """Essays out of N to which both scorers give the same score point."""
-    texts, own = [essay.text for essay in essays], [essay.features for essay in essays]
-    full, answer = (one.score(texts, prompt_ids, features=own).score for one in (scorer, reduced))
-    return int((full == answer).sum())
+    """Essays out of N to which both scorers give the same score point, on all traits."""
+    asked = Asked.of(scorer.prompts, prompt_ids)
+    texts, own = [essays[place].text for place in asked.owner], [essays[place].features for place in asked.owner]
+    full, answer = (one.score(texts, asked.scales, features=own).score for one in (scorer, reduced))
+    return len(essays) - len(set(np.array(asked.owner)[full != answer].tolist()))
 
 
 logger = logging.getLogger(__name__)

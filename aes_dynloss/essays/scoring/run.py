@@ -16,6 +16,7 @@ from typing import Any
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.trait_rows import Asked, row_kinds
 from aes_dynloss.essays.scoring.output import COLUMN_KINDS, kept_kinds, kept_names, with_kept, write_scores
 from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
@@ -51,26 +52,45 @@ def review_columns(scorer: Scorer, window: ScoredWindow, unsure: float) -> dict[
     Returns:
         Columns of REVIEW_KINDS; the human score is blank, to be filled in.
     """
-    rows: dict[str, list[Any]] = {name: [] for name in REVIEW_KINDS}
-    kinds = window.columns.get("advisories", [[]] * len(window))
-    reasons = window.columns.get("reasons", [[]] * len(window))
-    prompt_ids = window.columns["prompt_id"]
+    rows: dict[str, list[Any]] = {name: [] for name in review_kinds(scorer)}
+    kinds, reasons = window.by_essay("advisories", []), window.by_essay("reasons", [])
+    prompt_ids = window.by_essay("prompt_id")
     for essay, prompt, advisories, why, certainty in zip(
-        window.essays, prompt_ids, kinds, reasons, window.certainty.tolist(), strict=True
+        window.essays, prompt_ids, kinds, reasons, window.certainty, strict=True
     ):
         because, sentences = [*advisories], [*why]
-        border = scorer.certainty.unsure_below(prompt, unsure)
-        if unsure > 0 and border is not None and certainty < border:  # NaN: unknown
+        doubts = _doubts(scorer, certainty, unsure)
+        if doubts:
             because.append(UNCERTAIN)
-            sentences.append(
-                f"The machine is less sure of its score than of {1 - unsure:.0%} of the essays it was tried on: a "
-                f"human gives the same one with a chance of about {certainty:.0%}."
-            )
+            sentences += doubts
         if because:
-            values = (essay.essay_id, prompt, because, sentences, essay.text, None)
-            for name, value in zip(rows, values, strict=True):
-                rows[name].append(value)
+            known = dict(zip(REVIEW_KINDS, (essay.essay_id, prompt, because, sentences, essay.text), strict=False))
+            for name, values in rows.items():
+                values.append(known.get(name))
     return rows
+
+
+def review_kinds(scorer: Scorer) -> dict[str, type]:
+    """The columns of a review sheet with their types: with several traits one to fill in for each, called as it is."""
+    traits = Asked.of(scorer.prompts, []).traits
+    if not traits:
+        return dict(REVIEW_KINDS)
+    return {name: kind for name, kind in REVIEW_KINDS.items() if name != HUMAN_SCORE} | dict.fromkeys(traits, float)
+
+
+def _doubts(scorer: Scorer, certainty: Mapping[str, float], unsure: float) -> list[str]:
+    """A sentence on each of an essay's scores of which the machine is less sure than of nearly all."""
+    doubts = []
+    for scale, chance in certainty.items():
+        border = scorer.certainty.unsure_below(scale, unsure)
+        if unsure > 0 and border is not None and chance < border:  # NaN: unknown
+            trait = scorer.prompts[scale].trait
+            doubts.append(
+                f"The machine is less sure of its score{'' if trait is None else f' of {trait}'} than of "
+                f"{1 - unsure:.0%} of the essays it was tried on: a human gives the same one with a chance of about "
+                f"{chance:.0%}."
+            )
+    return doubts
 
 
 def warn_unless_certain(scorer: Scorer) -> None:
@@ -105,7 +125,7 @@ def _warn_of_repeats(parts: ScoreParts) -> None:
         )
 
 
-_SCORES, _REVIEW, _KEPT = "scores", "review", "kept"
+_SCORES, _REVIEW, _KEPT, _COUNTS = "scores", "review", "kept", "counts"
 
 
 @dataclass
@@ -122,12 +142,14 @@ class ScoreCounts:
     withheld: int = 0
     reviewed: int = 0
 
-    def counted(self, tables: Iterable[Mapping[str, list[Any]]]) -> Iterator[Mapping[str, list[Any]]]:
-        """The same tables of scores, counted as they pass."""
-        for columns in tables:
-            self.essays += len(columns["essay_id"])
-            self.withheld += sum(columns.get("withheld", ()))
-            yield columns
+    def add(self, withheld: Sequence[bool]) -> None:
+        """Count some essays.
+
+        Args:
+            withheld: Whether the score of each is.
+        """
+        self.essays += len(withheld)
+        self.withheld += sum(withheld)
 
 
 @dataclass(frozen=True)
@@ -140,6 +162,7 @@ class ScoreOptions:
         probabilities: Whether the probability of each score point is answered.
         precision: In which the scorer reads; a run that is resumed must find it as it was.
         keep_columns: Whether the input's columns, which the essays then have with them, stand behind the scores.
+        long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
     """
 
     policy: Policy
@@ -147,6 +170,7 @@ class ScoreOptions:
     probabilities: bool = False
     precision: Precision = "float32"
     keep_columns: bool = False
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,6 +239,7 @@ def score_to_files(
             policy=options.policy,
             coverage=options.coverage,
             probabilities=options.probabilities,
+            long=options.long,
             done=done,
         )
         if not processes.is_main_process:
@@ -224,35 +249,45 @@ def score_to_files(
             warn_unless_certain(scorer)
         for number, window in enumerate(windows, start=len(done)):
             part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
+            part[_COUNTS] = {"withheld": window.by_essay("withheld", default=False)}
             if options.keep_columns:
-                part[_KEPT] = _kept_columns(window.essays)
+                part[_KEPT] = _kept_columns(window)
             if review is not None:
                 part[_REVIEW] = review_columns(scorer, window, review.unsure)
             parts.put(number, part)
         counts = ScoreCounts()
         if review is not None:
-            counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, REVIEW_KINDS)
+            counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
             _warn_of_repeats(parts)
         # The scores last: they mark a complete run.
-        _write_parts(parts, form, output, options, counts)
+        for one in parts.tables(_COUNTS):
+            counts.add(one["withheld"])
+        _write_parts(parts, form, output, options, _kinds(scorer, options))
         return counts
 
 
-def _kept_columns(essays: Sequence[UnscoredEssay]) -> dict[str, list[Any]]:
-    """The cells that essays have with them; a blank where one has no such column."""
-    names = dict.fromkeys(name for essay in essays for name in essay.kept)
-    return {name: [essay.kept.get(name) for essay in essays] for name in names}
+def _kinds(scorer: Scorer, options: ScoreOptions) -> dict[str, type]:
+    """Types of the columns of scores."""
+    return row_kinds(COLUMN_KINDS, Asked.of(scorer.prompts, []).traits, long=options.long)
 
 
-def _write_parts(parts: ScoreParts, form: str, output: Path, options: ScoreOptions, counts: ScoreCounts) -> None:
-    """Write all parts' scores, counted, and the input's columns behind them if these are kept."""
-    scores = counts.counted(parts.tables(_SCORES))
+def _kept_columns(window: ScoredWindow) -> dict[str, list[Any]]:
+    """The cells that essays have with them, row by row; a blank where one has no such column."""
+    names = dict.fromkeys(name for essay in window.essays for name in essay.kept)
+    return {name: [window.essays[place].kept.get(name) for place in window.owner] for name in names}
+
+
+def _write_parts(
+    parts: ScoreParts, form: str, output: Path, options: ScoreOptions, columns: Mapping[str, type]
+) -> None:
+    """Write all parts' scores, and the input's columns behind them if these are kept."""
+    scores = parts.tables(_SCORES)
     if not options.keep_columns:
-        write_scores(scores, form, output)
+        write_scores(scores, form, output, columns)
         return
     kinds = kept_kinds(parts.tables(_KEPT))
     names = kept_names(kinds, next(parts.tables(_SCORES), {}))
-    kinds_there = {**COLUMN_KINDS, **{names[name]: kind for name, kind in kinds.items()}}
+    kinds_there = {**columns, **{names[name]: kind for name, kind in kinds.items()}}
     write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds_there)
 
 
@@ -272,22 +307,35 @@ def score_to_stream(
         Numbers of essays.
     """
     windows = score_essays(
-        scorer, essays, policy=options.policy, coverage=options.coverage, probabilities=options.probabilities
+        scorer,
+        essays,
+        policy=options.policy,
+        coverage=options.coverage,
+        probabilities=options.probabilities,
+        long=options.long,
     )
-    columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
     counts = ScoreCounts()
     if processes.is_main_process:
-        write_scores(counts.counted(columns), form, None)
+        windows = _counted(windows, counts)
+        columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
+        write_scores(columns, form, None, _kinds(scorer, options))
     else:
-        deque(columns, maxlen=0)  # other processes only help to score
+        deque(windows, maxlen=0)  # other processes only help to score
     return counts
+
+
+def _counted(windows: Iterable[ScoredWindow], counts: ScoreCounts) -> Iterator[ScoredWindow]:
+    """The same windows, counted as they pass."""
+    for window in windows:
+        counts.add(window.by_essay("withheld", default=False))
+        yield window
 
 
 def _streamed(windows: Iterable[ScoredWindow]) -> Iterator[Mapping[str, list[Any]]]:
     """Columns of scores with the input's behind them, which are those of the first window: no header comes later."""
     names: dict[str, str] | None = None
     for window in windows:
-        kept = _kept_columns(window.essays)
+        kept = _kept_columns(window)
         names = kept_names(kept, window.columns) if names is None else names
         later = [name for name in kept if name not in names]
         if later:

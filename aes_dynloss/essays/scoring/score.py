@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, probabilities_by_point
+from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, known_prompts, probabilities_by_point
+from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.tables.columns import TRAIT_COLUMN
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +55,16 @@ class Adviser:
         prompt_ids: Sequence[str],
         ood_distance: NDArray[np.float64],
         scored: Mapping[str, list[Any]],
+        owner: Sequence[int],
     ) -> dict[str, list[Any]]:
-        """The columns of advisories on some essays, N, and those of their scores with blanks where they are withheld.
+        """The columns of advisories, and those of scores with blanks where they are withheld.
 
         Args:
-            essays: The next of the stream.
+            essays: The next of the stream, N.
             prompt_ids: The prompt of each.
             ood_distance: Distance of each from training essays, (N,), NaN where unknown; see `Scores`.
-            scored: The columns of scores.
+            scored: The columns of scores, R rows.
+            owner: The essay of each row, R places.
         """
         texts = [essay.text for essay in essays]
         if self._screen is None:
@@ -76,15 +80,15 @@ class Adviser:
         active = [self.policy.active(of_essay) for of_essay in advisories]
         withheld = [self.policy.withholds(of_essay) for of_essay in active]
         judged = {
-            name: [None if out else value for value, out in zip(values, withheld, strict=True)]
+            name: [None if withheld[essay] else value for value, essay in zip(values, owner, strict=True)]
             for name, values in scored.items()
-            if name in JUDGED
+            if name != TRAIT_COLUMN
         }
         return {
             **judged,
-            "withheld": withheld,
-            "advisories": [[one.kind for one in of_essay] for of_essay in active],
-            "reasons": [[one.reason for one in of_essay] for of_essay in active],
+            "withheld": [withheld[essay] for essay in owner],
+            "advisories": [[one.kind for one in active[essay]] for essay in owner],
+            "reasons": [[one.reason for one in active[essay]] for essay in owner],
         }
 
     def duplicates(self, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> list[Advisory | None]:
@@ -94,8 +98,6 @@ class Adviser:
         return self._finder.find([essay.text for essay in essays], [essay.essay_id for essay in essays], prompt_ids)
 
 
-# What is blank where a score is withheld.
-JUDGED = ("raw", "score", "low", "high", "certainty", "probabilities")
 # Essays that are sorted by length together: enough that padding is small, few enough to hold in memory.
 WINDOW = 2048
 
@@ -105,18 +107,30 @@ class ScoredWindow:
     """Scores of some essays in the order of the input.
 
     Args:
-        columns: Those of COLUMN_KINDS that the scorer can answer, all of one length; None is a blank.
-        essays: The essays.
-        certainty: Chance that a human gives the same score, (N,), withheld or not; NaN where unknown.
+        columns: Those of COLUMN_KINDS that the scorer can answer, all of one length; None is a blank. Where essays are
+            scored on several traits, ``score``, ``raw``, ... of each, as `TRAIT_COLUMNS` calls them; or, in the long
+            form, a row for each trait of an essay.
+        essays: The N essays.
+        owner: The essay of each row.
+        certainty: For each essay, the chance that a human gives the same score by prompt, or by prompt and trait,
+            withheld or not; NaN where unknown.
     """
 
     columns: dict[str, list[Any]]
     essays: Sequence[UnscoredEssay]
-    certainty: NDArray[np.float64]
+    owner: Sequence[int]
+    certainty: Sequence[Mapping[str, float]]
 
     def __len__(self) -> int:
         """Number of essays."""
-        return len(self.columns["essay_id"])
+        return len(self.essays)
+
+    def by_essay(self, name: str, default: Any = None) -> list[Any]:  # noqa: ANN401 - a column's values
+        """A column's value for each essay, that of its first row; the default where there is no such column."""
+        if name not in self.columns:
+            return [default] * len(self)
+        first = dict(zip(reversed(self.owner), reversed(self.columns[name]), strict=True))
+        return [first[place] for place in range(len(self))]
 
 
 def score_essays(
@@ -126,6 +140,7 @@ def score_essays(
     policy: Policy | None = None,
     coverage: float | None = COVERAGE,
     probabilities: bool = False,
+    long: bool = False,
     window: int = WINDOW,
     done: Sequence[str] = (),
     progress: str | None = "score essays",
@@ -139,6 +154,7 @@ def score_essays(
         policy: What follows from advisories; None for none, so that every essay gets a score.
         coverage: Stated coverage of the prediction intervals, between 0 and 1; None for none.
         probabilities: Whether the probability of each score point is answered, where the model's head gives it.
+        long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
         progress: Words beside a progress bar on standard error; None for none.
@@ -166,21 +182,46 @@ def score_essays(
             adviser.duplicates(part, prompts_of(scorer, part))
     while part := list(itertools.islice(stream, window)):
         prompt_ids = prompts_of(scorer, part)
+        asked = Asked.of(scorer.prompts, prompt_ids)
         if warn and coverage is not None:
-            warn_of_blank_intervals(scorer, set(prompt_ids) - warned, coverage)
-            warned.update(prompt_ids)
-        own = [essay.features for essay in part]
-        scores = scorer.score([essay.text for essay in part], prompt_ids, features=own, progress=progress)
-        columns = _score_columns(scorer, prompt_ids, scores, coverage, probabilities=probabilities)
-        if adviser is not None:
-            columns |= adviser.columns(part, prompt_ids, scores.ood_distance, columns)
-        if scorer.capped:
-            columns["dropped_tokens"] = scores.dropped_tokens.tolist()
-        yield ScoredWindow(
-            {"essay_id": [essay.essay_id for essay in part], "prompt_id": prompt_ids, **columns},
-            part,
-            scores.certainty,
-        )
+            warn_of_blank_intervals(scorer, set(asked.scales) - warned, coverage)
+            warned.update(asked.scales)
+        texts, own = [part[place].text for place in asked.owner], [part[place].features for place in asked.owner]
+        scores = scorer.score(texts, asked.scales, features=own, progress=progress)
+        columns = _score_columns(scorer, asked.scales, scores, coverage, probabilities=probabilities)
+        yield _window(scorer, part, prompt_ids, asked, scores, columns, adviser, long=long)
+
+
+def _window(
+    scorer: Scorer,
+    part: Sequence[UnscoredEssay],
+    prompt_ids: Sequence[str],
+    asked: Asked,
+    scores: Scores,
+    columns: dict[str, list[Any]],
+    adviser: Adviser | None,
+    *,
+    long: bool,
+) -> ScoredWindow:
+    """Scores of some essays, whose columns have a value a score, as rows with advisories."""
+    first = asked.first_places(len(part))
+    owner: Sequence[int] = range(len(part))
+    if asked.traits and long:
+        owner, columns = asked.owner, {TRAIT_COLUMN: asked.names(scorer.prompts), **columns}
+    elif asked.traits:
+        columns = asked.wide(columns, scorer.prompts, len(part))
+    if adviser is not None:
+        columns |= adviser.columns(part, prompt_ids, scores.ood_distance[first], columns, owner)
+    if scorer.capped:
+        columns["dropped_tokens"] = [int(scores.dropped_tokens[first[place]]) for place in owner]
+    ids = {
+        "essay_id": [part[place].essay_id for place in owner],
+        "prompt_id": [prompt_ids[place] for place in owner],
+    }
+    certainty: list[dict[str, float]] = [{} for _ in part]
+    for place, scale, chance in zip(asked.owner, asked.scales, scores.certainty.tolist(), strict=True):
+        certainty[place][scale] = chance
+    return ScoredWindow({**ids, **columns}, part, owner, certainty)
 
 
 def warn_of_blank_intervals(scorer: Scorer, prompt_ids: Collection[str], coverage: float) -> None:
@@ -262,7 +303,7 @@ def prompts_of(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> list[str]:
     Raises:
         DataError: A prompt is unknown to the model, or not given though the model knows several.
     """
-    known = list(scorer.prompts)
+    known = known_prompts(scorer)
     prompt_ids = []
     for essay in essays:
         if essay.prompt_id is None and len(known) > 1:
@@ -271,5 +312,5 @@ def prompts_of(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> list[str]:
                 "all essays with --prompt, or the column of prompts with --prompt-column."
             )
         prompt_ids.append(essay.prompt_id if essay.prompt_id is not None else known[0])
-    check_prompts(prompt_ids, scorer)
+    check_prompts(prompt_ids, known)
     return prompt_ids

@@ -77,7 +77,7 @@ class Mixture:
         # With one group's statistics for all, `standardised` inside a component is then the identity.
         scaled = elements.standardised() if self._standardise else elements
         return {
-            name: component.function(scaled if component.in_units else elements)
+            name: _term(component, scaled if component.in_units else elements)
             for name, component in self._components.items()
         }
 
@@ -109,6 +109,20 @@ class Mixture:
                 )
             parts = [elements.by_example(part).mean() if part.ndim else part for part in parts]
         return torch.stack([weight * part for weight, part in zip(coefficients, parts, strict=True)]).sum(0)
+
+
+def _term(component: Component, elements: Elements) -> Tensor:
+    """A component's loss; of a statistic the mean over the elements' parts, each counting as much as its elements."""
+    if not component.over_batch or elements.parts is None:
+        return component.function(elements)
+    weights = torch.ones_like(elements.scores) if elements.weights is None else elements.weights.reshape(-1)
+    total = elements.scores.new_zeros(())
+    for part in torch.unique(elements.parts).tolist():
+        which = elements.parts == part
+        if float(weights[which].detach().sum()) == 0:
+            continue  # a part that counts nothing has no statistic
+        total = total + weights[which].sum() * component.function(elements.chosen(which))
+    return total / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 class FixedMixture:

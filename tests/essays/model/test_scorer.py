@@ -115,7 +115,7 @@ def test_refusals(scorer: EssayScorer) -> None:
         scorer.score(["a", "b", "c"], ["letter", "poem", "ode"])
     with pytest.raises(DataError, match=r"one prompt id an essay, found 2 essays and 1 ids"):
         scorer.score(["a", "b"], ["letter"])
-    check_prompts(["notice", "letter", "notice"], scorer)
+    check_prompts(["notice", "letter", "notice"], scorer.prompts)
 
 
 @pytest.mark.parametrize("kind", ["none", "cut_points"])

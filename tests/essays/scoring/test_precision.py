@@ -14,9 +14,11 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.scoring.precision import equal_scores, in_precision
+from aes_dynloss.tables.score_range import ScoreRange
 
 Essays = tuple[list[str], list[str]]
 
@@ -49,7 +51,8 @@ def test_scores_are_near_those_of_float32(scorer: EssayScorer, essays: Essays) -
 
 def test_equal_scores_are_counted_essay_by_essay() -> None:
     def answers(*points: int) -> Any:
-        return SimpleNamespace(score=lambda *_, **__: SimpleNamespace(score=np.array(points)))
+        prompts = {"p": Prompt("p", ScoreRange(1, 6))}
+        return SimpleNamespace(prompts=prompts, score=lambda *_, **__: SimpleNamespace(score=np.array(points)))
 
     assert equal_scores(answers(1, 2, 3), answers(3, 2, 3), [UnscoredEssay("", None, "")] * 3, ["p"] * 3) == 2
 

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.scoring.precision import checked_essays
+from aes_dynloss.tables.score_range import ScoreRange
 
 
 class Lengths:
     """Scores an essay by its length; off by one where its text says so, if it is of the worse kind."""
 
     def __init__(self, *, off: bool = False) -> None:
-        self.off, self.prompts, self.seen = off, {"a": None, "b": None}, []
+        self.off, self.seen = off, []
+        self.prompts = {name: Prompt(name, ScoreRange(1, 6)) for name in "ab"}
 
     def score(self, texts: Sequence[str], prompt_ids: Sequence[str], **_: Any) -> Any:
         self.seen += texts

@@ -87,7 +87,7 @@ def test_a_weight_counts_as_repetition(name):
         **{
             each.name: getattr(whole, each.name)[rows]
             for each in fields(whole)
-            if each.name not in {"weights", "other", "kinds", "raters"}
+            if each.name not in {"weights", "other", "kinds", "raters", "parts"}
         },
     )
     weighted = replace(whole, weights=(repeats / repeats.double().mean())[:, None])

@@ -1,0 +1,73 @@
+"""Means over prompts of what was measured on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.measures.agreement import fisher_mean
+from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
+from aes_dynloss.reports.model import MeanEntry, PromptEntry
+
+_MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
+# Measures whose mean over prompts means something; an error in score points, for one, does not.
+MEAN_MEASURES = [one.name for one in fields(MeanEntry) if one.name in _MEASURED and not one.name.endswith("_interval")]
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What was measured on one prompt.
+
+    Args:
+        entry: Measures by name, for the report.
+        draws: Their values on the bootstrap's resamples, each of shape (resamples,); empty without resamples.
+        notes: What a reader of the figures must know.
+    """
+
+    entry: PromptEntry
+    draws: dict[str, NDArray[np.float64]]
+    notes: list[str]
+
+
+def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
+    """Means over prompts, each prompt counting the same; a measure that some prompt lacks has none.
+
+    Args:
+        parts: What was measured, by prompt.
+        settings: How intervals are drawn.
+
+    Returns:
+        Means, and notes on them.
+    """
+    mean: dict[str, Any] = {"n_prompts": len(parts)}
+    notes = []
+    for name in MEAN_MEASURES:
+        values = [part.entry[name] for part in parts.values()]
+        lacking = [prompt for prompt, part in parts.items() if part.entry[name] is None]
+        mean[name] = mean_if_known(values)
+        if 0 < len(lacking) < len(parts):
+            notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
+        drawn = [part.draws[name] for part in parts.values() if name in part.draws]
+        if drawn and not lacking:
+            mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
+        if name == "qwk":
+            mean["qwk_fisher"] = fisher_mean(values)
+    humans = [part.entry.human_human for part in parts.values()]
+    if all(human and human.n for human in humans):
+        names = ("qwk", "degradation", "pearson", "pearson_degradation")
+        mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
+    return MeanEntry.from_dict(mean), notes
+
+
+def mean_if_known(values: Sequence[float | None]) -> float | None:
+    """The mean of values; None where one is unknown, or there is none.
+
+    Args:
+        values: The values.
+    """
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

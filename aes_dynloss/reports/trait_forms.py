@@ -1,0 +1,111 @@
+"""Tables with a column for each of several traits, brought into the form with a row for each trait of an essay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.tables.cells import is_blank, parse_ids
+from aes_dynloss.tables.columns import TRAIT_COLUMN, missing_columns
+from aes_dynloss.tables.scale_ids import SEPARATOR, scale_id
+
+RAW = "_raw"  # behind a trait's name: the column of its predictions before rounding
+# What else a trait's name has behind it; such columns say nothing of other traits.
+_BEHIND = ("_low", "_high", "_certainty", "_probabilities")
+
+
+def wide_traits(columns: Sequence[str]) -> list[str]:
+    """The traits of a table of scores with columns ``NAME`` and ``NAME_raw``, in their order; none of another table.
+
+    Example:
+        >>> wide_traits(["essay_id", "content", "content_raw", "content_low", "style", "style_raw", "withheld"])
+        ['content', 'style']
+    """
+    if TRAIT_COLUMN in columns or "raw" in columns or ("score" in columns and f"score{RAW}" not in columns):
+        return []
+    return [name for name in columns if f"{name}{RAW}" in columns]
+
+
+def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> pd.DataFrame:
+    """A file's cells with a row for each trait of an essay, in the columns trait, score and raw.
+
+    A prompt's traits are those of which an essay of it has a score; a blank of another essay is a fault, unless the
+    row is withheld.
+
+    Args:
+        cells: As read; without traits, they are returned as they are.
+        prompt_column: Column of the prompts, where there is one.
+    """
+    traits = wide_traits(list(map(str, cells.columns)))
+    if not traits:
+        return cells
+    of_traits = {trait + behind for trait in traits for behind in ("", RAW, *_BEHIND)}
+    shared = cells[[name for name in cells.columns if name not in of_traits]]
+    prompts = cells[prompt_column].astype(str) if prompt_column in cells else pd.Series("", index=cells.index)
+    parts = []
+    for trait in traits:
+        given = [not is_blank(value) for value in cells[trait]]
+        scored = set(prompts[given])
+        rows = prompts.isin(scored).to_numpy()
+        own = shared.assign(**{TRAIT_COLUMN: trait}).assign(score=cells[trait], raw=cells[f"{trait}{RAW}"])
+        parts.append(own[rows])
+    together: pd.DataFrame = pd.concat(parts)
+    return together.sort_index(kind="stable").reset_index(drop=True)
+
+
+def long_references(
+    cells: pd.DataFrame, traits: Sequence[str], named: Mapping[str, str], column: str, source: str
+) -> pd.DataFrame:
+    """A file of human scores with a row for each trait of an essay; blanks are left out.
+
+    Args:
+        cells: As read, with a column for each trait; or with a column ``trait``: then they are returned as they are.
+        traits: The traits that were predicted.
+        named: Columns of traits that are called otherwise.
+        column: Where the scores go.
+        source: The file's name.
+
+    Raises:
+        DataError: A trait's column is missing.
+    """
+    if TRAIT_COLUMN in cells:
+        return cells
+    columns = {trait: named.get(trait, trait) for trait in traits}
+    missing = {
+        name: f"Name the column of the human scores of {trait} by --reference-column {trait}=COLUMN."
+        for trait, name in columns.items()
+        if name not in cells
+    }
+    if missing:
+        raise DataError(missing_columns(source, missing, list(map(str, cells.columns))))
+    shared = cells[[name for name in cells.columns if name not in {*columns.values(), column}]]
+    parts = []
+    for trait, name in columns.items():
+        known = [not is_blank(value) for value in cells[name]]
+        parts.append(shared.assign(**{TRAIT_COLUMN: trait}).assign(**{column: cells[name]})[known])
+    together: pd.DataFrame = pd.concat(parts)
+    return together.sort_index(kind="stable").reset_index(drop=True)
+
+
+def with_scale_ids(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """A table as its file holds it with the ids of prompt and trait as prompts, if it has a column of traits.
+
+    Args:
+        table: Columns prompt_id and, where essays are scored on several traits, trait.
+        source: Its name for messages.
+
+    Raises:
+        DataError: A cell of these columns cannot be used.
+    """
+    if TRAIT_COLUMN not in table:
+        return table
+    traits = parse_ids(table[TRAIT_COLUMN], TRAIT_COLUMN, source)
+    if any(SEPARATOR in trait for trait in traits):
+        raise DataError(
+            f"{source}: a name in the column {TRAIT_COLUMN} holds {SEPARATOR!r}. Call that trait otherwise."
+        )
+    prompts = parse_ids(table["prompt_id"], "prompt_id", source)
+    scales = [scale_id(prompt, trait) for prompt, trait in zip(prompts, traits, strict=True)]
+    return table.assign(prompt_id=scales, **{TRAIT_COLUMN: traits})

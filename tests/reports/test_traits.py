@@ -1,0 +1,288 @@
+"""Reports on essays with several scores, and the forms that their tables have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from facts import facts
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.reports.features import read_features
+from aes_dynloss.reports.human_scores import HumanScores
+from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.predictions import read_predictions, write_predictions
+from aes_dynloss.reports.prompts import build_report, report_json
+from aes_dynloss.reports.report_files import report_rows
+from aes_dynloss.reports.report_tables import report_text
+from aes_dynloss.reports.trait_forms import long_predictions, wide_traits
+from aes_dynloss.reports.traits import by_scale, essay_count
+from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
+
+SPAN = ScoreRange(1, 6)
+TRAITS = ("content", "style", "overall")
+
+
+def predictions(essays: int = 40, traits: tuple[str, ...] = TRAITS, prompts: str = "12", seed: int = 0) -> pd.DataFrame:
+    """Scores of essays on traits; prompt 2 lacks style."""
+    random = np.random.default_rng(seed)
+    parts = []
+    for prompt in prompts:
+        quality = random.normal(3.5, 1.2, essays)
+        for number, trait in enumerate(traits):
+            if (prompt, trait) == ("2", "style"):
+                continue
+            human = SPAN.to_point(quality + random.normal(0, 0.6, essays))
+            raw = quality * 0.8 + 0.7 + random.normal(0, 0.4 + 0.2 * number, essays)
+            ids = [f"{prompt}-{one}" for one in range(essays)]
+            own = {"essay_id": ids, "prompt_id": f"{prompt}/{trait}", "trait": trait, "reference": human, "raw": raw}
+            parts.append(pd.DataFrame(own | {"score": SPAN.to_point(raw)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ranges(table: pd.DataFrame) -> dict[str, ScoreRange]:
+    return dict.fromkeys(table["prompt_id"].unique(), SPAN)
+
+
+def report(table: pd.DataFrame, **more: object) -> Report:
+    return build_report(table, ranges=ranges(table), resamples=more.pop("resamples", 40), **more)
+
+
+def kappa(table: pd.DataFrame, scale: str) -> float:
+    rows = table[table["prompt_id"] == scale]
+    return float(quadratic_weighted_kappa(rows["reference"], rows["score"]))
+
+
+def test_figures_by_trait_and_means_over_them():
+    table = predictions()
+    floors = {"length": {"prompts": dict.fromkeys(ranges(table), 0.1), "mean": 0.1}}
+    found = report(table, floors=floors)
+    assert list(found.traits) == list(TRAITS)
+    assert {name: list(trait.prompts) for name, trait in found.traits.items()} == {
+        "content": ["1", "2"], "style": ["1"], "overall": ["1", "2"],
+    }  # fmt: skip
+    for name, trait in found.traits.items():
+        for prompt, entry in trait.prompts.items():
+            assert entry.qwk == pytest.approx(kappa(table, f"{prompt}/{name}"))
+        assert trait.floors["length"].prompts == dict.fromkeys(trait.prompts, 0.1)
+        assert {flag.prompt for flag in trait.flags} == {None, *trait.prompts}
+    # The trait called overall stands for the whole.
+    assert (found.prompts, found.mean) == (found.traits["overall"].prompts, found.traits["overall"].mean)
+    own = {scale: kappa(table, scale) for scale in ranges(table)}
+    by_trait = [np.mean([own[scale] for scale in own if scale.endswith(trait)]) for trait in TRAITS]
+    by_prompt = [np.mean([own[scale] for scale in own if scale.startswith(prompt)]) for prompt in "12"]
+    assert found.trait_means.over_prompts_first.qwk == pytest.approx(np.mean(by_trait))
+    assert found.trait_means.over_traits_first.qwk == pytest.approx(np.mean(by_prompt))
+    errors = [np.sqrt(((rows["raw"] - rows["reference"]) ** 2).mean()) for _, rows in table.groupby("trait")]
+    assert found.trait_means.mcrmse == pytest.approx(np.mean(errors))
+    assert essay_count(found) == 80
+
+
+def test_without_an_overall_trait_the_whole_is_the_mean():
+    table = predictions(traits=("content", "style"))
+    found = report(table)
+    assert found.mean == found.trait_means.over_prompts_first
+    assert found.prompts["1"].qwk == pytest.approx((kappa(table, "1/content") + kappa(table, "1/style")) / 2)
+    assert found.prompts["2"].qwk == pytest.approx(kappa(table, "2/content"))
+    assert found.prompts["1"].smd is None
+    assert {flag.prompt for flag in found.flags} == {None, "1/content", "1/style", "2/content"}
+
+
+def test_scales_that_differ_have_no_common_error():
+    table = predictions(traits=("content", "style"), prompts="1")
+    spans = {"1/content": SPAN, "1/style": ScoreRange(0, 7)}
+    assert build_report(table, ranges=spans, resamples=0).trait_means.mcrmse is None
+
+
+def test_how_traits_hang_together():
+    table = predictions(traits=("content", "style"), prompts="1")
+    found = report(table).trait_means.correlations
+    wide = table.pivot_table(index="essay_id", columns="trait", values="reference")
+    assert found.human[0][1] == pytest.approx(wide.corr().loc["content", "style"])
+    assert found.human[0][0] == found.machine[1][1] == 1
+    assert found.machine[0][1] == found.machine[1][0]
+
+
+def test_a_report_survives_its_file(tmp_path):
+    found = report(predictions())
+    path = tmp_path / "report.json"
+    path.write_text(report_json(found), encoding="utf-8")
+    again = Report.read(path, "report", "")
+    assert again == found
+    assert by_scale(again) == by_scale(found)
+    assert by_scale(by_scale(found, short=True)).prompts == by_scale(found).prompts
+    assert json.loads(path.read_text())["worst"][0].keys() >= {"trait", "prompt_id"}
+
+
+def test_one_trait_called_score_is_told_as_none_is():
+    table = predictions(traits=("overall",)).assign(trait="score")
+    plain = table.assign(prompt_id=table["prompt_id"].str[0]).drop(columns="trait")
+    named = table.assign(prompt_id=table["prompt_id"].str[0] + "/score")
+    found, other = report(named), report(plain)
+    # Resamples are seeded by the scale's name.
+    assert {prompt: replace(entry, **no_intervals(entry)) for prompt, entry in found.prompts.items()} == {
+        prompt: replace(entry, **no_intervals(entry)) for prompt, entry in other.prompts.items()
+    }
+
+
+def no_intervals(entry: object) -> dict[str, None]:
+    return dict.fromkeys(("qwk_interval", "pearson_interval", "qwk_rescaled_interval", "qwk_cut_points_interval"))
+
+
+def test_words_and_rows_of_a_report():
+    found = report(predictions())
+    text = report_text(found)
+    assert "1/content" in text
+    assert "QWK, mean over traits: " in text
+    assert "(over prompts first)" in text
+    many = report_text(report(predictions(essays=12, prompts="1234567")))
+    assert "1/content" not in many
+    assert many.splitlines()[0].split()[:3] == ["trait", "prompts", "n"]
+    single = report_text(report(predictions(prompts="1")))
+    assert single.splitlines()[0].split()[0] == "trait"
+    assert single.splitlines()[1].split()[0] == "content"
+    rows = report_rows(found)
+    assert {row["prompt"] for row in rows if row["table"] == "confusion"} == set(ranges(predictions()))
+    assert any(row["measure"] == "mcrmse" for row in rows)
+
+
+@pytest.mark.parametrize("prompts", ["1", "12"])
+def test_a_page_names_traits(prompts):
+    page = report_page(report(predictions(prompts=prompts)), title="Traits")
+    assert 'id="traits"' in page
+    assert "MCRMSE" in page
+    assert ("80 essays" if prompts == "12" else "40 essays") in page
+    assert ("1/content" in page) == (prompts == "12")
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an essay, as `score` writes them."""
+    rows = []
+    for (essay, prompt), own in table.assign(prompt=table["prompt_id"].str[0]).groupby(
+        ["essay_id", "prompt"], sort=False
+    ):
+        row = {"essay_id": essay, "prompt_id": prompt}
+        for trait in TRAITS:
+            score = own[own["trait"] == trait]
+            row |= {trait: None, f"{trait}_raw": None}
+            if len(score):
+                row |= {trait: score["score"].item(), f"{trait}_raw": score["raw"].item(), f"{trait}_low": 1.0}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_both_forms_are_read_alike(tmp_path):
+    table = predictions()
+    humans = table.assign(prompt=table["prompt_id"].str[0]).pivot_table(
+        index=["essay_id", "prompt"], columns="trait", values="reference"
+    )
+    humans = humans.reset_index().rename(columns={"prompt": "prompt_id", "style": "St"})
+    humans.to_csv(tmp_path / "human.csv", index=False)
+    wide(table).to_csv(tmp_path / "wide.csv", index=False)
+    write_predictions(table.drop(columns="reference"), tmp_path / "long.csv")
+    names = ColumnNames(traits=(("style", "St"),))
+    read = [
+        read_predictions(
+            tmp_path / name, columns=names, references=tmp_path / "human.csv", ranges={"1": SPAN, "2": SPAN}
+        )
+        for name in ("wide.csv", "long.csv")
+    ]
+    first, second = (one.table.sort_values(["prompt_id", "essay_id"], ignore_index=True) for one in read)
+    pd.testing.assert_frame_equal(first, second)
+    assert set(first["prompt_id"]) == set(ranges(table))
+    assert not read[0].notes
+    joined = HumanScores.read(
+        tmp_path / "human.csv", replace(names, traits=(("style", "St"), ("content", "content"), ("overall", "overall")))
+    )
+    assert len(joined.join(first.drop(columns="reference"), "x")) == len(table)
+
+
+def test_predictions_come_back_from_their_file(tmp_path):
+    table = predictions()
+    write_predictions(table, tmp_path / "p.csv")
+    assert pd.read_csv(tmp_path / "p.csv")["prompt_id"].unique().tolist() == [1, 2]
+    again = read_predictions(tmp_path / "p.csv", ranges={"all": SPAN})
+    assert again.table["prompt_id"].tolist() == table["prompt_id"].tolist()
+    np.testing.assert_array_equal(again.table["raw"], table["raw"])
+
+
+def test_a_withheld_essay_stays_withheld(tmp_path):
+    rows = wide(predictions(traits=("content", "style"), prompts="1", essays=5)).drop(
+        columns=["overall", "overall_raw"]
+    )
+    rows["withheld"] = [False, True, False, False, False]
+    rows.loc[1, ["content", "content_raw", "style", "style_raw"]] = None
+    assert len(long_predictions(rows)) == 10
+    rows.to_csv(tmp_path / "w.csv", index=False)
+    read = read_predictions(tmp_path / "w.csv", ranges={"1": SPAN})
+    assert (len(read.table), len(read.withheld)) == (8, 2)
+    rows.loc[2, "style"] = None
+    rows.to_csv(tmp_path / "w.csv", index=False)
+    with pytest.raises(DataError, match=facts("score is blank")):
+        read_predictions(tmp_path / "w.csv", ranges={"1": SPAN})
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (["a", "a_raw", "b", "b_raw"], ["a", "b"]),
+        (["trait", "raw", "score", "a", "a_raw"], []),
+        (["score", "raw", "a", "a_raw"], []),
+        (["score", "a", "a_raw"], []),
+        (["a", "b_raw"], []),
+    ],
+)
+def test_which_tables_are_wide(columns, found):
+    assert wide_traits(columns) == found
+
+
+def test_a_trait_without_human_scores(tmp_path):
+    table = predictions(traits=("content",), prompts="1")
+    write_predictions(table.drop(columns="reference"), tmp_path / "long.csv")
+    pd.DataFrame({"essay_id": table["essay_id"], "other": 1}).to_csv(tmp_path / "human.csv", index=False)
+    with pytest.raises(DataError, match=facts("no column 'content'", "--reference-column content=COLUMN")):
+        read_predictions(tmp_path / "long.csv", references=tmp_path / "human.csv")
+
+
+def test_a_constant_trait_has_no_correlation():
+    table = predictions(traits=("content", "style"), prompts="1")
+    table.loc[table["trait"] == "style", "raw"] = 3.0
+    assert report(table).trait_means.correlations.machine == [[1.0, None], [None, 1.0]]
+
+
+def test_traits_of_the_same_essays_are_drawn_alike():
+    table = predictions(traits=("content",), prompts="1")
+    twin = table.assign(prompt_id="1/style", trait="style")
+    found = report(pd.concat([table, twin], ignore_index=True))
+    assert found.trait_means.over_prompts_first.qwk_interval == pytest.approx(found.traits["style"].mean.qwk_interval)
+    fewer = report(pd.concat([table, twin[1:]], ignore_index=True))
+    assert fewer.trait_means.over_prompts_first.qwk_interval is None
+
+
+def test_columns_of_one_score_may_be_called_as_those_of_a_trait(tmp_path):
+    rows = predictions(traits=("content",), prompts="1")
+    rows = rows.assign(prompt_id="1", grade=rows["score"], grade_raw=rows["raw"]).drop(
+        columns=["score", "raw", "trait"]
+    )
+    rows.to_csv(tmp_path / "p.csv", index=False)
+    read = read_predictions(tmp_path / "p.csv", columns=ColumnNames(score="grade", raw="grade_raw"), ranges={"1": SPAN})
+    assert "trait" not in read.table
+    assert read.table["raw"].tolist() == rows["grade_raw"].tolist()
+
+
+def test_a_trait_called_score_in_wide_columns():
+    assert wide_traits(["score", "score_raw", "content", "content_raw"]) == ["score", "content"]
+
+
+def test_features_of_essays_stand_under_each_trait(tmp_path):
+    table = predictions()
+    features = table[["essay_id"]].drop_duplicates().assign(words=lambda one: range(len(one)))
+    features.to_csv(tmp_path / "f.csv", index=False)
+    values = read_features(tmp_path / "f.csv", table)
+    assert set(values.index) == set(zip(table["prompt_id"], table["essay_id"], strict=True))
