@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,20 @@ MOST_ESSAYS = 1500
 _VERSION = 1
 
 
+class Parts(NamedTuple):
+    """Essays of one prompt with their text, reference and, where it is known, weight; and its score points."""
+
+    train: pd.DataFrame
+    dev: pd.DataFrame
+    test: pd.DataFrame
+    range: ScoreRange
+
+    def essays(self) -> tuple[tuple[Any, ...], ...]:
+        """What is the same for traits of the same essays: texts of train and test, and what essays count."""
+        weights = _weights(self.train)
+        return tuple(self.train["text"]), tuple(self.test["text"]), () if weights is None else tuple(weights)
+
+
 class Predictions(NamedTuple):
     """Raw predictions of one prompt, and those that they may be rescaled by, of essays that were not learned from.
 
@@ -54,19 +68,30 @@ class Predictions(NamedTuple):
     reference: Array
 
 
+# Predictions for prompts of the same essays, such as their traits, in their order.
+Predictor = Callable[[Sequence[Parts]], list[Predictions]]
+
+
 def _weights(essays: pd.DataFrame) -> Array | None:
     """What each essay counts, where that is known."""
     return essays["weight"].to_numpy(dtype=np.float64) if "weight" in essays else None
 
 
-def _mean_score(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+def _one_by_one(predict: Callable[[Parts], Predictions]) -> Predictor:
+    """A predictor that learns nothing for one trait from what it has done for another."""
+    return lambda prompts: [predict(parts) for parts in prompts]
+
+
+def _mean_score(parts: Parts) -> Predictions:
     """The train essays' mean score for every essay: QWK 0 by construction."""
+    train, dev, test, _ = parts
     mean = np.average(train["reference"], weights=_weights(train))
     return Predictions(np.full(len(test), mean), np.full(len(dev), mean), dev["reference"].to_numpy())
 
 
-def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+def _length(parts: Parts) -> Predictions:
     """Least squares on the number of words and its logarithm."""
+    train, dev, test, _ = parts
 
     def features(essays: pd.DataFrame) -> NDArray[np.float64]:
         words = np.array([len(text.split()) for text in essays["text"]], dtype=np.float64)
@@ -77,8 +102,9 @@ def _length(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: Score
     return Predictions(model.predict(features(test)), model.predict(features(dev)), dev["reference"].to_numpy())
 
 
-def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, score_range: ScoreRange) -> Predictions:
+def _tfidf_ridge(parts: Parts) -> Predictions:
     """Ridge regression on TF-IDF of words and word pairs, its penalty chosen by the QWK on dev."""
+    train, dev, test, score_range = parts
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     try:
         train_features = vectorizer.fit_transform(train["text"])
@@ -96,27 +122,31 @@ def _tfidf_ridge(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, sco
     return best
 
 
-def _words_and_ngrams(train: pd.DataFrame, dev: pd.DataFrame, test: pd.DataFrame, _: ScoreRange) -> Predictions:
+def _words_and_ngrams(prompts: Sequence[Parts]) -> list[Predictions]:
     """Kernel ridge on linguistic features and character n-grams, their shares chosen by leave-one-out error."""
+    train, test = prompts[0].train, prompts[0].test["text"].tolist()
     rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ESSAYS)).round().astype(int))
     if len(rows) < LEAST_EXAMPLES:  # too few to leave one out
-        return _mean_score(train, dev, test, _)
-    texts, targets = train["text"].iloc[rows].tolist(), train["reference"].to_numpy(dtype=np.float64)[rows]
-    weights = _weights(train)
+        return [_mean_score(parts) for parts in prompts]
+    texts, weights = train["text"].iloc[rows].tolist(), _weights(train)
     weights = None if weights is None else weights[rows]
-    model, left_out = TextRegression.fit(texts, essay_numbers(texts, None, GROUPS), targets, weights)
-    test_texts = test["text"].tolist()
-    return Predictions(model.predict(test_texts, essay_numbers(test_texts, None, GROUPS)), left_out, targets)
+    targets = [parts.train["reference"].to_numpy(dtype=np.float64)[rows] for parts in prompts]
+    fits = TextRegression.fit_all(texts, essay_numbers(texts, None, GROUPS), targets, weights)
+    numbers = essay_numbers(test, None, GROUPS)
+    return [
+        Predictions(model.predict(test, numbers), left_out, reference)
+        for (model, left_out), reference in zip(fits, targets, strict=True)
+    ]
 
 
-Predictor = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, ScoreRange], Predictions]
+_by_length, _by_tfidf = _one_by_one(_length), _one_by_one(_tfidf_ridge)
 # What predicts, and whether its predictions are rescaled to the human scores' mean and sd, see :class:`Predictions`.
 FLOORS: dict[str, tuple[Predictor, bool]] = {
-    "mean_score": (_mean_score, False),
-    "length": (_length, False),
-    "length_rescaled": (_length, True),
-    "tfidf_ridge": (_tfidf_ridge, False),
-    "tfidf_ridge_rescaled": (_tfidf_ridge, True),
+    "mean_score": (_one_by_one(_mean_score), False),
+    "length": (_by_length, False),
+    "length_rescaled": (_by_length, True),
+    "tfidf_ridge": (_by_tfidf, False),
+    "tfidf_ridge_rescaled": (_by_tfidf, True),
     "words_and_ngrams": (_words_and_ngrams, False),
     "words_and_ngrams_rescaled": (_words_and_ngrams, True),
 }
@@ -192,25 +222,39 @@ def predict_floors(
     if unknown:
         raise ConfigError(f"Unknown floor {unknown[0]!r}; known are {', '.join(FLOORS)}.")
     parts = {name: _by_prompt(part, name) for name, part in (("train", train), ("dev", dev), ("test", test))}
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
+    prompts = {}
     for prompt, essays in parts["test"].items():
         for part in ("train", "dev"):
             if prompt not in parts[part]:
                 raise DataError(f"Floors are fitted prompt by prompt, and prompt {prompt} has no {part} essays.")
         if prompt not in ranges:
             raise DataError(f"Floors need the score range of prompt {prompt}; none is given.")
-        raw: dict[Predictor, Predictions] = {}
-        for name in names:
-            predict, rescaled = FLOORS[name]
-            if predict not in raw:
-                raw[predict] = predict(parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
-            predicted = raw[predict]
-            line = fit_rescaling(predicted.basis, predicted.reference) if rescaled else RescalingLine()
-            score = ranges[prompt].to_point(line.apply(predicted.test))
-            tables[name].append(
-                essays.drop(columns=["text", "weight"], errors="ignore").assign(raw=predicted.test, score=score)
-            )
-    return {name: pd.concat(prompts, ignore_index=True) for name, prompts in tables.items()}
+        prompts[prompt] = Parts(parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
+    predicted = {predict: _predict(predict, prompts) for predict in {FLOORS[name][0] for name in names}}
+    tables = {}
+    for name in names:
+        predict, rescaled = FLOORS[name]
+        scored = [_scored(prompts[prompt], found, rescaled) for prompt, found in predicted[predict].items()]
+        tables[name] = pd.concat(scored, ignore_index=True)
+    return tables
+
+
+def _predict(predict: Predictor, prompts: Mapping[str, Parts]) -> dict[str, Predictions]:
+    """One floor's predictions by prompt, for those of the same essays at once."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for prompt, parts in prompts.items():
+        alike.setdefault(parts.essays(), []).append(prompt)
+    found: dict[str, Predictions] = {}
+    for same in alike.values():
+        found.update(zip(same, predict([prompts[prompt] for prompt in same]), strict=True))
+    return {prompt: found[prompt] for prompt in prompts}
+
+
+def _scored(parts: Parts, predictions: Predictions, rescaled: bool) -> pd.DataFrame:
+    """A prompt's test essays with what a floor gives them."""
+    line = fit_rescaling(predictions.basis, predictions.reference) if rescaled else RescalingLine()
+    kept = parts.test.drop(columns=["text", "weight"], errors="ignore")
+    return kept.assign(raw=predictions.test, score=parts.range.to_point(line.apply(predictions.test)))
 
 
 def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:

@@ -9,9 +9,11 @@ from sklearn.metrics import cohen_kappa_score
 from small_run import report_of, tune, write_small_run
 
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
+from aes_dynloss.essays import floors
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
+from aes_dynloss.essays.features.linguistic import essay_numbers
 from aes_dynloss.essays.floors import (
     FLOORS,
     RIDGE_ALPHAS,
@@ -214,9 +216,9 @@ def test_an_unknown_floor():
 def test_two_train_essays_of_a_prompt_still_have_floors():
     """Too few to leave one out: words and n-grams say no more than the mean."""
     few = pd.concat([one_prompt("a")[0].head(2), one_prompt("b")[0]])
-    floors = measure_floors(few, DEV, TEST, RANGES, ("words_and_ngrams",))
-    assert floors["words_and_ngrams"]["prompts"]["a"] == pytest.approx(0)
-    assert floors["words_and_ngrams"]["prompts"]["b"] > 0.3
+    found = measure_floors(few, DEV, TEST, RANGES, ("words_and_ngrams",))
+    assert found["words_and_ngrams"]["prompts"]["a"] == pytest.approx(0)
+    assert found["words_and_ngrams"]["prompts"]["b"] > 0.3
 
 
 def test_words_and_ngrams_are_rescaled_by_predictions_left_out_of_train():
@@ -224,6 +226,33 @@ def test_words_and_ngrams_are_rescaled_by_predictions_left_out_of_train():
     names = ("words_and_ngrams_rescaled",)
     other = DEV.assign(reference=lambda dev: RANGES["a"].low + 0 * dev["reference"])
     assert measure_floors(TRAIN, DEV, TEST, RANGES, names) == measure_floors(TRAIN, other, TEST, RANGES, names)
+
+
+def two_traits(part):
+    """Prompt a with two scores an essay, the second the first upside down; and prompt b."""
+    one = part[part["prompt_id"] == "a"]
+    other = one.assign(prompt_id="a/other", reference=RANGES["a"].low + RANGES["a"].high - one["reference"])
+    return pd.concat([one, other, part[part["prompt_id"] == "b"]], ignore_index=True)
+
+
+def test_traits_of_the_same_essays_are_fitted_together_and_predicted_as_each_alone(monkeypatch):
+    ranges = {**RANGES, "a/other": RANGES["a"]}
+    parts = [two_traits(part) for part in (TRAIN, DEV, TEST)]
+    alone = [predict_floors(*(part[part["prompt_id"] == prompt] for part in parts), ranges) for prompt in ranges]
+    counted = []
+
+    def count(texts, *rest):
+        counted.append(len(texts))
+        return essay_numbers(texts, *rest)
+
+    monkeypatch.setattr(floors, "essay_numbers", count)
+    together = predict_floors(*parts, ranges)
+    assert counted == [60, 40] * 2
+    for name, table in together.items():
+        expected = pd.concat([one[name] for one in alone]).set_index("prompt_id").loc[["a", "a/other", "b"]]
+        found = table.set_index("prompt_id")
+        np.testing.assert_allclose(found["raw"], expected["raw"], atol=1e-9)
+        assert found["score"].tolist() == expected["score"].tolist()
 
 
 MADE_OF = {"data": {"sha256": "1"}, "split": "2"}
