@@ -118,13 +118,14 @@ def reference_columns(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: Columns are named in both ways, or twice.
     """
-    pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words if "=" in word]
-    single = [word for word in words if "=" not in word]
-    if len(single) > 1 or (single and pairs) or len(dict(pairs)) < len(pairs):
+    if len(words) > 1 and not all("=" in word for word in words):
         raise ConfigError(
             f"--reference-column {' '.join(words)}: name one column, or with several traits TRAIT=COLUMN once for each."
         )
-    return {"reference": single[0] if single else None, "traits": tuple(pairs)}
+    columns = _columns_of_traits("--reference-column", words)
+    if isinstance(columns, dict):
+        return {"reference": None, "traits": tuple(columns.items())}
+    return {"reference": columns, "traits": ()}
 
 
 def read_score_ranges(prompts: Path | None, spans: Sequence[str]) -> dict[str, ScoreRange]:
@@ -321,6 +322,11 @@ def score_columns(words: Sequence[str]) -> str | dict[str, str] | None:
     Raises:
         ConfigError: A trait is named twice, or without a column.
     """
+    return _columns_of_traits("--score-column", words)
+
+
+def _columns_of_traits(option: str, words: Sequence[str]) -> str | dict[str, str] | None:
+    """The one column that an option names, or those of several traits."""
     if not words:
         return None
     if len(words) == 1 and "=" not in words[0]:
@@ -329,7 +335,7 @@ def score_columns(words: Sequence[str]) -> str | dict[str, str] | None:
     for word in words:
         trait, _, column = word.partition("=") if "=" in word else (word, "", word)
         if not trait or not column or trait in traits:
-            raise ConfigError(f"--score-column {word}: expected COLUMN or TRAIT=COLUMN, each trait once.")
+            raise ConfigError(f"{option} {word}: expected COLUMN or TRAIT=COLUMN, each trait once.")
         traits[trait] = column
     return traits
 

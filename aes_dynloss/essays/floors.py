@@ -40,7 +40,7 @@ MOST_ESSAYS = 1500
 _VERSION = 1
 
 
-class Parts(NamedTuple):
+class PromptEssays(NamedTuple):
     """Essays of one prompt with their text, reference and, where it is known, weight; and its score points."""
 
     train: pd.DataFrame
@@ -69,7 +69,7 @@ class Predictions(NamedTuple):
 
 
 # Predictions for prompts of the same essays, such as their traits, in their order.
-Predictor = Callable[[Sequence[Parts]], list[Predictions]]
+Predictor = Callable[[Sequence[PromptEssays]], list[Predictions]]
 
 
 def _weights(essays: pd.DataFrame) -> Array | None:
@@ -77,19 +77,19 @@ def _weights(essays: pd.DataFrame) -> Array | None:
     return essays["weight"].to_numpy(dtype=np.float64) if "weight" in essays else None
 
 
-def _one_by_one(predict: Callable[[Parts], Predictions]) -> Predictor:
+def _one_by_one(predict: Callable[[PromptEssays], Predictions]) -> Predictor:
     """A predictor that learns nothing for one trait from what it has done for another."""
     return lambda prompts: [predict(parts) for parts in prompts]
 
 
-def _mean_score(parts: Parts) -> Predictions:
+def _mean_score(parts: PromptEssays) -> Predictions:
     """The train essays' mean score for every essay: QWK 0 by construction."""
     train, dev, test, _ = parts
     mean = np.average(train["reference"], weights=_weights(train))
     return Predictions(np.full(len(test), mean), np.full(len(dev), mean), dev["reference"].to_numpy())
 
 
-def _length(parts: Parts) -> Predictions:
+def _length(parts: PromptEssays) -> Predictions:
     """Least squares on the number of words and its logarithm."""
     train, dev, test, _ = parts
 
@@ -102,7 +102,7 @@ def _length(parts: Parts) -> Predictions:
     return Predictions(model.predict(features(test)), model.predict(features(dev)), dev["reference"].to_numpy())
 
 
-def _tfidf_ridge(parts: Parts) -> Predictions:
+def _tfidf_ridge(parts: PromptEssays) -> Predictions:
     """Ridge regression on TF-IDF of words and word pairs, its penalty chosen by the QWK on dev."""
     train, dev, test, score_range = parts
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
@@ -122,7 +122,7 @@ def _tfidf_ridge(parts: Parts) -> Predictions:
     return best
 
 
-def _words_and_ngrams(prompts: Sequence[Parts]) -> list[Predictions]:
+def _words_and_ngrams(prompts: Sequence[PromptEssays]) -> list[Predictions]:
     """Kernel ridge on linguistic features and character n-grams, their shares chosen by leave-one-out error."""
     train, test = prompts[0].train, prompts[0].test["text"].tolist()
     rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_ESSAYS)).round().astype(int))
@@ -229,7 +229,7 @@ def predict_floors(
                 raise DataError(f"Floors are fitted prompt by prompt, and prompt {prompt} has no {part} essays.")
         if prompt not in ranges:
             raise DataError(f"Floors need the score range of prompt {prompt}; none is given.")
-        prompts[prompt] = Parts(parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
+        prompts[prompt] = PromptEssays(parts["train"][prompt], parts["dev"][prompt], essays, ranges[prompt])
     predicted = {predict: _predict(predict, prompts) for predict in {FLOORS[name][0] for name in names}}
     tables = {}
     for name in names:
@@ -239,7 +239,7 @@ def predict_floors(
     return tables
 
 
-def _predict(predict: Predictor, prompts: Mapping[str, Parts]) -> dict[str, Predictions]:
+def _predict(predict: Predictor, prompts: Mapping[str, PromptEssays]) -> dict[str, Predictions]:
     """One floor's predictions by prompt, for those of the same essays at once."""
     alike: dict[tuple[Any, ...], list[str]] = {}
     for prompt, parts in prompts.items():
@@ -250,7 +250,7 @@ def _predict(predict: Predictor, prompts: Mapping[str, Parts]) -> dict[str, Pred
     return {prompt: found[prompt] for prompt in prompts}
 
 
-def _scored(parts: Parts, predictions: Predictions, rescaled: bool) -> pd.DataFrame:
+def _scored(parts: PromptEssays, predictions: Predictions, rescaled: bool) -> pd.DataFrame:
     """A prompt's test essays with what a floor gives them."""
     line = fit_rescaling(predictions.basis, predictions.reference) if rescaled else RescalingLine()
     kept = parts.test.drop(columns=["text", "weight"], errors="ignore")

@@ -17,9 +17,9 @@ from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, promp
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.progress import Progress
 from aes_dynloss.reports.arms import ScoredRun, arm_names, build_cells
-from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.entry import Entry, Figure
 from aes_dynloss.reports.human_scores import HumanScores
-from aes_dynloss.reports.model import Figure, Floor, Interval, Settings
+from aes_dynloss.reports.model import Floor, Interval, Settings
 from aes_dynloss.reports.predictions import (
     MANIFEST,
     PREDICTIONS_DEV,

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
-from aes_dynloss.reports.entry import Entry, WrittenRange
+from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.robustness_entry import Robustness
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
-Figure = float | None
 Interval = list[float] | None
 
 

@@ -40,11 +40,10 @@ def report_rows(report: Report) -> list[Row]:
 
     Returns:
         Rows of COLUMNS: ``prompt`` (None: the mean, or the whole report; with traits PROMPT/TRAIT), ``column`` and
-        ``group`` of a subgroup,
-        ``table`` (where in the report: ``agreement``, ``score_points``, ``confusion``, ...), ``item`` (the row there,
-        as text: a score point, ``human x machine`` of a cell, a bin, a score version, a criterion, an essay),
-        ``measure``, ``value``, and ``low`` and ``high``, the interval; None where there is none or the value is
-        undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
+        ``group`` of a subgroup, ``table`` (where in the report: ``agreement``, ``score_points``, ``confusion``, ...),
+        ``item`` (the row there, as text: a score point, ``human x machine`` of a cell, a bin, a score version, a
+        criterion, an essay), ``measure``, ``value``, and ``low`` and ``high``, the interval; None where there is none
+        or the value is undefined. Verdicts are told by ``flagged``: 1, 0, or None for unknown.
     """
     rows: list[Row] = []
     rows += _trait_rows(report)

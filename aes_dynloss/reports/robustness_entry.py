@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
-from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.entry import Entry, Figure
 
-Figure = float | None
 Part = Annotated[float, pydantic.Field(ge=0, le=1)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 Expected = Literal["fall", "not_rise", "stay"]

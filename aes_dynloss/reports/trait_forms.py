@@ -8,12 +8,10 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import is_blank, parse_ids
-from aes_dynloss.tables.columns import TRAIT_COLUMN, missing_columns
+from aes_dynloss.tables.columns import TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
 from aes_dynloss.tables.scale_ids import SEPARATOR, scale_id
 
-RAW = "_raw"  # behind a trait's name: the column of its predictions before rounding
-# What else a trait's name has behind it; such columns say nothing of other traits.
-_BEHIND = ("_low", "_high", "_certainty", "_probabilities")
+_RAW = TRAIT_COLUMNS["raw"]
 
 
 def wide_traits(columns: Sequence[str]) -> list[str]:
@@ -23,9 +21,9 @@ def wide_traits(columns: Sequence[str]) -> list[str]:
         >>> wide_traits(["essay_id", "content", "content_raw", "content_low", "style", "style_raw", "withheld"])
         ['content', 'style']
     """
-    if TRAIT_COLUMN in columns or "raw" in columns or ("score" in columns and f"score{RAW}" not in columns):
+    if TRAIT_COLUMN in columns or "raw" in columns or ("score" in columns and f"score{_RAW}" not in columns):
         return []
-    return [name for name in columns if f"{name}{RAW}" in columns]
+    return [name for name in columns if f"{name}{_RAW}" in columns]
 
 
 def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> pd.DataFrame:
@@ -41,7 +39,7 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
     traits = wide_traits(list(map(str, cells.columns)))
     if not traits:
         return cells
-    of_traits = {trait + behind for trait in traits for behind in ("", RAW, *_BEHIND)}
+    of_traits = {trait + behind for trait in traits for behind in TRAIT_COLUMNS.values()}
     shared = cells[[name for name in cells.columns if name not in of_traits]]
     prompts = cells[prompt_column].astype(str) if prompt_column in cells else pd.Series("", index=cells.index)
     parts = []
@@ -49,7 +47,7 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
         given = [not is_blank(value) for value in cells[trait]]
         scored = set(prompts[given])
         rows = prompts.isin(scored).to_numpy()
-        own = shared.assign(**{TRAIT_COLUMN: trait}).assign(score=cells[trait], raw=cells[f"{trait}{RAW}"])
+        own = shared.assign(**{TRAIT_COLUMN: trait}).assign(score=cells[trait], raw=cells[f"{trait}{_RAW}"])
         parts.append(own[rows])
     together: pd.DataFrame = pd.concat(parts)
     return together.sort_index(kind="stable").reset_index(drop=True)

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 ID_COLUMNS = ("essay_id", "prompt_id")
 # Which of an essay's several scores a row is about. In memory prompt_id is then that of prompt and trait together.
 TRAIT_COLUMN = "trait"
+# Columns of one score, with what a trait's name has behind it where each of several traits has its own.
+TRAIT_COLUMNS = {
+    "score": "",
+    "raw": "_raw",
+    "low": "_low",
+    "high": "_high",
+    "certainty": "_certainty",
+    "probabilities": "_probabilities",
+}
 REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
 # Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.

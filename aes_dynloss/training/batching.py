@@ -56,8 +56,15 @@ class Subset:
         self._rows = rows
         self.lengths: Rows = examples.lengths[rows]
         self.sequences: Rows = examples.sequences[rows]
-        units = getattr(examples, "units", None)
+        units = units_of(examples)
         self.units: Rows | None = None if units is None else units[rows]
+
+    @classmethod
+    def of_units(cls, examples: Examples, rows: Rows) -> Subset:
+        """A row of each unit, each an example of its own."""
+        heads = cls(examples, rows)
+        heads.units = None
+        return heads
 
     def __len__(self) -> int:
         """Number of examples n."""
@@ -75,9 +82,15 @@ def targets_and_groups(examples: Examples, size: int = 256) -> tuple[Tensor, Ten
     return torch.cat([batch.targets for batch in batches]), torch.cat([batch.groups for batch in batches])
 
 
+def units_of(examples: Examples) -> Rows | None:
+    """The number of each example's unit, (N,); None where each is one of its own."""
+    units: Rows | None = getattr(examples, "units", None)
+    return units
+
+
 def members(examples: Examples) -> list[Rows] | None:
     """The rows of each unit, in the order of their first rows; None where each example is one of its own."""
-    units: Rows | None = getattr(examples, "units", None)
+    units = units_of(examples)
     if units is None:
         return None
     _, first, number, counts = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
@@ -103,8 +116,7 @@ def epoch_steps(examples: Examples, batch_size: int, seed: int, epoch: int, leng
     """
     together = members(examples)
     if together is not None:
-        whole = Subset(examples, np.array([rows[0] for rows in together], dtype=np.int64))
-        whole.units = None
+        whole = Subset.of_units(examples, np.array([rows[0] for rows in together], dtype=np.int64))
         steps = epoch_steps(whole, batch_size, seed, epoch, length_window)
         return [np.concatenate([together[unit] for unit in step]) for step in steps]
     generator = np.random.default_rng([seed, epoch])
@@ -158,11 +170,10 @@ def total_steps(examples: Examples, config: TrainingConfig) -> int:
 
 def share_of(rows: Rows, examples: Examples, rank: int, processes: int) -> Rows:
     """The part of a step that one process takes: dealt out by size, so that all have about equally much to do."""
-    units: Rows | None = getattr(examples, "units", None)
+    units = units_of(examples)
     if units is not None:
         first = np.unique(units[rows], return_index=True)[1]
-        heads = Subset(examples, rows[first])
-        heads.units = None
+        heads = Subset.of_units(examples, rows[first])
         own = share_of(np.arange(len(first)), heads, rank, processes)
         return rows[np.isin(units[rows], units[rows[first[own]]])]
     size = examples.lengths[rows] * examples.sequences[rows]

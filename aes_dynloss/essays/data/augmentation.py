@@ -131,9 +131,8 @@ def augment(train: EssayTable, config: AugmentationConfig) -> Augmentation:
     rows_of: dict[str, list[int]] = {}
     for row, essay_id in enumerate(train.essay_ids):
         rows_of.setdefault(essay_id, []).append(row)
-    ids, once = list(rows_of), train.select(train.first_rows)
-    texts = once.values("text")
-    prompts = [train.prompts[scale].prompt_id for scale in once.values("prompt_id")]
+    ids, once = list(rows_of), train.once
+    prompts, texts = once.answered, once.values("text")
     known = {prompt.prompt_id: prompt.text for prompt in train.prompts.values()}
     materials, notes = gather_materials(prompts, texts, known)
     able, lacking = possible_kinds(config.kinds, materials)

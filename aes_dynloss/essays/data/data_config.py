@@ -19,7 +19,7 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
-from aes_dynloss.tables.columns import NUMBER_COLUMNS
+from aes_dynloss.tables.columns import NUMBER_COLUMNS, TRAIT_COLUMNS
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
@@ -32,9 +32,7 @@ TABLE_COLUMNS = (
 _BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
 ONE_SCORE = "score"  # what the one score of essays without traits is called
 ID_FILE = ".txt"  # what data.trusted ends with where it names a file
-# What a table of scores has of each trait beside its score, as NAME and this; and its other columns.
-TRAIT_SUFFIXES = ("_raw", "_low", "_high", "_certainty", "_probabilities")
-_OF_SCORES = {
+_OF_SCORES = {  # columns of a table of scores that are none of a trait's
     *("essay_id", "prompt_id", "trait", "withheld", "advisories", "reasons", "dropped_tokens", "text", "words"),
     *("raw", "reference", "second_reference"),
 }
@@ -127,7 +125,7 @@ class Columns(ConfigModel):
         if unknown := set(self.second_scores) - set(self.scores):
             names = ", ".join(self.scores)
             raise ValueError(f"second_score is of {', '.join(sorted(unknown))}; score has the traits {names}")
-        taken = {*_OF_SCORES, *(name + suffix for name in self.traits for suffix in TRAIT_SUFFIXES)}
+        taken = {*_OF_SCORES, *(name + behind for name in self.traits for behind in TRAIT_COLUMNS.values() if behind)}
         for name in self.traits:
             if name in taken or SEPARATOR in name or "=" in name or name != name.strip():
                 raise ValueError(

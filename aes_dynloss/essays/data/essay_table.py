@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from datasets import Dataset, Value
 from numpy.typing import NDArray
 
 from aes_dynloss.reports.human_scores import HumanScores
+from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -53,6 +54,22 @@ class Prompt:
         return self.id if self.trait is None else prompt_and_trait(self.id)[0]
 
 
+def traits_of(prompts: Iterable[Prompt]) -> list[str]:
+    """The traits of prompts and traits, in their order; none where essays have one score."""
+    return list(dict.fromkeys(prompt.trait for prompt in prompts if prompt.trait is not None))
+
+
+def trait_numbers(prompts: Sequence[Prompt]) -> list[int]:
+    """The number of each one's trait, in the order of :func:`traits_of`; 0 for all where essays have one score."""
+    traits = traits_of(prompts)
+    return [0 if prompt.trait is None else traits.index(prompt.trait) for prompt in prompts]
+
+
+def prompts_of_scales(prompts: Iterable[Prompt]) -> list[str]:
+    """The ids of the prompts alone, in their order, whatever their essays are scored on."""
+    return list(dict.fromkeys(prompt.prompt_id for prompt in prompts))
+
+
 @dataclass(frozen=True)
 class EssayTable:
     """Scored essays: a row an essay, or where essays have several traits, a row for each trait's score of an essay.
@@ -80,12 +97,27 @@ class EssayTable:
     @property
     def traits(self) -> list[str]:
         """The traits on which essays are scored, in their order; none where they have one score."""
-        return list(dict.fromkeys(prompt.trait for prompt in self.prompts.values() if prompt.trait is not None))
+        return traits_of(self.prompts.values())
 
     @property
     def prompt_ids(self) -> list[str]:
         """The prompts, whatever their essays are scored on."""
-        return list(dict.fromkeys(prompt.prompt_id for prompt in self.prompts.values()))
+        return prompts_of_scales(self.prompts.values())
+
+    @property
+    def answered(self) -> list[str]:
+        """The prompt of each row, whatever it is scored on."""
+        return [self.prompts[scale].prompt_id for scale in self.values("prompt_id")]
+
+    @property
+    def trait_column(self) -> dict[str, list[str | None]]:
+        """The trait of each row as a column of that name; no column, where essays have one score."""
+        return {TRAIT_COLUMN: [self.prompts[scale].trait for scale in self.values("prompt_id")]} if self.traits else {}
+
+    @property
+    def once(self) -> EssayTable:
+        """The first row of each essay: all rows, where essays have one score."""
+        return self.select(self.first_rows)
 
     @property
     def essay_count(self) -> int:

@@ -384,7 +384,7 @@ def _by_prompt(table: EssayTable, target: str, config: SplitConfig) -> list[str 
             f"data.split.target_prompt is {target}, but the data hold the prompts {', '.join(known_prompts)}. Name one "
             "of several, or widen data.keep_prompts: the others are what is learned from."
         )
-    others = [row for row, scale in enumerate(table.values("prompt_id")) if prompts[scale] != target]
+    others = [row for row, prompt in enumerate(table.answered) if prompt != target]
     if config.target_dev_ids is None:
         parts = _assign_fractions(table, others, _DEV, f"{config.seed}")
     else:

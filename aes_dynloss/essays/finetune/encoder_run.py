@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
+from aes_dynloss.essays.data.essay_table import EssayTable, Prompt, trait_numbers, traits_of
 from aes_dynloss.essays.data.ratings import rater_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.exact_head import fit_exact_head
@@ -85,9 +85,8 @@ class EncoderRun:
         # A frozen teacher may be of kind glc, which is known when it is read.
         by_trust = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
         if "trait" in config.loss.by:
-            names = list(dict.fromkeys(str(prompt.trait) for prompt in prompts))
-            numbers = np.array([names.index(str(prompt.trait)) for prompt in prompts])
-            self._raters = names
+            self._raters = traits_of(prompts)
+            numbers = np.array(trait_numbers(prompts))
             self._examples = replace(self._examples, raters=numbers[self._examples.groups])
         elif config.loss.by or by_trust:
             self._raters, numbers = rater_names(parts["train"], by_rater="rater" in config.loss.by)
@@ -319,8 +318,7 @@ def trait_weights(
         >>> trait_weights(prompts, groups, groups, {}).round(2)
         array([0.67, 0.67, 0.67, 2.  ])
     """
-    names = list(dict.fromkeys(str(prompt.trait) for prompt in prompts))
-    trait = np.array([names.index(str(prompt.trait)) for prompt in prompts])
+    names, trait = traits_of(prompts), np.array(trait_numbers(prompts))
     counts = np.bincount(trait[train], minlength=len(names))
     share = np.array([wanted.get(name, 1.0) for name in names]) * (counts > 0)
     by_trait = share / share.sum() * counts.sum() / np.maximum(counts, 1)

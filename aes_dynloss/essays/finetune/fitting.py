@@ -127,7 +127,7 @@ def fit_scores(
 
 def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
     """Refuse a teacher that has nothing to learn on."""
-    train = parts["train"].select(parts["train"].first_rows)
+    train = parts["train"].once
     number = 0 if train.trusted is None else int(train.trusted.sum())
     apart = parts["teacher_dev"].essay_count if "teacher_dev" in parts else 0
     if isinstance(config.teacher, TeachingConfig) and not (apart or number):

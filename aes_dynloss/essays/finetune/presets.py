@@ -222,8 +222,7 @@ def _counted(values: Mapping[str, Any]) -> tuple[int, float]:
         raise ConfigError("preset: auto reads the essays once to count them. Name a preset, or a file in data.source.")
     logging.disable(logging.WARNING)  # the run reads them again, and then says what is lost
     try:
-        table = read_essays(data)
-        texts = table.select(table.first_rows).values("text")
+        texts = read_essays(data).once.values("text")
     finally:
         logging.disable(logging.NOTSET)
     return len(texts), sum(len(text.split()) for text in texts) / max(len(texts), 1)

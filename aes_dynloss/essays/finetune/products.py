@@ -42,7 +42,6 @@ from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
 from aes_dynloss.reports.traits import by_scale
-from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
@@ -286,7 +285,7 @@ def prediction_table(
     columns: dict[str, Any] = {
         "essay_id": part.essay_ids,
         "prompt_id": prompt_ids,
-        **({TRAIT_COLUMN: [part.prompts[scale].trait for scale in prompt_ids]} if part.traits else {}),
+        **part.trait_column,
         "reference": part.scores,
         "raw": predicted.raw,
         "score": scorer.postprocessing.points(scorer.prompts, prompt_ids, predicted.raw),

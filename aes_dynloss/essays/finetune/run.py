@@ -169,9 +169,8 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
 
 def _screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
     """What advisories go by: the training essays of each prompt, whatever they are scored on."""
-    once = train.select(train.first_rows)
-    answered = [once.prompts[scale].prompt_id for scale in once.values("prompt_id")]
-    return Screen.fit(once.values("text"), answered, {prompt.prompt_id: prompt.text for prompt in prompts})
+    texts = {prompt.prompt_id: prompt.text for prompt in prompts}
+    return Screen.fit(train.once.values("text"), train.once.answered, texts)
 
 
 def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:

@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.tables.columns import TRAIT_COLUMN
 
 SUSPECTS = "suspects.csv"
 # Where no essay is trusted, a weight is told beside one that so many of all essays do not reach.
@@ -49,7 +48,7 @@ def believed_ratings(part: EssayTable, raw: NDArray[np.float64], weights: NDArra
         {
             "essay_id": part.essay_ids,
             "prompt_id": prompts,
-            **({TRAIT_COLUMN: [part.prompts[scale].trait for scale in prompts]} if part.traits else {}),
+            **part.trait_column,
             "rater": pd.Series(part.raters, index=range(len(part)), dtype=object),
             "trusted": trusted.astype(int),
             "score": scores,

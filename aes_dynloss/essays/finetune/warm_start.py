@@ -231,9 +231,8 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
     for name, clean in _CLEAN.items():
         if name not in parts:
             continue
-        part = parts[name].select(parts[name].first_rows)
-        answered = [part.prompts[scale].prompt_id for scale in part.values("prompt_id")]
-        essays = [key for key in zip(answered, part.essay_ids, strict=True) if key[0] in prompts]
+        part = parts[name].once
+        essays = [key for key in zip(part.answered, part.essay_ids, strict=True) if key[0] in prompts]
         held_out: set[tuple[str, str]] = set()
         for file in clean:
             if run is not None and (run / file).exists():

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, Prompt
+from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE, Prompt, prompts_of_scales
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals, same_score_probability
+from aes_dynloss.tables.columns import TRAIT_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,8 +65,8 @@ class Scores:
 
         columns: dict[str, NDArray[np.float64]] = {}
         for trait, own in (self.traits or {"": self}).items():
-            names = (trait, f"{trait}_raw", f"{trait}_certainty") if trait else ("score", "raw", "certainty")
-            columns |= zip(names, (own.score, own.raw, own.certainty), strict=True)
+            for name in ("score", "raw", "certainty"):
+                columns[trait + TRAIT_COLUMNS[name] if trait else name] = getattr(own, name)
         return pd.DataFrame(columns)
 
 
@@ -197,7 +198,7 @@ def check_lengths(texts: Sequence[str], prompt_ids: Sequence[str]) -> None:
 
 def known_prompts(scorer: Scorer) -> list[str]:
     """The ids of a scorer's prompts, whatever their essays are scored on."""
-    return list(dict.fromkeys(prompt.prompt_id for prompt in scorer.prompts.values()))
+    return prompts_of_scales(scorer.prompts.values())
 
 
 def check_prompts(prompt_ids: Sequence[str], known: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from torch.nn import Parameter, functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.data.essay_table import Prompt, trait_numbers
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 from aes_dynloss.essays.model.chunks import read_chunks
 from aes_dynloss.essays.model.encoders import keep_lower_layers, layer_list
@@ -98,8 +98,7 @@ def heads_of(config: ModelConfig, prompts: Sequence[Prompt]) -> list[int]:
         return list(range(len(prompts)))
     if config.prompts == "embedding":
         return [0] * len(prompts)
-    traits = list(dict.fromkeys(prompt.trait for prompt in prompts))
-    return [traits.index(prompt.trait) for prompt in prompts]
+    return trait_numbers(prompts)
 
 
 class ScoreHead(nn.Module):
@@ -171,9 +170,8 @@ class ScoreHead(nn.Module):
         hidden: Tensor = self.body(features)
         if not self.own and self.head_count == 1:
             answers: Tensor = self.answer(hidden)
-        elif (
-            self.own and self.kind == "softmax" and hidden.device.type == "cpu"
-        ):  # elsewhere one product is cheaper than to wait
+        # Elsewhere one product is cheaper than to wait.
+        elif self.own and self.kind == "softmax" and hidden.device.type == "cpu":
             answers = self._of_own_points(hidden, prompt)
         else:
             rows = torch.arange(len(prompt), device=prompt.device)
@@ -272,9 +270,8 @@ class ScoringModel(nn.Module):
         self.register_buffer("feature_sd", torch.ones(width))
         for name in ("mean", "sd", "length_mean", "length_sd"):
             self.register_buffer(name, torch.tensor([getattr(scale, name) for scale in scales]), persistent=False)
-        traits = list(dict.fromkeys(scale.prompt.trait for scale in scales))
-        numbers = torch.tensor([traits.index(scale.prompt.trait) for scale in scales]) if len(traits) > 1 else None
-        self.register_buffer("trait", numbers, persistent=False)
+        numbers = trait_numbers([scale.prompt for scale in scales])
+        self.register_buffer("trait", torch.tensor(numbers) if max(numbers) > 0 else None, persistent=False)
         points = [torch.linspace(0, 1, scale.prompt.range.count) for scale in scales]
         self.register_buffer("unit_points", pad_sequence(points, batch_first=True), persistent=False)
         self._freeze()

@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.data.essay_table import Prompt, traits_of
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_lengths, check_prompts, known_prompts
-from aes_dynloss.tables.columns import TRAIT_COLUMN
+from aes_dynloss.tables.columns import TRAIT_COLUMN, TRAIT_COLUMNS
 from aes_dynloss.tables.scale_ids import MAIN_TRAITS
-
-# Columns of one score, with what a trait's name has behind it where each trait has its own.
-TRAIT_COLUMNS = {
-    "score": "",
-    "raw": "_raw",
-    "low": "_low",
-    "high": "_high",
-    "certainty": "_certainty",
-    "probabilities": "_probabilities",
-}
 
 
 @dataclass(frozen=True)
@@ -58,8 +48,7 @@ class Asked:
         for scale, prompt in prompts.items():
             by_prompt.setdefault(prompt.prompt_id, []).append(scale)
         pairs = [(scale, place) for place, prompt_id in enumerate(prompt_ids) for scale in by_prompt[prompt_id]]
-        traits = list(dict.fromkeys(prompt.trait for prompt in prompts.values() if prompt.trait is not None))
-        return cls([scale for scale, _ in pairs], [place for _, place in pairs], traits)
+        return cls([scale for scale, _ in pairs], [place for _, place in pairs], traits_of(prompts.values()))
 
     def names(self, prompts: Mapping[str, Prompt]) -> list[str | None]:
         """The trait of each score."""
