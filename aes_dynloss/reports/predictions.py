@@ -216,9 +216,11 @@ def check_predictions(
     given = checked["score"].notna().to_numpy()
     if given.all():
         return PredictionTable(checked[ordered].reset_index(drop=True), spans, frozenset(inferred), tuple(notes))
+    ids = _of_prompts(checked)[[*ID_COLUMNS]]
+    withheld_essays, essays = (len(rows.drop_duplicates()) for rows in (ids[~given], ids))
     notes.append(
-        f"{int((~given).sum())} of {len(given)} essays in {source} have no score, for the machine withheld it: the "
-        "figures are those of the others."
+        f"{withheld_essays} of {essays} essays in {source} have no score, for the machine withheld it: the figures are "
+        "those of the others."
     )
     scored, withheld = (checked.loc[rows, ordered].reset_index(drop=True) for rows in (given, ~given))
     return PredictionTable(scored, spans, frozenset(inferred), tuple(notes), withheld)

@@ -127,6 +127,9 @@ def test_evaluate_takes_the_users_own_table(place, tmp_path):
     assert "--reference-column style=COLUMN" in outcome.error
     outcome = command("evaluate", scores, "--references", human, "--reference-column", "a", "--reference-column", "b")
     assert (outcome.code, "name one column" in outcome.error) == (2, True)
+    for words in (["style="], ["style=st", "--reference-column", "style=st"]):
+        outcome = command("evaluate", scores, "--references", human, "--reference-column", *words)
+        assert (outcome.code, "each trait once" in outcome.error) == (2, True)
 
 
 def test_runs_are_compared_calibrated_and_put_together(place, tmp_path):

@@ -222,6 +222,7 @@ def test_a_withheld_essay_stays_withheld(tmp_path):
     rows.to_csv(tmp_path / "w.csv", index=False)
     read = read_predictions(tmp_path / "w.csv", ranges={"1": SPAN})
     assert (len(read.table), len(read.withheld)) == (8, 2)
+    assert any(note.startswith("1 of 5 essays") for note in read.notes)
     rows.loc[2, "style"] = None
     rows.to_csv(tmp_path / "w.csv", index=False)
     with pytest.raises(DataError, match=facts("score is blank")):
