@@ -152,8 +152,11 @@ class TestTrainerRegression:
         assert run("trainer_regression.py", *words).returncode == 0
         assert same.stat().st_mtime_ns == made[0]
         assert other.stat().st_mtime_ns > made[1]
+        # Another training may round otherwise in several threads and end elsewhere: of it, only the setting is sure.
+        assert json.loads(other.read_text(encoding="utf-8"))["epochs"] == 20
         again = json.loads(output.read_text(encoding="utf-8"))
-        assert [one["qwk"] for one in again["models"].values()] == [one["qwk"] for one in results["models"].values()]
+        assert again["models"]["aes-dynloss finetune"] == results["models"]["aes-dynloss finetune"]
+        assert list(again["models"]) == list(results["models"])
 
     def test_a_fold_that_is_not_there_ends_with_one_message(self, data, tmp_path):
         done = run("trainer_regression.py", "--data", data, "--output", tmp_path / "found.json", "--folds", "0,7")
