@@ -149,7 +149,7 @@ def evaluate(
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
-        click.echo(adjudication_text(report.adjudicated))
+        click.echo(adjudication_text(report.adjudicated, report.rows))
 
 
 def _read_features(path: Path, predictions: PredictionTable, names: ColumnNames) -> FeatureTable:

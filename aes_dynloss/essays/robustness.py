@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import gather_materials, possible_kinds
+from aes_dynloss.essays.data.essay_table import traits_of
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer, known_prompts
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, Material, check_kinds, perturb
@@ -85,6 +86,7 @@ def measure_robustness(
         "expected": _by_expectation(changes, list(chosen), confidence),
         "kinds": {kind: _kind(scorer, changes, kind, able, unchanged, confidence) for kind, able in chosen.items()},
         "notes": notes,
+        **({"traits": traits} if (traits := traits_of(scorer.prompts.values())) else {}),
     }
 
 

@@ -16,10 +16,9 @@ from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, Review
 from aes_dynloss.reports.predictions import PredictionTable, refuse_outside
 from aes_dynloss.reports.prompt_means import mean_if_known
 from aes_dynloss.reports.prompts import build_report
+from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
-    MEAN,
     NOTHING,
-    PROMPT,
     Cell,
     Column,
     Table,
@@ -166,33 +165,42 @@ def adjudication_words(review: Adjudication) -> str:
     )
 
 
-def adjudication_text(review: Adjudication) -> str:
+def adjudication_text(review: Adjudication, called: RowWords) -> str:
     """The machine's figures and the final ones by prompt and in the mean.
 
     Args:
         review: What ``adjudication_entry`` returned.
+        called: What the report's rows are called.
     """
-    return "\n".join(["Human review:", *text_table(adjudication_table(review)), f"Note: {adjudication_words(review)}"])
+    return "\n".join(
+        ["Human review:", *text_table(adjudication_table(review, called)), f"Note: {adjudication_words(review)}"]
+    )
 
 
-def adjudication_section(review: Adjudication) -> Section:
+def adjudication_section(review: Adjudication, called: RowWords) -> Section:
     """Human decisions as a section of a report: in words, and as a table."""
-    return Section("review", "Human review", [Words(adjudication_words(review)), adjudication_table(review)])
+    return Section("review", "Human review", [Words(adjudication_words(review)), adjudication_table(review, called)])
 
 
-def adjudication_table(review: Adjudication) -> Table:
+def adjudication_table(review: Adjudication, called: RowWords) -> Table:
     """The machine alone and after human review: a row a prompt, their mean at the foot.
 
     Args:
         review: What ``adjudication_entry`` returned.
+        called: What the report's rows are called.
     """
     rows = [
-        [words(prompt), count(entry.decided), *_agreement_cells(entry.machine), *_agreement_cells(entry.final)]
+        [
+            words(called.name(prompt)),
+            count(entry.decided),
+            *_agreement_cells(entry.machine),
+            *_agreement_cells(entry.final),
+        ]
         for prompt, entry in review.prompts.items()
     ]
     mean = [cell for which in ("machine", "final") for cell in _agreement_cells(getattr(review.mean, which))]
-    foot = [[MEAN, NOTHING, *mean]]
-    columns = [PROMPT, Column("decided", "Decided by humans", "decided")]
+    foot = [[called.mean, NOTHING, *mean]]
+    columns = [called.column, Column("decided", "Decided by humans", "decided")]
     for which, essays in (
         ("Machine", "Essays that the machine scored."),
         ("Final", "Essays that have a score in the end, a human's or the machine's."),

@@ -31,8 +31,9 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
 from aes_dynloss.reports.ratings import WeightOverRuns
+from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.traits import by_scale
-from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.columns import TRAIT_COLUMN, ColumnNames
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -208,7 +209,11 @@ class Comparison(Entry):
         essays: Essays by prompt, summed over strata.
         notes: What a reader must know.
         settings: How intervals and p values were made.
+        traits: The traits that essays are scored on, where they are several; ``prompts`` and ``essays`` are then by
+            prompt and trait.
     """
+
+    LEFT_OUT = ("traits",)
 
     control: str
     arms: dict[str, Arm]
@@ -217,6 +222,17 @@ class Comparison(Entry):
     essays: dict[str, int]
     notes: list[str]
     settings: Settings
+    traits: list[str] | None = None
+
+    @property
+    def rows(self) -> RowWords:
+        """What the prompts, or traits, are called."""
+        return RowWords.of(self.essays, traits=self.traits is not None)
+
+    @property
+    def essay_count(self) -> int:
+        """Number of essays, whatever they are scored on."""
+        return sum(self.rows.of_prompts(self.essays).values())
 
 
 class PublishedFigure(Entry):
@@ -360,6 +376,16 @@ class Benchmark(Entry):
     runs: list[Any] | None = None
     raters: dict[str, dict[str, WeightOverRuns]] | None = None
 
+    @property
+    def rows(self) -> RowWords:
+        """What the prompts, or traits, are called."""
+        return RowWords.of(self.essays, traits=any(arm.traits is not None for arm in self.arms.values()))
+
+    @property
+    def essay_count(self) -> int:
+        """Number of essays, once where seeds and halves share them, and whatever they are scored on."""
+        return self.distinct_essays
+
 
 def compare_arms(
     arms: Mapping[str, Sequence[ScoredRun]],
@@ -436,6 +462,9 @@ def compare_arms(
             confidence=confidence,
             seed=seed,
         ),
+        traits=list(dict.fromkeys(test[TRAIT_COLUMN]))
+        if TRAIT_COLUMN in (test := arms[control][0].test.table)
+        else None,
     )
 
 

@@ -42,7 +42,7 @@ def arms_picture(comparison: AnyComparison) -> Picture:
     grid = comparison if isinstance(comparison, Benchmark) else None
     floors = {f"floor: {name}": floor.mean for name, floor in grid.floors.items()} if grid else {}
     with drawing():
-        (axes,) = rows_panel([*arms, *floors], ["QWK, mean over prompts"], width=WIDTH)
+        (axes,) = rows_panel([*arms, *floors], [f"QWK, mean over {comparison.rows.noun}s"], width=WIDTH)
         human = grid.human_human.mean if grid else None
         if human is not None:
             axes.axvline(human, color=HUMAN, linewidth=1.2, linestyle="--", label="Human-human")
@@ -104,13 +104,11 @@ def comparison_page(
         DataError: A picture is no svg.
     """
     grid = comparison if isinstance(comparison, Benchmark) else None
-    # A benchmark knows how many are distinct, as seeds and halves share them.
-    essays = grid.distinct_essays if grid else sum(comparison.essays.values())
-    prompts = len(comparison.essays)
+    essays, prompts = comparison.essay_count, len(comparison.essays)
     facts = [
         f"{len(comparison.arms)} arms",
         f"{essays:,} essays",
-        f"{prompts} prompt{'s' if prompts > 1 else ''}",
+        comparison.rows.counted(prompts),
         f"control: {comparison.control}",
     ]
     raters = grid.human_human.mean if grid else None
@@ -125,7 +123,7 @@ def comparison_page(
         Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences]),
         Section("arms", "Arms", [arms, arms_table(comparison), trait_arms_table(grid) if grid else None]),
         _differences(comparison),
-        Section("prompts", "Prompts", by_prompt),
+        Section("prompts", f"{comparison.rows.noun.title()}s", by_prompt),
         Section("beside", others, [beside_table(grid) if grid else None]),
         Section(
             "raters", "Raters", [over_runs_table(grid.raters, level_words(grid)) if grid and grid.raters else None]
@@ -186,7 +184,9 @@ def _differences(comparison: AnyComparison) -> Section | None:
             blocks.append(Gallery(f"{name}-figure", "", "", [picture], size="large"))
             blocks.append(difference_table(comparison, kind, name=name).known_rows())
             by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
-            blocks.append(Folded("The same by prompt", [by_prompt if len(comparison.essays) > 1 else None]))
+            blocks.append(
+                Folded(f"The same by {comparison.rows.noun}", [by_prompt if len(comparison.essays) > 1 else None])
+            )
     correction = Words(f"Correction for many comparisons: {comparison.settings.correction}.")
     title = f"Differences from {comparison.control}"
     return Section("differences", title, [*blocks, correction]) if blocks else None

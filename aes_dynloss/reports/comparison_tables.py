@@ -33,7 +33,6 @@ from aes_dynloss.reports.table import (
     measure_column,
     number,
     p_value,
-    prompt_column,
     signed,
     text_table,
     words,
@@ -74,7 +73,14 @@ def arms_table(comparison: AnyComparison) -> Table:
         columns += [Column("over_seeds", "sd over seeds", explanation="Of the QWK.")]
     if costs:
         columns += [Column("seconds", "Seconds of a run", f"seconds ({units[0]})" if len(units) == 1 else "seconds")]
-    return Table("arms-table", f"Means over strata and prompts, {level} intervals below", columns, rows, (), level)
+    return Table(
+        "arms-table",
+        f"Means over strata and {comparison.rows.noun}s, {level} intervals below",
+        columns,
+        rows,
+        (),
+        level,
+    )
 
 
 def _costs(comparison: AnyComparison) -> dict[str, Cost]:
@@ -109,7 +115,7 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
     else:
         prompts = dict.fromkeys(prompt for arm_entries in differences.arms.values() for prompt in arm_entries.prompts)
         entries = {
-            f"prompt {prompt}, {arm}": arm_entries.prompts[prompt]
+            f"{comparison.rows.within(prompt)}, {arm}": arm_entries.prompts[prompt]
             for prompt in prompts
             for arm, arm_entries in differences.arms.items()
         }
@@ -119,7 +125,8 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
         difference = signed(figures["difference"], figures["interval"], why)
         rows.append([words(row), difference, *(p_value(figures[p], why=why) for p in ("p", "p_holm"))])
     columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
-    where = "mean over prompts" if part == "mean" else "by prompt"
+    noun = comparison.rows.noun
+    where = f"mean over {noun}s" if part == "mean" else f"by {noun}"
     family = f"comparisons that Holm p corrects for: {differences.comparisons[part]}"
     title = differences.difference[:1].upper() + differences.difference[1:]
     return Table(name, f"{title}, {where}, {level} intervals below; {family}", columns, rows, (), level)
@@ -131,7 +138,7 @@ _DIFFERENCE = ("arm", "difference", "difference_interval", "p", "p_holm")
 def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
     """Each version of QWK by arm and prompt, where some arm has it; floors and human raters below the first."""
     prompts = list(comparison.essays)
-    columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(prompt_column, prompts)]
+    columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(comparison.rows.across, prompts)]
     tables = {}
     for version in VERSIONS:
         rows = []
@@ -143,7 +150,9 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
         foot = _beside_prompts(comparison, prompts) if isinstance(comparison, Benchmark) and version == "qwk" else []
         title = measure_column(version).title
         name = f"prompts-{version.replace('_', '-')}"
-        tables[version] = Table(name, f"{title} by prompt", columns, rows, foot, level_words(comparison))
+        tables[version] = Table(
+            name, f"{title} by {comparison.rows.noun}", columns, rows, foot, level_words(comparison)
+        )
     return tables
 
 
@@ -207,13 +216,12 @@ def comparison_text(comparison: AnyComparison) -> str:
         corrected, and the notes; ends without a line break. "-" is an undefined value.
     """
     many = len(comparison.essays)
-    mean = "one prompt" if many == 1 else f"mean over {many} prompts"
-    essays = sum(comparison.essays.values())
+    mean = "one prompt" if many == 1 else f"mean over {comparison.rows.counted(many)}"
     kappas = [key for version in VERSIONS for key in (version, f"{version}_interval")]
     arms = arms_table(comparison).chosen("arm", "runs", *kappas).known_columns()
-    blocks = [[f"Test essays: {essays}, {mean}. Control: {comparison.control}", *text_table(arms)]]
+    blocks = [[f"Test essays: {comparison.essay_count}, {mean}. Control: {comparison.control}", *text_table(arms)]]
     # Of one prompt, the mean has said it.
-    for part, title in {"mean": mean, **({"prompts": "each prompt"} if many > 1 else {})}.items():
+    for part, title in {"mean": mean, **({"prompts": f"each {comparison.rows.noun}"} if many > 1 else {})}.items():
         for name, kind in comparison.differences.items():
             table = difference_table(comparison, name, part)
             if table.known_rows():
@@ -247,7 +255,7 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     for version, table in prompt_tables(report).items() if len(report.essays) > 1 else ():
         title = "QWK" if version == "qwk" else f"QWK, {measure_column(version).short}"
         columns = ("arm", *(column.key for column in table.columns[2:]), MEAN)
-        prompts[title] = table.chosen(*columns).retitled(arm="prompt")
+        prompts[title] = table.chosen(*columns).retitled(arm=report.rows.noun)
     return template("benchmark.md").render(
         report=report,
         seeds=counts[:1] if alike else [min(counts), max(counts)],

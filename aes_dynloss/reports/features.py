@@ -19,6 +19,7 @@ from aes_dynloss.reports.human_scores import refuse_repeats
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Feature, FeatureFigures, FeatureReport
 from aes_dynloss.reports.predictions import LARGEST_NUMBER
+from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
     MOST_ACROSS,
     Cell,
@@ -27,7 +28,6 @@ from aes_dynloss.reports.table import (
     Table,
     measure_column,
     number,
-    prompt_column,
     words,
     words_column,
 )
@@ -316,29 +316,30 @@ _MEASURES: Mapping[Measured, tuple[Column, Form]] = {
 _FEATURE = words_column("feature", "Feature")
 
 
-def features_section(features: FeatureReport) -> Section:
+def features_section(features: FeatureReport, called: RowWords) -> Section:
     """Features as a section of a page: those that go most with the human score, and the others folded away.
 
     Args:
         features: What ``measure_features`` returned.
+        called: What the report's rows are called.
     """
     ranked = _ranked(features)
     shown, others = dict(ranked[:MOST_SHOWN]), dict(ranked[MOST_SHOWN:])
     sizes = next(iter(features.by_name.values())).prompts
-    essays, many = sum(one.n for one in sizes.values()), len(sizes) > 1
-    pooled = " A figure is the mean over prompts, with their range below." if many else ""
+    essays, many = sum(called.of_prompts({row: one.n for row, one in sizes.items()}).values()), len(sizes) > 1
+    pooled = f" A figure is the mean over {called.noun}s, with their range below." if many else ""
     column, _ = _MEASURES[_ranked_by(features)]
     first = f" First come the {len(shown)} with the largest {column.title}, of either sign." if others else ""
     what = (
         f"{len(features.by_name)} features of {essays:,} essays.{first}{pooled} Clamped is the share of essays beyond "
         f"{features.most_sd:g} standard deviations from the mean of {features.compared_with}. The length is ln(1 + "
-        "words). features.csv has the figures of every prompt."
+        f"words). features.csv has the figures of every {called.noun}."
     )
     across = 1 < len(sizes) <= MOST_ACROSS
     blocks: list[Block | None] = [
         Words(what),
         _feature_table(features, "features-table", "Features and human scores, units below", shown),
-        Folded("By prompt", [_prompt_table(features, shown)]) if across else None,
+        Folded(f"By {called.noun}", [_prompt_table(features, shown, called)]) if across else None,
         Folded(f"The other {len(others)} features", [_feature_table(features, "features-others", "Others", others)]),
     ]
     return Section("features", "Features", blocks)
@@ -374,7 +375,7 @@ def _why_missing(features: FeatureReport, feature: Feature, measure: Measured) -
     return Missing.NO_LENGTHS if without_length else Missing.UNDEFINED
 
 
-def _prompt_table(features: FeatureReport, shown: Mapping[str, Feature]) -> Table:
+def _prompt_table(features: FeatureReport, shown: Mapping[str, Feature], called: RowWords) -> Table:
     measure = _ranked_by(features)
     column, _ = _MEASURES[measure]
     prompts = list(next(iter(shown.values())).prompts)
@@ -382,4 +383,6 @@ def _prompt_table(features: FeatureReport, shown: Mapping[str, Feature]) -> Tabl
         [words(name), *(number(getattr(feature.prompts[prompt], measure)) for prompt in prompts)]
         for name, feature in shown.items()
     ]
-    return Table("features-prompts", f"{column.title}, by prompt", [_FEATURE, *map(prompt_column, prompts)], rows)
+    return Table(
+        "features-prompts", f"{column.title}, by {called.noun}", [_FEATURE, *map(called.across, prompts)], rows
+    )

@@ -41,7 +41,7 @@ Numbers = NDArray[np.float64]
 def agreement_picture(report: Report) -> Picture:
     """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
     prompts = report.prompts
-    rows: dict[str, PromptEntry | MeanEntry] = {f"Prompt {prompt}": entry for prompt, entry in prompts.items()}
+    rows: dict[str, PromptEntry | MeanEntry] = {report.rows.title(row): entry for row, entry in prompts.items()}
     if len(rows) > 1:
         rows["Mean"] = report.mean
     panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
@@ -55,10 +55,10 @@ def agreement_picture(report: Report) -> Picture:
         draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
     description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
-    return saved(panels[0], "Agreement by prompt", description, legend_columns=4)
+    return saved(panels[0], f"Agreement by {report.rows.noun}", description, legend_columns=4)
 
 
-def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
+def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
     """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
     panels = rows_panel(list(groups), ["DSM", "SMD"], width=6.4)
     for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
@@ -75,7 +75,7 @@ def group_picture(column: str, prompt: str, groups: Mapping[str, GroupAgreement]
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
     description = f"Dots with intervals, and the band from -.10 to .10. {words}."
-    return saved(panels[0], f"Groups of {column}, prompt {prompt}", description, legend_columns=2)
+    return saved(panels[0], f"Groups of {column}, {where}", description, legend_columns=2)
 
 
 def _rounded(value: float | None) -> str:
@@ -90,7 +90,7 @@ MOST_BARS = 13
 _SHADES = 8
 
 
-def confusion_picture(prompt: str, entry: PromptEntry) -> Picture:
+def confusion_picture(where: str, entry: PromptEntry) -> Picture:
     """How often each human score met each machine score; only cells that occur are drawn."""
     span, cells = entry.range, entry.confusion
     low, high, step = span.low, span.high, span.step
@@ -115,7 +115,7 @@ def confusion_picture(prompt: str, entry: PromptEntry) -> Picture:
         f"Heat map of counts, human score upwards and machine score to the right. {100 * same / essays:.0f} % of "
         f"{essays:,} essays lie on the diagonal, {100 * near / essays:.0f} % at most one score point from it."
     )
-    return saved(axes, f"Confusion matrix, prompt {prompt}", words)
+    return saved(axes, f"Confusion matrix, {where}", words)
 
 
 def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, strongest: float) -> None:
@@ -136,7 +136,7 @@ def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, stron
         axes.add_patch(PathPatch(path, facecolor=HUMAN, alpha=strongest * shade / _SHADES, linewidth=0))
 
 
-def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
+def distribution_picture(where: str, entry: PromptEntry) -> Picture:
     """Shares of essays at each score point, human and machine."""
     points = entry.score_points
     positions = np.array([one.point for one in points])
@@ -161,26 +161,26 @@ def distribution_picture(prompt: str, entry: PromptEntry) -> Picture:
         f"Shares of essays by score point, human and machine. The largest gap is {100 * widest.gap:+.1f} percentage "
         f"points at score {widest.point:g}."
     )
-    return saved(axes, f"Scores given, prompt {prompt}", words)
+    return saved(axes, f"Scores given, {where}", words)
 
 
-def residual_by_score_picture(prompt: str, entry: PromptEntry) -> Picture:
+def residual_by_score_picture(where: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by human score."""
     rows = entry.residuals_by_score
     ends = [f"at {row.reference:g}" for row in (rows[0], rows[-1])]
-    return _residual_picture(prompt, rows, _column(rows, "reference"), ("score", "human score", "Human score"), ends)
+    return _residual_picture(where, rows, _column(rows, "reference"), ("score", "human score", "Human score"), ends)
 
 
-def residual_by_length_picture(prompt: str, entry: PromptEntry) -> Picture:
+def residual_by_length_picture(where: str, entry: PromptEntry) -> Picture:
     """Mean and spread of machine less human, by length."""
     rows = entry.residuals_by_length or []
     middles = (_column(rows, "words_from") + _column(rows, "words_to")) / 2
     names = ("length", "length", "Length (words, middle of the bin)")
-    return _residual_picture(prompt, rows, middles, names, ["for the shortest essays", "for the longest"])
+    return _residual_picture(where, rows, middles, names, ["for the shortest essays", "for the longest"])
 
 
 def _residual_picture(
-    prompt: str, rows: Sequence[Entry], positions: Numbers, names: tuple[str, str, str], ends: Sequence[str]
+    where: str, rows: Sequence[Entry], positions: Numbers, names: tuple[str, str, str], ends: Sequence[str]
 ) -> Picture:
     """Residuals along what has these names in the title, in the description and at the axis."""
     axes = panel(WIDTH, HEIGHT)
@@ -189,7 +189,7 @@ def _residual_picture(
     axes.set(xlabel=names[2], ylabel="Machine \u2212 human (points)")
     first, last = (f"{row['mean']:+.2f} {end}" for row, end in zip((rows[0], rows[-1]), ends, strict=True))
     description = f"Mean of prediction less human score, with one sd, by {names[1]}: {first} and {last}."
-    return saved(axes, f"Residuals by {names[0]}, prompt {prompt}", description)
+    return saved(axes, f"Residuals by {names[0]}, {where}", description)
 
 
 def _draw_spread(axes: Axes, positions: Numbers, means: Numbers, sds: Numbers) -> None:
@@ -206,7 +206,7 @@ def _column(rows: Sequence[Entry], key: str) -> Numbers:
     return np.array([getattr(row, key) or 0.0 for row in rows], dtype=np.float64)
 
 
-def reliability_picture(prompt: str, entry: PromptEntry) -> Picture:
+def reliability_picture(where: str, entry: PromptEntry) -> Picture:
     """Mean human score against the mean prediction, in bins of equal count."""
     rows = entry.reliability
     raw, human, sds = (_column(rows, key) for key in ("mean_raw", "mean_reference", "sd_reference"))
@@ -220,7 +220,7 @@ def reliability_picture(prompt: str, entry: PromptEntry) -> Picture:
         f"Mean human score, with one sd, against the mean prediction in {len(rows)} bins of equal count, beside the "
         f"diagonal. Farthest from it: humans {human[farthest]:.2f} where the machine predicts {raw[farthest]:.2f}."
     )
-    return saved(axes, f"Reliability, prompt {prompt}", words)
+    return saved(axes, f"Reliability, {where}", words)
 
 
 # Each prompt's pictures take a quarter of a second; a page of more would be neither quick nor read.
@@ -284,25 +284,30 @@ def report_figures(report: Report) -> list[Gallery]:
         MOST_DRAWN_ROWS in the first, the prompts with the most essays are drawn, which the gallery's words say.
     """
     prompts = report.prompts
-    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS)
-    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS)
+    noun = report.rows.noun
+    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS, noun)
+    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS, noun)
     galleries = []
     with drawing():
         words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
         agreement = (agreement_picture(replace(report, prompts={prompt: prompts[prompt] for prompt in rows})),)
-        galleries.append(Gallery("agreement-figure", "Agreement by prompt", words + rows_cut, agreement, size="large"))
+        galleries.append(
+            Gallery("agreement-figure", f"Agreement by {report.rows.noun}", words + rows_cut, agreement, size="large")
+        )
         for name, key, title, words, draw in _BY_PROMPT:
-            made = tuple(draw(prompt, prompts[prompt]) for prompt in drawn if getattr(prompts[prompt], key))
+            made = tuple(
+                draw(report.rows.within(prompt), prompts[prompt]) for prompt in drawn if getattr(prompts[prompt], key)
+            )
             if made:
                 galleries.append(Gallery(name, title, words + cut, made))
     return galleries
 
 
-def _largest(prompts: Mapping[str, PromptEntry], most: int) -> tuple[list[str], str]:
+def _largest(prompts: Mapping[str, PromptEntry], most: int, noun: str) -> tuple[list[str], str]:
     """The prompts with the most essays in the report's order, and words for it if there are others."""
     largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt].n)[:most])
     drawn = [prompt for prompt in prompts if prompt in largest]
-    return drawn, f" Drawn are the {most} prompts with the most essays." if len(drawn) < len(prompts) else ""
+    return drawn, f" Drawn are the {most} {noun}s with the most essays." if len(drawn) < len(prompts) else ""
 
 
 def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
@@ -328,7 +333,9 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
             ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
             reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
-                group_picture(column, prompt, groups, report.prompts[prompt]["fairness"].small_group, reach)
+                group_picture(
+                    column, report.rows.within(prompt), groups, report.prompts[prompt]["fairness"].small_group, reach
+                )
                 for prompt, groups in drawn.items()
             )
     return pictures

@@ -14,6 +14,7 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import Direction, Disagreement, Flag, MeanEntry, PromptEntry, Verdict
+from aes_dynloss.reports.row_words import PROMPT_ROWS, RowWords
 from aes_dynloss.tables.score_range import ScoreRange
 
 # .8 - .7 is .10000000000000009, and is no more than .1.
@@ -143,27 +144,28 @@ def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]
 MOST_WORST = 20
 
 
-def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry) -> list[Flag]:
+def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry, called: RowWords = PROMPT_ROWS) -> list[Flag]:
     """Every criterion, judged on every prompt, in the mean over prompts, and on every subgroup.
 
     Args:
         prompts: The report's entries by prompt.
         mean: Its mean over prompts, on which the criteria of agreement are judged.
+        called: What the prompts, or traits, are called.
 
     Returns:
         Flags, the mean first.
     """
-    flags = judge_all(_agreement(mean), "mean over prompts")
+    flags = judge_all(_agreement(mean), f"mean over {called.noun}s")
     for prompt, entry in prompts.items():
         values = _agreement(entry) | {
             "smd": entry.smd,
             "score_share": max((one.gap for one in entry.score_points), key=abs),
         }
-        flags += [replace(flag, prompt=prompt) for flag in judge_all(values, f"prompt {prompt}")]
+        flags += [replace(flag, prompt=prompt) for flag in judge_all(values, called.within(prompt))]
         for column, part in entry.fairness.columns.items() if entry.fairness else ():
             for group, figures in part.groups.items():
                 judged = {"subgroup_smd": figures.smd, "subgroup_dsm": figures.dsm}
-                verdicts = judge_all(judged, f"prompt {prompt}, {column} {group}")
+                verdicts = judge_all(judged, f"{called.within(prompt)}, {column} {group}")
                 flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in verdicts]
     return flags
 

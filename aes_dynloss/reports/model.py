@@ -13,6 +13,8 @@ from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.robustness_entry import Robustness
+from aes_dynloss.reports.row_words import RowWords
+from aes_dynloss.tables.scale_ids import scale_id
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
@@ -436,6 +438,12 @@ class Report(Entry, kw_only=True):
     ratings: Ratings | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
+
+    @property
+    def rows(self) -> RowWords:
+        """What the rows of its tables are called, where ``by_scale`` has made them of the traits."""
+        rows = [scale_id(prompt, name) for name, trait in (self.traits or {}).items() for prompt in trait.prompts]
+        return RowWords.of(rows, traits=self.traits is not None)
 
     @property
     def level(self) -> str:

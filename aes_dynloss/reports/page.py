@@ -45,6 +45,7 @@ from aes_dynloss.reports.report_tables import (
     worst_table,
 )
 from aes_dynloss.reports.robustness import robustness_section
+from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
     figure,
     interval,
@@ -66,7 +67,7 @@ def summary_sentences(report: Report) -> list[str]:
     Returns:
         Three sentences.
     """
-    return [_agreement_sentence(report), _humans(report), _watch(report.flags)]
+    return [_agreement_sentence(report), _humans(report), _watch(report.flags, report.rows)]
 
 
 def _agreement_sentence(report: Report) -> str:
@@ -114,17 +115,17 @@ def _average(values: Iterable[float | None]) -> float:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def _watch(flags: Flags) -> str:
+def _watch(flags: Flags, called: RowWords) -> str:
     """Which criteria are missed and where, and which are unknown."""
-    missed, unknown = (_named(flags, verdict) for verdict in ("flag", "unknown"))
+    missed, unknown = (_named(flags, verdict, called) for verdict in ("flag", "unknown"))
     if not flags:
         return "No criterion was judged."
     first = f"Watch what misses its criterion: {missed}" if missed else "No criterion that could be judged is missed"
     return f"{first}; {'still unknown' if missed else 'unknown'}: {unknown}." if unknown else f"{first}."
 
 
-def _named(flags: Flags, verdict: str) -> str:
-    """Criteria with that verdict, and the prompts, or the mean, that have it."""
+def _named(flags: Flags, verdict: str, called: RowWords) -> str:
+    """Criteria with that verdict, and the rows, or the mean, that have it."""
     order = list(CRITERIA)
     flags = sorted(flags, key=lambda flag: order.index(flag.criterion))
     named = []
@@ -132,9 +133,7 @@ def _named(flags: Flags, verdict: str) -> str:
         judged = [flag for flag in flags if flag_title(flag) == title]
         matches = dict.fromkeys(flag.prompt for flag in judged if flag.verdict == verdict)
         prompts = [prompt for prompt in matches if prompt is not None]
-        listed = f"prompt{'s' if len(prompts) > 1 else ''} {', '.join(prompts)}"
-        if len(prompts) > MOST_NAMED:
-            listed = f"{len(prompts)} prompts"
+        listed = called.listed(prompts) if len(prompts) <= MOST_NAMED else called.counted(len(prompts))
         where = " and ".join([*(["the mean"] if None in matches else []), *([listed] if prompts else [])])
         if len(prompts) > 1 and matches.keys() == {flag.prompt for flag in judged}:
             where = "everywhere"
@@ -163,24 +162,31 @@ def report_page(
         DataError: A picture is no svg.
     """
     facts = [f"{essay_count(report):,} essays", what_is_scored(report)]
+    first = [verdict_sentence(report), f"Next: {next_step(report)}"]
     report = by_scale(report, short=True)
     prompts = list(report.prompts)
-    fisher = Words(f"Fisher mean of the prompts' QWK: {figure(report.mean.qwk_fisher)}.") if len(prompts) > 1 else None
+    fisher = (
+        Words(f"Fisher mean of the {report.rows.noun}s' QWK: {figure(report.mean.qwk_fisher)}.")
+        if len(prompts) > 1
+        else None
+    )
     gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
-    texts = [(f"Essay {row.essay_id} of prompt {row.prompt_id}", row.text) for row in report.worst if row.text]
+    texts = [
+        (f"Essay {row.essay_id} of {report.rows.within(row.prompt_id)}", row.text) for row in report.worst if row.text
+    ]
     folded = Folded("Texts of these essays", [Pairs(texts, essays=True) if texts else None])
     floors = Words("What any machine should beat: scorers that read nothing of an essay, or little.")
     sections = [
-        _summary(report),
+        _summary(report, first),
         trait_section(report),
         Section("agreement", "Agreement", [*agreement_tables(report), fisher, coverage_table(report)]),
         Section("versions", "Score versions", [version_table(report)]),
         Section("humans", "Human agreement and ceilings", human_tables(report)),
         Section("points", "Score points", [gap, points]),
-        adjudication_section(report.adjudicated) if report.adjudicated else None,
+        adjudication_section(report.adjudicated, report.rows) if report.adjudicated else None,
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,
-        features_section(report.features) if report.features else None,
+        features_section(report.features, report.rows) if report.features else None,
         ratings_section(report.ratings) if report.ratings else None,
         Section(
             "pictures", "Pictures", [Section(f"{one.name}-part", one.title, [one]) for one in report_figures(report)]
@@ -206,11 +212,12 @@ def measure_pairs(names: Iterable[str] = MEASURES) -> Pairs:
     return Pairs([(one.title, f"{one.definition} {one.reference.rstrip('.')}.") for one in chosen])
 
 
-def _summary(report: Report) -> Section:
+def _summary(report: Report, first: Sequence[str]) -> Section:
     lights: list[Block] = [light_table(report), Words(light_words(report))] if report.flags else []
-    first = [verdict_sentence(report), f"Next: {next_step(report)}"]
     sentences = [Words(sentence, lead=True) for sentence in (*first, *summary_sentences(report))]
-    return Section("summary", "Summary", [*sentences, *lights, Folded("Every prompt", [prompt_light_table(report)])])
+    return Section(
+        "summary", "Summary", [*sentences, *lights, Folded(f"Every {report.rows.noun}", [prompt_light_table(report)])]
+    )
 
 
 def _largest_gap(report: Report) -> str:
@@ -220,5 +227,6 @@ def _largest_gap(report: Report) -> str:
     more = "more" if row.gap > 0 else "less"
     return (
         f"The largest gap between the machine's share of a score point and the humans' is at score {row.point:g} of "
-        f"prompt {prompt}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} often."
+        f"{report.rows.within(prompt)}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} "
+        "often."
     )

@@ -18,11 +18,10 @@ from aes_dynloss.reports.flags import CRITERIA, value_words
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import ColumnFairness, Fairness, Flag, MeanEntry, PromptEntry, Report
 from aes_dynloss.reports.robustness import headline_words
+from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
-    MEAN,
     MOST_ACROSS,
     NOTHING,
-    PROMPT,
     Cell,
     Column,
     Table,
@@ -34,13 +33,12 @@ from aes_dynloss.reports.table import (
     number,
     p_value,
     point,
-    prompt_column,
     text_table,
     words,
     words_column,
 )
 from aes_dynloss.reports.trait_tables import fits_a_screen, trait_lines
-from aes_dynloss.reports.traits import by_scale
+from aes_dynloss.reports.traits import by_scale, main_trait
 from aes_dynloss.reports.verdict import next_step, verdict_sentence
 
 Flags = Sequence[Flag]
@@ -65,7 +63,6 @@ AGREEMENT = {
     ),
 }
 LIMIT_MEASURES = ("qwk_ceiling", "qwk_of_true_score", "pearson_disattenuated", "prmse")
-MEAN_OF_TRAITS = words("Mean over traits", short="mean")
 _TWICE = "On the essays that were scored twice."
 # By key of the entry's human_human.
 HUMAN_COLUMNS = {
@@ -107,10 +104,12 @@ def report_text(report: Report) -> str:
         lines += text_table(agreement_table(by_scale(report, short=True)).chosen(*_IN_TERMINAL).known_columns())
     lines += trait_lines(report)
     lines.append("r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.")
-    lines.append(f"QWK, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
+    main = main_trait(report)
+    on = "" if main is None else f" on {main}"
+    lines.append(f"QWK{on}, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
     if report.floors:
         floors = ", ".join(f"{name} {figure_words(floor.mean)}" for name, floor in report.floors.items())
-        lines.append(f"Floors, mean QWK: {floors}")
+        lines.append(f"Floors, mean QWK{on}: {floors}")
     if report.robustness:
         lines += filter(None, [headline_words(report.robustness)])
     if report.features:
@@ -140,18 +139,9 @@ def agreement_table(report: Report) -> Table:
     mean = [
         measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
-    foot = [[MEAN if report.traits is None else MEAN_OF_TRAITS, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
-    columns = [_row_column(report), *sizes, *human, *map(measure_column, measures)]
+    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
+    columns = [report.rows.column, *sizes, *human, *map(measure_column, measures)]
     return Table("agreement", "Agreement", columns, rows, foot, report.level)
-
-
-def _row_column(report: Report) -> Column:
-    """The column that says what a row is about."""
-    if report.traits is None:
-        return PROMPT
-    prompts = {prompt for trait in report.traits.values() for prompt in trait.prompts}
-    title, short = ("Trait", "trait") if len(prompts) == 1 else ("Prompt and trait", "prompt/trait")
-    return words_column("prompt", title, short)
 
 
 def _human_cells(entry: PromptEntry | MeanEntry) -> list[Cell]:
@@ -202,7 +192,7 @@ def coverage_table(report: Report) -> Table | None:
         if entry
     ]
     columns = [measure_column("prediction_interval", title, key) for key, title in COVERAGE.items()]
-    return Table("coverage-table", "Prediction intervals of single essays", [_row_column(report), *columns], rows)
+    return Table("coverage-table", "Prediction intervals of single essays", [report.rows.column, *columns], rows)
 
 
 def version_table(report: Report) -> Table:
@@ -216,7 +206,7 @@ def version_table(report: Report) -> Table:
             cells = [number(figures[name], why=why.get(name)) for name in ("mean", "sd", *names)]
             rows.append([words(prompt), words(VERSIONS.get(version, version)), *cells])
     moments = [Column("mean", "Mean"), Column("sd", "sd")]
-    columns = [_row_column(report), words_column("version", "Version"), *moments, *map(measure_column, names)]
+    columns = [report.rows.column, words_column("version", "Version"), *moments, *map(measure_column, names)]
     return Table("versions-table", "Agreement of each version with the human scores", columns, rows)
 
 
@@ -229,7 +219,7 @@ def point_table(report: Report) -> Table:
             counts = [count(row[rater]) for rater in ("human", "machine")]
             rows.append([words(prompt), point(row.point), *counts, *shares, number(row.gap)])
     columns = [
-        _row_column(report),
+        report.rows.column,
         Column("point", "Score point"),
         *(Column(f"{rater.lower()}_n", f"{rater} n") for rater in ("Human", "Machine")),
         *(Column(f"{rater.lower()}_share", f"{rater} share") for rater in ("Human", "Machine")),
@@ -247,7 +237,7 @@ def floor_table(report: Report) -> Table:
     ]
     machine = (number(entry.qwk) for entry in report.prompts.values())
     foot = [[words("this machine"), number(report.mean.qwk), *machine]]
-    columns = [words_column("scorer", "Scorer"), Column("mean", "Mean"), *map(prompt_column, prompts)]
+    columns = [words_column("scorer", "Scorer"), Column("mean", "Mean"), *map(report.rows.across, prompts)]
     return Table("floors-table", "QWK of floors on the same essays", columns, rows, foot)
 
 
@@ -260,7 +250,7 @@ def worst_table(report: Report) -> Table:
         difference = number(row.raw - row.reference)
         rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
     titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")
-    columns = [words_column("essay", "Essay"), _row_column(report), *(Column(title.lower(), title) for title in titles)]
+    columns = [words_column("essay", "Essay"), report.rows.column, *(Column(title.lower(), title) for title in titles)]
     caption = f"The {len(rows)} largest differences of prediction and human score"
     return Table("worst-table", caption, columns, rows).known_columns()
 
@@ -281,22 +271,22 @@ def fairness_blocks(report: Report) -> list[Block]:
         return []
     pictures = fairness_figures(report)
     explained = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
-    blocks: list[Block] = [Words(_multiplicity_words(list(measured.values())))]
+    blocks: list[Block] = [Words(_multiplicity_words(list(measured.values()), report.rows.noun))]
     for position, column in enumerate(columns, start=1):
         by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
         name, drawn = f"fairness-{position}", pictures.get(column)
-        tables = [_group_table(name, column, by_prompt), _test_table(name, column, by_prompt)]
+        tables = [_group_table(name, column, by_prompt, report.rows), _test_table(name, column, by_prompt, report.rows)]
         gallery = Gallery(f"{name}-pictures", "", explained, drawn, size="medium") if drawn else None
         blocks.append(Section(name, column, [*tables, gallery]))
     return blocks
 
 
-def _multiplicity_words(measured: list[Fairness]) -> str:
+def _multiplicity_words(measured: list[Fairness], noun: str) -> str:
     """How many comparisons were made, and what that means."""
     groups = sum(len(part.groups) for one in measured for part in one.columns.values())
     tests = sum(one.comparisons for one in measured)
     small = measured[0].small_group
-    family = "of all columns" if len(measured) == 1 else "of all columns within a prompt"
+    family = "of all columns" if len(measured) == 1 else f"of all columns within a {noun}"
     return (
         f"{groups} groups and {tests} p values are shown, so that some will look remarkable by chance alone: Holm p "
         f"corrects for the tests {family}, intervals are not corrected. Groups of fewer than {small} essays are marked "
@@ -304,7 +294,7 @@ def _multiplicity_words(measured: list[Fairness]) -> str:
     )
 
 
-def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> Table:
+def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness], called: RowWords) -> Table:
     rows = []
     for prompt, part in parts.items():
         for group, entry in part.groups.items():
@@ -317,7 +307,7 @@ def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) ->
             rows.append([words(group), words(prompt), count(entry.n), small, *cells])
     columns = [
         words_column("group", "Group"),
-        PROMPT,
+        called.column,
         Column("n", "Essays"),
         words_column("size", "Size"),
         *map(measure_column, ("mean_reference", "mean_raw", "subgroup_dsm", "subgroup_smd", "qwk", "pearson")),
@@ -325,13 +315,13 @@ def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) ->
     return Table(f"{name}-groups", f"Groups of {column}", columns, rows)
 
 
-def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness]) -> Table:
+def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness], called: RowWords) -> Table:
     rows = []
     for prompt, part in parts.items():
         tests = [part[test] for test in TESTS]
         cells = [(number(one.r_squared_adjusted), p_value(one.p), p_value(one.p_holm)) for one in tests]
         rows.append([words(prompt), *chain.from_iterable(cells)])
-    columns = [PROMPT]
+    columns = [called.column]
     for test in TESTS:
         columns += [
             measure_column(test),
@@ -362,10 +352,11 @@ def light_table(report: Report) -> Table:
             ]
             counts = {verdict: verdicts.count(verdict) for verdict in SYMBOLS}
             rows[-1] += [count(number, mark=verdict if number else "") for verdict, number in counts.items()]
-    titles = ["Criterion", *("Mean" if prompt is None else f"Prompt {prompt}" for prompt in across)]
+    titles = ["Criterion", *("Mean" if prompt is None else report.rows.title(prompt) for prompt in across)]
     columns = [words_column(title, title) for title in titles]
-    columns += [Column(verdict, f"Prompts: {verdict}") for verdict in SYMBOLS] if many else []
-    where = ", on the mean, and how many prompts meet it" if many else ", on the mean and on each prompt"
+    noun = report.rows.noun
+    columns += [Column(verdict, f"{noun.title()}s: {verdict}") for verdict in SYMBOLS] if many else []
+    where = f", on the mean, and how many {noun}s meet it" if many else f", on the mean and on each {noun}"
     return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
 
 
@@ -379,8 +370,8 @@ def prompt_light_table(report: Report) -> Table | None:
         return None
     judged = _judged(report)
     rows = [[words(prompt), *(_light(flags.get(prompt, [])) for flags in judged.values())] for prompt in report.prompts]
-    columns = [words_column(title, title) for title in ("Prompt", *(title for _, title in judged))]
-    return Table("prompt-lights", "Each criterion on each prompt", columns, rows)
+    columns = [report.rows.column, *(words_column(title, title) for _, title in judged)]
+    return Table("prompt-lights", f"Each criterion on each {report.rows.noun}", columns, rows)
 
 
 def _judged(report: Report) -> dict[tuple[str, str], dict[str | None, list[Flag]]]:

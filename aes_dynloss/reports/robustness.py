@@ -118,7 +118,7 @@ def robustness_text(content: Mapping[str, Any]) -> str:
     """
     robustness = Robustness.from_dict(content)
     lines = text_table(change_table(robustness, grouped=True).chosen(*_IN_TERMINAL))
-    essays = robustness.essays
+    essays = robustness.rows.of_prompts(robustness.essays)
     drawn = ", ".join(f"{count} to prompt {prompt}" for prompt, count in essays.items())
     lines += ["", f"{sum(essays.values())} essays ({drawn}), each beside its changed forms."]
     lines += filter(None, [headline_words(robustness)])
@@ -210,7 +210,8 @@ def robustness_page(content: Mapping[str, Any], *, title: str, about: Mapping[st
         Html.
     """
     robustness = Robustness.from_dict(content)
-    essays, prompts = sum(robustness.essays.values()), len(robustness.essays)
+    counts = robustness.rows.of_prompts(robustness.essays)
+    essays, prompts = sum(counts.values()), len(counts)
     facts = [
         f"{essays:,} essays",
         f"{prompts} prompt{'s' if prompts > 1 else ''}",
@@ -276,8 +277,8 @@ def prompt_table(robustness: Robustness) -> Table:
         ]
         for kind in robustness.kinds.values()
     ]
-    columns = [_COLUMNS[0], *(Column(f"prompt {prompt}", f"Prompt {prompt}") for prompt in prompts)]
-    return Table("robustness-prompts", "Share of scores that rise, by prompt", columns, rows)
+    columns = [_COLUMNS[0], *map(robustness.rows.across, prompts)]
+    return Table("robustness-prompts", f"Share of scores that rise, by {robustness.rows.noun}", columns, rows)
 
 
 def rises_picture(content: Mapping[str, Any]) -> Picture | None:
@@ -298,7 +299,8 @@ def rises_picture(content: Mapping[str, Any]) -> Picture | None:
 
 def _lead(robustness: Robustness, *, lead: bool) -> list[Block]:
     """What was done, what came out, and which kinds fool the scorer most."""
-    essays, prompts = sum(robustness.essays.values()), len(robustness.essays)
+    counts = robustness.rows.of_prompts(robustness.essays)
+    essays, prompts = sum(counts.values()), len(counts)
     where = f"{prompts} prompts" if prompts > 1 else "one prompt"
     rises = {title: figures["rises"].share for title, figures in _rising(robustness).items()}
     most = [title for title in sorted(rises, key=lambda title: -rises[title])[:3] if rises[title] > 0]
@@ -326,7 +328,7 @@ def _figures(robustness: Robustness) -> list[Block]:
         explained = "How often a score rises that should fall or at most stay, with intervals."
         blocks.insert(0, Gallery("robustness-figure", "", explained, [picture], size="large"))
     if len(robustness.essays) > 1:
-        blocks.append(Folded("Scores that rise, by prompt", [prompt_table(robustness)]))
+        blocks.append(Folded(f"Scores that rise, by {robustness.rows.noun}", [prompt_table(robustness)]))
     return blocks
 
 

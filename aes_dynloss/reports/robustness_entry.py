@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 
 from aes_dynloss.reports.entry import Entry, Figure
+from aes_dynloss.reports.row_words import RowWords
 
 Part = Annotated[float, pydantic.Field(ge=0, le=1)]
 Count = Annotated[int, pydantic.Field(ge=0)]
@@ -86,10 +87,18 @@ class RobustnessSettings(StrictEntry):
 
 
 class Robustness(StrictEntry):
-    """What ``measure_robustness`` returns."""
+    """What ``measure_robustness`` returns; ``traits`` are those of the essays, where they are scored on several."""
+
+    LEFT_OUT = ("traits",)
 
     settings: RobustnessSettings
     essays: dict[str, Count]
     expected: dict[ChangeGroup, GroupFigures]
     kinds: dict[str, ChangeKind]
     notes: list[str]
+    traits: list[str] | None = None
+
+    @property
+    def rows(self) -> RowWords:
+        """What the prompts, or the traits, of its figures are called."""
+        return RowWords.of(self.essays, traits=self.traits is not None)

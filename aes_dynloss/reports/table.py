@@ -257,11 +257,6 @@ PROMPT = words_column("prompt", "Prompt", "prompt")
 MEAN = words("Mean over prompts", short="mean")
 
 
-def prompt_column(prompt: str) -> Column:
-    """The column of a prompt."""
-    return Column(f"prompt {prompt}", f"Prompt {prompt}", prompt)
-
-
 def aligned(columns: Sequence[Sequence[str]]) -> list[str]:
     """Lines of columns, the first flush left and the others flush right."""
     widths = [max(map(len, column)) for column in columns]

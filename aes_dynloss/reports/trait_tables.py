@@ -40,12 +40,19 @@ def trait_table(report: Report) -> Table:
         rows.append([words(name), count(len(trait.prompts)), count(essays), *cells])
     first = words("Mean over traits", short="mean")
     foot = [[first, NOTHING, NOTHING, *(measure_cell(means.over_prompts_first, one) for one in _MEASURES)]]
-    if means.over_traits_first.qwk != means.over_prompts_first.qwk:
+    if _orders_differ(report):
         second = words("Mean over prompts of means over traits", short="mean over traits first")
         foot.append([second, NOTHING, NOTHING, *(measure_cell(means.over_traits_first, one) for one in _MEASURES)])
     sizes = [Column("prompts", "Prompts", "prompts"), Column("n", "Essays", "n")]
     columns = [words_column("trait", "Trait", "trait"), *sizes, *map(measure_column, _MEASURES)]
-    return Table("traits-table", "Agreement by trait, in the mean over prompts", columns, rows, foot, report.level)
+    where = ", in the mean over prompts" if report.rows.many_prompts else ""
+    return Table("traits-table", f"Agreement by trait{where}", columns, rows, foot, report.level)
+
+
+def _orders_differ(report: Report) -> bool:
+    """Whether the order of means over prompts and over traits matters: some prompt lacks a trait."""
+    traits, _ = _of(report)
+    return len({frozenset(trait.prompts) for trait in traits.values()}) > 1
 
 
 def correlation_tables(report: Report) -> list[Table]:
@@ -89,7 +96,7 @@ def trait_lines(report: Report) -> list[str]:
         lines.append("Prompt by prompt: report.html, report.csv.")
     first, second = means.over_prompts_first.qwk, means.over_traits_first.qwk
     lines.append(f"QWK, mean over traits: {figure_words(first)}")
-    if first != second:
+    if _orders_differ(report):
         lines[-1] += f" (over prompts first), {figure_words(second)} (over traits first)"
     if means.mcrmse is not None:
         lines.append(f"MCRMSE: {figure_words(means.mcrmse)}")

@@ -25,7 +25,7 @@ from aes_dynloss.reports.model import (
 from aes_dynloss.reports.prompt_means import MEAN_MEASURES, PromptReport, mean_entry, mean_if_known
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import MAIN_TRAITS, prompt_and_trait, scale_id
-from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 
 def with_traits(
@@ -63,7 +63,7 @@ def with_traits(
     )
     worst = [_by_prompt(one) for one in report.worst]
     report = replace(report, traits=traits, trait_means=means, worst=worst)
-    main = next((trait for trait in MAIN_TRAITS if trait in traits), None)
+    main = main_trait(report)
     if main is not None:
         own_entry = traits[main]
         return replace(
@@ -72,7 +72,7 @@ def with_traits(
     prompts = {prompt: _over_traits(own) for prompt, own in by_prompt.items()}
     floors = {name: _mean_floor([trait.floors[name] for trait in traits.values()]) for name in report.floors}
     flat = {scale_id(*key): entry for key, entry in _entries(traits).items()}
-    flags = report_flags(flat, means.over_prompts_first)
+    flags = report_flags(flat, means.over_prompts_first, report.rows)
     return replace(report, prompts=prompts, mean=means.over_prompts_first, floors=floors, flags=flags)
 
 
@@ -112,7 +112,7 @@ def by_scale(report: Report, *, short: bool = False) -> Report:
         prompts=entries,
         mean=mean,
         floors=floors,
-        flags=report_flags(entries, mean),
+        flags=report_flags(entries, mean, report.rows),
         worst=worst,
         features=features,
     )
@@ -120,12 +120,12 @@ def by_scale(report: Report, *, short: bool = False) -> Report:
 
 def essay_count(report: Report) -> int:
     """Number of essays, whatever they are scored on."""
-    parts = [report.prompts] if report.traits is None else [trait.prompts for trait in report.traits.values()]
-    most: dict[str, int] = {}
-    for prompts in parts:
-        for prompt, entry in prompts.items():
-            most[prompt] = max(entry.n, most.get(prompt, 0))
-    return sum(most.values())
+    entries = (
+        report.prompts
+        if report.traits is None
+        else {scale_id(*key): one for key, one in _entries(report.traits).items()}
+    )
+    return sum(report.rows.of_prompts({row: entry.n for row, entry in entries.items()}).values())
 
 
 def what_is_scored(report: Report) -> str:
@@ -133,7 +133,14 @@ def what_is_scored(report: Report) -> str:
     traits = report.traits or {}
     prompts = list(report.prompts) if not traits else list({one for trait in traits.values() for one in trait.prompts})
     words = f"Prompt {prompts[0]}" if len(prompts) == 1 else f"{len(prompts)} prompts"
-    return f"{words}, {len(traits)} traits" if traits else words
+    if prompts == [ONE_PROMPT] and traits:
+        words = ""
+    return ", ".join(filter(None, [words, f"{len(traits)} traits" if traits else ""]))
+
+
+def main_trait(report: Report) -> str | None:
+    """The trait whose figures stand for the report; None where those of all do, or essays have one score."""
+    return next((trait for trait in MAIN_TRAITS if trait in (report.traits or {})), None)
 
 
 def _entries(traits: Mapping[str, TraitEntry]) -> dict[tuple[str, str], PromptEntry]:

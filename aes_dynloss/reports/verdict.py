@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from aes_dynloss.reports.flags import CRITERIA, value_words
 from aes_dynloss.reports.model import Flag, Floor, Report
 from aes_dynloss.reports.table import figure_words
+from aes_dynloss.reports.traits import main_trait
 
 # More than this is said to be gained by rescaling, and is called a wide interval.
 GAIN, WIDE = 0.01, 0.15
@@ -18,24 +19,35 @@ def verdict_sentence(report: Report) -> str:
     Args:
         report: What ``build_report`` returned.
     """
-    mean, own = report.mean, figure_words(report.mean.qwk)
+    mean, own, where = report.mean, figure_words(report.mean.qwk), _where(report)
     level = ""
     if mean.qwk_interval:
         level = f" ({report.level} interval {' to '.join(map(figure_words, mean.qwk_interval))})"
     best = best_floor(report)
     humans = "" if mean.human_human is None else f"; two humans agree at {figure_words(mean.human_human.qwk)}"
     if best is None or mean.qwk is None:
-        return f"QWK is {own}{level}{humans}."
+        return f"QWK{where} is {own}{level}{humans}."
     name, floor = best
     if floor.mean > mean.qwk:
-        other = figure_words(floor.mean)
-        return f"A simple scorer wins: {name} reaches a QWK of {other}, this machine {own}{level}{humans}."
-    low = mean.qwk_interval[0] if mean.qwk_interval else None
-    clearly = "" if low is None or low > floor.mean else ", which lies within that interval"
+        other, what = figure_words(floor.mean), "does as well" if _within(report, floor) else "wins"
+        return f"A simple scorer {what}: {name} reaches a QWK{where} of {other}, this machine {own}{level}{humans}."
+    clearly = ", which lies within that interval" if _within(report, floor) else ""
     return (
-        f"QWK is {own}{level}, above every simple scorer; the best of them, {name}, reaches "
+        f"QWK{where} is {own}{level}, above every simple scorer; the best of them, {name}, reaches "
         f"{figure_words(floor.mean)}{clearly}{humans}."
     )
+
+
+def _within(report: Report, floor: Floor) -> bool:
+    """Whether a floor lies within the interval of the machine's QWK."""
+    ends = report.mean.qwk_interval
+    return ends is not None and ends[0] <= floor.mean <= ends[1]
+
+
+def _where(report: Report) -> str:
+    """Of essays that are scored on several traits, whose figures these are."""
+    main = main_trait(report)
+    return "" if report.traits is None else " in the mean over traits" if main is None else f" on {main}"
 
 
 def best_floor(report: Report) -> tuple[str, Floor] | None:
@@ -51,8 +63,11 @@ def next_step(report: Report) -> str:
     """
     mean, best = report.mean, best_floor(report)
     if best is not None and mean.qwk is not None and best[1].mean > mean.qwk:
+        first = (
+            "This machine gains nothing on a simple scorer" if _within(report, best[1]) else "Do not use these scores"
+        )
         return (
-            "Do not use these scores. Have more essays scored by humans, or look for a better scorer (aes-dynloss "
+            f"{first}. Have more essays scored by humans, or look for a better scorer (aes-dynloss "
             "tune); --preset fast counts words and n-grams as the strongest of simple scorers does."
         )
     if mean.qwk is not None and mean.qwk_rescaled is not None and mean.qwk_rescaled > mean.qwk + GAIN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from facts import facts
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.reports.comparison import compare_arms, read_run
+from aes_dynloss.reports.comparison_tables import comparison_text
 from aes_dynloss.reports.features import read_features
 from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.reports.model import Report
@@ -22,6 +25,7 @@ from aes_dynloss.reports.report_files import report_rows
 from aes_dynloss.reports.report_tables import report_text
 from aes_dynloss.reports.trait_forms import long_predictions, wide_traits
 from aes_dynloss.reports.traits import by_scale, essay_count
+from aes_dynloss.reports.verdict import verdict_sentence
 from aes_dynloss.tables.columns import ColumnNames
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -159,6 +163,32 @@ def test_a_page_names_traits(prompts):
     assert "MCRMSE" in page
     assert ("80 essays" if prompts == "12" else "40 essays") in page
     assert ("1/content" in page) == (prompts == "12")
+    # Rows are traits: none is called a prompt, neither in a table or picture nor in a sentence.
+    assert not re.search(r"[Pp]rompts? (1/)?(content|style|overall)", page)
+    assert re.search(r"traits? (1/)?(content|style|overall)", page)
+
+
+@pytest.mark.parametrize(
+    ("traits", "where"), [(TRAITS, "on overall"), (("content", "style"), "in the mean over traits")]
+)
+def test_a_verdict_says_whose_it_is(traits, where):
+    found = report(predictions(traits=traits), floors={"length": {"mean": 0.1, "prompts": {}}})
+    assert verdict_sentence(found).startswith(f"QWK {where} is {found.mean.qwk:.3f}")
+    assert f"QWK {where} is" in report_page(found, title="Traits")
+
+
+def test_a_comparison_counts_essays_and_names_traits(tmp_path):
+    table, arms = predictions(prompts="1"), {}
+    for arm, slope in {"a": 1.0, "b": 0.5}.items():
+        raw = 3.5 + slope * (table["raw"] - 3.5)
+        write_predictions(table.assign(raw=raw, score=SPAN.to_point(raw)), tmp_path / f"{arm}.csv")
+        arms[arm] = [read_run("", "", tmp_path / f"{arm}.csv")]
+    compared = compare_arms(arms, "a", resamples=50)
+    text = comparison_text(compared)
+    assert text.startswith("Test essays: 40, mean over 3 traits. Control: a")
+    assert "trait content, b" in text
+    assert "prompt" not in text.replace("within strata and prompts", "")
+    assert compared.to_dict()["traits"] == list(TRAITS)
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
