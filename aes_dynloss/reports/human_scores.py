@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def join_references(
     names = names.in_file(cells.columns)
     if TRAIT_COLUMN in table:
         traits = list(dict.fromkeys(map(str, table[TRAIT_COLUMN])))
-        cells = long_references(cells, traits, dict(names.traits), names.reference or "reference", path.name)
+        cells = _row_a_trait(cells, names, traits, names.reference or "reference", path.name)
     human = _take_references(cells, names, path.name)
     keys = [key for key in (*ID_COLUMNS, TRAIT_COLUMN) if key in table and key in human]
     left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys], names=keys)
@@ -79,6 +79,15 @@ def join_references(
     if "prompt_id" not in joined and "prompt_id" in human:
         joined["prompt_id"] = human["prompt_id"].to_numpy()[order]
     return take_kept(joined, cells, kept, names, order)
+
+
+def _row_a_trait(
+    cells: pd.DataFrame, names: ColumnNames, traits: Sequence[str], column: str, source: str
+) -> pd.DataFrame:
+    """Human scores with a row for each trait, all in one ``column``."""
+    # First, so that a message on missing ids names the columns of the file, not those of its longer form.
+    take_columns(cells, names, ["essay_id"], source)
+    return long_references(cells, traits, dict(names.traits), column, source)
 
 
 def _take_references(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
@@ -124,7 +133,7 @@ class HumanScores:
         cells = read_cells(path)
         names = (columns or ColumnNames()).in_file(cells.columns)
         if names.traits:
-            cells = long_references(cells, list(dict(names.traits)), dict(names.traits), "reference", source)
+            cells = _row_a_trait(cells, names, list(dict(names.traits)), "reference", source)
         human = _take_references(cells, names, source)
         ids = [role for role in (*ID_COLUMNS, TRAIT_COLUMN) if role in human]
         table = pd.DataFrame({role: parse_ids(human[role], role, source) for role in ids}, index=human.index)

@@ -273,6 +273,16 @@ def test_which_tables_are_wide(columns, found):
     assert wide_traits(columns) == found
 
 
+def test_references_without_ids_are_answered_with_their_own_columns(tmp_path):
+    table = predictions(prompts="1")
+    wide(table).drop(columns="essay_id").to_csv(tmp_path / "r.csv", index=False)
+    names = ColumnNames(traits=tuple((trait, trait) for trait in TRAITS))
+    with pytest.raises(DataError, match="essay_id") as caught:
+        HumanScores.read(tmp_path / "r.csv", names)
+    assert "content_raw" in str(caught.value)
+    assert "'trait'" not in str(caught.value)
+
+
 def test_a_trait_without_human_scores(tmp_path):
     table = predictions(traits=("content",), prompts="1")
     write_predictions(table.drop(columns="reference"), tmp_path / "long.csv")
