@@ -21,6 +21,7 @@ from aes_dynloss.reports.grid_traits import trait_arms_table
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.table import (
+    MOST_ACROSS,
     NOTHING,
     UNDEFINED,
     Cell,
@@ -136,9 +137,13 @@ _DIFFERENCE = ("arm", "difference", "difference_interval", "p", "p_holm")
 
 
 def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
-    """Each version of QWK by arm and prompt, where some arm has it; floors and human raters below the first."""
+    """Each version of QWK by arm and prompt, where some arm has it; floors and human raters below the first.
+
+    A row is an arm; where there are more prompts than go side by side, a prompt.
+    """
     prompts = list(comparison.essays)
     columns = [_ARM, Column(MEAN, "Mean", MEAN), *map(comparison.rows.across, prompts)]
+    mean_last = [_ARM.key, *(column.key for column in columns[2:]), MEAN]
     tables = {}
     for version in VERSIONS:
         rows = []
@@ -153,6 +158,8 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
         tables[version] = Table(
             name, f"{title} by {comparison.rows.noun}", columns, rows, foot, level_words(comparison)
         )
+        if len(prompts) > MOST_ACROSS:
+            tables[version] = tables[version].chosen(*mean_last).turned(comparison.rows.column)
     return tables
 
 
@@ -254,8 +261,8 @@ def benchmark_markdown(content: Mapping[str, Any]) -> str:
     prompts = {}
     for version, table in prompt_tables(report).items() if len(report.essays) > 1 else ():
         title = "QWK" if version == "qwk" else f"QWK, {measure_column(version).short}"
-        columns = ("arm", *(column.key for column in table.columns[2:]), MEAN)
-        prompts[title] = table.chosen(*columns).retitled(arm=report.rows.noun)
+        columns = (_ARM.key, *(column.key for column in table.columns[2:]), MEAN)
+        prompts[title] = table.chosen(*columns).retitled(arm=report.rows.noun) if table.columns[0] == _ARM else table
     return template("benchmark.md").render(
         report=report,
         seeds=counts[:1] if alike else [min(counts), max(counts)],

@@ -204,6 +204,20 @@ class Table:
         rows = [row for row in self.rows if any(cell.plain not in _UNKNOWN for cell in row[1:])]
         return replace(self, rows=rows)
 
+    def turned(self, first: Column) -> Table:
+        """The same table on its side, for more columns than a screen is wide: its rows become columns.
+
+        Args:
+            first: The column of the names of its columns, which become rows; the last of them stands at the foot.
+        """
+        across = [*self.rows, *self.foot]
+        columns = [first, *(Column(row[0].plain, row[0].text, row[0].short) for row in across)]
+        rows = [
+            [words(column.title, short=column.short), *(row[position] for row in across)]
+            for position, column in enumerate(self.columns[1:], start=1)
+        ]
+        return replace(self, columns=columns, rows=rows[:-1], foot=rows[-1:])
+
     def retitled(self, **shorts: str) -> Table:
         """The same table with other headings in plain text, by key."""
         columns = [replace(column, short=shorts.get(column.key, column.short)) for column in self.columns]
@@ -278,8 +292,9 @@ def markdown_table(table: Table) -> str:
     """A table in GitHub markdown, without a line break at its end."""
     lines = [[column.plain for column in table.columns]]
     lines += [["---:" if column.kind == "number" else "---" for column in table.columns]]
-    lines += [[cell.plain.replace("|", "\\|") for cell in row] for row in (*table.rows, *table.foot)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines += [[cell.plain for cell in row] for row in (*table.rows, *table.foot)]
+    escaped = [[word.replace("|", "\\|") for word in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def table_records(table: Table) -> list[Record]:

@@ -60,6 +60,17 @@ def test_plain_text_has_a_column_for_what_is_chosen():
     ]
 
 
+def test_a_table_on_its_side_has_its_columns_as_rows():
+    turned = TABLE.chosen("arm", "qwk", "n").turned(words_column("what", "What", "what"))
+    assert markdown_table(turned).splitlines() == [
+        "| what | a\\|b | see | mean |",
+        "| --- | ---: | ---: | ---: |",
+        "| QWK | -0.250 | 0.500 | - |",
+        "| n | 1,200 |  | 7 |",
+    ]
+    assert [row[0].plain for row in turned.foot] == ["n"]
+
+
 def test_markdown_keeps_a_cell_whole_and_numbers_flush_right():
     assert markdown_table(TABLE.chosen("arm", "qwk")).splitlines() == [
         "| arm | QWK |",

@@ -14,7 +14,7 @@ from facts import facts
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.comparison import compare_arms, read_run
-from aes_dynloss.reports.comparison_tables import comparison_text
+from aes_dynloss.reports.comparison_tables import comparison_text, prompt_tables
 from aes_dynloss.reports.features import read_features
 from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.reports.model import Report
@@ -271,6 +271,18 @@ def test_a_withheld_essay_stays_withheld(tmp_path):
 )
 def test_which_tables_are_wide(columns, found):
     assert wide_traits(columns) == found
+
+
+def test_many_traits_stand_below_one_another(tmp_path):
+    table = predictions(prompts="123456")
+    write_predictions(table, tmp_path / "a.csv")
+    write_predictions(table.assign(score=3), tmp_path / "b.csv")
+    arms = {arm: [read_run("", "", tmp_path / f"{arm}.csv")] for arm in "ab"}
+    many = prompt_tables(compare_arms(arms, "a", resamples=10))["qwk"]
+    assert [column.plain for column in many.columns] == ["prompt/trait", "a", "b"]
+    assert [row[0].plain for row in (*many.rows, *many.foot)] == [*sorted(table["prompt_id"].unique()), "mean"]
+    few = {arm: [replace(run, test=replace(run.test, table=run.test.table.head(80)))] for arm, (run,) in arms.items()}
+    assert prompt_tables(compare_arms(few, "a", resamples=10))["qwk"].columns[0].plain == "arm"
 
 
 def test_references_without_ids_are_answered_with_their_own_columns(tmp_path):
