@@ -83,6 +83,8 @@ TEACHER, PLOTS = "teacher", "plots"
 # Folder of a run in which a student is trained whose errors tell of the targets, while the run goes on.
 FIRST_STAGE = "first_stage"
 LOCK = ".lock"
+# Where a run that is replaced lies until the new one is complete.
+REPLACED, _MOVING = ".replaced", ".replaced.moving"
 
 
 class BusyFolderError(ConfigError):
@@ -102,7 +104,8 @@ def run_folder(
     """Hold a folder while a run works in it; its config.yaml is there from the first moment.
 
     A run that fails before it has made anything but config.yaml and manifest.json takes these along, and the folder
-    too if that is new and empty, so that nothing is in the way of the corrected command.
+    too if that is new and empty, so that nothing is in the way of the corrected command; a run that it was to replace
+    is then there again.
 
     Args:
         accelerator: The run's.
@@ -111,7 +114,7 @@ def run_folder(
         products: What such a run leaves behind, besides its configuration, log and checkpoint; the last of them is
             written last, so that it marks a complete run.
         resume: Go on with the run that is there.
-        force: Remove what an earlier run left behind, and nothing else.
+        force: Replace an earlier run, and nothing else in the folder; it is kept aside until the new one is complete.
 
     Yields:
         Whether the run that is there is complete, so that nothing is left to do.
@@ -127,12 +130,15 @@ def run_folder(
         accelerator.wait_for_everyone()
         try:
             yield (folder / products[-1]).exists()
+            if accelerator.is_main_process:
+                _remove(folder / REPLACED)
         except BaseException:
             # What ended before it made anything, such as by a wrong path, is no run that would have to be resumed.
             described = (CONFIG, MANIFEST)
             if accelerator.is_main_process and not any(_holds_data(folder / n) for n in known if n not in described):
                 for name in (*known, LOCK):
                     _remove(folder / name)
+                _put_back(folder, REPLACED)
                 with suppress(OSError):  # something else is there
                     for path in new:
                         path.rmdir()
@@ -200,9 +206,30 @@ def _begin(
             "or choose another --output-dir."
         )
     elif accelerator.is_main_process:
+        _set_aside(folder, known)
+        write_text(folder / CONFIG, dump_yaml(config))
+
+
+def _set_aside(folder: Path, names: Sequence[str]) -> None:
+    """Move an earlier run to REPLACED; of several that were replaced one by another, the first that is still there."""
+    _put_back(folder, _MOVING)  # a process was killed as it moved them
+    present = [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]
+    if (folder / REPLACED).exists():
         for name in present:
             _remove(folder / name)
-        write_text(folder / CONFIG, dump_yaml(config))
+    elif present:
+        (folder / _MOVING).mkdir()
+        for name in present:
+            (folder / name).replace(folder / _MOVING / name)
+        (folder / _MOVING).replace(folder / REPLACED)
+
+
+def _put_back(folder: Path, name: str) -> None:
+    """Move what was set aside to where it was, if something was."""
+    if (folder / name).is_dir():
+        for path in (folder / name).iterdir():
+            path.replace(folder / path.name)
+        (folder / name).rmdir()
 
 
 def write_json(path: Path, values: object) -> None:

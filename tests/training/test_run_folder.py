@@ -10,7 +10,7 @@ import yaml
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.training.run_folder import run_folder, write_json, write_text
+from aes_dynloss.training.run_folder import REPLACED, run_folder, write_json, write_text
 
 CONFIG = {"data": {"path": "essays.csv", "ids": ["007", "1e5", "no"]}, "training": {"epochs": 3, "rate": 1e-5}}
 PRODUCTS = ("model", "report.json")
@@ -255,3 +255,34 @@ def test_a_resumed_run_that_fails_keeps_what_is_there(accelerator, folder):
     before = content(folder)
     fail(accelerator, folder, resume=True)
     assert content(folder) == before
+
+
+@pytest.fixture
+def complete(accelerator, folder):
+    """What a complete run left in the folder, by name."""
+    enter(accelerator, folder)
+    fill(folder)
+    return {name: text for name, text in content(folder).items() if name != ".lock"}
+
+
+def test_a_run_that_is_replaced_is_back_if_the_new_one_makes_nothing(accelerator, folder, complete):
+    fail(accelerator, folder, "metrics.jsonl", content="", force=True)
+    assert content(folder) == complete
+
+
+def test_a_run_that_is_replaced_stays_aside_until_the_new_one_is_complete(accelerator, folder, complete):
+    fail(accelerator, folder, "checkpoint.pt", force=True)
+    assert content(folder)["checkpoint.pt"] == "begun"
+    assert content(folder / REPLACED)["report.json"] == "old"
+    # A third run fails at once: the first, which was complete, is there again.
+    fail(accelerator, folder, force=True)
+    assert content(folder) == complete
+    enter(accelerator, folder, {"a": 1}, force=True)
+    assert not (folder / REPLACED).exists()
+
+
+def test_a_process_that_is_killed_as_it_sets_a_run_aside_loses_nothing(accelerator, folder, complete):
+    (folder / ".replaced.moving").mkdir()
+    (folder / "model").rename(folder / ".replaced.moving" / "model")
+    fail(accelerator, folder, force=True)
+    assert content(folder) == complete
