@@ -47,7 +47,7 @@ class ExistingPath(click.Path):
 
 
 EXISTING = ExistingPath("file")
-MODEL = ExistingPath("model folder", "Give the folder model/ of a run of finetune.")
+MODEL = ExistingPath("model folder", "Give a run of finetune, or its folder model/.")
 
 coverage_option = click.option(
     "--coverage",

@@ -99,7 +99,7 @@ def score(
     cpu: bool,
     **layout: Any,  # noqa: ANN401 - of essay_input_options
 ) -> None:
-    """Score the essays of INPUT with MODEL: the folder model/ of a run, or an ensemble.
+    """Score the essays of INPUT with MODEL: a run, its folder model/, or an ensemble.
 
     INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input. One row of
     output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
@@ -120,7 +120,7 @@ def score(
     check_sources(inputs)
     # Heavy imports here keep --help and usage errors fast.
     from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
-    from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.model.model_folder import CONFIG, model_folder
     from aes_dynloss.essays.scoring.resume import OneProcess
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
@@ -156,7 +156,7 @@ def score(
             form,
             options,
             processes=processes,
-            model_digest=file_sha256(model / CONFIG),
+            model_digest=file_sha256(model_folder(model) / CONFIG),
             review=sheet,
             resume=resume,
             force=force,

@@ -22,7 +22,7 @@ from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkCon
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
-from aes_dynloss.essays.finetune.warm_start import MODEL
+from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.grid import Cell, grid_precision

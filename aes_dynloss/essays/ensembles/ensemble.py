@@ -31,10 +31,11 @@ from aes_dynloss.essays.model.model_folder import (
     appearing_whole,
     check_unlisted,
     config_digest,
+    model_folder,
     read_config,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scorer, Scores, check_essays, finished_scores
+from aes_dynloss.essays.model.protocol import Scorer, Scores, answered_prompts, check_essays, finished_scores
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -155,7 +156,7 @@ class EssayEnsemble:
         Raises:
             CheckpointError: It is missing, damaged or something else, or a member is not the one that was stored.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         values = read_config(folder, ENSEMBLE_FORMAT)
         try:
             is_whole = values["sha256"][CONFIG] == config_digest(values)
@@ -205,7 +206,7 @@ class EssayEnsemble:
     def score(
         self,
         texts: Sequence[str],
-        prompt_ids: Sequence[str],
+        prompt_ids: Sequence[str] | None = None,
         *,
         features: Sequence[Mapping[str, float]] | None = None,
         progress: str | None = None,
@@ -215,7 +216,7 @@ class EssayEnsemble:
 
         Args:
             texts: N essays.
-            prompt_ids: The prompt that each answers, N ids.
+            prompt_ids: The prompt that each answers, N ids; may be left out where there is one prompt.
             features: The numeric columns of each that :attr:`own_features` names, where there are any.
             progress: Words beside a progress bar a member on standard error; None for none.
             tokens: Padded tokens a forward pass, at most.
@@ -227,6 +228,7 @@ class EssayEnsemble:
         Raises:
             DataError: A prompt is unknown, a column is missing, or the lengths differ.
         """
+        prompt_ids = answered_prompts(self, texts, prompt_ids)
         if asks_for_traits(self, prompt_ids):
             return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         check_essays(texts, prompt_ids, self)
@@ -350,7 +352,7 @@ def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> S
     """Open what scores essays, one model or an ensemble, as the folder's config.json says.
 
     Args:
-        folder: The folder ``model/`` of a run, or one that ``aes-dynloss ensemble`` wrote.
+        folder: The folder of a run, its ``model/``, or a folder that ``aes-dynloss ensemble`` wrote.
         accelerator: Devices and precision; by default what Accelerate finds.
 
     Raises:
@@ -361,13 +363,13 @@ def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> S
         >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
         >>> open_scorer("runs/nowhere")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/nowhere. Give the folder model/ of a run
-        of finetune.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/nowhere. Give a run of finetune, or its
+        folder model/.
     """
-    values = read_config(Path(folder), FORMAT, ENSEMBLE_FORMAT)
-    if values["format"] == ENSEMBLE_FORMAT:
+    folder = model_folder(folder)
+    if read_config(folder, FORMAT, ENSEMBLE_FORMAT)["format"] == ENSEMBLE_FORMAT:
         return EssayEnsemble.from_pretrained(folder, accelerator=accelerator)
-    return _open_members([Path(folder)], accelerator)[0]
+    return _open_members([folder], accelerator)[0]
 
 
 def needs_torch(folder: Path) -> bool:
@@ -379,6 +381,7 @@ def needs_torch(folder: Path) -> bool:
     Raises:
         CheckpointError: The folder is missing, damaged or something else.
     """
+    folder = model_folder(folder)
     values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
     if values["format"] == FORMAT:
         return _has_encoder(values)

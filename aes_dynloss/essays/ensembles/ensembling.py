@@ -20,8 +20,7 @@ from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
 from aes_dynloss.essays.ensembles.member_predictions import MemberPredictions
 from aes_dynloss.essays.finetune.held_out import FITTED_ON, OUT_OF_FOLD, check_held_out, essay_hashes
 from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
-from aes_dynloss.essays.finetune.warm_start import MODEL
-from aes_dynloss.essays.model.model_folder import CONFIG
+from aes_dynloss.essays.model.model_folder import MODEL, model_folder
 from aes_dynloss.essays.model.prompt_scales import Rule, fit_postprocessing
 from aes_dynloss.measures.stacking import LEAST_ESSAYS
 from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, read_predictions
@@ -78,7 +77,7 @@ def measured_ensemble(
         DataError: A run's predictions are missing, damaged, have other human scores than another run's, or, where
             weights are fitted, are not those of its own split.
     """
-    folders = [run / MODEL if not (run / CONFIG).exists() and (run / MODEL).is_dir() else run for run in runs]
+    folders = list(map(model_folder, runs))
     ensemble = EssayEnsemble.from_members(folders, accelerator=accelerator)
     notes = list(ensemble.notes)
     repeated = len(folders) - len({member.sha256 for member in ensemble.members})

@@ -12,8 +12,7 @@ from aes_dynloss.essays.finetune.calibration import Recalibration, recalibrate
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
 from aes_dynloss.essays.finetune.products import model_card, write_run_report
-from aes_dynloss.essays.finetune.warm_start import MODEL
-from aes_dynloss.essays.model.model_folder import read_fitted, set_calibration
+from aes_dynloss.essays.model.model_folder import MODEL, read_fitted, set_calibration
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.atomic import atomic_copy

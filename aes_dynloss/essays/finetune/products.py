@@ -22,9 +22,10 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, OUT_OF_FOLD, predictions_hashes
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
-from aes_dynloss.essays.finetune.warm_start import MODEL, WarmStart
+from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.encoders import encoder_label
 from aes_dynloss.essays.model.model_config import ModelConfig
+from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import probabilities_by_point
 from aes_dynloss.essays.model.state_cache import STATES

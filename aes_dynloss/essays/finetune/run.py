@@ -30,8 +30,9 @@ from aes_dynloss.essays.finetune.products import (
     record_manifest,
     write_products,
 )
-from aes_dynloss.essays.finetune.warm_start import MODEL, contamination_notes, read_warm_start
+from aes_dynloss.essays.finetune.warm_start import contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors, floor_figures, kept_floors
+from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report

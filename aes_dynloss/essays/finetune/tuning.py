@@ -23,8 +23,8 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, PART
 from aes_dynloss.essays.finetune.presets import PRESETS, with_preset
 from aes_dynloss.essays.finetune.run import finetune
-from aes_dynloss.essays.finetune.warm_start import MODEL
 from aes_dynloss.essays.model.encoders import is_installed
+from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.model import Report

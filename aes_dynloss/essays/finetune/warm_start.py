@@ -26,7 +26,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoder_folder import read_model_folder
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, set_dropout
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.model_folder import CONFIG
+from aes_dynloss.essays.model.model_folder import CONFIG, MODEL, model_folder
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
 from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST
@@ -35,7 +35,6 @@ from aes_dynloss.tables.formats import read_cells
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model"
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
 _KEPT = {
     "kind",
@@ -140,9 +139,7 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
     """
     if config.start_from is None:
         return None
-    folder = user_path(config.start_from, "model.start_from")
-    if not (folder / CONFIG).exists() and (folder / MODEL).is_dir():
-        folder = folder / MODEL
+    folder = model_folder(user_path(config.start_from, "model.start_from"))
     parts = read_model_folder(folder)
     then, now = (
         {

@@ -24,6 +24,7 @@ from aes_dynloss.essays.model.model_folder import (
     check_files,
     damage_named,
     damaged,
+    model_folder,
     read_arrays,
     read_config,
     screen_arrays,
@@ -31,7 +32,7 @@ from aes_dynloss.essays.model.model_folder import (
     write_scorer_folder,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -52,8 +53,8 @@ class ClassicalScorer:
         array([8.])
         >>> ClassicalScorer.from_pretrained("runs/none/model")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give the folder
-        model/ of a run of finetune.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give a run of
+        finetune, or its folder model/.
 
     Args:
         config: Its kind and features.
@@ -88,12 +89,12 @@ class ClassicalScorer:
         """Open a model folder that ``finetune`` wrote.
 
         Args:
-            folder: The folder ``model/`` of a run.
+            folder: The folder of a run, or its ``model/``.
 
         Raises:
             CheckpointError: The folder is missing, damaged or something else.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         values = read_config(folder, FORMAT)
         check_files(folder, values)
         with damage_named(folder):
@@ -125,13 +126,14 @@ class ClassicalScorer:
     def score(
         self,
         texts: Sequence[str],
-        prompt_ids: Sequence[str],
+        prompt_ids: Sequence[str] | None = None,
         *,
         features: Sequence[Mapping[str, float]] | None = None,
         progress: str | None = None,
         tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`; ``tokens`` has no effect."""
+        prompt_ids = answered_prompts(self, texts, prompt_ids)
         if asks_for_traits(self, prompt_ids):
             return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         del tokens

@@ -39,6 +39,7 @@ WEIGHTS = "model.safetensors"
 SCREENING = "screening.safetensors"
 STRINGS = "strings.safetensors"
 CARD = "README.md"
+MODEL = "model"  # the model folder of a run
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
 _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _TEXT = "text."
@@ -250,6 +251,16 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
         raise CheckpointError(f"The model folder {folder} cannot be written: {error.strerror or error}.") from None
 
 
+def model_folder(folder: str | Path) -> Path:
+    """A model folder: the one that is given, or of the folder of a run the one in it.
+
+    Args:
+        folder: It need not exist.
+    """
+    folder = Path(folder)
+    return folder / MODEL if not (folder / CONFIG).exists() and (folder / MODEL).is_dir() else folder
+
+
 def read_config(folder: Path, *formats: str) -> dict[str, Any]:
     """What config.json of a model folder says.
 
@@ -261,11 +272,11 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
         CheckpointError: The folder or the file is missing, damaged, or of another format or version.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"There is no model folder {folder}. Give the folder model/ of a run of finetune.")
+        raise CheckpointError(f"There is no model folder {folder}. Give a run of finetune, or its folder model/.")
     try:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no {CONFIG}. Give the folder model/ of a run of finetune.") from None
+        raise CheckpointError(f"{folder} has no {CONFIG}. Give a run of finetune, or its folder model/.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error}. Fetch the folder again.") from None
     kind = values.get("format") if isinstance(values, dict) else None
@@ -277,7 +288,7 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
     if kind not in formats:
         expected = " or ".join(_KINDS[name] for name in formats)
         raise CheckpointError(
-            f"{folder / CONFIG} is not that of {expected}. Give the folder model/ of a run of finetune."
+            f"{folder / CONFIG} is not that of {expected}. Give a run of finetune, or its folder model/."
         )
     if values.get("version") != VERSION:
         raise CheckpointError(

@@ -104,7 +104,7 @@ class Scorer(Protocol):
     def score(
         self,
         texts: Sequence[str],
-        prompt_ids: Sequence[str],
+        prompt_ids: Sequence[str] | None = None,
         *,
         features: Sequence[Mapping[str, float]] | None = None,
         progress: str | None = None,
@@ -114,8 +114,8 @@ class Scorer(Protocol):
 
         Args:
             texts: N essays.
-            prompt_ids: The prompt that each answers, N ids. Where essays are scored on several traits: all of these
-                are scored; or that of prompt and trait, which alone is.
+            prompt_ids: The prompt that each answers, N ids; may be left out where there is one prompt. Where essays
+                are scored on several traits: all of these are scored; or that of prompt and trait, which alone is.
             features: The numeric columns of each that :attr:`own_features` names, where there are any.
             progress: Words beside a progress bar on standard error; None for none.
             tokens: Padded tokens a forward pass of an encoder, at most.
@@ -199,6 +199,27 @@ def check_lengths(texts: Sequence[str], prompt_ids: Sequence[str]) -> None:
 def known_prompts(scorer: Scorer) -> list[str]:
     """The ids of a scorer's prompts, whatever their essays are scored on."""
     return prompts_of_scales(scorer.prompts.values())
+
+
+def answered_prompts(scorer: Scorer, texts: Sequence[str], prompt_ids: Sequence[str] | None) -> Sequence[str]:
+    """The prompt that each essay answers: those that are given, else the scorer's only one.
+
+    Args:
+        scorer: The scorer.
+        texts: N essays.
+        prompt_ids: N prompts, or None.
+
+    Raises:
+        DataError: None are given, and the scorer knows several.
+    """
+    if prompt_ids is not None:
+        return prompt_ids
+    known = known_prompts(scorer)
+    if len(known) > 1:
+        raise DataError(
+            f"The model knows the prompts {', '.join(known)}. Say by prompt_ids which one each essay answers."
+        )
+    return known * len(texts)
 
 
 def check_prompts(prompt_ids: Sequence[str], known: Collection[str]) -> None:

@@ -20,9 +20,10 @@ from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoder_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, tokenized
+from aes_dynloss.essays.model.model_folder import model_folder
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scores, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
@@ -40,8 +41,8 @@ class EssayScorer:
         array([8.])
         >>> EssayScorer.from_pretrained("runs/none/model")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give the folder
-        model/ of a run of finetune.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give a run of
+        finetune, or its folder model/.
 
     Args:
         model: The torch module.
@@ -86,13 +87,13 @@ class EssayScorer:
         """Open a model folder that ``finetune`` wrote.
 
         Args:
-            folder: The folder ``model/`` of a run.
+            folder: The folder of a run, or its ``model/``.
             accelerator: Devices and precision; by default what Accelerate finds.
 
         Raises:
             CheckpointError: The folder is missing, damaged or something else.
         """
-        parts = read_model_folder(Path(folder))
+        parts = read_model_folder(model_folder(folder))
         try:
             return cls(**vars(parts), accelerator=accelerator)
         except (TypeError, ValueError) as error:  # a window too long, or a tokenizer that does not work
@@ -121,13 +122,14 @@ class EssayScorer:
     def score(
         self,
         texts: Sequence[str],
-        prompt_ids: Sequence[str],
+        prompt_ids: Sequence[str] | None = None,
         *,
         features: Sequence[Mapping[str, float]] | None = None,
         progress: str | None = None,
         tokens: int = 32768,
     ) -> Scores:
         """See :meth:`aes_dynloss.essays.model.protocol.Scorer.score`."""
+        prompt_ids = answered_prompts(self, texts, prompt_ids)
         if asks_for_traits(self, prompt_ids):
             return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         check_essays(texts, prompt_ids, self)

@@ -161,6 +161,12 @@ class TestPrompts:
         )
         (window,) = score_essays(EssayEnsemble.from_members([both, poem]), [UnscoredEssay("a", None, "the otter")])
         assert window.columns["prompt_id"] == ["poem"]
+        for folder in (poem, both):
+            scorer = EssayEnsemble.from_members([folder, poem]) if folder == both else EssayScorer.from_pretrained(poem)
+            expected = scorer.score(TEXTS, ["poem"] * len(TEXTS))
+            np.testing.assert_array_equal(scorer.score(TEXTS).raw, expected.raw)
+        with pytest.raises(DataError, match=r"knows the prompts letter, poem\. Say by prompt_ids which one each"):
+            EssayScorer.from_pretrained(both).score(TEXTS)
 
     def test_none(self, encoder: Path, tmp_path: Path) -> None:
         models = [model_for(encoder, tmp_path / name, scale) for name, scale in (("a", LETTER), ("b", NOTICE))]

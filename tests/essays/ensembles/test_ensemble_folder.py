@@ -139,6 +139,17 @@ def test_either_kind_is_opened_as_what_it_is(models: list[Path], folder: Path, t
         open_scorer(tmp_path / "none")
 
 
+def test_a_run_stands_for_the_model_in_it(models: list[Path], folder: Path, tmp_path: Path) -> None:
+    for made, opens in ((models[0], EssayScorer.from_pretrained), (folder, EssayEnsemble.from_pretrained)):
+        run = tmp_path / f"run of {made.name}"
+        run.mkdir()
+        with pytest.raises(CheckpointError, match=r"has no config\.json\. Give a run of finetune, or its"):
+            open_scorer(run)
+        shutil.copytree(made, run / "model")
+        for opened in (open_scorer(run), opens(run), open_scorer(run / "model")):
+            assert list(opened.prompts) == list(open_scorer(made).prompts)
+
+
 class TestDamage:
     @pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json"])
     def test_of_a_members_file(self, folder: Path, name: str) -> None:

@@ -220,7 +220,7 @@ class TestRefusals:
 
     def test_a_run_without_a_model(self, make_run, tmp_path):
         (tmp_path / "begun").mkdir()
-        with pytest.raises(CheckpointError, match=r"begun has no config\.json\. Give the folder model/ of a run"):
+        with pytest.raises(CheckpointError, match=r"begun has no config\.json\. Give a run of finetune"):
             ensemble_runs([make_run("a", None), tmp_path / "begun"])
 
 

