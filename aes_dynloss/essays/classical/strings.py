@@ -231,9 +231,14 @@ class StringModel:
             raise CheckpointError("the n-grams do not fit together")
         return cls(keys, weights.astype(np.float32))
 
-    def predict(self, texts: Sequence[str]) -> Array:
-        """Values of texts, without an intercept, (N,)."""
-        return np.array([self._value(ngram_keys(text, self.longest)) for text in texts], dtype=np.float64)
+    def predict(self, texts: Sequence[str | Keys]) -> Array:
+        """Values of texts, without an intercept, (N,).
+
+        Args:
+            texts: N texts, or what :func:`ngram_keys` says of them, which serves several models.
+        """
+        counted = (ngram_keys(text, self.longest) if isinstance(text, str) else text for text in texts)
+        return np.array([self._value(keys) for keys in counted], dtype=np.float64)
 
     def _value(self, keys: Keys) -> float:
         if not len(keys) or not len(self.keys):
@@ -253,8 +258,13 @@ def string_values(
         texts: N essays.
         prompt_ids: The prompt of each.
     """
-    values = [models[prompt].predict([text])[0] for text, prompt in zip(texts, prompt_ids, strict=True)]
-    return np.array(values, dtype=np.float32)
+    values = np.empty(len(texts), dtype=np.float32)
+    counted, keys = "", ngram_keys("")
+    for place, (text, prompt) in enumerate(zip(texts, prompt_ids, strict=True)):
+        if text != counted:  # else another trait of the essay before
+            counted, keys = text, ngram_keys(text)
+        values[place] = models[prompt].predict([keys])[0]
+    return values
 
 
 def strings_to_arrays(models: Mapping[str, StringModel]) -> dict[str, NDArray[Any]]:

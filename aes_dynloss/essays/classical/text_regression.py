@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.classical.ridge import Regressions, fit_ridge, fitted_scale, radial_kernel
-from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed_all
+from aes_dynloss.essays.classical.strings import Keys, StringFeatures, StringModel, fit_mixed_all
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 
 Array = NDArray[np.float64]
@@ -179,11 +179,11 @@ class TextRegression:
             found.append((cls(standard, support, coefficients, scale, model, fit.intercept), fit.leave_one_out))
         return found
 
-    def predict(self, texts: Sequence[str], numbers: Array) -> Array:
+    def predict(self, texts: Sequence[str | Keys], numbers: Array) -> Array:
         """Continuous predictions, (N,).
 
         Args:
-            texts: N essays.
+            texts: N essays, or the keys of their n-grams.
             numbers: What was counted in each, (N, D).
         """
         points = self.numbers.points(numbers)

@@ -121,10 +121,9 @@ def _without_strings(
         regressions = Regressions.on_kernel(radial_kernel(inputs, inputs, scale), weights)
     fits = [regressions.fit(target) for target in targets]
     for number, fit in zip(numbers, fits, strict=True):
-        if scale is None:
-            _set_linear(model, number, fit.coefficients, fit.intercept)
-        else:
-            _set_kernel(model, number, inputs, fit.coefficients, scale, fit.intercept)
+        _set_linear(model, number, fit.coefficients if scale is None else 0.0, fit.intercept)
+    if scale is not None:
+        _set_kernel(model, numbers, inputs, [fit.coefficients for fit in fits], scale)
     return fits
 
 
@@ -139,15 +138,13 @@ def _with_strings(
     """The mixed regressions, and what the part of each over n-grams is as a linear model of them."""
     scale = 1.0 if model.kernel is None else fitted_scale(inputs)
     kernel = inputs @ inputs.T if model.kernel is None else radial_kernel(inputs, inputs, scale)
-    found = []
-    for number, mixed in zip(numbers, fit_mixed_all(kernel, features.kernel(), targets, weights), strict=True):
-        if model.kernel is None:
-            _set_linear(model, number, inputs.T @ mixed.of_kernel, mixed.fit.intercept)
-        else:
-            _set_kernel(model, number, inputs, mixed.of_kernel, scale, mixed.fit.intercept)
+    fits = fit_mixed_all(kernel, features.kernel(), targets, weights)
+    for number, mixed in zip(numbers, fits, strict=True):
+        _set_linear(model, number, inputs.T @ mixed.of_kernel if model.kernel is None else 0.0, mixed.fit.intercept)
         logger.info("Share of the string kernel: %.2f.", mixed.share)
-        found.append((mixed.fit, StringModel.flatten(features, mixed.of_strings)))
-    return found
+    if model.kernel is not None:
+        _set_kernel(model, numbers, inputs, [mixed.of_kernel for mixed in fits], scale)
+    return [(mixed.fit, StringModel.flatten(features, mixed.of_strings)) for mixed in fits]
 
 
 def _set_linear(model: ScoringModel, number: int, weights: Array | float, intercept: float) -> None:
@@ -157,11 +154,11 @@ def _set_linear(model: ScoringModel, number: int, weights: Array | float, interc
 
 
 def _set_kernel(
-    model: ScoringModel, number: int, support: Array, coefficients: Array, scale: float, intercept: float
+    model: ScoringModel, numbers: Sequence[int], support: Array, coefficients: Sequence[Array], scale: float
 ) -> None:
     if model.kernel is not None:
-        model.kernel.set_prompt(number, torch.from_numpy(support), torch.from_numpy(coefficients), scale)
-    _set_linear(model, number, 0.0, intercept)
+        each = torch.from_numpy(np.column_stack(coefficients))
+        model.kernel.set_prompts(numbers, torch.from_numpy(support), each, scale)
 
 
 def _inputs(model: ScoringModel, train: EssayExamples) -> Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
+from aes_dynloss.essays.classical.strings import Keys, ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import essay_numbers
@@ -154,20 +155,36 @@ class ClassicalScorer:
             progress: Words beside a progress bar on standard error; None for none.
         """
         raw = np.empty(len(texts))
-        answered = np.array(prompt_ids, dtype=object)
+        # Rows by prompt and, as it may be scored on several traits, by essay.
+        asked: dict[str, dict[tuple[str, bytes], list[int]]] = {}
+        for row, (text, scale) in enumerate(zip(texts, prompt_ids, strict=True)):
+            of_prompt = asked.setdefault(self.prompts[scale].prompt_id, {})
+            of_prompt.setdefault((text, own[row].tobytes()), []).append(row)
         with Progress(total=len(texts), desc=progress, unit="essay", disable=progress is None) as bar:
-            for prompt in dict.fromkeys(prompt_ids):
-                of_prompt = np.flatnonzero(answered == prompt)
-                for rows in np.array_split(of_prompt, -(-len(of_prompt) // _ESSAYS_AT_ONCE)):
-                    essays = [texts[row] for row in rows]
-                    numbers = self.numbers(essays, prompt, own[rows])
-                    model = self.models[prompt]
-                    if isinstance(model, TextRegression):
-                        raw[rows] = model.predict(essays, numbers)
-                    else:
-                        raw[rows] = model.predict(numbers)
-                    bar.update(len(rows))
+            for of_prompt in asked.values():
+                essays = list(of_prompt.values())
+                for block in np.array_split(np.arange(len(essays)), -(-len(essays) // _ESSAYS_AT_ONCE)):
+                    first = [essays[place][0] for place in block]
+                    whole = [texts[row] for row in first]
+                    numbers, counted = self.numbers(whole, prompt_ids[first[0]], own[first]), self._counted(whole)
+                    by_scale: dict[str, list[tuple[int, int]]] = {}
+                    for number, place in enumerate(block):
+                        for row in essays[place]:
+                            by_scale.setdefault(prompt_ids[row], []).append((number, row))
+                    for scale, pairs in by_scale.items():
+                        at, rows = map(list, zip(*pairs, strict=True))
+                        raw[rows] = self._predict(scale, [counted[number] for number in at], numbers[at])
+                        bar.update(len(rows))
         return raw
+
+    def _counted(self, texts: Sequence[str]) -> list[Keys]:
+        """The n-grams of texts, as far as a model goes by them."""
+        with_strings = any(isinstance(model, TextRegression) and model.strings for model in self.models.values())
+        return [ngram_keys(text if with_strings else "") for text in texts]
+
+    def _predict(self, scale: str, counted: Sequence[Keys], numbers: Array) -> Array:
+        model = self.models[scale]
+        return model.predict(counted, numbers) if isinstance(model, TextRegression) else model.predict(numbers)
 
     def numbers(self, texts: Sequence[str], prompt_id: str, own: Array) -> Array:
         """What is known of essays on one prompt in numbers, (N, D), the length first, own columns (N, K) last."""

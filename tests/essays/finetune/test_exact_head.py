@@ -96,12 +96,34 @@ def test_the_kernel_head_predicts_what_was_fitted():
 
 def test_a_kernel_head_sums_over_its_own_prompt():
     head = KernelHead(2, 1)
-    head.set_prompt(1, torch.tensor([[0.0], [2.0]]), torch.tensor([1.0, -3.0]), 4.0)
-    head.set_prompt(0, torch.tensor([[5.0]]), torch.tensor([7.0]), 1.0)
-    head.set_prompt(1, torch.tensor([[0.0], [2.0]]), torch.tensor([1.0, -2.0]), 4.0)  # in the place of the first
+    head.set_prompts([1], torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [-3.0]]), 4.0)
+    head.set_prompts([0], torch.tensor([[5.0]]), torch.tensor([[7.0]]), 1.0)
+    # In the place of the first.
+    head.set_prompts([1], torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [-2.0]]), 4.0)
+    assert head.coefficients.tolist() == [7.0, 1.0, -2.0]
     answers = head(torch.tensor([[1.0], [5.0]]), torch.tensor([1, 0]))
     expected = [[(1 - 2) * np.exp(-0.25)], [7.0]]
     np.testing.assert_allclose(answers.numpy(), expected, rtol=1e-6)
+
+
+def test_traits_of_the_same_essays_share_their_vectors():
+    random = torch.Generator().manual_seed(0)
+    vectors, others = torch.randn(5, 3, generator=random), torch.randn(4, 3, generator=random)
+    coefficients, own = torch.randn(5, 2, generator=random), torch.randn(4, 1, generator=random)
+    together, apart = KernelHead(3, 3), KernelHead(3, 3)
+    together.set_prompts([1], others, own, 3.0)
+    together.set_prompts([0, 2], others, own.expand(4, 2), 3.0)  # is replaced
+    together.set_prompts([0, 2], vectors, coefficients, 2.0)
+    apart.set_prompts([1], others, own, 3.0)
+    for column, number in enumerate((0, 2)):
+        apart.set_prompts([number], vectors, coefficients[:, [column]], 2.0)
+    assert (len(together.support), len(apart.support)) == (9, 14)
+    essays, prompts = torch.randn(6, 3, generator=random), torch.tensor([0, 1, 2, 2, 1, 0])
+    np.testing.assert_allclose(together(essays, prompts), apart(essays, prompts), rtol=1e-6)
+    again = KernelHead(3, 3)
+    again.make_room(together.state_dict())
+    again.load_state_dict(together.state_dict())
+    np.testing.assert_array_equal(again(essays, prompts), together(essays, prompts))
 
 
 def test_too_few_essays_are_told():

@@ -11,11 +11,17 @@ from datasets import Dataset
 from feature_caches import counted
 from tiny_scorer import scoring_model, tiny_scorer
 
+from aes_dynloss.essays.classical import strings
+from aes_dynloss.essays.classical.strings import string_values
+from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.finetune.encoder_run import trait_weights
 from aes_dynloss.essays.finetune.warm_start import WarmStart
+from aes_dynloss.essays.model import classical_scorer
 from aes_dynloss.essays.model.activations import frozen_part_computed
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, scored_examples
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale, measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
@@ -170,6 +176,38 @@ def test_weights_of_traits():
     weights = trait_weights(PROMPTS, groups, groups, {"content": 0.0})
     assert weights.tolist() == [0, 0, 0, 3, 0, 3]
     assert trait_weights(PROMPTS, groups, np.array([0, 1]), {}).tolist() == [1.0] * 6
+
+
+def test_an_essay_is_counted_once_for_all_its_scores(monkeypatch):
+    texts = [f"{text} and so on" for text in TEXTS]
+    answered = [prompt.id for prompt in PROMPTS if prompt.prompt_id == "a"]
+    models = {
+        name: TextRegression.fit(texts, ln_words(texts), np.arange(6.0) + shift)[0]
+        for shift, name in enumerate(answered)
+    }
+    config = ModelConfig(kind="strings", linguistic=False)
+    scorer = ClassicalScorer(config, [one for one in scales() if one.prompt.id in models], models)
+    alone = [scorer.score(texts, [name] * len(texts)).raw for name in answered]
+    calls = []
+    for module in (strings, classical_scorer):
+        counting = module.ngram_keys
+        monkeypatch.setattr(
+            module, "ngram_keys", lambda text, *more, by=counting: (calls.append(text), by(text, *more))[1]
+        )
+    both = scorer.score(texts, ["a"] * len(texts))
+    assert calls == texts
+    for trait, expected in zip(TRAITS, alone, strict=True):
+        np.testing.assert_array_equal(both[trait].raw, expected)
+    calls.clear()
+    by_scale = {name: model.strings for name, model in models.items()}
+    values = string_values(by_scale, [text for text in texts for _ in answered], answered * len(texts))
+    assert calls == ["", *texts]
+    apart = [by_scale[name].predict([text])[0] for text in texts for name in answered]
+    np.testing.assert_allclose(values, apart, rtol=1e-6)
+
+
+def ln_words(texts):
+    return np.log1p([len(text.split()) for text in texts])[:, None]
 
 
 def test_essays_that_differ_in_a_column_are_two():
