@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
 from aes_dynloss.measures.paired_bootstrap import Cell, Side
-from aes_dynloss.measures.stacking import fit_weights
 from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
 from aes_dynloss.tables.columns import TRAIT_COLUMN
@@ -330,61 +329,13 @@ def seed_ensemble(runs: Sequence[ScoredRun], *, rescale: bool = False) -> list[S
         DataError: The seeds have not scored the same essays, a run is there twice, or human scores or ranges differ.
     """
     means = [
-        _mean_run(stratum, by_seed, f"mean of {len(by_seed)}", None)
-        for (stratum, _), by_seed in _same_seeds(runs).items()
+        mean_run(stratum, by_seed, f"mean of {len(by_seed)}", None)
+        for (stratum, _), by_seed in same_seeds(runs).items()
     ]
-    return [_rescaled(mean, _lines_on_dev(mean)) for mean in means] if rescale else means
+    return [rescaled(mean, _lines_on_dev(mean)) for mean in means] if rescale else means
 
 
-def stacked_runs(runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], dict[str, dict[str, dict[str, float]]]]:
-    """Several runs as one scorer: raw is their mean by weights that are fitted for each stratum and prompt.
-
-        raw = sum_m w_m raw_m,    score = round(slope * raw + intercept)
-
-    The weights, by ``fit_weights``, and the rescaling are fitted on the runs' out-of-fold predictions in the stratum:
-    no test or dev essay of it takes part in either, and no model from outside it.
-
-    Args:
-        runs: Runs of all members, told apart by their seeds; every stratum and prompt with the same ones.
-
-    Returns:
-        A run for each stratum and prompt, of seed ``stack of M``, without dev where a member has none; and the weights
-        by stratum, prompt and seed.
-
-    Raises:
-        ConfigError: There is no run.
-        DataError: A run has no out-of-fold predictions, or some that are of test or dev essays; the members have not
-            scored the same essays, a run is there twice, or human scores or ranges differ.
-    """
-    stacks: list[ScoredRun] = []
-    weights: dict[str, dict[str, dict[str, float]]] = {}
-    for (stratum, prompts), by_seed in _same_seeds([part for run in runs for part in split_by_prompt(run)]).items():
-        (prompt,) = prompts
-        where = f"prompt {prompt!r} of stratum {stratum!r}"
-        tables = {seed: _out_of_fold(run, f"{seed!r}, {where}") for seed, run in by_seed.items()}
-        human = _mean_table(tables, f"train essays of {where}").table
-        raw = np.column_stack([one.table["raw"].to_numpy(dtype=np.float64) for one in tables.values()])
-        fitted = fit_weights(raw, human["reference"], human["essay_id"].tolist())
-        lines = {prompt: fit_rescaling(raw @ fitted, human["reference"])}
-        stacks.append(_rescaled(_mean_run(stratum, by_seed, f"stack of {len(by_seed)}", fitted), lines))
-        weights.setdefault(stratum, {})[prompt] = dict(zip(by_seed, fitted.tolist(), strict=True))
-    return stacks, weights
-
-
-def _out_of_fold(run: ScoredRun, where: str) -> PredictionTable:
-    """A run's out-of-fold predictions, which hold no essay that it is measured on."""
-    table = run.out_of_fold
-    if table is None or table.table.empty:
-        raise DataError(f"There are no out-of-fold predictions to fit weights on in the run of {where}.")
-    if table.table["reference"].isna().any():
-        raise DataError(f"The out-of-fold predictions of {where} hold no human scores to fit weights on.")
-    for other in (run.test, run.dev):
-        if other is not None:
-            refuse_shared_essays(other, table, f"{where}: ", fitted_on="out-of-fold predictions")
-    return table
-
-
-def _same_seeds(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]], dict[str, ScoredRun]]:
+def same_seeds(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]], dict[str, ScoredRun]]:
     """Runs by what they scored, and then by seed in order; refused where a part lacks a seed that another has."""
     if not runs:
         raise ConfigError("A mean over seeds needs runs, found none.")
@@ -401,14 +352,14 @@ def _same_seeds(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]], d
     return {part: {seed: by_seed[seed] for seed in seeds} for part, by_seed in scored.items()}
 
 
-def _mean_run(
+def mean_run(
     stratum: str, by_seed: Mapping[str, ScoredRun], name: str, weights: NDArray[np.float64] | None
 ) -> ScoredRun:
     """The mean of some runs of a stratum, by weights or by equal ones; without dev where a run has none."""
     tests = {seed: run.test for seed, run in by_seed.items()}
     devs = {seed: run.dev for seed, run in by_seed.items() if run.dev is not None}
-    test = _mean_table(tests, f"test essays of stratum {stratum!r}", weights)
-    dev = _mean_table(devs, f"dev essays of stratum {stratum!r}", weights) if len(devs) == len(by_seed) else None
+    test = mean_table(tests, f"test essays of stratum {stratum!r}", weights)
+    dev = mean_table(devs, f"dev essays of stratum {stratum!r}", weights) if len(devs) == len(by_seed) else None
     return ScoredRun(stratum, name, test, dev)
 
 
@@ -418,7 +369,7 @@ def _lines_on_dev(run: ScoredRun) -> dict[str, RescalingLine]:
     return {str(prompt): fit_rescaling(rows["raw"], rows["reference"]) for prompt, rows in essays}
 
 
-def _rescaled(run: ScoredRun, lines: Mapping[str, RescalingLine]) -> ScoredRun:
+def rescaled(run: ScoredRun, lines: Mapping[str, RescalingLine]) -> ScoredRun:
     """A run whose score is raw rescaled prompt by prompt; rounded alone where a prompt has no line."""
 
     def scored(predicted: PredictionTable) -> PredictionTable:
@@ -464,7 +415,7 @@ def _runs_by_seed(runs: Sequence[ScoredRun]) -> dict[tuple[str, frozenset[str]],
     return scored
 
 
-def _mean_table(
+def mean_table(
     tables: Mapping[str, PredictionTable], essays: str, weights: NDArray[np.float64] | None = None
 ) -> PredictionTable:
     """The seeds' tables as one, with the mean of raw, by weights where they are given."""

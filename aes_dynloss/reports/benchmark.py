@@ -19,7 +19,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.measures.breakdowns import human_entry
-from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt, stacked_runs
+from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
 from aes_dynloss.reports.chosen import chosen_runs
 from aes_dynloss.reports.comparison import (
     VERSIONS,
@@ -38,6 +38,7 @@ from aes_dynloss.reports.comparison import (
 from aes_dynloss.reports.grid_traits import arm_traits
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.prompt_means import mean_if_known
+from aes_dynloss.reports.stacks import stacked_runs
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 
@@ -205,6 +206,7 @@ def build_benchmark_report(
     ensembles: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
     stacks: Mapping[str, Sequence[str]] | None = None,
+    trait_stacks: Mapping[str, Sequence[str]] | None = None,
     chosen: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
     against: Mapping[str, Sequence[ScoredRun]] | None = None,
@@ -227,7 +229,9 @@ def build_benchmark_report(
         ensembles: Whether an arm of several seeds, the same in all strata, gets a further arm ``ARM, mean of N seeds``:
             the mean of its seeds' predictions, measured as one scorer. It is one more comparison for Holm's procedure.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged as one scorer.
-        stacks: Such ensembles with weights by stratum and prompt, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
+        stacks: Such ensembles with weights by stratum and prompt, see
+            :func:`~aes_dynloss.reports.stacks.stacked_runs`.
+        trait_stacks: Such stacks, each trait's across all traits of the prompt.
         chosen: Further scorers by name: the arms of which each has the best by dev in each stratum and seed, see
             :func:`~aes_dynloss.reports.chosen.chosen_runs`.
         postprocessed: Arms whose scores are more than raw rounded, so that their ensembles are rescaled on dev.
@@ -244,7 +248,13 @@ def build_benchmark_report(
     costs, against = costs or {}, against or {}
     _refuse_unfit(measured_on, arms, costs)
     made, ensemble_notes = make_ensembles(
-        arms, seeds=ensembles, mixtures=mixtures, stacks=stacks, chosen=chosen, postprocessed=postprocessed
+        arms,
+        seeds=ensembles,
+        mixtures=mixtures,
+        stacks=stacks,
+        trait_stacks=trait_stacks,
+        chosen=chosen,
+        postprocessed=postprocessed,
     )
     measured = {**arms, **{name: ensemble.runs for name, ensemble in made.items()}}
     taken = [name for name in against if name in measured]
@@ -353,6 +363,7 @@ def make_ensembles(
     seeds: bool = True,
     mixtures: Mapping[str, Sequence[str]] | None = None,
     stacks: Mapping[str, Sequence[str]] | None = None,
+    trait_stacks: Mapping[str, Sequence[str]] | None = None,
     chosen: Mapping[str, Sequence[str]] | None = None,
     postprocessed: Collection[str] = (),
 ) -> tuple[dict[str, EnsembleArm], list[str]]:
@@ -362,7 +373,8 @@ def make_ensembles(
         arms: Runs by the arm's name.
         seeds: Whether each arm of several seeds, the same in all strata, gets an ensemble ``ARM, mean of N seeds``.
         mixtures: Further ensembles by name: arms whose predictions, of all their seeds, are averaged.
-        stacks: Such ensembles with fitted weights, see :func:`~aes_dynloss.reports.arms.stacked_runs`.
+        stacks: Such ensembles with fitted weights, see :func:`~aes_dynloss.reports.stacks.stacked_runs`.
+        trait_stacks: Such stacks, each trait's across all traits of the prompt.
         chosen: By name, the arms of which each stratum and seed has the best by dev.
         postprocessed: Arms whose scores are more than raw rounded; ensembles with such an arm are rescaled on dev.
 
@@ -390,6 +402,8 @@ def make_ensembles(
         made[name] = EnsembleArm(list(members), seed_ensemble(parts, rescale=rescale))
     for name, members, runs in _members(arms, stacks or {}, made.keys()):
         made[name] = EnsembleArm(list(members), *stacked_runs(runs))
+    for name, members, runs in _members(arms, trait_stacks or {}, made.keys()):
+        made[name] = EnsembleArm(list(members), *stacked_runs(runs, across_traits=True))
     for name, members, _ in _members(arms, chosen or {}, made.keys()):
         best, counts = chosen_runs({arm: arms[arm] for arm in members})
         made[name] = EnsembleArm(list(members), best, chosen=counts)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from benchmark_figures import build, half_up, of_prompt, sklearn_kappa
 from scored_runs import RANGES, essay_table, predicted, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.stacking import fit_weights
-from aes_dynloss.reports.arms import dev_halves, stacked_runs
+from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import ScoredRun
 from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.stacks import stacked_runs
+from aes_dynloss.tables.score_range import ScoreRange
 
 STRATA = ("fold_0", "fold_1")
 
@@ -114,6 +117,65 @@ def test_a_stack_is_measured_on_halves_of_dev_too():
     assert weights == {
         f"{stratum}/{half}": REPORT["arms"]["stack"]["weights"][stratum] for stratum in STRATA for half in "ab"
     }
+
+
+def traits_of_a_prompt(essays: int, part: str, seed: int) -> dict[str, pd.DataFrame]:
+    """Two traits of the same essays on two ranges, of which the machine sees the second one alone."""
+    random = np.random.default_rng([essays, seed])
+    quality = random.normal(0, 1, essays)
+    tables = {}
+    for trait, span, noise in (("content", ScoreRange(1, 6), 3.0), ("style", ScoreRange(0, 30), 0.3)):
+        unit = (span.high - span.low) / 6
+        middle = (span.low + span.high) / 2
+        human = span.to_point(middle + unit * (quality + random.normal(0, 0.3, essays)))
+        raw = middle + unit * (quality + random.normal(0, noise, essays))
+        ids = [f"{part} {number}" for number in range(essays)]
+        table = pd.DataFrame(
+            {"essay_id": ids, "prompt_id": f"1/{trait}", "trait": trait, "reference": human, "raw": raw}
+        )
+        tables[trait] = table.assign(score=span.to_point(raw))
+    return tables
+
+
+def trait_run(lacking: int = 0) -> ScoredRun:
+    """A run of both, the first few test essays without style."""
+    spans = {"1/content": ScoreRange(1, 6), "1/style": ScoreRange(0, 30)}
+    parts = {}
+    for seed, (part, essays) in enumerate({"test": 40, "dev": 30, "train": 80}.items()):
+        content, style = traits_of_a_prompt(essays, part, seed).values()
+        style = style[lacking if part == "test" else 0 :]
+        parts[part] = check_predictions(pd.concat([content, style], ignore_index=True), ranges=spans)
+    return ScoredRun("fold_0", "ridge, 0", parts["test"], parts["dev"], parts["train"])
+
+
+def test_a_trait_takes_from_what_is_said_of_the_others():
+    run = trait_run()
+    (alone, _), _ = stacked_runs([run])
+    (content, style), weights = stacked_runs([run], across_traits=True)
+    assert list(weights["fold_0"]["1/content"]) == ["ridge, 0", "ridge, 0, style"]
+    assert weights["fold_0"]["1/content"]["ridge, 0, style"] > 0.8
+    assert weights["fold_0"]["1/style"]["ridge, 0"] > 0.8
+    fits = [one.test.table[["reference", "raw"]].corr().iloc[0, 1] for one in (alone, content, style)]
+    assert fits[1] > fits[0] + 0.3
+    # Across, raw is on the trait's own range.
+    assert content.test.table["raw"].between(-2, 9).all()
+    by_hand = run.test.table.set_index(["prompt_id", "essay_id"])["raw"]
+    own, other = (by_hand[f"1/{trait}"].to_numpy() for trait in ("content", "style"))
+    shares = list(weights["fold_0"]["1/content"].values())
+    expected = shares[0] * own + shares[1] * (1 + other / 30 * 5)
+    found = content.test.table.set_index("essay_id")["raw"]
+    np.testing.assert_allclose(found[by_hand["1/content"].index].to_numpy(), expected)
+
+
+def test_an_essay_without_another_trait_goes_by_its_own():
+    whole, part = trait_run(), trait_run(lacking=3)
+    tables = [
+        stacked_runs([run], across_traits=True)[0][0].test.table.set_index("essay_id")["raw"] for run in (whole, part)
+    ]
+    lacking = [f"test {number}" for number in range(3)]
+    own = part.test.table.query("trait == 'content'").set_index("essay_id")["raw"]
+    np.testing.assert_allclose(tables[1][lacking], own[lacking])
+    np.testing.assert_allclose(tables[1].drop(lacking), tables[0].drop(lacking))
 
 
 class TestRefusals:

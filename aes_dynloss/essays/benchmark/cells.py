@@ -169,10 +169,12 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
 
 
 def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
-    """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on."""
+    """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on, or across traits of one score."""
+    if config.trait_stacks and not all(cell.config.data.columns.traits for cell in cells):
+        raise ConfigError("trait_stacks: essays have one score. Name several traits in finetune.data.columns.score.")
     models = {cell.arm: cell.config.model for cell in cells}
     trained = {arm for arm, model in models.items() if model.solver == "sgd" and model.cross_fit is None}
-    for name, members in config.stacks.items():
+    for name, members in (config.stacks | config.trait_stacks).items():
         for arm in members:
             if arm in trained:
                 raise ConfigError(

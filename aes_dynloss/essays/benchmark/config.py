@@ -92,6 +92,11 @@ class BenchmarkConfig(ConfigModel):
         description="Such ensembles with weights by fold and prompt, fitted on the arms' out-of-fold predictions of "
         "train, which exact solvers leave.",
     )
+    trait_stacks: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+        default={},
+        description="Such stacks of essays that are scored on several traits: each trait's score takes from the "
+        "predictions of all traits of the prompt.",
+    )
     chosen: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
         default={},
         description="Further scorers by name: in each fold and seed, the arm of these with the best QWK on dev, the "
@@ -152,16 +157,16 @@ class BenchmarkConfig(ConfigModel):
     @model_validator(mode="after")
     def _check_made_of_arms(self) -> Self:
         taken = dict.fromkeys(self.arms, "an arm")
-        for key in ("mixtures", "stacks", "chosen"):
+        for key in ("mixtures", "stacks", "trait_stacks", "chosen"):
             for name, members in getattr(self, key).items():
                 unknown = [arm for arm in members if arm not in self.arms]
                 if unknown or name in self.arms or len(set(members)) < len(members):
                     raise ValueError(f"{key}.{name}: expected arms, each once: {', '.join(self.arms)}")
                 if name in taken:
                     raise ValueError(f"{key}.{name}: {taken[name]} has this name, expected another")
-                taken[name] = {"mixtures": "a mixture", "stacks": "a stack"}.get(key, "")
+                taken[name] = {"mixtures": "a mixture"}.get(key, "a stack")
         if self.protocol == "leave_one_prompt_out":
-            if self.stacks:
+            if self.stacks or self.trait_stacks:
                 raise ValueError(
                     "stacks: no train essay answers an unseen prompt, so that it has no weights; use mixtures"
                 )
@@ -174,7 +179,7 @@ class BenchmarkConfig(ConfigModel):
         if FOLD in self.splits_dir or (FOLD in self.varies and self.protocol == "leave_one_prompt_out"):
             where = "splits_dir" if FOLD in self.splits_dir else "finetune.data"
             raise ValueError(f"{where} names {FOLD}: expected it in finetune.data, with protocol: folds")
-        averaged = [key for key in ("ensembles", "mixtures", "stacks") if getattr(self, key)]
+        averaged = [key for key in ("ensembles", "mixtures", "stacks", "trait_stacks") if getattr(self, key)]
         if SEED in self.varies and averaged:
             raise ValueError(
                 f"{averaged[0]}: seeds are draws of the data here ({SEED}), with dev essays of their own, and are not "

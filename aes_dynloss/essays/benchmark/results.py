@@ -72,7 +72,7 @@ def write_results(
     manifests: dict[str, dict[str, Any]] = {}
     made_of: dict[tuple[str, str], Any] = {}
     splits: dict[tuple[object, ...], Any] = {}
-    stacked = {arm for members in config.stacks.values() for arm in members}
+    stacked = {arm for members in (config.stacks | config.trait_stacks).values() for arm in members}
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
         if cell.arm in stacked:
@@ -109,6 +109,7 @@ def write_results(
         ensembles=config.ensembles,
         mixtures=config.mixtures,
         stacks=config.stacks,
+        trait_stacks=config.trait_stacks,
         chosen=config.chosen,
         postprocessed=postprocessed,
         against=against,
@@ -135,6 +136,7 @@ def write_results(
             seeds=config.ensembles,
             mixtures=config.mixtures,
             stacks=config.stacks,
+            trait_stacks=config.trait_stacks,
             chosen=config.chosen,
             postprocessed=postprocessed,
         )

@@ -63,6 +63,8 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"stacks": {"both": ["mse"]}}, "stacks"),
         ({"stacks": {"both": ["mse", "huber"]}}, "stacks.both: expected arms, each once"),
         ({"stacks": {"mae": ["mse", "mae"]}}, "stacks.mae: expected arms, each once"),
+        ({"trait_stacks": {"both": ["huber"]}}, "trait_stacks.both: expected arms, each once"),
+        ({"protocol": "leave_one_prompt_out", "trait_stacks": {"both": ["mse"]}}, "no train essay answers an unseen"),
         ({"mixtures": {"both": ["mse", "mae"]}, "stacks": {"both": ["mse", "mae"]}}, "a mixture has this name"),
         ({"chosen": {"best": ["mse"]}}, "chosen"),
         ({"chosen": {"best": ["mse", "huber"]}}, "chosen.best: expected arms, each once"),
@@ -183,6 +185,12 @@ def test_arms_that_are_trained_in_epochs_cannot_be_stacked():
         grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}), PROMPTS, Path("grid"))
     arms["b"] = {"set": {"model.cross_fit": 5, "model.frozen_layers": "all"}}
     assert len(grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}, folds=[0]), PROMPTS, Path("grid"))) == 2
+
+
+def test_stacks_across_traits_need_traits():
+    arms = {"a": {"set": {"model.solver": "ridge", "model.frozen_layers": "all"}}}
+    with pytest.raises(ConfigError, match=r"^trait_stacks: essays have one score\. Name several traits in finetune\."):
+        grid_cells(config(arms=arms, trait_stacks={"both": ["a"]}), PROMPTS, Path("grid"))
 
 
 def test_a_fault_of_an_arm_is_named_with_it():
