@@ -1,7 +1,7 @@
 """Predictions of several arms' runs, matched essay by essay; refused where they did not score the same essays.
 
-Runs that differ in their seed alone can be averaged into one scorer, runs of several arms stacked. For tuning, which
-must not see test, dev essays are split in halves, each measured with calibrations fitted on the other.
+Runs that differ in their seed alone can be averaged into one scorer. For tuning, which must not see test, dev essays
+are split in halves, each measured with calibrations fitted on the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
@@ -250,9 +251,9 @@ HALVES = ("a", "b")
 def dev_halves(run: ScoredRun) -> list[ScoredRun]:
     """Two runs whose essays are the halves of one run's dev essays; its test essays are in neither.
 
-    Within a prompt, essays are numbered in the order of SHA-256 of prompt and id, and even numbers are half a. So the
-    halves of a prompt differ by one essay at most, and runs with the same dev essays have the same halves, whatever
-    their arm, seed and order of rows.
+    Within a prompt, essays are numbered in the order of SHA-256 of prompt and id, and even numbers are half a, with all
+    traits that they are scored on. So the halves of a prompt differ by one essay at most, and runs with the same dev
+    essays have the same halves, whatever their arm, seed and order of rows.
 
     Args:
         run: A run with dev predictions, two essays or more of each prompt.
@@ -272,13 +273,17 @@ def dev_halves(run: ScoredRun) -> list[ScoredRun]:
     if counts.min() < 2:
         prompt = counts.index[int(counts.to_numpy().argmin())]
         raise DataError(f"Prompt {prompt!r} has a single dev essay in {where}: it cannot be halved. Give it more.")
+    scales = table["prompt_id"]
+    prompts = [prompt_and_trait(scale)[0] for scale in scales] if TRAIT_COLUMN in table else scales.tolist()
     # No id holds a line break, so that no other prompt and id are joined to the same text.
     keys = [
         hashlib.sha256(f"{prompt}\n{essay}".encode()).digest()
-        for prompt, essay in zip(table["prompt_id"], table["essay_id"], strict=True)
+        for prompt, essay in zip(prompts, table["essay_id"], strict=True)
     ]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    half = table.iloc[order].groupby("prompt_id").cumcount().sort_index() % len(HALVES)
+    # An essay is in one half, whatever it is scored on.
+    once = pd.DataFrame({"prompt": prompts, "key": keys}).drop_duplicates().sort_values("key")
+    halves = dict(zip(once["key"], once.groupby("prompt").cumcount() % len(HALVES), strict=True))
+    half = np.array([halves[key] for key in keys])
     # Noted once, for what is measured: its other half was read from the same file.
     tables = [replace(run.dev, table=rows.reset_index(drop=True)) for _, rows in table.groupby(half)]
     return [

@@ -455,7 +455,7 @@ def _undefined_notes(entries: Mapping[str, GridArm]) -> list[str]:
     """Arms without r or sd ratio."""
     reason = "some run's predictions or the human scores there are all equal, or there is a single essay."
     return [
-        f"{arm}: {measure} is null on prompts {', '.join(prompts)} and in the mean: {reason}"
+        f"{arm}: {measure} is null on {', '.join(prompts)} and in the mean: {reason}"
         for arm, entry in entries.items()
         for measure in RAW_MEASURES
         if (prompts := [prompt for prompt, figures in entry.prompts.items() if figures[measure] is None])

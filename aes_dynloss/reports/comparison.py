@@ -5,7 +5,7 @@ Arms are folders of fine-tuning runs, folders of such folders, or files of predi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from aes_dynloss.reports.ratings import WeightOverRuns
 from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.columns import TRAIT_COLUMN, ColumnNames
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -211,9 +212,10 @@ class Comparison(Entry):
         settings: How intervals and p values were made.
         traits: The traits that essays are scored on, where they are several; ``prompts`` and ``essays`` are then by
             prompt and trait.
+        distinct_essays: Then the number of essays, whatever they are scored on.
     """
 
-    LEFT_OUT = ("traits",)
+    LEFT_OUT = ("traits", "distinct_essays")
 
     control: str
     arms: dict[str, Arm]
@@ -223,6 +225,7 @@ class Comparison(Entry):
     notes: list[str]
     settings: Settings
     traits: list[str] | None = None
+    distinct_essays: int | None = None
 
     @property
     def rows(self) -> RowWords:
@@ -232,7 +235,7 @@ class Comparison(Entry):
     @property
     def essay_count(self) -> int:
         """Number of essays, whatever they are scored on."""
-        return sum(self.rows.of_prompts(self.essays).values())
+        return sum(self.essays.values()) if self.distinct_essays is None else self.distinct_essays
 
 
 class PublishedFigure(Entry):
@@ -462,10 +465,21 @@ def compare_arms(
             confidence=confidence,
             seed=seed,
         ),
-        traits=list(dict.fromkeys(test[TRAIT_COLUMN]))
-        if TRAIT_COLUMN in (test := arms[control][0].test.table)
-        else None,
+        **_of_traits(run for runs in arms.values() for run in runs),
     )
+
+
+def _of_traits(runs: Iterable[ScoredRun]) -> dict[str, Any]:
+    """The traits of runs on essays with several, and how many essays these are; nothing of other runs."""
+    traits: dict[str, None] = {}
+    essays: set[tuple[str, str, str]] = set()
+    for run in runs:
+        table = run.test.table
+        if TRAIT_COLUMN in table:
+            traits |= dict.fromkeys(table[TRAIT_COLUMN])
+            prompts = [prompt_and_trait(scale)[0] for scale in table["prompt_id"]]
+            essays.update((run.stratum, *one) for one in zip(prompts, table["essay_id"], strict=True))
+    return {"traits": list(traits), "distinct_essays": len(essays)} if traits else {}
 
 
 def _arm_figures(arm: str, figures: Mapping[Side, DrawnFigure], confidence: float) -> ArmFigures:

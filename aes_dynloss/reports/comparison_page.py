@@ -42,7 +42,7 @@ def arms_picture(comparison: AnyComparison) -> Picture:
     grid = comparison if isinstance(comparison, Benchmark) else None
     floors = {f"floor: {name}": floor.mean for name, floor in grid.floors.items()} if grid else {}
     with drawing():
-        (axes,) = rows_panel([*arms, *floors], [f"QWK, mean over {comparison.rows.noun}s"], width=WIDTH)
+        (axes,) = rows_panel([*arms, *floors], [f"QWK, mean over {comparison.rows.plural}"], width=WIDTH)
         human = grid.human_human.mean if grid else None
         if human is not None:
             axes.axvline(human, color=HUMAN, linewidth=1.2, linestyle="--", label="Human-human")
@@ -123,7 +123,7 @@ def comparison_page(
         Section("summary", "Summary", [Words(sentence, lead=True) for sentence in sentences]),
         Section("arms", "Arms", [arms, arms_table(comparison), trait_arms_table(grid) if grid else None]),
         _differences(comparison),
-        Section("prompts", f"{comparison.rows.noun.title()}s", by_prompt),
+        Section("prompts", comparison.rows.plural.capitalize(), by_prompt),
         Section("beside", others, [beside_table(grid) if grid else None]),
         Section(
             "raters", "Raters", [over_runs_table(grid.raters, level_words(grid)) if grid and grid.raters else None]

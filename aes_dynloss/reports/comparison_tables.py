@@ -76,7 +76,7 @@ def arms_table(comparison: AnyComparison) -> Table:
         columns += [Column("seconds", "Seconds of a run", f"seconds ({units[0]})" if len(units) == 1 else "seconds")]
     return Table(
         "arms-table",
-        f"Means over strata and {comparison.rows.noun}s, {level} intervals below",
+        f"Means over strata and {comparison.rows.plural}, {level} intervals below",
         columns,
         rows,
         (),
@@ -127,7 +127,7 @@ def difference_table(comparison: AnyComparison, kind: str, part: str = "mean", n
         rows.append([words(row), difference, *(p_value(figures[p], why=why) for p in ("p", "p_holm"))])
     columns = [_ARM, Column("difference", "Difference", "difference"), Column("p", "p"), measure_column("p_holm")]
     noun = comparison.rows.noun
-    where = f"mean over {noun}s" if part == "mean" else f"by {noun}"
+    where = f"mean over {comparison.rows.plural}" if part == "mean" else f"by {noun}"
     family = f"comparisons that Holm p corrects for: {differences.comparisons[part]}"
     title = differences.difference[:1].upper() + differences.difference[1:]
     return Table(name, f"{title}, {where}, {level} intervals below; {family}", columns, rows, (), level)
@@ -158,7 +158,7 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
         tables[version] = Table(
             name, f"{title} by {comparison.rows.noun}", columns, rows, foot, level_words(comparison)
         )
-        if len(prompts) > MOST_ACROSS:
+        if len(prompts) > max(MOST_ACROSS, len(rows) + len(foot)):
             tables[version] = tables[version].chosen(*mean_last).turned(comparison.rows.column)
     return tables
 
@@ -223,7 +223,7 @@ def comparison_text(comparison: AnyComparison) -> str:
         corrected, and the notes; ends without a line break. "-" is an undefined value.
     """
     many = len(comparison.essays)
-    mean = "one prompt" if many == 1 else f"mean over {comparison.rows.counted(many)}"
+    mean = f"one {comparison.rows.kind}" if many == 1 else f"mean over {comparison.rows.counted(many)}"
     kappas = [key for version in VERSIONS for key in (version, f"{version}_interval")]
     arms = arms_table(comparison).chosen("arm", "runs", *kappas).known_columns()
     blocks = [[f"Test essays: {comparison.essay_count}, {mean}. Control: {comparison.control}", *text_table(arms)]]

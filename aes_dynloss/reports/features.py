@@ -327,7 +327,7 @@ def features_section(features: FeatureReport, called: RowWords) -> Section:
     shown, others = dict(ranked[:MOST_SHOWN]), dict(ranked[MOST_SHOWN:])
     sizes = next(iter(features.by_name.values())).prompts
     essays, many = sum(called.of_prompts({row: one.n for row, one in sizes.items()}).values()), len(sizes) > 1
-    pooled = f" A figure is the mean over {called.noun}s, with their range below." if many else ""
+    pooled = f" A figure is the mean over {called.plural}, with their range below." if many else ""
     column, _ = _MEASURES[_ranked_by(features)]
     first = f" First come the {len(shown)} with the largest {column.title}, of either sign." if others else ""
     what = (
@@ -338,19 +338,23 @@ def features_section(features: FeatureReport, called: RowWords) -> Section:
     across = 1 < len(sizes) <= MOST_ACROSS
     blocks: list[Block | None] = [
         Words(what),
-        _feature_table(features, "features-table", "Features and human scores, units below", shown),
+        _feature_table(features, "features-table", "Features and human scores, units below", shown, called),
         Folded(f"By {called.noun}", [_prompt_table(features, shown, called)]) if across else None,
-        Folded(f"The other {len(others)} features", [_feature_table(features, "features-others", "Others", others)]),
+        Folded(
+            f"The other {len(others)} features", [_feature_table(features, "features-others", "Others", others, called)]
+        ),
     ]
     return Section("features", "Features", blocks)
 
 
-def _feature_table(features: FeatureReport, name: str, caption: str, shown: Mapping[str, Feature]) -> Table:
+def _feature_table(
+    features: FeatureReport, name: str, caption: str, shown: Mapping[str, Feature], called: RowWords
+) -> Table:
     rows = [
         [
             words(title, note=feature.unit),
             words(feature.group),
-            *(_cell(features, feature, measure, form) for measure, (_, form) in _MEASURES.items()),
+            *(_cell(features, feature, measure, form, called) for measure, (_, form) in _MEASURES.items()),
         ]
         for title, feature in shown.items()
     ]
@@ -358,13 +362,13 @@ def _feature_table(features: FeatureReport, name: str, caption: str, shown: Mapp
     return Table(name, caption, columns, rows)
 
 
-def _cell(features: FeatureReport, feature: Feature, measure: Measured, form: Form) -> Cell:
+def _cell(features: FeatureReport, feature: Feature, measure: Measured, form: Form, called: RowWords) -> Cell:
     """A measure's mean over the prompts on which it is defined, with its range."""
     known = _known(feature, measure)
     if not known:
         return number(None, why=_why_missing(features, feature, measure))
     prompts = len(feature.prompts)
-    hint = f"Defined on {len(known)} of {prompts} prompts." if len(known) < prompts else ""
+    hint = f"Defined on {len(known)} of {called.counted(prompts)}." if len(known) < prompts else ""
     return Cell(float(np.mean(known)), form, (min(known), max(known)) if prompts > 1 else None, hint=hint)
 
 

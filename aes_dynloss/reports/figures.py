@@ -284,9 +284,9 @@ def report_figures(report: Report) -> list[Gallery]:
         MOST_DRAWN_ROWS in the first, the prompts with the most essays are drawn, which the gallery's words say.
     """
     prompts = report.prompts
-    noun = report.rows.noun
-    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS, noun)
-    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS, noun)
+    plural = report.rows.plural
+    drawn, cut = _largest(prompts, MOST_DRAWN_PROMPTS, plural)
+    rows, rows_cut = _largest(prompts, MOST_DRAWN_ROWS, plural)
     galleries = []
     with drawing():
         words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
@@ -303,11 +303,11 @@ def report_figures(report: Report) -> list[Gallery]:
     return galleries
 
 
-def _largest(prompts: Mapping[str, PromptEntry], most: int, noun: str) -> tuple[list[str], str]:
+def _largest(prompts: Mapping[str, PromptEntry], most: int, plural: str) -> tuple[list[str], str]:
     """The prompts with the most essays in the report's order, and words for it if there are others."""
     largest = set(sorted(prompts, key=lambda prompt: -prompts[prompt].n)[:most])
     drawn = [prompt for prompt in prompts if prompt in largest]
-    return drawn, f" Drawn are the {most} {noun}s with the most essays." if len(drawn) < len(prompts) else ""
+    return drawn, f" Drawn are the {most} {plural} with the most essays." if len(drawn) < len(prompts) else ""
 
 
 def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:

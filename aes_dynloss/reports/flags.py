@@ -155,7 +155,7 @@ def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry, called: Ro
     Returns:
         Flags, the mean first.
     """
-    flags = judge_all(_agreement(mean), f"mean over {called.noun}s")
+    flags = judge_all(_agreement(mean), f"mean over {called.kind}s")
     for prompt, entry in prompts.items():
         values = _agreement(entry) | {
             "smd": entry.smd,

@@ -97,7 +97,7 @@ def _humans(report: Report) -> str:
         )
     twice = sum(human.n for human in humans)
     lost = _average(human.degradation for human in humans)
-    known = "prompt" if len(entries) == 1 else f"{len(entries)} prompts"
+    known = report.rows.kind if len(entries) == 1 else report.rows.counted(len(entries))
     some = f" on the {known} where that is known" if len(entries) < len(report.prompts) else ""
     relation = "at the same level"
     if abs(lost) >= 0.0005:
@@ -166,7 +166,7 @@ def report_page(
     report = by_scale(report, short=True)
     prompts = list(report.prompts)
     fisher = (
-        Words(f"Fisher mean of the {report.rows.noun}s' QWK: {figure(report.mean.qwk_fisher)}.")
+        Words(f"Fisher mean of the {report.rows.kind}s' QWK: {figure(report.mean.qwk_fisher)}.")
         if len(prompts) > 1
         else None
     )

@@ -355,8 +355,8 @@ def light_table(report: Report) -> Table:
     titles = ["Criterion", *("Mean" if prompt is None else report.rows.title(prompt) for prompt in across)]
     columns = [words_column(title, title) for title in titles]
     noun = report.rows.noun
-    columns += [Column(verdict, f"{noun.title()}s: {verdict}") for verdict in SYMBOLS] if many else []
-    where = f", on the mean, and how many {noun}s meet it" if many else f", on the mean and on each {noun}"
+    columns += [Column(verdict, f"{report.rows.plural.capitalize()}: {verdict}") for verdict in SYMBOLS] if many else []
+    where = f", on the mean, and how many {report.rows.plural} meet it" if many else f", on the mean and on each {noun}"
     return Table("lights", f"Each criterion{where}", columns, rows, sortable=False)
 
 

@@ -33,9 +33,19 @@ class RowWords:
         return cls(traits=traits, many_prompts=traits and len({prompt_and_trait(row)[0] for row in rows}) > 1)
 
     @property
+    def kind(self) -> str:
+        """What a mean over rows is over first: prompts, or traits."""
+        return "trait" if self.traits else "prompt"
+
+    @property
     def noun(self) -> str:
         """What a row is."""
-        return "trait" if self.traits else "prompt"
+        return "prompt and trait" if self.many_prompts else self.kind
+
+    @property
+    def plural(self) -> str:
+        """What rows are."""
+        return f"pairs of {self.noun}" if self.many_prompts else f"{self.kind}s"
 
     @property
     def column(self) -> Column:
@@ -60,16 +70,16 @@ class RowWords:
 
     def within(self, row: str) -> str:
         """A row within a sentence."""
-        return f"{self.noun} {self.name(row)}"
+        return f"{self.kind} {self.name(row)}"
 
     def listed(self, rows: Iterable[str]) -> str:
         """Some rows within a sentence."""
         names = list(map(self.name, rows))
-        return f"{self.noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        return f"{self.kind}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
     def counted(self, number: int) -> str:
         """So many rows."""
-        return f"{number} {self.noun}{'s' if number != 1 else ''}"
+        return f"{number} {self.plural}" if number != 1 else f"1 {self.kind}"
 
     def of_prompts(self, essays: Mapping[str, int]) -> dict[str, int]:
         """Numbers of essays by prompt, from those by row: an essay counts once, whatever it is scored on.

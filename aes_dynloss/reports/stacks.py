@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from aes_dynloss.errors import DataError
-from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
 from aes_dynloss.measures.stacking import fit_weights
 from aes_dynloss.reports.arms import ScoredRun, mean_run, mean_table, rescaled, same_seeds, split_by_prompt
 from aes_dynloss.reports.predictions import PredictionTable
 from aes_dynloss.reports.prompts import refuse_shared_essays
+from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 
 
@@ -29,17 +30,20 @@ def stacked_runs(
     Args:
         runs: Runs of all members, told apart by their seeds; every stratum and prompt with the same ones.
         across_traits: Whether a trait's score may take from the members' predictions of the prompt's other traits, as
-            if these were members too: raters' traits hang together, and so each tells of the others.
+            if these were members too, with the mean and SD that their out-of-fold predictions of this trait have:
+            raters' traits hang together, and so each tells of the others.
 
     Returns:
         A run for each stratum and prompt, of seed ``stack of M``, without dev where a member has none; and the weights
         by stratum, prompt and seed, of other traits with the trait behind it.
 
     Raises:
-        ConfigError: There is no run.
+        ConfigError: There is no run, or traits are asked for where essays have one score.
         DataError: A run has no out-of-fold predictions, or some that are of test or dev essays; the members have not
             scored the same essays, a run is there twice, or human scores or ranges differ.
     """
+    if across_traits and not all(TRAIT_COLUMN in run.test.table for run in runs):
+        raise ConfigError("Stacks across traits need essays that are scored on several; these have one score.")
     stacks: list[ScoredRun] = []
     weights: dict[str, dict[str, dict[str, float]]] = {}
     parts = same_seeds([part for run in runs for part in split_by_prompt(run)])
@@ -67,32 +71,39 @@ def _of_other_traits(
         scale: Id of prompt and trait.
         own: The members' runs of it, by seed.
         others: All of the stratum's, by prompt and trait, and by seed.
+
+    Returns:
+        Runs by seed and other trait; none of a trait without out-of-fold predictions.
     """
     (prompt, trait), found = prompt_and_trait(scale), {}
     for name, by_seed in others.items():
         other_prompt, other = prompt_and_trait(name)
-        if other_prompt == prompt and other != trait:
-            for seed, run in own.items():
-                tables = (
-                    None if mine is None or theirs is None else _as_trait(mine, theirs)
-                    for mine, theirs in zip(_tables(run), _tables(by_seed[seed]), strict=True)
+        for seed, run in own.items() if other_prompt == prompt and other != trait else ():
+            theirs, known = by_seed[seed], (run.out_of_fold, by_seed[seed].out_of_fold)
+            if all(table is not None and len(table.table) for table in known):
+                line = _line(*known)  # type: ignore[arg-type]
+                found[f"{seed}, {other}"] = replace(
+                    run,
+                    test=_as_trait(run.test, theirs.test, line),
+                    dev=None if run.dev is None else _as_trait(run.dev, theirs.dev, line),
+                    out_of_fold=_as_trait(*known, line),  # type: ignore[arg-type]
                 )
-                test, dev, out_of_fold = tables
-                found[f"{seed}, {other}"] = ScoredRun(run.stratum, run.seed, test or run.test, dev, out_of_fold)
     return found
 
 
-def _tables(run: ScoredRun) -> tuple[PredictionTable | None, ...]:
-    return run.test, run.dev, run.out_of_fold
+def _line(own: PredictionTable, other: PredictionTable) -> RescalingLine:
+    """What gives predictions of another trait the mean and SD of this one's, on the essays that have both."""
+    raw = own.table.merge(other.table, on="essay_id", suffixes=("", "_other"))
+    return fit_rescaling(raw["raw_other"], raw["raw"])
 
 
-def _as_trait(own: PredictionTable, other: PredictionTable) -> PredictionTable:
-    """Predictions of another trait on this one's range; an essay that lacks them keeps its own."""
-    (here,), (there,) = own.ranges.values(), other.ranges.values()
-    raw = other.table.set_index("essay_id")["raw"].reindex(own.table["essay_id"]).to_numpy(dtype=np.float64)
+def _as_trait(own: PredictionTable, other: PredictionTable | None, line: RescalingLine) -> PredictionTable:
+    """Predictions of another trait with this one's mean and SD; an essay that lacks them keeps its own."""
     known = own.table["raw"].to_numpy(dtype=np.float64)
-    as_here = here.from_unit(there.to_unit(np.where(np.isnan(raw), there.low, raw)))
-    return replace(own, table=own.table.assign(raw=np.where(np.isnan(raw), known, as_here)))
+    if other is None:
+        return own
+    raw = other.table.set_index("essay_id")["raw"].reindex(own.table["essay_id"]).to_numpy(dtype=np.float64)
+    return replace(own, table=own.table.assign(raw=np.where(np.isnan(raw), known, line.apply(raw))))
 
 
 def _out_of_fold(run: ScoredRun, where: str) -> PredictionTable:

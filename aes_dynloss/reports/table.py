@@ -213,7 +213,7 @@ class Table:
         across = [*self.rows, *self.foot]
         columns = [first, *(Column(row[0].plain, row[0].text, row[0].short) for row in across)]
         rows = [
-            [words(column.title, short=column.short), *(row[position] for row in across)]
+            [words(column.plain), *(row[position] for row in across)]
             for position, column in enumerate(self.columns[1:], start=1)
         ]
         return replace(self, columns=columns, rows=rows[:-1], foot=rows[-1:])

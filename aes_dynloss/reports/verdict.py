@@ -46,8 +46,10 @@ def _within(report: Report, floor: Floor) -> bool:
 
 def _where(report: Report) -> str:
     """Of essays that are scored on several traits, whose figures these are."""
-    main = main_trait(report)
-    return "" if report.traits is None else " in the mean over traits" if main is None else f" on {main}"
+    if report.traits is None:
+        return ""
+    main = next(iter(report.traits)) if len(report.traits) == 1 else main_trait(report)
+    return " in the mean over traits" if main is None else f" on {main}"
 
 
 def best_floor(report: Report) -> tuple[str, Floor] | None:

@@ -6,6 +6,7 @@ One process works in a folder at a time. A run is replaced only with ``force`` a
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -25,6 +26,8 @@ from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.tables.atomic import leftovers, write_text
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
+
+logger = logging.getLogger(__name__)
 
 
 def describe_run(accelerator: Accelerator, packages: Sequence[str]) -> dict[str, Any]:
@@ -84,7 +87,7 @@ TEACHER, PLOTS = "teacher", "plots"
 FIRST_STAGE = "first_stage"
 LOCK = ".lock"
 # Where a run that is replaced lies until the new one is complete.
-REPLACED, _MOVING = ".replaced", ".replaced.moving"
+REPLACED = ".replaced"
 
 
 class BusyFolderError(ConfigError):
@@ -105,7 +108,7 @@ def run_folder(
 
     A run that fails before it has made anything but config.yaml and manifest.json takes these along, and the folder
     too if that is new and empty, so that nothing is in the way of the corrected command; a run that it was to replace
-    is then there again.
+    is then there again, or where that had not got to its end either, the one before it.
 
     Args:
         accelerator: The run's.
@@ -126,19 +129,23 @@ def run_folder(
     known = [CONFIG, METRICS, CHECKPOINT, *products]
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     with held_folder(folder, main_process=accelerator.is_main_process):
+        if accelerator.is_main_process:
+            _settle(folder, products[-1])
+        accelerator.wait_for_everyone()
         _begin(accelerator, folder, config, known, resume=resume, force=force)
         accelerator.wait_for_everyone()
         try:
             yield (folder / products[-1]).exists()
             if accelerator.is_main_process:
-                _remove(folder / REPLACED)
+                _forget(folder / REPLACED)
         except BaseException:
             # What ended before it made anything, such as by a wrong path, is no run that would have to be resumed.
             described = (CONFIG, MANIFEST)
             if accelerator.is_main_process and not any(_holds_data(folder / n) for n in known if n not in described):
-                for name in (*known, LOCK):
+                for name in reversed(known):
                     _remove(folder / name)
-                _put_back(folder, REPLACED)
+                _put_back(folder)
+                _remove(folder / LOCK)
                 with suppress(OSError):  # something else is there
                     for path in new:
                         path.rmdir()
@@ -206,30 +213,58 @@ def _begin(
             "or choose another --output-dir."
         )
     elif accelerator.is_main_process:
-        _set_aside(folder, known)
+        try:
+            _set_aside(folder, known)
+        except OSError as error:
+            raise ConfigError(f"The run in {folder} cannot be set aside: {error.strerror or error}.") from None
         write_text(folder / CONFIG, dump_yaml(config))
 
 
+# A run that is replaced is moved with its configuration first, and back with it last: so wherever a process is killed,
+# the two configurations say how far it had come.
 def _set_aside(folder: Path, names: Sequence[str]) -> None:
-    """Move an earlier run to REPLACED; of several that were replaced one by another, the first that is still there."""
-    _put_back(folder, _MOVING)  # a process was killed as it moved them
+    """Move an earlier run to REPLACED; where another one lies there, which this one had replaced, remove this one."""
     present = [name for name in names if (folder / name).exists() or (folder / name).is_symlink()]
-    if (folder / REPLACED).exists():
-        for name in present:
-            _remove(folder / name)
-    elif present:
-        (folder / _MOVING).mkdir()
-        for name in present:
-            (folder / name).replace(folder / _MOVING / name)
-        (folder / _MOVING).replace(folder / REPLACED)
+    if CONFIG in present and not (folder / REPLACED).exists():
+        (folder / REPLACED).mkdir()
+        for name in sorted(present, key=lambda one: one != CONFIG):
+            (folder / name).replace(folder / REPLACED / name)
+        return
+    for name in sorted(present, key=lambda one: one == CONFIG):
+        _remove(folder / name)
 
 
-def _put_back(folder: Path, name: str) -> None:
+def _put_back(folder: Path) -> None:
     """Move what was set aside to where it was, if something was."""
-    if (folder / name).is_dir():
-        for path in (folder / name).iterdir():
+    aside = folder / REPLACED
+    if aside.is_dir():
+        for path in sorted(aside.iterdir(), key=lambda one: one.name == CONFIG):
+            _remove(folder / path.name)
             path.replace(folder / path.name)
-        (folder / name).rmdir()
+        aside.rmdir()
+
+
+def _settle(folder: Path, last: str) -> None:
+    """Finish what a process that was killed had begun with a run that was set aside.
+
+    Args:
+        folder: The run's.
+        last: What marks a complete run.
+    """
+    aside = folder / REPLACED
+    if aside.is_dir() and not (folder / CONFIG).exists():
+        _put_back(folder)
+    elif aside.is_dir() and (not (aside / CONFIG).exists() or (folder / last).exists()):
+        _forget(aside)
+
+
+def _forget(aside: Path) -> None:
+    """Remove a run that was replaced, its configuration first: what is left of it is then known to be no whole run."""
+    try:
+        _remove(aside / CONFIG)
+        _remove(aside)
+    except OSError as error:
+        logger.warning("%s, the run that was replaced, cannot be removed: %s.", aside, error.strerror or error)
 
 
 def write_json(path: Path, values: object) -> None:

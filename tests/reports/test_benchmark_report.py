@@ -197,7 +197,7 @@ def test_a_report_by_hand():
     assert report["arms"]["mse, mean of 2 seeds"]["mean"]["qwk"] == 0
     assert "stde, mean of 2 seeds" not in report["arms"]
     assert report["notes"][0].startswith("stde: no mean over seeds is scored, as not every stratum and prompt has the")
-    assert report["notes"][1].startswith("mse: pearson is null on prompts 1 and in the mean: some run's predictions")
+    assert report["notes"][1].startswith("mse: pearson is null on 1 and in the mean: some run's predictions")
     assert not [note for note in report["notes"] if "sd_ratio is null" in note]
     assert report["arms"]["mse"]["mean"]["qwk_rescaled"] is None
 

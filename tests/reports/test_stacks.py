@@ -15,7 +15,7 @@ from aes_dynloss.measures.stacking import fit_weights
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import ScoredRun
 from aes_dynloss.reports.comparison import Benchmark
-from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.reports.stacks import stacked_runs
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -157,25 +157,56 @@ def test_a_trait_takes_from_what_is_said_of_the_others():
     assert weights["fold_0"]["1/style"]["ridge, 0"] > 0.8
     fits = [one.test.table[["reference", "raw"]].corr().iloc[0, 1] for one in (alone, content, style)]
     assert fits[1] > fits[0] + 0.3
-    # Across, raw is on the trait's own range.
-    assert content.test.table["raw"].between(-2, 9).all()
     by_hand = run.test.table.set_index(["prompt_id", "essay_id"])["raw"]
     own, other = (by_hand[f"1/{trait}"].to_numpy() for trait in ("content", "style"))
     shares = list(weights["fold_0"]["1/content"].values())
-    expected = shares[0] * own + shares[1] * (1 + other / 30 * 5)
+    fold = run.out_of_fold.table.set_index(["prompt_id", "essay_id"])["raw"]
+    here, there = (fold[f"1/{trait}"].to_numpy() for trait in ("content", "style"))
+    expected = shares[0] * own + shares[1] * (here.mean() + (other - there.mean()) / there.std() * here.std())
     found = content.test.table.set_index("essay_id")["raw"]
     np.testing.assert_allclose(found[by_hand["1/content"].index].to_numpy(), expected)
 
 
 def test_an_essay_without_another_trait_goes_by_its_own():
     whole, part = trait_run(), trait_run(lacking=3)
-    tables = [
-        stacked_runs([run], across_traits=True)[0][0].test.table.set_index("essay_id")["raw"] for run in (whole, part)
-    ]
+    found = [stacked_runs([run], across_traits=True)[0][0].test.table.set_index("essay_id") for run in (whole, part)]
     lacking = [f"test {number}" for number in range(3)]
     own = part.test.table.query("trait == 'content'").set_index("essay_id")["raw"]
-    np.testing.assert_allclose(tables[1][lacking], own[lacking])
-    np.testing.assert_allclose(tables[1].drop(lacking), tables[0].drop(lacking))
+    np.testing.assert_allclose(found[1]["raw"][lacking], own[lacking])
+    np.testing.assert_allclose(found[1]["raw"].drop(lacking), found[0]["raw"].drop(lacking))
+
+
+def test_raters_who_are_stricter_on_another_trait_move_no_score():
+    run = trait_run()
+
+    def lowered(table: PredictionTable) -> PredictionTable:
+        moved = table.table.assign(raw=table.table["raw"] - 10 * (table.table["trait"] == "style"))
+        return replace(table, table=moved)
+
+    moved = replace(run, **{part: lowered(getattr(run, part)) for part in ("test", "dev", "out_of_fold")})
+    raw = [stacked_runs([one], across_traits=True)[0][0].test.table["raw"] for one in (run, moved)]
+    np.testing.assert_allclose(raw[1], raw[0])
+
+
+def test_halves_of_dev_hold_an_essay_with_all_its_traits():
+    for half in dev_halves(trait_run()):
+        traits = half.test.table.groupby("essay_id")["trait"].nunique()
+        assert (traits == 2).all()
+        assert len(traits) == 15
+    (content, _), _ = stacked_runs([dev_halves(trait_run())[0]], across_traits=True)
+    assert content.test.table[["reference", "raw"]].corr().iloc[0, 1] > 0.8
+
+
+def test_a_trait_without_dev_essays_is_no_fault():
+    run = trait_run()
+    content = replace(run.dev, table=run.dev.table.query("trait == 'content'"), ranges={"1/content": ScoreRange(1, 6)})
+    stacks, weights = stacked_runs([replace(run, dev=content)], across_traits=True)
+    assert len(weights["fold_0"]["1/content"]) == len(stacks) == 2
+
+
+def test_essays_of_one_score_have_no_stack_across_traits():
+    with pytest.raises(ConfigError, match="Stacks across traits need essays that are scored on several"):
+        stacked_runs([stackable("a", "fold_0")], across_traits=True)
 
 
 class TestRefusals:

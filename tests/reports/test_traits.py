@@ -168,6 +168,29 @@ def test_a_page_names_traits(prompts):
     assert re.search(r"traits? (1/)?(content|style|overall)", page)
 
 
+def test_rows_of_several_prompts_are_pairs(tmp_path):
+    table = predictions()
+    write_predictions(table, tmp_path / "a.csv")
+    compared = compare_arms({"a": [read_run("", "", tmp_path / "a.csv")]}, "a", resamples=10, fewest=1)
+    assert comparison_text(compared).startswith("Test essays: 80, mean over 5 pairs of prompt and trait. Control: a")
+    write_predictions(table[table["prompt_id"] == "2/content"], tmp_path / "b.csv")
+    one = compare_arms({"b": [read_run("", "", tmp_path / "b.csv")]}, "b", resamples=10, fewest=1)
+    assert comparison_text(one).startswith("Test essays: 40, one trait.")
+
+
+def test_essays_that_have_different_traits_are_all_counted(tmp_path):
+    table = predictions(prompts="1").query("trait != 'overall'")
+    number = table["essay_id"].str.split("-").str[1].astype(int)
+    write_predictions(table[(number < 25) == (table["trait"] == "content")], tmp_path / "a.csv")
+    compared = compare_arms({"a": [read_run("", "", tmp_path / "a.csv")]}, "a", resamples=10, fewest=1)
+    assert (compared.essays, compared.essay_count) == ({"1/content": 25, "1/style": 15}, 40)
+
+
+def test_the_verdict_on_a_single_trait_names_it():
+    found = report(predictions(traits=("content",), prompts="1"), floors={"length": {"mean": 0.1, "prompts": {}}})
+    assert verdict_sentence(found).startswith("QWK on content is")
+
+
 @pytest.mark.parametrize(
     ("traits", "where"), [(TRAITS, "on overall"), (("content", "style"), "in the mean over traits")]
 )

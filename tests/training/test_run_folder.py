@@ -14,6 +14,7 @@ from aes_dynloss.training.run_folder import REPLACED, run_folder, write_json, wr
 
 CONFIG = {"data": {"path": "essays.csv", "ids": ["007", "1e5", "no"]}, "training": {"epochs": 3, "rate": 1e-5}}
 PRODUCTS = ("model", "report.json")
+CONFIG_FILE = "config.yaml"
 
 
 def enter(accelerator, folder, config=CONFIG, **how):
@@ -281,8 +282,55 @@ def test_a_run_that_is_replaced_stays_aside_until_the_new_one_is_complete(accele
     assert not (folder / REPLACED).exists()
 
 
-def test_a_process_that_is_killed_as_it_sets_a_run_aside_loses_nothing(accelerator, folder, complete):
-    (folder / ".replaced.moving").mkdir()
-    (folder / "model").rename(folder / ".replaced.moving" / "model")
+def killed(folder, moves):
+    """Move files as a process would have that was killed then."""
+    for source, target in moves:
+        (folder / target).parent.mkdir(exist_ok=True)
+        (folder / source).rename(folder / target)
+
+
+@pytest.mark.parametrize("how", [{"force": True}, {}, {"resume": True}])
+@pytest.mark.parametrize(
+    "moved",
+    [
+        [CONFIG_FILE],  # as it set the run aside
+        [CONFIG_FILE, "model"],
+        [CONFIG_FILE, "model", "metrics.jsonl", "checkpoint.pt", "report.json"],  # all of it
+        ["report.json", CONFIG_FILE],  # as it put it back
+    ],
+)
+def test_a_process_that_is_killed_as_it_moves_a_run_loses_nothing(accelerator, folder, complete, moved, how):
+    killed(folder, [(name, f"{REPLACED}/{name}") for name in moved])
+    if how.get("resume"):
+        assert enter(accelerator, folder, resume=True) is True
+    elif how:
+        fail(accelerator, folder, force=True)
+    else:
+        with pytest.raises(ConfigError, match="already holds a run"):
+            enter(accelerator, folder)
+    assert {name: text for name, text in content(folder).items() if name != ".lock"} == complete
+    assert not (folder / REPLACED).exists()
+
+
+def test_a_complete_run_outlives_the_one_that_it_replaced(accelerator, folder, complete):
+    (folder / REPLACED).mkdir()
+    for name in (CONFIG_FILE, "report.json"):
+        (folder / REPLACED / name).write_text("older")
+    fail(accelerator, folder, force=True)  # the process was killed before it could remove the older one
+    assert content(folder) == complete
+    (folder / REPLACED).mkdir()
+    (folder / REPLACED / "report.json").write_text("half removed")
+    assert enter(accelerator, folder, resume=True) is True
+    assert not (folder / REPLACED).exists()
+
+
+def test_a_run_that_cannot_be_moved_is_refused(accelerator, folder, complete, monkeypatch):
+    def refused(*_):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(ConfigError, match="cannot be set aside: Permission denied"):
+        enter(accelerator, folder, force=True)
+    monkeypatch.undo()
     fail(accelerator, folder, force=True)
     assert content(folder) == complete

@@ -174,11 +174,13 @@ def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
         raise ConfigError("trait_stacks: essays have one score. Name several traits in finetune.data.columns.score.")
     models = {cell.arm: cell.config.model for cell in cells}
     trained = {arm for arm, model in models.items() if model.solver == "sgd" and model.cross_fit is None}
-    for name, members in (config.stacks | config.trait_stacks).items():
+    stacks = {"stacks": config.stacks, "trait_stacks": config.trait_stacks}
+    named = {f"{key}.{name}": members for key, each in stacks.items() for name, members in each.items()}
+    for name, members in named.items():
         for arm in members:
             if arm in trained:
                 raise ConfigError(
-                    f"stacks.{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
+                    f"{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
                     "weights on. Set model.cross_fit, stack arms with solver ridge or kernel_ridge, or average "
                     "these arms in mixtures."
                 )

@@ -167,8 +167,9 @@ class BenchmarkConfig(ConfigModel):
                 taken[name] = {"mixtures": "a mixture"}.get(key, "a stack")
         if self.protocol == "leave_one_prompt_out":
             if self.stacks or self.trait_stacks:
+                key = "stacks" if self.stacks else "trait_stacks"
                 raise ValueError(
-                    "stacks: no train essay answers an unseen prompt, so that it has no weights; use mixtures"
+                    f"{key}: no train essay answers an unseen prompt, so that it has no weights; use mixtures"
                 )
             if self.chosen:
                 raise ValueError("chosen: no dev essay answers an unseen prompt, so that nothing is known to choose by")

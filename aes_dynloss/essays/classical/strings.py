@@ -231,16 +231,16 @@ class StringModel:
             raise CheckpointError("the n-grams do not fit together")
         return cls(keys, weights.astype(np.float32))
 
-    def predict(self, texts: Sequence[str | Keys]) -> Array:
-        """Values of texts, without an intercept, (N,).
+    def predict(self, texts: Sequence[str]) -> Array:
+        """Values of texts, without an intercept, (N,)."""
+        return np.array([self.value(ngram_keys(text, self.longest)) for text in texts], dtype=np.float64)
+
+    def value(self, keys: Keys) -> float:
+        """The value of a text.
 
         Args:
-            texts: N texts, or what :func:`ngram_keys` says of them, which serves several models.
+            keys: What :func:`ngram_keys` says of it with this model's ``longest``.
         """
-        counted = (ngram_keys(text, self.longest) if isinstance(text, str) else text for text in texts)
-        return np.array([self._value(keys) for keys in counted], dtype=np.float64)
-
-    def _value(self, keys: Keys) -> float:
         if not len(keys) or not len(self.keys):
             return 0.0
         position = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -259,11 +259,12 @@ def string_values(
         prompt_ids: The prompt of each.
     """
     values = np.empty(len(texts), dtype=np.float32)
-    counted, keys = "", ngram_keys("")
+    counted, keys = ("", LONGEST), ngram_keys("")
     for place, (text, prompt) in enumerate(zip(texts, prompt_ids, strict=True)):
-        if text != counted:  # else another trait of the essay before
-            counted, keys = text, ngram_keys(text)
-        values[place] = models[prompt].predict([keys])[0]
+        model = models[prompt]
+        if (text, model.longest) != counted:  # else another trait of the essay before
+            counted, keys = (text, model.longest), ngram_keys(text, model.longest)
+        values[place] = model.value(keys)
     return values
 
 

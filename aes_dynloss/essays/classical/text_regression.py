@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.classical.ridge import Regressions, fit_ridge, fitted_scale, radial_kernel
-from aes_dynloss.essays.classical.strings import Keys, StringFeatures, StringModel, fit_mixed_all
+from aes_dynloss.essays.classical.strings import StringFeatures, StringModel, fit_mixed_all
 from aes_dynloss.essays.features.linguistic import MOST_SD, SMALLEST_SD, feature_scales
 
 Array = NDArray[np.float64]
@@ -179,17 +179,26 @@ class TextRegression:
             found.append((cls(standard, support, coefficients, scale, model, fit.intercept), fit.leave_one_out))
         return found
 
-    def predict(self, texts: Sequence[str | Keys], numbers: Array) -> Array:
+    def predict(self, texts: Sequence[str], numbers: Array) -> Array:
         """Continuous predictions, (N,).
 
         Args:
-            texts: N essays, or the keys of their n-grams.
+            texts: N essays.
             numbers: What was counted in each, (N, D).
+        """
+        raw = self.of_numbers(numbers)
+        return raw if self.strings is None else raw + self.strings.predict(texts)
+
+    def of_numbers(self, numbers: Array) -> Array:
+        """What the numbers say, (N,), to which the n-grams add theirs.
+
+        Args:
+            numbers: What was counted in each essay, (N, D).
         """
         points = self.numbers.points(numbers)
         likeness = points if self.scale is None else radial_kernel(points, self.support, self.scale)
         raw: Array = likeness @ self.coefficients + self.intercept
-        return raw if self.strings is None else raw + self.strings.predict(texts)
+        return raw
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays for a safetensors file; support points in float32."""

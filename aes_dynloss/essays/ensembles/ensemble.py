@@ -130,20 +130,16 @@ class EssayEnsemble:
         """Open model folders as one ensemble, whose scores are rounded until it is given another postprocessing.
 
         Args:
-            folders: The folders ``model/`` of two runs or more.
+            folders: Two runs or more, or their folders ``model/``.
             accelerator: Devices and precision; by default what Accelerate finds.
 
         Raises:
             CheckpointError: A folder is missing, damaged or something else.
             ConfigError: They make no ensemble.
         """
-        opened = _open_members([Path(folder) for folder in folders], accelerator)
-        return cls(
-            [
-                Member(scorer, Path(folder).resolve(), file_sha256(Path(folder) / CONFIG))
-                for folder, scorer in zip(folders, opened, strict=True)
-            ]
-        )
+        found = list(map(model_folder, folders))
+        opened = zip(found, _open_members(found, accelerator), strict=True)
+        return cls([Member(scorer, folder.resolve(), file_sha256(folder / CONFIG)) for folder, scorer in opened])
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EssayEnsemble:

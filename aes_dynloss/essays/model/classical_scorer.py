@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
-from aes_dynloss.essays.classical.strings import Keys, ngram_keys
+from aes_dynloss.essays.classical.strings import ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import essay_numbers
@@ -165,26 +165,32 @@ class ClassicalScorer:
                 essays = list(of_prompt.values())
                 for block in np.array_split(np.arange(len(essays)), -(-len(essays) // _ESSAYS_AT_ONCE)):
                     first = [essays[place][0] for place in block]
-                    whole = [texts[row] for row in first]
-                    numbers, counted = self.numbers(whole, prompt_ids[first[0]], own[first]), self._counted(whole)
+                    numbers = self.numbers([texts[row] for row in first], prompt_ids[first[0]], own[first])
                     by_scale: dict[str, list[tuple[int, int]]] = {}
                     for number, place in enumerate(block):
                         for row in essays[place]:
                             by_scale.setdefault(prompt_ids[row], []).append((number, row))
                     for scale, pairs in by_scale.items():
                         at, rows = map(list, zip(*pairs, strict=True))
-                        raw[rows] = self._predict(scale, [counted[number] for number in at], numbers[at])
-                        bar.update(len(rows))
+                        model = self.models[scale]
+                        counted = model.of_numbers if isinstance(model, TextRegression) else model.predict
+                        raw[rows] = counted(numbers[at])
+                    for place in block:
+                        self._add_strings(texts, prompt_ids, essays[place], raw)
+                        bar.update(len(essays[place]))
         return raw
 
-    def _counted(self, texts: Sequence[str]) -> list[Keys]:
-        """The n-grams of texts, as far as a model goes by them."""
-        with_strings = any(isinstance(model, TextRegression) and model.strings for model in self.models.values())
-        return [ngram_keys(text if with_strings else "") for text in texts]
-
-    def _predict(self, scale: str, counted: Sequence[Keys], numbers: Array) -> Array:
-        model = self.models[scale]
-        return model.predict(counted, numbers) if isinstance(model, TextRegression) else model.predict(numbers)
+    def _add_strings(self, texts: Sequence[str], prompt_ids: Sequence[str], rows: Sequence[int], raw: Array) -> None:
+        """Add what n-grams say of one essay, which are counted once, to its scores in some rows."""
+        models = {row: self.models[prompt_ids[row]] for row in rows}
+        of_strings = {
+            row: model.strings for row, model in models.items() if isinstance(model, TextRegression) and model.strings
+        }
+        keys = {
+            longest: ngram_keys(texts[rows[0]], longest) for longest in {one.longest for one in of_strings.values()}
+        }
+        for row, strings in of_strings.items():
+            raw[row] += strings.value(keys[strings.longest])
 
     def numbers(self, texts: Sequence[str], prompt_id: str, own: Array) -> Array:
         """What is known of essays on one prompt in numbers, (N, D), the length first, own columns (N, K) last."""

@@ -28,7 +28,7 @@ class KernelHead(nn.Module):
         super().__init__()
         self.register_buffer("support", torch.zeros(0, width, dtype=torch.float16))
         self.register_buffer("owner", torch.zeros(0, dtype=torch.int64))
-        # (m,), each of its owner; or (m, P) where several share vectors, 0 where one has none.
+        # (m,), each of its owner; or (m, P) where several share vectors, 0 where one has none: then owners say nothing.
         self.register_buffer("coefficients", torch.zeros(0))
         self.register_buffer("scale", torch.ones(prompts))
 
@@ -90,6 +90,6 @@ class KernelHead(nn.Module):
         """
         for name in ("support", "owner", "coefficients"):
             buffer, stored = getattr(self, name), state.get(f"{prefix}{name}")
-            shapes = [buffer.shape[1:], *([self.scale.shape] if name == "coefficients" else [])]
-            if stored is not None and stored.shape[1:] in shapes and stored.dtype == buffer.dtype:
+            shapes = [(), tuple(self.scale.shape)] if name == "coefficients" else [tuple(buffer.shape[1:])]
+            if stored is not None and tuple(stored.shape[1:]) in shapes and stored.dtype == buffer.dtype:
                 setattr(self, name, torch.zeros_like(stored))

@@ -148,6 +148,8 @@ def test_a_run_stands_for_the_model_in_it(models: list[Path], folder: Path, tmp_
         shutil.copytree(made, run / "model")
         for opened in (open_scorer(run), opens(run), open_scorer(run / "model")):
             assert list(opened.prompts) == list(open_scorer(made).prompts)
+    runs = [tmp_path / "run of 0", models[1]]
+    assert [member.folder.name for member in EssayEnsemble.from_members(runs).members] == ["model", "1"]
 
 
 class TestDamage:

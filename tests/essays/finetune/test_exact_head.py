@@ -124,6 +124,15 @@ def test_traits_of_the_same_essays_share_their_vectors():
     again.make_room(together.state_dict())
     again.load_state_dict(together.state_dict())
     np.testing.assert_array_equal(again(essays, prompts), together(essays, prompts))
+    # Folders of before hold each trait's vectors apart; a coefficient of 0 says nothing wherever it stands.
+    again.make_room(apart.state_dict())
+    again.load_state_dict(apart.state_dict())
+    np.testing.assert_array_equal(again(essays, prompts), apart(essays, prompts))
+    coefficients[2] = 0
+    together.set_prompts([0, 2], vectors, coefficients, 2.0)
+    apart.set_prompts([0], vectors, coefficients[:, :1], 2.0)
+    apart.set_prompts([2], vectors, coefficients[:, 1:], 2.0)
+    np.testing.assert_allclose(together(essays, prompts), apart(essays, prompts), rtol=1e-6)
 
 
 def test_too_few_essays_are_told():

@@ -188,20 +188,24 @@ def test_an_essay_is_counted_once_for_all_its_scores(monkeypatch):
     config = ModelConfig(kind="strings", linguistic=False)
     scorer = ClassicalScorer(config, [one for one in scales() if one.prompt.id in models], models)
     alone = [scorer.score(texts, [name] * len(texts)).raw for name in answered]
-    calls = []
-    for module in (strings, classical_scorer):
-        counting = module.ngram_keys
-        monkeypatch.setattr(
-            module, "ngram_keys", lambda text, *more, by=counting: (calls.append(text), by(text, *more))[1]
-        )
-    both = scorer.score(texts, ["a"] * len(texts))
-    assert calls == texts
+    keys, numbers = [], []
+
+    def recording(module, name, calls):
+        whole = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda one, *more: (calls.append(one), whole(one, *more))[1])
+
+    recording(strings, "ngram_keys", keys)
+    recording(classical_scorer, "ngram_keys", keys)
+    recording(classical_scorer, "essay_numbers", numbers)
+    both = scorer.score([*texts, texts[0]], ["a"] * (len(texts) + 1))
+    assert keys == texts
+    assert numbers == [texts]
     for trait, expected in zip(TRAITS, alone, strict=True):
-        np.testing.assert_array_equal(both[trait].raw, expected)
-    calls.clear()
+        np.testing.assert_allclose(both[trait].raw, [*expected, expected[0]], rtol=1e-12)
+    keys.clear()
     by_scale = {name: model.strings for name, model in models.items()}
     values = string_values(by_scale, [text for text in texts for _ in answered], answered * len(texts))
-    assert calls == ["", *texts]
+    assert keys == ["", *texts]
     apart = [by_scale[name].predict([text])[0] for text in texts for name in answered]
     np.testing.assert_allclose(values, apart, rtol=1e-6)
 
