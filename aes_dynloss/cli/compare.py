@@ -73,11 +73,12 @@ def compare(
     --references.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.reports.comparison import compare_arms, read_arms
+    from aes_dynloss.reports.comparison import compare_arms
     from aes_dynloss.reports.comparison_page import comparison_page
     from aes_dynloss.reports.comparison_tables import comparison_text
     from aes_dynloss.reports.page import write_page
     from aes_dynloss.reports.prompts import report_json, write_report
+    from aes_dynloss.reports.read_runs import read_arms
     from aes_dynloss.reports.report_files import refuse_existing, replacing_together
     from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped

@@ -73,28 +73,30 @@ def _of_other_traits(
         others: All of the stratum's, by prompt and trait, and by seed.
 
     Returns:
-        Runs by seed and other trait; none of a trait without out-of-fold predictions.
+        Runs by seed and other trait; none of a trait without out-of-fold predictions of the same essays.
     """
     (prompt, trait), found = prompt_and_trait(scale), {}
     for name, by_seed in others.items():
         other_prompt, other = prompt_and_trait(name)
         for seed, run in own.items() if other_prompt == prompt and other != trait else ():
-            theirs, known = by_seed[seed], (run.out_of_fold, by_seed[seed].out_of_fold)
-            if all(table is not None and len(table.table) for table in known):
-                line = _line(*known)  # type: ignore[arg-type]
+            theirs = by_seed[seed]
+            if run.out_of_fold is None or theirs.out_of_fold is None:
+                continue
+            line = _line(run.out_of_fold, theirs.out_of_fold)
+            if line is not None:
                 found[f"{seed}, {other}"] = replace(
                     run,
                     test=_as_trait(run.test, theirs.test, line),
                     dev=None if run.dev is None else _as_trait(run.dev, theirs.dev, line),
-                    out_of_fold=_as_trait(*known, line),  # type: ignore[arg-type]
+                    out_of_fold=_as_trait(run.out_of_fold, theirs.out_of_fold, line),
                 )
     return found
 
 
-def _line(own: PredictionTable, other: PredictionTable) -> RescalingLine:
-    """What gives predictions of another trait the mean and SD of this one's, on the essays that have both."""
+def _line(own: PredictionTable, other: PredictionTable) -> RescalingLine | None:
+    """What gives predictions of another trait the mean and SD of this one's, on the essays that have both, if any."""
     raw = own.table.merge(other.table, on="essay_id", suffixes=("", "_other"))
-    return fit_rescaling(raw["raw_other"], raw["raw"])
+    return None if raw.empty else fit_rescaling(raw["raw_other"], raw["raw"])
 
 
 def _as_trait(own: PredictionTable, other: PredictionTable | None, line: RescalingLine) -> PredictionTable:

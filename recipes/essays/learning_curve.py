@@ -42,7 +42,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.sources import ids_in
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.plot_style import COLOURS, empty_figure, explain, plot_style
-from aes_dynloss.reports.comparison import read_run
+from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.grid import run_in_turn
 from aes_dynloss.training.run_folder import write_json

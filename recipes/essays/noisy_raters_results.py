@@ -23,8 +23,8 @@ from aes_dynloss.measures.paired_bootstrap import mean_figure, prompt_figures
 from aes_dynloss.plot_style import COLOURS, INK, empty_figure, explain, plot_style
 from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.chosen import chosen_runs
-from aes_dynloss.reports.comparison import read_run
 from aes_dynloss.reports.published import published_name, write_published
+from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.tables.atomic import write_text
 
 COUNTS = (50, 100, 200)  # of suspects, over all prompts

@@ -11,9 +11,10 @@ from scored_runs import essay_table, grid, scored_run, write_run
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.reports.arms import ScoredRun
-from aes_dynloss.reports.comparison import compare_arms, read_arms
+from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.published import write_published
+from aes_dynloss.reports.read_runs import read_arms
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from scored_runs import RANGES, essay_table, grid
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports import published
 from aes_dynloss.reports.arms import ScoredRun
-from aes_dynloss.reports.comparison import compare_arms, read_arms
+from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.published import (
@@ -22,6 +22,7 @@ from aes_dynloss.reports.published import (
     read_published,
     write_published,
 )
+from aes_dynloss.reports.read_runs import read_arms
 from aes_dynloss.tables.score_range import ScoreRange
 
 RUNS = grid("mse")

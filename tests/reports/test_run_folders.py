@@ -9,7 +9,8 @@ from scored_runs import RANGES, grid, scored_run, write_run
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.arms import arm_names
-from aes_dynloss.reports.comparison import compare_arms, read_arms
+from aes_dynloss.reports.comparison import compare_arms
+from aes_dynloss.reports.read_runs import read_arms
 
 
 def read_runs(path):

@@ -247,3 +247,12 @@ class TestRefusals:
     def test_a_name_that_a_mixture_has(self):
         with pytest.raises(ConfigError, match="with its own name"):
             build(ARMS, "ridge", mixtures=STACK, stacks=STACK)
+
+
+def test_a_trait_of_other_essays_is_no_member():
+    run = trait_run()
+    table = run.out_of_fold.table
+    apart = table["essay_id"].where(table["trait"] == "content", "other " + table["essay_id"])
+    moved = replace(run, out_of_fold=replace(run.out_of_fold, table=table.assign(essay_id=apart)))
+    _, weights = stacked_runs([moved], across_traits=True)
+    assert list(weights["fold_0"]["1/content"]) == ["ridge, 0"]

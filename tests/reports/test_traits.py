@@ -13,7 +13,7 @@ from facts import facts
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
-from aes_dynloss.reports.comparison import compare_arms, read_run
+from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.comparison_tables import comparison_text, prompt_tables
 from aes_dynloss.reports.features import read_features
 from aes_dynloss.reports.human_scores import HumanScores
@@ -21,6 +21,7 @@ from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import report_page
 from aes_dynloss.reports.predictions import read_predictions, write_predictions
 from aes_dynloss.reports.prompts import build_report, report_json
+from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.reports.report_files import report_rows
 from aes_dynloss.reports.report_tables import report_text
 from aes_dynloss.reports.trait_forms import long_predictions, wide_traits

@@ -28,13 +28,14 @@ from aes_dynloss.reports.benchmark import (
     build_benchmark_report,
     make_ensembles,
 )
-from aes_dynloss.reports.comparison import Benchmark, read_run
+from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.reports.comparison_page import comparison_page
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.reports.predictions import PredictionTable, predictions_file, read_predictions
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.ratings import Ratings, WeightOverRuns, weights_over_runs
+from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.reports.report_files import REPORT as RUN_REPORT
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
