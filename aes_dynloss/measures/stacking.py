@@ -13,6 +13,8 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.agreement import checked_columns, pearson
 
 LEAST_ESSAYS = 30  # with fewer, differences between scorers are noise
+# Least shrinkage on dev essays: they are few, and have chosen the epoch of scorers that are trained in epochs.
+DEV_SHRINKAGE = 0.5
 SHRINKAGES = (1.0, 0.75, 0.5, 0.25, 0.0)
 _FOLDS = 5
 

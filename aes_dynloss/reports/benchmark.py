@@ -38,7 +38,7 @@ from aes_dynloss.reports.comparison import (
 from aes_dynloss.reports.grid_traits import arm_traits
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.prompt_means import mean_if_known
-from aes_dynloss.reports.stacks import stacked_runs
+from aes_dynloss.reports.stacks import fitted_on_dev, stacked_runs
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 
@@ -194,6 +194,10 @@ STACK_NOTE = (
     "a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted on its members' out-of-fold "
     "predictions of train essays in that stratum."
 )
+DEV_STACK_NOTE = (
+    "some members leave no out-of-fold predictions, so that weights by stratum and prompt, and the rescaling of "
+    "scores, are fitted on its members' predictions of dev."
+)
 
 
 def build_benchmark_report(
@@ -301,8 +305,7 @@ def build_benchmark_report(
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
     floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
-    stacked = [name for name, ensemble in made.items() if ensemble.weights is not None]
-    notes += [f"{', '.join(stacked)}: {STACK_NOTE}"] if stacked else []
+    notes += _stack_notes(made, arms)
     return Benchmark(
         measured_on=measured_on,
         protocol=protocol,
@@ -318,6 +321,16 @@ def build_benchmark_report(
         notes=[*notes, *cost_notes({arm: entries[arm].cost for arm in arms}), *comparison.notes],
         settings=comparison.settings,
     )
+
+
+def _stack_notes(made: Mapping[str, EnsembleArm], arms: Mapping[str, Sequence[ScoredRun]]) -> list[str]:
+    """On which essays the weights of stacks were fitted."""
+    stacked: dict[str, list[str]] = {}
+    for name, ensemble in made.items():
+        if ensemble.weights is not None:
+            on_dev = fitted_on_dev(run for arm in ensemble.sources for run in arms[arm])
+            stacked.setdefault(DEV_STACK_NOTE if on_dev else STACK_NOTE, []).append(name)
+    return [f"{', '.join(names)}: {note}" for note, names in stacked.items()]
 
 
 def _refuse_unfit(

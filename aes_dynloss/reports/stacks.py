@@ -1,15 +1,15 @@
-"""Stacks: several runs as one scorer, by weights that are fitted on out-of-fold predictions."""
+"""Stacks: several runs as one scorer, by weights that are fitted on essays which its members did not learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
-from aes_dynloss.measures.stacking import fit_weights
+from aes_dynloss.measures.stacking import DEV_SHRINKAGE, fit_weights
 from aes_dynloss.reports.arms import ScoredRun, mean_run, mean_table, rescaled, same_seeds, split_by_prompt
 from aes_dynloss.reports.predictions import PredictionTable
 from aes_dynloss.reports.prompts import refuse_shared_essays
@@ -24,8 +24,10 @@ def stacked_runs(
 
         raw = sum_m w_m raw_m,    score = round(slope * raw + intercept)
 
-    The weights, by ``fit_weights``, and the rescaling are fitted on the runs' out-of-fold predictions in the stratum:
-    no test or dev essay of it takes part in either, and no model from outside it.
+    The weights, by ``fit_weights``, and the rescaling are fitted in the stratum, on the runs' out-of-fold predictions:
+    no test or dev essay of it takes part in either, and no model from outside it. Where a run has none, as one that
+    was trained by gradient descent, both are fitted on all runs' predictions of dev, weights at most DEV_SHRINKAGE from
+    equal ones.
 
     Args:
         runs: Runs of all members, told apart by their seeds; every stratum and prompt with the same ones.
@@ -39,27 +41,34 @@ def stacked_runs(
 
     Raises:
         ConfigError: There is no run, or traits are asked for where essays have one score.
-        DataError: A run has no out-of-fold predictions, or some that are of test or dev essays; the members have not
-            scored the same essays, a run is there twice, or human scores or ranges differ.
+        DataError: A run has neither out-of-fold predictions nor dev, or some that are of the essays that it is measured
+            on; the members have not scored the same essays, a run is there twice, or human scores or ranges differ.
     """
     if across_traits and not all(TRAIT_COLUMN in run.test.table for run in runs):
         raise ConfigError("Stacks across traits need essays that are scored on several; these have one score.")
     stacks: list[ScoredRun] = []
     weights: dict[str, dict[str, dict[str, float]]] = {}
-    parts = same_seeds([part for run in runs for part in split_by_prompt(run)])
+    on_dev = fitted_on_dev(runs)
+    parts = same_seeds([_to_fit(part, on_dev=on_dev) for run in runs for part in split_by_prompt(run)])
     for (stratum, prompts), own in parts.items():
         (prompt,) = prompts
         others = {next(iter(scale)): part for (place, scale), part in parts.items() if place == stratum}
         by_seed = own if not across_traits else {**own, **_of_other_traits(prompt, own, others)}
         where = f"prompt {prompt!r} of stratum {stratum!r}"
-        tables = {seed: _out_of_fold(run, f"{seed!r}, {where}") for seed, run in by_seed.items()}
-        human = mean_table(tables, f"train essays of {where}").table
+        tables = {seed: run.out_of_fold for seed, run in by_seed.items() if run.out_of_fold is not None}
+        human = mean_table(tables, f"{'dev' if on_dev else 'train'} essays of {where}").table
         raw = np.column_stack([one.table["raw"].to_numpy(dtype=np.float64) for one in tables.values()])
-        fitted = fit_weights(raw, human["reference"], human["essay_id"].tolist())
+        least = DEV_SHRINKAGE if on_dev else 0.0
+        fitted = fit_weights(raw, human["reference"], human["essay_id"].tolist(), least_shrinkage=least)
         lines = {prompt: fit_rescaling(raw @ fitted, human["reference"])}
         stacks.append(rescaled(mean_run(stratum, by_seed, f"stack of {len(by_seed)}", fitted), lines))
         weights.setdefault(stratum, {})[prompt] = dict(zip(by_seed, fitted.tolist(), strict=True))
     return stacks, weights
+
+
+def fitted_on_dev(runs: Iterable[ScoredRun]) -> bool:
+    """Whether weights of these runs are fitted on dev, as some run has no out-of-fold predictions of train."""
+    return any(run.out_of_fold is None for run in runs)
 
 
 def _of_other_traits(
@@ -108,14 +117,16 @@ def _as_trait(own: PredictionTable, other: PredictionTable | None, line: Rescali
     return replace(own, table=own.table.assign(raw=np.where(np.isnan(raw), known, line.apply(raw))))
 
 
-def _out_of_fold(run: ScoredRun, where: str) -> PredictionTable:
-    """A run's out-of-fold predictions, which hold no essay that it is measured on."""
-    table = run.out_of_fold
+def _to_fit(run: ScoredRun, *, on_dev: bool) -> ScoredRun:
+    """A run of one prompt whose ``out_of_fold`` are the predictions to fit on, none of an essay it is measured on."""
+    (prompt,) = run.test.ranges
+    where = f"of {run.seed!r}, prompt {prompt!r} of stratum {run.stratum!r}"
+    table, name = (run.dev, "dev") if on_dev else (run.out_of_fold, "out-of-fold")
     if table is None or table.table.empty:
-        raise DataError(f"There are no out-of-fold predictions to fit weights on in the run of {where}.")
+        raise DataError(f"There are no {name} predictions to fit weights on in the run {where}.")
     if table.table["reference"].isna().any():
-        raise DataError(f"The out-of-fold predictions of {where} hold no human scores to fit weights on.")
-    for other in (run.test, run.dev):
+        raise DataError(f"The {name} predictions {where} hold no human scores to fit weights on.")
+    for other in (run.test, None if on_dev else run.dev):
         if other is not None:
-            refuse_shared_essays(other, table, f"{where}: ", fitted_on="out-of-fold predictions")
-    return table
+            refuse_shared_essays(other, table, f"{where}: ", fitted_on=f"{name} predictions")
+    return replace(run, out_of_fold=table)

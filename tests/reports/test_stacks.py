@@ -11,8 +11,9 @@ from benchmark_figures import build, half_up, of_prompt, sklearn_kappa
 from scored_runs import RANGES, essay_table, predicted, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.stacking import fit_weights
-from aes_dynloss.reports.arms import dev_halves
+from aes_dynloss.measures.calibration import fit_rescaling
+from aes_dynloss.measures.stacking import DEV_SHRINKAGE, fit_weights
+from aes_dynloss.reports.arms import dev_halves, split_by_prompt
 from aes_dynloss.reports.benchmark import ScoredRun
 from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
@@ -90,6 +91,60 @@ def test_no_human_score_of_test_and_dev_reaches_scores_and_weights(part):
         assert one.test.table["score"].tolist() == other.test.table["score"].tolist()
     changed, _ = stacked_runs([with_test_scores(run, "out_of_fold") for run in runs])
     assert changed[0].test.table["score"].tolist() != expected[0].test.table["score"].tolist()
+
+
+PARTLY_TRAINED = {**ARMS, "kernel": [replace(run, out_of_fold=None) for run in ARMS["kernel"]]}
+
+
+def runs_of(arms: dict[str, list[ScoredRun]]) -> list[ScoredRun]:
+    return [replace(run, seed=arm) for arm, runs in arms.items() for run in runs]
+
+
+class TestFittedOnDev:
+    """Some members leave no out-of-fold predictions: they were trained in epochs."""
+
+    def test_weights_and_lines_are_those_of_dev(self):
+        runs = runs_of(PARTLY_TRAINED)
+        stacks, weights = stacked_runs(runs)
+        parts = [part for run in runs for part in split_by_prompt(run)]
+        for stack in stacks:
+            (prompt,) = stack.test.ranges
+            own = {
+                part.seed: part.dev.table
+                for part in parts
+                if part.stratum == stack.stratum and prompt in part.test.ranges
+            }
+            table, raw = own["ridge"], np.column_stack([one["raw"] for one in own.values()])
+            human = table["reference"].to_numpy()
+            fitted = fit_weights(raw, human, table["essay_id"].tolist(), least_shrinkage=DEV_SHRINKAGE)
+            assert weights[stack.stratum][prompt] == pytest.approx(dict(zip(own, fitted, strict=True)))
+            assert fitted.min() >= DEV_SHRINKAGE / len(own)
+            expected = half_up(prompt, fit_rescaling(raw @ fitted, human).apply(stack.test.table["raw"]))
+            assert stack.test.table["score"].tolist() == list(expected)
+
+    def test_human_scores_of_test_reach_nothing(self):
+        runs = runs_of(PARTLY_TRAINED)
+        expected, weights = stacked_runs(runs)
+        found, others = stacked_runs([with_test_scores(run, "test") for run in runs])
+        assert others == weights
+        for one, other in zip(expected, found, strict=True):
+            assert one.test.table["score"].tolist() == other.test.table["score"].tolist()
+        assert stacked_runs([with_test_scores(run, "dev") for run in runs])[1] != weights
+
+    def test_the_report_says_so(self):
+        report = build(PARTLY_TRAINED, "ridge", stacks={**STACK, "exact": ["ridge", "weak"]})
+        notes = [note for note in report["notes"] if "fitted on its members'" in note]
+        assert [note.split(":")[0] for note in notes] == ["stack", "exact"]
+        assert ["predictions of dev" in note for note in notes] == [True, False]
+
+    def test_each_half_of_dev_is_weighed_by_the_other(self):
+        halves = {
+            arm: [half for run in runs for half in dev_halves(replace(run, dev=run.out_of_fold, out_of_fold=None))]
+            for arm, runs in ARMS.items()
+        }
+        weights = build(halves, "ridge", stacks=STACK, measured_on="dev")["arms"]["stack"]["weights"]
+        assert set(weights) == {f"{stratum}/{half}" for stratum in STRATA for half in "ab"}
+        assert weights["fold_0/a"]["2"] != weights["fold_0/b"]["2"]
 
 
 def test_each_stratum_has_weights_of_its_own():
@@ -215,9 +270,9 @@ class TestRefusals:
         with pytest.raises(DataError, match=words):
             build(arms, "ridge", stacks=STACK)
 
-    def test_an_arm_without_out_of_fold_predictions(self):
-        words = r"no out-of-fold predictions .* in the run of 'kernel, 0', prompt '(2|10)' of stratum 'fold_0'"
-        self.refused(lambda run: replace(run, out_of_fold=None), words)
+    def test_an_arm_with_nothing_to_fit_on(self):
+        words = r"no dev predictions .* in the run of 'kernel, 0', prompt '(2|10)' of stratum 'fold_0'"
+        self.refused(lambda run: replace(run, out_of_fold=None, dev=None), words)
 
     @pytest.mark.parametrize("part", ["test", "dev"])
     def test_essays_that_it_is_measured_on(self, part):

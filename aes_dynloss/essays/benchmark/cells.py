@@ -22,6 +22,7 @@ from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkCon
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.accelerator import build_accelerator
@@ -150,8 +151,8 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
         root: Folder of the grid, where stages find each other.
 
     Raises:
-        ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not, or one
-            that is to be stacked leaves no out-of-fold predictions.
+        ConfigError: A cell's configuration has faults, named with its arm; or an arm that is to teach does not, or
+            traits that essays do not have are to be stacked.
     """
     cells = [
         _cell(config, arm, part, prompt, seed, prompts, root)
@@ -164,26 +165,14 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     for arm, settings in config.arms.items():
         if settings.teacher_of is not None and settings.teacher_of not in learning:
             raise ConfigError(f"arms.{arm}.teacher_of: {settings.teacher_of} has no teacher that learns.")
-    _check_stacks(config, cells)
+    if config.trait_stacks and not all(cell.config.data.columns.traits for cell in cells):
+        raise ConfigError("trait_stacks: essays have one score. Name several traits in finetune.data.columns.score.")
     return cells
 
 
-def _check_stacks(config: BenchmarkConfig, cells: Sequence[EssayCell]) -> None:
-    """Refuse stacks of arms that leave no out-of-fold predictions to fit weights on, or across traits of one score."""
-    if config.trait_stacks and not all(cell.config.data.columns.traits for cell in cells):
-        raise ConfigError("trait_stacks: essays have one score. Name several traits in finetune.data.columns.score.")
-    models = {cell.arm: cell.config.model for cell in cells}
-    trained = {arm for arm, model in models.items() if model.solver == "sgd" and model.cross_fit is None}
-    stacks = {"stacks": config.stacks, "trait_stacks": config.trait_stacks}
-    named = {f"{key}.{name}": members for key, each in stacks.items() for name, members in each.items()}
-    for name, members in named.items():
-        for arm in members:
-            if arm in trained:
-                raise ConfigError(
-                    f"{name}: {arm} has model.solver sgd, which leaves no out-of-fold predictions to fit "
-                    "weights on. Set model.cross_fit, stack arms with solver ridge or kernel_ridge, or average "
-                    "these arms in mixtures."
-                )
+def leaves_out_of_fold(model: ModelConfig) -> bool:
+    """Whether runs of such a model leave out-of-fold predictions of train, on which a stack's weights can be fitted."""
+    return model.solver != "sgd" or model.cross_fit is not None
 
 
 # How a cell is pointed to what it takes of another.

@@ -90,7 +90,7 @@ class BenchmarkConfig(ConfigModel):
     stacks: dict[str, Annotated[list[str], Field(min_length=2)]] = Field(
         default={},
         description="Such ensembles with weights by fold and prompt, fitted on the arms' out-of-fold predictions of "
-        "train, which exact solvers leave.",
+        "train, which exact solvers and model.cross_fit leave; on dev where an arm leaves none.",
     )
     trait_stacks: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
         default={},

@@ -22,7 +22,7 @@ from aes_dynloss.essays.finetune.held_out import FITTED_ON, OUT_OF_FOLD, check_h
 from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
 from aes_dynloss.essays.model.model_folder import MODEL, model_folder
 from aes_dynloss.essays.model.prompt_scales import Rule, fit_postprocessing
-from aes_dynloss.measures.stacking import LEAST_ESSAYS
+from aes_dynloss.measures.stacking import DEV_SHRINKAGE, LEAST_ESSAYS
 from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, read_predictions
 from aes_dynloss.tables.columns import ColumnNames
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEWEST_DEV_ESSAYS = 2  # of a prompt: one essay has no spread to fit to
-# Dev essays are few, and have chosen the epoch of members that are trained in epochs.
-DEV_SHRINKAGE = 0.5
 _KEYS = ["prompt_id", "essay_id"]
 
 

@@ -225,7 +225,7 @@ class EncoderRun:
         scales = {scale.prompt.id: (mean[number], sd[number]) for number, scale in enumerate(model.scales)}
         shared = model.config.prompts == "shared"
         compared_with = "all training essays" if shared else "the training essays of the same prompt"
-        if model.config.start_from is not None:
+        if model.config.starts_with_head:
             compared_with += ", those of the earlier run where that knew the prompt"
         return feature_table(self._parts[name], model.config.feature_names, examples.linguistic, scales, compared_with)
 
@@ -286,11 +286,12 @@ def _build(
         linear_to_int8(encoder, (train.batch(pack.tolist()).inputs for pack in packs))
     shared = config.model.prompts == "shared"
     scales = measure_scales(prompts, train.groups, parts["train"].scores, train.log_lengths, shared=shared)
-    model = ScoringModel(encoder, config.model, scales if start is None else start.scales(scales))
+    earlier = start if config.model.starts_with_head else None
+    model = ScoringModel(encoder, config.model, scales if earlier is None else earlier.scales(scales))
     if train.linguistic is not None:
         model.scale_linguistic(torch.from_numpy(train.linguistic), torch.from_numpy(train.groups))
-    if start is not None:
-        start.copy_weights_to(model)
+    if earlier is not None:
+        earlier.copy_weights_to(model)
     return EssayScorer(model, tokenizer, accelerator=accelerator), examples
 
 

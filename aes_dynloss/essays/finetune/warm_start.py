@@ -5,6 +5,9 @@ two things are kept with its head: the standardisation of the encoder's vectors,
 and the prompt's scale (mean and SD of the earlier training scores and lengths), which gives them to the outputs. Essays
 that the earlier run was trained on are reported where the new one is measured on them.
 
+A head in closed form takes the encoder alone, and is fitted anew. Where the encoder has learned from the same training
+essays, their vectors fit their scores better than those of new essays do; leave-one-out errors do not see that.
+
 References:
     Song et al. (2020), Multi-stage pre-training for automated Chinese essay scoring (all prompts, then the target's).
 """
@@ -36,10 +39,10 @@ from aes_dynloss.tables.formats import read_cells
 logger = logging.getLogger(__name__)
 
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
+_EXACT = {"ridge", "kernel_ridge"}
+_ENCODER = {"kind", "keep_layers", "int8"}
 _KEPT = {
-    "kind",
-    "keep_layers",
-    "int8",
+    *_ENCODER,
     "pooling",
     "pooled_layers",
     "log_length",
@@ -141,14 +144,7 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
         return None
     folder = model_folder(user_path(config.start_from, "model.start_from"))
     parts = read_model_folder(folder)
-    then, now = (
-        {
-            **each.model_dump(include=_KEPT),
-            "encoder": Path(encoder_label(each.encoder)).name,
-            "solver": "sgd" if each.solver == "ridge" else each.solver,  # a linear head is one, however it was fitted
-        }
-        for each in (parts.model.config, config)
-    )
+    then, now = (_what_is_handed_on(each, anew=config.solver in _EXACT) for each in (parts.model.config, config))
     differing = [f"model.{name} is {now[name]!r}, there {then[name]!r}" for name in now if now[name] != then[name]]
     if differing:
         raise ConfigError(
@@ -157,6 +153,16 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
             "leave start_from out."
         )
     return WarmStart(parts.model, parts.tokenizer, file_sha256(folder / CONFIG), folder.resolve())
+
+
+def _what_is_handed_on(config: ModelConfig, *, anew: bool) -> dict[str, Any]:
+    """What shapes the weights that one run hands to another: the encoder's alone, where the head is fitted anew."""
+    encoder = {"encoder": Path(encoder_label(config.encoder)).name}
+    if anew:
+        return config.model_dump(include=_ENCODER) | encoder
+    # A linear head is one, however it was fitted.
+    solver = "sgd" if config.solver == "ridge" else config.solver
+    return config.model_dump(include=_KEPT) | encoder | {"solver": solver}
 
 
 def _shared(new: Sequence[PromptScale], old: Sequence[PromptScale]) -> list[tuple[int, int]]:

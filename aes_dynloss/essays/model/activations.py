@@ -86,7 +86,7 @@ def frozen_part_computed(
         examples = replace(examples, features=features)
     by_token = frozen != 0 and examples.features is None
     with _states_ready(accelerator, model, examples, folder) if by_token else nullcontext(examples) as ready:
-        if model.config.start_from is None:
+        if not model.config.starts_with_head:
             scale_features(accelerator, model, ready.select(train))
         yield ready
 

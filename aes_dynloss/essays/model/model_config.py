@@ -151,7 +151,8 @@ class ModelConfig(ConfigModel):
         default=None,
         min_length=1,
         description="Model folder, or run with one, whose weights this run starts with: encoder, pooling, and the "
-        "heads of prompts that both know on one score range; null: the pretrained encoder.",
+        "heads of prompts that both know on one score range; with an exact head the encoder alone. null: the "
+        "pretrained encoder.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: slower, with less memory."
@@ -266,10 +267,8 @@ class ModelConfig(ConfigModel):
         for name, value in wanted.items():
             if getattr(self, name) != value:
                 raise ValueError(f"solver {self.solver} needs {name}: {'null' if value is None else value}")
-        if self.pooling == "attention" or self.prompts == "embedding" or self.start_from is not None:
-            raise ValueError(
-                f"solver {self.solver} needs pooling mean or cls, prompts own_head or shared, and no start_from"
-            )
+        if self.pooling == "attention" or self.prompts == "embedding":
+            raise ValueError(f"solver {self.solver} needs pooling mean or cls, and prompts own_head or shared")
         if self.prompts == "shared" and (self.strings or self.solver == "kernel_ridge"):
             raise ValueError("solver kernel_ridge, and strings, need prompts: own_head")
 
@@ -284,3 +283,8 @@ class ModelConfig(ConfigModel):
     def feature_names(self) -> list[str]:
         """Names of the features that the head sees: the linguistic ones, then own columns."""
         return [*feature_names(self.linguistic_groups), *self.own_features]
+
+    @property
+    def starts_with_head(self) -> bool:
+        """Whether a run begins with the head of an earlier one, in its units; one in closed form is fitted anew."""
+        return self.start_from is not None and self.solver == "sgd"

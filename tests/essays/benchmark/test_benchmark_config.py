@@ -9,7 +9,7 @@ from small_grid import small_grid
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.cells import grid_cells, leaves_out_of_fold
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 
 PROMPTS = ["phones", "river"]
@@ -179,12 +179,18 @@ def test_who_teaches_nothing_cannot_be_asked_to():
         grid_cells(config(arms={"a": {}, "b": {"teacher_of": "a"}}), PROMPTS, Path("grid"))
 
 
-def test_arms_that_are_trained_in_epochs_cannot_be_stacked():
-    arms = {"a": {"set": {"model.solver": "ridge", "model.frozen_layers": "all"}}, "b": {}}
-    with pytest.raises(ConfigError, match=r"^stacks\.both: b has model\.solver sgd, .* these arms in mixtures\.$"):
-        grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}), PROMPTS, Path("grid"))
-    arms["b"] = {"set": {"model.cross_fit": 5, "model.frozen_layers": "all"}}
-    assert len(grid_cells(config(arms=arms, stacks={"both": ["a", "b"]}, folds=[0]), PROMPTS, Path("grid"))) == 2
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, False),
+        ({"model.frozen_layers": "all"}, False),
+        ({"model.solver": "ridge", "model.frozen_layers": "all"}, True),
+        ({"model.cross_fit": 5, "model.frozen_layers": "all"}, True),
+    ],
+)
+def test_which_arms_leave_out_of_fold_predictions(keys, expected):
+    (cell,) = grid_cells(config(arms={"a": {"set": keys}}, folds=[0]), PROMPTS, Path("grid"))
+    assert leaves_out_of_fold(cell.config.model) == expected
 
 
 def test_stacks_across_traits_need_traits():

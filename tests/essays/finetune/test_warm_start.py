@@ -197,6 +197,22 @@ def test_a_cache_is_that_of_the_earlier_encoder(run_yaml, first, tmp_path):
     assert raw_of(tmp_path / "run1") == raw_of(tmp_path / "run0") == pytest.approx(raw_of(first), abs=2e-6)
 
 
+@pytest.mark.parametrize("solver", ["ridge", "kernel_ridge"])
+def test_an_exact_head_takes_the_encoder_alone(run_yaml, first, tmp_path, solver):
+    """The same as on that encoder by its own name; what is built otherwise, above it, does not matter."""
+    words = ["model.frozen_layers=all", f"model.solver={solver}", "model.pooled_layers=all", "model.log_length=false"]
+    assert tune(run_yaml, tmp_path / "after", f"model.start_from={first}", *words).code == 0
+    earlier = EssayScorer.from_pretrained(first / "model")
+    earlier.model.encoder.save_pretrained(tmp_path / "encoder")
+    earlier.tokenizer.save_pretrained(tmp_path / "encoder")
+    for name, encoder in {"named": tmp_path / "encoder", "pretrained": None}.items():
+        own = [] if encoder is None else [f"model.encoder={encoder}"]
+        assert tune(run_yaml, tmp_path / name, *words, *own).code == 0
+    found = raw_of(tmp_path / "after")
+    assert found == pytest.approx(raw_of(tmp_path / "named"), abs=1e-6)
+    assert found != pytest.approx(raw_of(tmp_path / "pretrained"), abs=1e-3)
+
+
 def test_the_encoder_is_not_read_again(run_yaml, first, tmp_path):
     """Its name must be the same, but the place may be gone."""
     gone = tmp_path / "first"
