@@ -49,11 +49,11 @@ def _mean_of(means: Sequence[Mapping[str, float | None]]) -> dict[str, float | N
 
 
 def _mcrmse(runs: Sequence[ScoredRun]) -> float | None:
-    """The mean over strata of that over seeds."""
+    """The mean over strata of that over seeds; None where scores have not one scale."""
+    if len({span for run in runs for span in run.test.ranges.values()}) > 1:
+        return None
     strata: dict[str, list[pd.DataFrame]] = {}
     for run in runs:
-        if len(set(run.test.ranges.values())) > 1:
-            return None
         strata.setdefault(f"{run.stratum}/{run.seed}", []).append(run.test.table)
     found = {place: mcrmse(pd.concat(tables)) for place, tables in strata.items()}
     by_stratum: dict[str, list[float]] = {}

