@@ -61,6 +61,12 @@ SHOWN_ARMS = {
         "l2t_dln_downhill": "frozen all-mpnet-base-v2, L2T-DLN, its teacher downhill by construction",
     },
 }
+# Arms of grids whose essays are scored on several traits: of each the mean over traits of that over prompts.
+SHOWN_TRAITS = {
+    "asap_traits": {
+        "mpnet_across_traits": "11 traits of ASAP++: frozen all-mpnet-base-v2, kernel ridge, stacked across traits",
+    },
+}
 
 
 def grid_table(path: Path, part: str) -> str:
@@ -68,13 +74,14 @@ def grid_table(path: Path, part: str) -> str:
 
     Args:
         path: A benchmark.json.
-        part: ``arms``, ``systems`` (floors, raters, published) or a kind of difference, as report.json names it.
+        part: ``arms``, ``traits``, ``systems`` (floors, raters, published) or a kind of difference, as report.json
+            names it.
 
     Raises:
         ValueError: The report has no such table.
     """
     report = _read(path)
-    titles = {"arms": "", "systems": "## Floors"}
+    titles = {"arms": "", "traits": "## Traits", "systems": "## Floors"}
     titles |= {kind: f"### {entry['difference']}" for kind, entry in report["differences"].items()}
     title = ""
     for block in benchmark_markdown(report).split("\n\n"):
@@ -103,6 +110,12 @@ def systems_table(folder: Path, _: str) -> str:
             # Scores that the model has rescaled itself are not rescaled again.
             rescaled = "" if _postprocessed(reports[grid]["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
             rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
+    for grid, arms in SHOWN_TRAITS.items():
+        report = _read(folder / f"{grid}.json")
+        for arm, description in arms.items():
+            mean = report["arms"][arm]["traits"]["over_prompts_first"]
+            rescaled = "" if _postprocessed(report["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
+            rows.append([f"**{description}**", f"{mean['qwk']:.3f}", "", rescaled])
     return _markdown(["system", "QWK", "95 % CI", "rescaled"], rows)
 
 
@@ -120,7 +133,8 @@ def _peer_rows(folder: Path) -> Iterator[tuple[str, str, str]]:
 def _postprocessed(config: Mapping[str, Any], arm: str) -> bool:
     """Whether an arm's scores, or those of a mixture's members, are more than raw predictions rounded."""
     shared = config["finetune"]["model"].get("postprocessing", "none")
-    members = (config["mixtures"] | config.get("stacks", {})).get(arm, [arm])
+    made = config["mixtures"] | config.get("stacks", {}) | config.get("trait_stacks", {})
+    members = made.get(arm, [arm])
     changes = [config["arms"][member]["set"] for member in members]
     return any(
         one.get("model.postprocessing", one.get("model", {}).get("postprocessing", shared)) != "none" for one in changes

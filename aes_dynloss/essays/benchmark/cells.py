@@ -172,7 +172,7 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
 
 def leaves_out_of_fold(model: ModelConfig) -> bool:
     """Whether runs of such a model leave out-of-fold predictions of train, on which a stack's weights can be fitted."""
-    return model.solver != "sgd" or model.cross_fit is not None
+    return (model.solver != "sgd" and model.start_from is None) or model.cross_fit is not None
 
 
 # How a cell is pointed to what it takes of another.

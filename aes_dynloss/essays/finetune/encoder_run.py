@@ -125,7 +125,10 @@ class EncoderRun:
                     self.ratings = self._believed(learned, ready.select(rows["train"]), outputs.get("train"))
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
-                outputs["train"], scorer.strings = head.left_out, head.strings
+                scorer.strings = head.strings
+                # An encoder that has learned from the same essays is no other one's for any of them.
+                if config.model.start_from is None or "dev" not in self._parts:
+                    outputs["train"] = head.left_out
             for name in ("dev", "test"):
                 if name in self._parts:
                     outputs[name] = scorer.outputs(ready.select(rows[name]), self._parts[name])

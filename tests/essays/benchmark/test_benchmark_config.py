@@ -179,6 +179,13 @@ def test_who_teaches_nothing_cannot_be_asked_to():
         grid_cells(config(arms={"a": {}, "b": {"teacher_of": "a"}}), PROMPTS, Path("grid"))
 
 
+def test_an_exact_head_over_an_encoder_that_has_learned_leaves_none():
+    """The encoder knows the essays that the head is fitted without."""
+    exact = {"after": "a", "set": {"model.solver": "ridge", "model.frozen_layers": "all"}}
+    cells = grid_cells(config(arms={"a": {}, "b": exact}, folds=[0]), PROMPTS, Path("grid"))
+    assert [leaves_out_of_fold(cell.config.model) for cell in cells] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [

@@ -210,6 +210,9 @@ def test_an_exact_head_takes_the_encoder_alone(run_yaml, first, tmp_path, solver
         assert tune(run_yaml, tmp_path / name, *words, *own).code == 0
     found = raw_of(tmp_path / "after")
     assert found == pytest.approx(raw_of(tmp_path / "named"), abs=1e-6)
+    # The encoder has learned from the essays that the head leaves out: nothing is fitted on what is said of them.
+    assert not (tmp_path / "after" / "predictions_oof.csv").exists()
+    assert (tmp_path / "pretrained" / "predictions_oof.csv").exists()
     assert found != pytest.approx(raw_of(tmp_path / "pretrained"), abs=1e-3)
 
 
