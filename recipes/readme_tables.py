@@ -64,6 +64,7 @@ SHOWN_ARMS = {
 # Arms of grids whose essays are scored on several traits: of each the mean over traits of that over prompts.
 SHOWN_TRAITS = {
     "asap_traits": {
+        "trained_schedule": "11 traits of ASAP++: frozen all-mpnet-base-v2, with a rising part of 1 - QWK",
         "mpnet_across_traits": "11 traits of ASAP++: frozen all-mpnet-base-v2, kernel ridge, stacked across traits",
     },
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,24 @@ def asap():
     return read_essays(DataConfig(source=str(folder / "asap_aes.parquet"), format="asap")), folder
 
 
+@cache
+def with_traits(grid: str, source: Path) -> EssayTable:
+    """ASAP's essays with the scores of several traits, as a grid reads them."""
+    data = GRIDS[grid]["config"]["finetune"]["data"]
+    return read_essays(DataConfig(source=str(source), columns=data["columns"], prompts=data["prompts"]))
+
+
+def essays_of(grid: str, asap: tuple[EssayTable, Path]) -> EssayTable:
+    """The essays that a grid scored, by prompt or by prompt and trait."""
+    score = GRIDS[grid]["config"]["finetune"]["data"].get("columns", {}).get("score")
+    return with_traits(grid, asap[1] / "asap_aes.parquet") if isinstance(score, dict) else asap[0]
+
+
 def prompt_figures(predictions: pd.DataFrame, essays: EssayTable) -> dict[str, float]:
     """QWK by prompt: of each fold and seed, the mean over seeds, the mean over folds."""
-    human = pd.DataFrame({"essay_id": essays.essay_ids, "human": essays.scores.astype(int)})
-    joined = predictions.merge(human, on="essay_id", validate="many_to_one")
+    scales = essays.values("prompt_id")
+    human = pd.DataFrame({"essay_id": essays.essay_ids, "prompt_id": scales, "human": essays.scores.astype(int)})
+    joined = predictions.merge(human, on=["essay_id", "prompt_id"], validate="many_to_one")
     assert len(joined) == len(predictions)
     kappas: dict[str, dict[int, list[float]]] = {}
     for (prompt, fold, _), rows in joined.groupby(["prompt_id", "fold", "seed"], dropna=False):
@@ -135,13 +150,14 @@ def test_a_file_holds_what_it_should_and_no_more(path):
 
 @each_file
 def test_figures_of_its_grid_are_those_of_the_file(path, asap):
-    essays, folder = asap
+    essays, folder = essays_of(grid_and_arm(path)[0], asap), asap[1]
     predictions = pd.read_parquet(path)
-    prompt_of = dict(zip(essays.essay_ids, essays.values("prompt_id"), strict=True))
+    scored = set(zip(essays.essay_ids, essays.values("prompt_id"), strict=True))
     measured = GRIDS[grid_and_arm(path)[0]]["essays"].keys()
     for fold, rows in predictions.groupby("fold"):
-        ids = (folder / f"folds/fold_{fold}/test_ids.txt").read_text(encoding="utf-8").split()
-        assert set(rows["essay_id"]) == {one for one in ids if prompt_of[one] in measured}
+        ids = set((folder / f"folds/fold_{fold}/test_ids.txt").read_text(encoding="utf-8").split())
+        expected = {(one, scale) for one, scale in scored if one in ids and scale in measured}
+        assert set(zip(rows["essay_id"], rows["prompt_id"], strict=True)) == expected
     found = prompt_figures(predictions, essays)
     seeds = predictions["seed"].dropna().unique().tolist()
     assert found == pytest.approx(grid_figures(*grid_and_arm(path), seeds), abs=1e-9)
@@ -178,6 +194,19 @@ def test_intervals_of_the_readme_are_those_of_the_files(asap):
             low, high = entry.mean.qwk_interval
             assert rows[shown()[grid, arm][0]][2] == f"{low:.3f} to {high:.3f}", arm
             assert entry.mean.qwk == pytest.approx(GRIDS[grid]["arms"][arm]["mean"]["qwk"], abs=1e-9)
+
+
+def test_means_over_traits_are_those_of_the_files(asap):
+    """Over prompts for each trait, then over traits."""
+    rows = readme_rows()
+    for grid, arms in readme_tables.SHOWN_TRAITS.items():
+        for arm, description in arms.items():
+            predictions = pd.read_parquet(RESULTS / "predictions" / published_name(grid, arm))
+            by_trait: dict[str, list[float]] = {}
+            for scale, figure in prompt_figures(predictions, essays_of(grid, asap)).items():
+                by_trait.setdefault(scale.partition("/")[2], []).append(figure)
+            mean = np.mean([np.mean(figures) for figures in by_trait.values()])
+            assert rows[f"**{description}**"][1] == f"{mean:.3f}"
 
 
 def test_a_single_changed_score_changes_a_figure(asap):
