@@ -70,13 +70,15 @@ def finetune(
     check_sources([resolved.data.source])
     from accelerate import PartialState
 
+    from aes_dynloss.essays.explaining.drivers import judged_drivers
     from aes_dynloss.essays.finetune.run import finetune as run
     from aes_dynloss.reports.report_files import PAGE, REPORT
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.training.hardware import leave_busy_cores
 
     leave_busy_cores()
-    result = run(resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
+    options = {"resume": resume, "force": force, "force_precision": force_precision}
+    result = run(resolved, output_dir, **options, explainer=judged_drivers)
     if not PartialState().is_main_process:
         return
     click.echo(report_text(result.report))

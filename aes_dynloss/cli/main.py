@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "aes_dynloss.cli.finetune:finetune",
     "tune": "aes_dynloss.cli.tune:tune",
     "score": "aes_dynloss.cli.score:score",
+    "explain": "aes_dynloss.cli.explain:explain",
     "serve": "aes_dynloss.cli.serve:serve",
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "calibrate": "aes_dynloss.cli.calibrate:calibrate",

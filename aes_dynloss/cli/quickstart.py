@@ -20,6 +20,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     """
     from aes_dynloss.configfile import read_mapping, validate
     from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.explaining.drivers import judged_drivers
     from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.finetune.run import finetune
     from aes_dynloss.essays.model.scorer import EssayScorer
@@ -35,7 +36,8 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     config = validate(FinetuneConfig, read_mapping(QUICKSTART), QUICKSTART.name)
     accelerator = build_accelerator(config.training)
-    result = finetune(config, output_dir, resume=resume, force=force, accelerator=accelerator)
+    options = {"resume": resume, "force": force, "accelerator": accelerator}
+    result = finetune(config, output_dir, **options, explainer=judged_drivers)
     model, scores = output_dir / "model", output_dir / "scores.csv"
     scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
     windows = score_essays(scorer, iterate_unscored(str(ESSAYS)), policy=Policy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,11 @@ from aes_dynloss.cli.options import (
     read_essays,
 )
 from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.essays.model.protocol import Scorer
+    from aes_dynloss.essays.scoring.resume import Processes
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +80,11 @@ def _kinds() -> list[tuple[str, str, str]]:
     help="bf16 is faster on processors that have it; refused on others, and if it changes more than 1 score in 200.",
 )
 @force_precision_option
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it.",
+)
 @click.option("--long", is_flag=True, help="With several traits: a row for each trait of an essay.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
@@ -91,6 +101,7 @@ def score(
     keep_columns: bool,
     review: Path | None,
     uncertain: float,
+    explain: Path | None,
     long: bool,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
     force_precision: bool,
@@ -114,17 +125,71 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
-    if _is_complete(path, review, inputs, resume=resume, force=force):
+    _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
+    complete = _is_complete(path, review, inputs, resume=resume, force=force)
+    if complete and (explain is None or explain.exists()):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
     check_sources(inputs)
     # Heavy imports here keep --help and usage errors fast.
-    from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
     from aes_dynloss.essays.model.model_folder import CONFIG, model_folder
-    from aes_dynloss.essays.scoring.resume import OneProcess
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
+
+    processes, scorer = _opened(model, precision, cpu=cpu, force_precision=force_precision)
+    if explain is not None and processes.num_processes > 1:
+        raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
+    digest = file_sha256(model_folder(model) / CONFIG)
+    essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
+    warn_unless_screened(scorer)
+    if precision != "float32":
+        from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
+
+        full, scorer = scorer, in_precision(scorer, precision)
+        essays = checked_essays(full, scorer, precision, essays)
+    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
+    counts = None
+    if complete:
+        logger.info("%s is complete; INPUT is explained.", path)
+    elif path is None:
+        counts = score_to_stream(scorer, essays, form, options, processes=processes)
+    else:
+        counts = score_to_files(
+            scorer,
+            essays,
+            path,
+            form,
+            options,
+            processes=processes,
+            model_digest=digest,
+            review=sheet,
+            resume=resume,
+            force=force,
+        )
+    if processes.is_main_process:
+        if counts is not None:
+            _tell(counts, sheet)
+        if explain is not None and not (resume and explain.exists()):
+            from aes_dynloss.essays.explaining.run import explain_to_file
+
+            again = read_essays(inputs, 1, scorer.own_features, **layout)
+            known = {"coverage": coverage, "policy": chosen}
+            count = explain_to_file(scorer, again, explain, known, model_digest=digest, resume=resume, force=force)
+            logger.info("%d essays are explained: %s.", count, explain)
+
+
+def _opened(
+    model: Path,
+    precision: Any,  # noqa: ANN401 - a choice, checked by click
+    *,
+    cpu: bool,
+    force_precision: bool,
+) -> tuple[Processes, Scorer]:
+    """The processes that score, and the scorer; torch is loaded where one of both needs it."""
+    from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
+    from aes_dynloss.essays.scoring.resume import OneProcess
 
     accelerator = None
     if needs_torch(model) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -135,38 +200,39 @@ def score(
         if precision == "bf16" and accelerator.device.type == "cpu" and not force_precision:
             check_bf16("--precision is bf16", "Leave it out")
         leave_busy_cores()
-    processes = accelerator or OneProcess()
-    scorer = open_scorer(model, accelerator)
-    essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
-    warn_unless_screened(scorer)
-    if precision != "float32":
-        from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
+    return accelerator or OneProcess(), open_scorer(model, accelerator)
 
-        full, scorer = scorer, in_precision(scorer, precision)
-        essays = checked_essays(full, scorer, precision, essays)
-    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
+
+def _tell(counts: ScoreCounts, sheet: ReviewSheet | None) -> None:
+    """Say how many essays have a score, how many have none, and how many are for review."""
+    logger.info("Scored %d essays.", counts.essays - counts.withheld)
+    if counts.withheld:
+        logger.info("%d more have no score: it is withheld, and their reasons say why.", counts.withheld)
+    if sheet is not None:
+        logger.info("%d essays are for review: %s.", counts.reviewed, sheet.path)
+
+
+def _check_explain(
+    path: Path | None,
+    others: tuple[Path | None, ...],
+    inputs: tuple[str, ...],
+    precision: str,
+    *,
+    resume: bool,
+    force: bool,
+) -> None:
+    """Refuse a file of explanations that cannot be written, or essays that cannot be read twice."""
     if path is None:
-        counts = score_to_stream(scorer, essays, form, options, processes=processes)
-    else:
-        counts = score_to_files(
-            scorer,
-            essays,
-            path,
-            form,
-            options,
-            processes=processes,
-            model_digest=file_sha256(model_folder(model) / CONFIG),
-            review=sheet,
-            resume=resume,
-            force=force,
+        return
+    if precision != "float32":
+        raise ConfigError(
+            "--explain explains scores in float32. Leave --precision out, or explain by aes-dynloss explain."
         )
-    if processes.is_main_process:
-        logger.info("Scored %d essays.", counts.essays - counts.withheld)
-        if counts.withheld:
-            logger.info("%d more have no score: it is withheld, and their reasons say why.", counts.withheld)
-        if sheet is not None:
-            logger.info("%d essays are for review: %s.", counts.reviewed, sheet.path)
+    if any(other is not None and other.resolve() == path.resolve() for other in others):
+        raise ConfigError(f"--explain names a file that is written already, {path}. Choose another --explain.")
+    if "-" in inputs:
+        raise ConfigError("--explain reads INPUT a second time, which standard input does not allow. Name a file.")
+    _check_path("--explain", path, inputs, force or resume)
 
 
 def _is_complete(

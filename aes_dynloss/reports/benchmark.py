@@ -38,7 +38,7 @@ from aes_dynloss.reports.comparison import (
 from aes_dynloss.reports.grid_traits import arm_traits
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.prompt_means import mean_if_known
-from aes_dynloss.reports.stacks import fitted_on_dev, stacked_runs
+from aes_dynloss.reports.stacks import stack_notes, stacked_runs
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 
@@ -190,15 +190,6 @@ DEV_NOTE = (
     "chosen each run's epoch, so that these figures flatter; this report holds no figure of test."
 )
 
-STACK_NOTE = (
-    "a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted on its members' out-of-fold "
-    "predictions of train essays in that stratum."
-)
-DEV_STACK_NOTE = (
-    "some members leave no out-of-fold predictions, so that weights by stratum and prompt, and the rescaling of "
-    "scores, are fitted on its members' predictions of dev."
-)
-
 
 def build_benchmark_report(
     arms: Mapping[str, Sequence[ScoredRun]],
@@ -305,7 +296,8 @@ def build_benchmark_report(
     places = sorted({(stratum, prompt) for stratum, ids in essays.items() for prompt, _ in ids})
     floor_entries, floor_notes = _floors(floors or {}, places, list(comparison.essays))
     notes = [*([DEV_NOTE] if measured_on == "dev" else []), *ensemble_notes, *_undefined_notes(entries), *floor_notes]
-    notes += _stack_notes(made, arms)
+    stacks_made = {name: one.sources for name, one in made.items() if one.weights is not None}
+    notes += stack_notes({name: [run for arm in own for run in arms[arm]] for name, own in stacks_made.items()})
     return Benchmark(
         measured_on=measured_on,
         protocol=protocol,
@@ -321,16 +313,6 @@ def build_benchmark_report(
         notes=[*notes, *cost_notes({arm: entries[arm].cost for arm in arms}), *comparison.notes],
         settings=comparison.settings,
     )
-
-
-def _stack_notes(made: Mapping[str, EnsembleArm], arms: Mapping[str, Sequence[ScoredRun]]) -> list[str]:
-    """On which essays the weights of stacks were fitted."""
-    stacked: dict[str, list[str]] = {}
-    for name, ensemble in made.items():
-        if ensemble.weights is not None:
-            on_dev = fitted_on_dev(run for arm in ensemble.sources for run in arms[arm])
-            stacked.setdefault(DEV_STACK_NOTE if on_dev else STACK_NOTE, []).append(name)
-    return [f"{', '.join(names)}: {note}" for note, names in stacked.items()]
 
 
 def _refuse_unfit(

@@ -74,6 +74,60 @@ class Gallery:
     size: Literal["small", "medium", "large"] = "small"
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A part of a text.
+
+    Args:
+        text: The part.
+        value: What it adds, in words, such as ``+0.12``; empty for none.
+        level: How much, from -3 to 3; 0 is not marked.
+    """
+
+    text: str
+    value: str = ""
+    level: int = 0
+
+    @property
+    def words(self) -> str:
+        """The part without the blanks at its end, which are not marked."""
+        return self.text.rstrip()
+
+    @property
+    def blanks(self) -> str:
+        """These blanks."""
+        return self.text[len(self.words) :]
+
+    @property
+    def kind(self) -> str:
+        """The class of its mark."""
+        return f"{'adds' if self.level > 0 else 'takes'}-{abs(self.level)}" if self.level else ""
+
+
+@dataclass(frozen=True)
+class MarkedText:
+    """A text whose parts are tinted and underlined by what they add, line breaks kept.
+
+    Args:
+        marks: Its parts, in their order.
+    """
+
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """Blocks of which one is shown at a time, and in print all.
+
+    Args:
+        name: Their name in the page's address.
+        tabs: Title and blocks of each.
+    """
+
+    name: str
+    tabs: Sequence[tuple[str, Sequence[Block | None]]]
+
+
 class _Container:
     """Blocks below a title; without any it is false, and a page leaves it out."""
 
@@ -111,7 +165,7 @@ class Section(_Container):
     blocks: Sequence[Block | None]
 
 
-Block = Words | Bullets | Pairs | Gallery | Folded | Section | Table
+Block = Words | Bullets | Pairs | Gallery | MarkedText | Tabs | Folded | Section | Table
 
 
 def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measures: Sequence[Block]) -> list[Section]:

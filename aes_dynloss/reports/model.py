@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
+from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
@@ -419,11 +420,12 @@ class Report(Entry, kw_only=True):
         robustness: What ``measure_robustness`` found on the same model, if it was given.
         features: Features of the essays beside their human scores, if they were given.
         ratings: What a learned loss made of the scores that the model was trained on, if one did.
+        drivers: What parts of essays, and what features, add to scores, if that was looked at.
         traits: The same by trait, where essays are scored on several.
         trait_means: Means over these traits.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "traits", "trait_means")
+    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means")
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -436,6 +438,7 @@ class Report(Entry, kw_only=True):
     robustness: Robustness | None = None
     features: FeatureReport | None = None
     ratings: Ratings | None = None
+    drivers: Drivers | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
 

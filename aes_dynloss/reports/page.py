@@ -23,6 +23,7 @@ from aes_dynloss.reports.blocks import (
     write_page,
 )
 from aes_dynloss.reports.drawing import Picture, picture_from_svg
+from aes_dynloss.reports.drivers import drivers_section
 from aes_dynloss.reports.features import features_section
 from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.flags import CRITERIA
@@ -187,6 +188,7 @@ def report_page(
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,
         features_section(report.features, report.rows) if report.features else None,
+        drivers_section(report.drivers, report.rows) if report.drivers else None,
         ratings_section(report.ratings) if report.ratings else None,
         Section(
             "pictures", "Pictures", [Section(f"{one.name}-part", one.title, [one]) for one in report_figures(report)]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.drivers import Drivers, with_groups
 from aes_dynloss.reports.features import FEATURE_COLUMNS, feature_rows
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
@@ -70,7 +71,17 @@ def report_rows(report: Report) -> list[Row]:
         rows += _robustness_rows(report.robustness)
     for rater in report.ratings.raters if report.ratings else ():
         rows += _rows(rater, "ratings", item=rater.rater)
+    if report.drivers:
+        rows += _driver_rows(report.drivers)
     return rows
+
+
+def _driver_rows(drivers: Drivers) -> Iterator[Row]:
+    """Rows of what drives scores: of parts of essays and of groups of features."""
+    for prompt, column, group, found in with_groups(drivers):
+        yield from _rows({"n": found.n}, "drivers", prompt=prompt, column=column, group=group)
+        for item, effect in (found.parts | found.features).items():
+            yield from _rows(effect, "drivers", prompt=prompt, column=column, group=group, item=item)
 
 
 def _trait_rows(report: Report) -> Iterator[Row]:

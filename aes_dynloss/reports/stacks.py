@@ -16,6 +16,15 @@ from aes_dynloss.reports.prompts import refuse_shared_essays
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 
+_OUT_OF_FOLD = (
+    "a stack's weights by stratum and prompt, and the rescaling of its scores, are fitted on its members' out-of-fold "
+    "predictions of train essays in that stratum."
+)
+_ON_DEV = (
+    "some members leave no out-of-fold predictions, so that weights by stratum and prompt, and the rescaling of "
+    "scores, are fitted on its members' predictions of dev."
+)
+
 
 def stacked_runs(
     runs: Sequence[ScoredRun], *, across_traits: bool = False
@@ -69,6 +78,18 @@ def stacked_runs(
 def fitted_on_dev(runs: Iterable[ScoredRun]) -> bool:
     """Whether weights of these runs are fitted on dev, as some run has no out-of-fold predictions of train."""
     return any(run.out_of_fold is None for run in runs)
+
+
+def stack_notes(stacks: Mapping[str, Sequence[ScoredRun]]) -> list[str]:
+    """On which essays the weights of stacks were fitted.
+
+    Args:
+        stacks: The runs of each stack's members.
+    """
+    noted: dict[str, list[str]] = {}
+    for name, runs in stacks.items():
+        noted.setdefault(_ON_DEV if fitted_on_dev(runs) else _OUT_OF_FOLD, []).append(name)
+    return [f"{', '.join(names)}: {note}" for note, names in noted.items()]
 
 
 def _of_other_traits(

@@ -81,6 +81,7 @@ class Cell:
         note: A second, smaller line on a page.
         hint: What the value means, shown on a page when asked for.
         mark: How a page sets it off: pass, flag, unknown, or nothing.
+        link: File that a page leads to from here.
     """
 
     value: float | str | None = None
@@ -92,6 +93,7 @@ class Cell:
     note: str = ""
     hint: str = ""
     mark: str = ""
+    link: str = ""
 
     @property
     def text(self) -> str:
@@ -169,6 +171,7 @@ class Table:
         foot: Rows that stay below when the others are sorted.
         level: The intervals' level in words, which heads their columns in plain text.
         sortable: Whether a page sorts it by its headings.
+        searchable: Whether a page looks its rows through for words.
     """
 
     name: str
@@ -178,6 +181,7 @@ class Table:
     foot: Sequence[Sequence[Cell]] = ()
     level: str = ""
     sortable: bool = True
+    searchable: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.rows)
@@ -249,9 +253,11 @@ count = partial(number, form="count")
 point = partial(number, form="point")
 
 
-def words(text: str, *, short: str | None = None, mark: str = "", note: str = "", hint: str = "") -> Cell:
+def words(
+    text: str, *, short: str | None = None, mark: str = "", note: str = "", hint: str = "", link: str = ""
+) -> Cell:
     """A name, or other words."""
-    return Cell(text, short=short, mark=mark, note=note, hint=hint)
+    return Cell(text, short=short, mark=mark, note=note, hint=hint, link=link)
 
 
 def measure_column(name: str, title: str | None = None, key: str | None = None) -> Column:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -25,7 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from aes_dynloss.serving.batching import EssayService, ScoringQueue
 from aes_dynloss.serving.guards import keep_logs_private
-from aes_dynloss.serving.messages import Fault, Health, ScoreRequest, ScoreResponse
+from aes_dynloss.serving.messages import ExplainResponse, Fault, Health, ScoreRequest, ScoreResponse
 from aes_dynloss.serving.requests import RefusalError, UnreadResponse, body_refusal, read_body
 from aes_dynloss.versions import package_version
 
@@ -61,9 +62,25 @@ _NO_TELEMETRY: dict[str, Any] = {
     "telemetry": dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 }
 
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": _REF.format(model="ScoreRequest")}}},
+    }
+}
 _ABOUT = "Scores essays with one fine-tuned model. No essay is stored or logged."
 
 router = APIRouter()
+
+
+async def _asked(request: Request) -> ScoreRequest:
+    """What a request's body asks for."""
+    service: EssayService = request.app.state.service
+    body = await read_body(request, service.limits)
+    try:
+        return await run_in_threadpool(ScoreRequest.model_validate_json, body)
+    except ValidationError as error:
+        raise body_refusal(error) from None
 
 
 @router.post(
@@ -71,25 +88,36 @@ router = APIRouter()
     summary="Score essays",
     response_model=ScoreResponse,
     responses=_FAULTS,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": _REF.format(model="ScoreRequest")}}},
-        }
-    },
+    openapi_extra=_BODY,
 )
 async def score(request: Request) -> Response:
     """Scores of the essays, in their order."""
     service: EssayService = request.app.state.service
     queue: ScoringQueue = request.app.state.queue
-    body = await read_body(request, service.limits)
-    try:
-        content = await run_in_threadpool(ScoreRequest.model_validate_json, body)
-    except ValidationError as error:
-        raise body_refusal(error) from None
-    rows = await queue.rows(service.checked(content.essays))
+    rows = await queue.rows(service.checked((await _asked(request)).essays))
     # All columns, also those that this version of the documentation does not know.
     return Response(json.dumps({"scores": rows}, allow_nan=False), media_type="application/json")
+
+
+@router.post(
+    "/explain",
+    summary="Explain the scores of essays",
+    response_model=ExplainResponse,
+    responses=_FAULTS,
+    openapi_extra=_BODY,
+)
+async def explain(request: Request) -> Response:
+    """What each sentence and each group of features adds to the scores; takes several times as long as scoring."""
+    service: EssayService = request.app.state.service
+    queue: ScoringQueue = request.app.state.explanations
+    essays = service.checked_to_explain((await _asked(request)).essays)
+    rows = []
+    with queue.open_request():
+        for essay in essays:  # one by one, so that essays to score come in between
+            if await request.is_disconnected():
+                raise RefusalError(503, "The client is gone.")
+            rows += await queue.rows([essay])
+    return Response(json.dumps({"explanations": rows}, allow_nan=False), media_type="application/json")
 
 
 @router.head("/health", include_in_schema=False)
@@ -118,7 +146,7 @@ async def page(request: Request) -> Response:
 
 class _DocumentedApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """OpenAPI, with the body of /score, which this module reads itself."""
+        """OpenAPI, with the body of /score and /explain, which this module reads itself."""
         if self.openapi_schema is None:
             schema = get_openapi(title=self.title, version=self.version, description=_ABOUT, routes=self.routes)
             _, bodies = models_json_schema([(ScoreRequest, "validation")], ref_template=_REF)
@@ -138,10 +166,15 @@ def create_app(service: EssayService) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         keep_logs_private(asyncio.get_running_loop())
         limits = service.limits
-        app.state.queue = ScoringQueue(service.rows, batch_size=limits.batch_size, max_queue=limits.max_queue)
-        app.state.queue.start()
-        yield
-        await app.state.queue.stop()
+        with ThreadPoolExecutor(1, thread_name_prefix="scorer") as thread:
+            queue = ScoringQueue(service.rows, thread, batch_size=limits.batch_size, max_queue=limits.max_queue)
+            explanations = ScoringQueue(service.explanations, thread, batch_size=1, max_queue=limits.max_queue)
+            app.state.queue, app.state.explanations = queue, explanations
+            queue.start()
+            explanations.start()
+            yield
+            await explanations.stop()
+            await queue.stop()
 
     # The pages of FastAPI's own that show the documentation fetch their scripts from elsewhere.
     app = _DocumentedApp(
@@ -166,7 +199,8 @@ async def _refused(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     messages = {
-        404: "There is nothing at this address; POST /score scores essays, GET /health says what the server knows.",
+        404: "There is nothing at this address; POST /score scores essays, POST /explain says why, GET /health says "
+        "what the server knows.",
         405: f"This address takes {(error.headers or {}).get('Allow', 'another method')} only.",
     }
     if isinstance(error, RefusalError):

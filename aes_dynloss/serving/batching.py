@@ -11,13 +11,15 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.explaining.explanation import explain_essays
 from aes_dynloss.essays.model.protocol import Scorer, known_prompts
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
@@ -62,6 +64,13 @@ class EssayService:
         )
         return [row for window in windows for row in column_rows(window.columns)]
 
+    def explanations(self, essays: Sequence[UnscoredEssay]) -> list[Row]:
+        """One explanation an essay, in order, without training essays; of a withheld score nothing is explained."""
+        explained = explain_essays(self.scorer, essays, coverage=self.coverage, policy=self.policy, nearest=False)
+        rows = [_plain(one.to_dict()) for one in explained]
+        # What sentences add would tell the score.
+        return [row | {"scores": []} if row["withheld"] else row for row in rows]
+
     def known_prompts(self) -> list[KnownPrompt]:
         """The prompts that can be scored."""
         known: dict[str, KnownPrompt] = {}
@@ -73,6 +82,18 @@ class EssayService:
                 whole = known.setdefault(prompt.prompt_id, KnownPrompt(prompt_id=prompt.prompt_id, text=prompt.text))
                 whole.traits[prompt.trait] = KnownScale(**scale)
         return list(known.values())
+
+    def checked_to_explain(self, essays: Sequence[EssayToScore]) -> list[UnscoredEssay]:
+        """A request's essays as the scorer takes them, of which fewer and shorter ones are explained than scored.
+
+        Raises:
+            RefusalError: They are too many or too long (413), or one of them cannot be scored (422).
+        """
+        limits = self.limits
+        fewer = min(limits.max_essays, limits.max_explained)
+        shorter = min(limits.max_characters, limits.max_explained_characters)
+        service = replace(self, limits=limits.model_copy(update={"max_essays": fewer, "max_characters": shorter}))
+        return service.checked(essays)
 
     def checked(self, essays: Sequence[EssayToScore]) -> list[UnscoredEssay]:
         """A request's essays as the scorer takes them.
@@ -118,9 +139,11 @@ def column_rows(columns: Mapping[str, Sequence[object]]) -> list[Row]:
     ]
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a value of JSON
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -144,21 +167,23 @@ class ScoringQueue:
     server answers at once and a busy one scores in large batches.
 
     Args:
-        score: Answers one row an essay, in order. It runs in one thread of its own, never twice at once.
+        score: Answers one row an essay, in order.
+        thread: The one thread that asks the model; other queues may share it.
         batch_size: Essays that are taken together, at most; a request with more is taken alone.
         max_queue: Essays that may wait.
     """
 
-    def __init__(self, score: Score, *, batch_size: int, max_queue: int) -> None:
+    def __init__(self, score: Score, thread: ThreadPoolExecutor, *, batch_size: int, max_queue: int) -> None:
         self._score = score
         self._batch_size = batch_size
         self._max_queue = max_queue
         self._requests: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self._busy = False
+        self._open = 0
         self._stopping = False
         self._seconds_an_essay = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        self._thread = thread
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -169,7 +194,16 @@ class ScoringQueue:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is being scored."""
-        return not self._requests and not self._busy
+        return not self._requests and not self._busy and not self._open
+
+    @contextmanager
+    def open_request(self) -> Iterator[None]:
+        """A request that asks for its essays one after the other: until its end the queue is not idle."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     def start(self) -> None:
         """Begin to score; to be called in the event loop."""
@@ -181,7 +215,6 @@ class ScoringQueue:
         self._arrived.set()
         if self._task is not None:
             await self._task
-        self._thread.shutdown()
 
     async def rows(self, essays: Sequence[UnscoredEssay]) -> list[Row]:
         """Scores of a request's essays, in their order.

@@ -72,7 +72,7 @@ _HEADERS = {
 }
 _HOST = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 # Anything else may be a client's own words and is not logged.
-_LOGGED_PATHS = ("/", "/score", "/health", "/openapi.json")
+_LOGGED_PATHS = ("/", "/score", "/explain", "/health", "/openapi.json")
 _LOGGED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 

@@ -15,6 +15,10 @@ class Limits(ConfigModel):
     batch_size: int = Field(default=64, ge=1, description="Essays scored in one forward call, at most.")
     max_essays: int = Field(default=256, ge=1, description="Essays of one request, at most.")
     max_characters: int = Field(default=100_000, ge=1, description="Characters of one essay, at most.")
+    max_explained: int = Field(default=20, ge=1, description="Essays of one request that are to be explained, at most.")
+    max_explained_characters: int = Field(
+        default=20_000, ge=1, description="Characters of an essay that is to be explained, at most."
+    )
     max_body: int = Field(default=2 * 2**20, ge=64, description="Bytes of one request's body, at most.")
     max_queue: int = Field(default=1024, ge=1, description="Essays that may wait; more are refused by 503.")
     client_seconds: float = Field(default=30.0, gt=0, description="A body must have arrived by then.")

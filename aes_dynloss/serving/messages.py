@@ -102,6 +102,74 @@ class ScoreResponse(BaseModel):
     scores: list[ScoredEssay]
 
 
+class Sentence(BaseModel):
+    """A part of an essay; together they are the essay."""
+
+    start: int = Field(description="Its first character, in code points of the text from 0.")
+    end: int = Field(description="Behind its last one.")
+    text: str = Field(description="What stands there.")
+
+
+class ExplainedScore(BaseModel):
+    """Why an essay got one score; see aes-dynloss explain."""
+
+    model_config = ConfigDict(extra="allow")
+
+    trait: str | None = Field(default=None, description="The trait; null where essays have one score.")
+    raw: float = Field(description="Continuous prediction, neither rescaled nor trimmed.")
+    score: float = Field(description="Score point in the prompt's range.")
+    contributions: list[float] = Field(description="What each sentence adds to raw, in score points.")
+    left_out: list[float] = Field(description="What raw loses without each sentence.")
+    features: dict[str, Any] | None = Field(description="What groups of features add to a baseline; null if unknown.")
+    next_point: dict[str, Any] | None = Field(description="How far it is to the next score point.")
+
+
+class ExplainedEssay(BaseModel):
+    """Why an essay got its scores."""
+
+    model_config = ConfigDict(extra="allow")
+
+    essay_id: str
+    prompt_id: str
+    withheld: bool = Field(description="Whether the advisories forbid a score.")
+    sentences: list[Sentence]
+    scores: list[ExplainedScore] = Field(description="One, or one of each trait; none if the score is withheld.")
+
+
+class ExplainResponse(BaseModel):
+    """The explanations of a request's essays, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "explanations": [
+                        {
+                            "essay_id": "17",
+                            "prompt_id": "phones",
+                            "withheld": False,
+                            "sentences": [{"start": 0, "end": len(_TEXT), "text": _TEXT}],
+                            "scores": [
+                                {
+                                    "trait": None,
+                                    "raw": 3.2,
+                                    "score": 3,
+                                    "contributions": [0.4],
+                                    "left_out": [0.4],
+                                    "features": {"baseline": 3.1, "groups": {"encoder": 0.2, "length": -0.1}},
+                                    "next_point": {"score": 4, "distance": 0.3, "moves": []},
+                                }
+                            ],
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    explanations: list[ExplainedEssay]
+
+
 class KnownScale(BaseModel):
     """Score points."""
 

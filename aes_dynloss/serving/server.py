@@ -186,7 +186,8 @@ class _Server(uvicorn.Server):
             listener.close()
         self._traffic.closing = True
         await asyncio.sleep(_LAST_CALL)
-        while not self._application.state.queue.idle and not self.force_exit:
+        state = self._application.state
+        while not (state.queue.idle and state.explanations.idle) and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 

@@ -61,6 +61,11 @@ class Cell(ABC):
         """Run it, or resume it, until it is complete."""
 
     @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What keys of the configuration have that an earlier version of the program did not know."""
+        return {}
+
+    @property
     def work(self) -> Path:
         """The folder in which it is run."""
         return self.root / self.RUN_IN / self.name
@@ -96,7 +101,7 @@ class Cell(ABC):
                     raise
                 continue  # not begun, or another process has just moved it to where it is complete
             # Cells that it starts from lie elsewhere when the grid was moved, or is named by another path.
-            differing = [text for key, text in changed_keys(then, now).items() if key not in self.needs]
+            differing = [text for key, text in changed_keys(then, now, self.defaults).items() if key not in self.needs]
             if differing:
                 raise ConfigError(
                     f"{folder} was made with other settings: {'; '.join(differing[:5])}. Choose another --output-dir, "

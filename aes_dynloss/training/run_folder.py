@@ -101,6 +101,7 @@ def run_folder(
     config: Mapping[str, Any],
     products: Sequence[str],
     *,
+    defaults: Mapping[str, Any] | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> Iterator[bool]:
@@ -116,6 +117,7 @@ def run_folder(
         config: The resolved configuration.
         products: What such a run leaves behind, besides its configuration, log and checkpoint; the last of them is
             written last, so that it marks a complete run.
+        defaults: What a key has that an earlier version of the program did not know, and did not write.
         resume: Go on with the run that is there.
         force: Replace an earlier run, and nothing else in the folder; it is kept aside until the new one is complete.
 
@@ -132,7 +134,7 @@ def run_folder(
         if accelerator.is_main_process:
             _settle(folder, products[-1])
         accelerator.wait_for_everyone()
-        _begin(accelerator, folder, config, known, resume=resume, force=force)
+        _begin(accelerator, folder, config, known, defaults or {}, resume=resume, force=force)
         accelerator.wait_for_everyone()
         try:
             yield (folder / products[-1]).exists()
@@ -188,6 +190,7 @@ def _begin(
     folder: Path,
     config: Mapping[str, Any],
     known: Sequence[str],
+    defaults: Mapping[str, Any],
     *,
     resume: bool,
     force: bool,
@@ -196,7 +199,7 @@ def _begin(
     present = [name for name in known if (folder / name).exists()]
     accelerator.wait_for_everyone()
     if resume and (folder / CONFIG).exists():
-        differing = list(changed_keys(read_mapping(folder / CONFIG), config).values())
+        differing = list(changed_keys(read_mapping(folder / CONFIG), config, defaults).values())
         if differing:
             raise ConfigError(
                 f"--resume: {folder / CONFIG} differs from this configuration: {'; '.join(differing[:5])}. Resume with "
@@ -276,14 +279,22 @@ def write_json(path: Path, values: object) -> None:
 _WITHOUT_EFFECT = {"training.checkpoint_minutes"}
 
 
-def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+def changed_keys(
+    then: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """The keys in which two configurations of a run differ, each with words on both values.
 
     Args:
         then: As a file holds it.
         now: Plain values, which are written as YAML and read again: what is compared is what a file can hold.
+        defaults: What a key has that the file lacks, as an earlier version of the program did not know it.
+
+    Examples:
+        >>> changed_keys({"a": 1}, {"a": 2, "b": 3, "c": 4}, {"b": 3})
+        {'a': 'a was 1, now 2', 'c': 'c was None, now 4'}
     """
-    before, after = _flat(then), _flat(parse_yaml(dump_yaml(now), CONFIG))
+    before, after, known = _flat(then), _flat(parse_yaml(dump_yaml(now), CONFIG)), _flat(defaults or {})
+    before |= {key: known[key] for key in after.keys() - before.keys() if key in known}
     keys = sorted((after.keys() | before.keys()) - _WITHOUT_EFFECT)
     differing = [key for key in keys if after.get(key) != before.get(key)]
     return {key: f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in differing}

@@ -110,6 +110,18 @@ def test_killed_again_and_again_it_goes_on(place, whole):
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
 
 
+def test_arms_that_are_trained_are_stacked_by_dev(place, whole, monkeypatch):
+    shutil.copytree(whole, place / "by_dev")
+    monkeypatch.chdir(place)
+    outcome = command("benchmark", "grid.yaml", "stacks={both: [mse, mae]}", "-o", "by_dev")
+    assert outcome.code == 0, outcome.err
+    report = json.loads((place / "by_dev" / "benchmark.json").read_text())
+    assert set(report["arms"]) == {"mse", "mae", "both"}
+    weights = report["arms"]["both"]["weights"]["fold_0"]["phones"]
+    assert sum(weights.values()) == pytest.approx(1)
+    assert any("members' predictions of dev" in note for note in report["notes"])
+
+
 def test_what_a_killed_process_left_half_written_goes(place, whole):
     halves = [whole / ".config.yaml.1.tmp", whole / ".benchmark.json.1.tmp"]
     for half in halves:
@@ -342,7 +354,6 @@ def test_draws_that_differ_in_what_is_measured_are_refused(place, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["grid.yaml", "stacks={both: [mse, mae]}", "-o", "x"], "stacks.both: mse has model.solver sgd"),
         (["nothing.yaml", "-o", "x"], "There is no file nothing.yaml"),
         (["grid.yaml", "arms={a: {set: {training.epochs: 0}}}", "-o", "x"], "arms.a"),
         (["grid.yaml", "prompts=[sea]", "-o", "x"], "no essay of prompt 'sea'"),

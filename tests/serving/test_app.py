@@ -10,12 +10,13 @@ from served import essays
 from served_app import SECRET, WORDS, Served
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.explaining.explanation import explain_essays
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy, advisory
 from aes_dynloss.serving.app import create_app
-from aes_dynloss.serving.batching import EssayService, column_rows
+from aes_dynloss.serving.batching import POLICY, EssayService, column_rows
 from aes_dynloss.serving.limits import Limits
-from aes_dynloss.serving.messages import Health, ScoreRequest, ScoreResponse
+from aes_dynloss.serving.messages import ExplainResponse, Health, ScoreRequest, ScoreResponse
 
 
 class Failing:
@@ -136,7 +137,8 @@ class TestDocumentation:
         Health.model_validate(schemas["Health"]["examples"][0])
         (content,) = documented["paths"]["/score"]["post"]["requestBody"]["content"].values()
         assert content["schema"]["$ref"] == "#/components/schemas/ScoreRequest"
-        assert set(documented["paths"]) == {"/score", "/health"}
+        ExplainResponse.model_validate(schemas["ExplainResponse"]["examples"][0])
+        assert set(documented["paths"]) == {"/score", "/explain", "/health"}
 
     def test_every_reference_leads_somewhere(self, served):
         text = served.ask("GET", "/openapi.json").body.decode()
@@ -145,7 +147,7 @@ class TestDocumentation:
 
     def test_every_property_is_described(self, served):
         schemas = served.ask("GET", "/openapi.json").json["components"]["schemas"]
-        plain = {"status", "prompts", "scores", "prompt_id", "essay_id"}
+        plain = {"status", "prompts", "scores", "prompt_id", "essay_id", "sentences", "explanations"}
         for schema in schemas.values():
             assert schema["description"]
             assert all("description" in value or name in plain for name, value in schema["properties"].items())
@@ -264,3 +266,50 @@ class TestFeatures:
         answer = asked(features)
         assert answer.status == 422
         assert words in answer.detail
+
+
+class TestExplanations:
+    TEXT = "The bridge is old. The council should mend it! We walk to school by the river."
+
+    def explained(self, served, *texts, prompt="notice"):
+        return served.ask("POST", "/explain", essays(*texts, prompt=prompt))
+
+    def test_they_are_those_of_the_command(self, served, scorer):
+        answer = self.explained(served, self.TEXT, WORDS)
+        assert answer.status == 200
+        given = [UnscoredEssay(str(number), "notice", text) for number, text in enumerate((self.TEXT, WORDS))]
+        expected = [one.to_dict() for one in explain_essays(scorer, given, policy=POLICY, nearest=False)]
+        for row, one in zip(answer.json["explanations"], expected, strict=True):
+            (found,), (score,) = row["scores"], one["scores"]
+            assert found["contributions"] == pytest.approx(score["contributions"], abs=1e-5)
+            assert row["sentences"] == one["sentences"]
+        assert len(answer.json["explanations"][0]["sentences"]) == 3
+        ExplainResponse.model_validate(answer.json)
+
+    def test_a_withheld_score_is_not_told(self, scorer):
+        row = self.explained(Served(Screened(scorer)), "An odd one. Yes.").json["explanations"][0]
+        assert row["withheld"]
+        assert row["scores"] == []
+        assert len(row["sentences"]) == 2
+
+    def test_no_training_essay_is_named(self, served):
+        row = self.explained(served, self.TEXT).json["explanations"][0]
+        assert row["scores"][0]["neighbours"] == []
+
+    def test_limits_are_those_of_scores(self, scorer):
+        service = Served(scorer, max_essays=1, max_characters=200)
+        assert self.explained(service, "a", "b").status == 413
+        assert self.explained(service, "a" * 201).status == 413
+        assert self.explained(service, "a", prompt="unknown").status == 422
+        assert service.ask("GET", "/explain", None).status == 405
+
+    def test_scores_come_in_between(self, served):
+        bodies = essays(*[self.TEXT] * 4, prompt="notice"), essays(WORDS, prompt="notice")
+        explained, scored = served.together(("POST", "/explain", bodies[0]), ("POST", "/score", bodies[1]))
+        assert (explained.status, scored.status) == (200, 200)
+        assert len(explained.json["explanations"]) == 4
+
+    def test_a_scorer_that_fails(self, scorer, caplog):
+        service = Served(Failing(scorer))
+        assert self.explained(service, SECRET).status == 500
+        assert SECRET not in caplog.text

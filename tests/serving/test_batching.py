@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -45,13 +46,14 @@ def of(*texts: str) -> list[UnscoredEssay]:
 
 def run(model, scenario, batch_size=4, max_queue=12):
     async def main():
-        queue = ScoringQueue(model, batch_size=batch_size, max_queue=max_queue)
-        queue.start()
-        try:
-            return await asyncio.wait_for(scenario(queue), 60)
-        finally:
-            model.free.set()
-            await queue.stop()
+        with ThreadPoolExecutor(1) as thread:
+            queue = ScoringQueue(model, thread, batch_size=batch_size, max_queue=max_queue)
+            queue.start()
+            try:
+                return await asyncio.wait_for(scenario(queue), 60)
+            finally:
+                model.free.set()
+                await queue.stop()
 
     return asyncio.run(main())
 

@@ -11,6 +11,9 @@ import pytest
 from headless_chromium import ARTIFACTS, chromium, skip_without
 from served import process
 
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.explaining.explanation import explain_essays
+
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 skip_without()
@@ -230,3 +233,41 @@ def test_words_cannot_become_a_script(served, opened, attempt):
     browser = opened(served.url)
     with pytest.raises(JavascriptException, match=r"requires 'Trusted(HTML|Script)' assignment"):
         browser.execute_script(attempt)
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 380)])
+def test_why_the_essay_got_its_score(served, opened, scorer, theme, width):
+    browser = opened(served.url, width, theme)
+    text = "All of us walk to school by the river. The bridge is bad! 🌉 It rains; we swim. Nobody likes it, we think."
+    score(browser, text, "notice")
+    browser.find_element("id", "ask-why").click()
+    wait(browser, "return !document.getElementById('why').hidden || !document.getElementById('fault').hidden")
+    assert shown(browser, "fault") is None
+    marks = browser.execute_script(
+        "return [...document.querySelectorAll('.mark')].map(mark => [mark.firstChild.data, mark.lastChild.textContent])"
+    )
+    (expected,) = explain_essays(scorer, [UnscoredEssay("1", "notice", text)])
+    assert [text for text, _ in marks] == [span.of(expected.text).rstrip() for span in expected.sentences]
+    numbers = [float(value.replace("\u2212", "-")) for _, value in marks]
+    assert numbers == pytest.approx(expected.scores[0].contributions, abs=0.006)
+    assert shown(browser, "ask-why") is None
+    browser.execute_script("document.querySelector('.mark').focus()")
+    assert browser.execute_script("return getComputedStyle(document.querySelector('.mark small')).display") != "none"
+    keep(browser, f"serve_why_{theme}_{width}")
+    assert complaints(browser) == []
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(overflow) == 0
+    score(browser, text, "notice")
+    assert shown(browser, "why") is None
+
+
+def test_an_explained_essay_is_text(evil, opened):
+    browser = opened(evil)
+    score(browser, f"An odd one {EVIL}. Another one.", EVIL)
+    browser.execute_script(
+        "showWhy({sentences: [{text: arguments[0]}], scores: [{trait: arguments[0], contributions: [1], raw: 1, "
+        "features: {baseline: 0, groups: {[arguments[0]]: 1}}, next_point: null}]})",
+        EVIL,
+    )
+    assert EVIL in shown(browser, "why-body")
+    assert browser.execute_script("return document.querySelectorAll('#why script, #why img').length") == 0

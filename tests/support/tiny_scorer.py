@@ -109,10 +109,12 @@ def random_essays(lengths: Sequence[int], *, window: int = 16, prompts: int = 2,
     return EssayExamples(essays, groups, generator.uniform(size=len(lengths)), 0)
 
 
-def tiny_scorer(encoder_folder: Path, **config: object) -> EssayScorer:
+def tiny_scorer(encoder_folder: Path, *, scales: Sequence[PromptScale] | None = None, **config: object) -> EssayScorer:
     """A scorer with words for its tokens, on an encoder that ``write_tiny_encoder`` wrote, with random answers."""
     model = ScoringModel(
-        load_encoder(str(encoder_folder)), ModelConfig(encoder=str(encoder_folder), **config), TWO_PROMPTS
+        load_encoder(str(encoder_folder)),
+        ModelConfig(encoder=str(encoder_folder), **config),
+        list(scales or TWO_PROMPTS),
     )
     torch.manual_seed(2)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from aes_dynloss.configfile import ConfigModel, validate, with_value
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
-from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
 from aes_dynloss.essays.finetune.run import finetune
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
@@ -63,6 +63,11 @@ class EssayCell(Cell):
     seed: int
     keeps_model: bool
     force_precision: bool = False
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Defaults of the configuration."""
+        return default_values()
 
     def run(self, *, resume: bool) -> None:
         """Fine-tune, note what it cost, and move the folder to where it is complete."""

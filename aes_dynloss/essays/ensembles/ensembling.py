@@ -185,7 +185,7 @@ def member_predictions(members: Sequence[Member], part: str, *, of_split: bool =
     """The members' raw predictions of the essays that all their runs have in a part.
 
     An essay that is dev in one fold is a training essay of another, whose member knows its score: the mean over such
-    would be too good. A run does not keep the ids of its training essays, so only an essay among the dev predictions
+    would be too good. A run does not keep the ids of all its training essays, so only one among the dev predictions
     of all is known to be new to all.
 
     Args:

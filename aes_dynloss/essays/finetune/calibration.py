@@ -422,6 +422,7 @@ def new_report(
         report,
         features=before.features,
         ratings=before.ratings,
+        drivers=before.drivers,
         robustness=before.robustness,
         notes=[*report.notes, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
     )

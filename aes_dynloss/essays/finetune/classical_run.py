@@ -19,6 +19,7 @@ from aes_dynloss.essays.finetune.predicted import Predicted, feature_table
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, PromptModel
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import measure_scales
+from aes_dynloss.essays.model.training_essays import FeatureSpread, TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.features import FeatureTable
 
@@ -58,6 +59,7 @@ class ClassicalRun:
             groups[rows] = number
         lengths = np.log1p([len(text.split()) for text in train.values("text")])
         self._scales: dict[str, tuple[Array, Array]] = {}
+        self._values: dict[str, Array] = {}
         self.scorer = ClassicalScorer(config, measure_scales(prompts, groups, train.scores, lengths), {})
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
@@ -122,6 +124,7 @@ class ClassicalRun:
         """The models of a prompt's traits, and their predictions of each training essay without it."""
         numbers = self.scorer.numbers(texts, alike[0], own)
         for prompt in alike:
+            self._values[prompt] = numbers[:, 1:]
             self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
         if self.scorer.config.kind == "boosting":
             return [
@@ -130,6 +133,20 @@ class ClassicalRun:
             ]
         kernel = self.scorer.config.solver == "kernel_ridge"
         return [*TextRegression.fit_all(texts, numbers, targets, weights, own=own.shape[1], kernel=kernel)]
+
+    def add_training(self, scores: Array, *, keep_ids: bool) -> None:
+        """Give the scorer what it is to know of its training essays' features; it has no vectors, and needs no ids.
+
+        Args:
+            scores: Their human scores as they were given, (N,).
+            keep_ids: Without effect.
+        """
+        del keep_ids
+        names = self.scorer.config.feature_names
+        spreads = {
+            prompt: FeatureSpread.of(values, scores[self._rows[prompt]]) for prompt, values in self._values.items()
+        }
+        self.scorer.training = TrainingEssays({}, {}, names, spreads) if names else None
 
     def add_screen(self, screen: Screen) -> None:
         """Give the scorer what was learned from training essays' words."""

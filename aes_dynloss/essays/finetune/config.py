@@ -49,6 +49,23 @@ class EvaluationConfig(ConfigModel):
     screen: bool = Field(
         default=True, description="Whether the model learns to flag unusual essays; false: it flags none of them."
     )
+    explained: int = Field(
+        default=20,
+        ge=0,
+        le=10_000,
+        description="Judged essays of a prompt that tell what scores come from: parts of essays and groups of "
+        "features, a section of the report of `finetune`; 0: none.",
+    )
+    keep_ids: bool = Field(
+        default=True,
+        description="Whether the model folder keeps ids of up to 256 training essays a prompt, beside their vectors, "
+        "so that `explain` names those nearest to an essay; false: it gives their scores alone.",
+    )
+
+
+def default_values() -> dict[str, Any]:
+    """All keys but ``data`` with their defaults."""
+    return FinetuneConfig(data=DataConfig(source="made-up-essays")).model_dump(mode="json", exclude={"data"})
 
 
 class FinetuneConfig(ConfigModel):

@@ -32,10 +32,11 @@ from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, lo
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.essays.model.int8_linear import linear_to_int8
 from aes_dynloss.essays.model.lora import require_peft
-from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance
+from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance, reference_rows
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
 from aes_dynloss.essays.model.scorer import EssayScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.training_essays import FeatureSpread, TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, sd_ratio
 from aes_dynloss.reports.features import FeatureTable
@@ -218,6 +219,35 @@ class EncoderRun:
         """Give the scorer what was learned from training essays' words, and from their vectors."""
         if self._ood_distance is not None:
             self.scorer.screening = Screening(screen, self._ood_distance)
+
+    def add_training(self, scores: NDArray[np.float64], *, keep_ids: bool) -> None:
+        """Give the scorer what it is to know of single training essays, and of their features.
+
+        Args:
+            scores: Their human scores as they were given, (N,).
+            keep_ids: Whether it knows their ids.
+        """
+        train, rows = self._parts["train"], self._rows["train"]
+        groups, ids = self._examples.groups[rows], np.array(train.essay_ids, dtype=object)
+        screening, scales = self.scorer.screening, [scale.prompt.id for scale in self.scorer.model.scales]
+        kept: dict[str, NDArray[np.int64]] = {}
+        if screening is not None:
+            drawn = reference_rows(groups, len(scales), self._config.training.seed)
+            vectors = screening.ood_distance.references
+            kept = {scale: own for scale, own, one in zip(scales, drawn, vectors, strict=True) if len(one)}
+        counted = self._examples.linguistic
+        spreads = {}
+        if counted is not None:
+            for number, scale in enumerate(scales):
+                own = np.flatnonzero(groups == number)
+                if len(own):
+                    spreads[scale] = FeatureSpread.of(counted[rows[own]].astype(np.float64), scores[own])
+        self.scorer.training = TrainingEssays(
+            {scale: ids[own].tolist() for scale, own in kept.items()} if keep_ids else {},
+            {scale: scores[own] for scale, own in kept.items()},
+            self._config.model.feature_names,
+            spreads,
+        )
 
     def features(self, name: str) -> FeatureTable | None:
         """The linguistic features of a part's essays as the head sees them; None where it sees none."""

@@ -30,6 +30,7 @@ from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import probabilities_by_point
 from aes_dynloss.essays.model.state_cache import STATES
 from aes_dynloss.reports.drawing import picture_from_svg
+from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import (
@@ -315,11 +316,12 @@ def write_products(
     notes: Sequence[str] = (),
     features: FeatureTable | None = None,
     ratings: pd.DataFrame | None = None,
+    drivers: Drivers | None = None,
 ) -> None:
     """Everything a run leaves behind; the report last, with notes of the run's own, which marks it complete.
 
     ``fitted_on`` says on what post-processing was fitted; ``features`` are those of the judged essays, ``ratings`` what
-    a learned loss makes of train essays' scores.
+    a learned loss makes of train essays' scores, ``drivers`` what the scores of some judged essays come from.
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
     settings = config.evaluation
@@ -345,7 +347,7 @@ def write_products(
     )
     notes += post_processing_notes(scorer.postprocessing, fitted_on)
     believed = None if ratings is None else measure_ratings(ratings)
-    report = replace(report, notes=[*report.notes, *notes], ratings=believed)
+    report = replace(report, notes=[*report.notes, *notes], ratings=believed, drivers=drivers)
     for name, table in predictions.items():
         write = write_inner if name == INNER else write_predictions
         write(table, folder / predictions_file(name))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.group_columns import group_leaks
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
-from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
 from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
 from aes_dynloss.essays.finetune.held_out import FITTED_ON, INNER, OUT_OF_FOLD
-from aes_dynloss.essays.finetune.predicted import learn_from_dev
+from aes_dynloss.essays.finetune.predicted import TrainedScorer, learn_from_dev
 from aes_dynloss.essays.finetune.products import (
     PRODUCTS,
     check_kept,
@@ -34,6 +34,7 @@ from aes_dynloss.essays.finetune.warm_start import contamination_notes, read_war
 from aes_dynloss.essays.floors import essay_floors, floor_figures, kept_floors
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
@@ -59,6 +60,10 @@ class FinetuneResult:
     report: Report
 
 
+# Finds what the scores of a table's essays come from.
+Explainer = Callable[[TrainedScorer, EssayTable, FinetuneConfig], Drivers | None]
+
+
 def finetune(
     config: FinetuneConfig,
     output_dir: Path,
@@ -67,6 +72,7 @@ def finetune(
     force: bool = False,
     force_precision: bool = False,
     accelerator: Accelerator | None = None,
+    explainer: Explainer | None = None,
 ) -> FinetuneResult:
     """Fine-tune a scorer, predict dev and test, and report.
 
@@ -77,6 +83,8 @@ def finetune(
         force: Replace an earlier run.
         force_precision: Allow bf16 on a processor that has it in software alone.
         accelerator: Devices, processes and precision; by default as ``config.training`` says, and as the run began.
+        explainer: Tells the report what the scores of the judged essays come from, such as
+            :func:`aes_dynloss.essays.explaining.drivers.judged_drivers`; by default nobody does.
 
     Returns:
         The report and where it lies.
@@ -97,29 +105,29 @@ def finetune(
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
         raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
     values = config.model_dump(mode="json")
-    with run_folder(accelerator, output_dir, values, PRODUCTS, resume=resume, force=force) as complete:
+    hold: dict[str, Any] = {"defaults": default_values(), "resume": resume, "force": force}
+    with run_folder(accelerator, output_dir, values, PRODUCTS, **hold) as complete:
         if complete:
             check_kept(config, output_dir)
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
-            _run(accelerator, config, output_dir, resume=resume)
+            _run(accelerator, config, output_dir, explainer, resume=resume)
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()
     return FinetuneResult(output_dir, read_report(output_dir / REPORT))
 
 
-def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resume: bool) -> None:
+def _run(
+    accelerator: Accelerator, config: FinetuneConfig, folder: Path, explainer: Explainer | None, *, resume: bool
+) -> None:
     config = encoding_once(config, folder)
     start = read_warm_start(config.model)
     table = read_essays(config.data)
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
     logger.info("Essays: %s.", ", ".join(f"{part.essay_count} {name}" for name, part in parts.tables.items()))
-    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits)
-    if config.data.split.target_prompt is not None and config.evaluation.floors:
-        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
-    notes += parts.augmentation.notes if parts.augmentation is not None else ()
+    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits) + _data_notes(config, parts)
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
     prompts = _scored_prompts(table, splits, folds)
     fitting = build_fitting(accelerator, config, prompts, parts, start)
@@ -127,8 +135,7 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
     if accelerator.is_main_process:
         made_of = {"data": data_hash(table), "split": split_hash(splits), "train": data_hash(parts.tables["train"])}
         floors = _floors(config, parts.tables, {prompt.id: prompt.range for prompt in prompts}, made_of)
-        for path in folder.glob(f".{MODEL}.*"):
-            shutil.rmtree(path, ignore_errors=True)  # a run that was killed could not
+        _remove_unfinished(folder)
         tests = [fold.test for fold in folds]
         record_manifest(accelerator, config, table, splits, tests, start, parts.augmentation, folder, resume=resume)
 
@@ -148,24 +155,41 @@ def _run(accelerator: Accelerator, config: FinetuneConfig, folder: Path, *, resu
         fit_scores(fitting, config, *judged, held_out.predicted)
         learn_from_dev(scorer, *judged, held_out.predicted)
     if accelerator.is_main_process:
-        ratings = fitting.ratings
-        if ratings is not None:
-            ratings = ratings.assign(score=parts.as_read.scores)
+        ratings = None if fitting.ratings is None else fitting.ratings.assign(score=parts.as_read.scores)
         if config.evaluation.screen:
             fitting.add_screen(_screen(parts.tables["train"], prompts))
+        fitting.add_training(parts.as_read.scores, keep_ids=config.evaluation.keep_ids)
         as_read = parts.tables | {"train": parts.as_read}
+        groups = config.data.subgroups
         predictions = {
-            OUT_OF_FOLD if name == "train" else name: prediction_table(
-                scorer, as_read[name], values, config.data.subgroups
-            )
+            OUT_OF_FOLD if name == "train" else name: prediction_table(scorer, as_read[name], values, groups)
             for name, values in predicted.items()
         }
         if held_out is not None:
             predictions |= {"test": held_out.table, INNER: held_out.inner}
             fitted_on = "test"
-        features = fitting.features(next(name for name in ("test", "dev", "train") if name in parts.tables))
-        write_products(config, scorer, floors, predictions, FITTED_ON[fitted_on], folder, notes, features, ratings)
+        part = next(name for name in ("test", "dev", "train") if name in parts.tables)
+        # One process asks the model alone here, which it cannot where several work together.
+        asked = explainer if config.evaluation.explained and accelerator.num_processes == 1 else None
+        drivers = None if asked is None else asked(scorer, as_read[part], config)
+        drivers = None if drivers is None else replace(drivers, learned=part == "train")
+        made = fitting.features(part), ratings, drivers
+        write_products(config, scorer, floors, predictions, FITTED_ON[fitted_on], folder, notes, *made)
     accelerator.wait_for_everyone()
+
+
+def _data_notes(config: FinetuneConfig, parts: Parts) -> list[str]:
+    """Notes on floors that there cannot be, and on changed copies of essays."""
+    notes = []
+    if config.data.split.target_prompt is not None and config.evaluation.floors:
+        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    return [*notes, *(parts.augmentation.notes if parts.augmentation is not None else ())]
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed could not: a model that it was writing."""
+    for path in folder.glob(f".{MODEL}.*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:

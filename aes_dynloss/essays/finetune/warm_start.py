@@ -213,7 +213,7 @@ _CLEAN = {"dev": (PREDICTIONS_DEV, PREDICTIONS_TEST), "test": (PREDICTIONS_TEST,
 def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]) -> list[str]:
     """Words on dev and test essays that the first model may have been trained on, or chosen by.
 
-    A run does not keep the ids that it was trained on; but of a prompt that it knows, an essay which is not among its
+    A run does not keep all ids that it was trained on; but of a prompt that it knows, an essay which is not among its
     held-out predictions may have been.
 
     Args:

@@ -85,6 +85,30 @@ class Chunker:
             essays.append(TokenizedEssay(chunks, len(ids), len(ids) - len(kept)))
         return essays
 
+    def places(self, text: str) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+        """Where the tokens of a text stand in it.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The character in which each token ends, (tokens,), those that a cap cuts off included; and for each chunk
+            the number of the token in each of its places, -1 where it is a special one.
+
+        Raises:
+            ConfigError: The tokenizer is a slow one, which cannot tell.
+        """
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise ConfigError("The model's tokenizer does not tell where its tokens stand in a text.")
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+        kept = np.arange(len(offsets))[: self._max_tokens]
+        if not len(kept):
+            kept = np.full(len(self._blank), -1)
+        before, after = (np.full(len(special), -1) for special in (self._before, self._after))
+        parts = np.array_split(kept, max(1, -(-len(kept) // self._room)))
+        return np.maximum(offsets[:, 0], offsets[:, 1] - 1), [np.concatenate([before, part, after]) for part in parts]
+
     @property
     def identity(self) -> tuple[str, int, int | None] | None:
         """What its answers depend on beside the text; None where the tokenizer is a slow one, which cannot tell."""

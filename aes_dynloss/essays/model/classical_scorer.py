@@ -28,12 +28,15 @@ from aes_dynloss.essays.model.model_folder import (
     model_folder,
     read_arrays,
     read_config,
+    read_training,
     screen_arrays,
     screen_from_arrays,
     write_scorer_folder,
+    write_training,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -65,6 +68,7 @@ class ClassicalScorer:
         intervals: Prediction intervals fitted on dev; by default of no prompt.
         certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
         screen: What it knows of training essays' words; by default nothing.
+        training: What explanations put beside an essay; by default nothing.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class ClassicalScorer:
         intervals: Intervals | None = None,
         certainty: Certainty | None = None,
         screen: Screen | None = None,
+        training: TrainingEssays | None = None,
     ) -> None:
         self.config = config
         self.scales = list(scales)
@@ -84,6 +89,7 @@ class ClassicalScorer:
         self.intervals = intervals or Intervals({})
         self.certainty = certainty or Certainty({})
         self.screen = screen
+        self.training = training
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> ClassicalScorer:
@@ -106,8 +112,9 @@ class ClassicalScorer:
             screen = None
             if SCREENING in values["sha256"]:
                 screen = _read_screen(folder / SCREENING)
+            training = read_training(folder, values, fitted)
         calibration = fitted.postprocessing, fitted.intervals, fitted.certainty
-        return cls(fitted.config, fitted.scales, models, *calibration, screen)
+        return cls(fitted.config, fitted.scales, models, *calibration, screen, training)
 
     @property
     def prompts(self) -> dict[str, Prompt]:
@@ -215,6 +222,7 @@ class ClassicalScorer:
             save_file(arrays, new / WEIGHTS)
             if self.screen is not None:
                 save_file(screen_arrays(self.screen), new / SCREENING)
+            write_training(self.training, self.scales, new)
 
         fitted = Fitted(self.config, self.scales, self.postprocessing, self.intervals, self.certainty)
         write_scorer_folder(Path(folder), fitted.to_dict(), write_files, card)

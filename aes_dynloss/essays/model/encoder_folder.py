@@ -24,6 +24,7 @@ from aes_dynloss.essays.model.model_folder import (
     FORMAT,
     SCREENING,
     STRINGS,
+    TRAINING,
     WEIGHTS,
     Fitted,
     check_files,
@@ -31,13 +32,16 @@ from aes_dynloss.essays.model.model_folder import (
     damaged,
     read_arrays,
     read_config,
+    read_training,
     screen_arrays,
     screen_from_arrays,
     write_scorer_folder,
+    write_training,
 )
 from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
@@ -103,6 +107,7 @@ class ModelParts:
         certainty: Agreement probabilities calibrated on dev.
         screening: What was learned from training essays beside their scores; None for nothing.
         strings: What n-grams add to the head's output, by prompt; empty for nothing.
+        training: What explanations put beside an essay; None for nothing.
     """
 
     model: ScoringModel
@@ -112,6 +117,7 @@ class ModelParts:
     certainty: Certainty
     screening: Screening | None
     strings: Mapping[str, StringModel] = field(default_factory=dict)
+    training: TrainingEssays | None = None
 
 
 def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None) -> None:
@@ -138,6 +144,7 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
             write_screening(parts.screening, new / SCREENING)
         if parts.strings:
             save_arrays(strings_to_arrays(parts.strings), new / STRINGS)
+        write_training(parts.training, parts.model.scales, new)
 
     config = parts.model.config
     fitted = Fitted(config, parts.model.scales, parts.postprocessing, parts.intervals, parts.certainty)
@@ -165,6 +172,7 @@ def read_model_folder(folder: Path) -> ModelParts:
             raise CheckpointError(f"it holds a model of kind {config.kind}, where one with an encoder is expected")
         screening = read_screening(folder / SCREENING) if SCREENING in values["sha256"] else None
         strings = _read_strings(folder / STRINGS, [scale.prompt.id for scale in scales]) if config.strings else {}
+        training = read_training(folder, values, fitted)
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
         _load_weights(model, folder / WEIGHTS)
@@ -172,13 +180,18 @@ def read_model_folder(folder: Path) -> ModelParts:
             known, width = screening.ood_distance.references, encoder.config.hidden_size
             if len(known) != len(scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
                 raise CheckpointError(f"{SCREENING} does not fit {CONFIG}. Fetch the folder again.")
+        if training is not None:
+            vectors = [] if screening is None else screening.ood_distance.references
+            kept = {scale.prompt.id: len(one) for scale, one in zip(scales, vectors, strict=False)}
+            if any(len(scores) != kept.get(scale, 0) for scale, scores in training.scores.items()):
+                raise CheckpointError(f"{TRAINING} does not fit {SCREENING}. Fetch the folder again.")
     tokenizer = _read_tokenizer(folder, encoder.config)
     try:
         check_vocabulary(encoder, tokenizer)
     except (TypeError, ValueError) as error:  # a tokenizer that does not work
         raise CheckpointError(f"{folder} is damaged: {error}") from None
     calibration = fitted.postprocessing, fitted.intervals, fitted.certainty
-    return ModelParts(model.eval(), tokenizer, *calibration, screening, strings)
+    return ModelParts(model.eval(), tokenizer, *calibration, screening, strings, training)
 
 
 def _read_strings(path: Path, prompts: Sequence[str]) -> dict[str, StringModel]:

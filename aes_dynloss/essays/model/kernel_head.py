@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -55,6 +57,13 @@ class KernelHead(nn.Module):
         self.owner = torch.cat([self.owner[others], owner])
         self.coefficients = torch.cat([known[others], new])
         self.scale[list(numbers)] = scale
+
+    def of_prompt(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """A prompt's regression: support (n, width), coefficients (n,) and the kernel's scale."""
+        own = self.coefficients[:, number] if self.coefficients.ndim == 2 else self.coefficients
+        known = own != 0 if self.coefficients.ndim == 2 else self.owner == number
+        support, coefficients = self.support[known].double().cpu().numpy(), own[known].double().cpu().numpy()
+        return support, coefficients, float(self.scale[number])
 
     def _by_prompt(self) -> Tensor:
         """The coefficients of each prompt, (m, P)."""

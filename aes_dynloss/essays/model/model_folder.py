@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
+from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
@@ -38,6 +39,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SCREENING = "screening.safetensors"
 STRINGS = "strings.safetensors"
+TRAINING = "training_essays.safetensors"
 CARD = "README.md"
 MODEL = "model"  # the model folder of a run
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
@@ -204,6 +206,40 @@ def screen_arrays(screen: Screen) -> Arrays:
         screen: What was learned of training essays' words.
     """
     return {_TEXT + name: np.ascontiguousarray(array) for name, array in screen.to_arrays().items()}
+
+
+def write_training(training: TrainingEssays | None, scales: Sequence[PromptScale], folder: Path) -> None:
+    """Write what a scorer knows of single training essays into its folder, if it knows something.
+
+    Args:
+        training: What it knows.
+        scales: Its prompts.
+        folder: The folder.
+    """
+    from safetensors.numpy import save_file
+
+    if training is not None:
+        save_file(training.to_arrays([scale.prompt.id for scale in scales]), folder / TRAINING)
+
+
+def read_training(folder: Path, values: Mapping[str, Any], fitted: Fitted) -> TrainingEssays | None:
+    """What :func:`write_training` wrote; None where there is nothing.
+
+    Args:
+        folder: The model folder.
+        values: What its config.json says.
+        fitted: The same, read.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    if TRAINING not in values["sha256"]:
+        return None
+    path, scales = folder / TRAINING, [scale.prompt.id for scale in fitted.scales]
+    try:
+        return TrainingEssays.from_arrays(read_arrays(path), scales, fitted.config.feature_names)
+    except (KeyError, TypeError, ValueError, AesDynlossError) as error:
+        raise damaged(path, error) from None
 
 
 def screen_from_arrays(arrays: Arrays) -> Screen:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,6 +56,21 @@ class OodDistance(nn.Module):
             )
         self.references = [functional.normalize(vectors.float(), dim=1) for vectors in references]
         self.register_buffer("thresholds", torch.tensor(list(thresholds), dtype=torch.float32), persistent=False)
+
+    def nearest(self, vector: Tensor, prompt: int, count: int) -> list[tuple[int, float]]:
+        """The training essays nearest to an essay: their places among the references of its prompt, and cosines.
+
+        Args:
+            vector: The essay's vector, (H,).
+            prompt: Number of its prompt.
+            count: How many, at most.
+        """
+        known = self.references[prompt]
+        if not len(known):
+            return []
+        cosines = functional.normalize(vector.float()[None], dim=1).cpu() @ known.cpu().T
+        best = cosines[0].topk(min(count, len(known)))
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
     def forward(self, vectors: Tensor, prompt: Tensor) -> Tensor:
         """Multiples of the threshold.
@@ -132,6 +148,22 @@ def essay_vectors(model: ScoringModel, features: Tensor) -> Tensor:
     return features[:, -(features.shape[1] // model.pooled_count) :]
 
 
+def reference_rows(groups: NDArray[np.int64], prompts: int, seed: int) -> list[NDArray[np.int64]]:
+    """Rows of the training essays whose vectors are kept, for each prompt, in rising order.
+
+    Args:
+        groups: Number of each training essay's prompt, (N,).
+        prompts: Their number.
+        seed: Of the draw.
+    """
+    drawn = []
+    for number in range(prompts):
+        rows = np.flatnonzero(groups == number)
+        most = min(len(rows), MOST_REFERENCES)
+        drawn.append(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
+    return drawn
+
+
 def fit_ood_distance(
     accelerator: Accelerator, model: ScoringModel, train: EssayExamples, dev: EssayExamples, seed: int = 0
 ) -> OodDistance:
@@ -147,11 +179,7 @@ def fit_ood_distance(
         dev: Dev essays; may be none.
         seed: Of the draw.
     """
-    drawn = []
-    for number in range(len(model.scales)):
-        rows = np.flatnonzero(train.groups == number)
-        most = min(len(rows), MOST_REFERENCES)
-        drawn.append(np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
+    drawn = reference_rows(train.groups, len(model.scales), seed)
     vectors = Vectors(model)
     known = predict(accelerator, vectors, train.select(np.concatenate(drawn)))
     references = list(torch.split(known, [len(rows) for rows in drawn]))

@@ -25,6 +25,7 @@ from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -53,6 +54,7 @@ class EssayScorer:
         certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
         screening: What it knows of training essays beside their scores; by default nothing.
         strings: What n-grams add to the head's output, by prompt; by default nothing.
+        training: What explanations put beside an essay; by default nothing.
 
     Raises:
         ConfigError: The model's window is longer than its encoder reads.
@@ -68,6 +70,7 @@ class EssayScorer:
         certainty: Certainty | None = None,
         screening: Screening | None = None,
         strings: Mapping[str, StringModel] | None = None,
+        training: TrainingEssays | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -76,6 +79,7 @@ class EssayScorer:
         self.certainty = certainty or Certainty({})
         self.screening = screening
         self.strings = strings or {}
+        self.training = training
         self.accelerator = accelerator or Accelerator()
         self.precision: Precision = "float32"  # another one by in_precision
         window = model.config.window or longest_window(model.encoder.config, tokenizer)
@@ -133,16 +137,8 @@ class EssayScorer:
         if asks_for_traits(self, prompt_ids):
             return scored_on_traits(self, texts, prompt_ids, features=features, progress=progress, tokens=tokens)
         check_essays(texts, prompt_ids, self)
-        number = {prompt: index for index, prompt in enumerate(self.prompts)}
-        groups = np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64)
-        prompts, pad_id = list(self.prompts.values()), int(self.tokenizer.pad_token_id)
-        own = own_numbers(self.own_features, features, len(texts))
-        units = essay_numbers(texts, prompt_ids, self.prompts, own)
-        linguistic = self.model.config.linguistic_groups
-        examples = tokenized(texts, groups, prompts, self.chunker, pad_id, linguistic, own, units)
-        if self.strings:
-            examples = replace(examples, strings=string_values(self.strings, texts, prompt_ids))
-        essays = examples.essays
+        examples = self.examples(texts, prompt_ids, features)
+        groups, essays = examples.groups, examples.essays
         counts = np.array([(essay.tokens, essay.dropped) for essay in essays], dtype=np.int64).reshape(-1, 2)
         if len(texts) == 0:
             none = np.zeros(0)
@@ -165,6 +161,35 @@ class EssayScorer:
             probabilities=self.probabilities(outputs),
             ood_distance=ood_distance,
         )
+
+    def examples(
+        self, texts: Sequence[str], prompt_ids: Sequence[str], features: Sequence[Mapping[str, float]] | None = None
+    ) -> EssayExamples:
+        """Essays as the model reads them: tokens, length, and what is counted in them.
+
+        Args:
+            texts: N essays.
+            prompt_ids: The prompt, or prompt and trait, of each.
+            features: As :meth:`score` takes them.
+
+        Raises:
+            DataError: A column is missing.
+        """
+        number = {prompt: index for index, prompt in enumerate(self.prompts)}
+        own = own_numbers(self.own_features, features, len(texts))
+        examples = tokenized(
+            texts,
+            np.array([number[prompt] for prompt in prompt_ids], dtype=np.int64),
+            list(self.prompts.values()),
+            self.chunker,
+            int(self.tokenizer.pad_token_id),
+            self.model.config.linguistic_groups,
+            own,
+            essay_numbers(texts, prompt_ids, self.prompts, own),
+        )
+        if self.strings:
+            examples = replace(examples, strings=string_values(self.strings, texts, prompt_ids))
+        return examples
 
     def outputs(self, examples: EssayExamples, table: EssayTable) -> Tensor:
         """The model's outputs for a table's essays, (N, D), on the CPU.
@@ -206,5 +231,6 @@ class EssayScorer:
             self.certainty,
             self.screening,
             self.strings,
+            self.training,
         )
         write_model_folder(parts, Path(folder), card)

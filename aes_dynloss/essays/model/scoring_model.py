@@ -70,16 +70,27 @@ class Pooling(nn.Module):
             member = (owner[None, :] == torch.arange(essays, device=owner.device)[:, None]).to(hidden.dtype)
             if self.kind == "cls":
                 return member @ hidden[:, 0] / member.sum(1, keepdim=True)
-            weights = mask.to(hidden.dtype)
-            if self.kind == "attention":
-                scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
-                scores = scores.masked_fill(mask == 0, -torch.inf)
-                # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
-                top = scores.detach().amax(1)
-                top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
-                weights = torch.exp(scores - top[owner][:, None])
+            weights = self.token_weights(hidden, mask, owner, member)
             total = member @ torch.einsum("cl,clh->ch", weights, hidden)
             return total / (member @ weights.sum(1, keepdim=True))
+
+    def token_weights(self, hidden: Tensor, mask: Tensor, owner: Tensor, member: Tensor) -> Tensor:
+        """What each token counts in the weighted mean that is no ``cls``, (C, L), up to a factor an essay.
+
+        Args:
+            hidden: As :meth:`forward` takes them.
+            mask: Too.
+            owner: Too.
+            member: 1 where a chunk is of an essay, (B, C).
+        """
+        if self.kind == "mean":
+            return mask.to(hidden.dtype)
+        scores = self.query(torch.tanh(self.project(hidden))).squeeze(-1)
+        scores = scores.masked_fill(mask == 0, -torch.inf)
+        # Any number may be taken from all scores of an essay; its greatest keeps exp in range.
+        top = scores.detach().amax(1)
+        top = torch.where(member > 0, top[None, :], -torch.inf).amax(1)
+        return torch.exp(scores - top[owner][:, None])
 
 
 # Log-probability of a score point that a prompt does not have: its probability is exactly 0, its gradient too.
@@ -343,17 +354,20 @@ class ScoringModel(nn.Module):
         """
         if "features" in inputs:
             return inputs["features"]
-        count = self.pooled_count
-        if count == 1:
-            states = (self.last_states(inputs),)
-        else:
-            answer = read_chunks(self.encoder, inputs, all_layers=True)
-            # The last states proper: some encoders still normalise what hidden_states ends with.
-            states = (*answer.hidden_states[-count:-1], answer[0])
+        states = self.pooled_states(inputs)
         essays = len(inputs["prompt"]) if "essay" not in inputs else int(inputs["essay"].max()) + 1
         vectors = [self.pooling(state, inputs["attention_mask"], inputs["owner"], essays) for state in states]
         pooled = torch.cat(vectors, dim=1)
         return pooled[inputs["essay"]] if "essay" in inputs else pooled
+
+    def pooled_states(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The hidden states, (C, L, H), of each layer whose tokens are pooled, the lowest first."""
+        count = self.pooled_count
+        if count == 1:
+            return (self.last_states(inputs),)
+        answer = read_chunks(self.encoder, inputs, all_layers=True)
+        # The last states proper: some encoders still normalise what hidden_states ends with.
+        return (*answer.hidden_states[-count:-1], answer[0])
 
     def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""

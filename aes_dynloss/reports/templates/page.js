@@ -21,6 +21,16 @@ document.addEventListener("click", (event) => {
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
 });
+// Shows the rows of a table that hold all words that are searched for.
+document.addEventListener("input", (event) => {
+  const name = event.target.dataset && event.target.dataset.table;
+  if (!name) return;
+  const wanted = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const row of document.getElementById(name).tBodies[0].rows) {
+    const words = row.textContent.toLowerCase();
+    row.hidden = !wanted.every((word) => words.includes(word));
+  }
+});
 // Paper cannot be unfolded.
 window.addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details")) folded.open = true;

@@ -1,0 +1,234 @@
+"""Explanations into a file of lines, which grows essay by essay, so that a run that was stopped goes on; and pages."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.explaining.explanation import Explanation, explain_essays
+from aes_dynloss.essays.explaining.page import IndexRow, essay_page, index_page
+from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.scoring.score import window_digest
+from aes_dynloss.progress import Progress
+from aes_dynloss.reports.page import write_page
+from aes_dynloss.tables.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+LINES, INDEX, PAGES = "explanations.jsonl", "index.html", "essays"
+Line = dict[str, Any]
+# Told of each essay: its number from 0, its line, and the explanation if it was not made before.
+Seen = Callable[[int, Line, Explanation | None], None]
+_DIGEST, _LINE = "essay", "line"
+
+
+def partial_file(path: Path) -> Path:
+    """Where lines are kept until all are there."""
+    return path.with_name(f".{path.name}.part")
+
+
+def explain_to_file(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    path: Path,
+    options: Mapping[str, Any],
+    *,
+    model_digest: str,
+    resume: bool = False,
+    force: bool = False,
+    seen: Seen | None = None,
+    finish: Callable[[], None] | None = None,
+) -> int:
+    """Explain essays, a line of JSON each.
+
+    Args:
+        scorer: The scorer.
+        essays: The essays; on resuming those of the run that was stopped, in their order.
+        path: The file, which appears when all lines are there; until then they are in :func:`partial_file`.
+        options: As :func:`~aes_dynloss.essays.explaining.explanation.explain_essays` takes them.
+        model_digest: Of the model's config.json.
+        resume: Go on with a run that was stopped, with the same model and options.
+        force: Begin anew where one was stopped.
+        seen: Is told of each essay before its line is kept.
+        finish: Is called when all are explained, before the file appears.
+
+    Returns:
+        How many essays there are.
+
+    Raises:
+        ConfigError: A run was stopped and is neither to go on nor to begin anew, or had another model or options.
+        DataError: It had other essays, what is left of it is damaged, or an essay cannot be scored.
+    """
+    part, settings = partial_file(path), {"model": model_digest, **{name: _plain(one) for name, one in options.items()}}
+    told = seen or (lambda *_: None)
+    with _alone(path), _opened(part, settings, resume=resume, force=force) as file:
+        rows = list(_rows(file, part))
+        for number, row in enumerate(rows):
+            told(number, row[_LINE], None)
+        if rows:
+            logger.info("Going on behind %d essays that are explained already.", len(rows))
+        count, done = len(rows), [row[_DIGEST] for row in rows]
+        del rows
+        stream = _Essays(essays)
+        explained = explain_essays(scorer, stream, done=done, **options)
+        for one in Progress(explained, desc="explain", unit="essay", initial=count):
+            line = one.to_dict()
+            told(count, line, one)
+            row = {_DIGEST: stream.digest, _LINE: line}
+            file.write(json.dumps(row).encode() + b"\n")
+            file.flush()
+            count += 1
+        if finish is not None:
+            finish()
+        file.seek(0)
+        next(file)
+        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+            for kept in file:
+                lines.write(json.dumps(json.loads(kept)[_LINE]) + "\n")
+        part.unlink()
+    return count
+
+
+def explain_to_folder(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    model: str,
+    model_digest: str,
+    resume: bool = False,
+    force: bool = False,
+) -> int | None:
+    """Explain essays: a page an essay, an index, and a line of JSON an essay, which appear last.
+
+    Args:
+        scorer: The scorer.
+        essays: The essays.
+        folder: Where to.
+        options: As :func:`~aes_dynloss.essays.explaining.explanation.explain_essays` takes them.
+        model: What the model is called.
+        model_digest: Of its config.json.
+        resume: Go on with a run that was stopped.
+        force: Replace an earlier one.
+
+    Returns:
+        How many essays there are; None where all was there, so that nothing was left to do.
+
+    Raises:
+        ConfigError, DataError: As :func:`explain_to_file` does; or there is an earlier run.
+    """
+    if (folder / LINES).exists():
+        if resume:
+            return None
+        if not force:
+            raise ConfigError(f"{folder / LINES} is there already. Choose another --output-dir, or give --force.")
+        for path in (folder / LINES, folder / INDEX, *(folder / PAGES).glob("[0-9]*.html")):
+            path.unlink(missing_ok=True)
+    rows: list[IndexRow] = []
+    about = {"Model": model}
+
+    def seen(number: int, line: Line, explained: Explanation | None) -> None:
+        rows.append(IndexRow.of(line, f"{PAGES}/{number + 1:05d}.html"))
+        if explained is not None:
+            write_page(essay_page(explained, about), folder / rows[-1].file)
+
+    return explain_to_file(
+        scorer,
+        essays,
+        folder / LINES,
+        options,
+        model_digest=model_digest,
+        resume=resume,
+        force=force,
+        seen=seen,
+        finish=lambda: write_page(index_page(rows, about), folder / INDEX),
+    )
+
+
+class _Essays(Iterator[UnscoredEssay]):
+    """Essays one by one, with the digest of the one that was given last."""
+
+    def __init__(self, essays: Iterable[UnscoredEssay]) -> None:
+        self._essays = iter(essays)
+        self.digest = ""
+
+    def __next__(self) -> UnscoredEssay:
+        essay = next(self._essays)
+        self.digest = window_digest([essay])
+        return essay
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - an option
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Refuse a second process that explains into the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"Another process is writing {path}. Wait for it, or choose another file.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _opened(part: Path, settings: Mapping[str, Any], *, resume: bool, force: bool) -> IO[bytes]:
+    """The file of lines so far, read up to its settings; a new one where there is nothing to go on with."""
+    started = part.exists() and part.read_bytes()[:1_000_000].count(b"\n") > 0
+    if started and not (resume or force):
+        raise ConfigError(
+            f"{part} holds essays of a run that was stopped. Go on with it by --resume, or begin again with --force."
+        )
+    if not started or force:
+        file = part.open("w+b")
+        file.write(json.dumps(settings).encode() + b"\n")
+        file.flush()
+        return file
+    file = part.open("r+b")
+    try:
+        before = json.loads(file.readline())
+    except ValueError:
+        before = None
+    now = json.loads(json.dumps(settings))
+    if before != now:
+        file.close()
+        names = sorted(name for name in now if not isinstance(before, dict) or before.get(name) != now[name])
+        raise ConfigError(
+            f"{part} is of a run with another {', '.join(names) or 'set of options'}. Explain as before, or begin "
+            "again with --force."
+        )
+    return file
+
+
+def _rows(file: IO[bytes], part: Path) -> Iterator[dict[str, Any]]:
+    """The rows that are there whole; what a kill left of the last one is cut off."""
+    end = file.tell()
+    for row in iter(file.readline, b""):
+        if not row.endswith(b"\n"):
+            break
+        end = file.tell()
+        try:
+            values = json.loads(row)
+            yield {_DIGEST: values[_DIGEST], _LINE: values[_LINE]}
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{part} is damaged. Begin again with --force.") from None
+    file.seek(end)
+    file.truncate(end)

@@ -1,0 +1,126 @@
+"""What drives a scorer's scores over some essays: parts of essays, and groups of features; as a section and as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aes_dynloss.reports.blocks import Block, Section, Words
+from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.row_words import RowWords
+from aes_dynloss.reports.table import Cell, Column, Table, count, number, signed, words
+
+# Parts of essays, each about a third of the characters.
+PARTS = ("beginning", "middle", "end")
+_DIGITS = 4
+
+
+class Effect(Entry):
+    """Contributions to raw scores over some essays, in score points: their mean, and the mean of their sizes."""
+
+    mean: float
+    size: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Effect:
+        """That of contributions, (N,)."""
+        return cls(round(float(values.mean()), _DIGITS), round(float(np.abs(values).mean()), _DIGITS))
+
+
+class DriversOf(Entry):
+    """What drives the scores of ``n`` essays; no features where the scorer tells none apart."""
+
+    n: int
+    parts: dict[str, Effect]
+    features: dict[str, Effect]
+
+
+class PromptDrivers(Entry):
+    """What drives the scores of a prompt's essays, of all and of subgroups by column."""
+
+    LEFT_OUT = ("subgroups",)
+
+    overall: DriversOf
+    subgroups: dict[str, dict[str, DriversOf]] | None = None
+
+
+class Drivers(Entry):
+    """What drives scores, by prompt, or prompt and trait; of each ``most`` essays at most, which ``seed`` drew.
+
+    ``learned`` says that the scorer was fitted to these essays, as that of a cross-fitted run is.
+    """
+
+    prompts: dict[str, PromptDrivers]
+    most: int
+    seed: int
+    learned: bool = False
+
+
+def drivers_of(parts: NDArray[np.float64], features: Sequence[Mapping[str, float]]) -> DriversOf:
+    """What drives the scores of some essays.
+
+    Args:
+        parts: Contributions of the beginning, the middle and the end, (N, 3).
+        features: Contributions of groups of features in each essay; empty where the scorer tells none apart.
+    """
+    names = dict.fromkeys(name for one in features for name in one)
+    of_features = {name: np.array([one.get(name, 0.0) for one in features]) for name in names}
+    return DriversOf(
+        len(parts),
+        {name: Effect.of(parts[:, column]) for column, name in enumerate(PARTS)},
+        {name: Effect.of(values) for name, values in of_features.items()},
+    )
+
+
+def drivers_section(drivers: Drivers, rows: RowWords) -> Section:
+    """What drives scores as a section of a page."""
+    explained = (
+        f"What raw predictions of up to {drivers.most} essays of a prompt come from, in score points: what the "
+        "beginning, the middle and the end of an essay add in the mean over the orders in which they could come to it, "
+        "and what groups of features add to the score of an average essay. It tells what the machine goes by, not what "
+        "makes a good essay."
+    )
+    learned = "The model was fitted to these essays; those that gave them the scores above were not."
+    blocks: list[Block | None] = [Words(explained), Words(learned) if drivers.learned else None]
+    blocks += [_part_table(drivers, rows), _feature_table(drivers, rows)]
+    return Section("drivers", "What scores go by", blocks)
+
+
+def _named(drivers: Drivers, rows: RowWords) -> list[tuple[Cell, DriversOf]]:
+    """A row for each prompt and, below it, for each subgroup."""
+    return [
+        (words(rows.name(scale) if column is None else f"{rows.name(scale)}, {column} {group}"), one)
+        for scale, column, group, one in with_groups(drivers)
+    ]
+
+
+def _part_table(drivers: Drivers, rows: RowWords) -> Table:
+    lines = [
+        [name, count(one.n), *(signed(one.parts[part].mean) for part in PARTS)] for name, one in _named(drivers, rows)
+    ]
+    columns = [rows.column, Column("n", "Essays")]
+    columns += [Column(part, f"{part.capitalize()} (points)") for part in PARTS]
+    return Table("drivers-parts", "Mean contribution of parts of essays", columns, lines)
+
+
+def _feature_table(drivers: Drivers, rows: RowWords) -> Table | None:
+    groups = dict.fromkeys(name for _, one in _named(drivers, rows) for name in one.features)
+    if not groups:
+        return None
+    lines = [
+        [name, *(number(one.features[group].size if group in one.features else None) for group in groups)]
+        for name, one in _named(drivers, rows)
+    ]
+    columns = [rows.column, *(Column(f"group_{group}", group) for group in groups)]
+    title = "Mean size of the contributions of groups of features"
+    return Table("drivers-features", title, columns, lines)
+
+
+def with_groups(drivers: Drivers) -> Iterator[tuple[str, str | None, str | None, DriversOf]]:
+    """What drives scores by prompt, and by column and group of subgroups; None of all essays."""
+    for scale, prompt in drivers.prompts.items():
+        yield scale, None, None, prompt.overall
+        for column, groups in (prompt.subgroups or {}).items():
+            yield from ((scale, column, group, one) for group, one in groups.items())
