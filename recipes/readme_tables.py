@@ -67,6 +67,9 @@ SHOWN_TRAITS = {
         "trained_schedule": "11 traits of ASAP++: frozen all-mpnet-base-v2, with a rising part of 1 - QWK",
         "mpnet_across_traits": "11 traits of ASAP++: frozen all-mpnet-base-v2, kernel ridge, stacked across traits",
     },
+    "asap_traits_unseen_prompts": {
+        "ridge_features": "9 traits of ASAP++ on an unseen prompt: frozen all-MiniLM-L6-v2 and features, ridge",
+    },
 }
 
 
@@ -115,7 +118,8 @@ def systems_table(folder: Path, _: str) -> str:
         report = _read(folder / f"{grid}.json")
         for arm, description in arms.items():
             mean = report["arms"][arm]["traits"]["over_prompts_first"]
-            rescaled = "" if _postprocessed(report["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
+            known = mean["qwk_rescaled"] is not None and not _postprocessed(report["config"], arm)
+            rescaled = f"{mean['qwk_rescaled']:.3f}" if known else ""
             rows.append([f"**{description}**", f"{mean['qwk']:.3f}", "", rescaled])
     return _markdown(["system", "QWK", "95 % CI", "rescaled"], rows)
 
