@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.stats import spearmanr
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.explaining.explanation import sentence_contributions
+from aes_dynloss.essays.explaining.explanation import explain_essays, sentence_contributions
 from aes_dynloss.essays.explaining.occlusion import Values, sentence_values
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sanity import BABBLE, Part, Planted, best_sentence, plant, randomised
@@ -20,7 +22,8 @@ from aes_dynloss.essays.explaining.sentences import Span, sentence_spans
 from aes_dynloss.essays.explaining.shapley import of_function
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.trait_rows import Asked
-from aes_dynloss.essays.scoring.score import prompts_of
+from aes_dynloss.essays.scoring.score import prompts_of, score_essays
+from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.differences import wilson_interval
 from aes_dynloss.progress import Progress
 from aes_dynloss.reports.entry import Entry, Figure
@@ -34,6 +37,8 @@ RANDOM_ORDERS = 5
 # All choices of so many sentences are read: two to this power readings.
 MOST_EXACT = 8
 FEWEST_SENTENCES = 3
+# Sentences of the essays whose explanations are timed, and how many of them, at most.
+_TIMED, _MOST_TIMED = (15, 25), 5
 # Of a model, which are made random.
 PARTS: tuple[Part, ...] = ("head", "encoder")
 
@@ -75,6 +80,8 @@ class PromptCheck(Entry):
             random encoder, of those that it has.
         planted: Share of essays in which a planted sentence gets the sign that rescoring shows, for a sentence of a
             top essay and for babble; essays in which it changes too little are left out.
+        scorings: CPU time of explaining an essay of 15 to 25 sentences, in that of scoring it, by ``estimate`` and
+            ``exact``; empty without such essays.
     """
 
     essays: int
@@ -83,6 +90,7 @@ class PromptCheck(Entry):
     stable_rank: Figure
     random_ranks: dict[str, float | None]
     planted: dict[str, Share]
+    scorings: dict[str, float] = field(default_factory=dict)
 
 
 def curve_areas(values: Values, order: NDArray[np.integer[Any]]) -> tuple[float, float]:
@@ -210,7 +218,32 @@ def check_explanations(
         mean_known(stable),
         {part: mean_known(values) for part, values in ranks.items()},
         {kind: _share([one.agrees for one in each if abs(one.shown) >= least]) for kind, each in planted.items()},
+        _scorings(scorer, [one for one in essays if _TIMED[0] <= len(sentence_spans(one.text)) <= _TIMED[1]]),
     )
+
+
+def _scorings(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> dict[str, float]:
+    """CPU time of explaining some essays, in that of scoring them."""
+    some = list(essays[:_MOST_TIMED])
+    if not some:
+        return {}
+
+    def seconds(work: Callable[[], Iterable[object]]) -> float:
+        start = time.process_time()
+        for _ in work():
+            pass
+        return time.process_time() - start
+
+    def plain() -> Iterable[object]:
+        return score_essays(scorer, some, policy=Policy(), window=1, progress=None, warn=False)
+
+    seconds(plain)  # what is loaded at first
+    unit = seconds(plain)
+    both = {"estimate": False, "exact": True}
+    return {
+        name: round(seconds(partial(explain_essays, scorer, some, exact=exact)) / unit, 2)
+        for name, exact in both.items()
+    }
 
 
 def _sentences_to_plant(scorer: Scorer, essays: Sequence[Reading], scale: str) -> dict[str, str]:
@@ -293,6 +326,7 @@ def check_table(check: Check) -> Table:
                     *(share(each.share, known(each.low, each.high)) for each in curves),
                     number(one.shapley_rank),
                     count(one.shapley_essays),
+                    number(prompt.scorings.get(method)) if prompt.scorings else NOTHING,
                     *(_of_model(prompt) if method == "estimate" else [NOTHING] * 5),
                 ]
             )
@@ -304,6 +338,7 @@ def check_table(check: Check) -> Table:
         Column("insertion", "Insertion beats it", "insertion"),
         Column("rank", "Rank agreement with exact Shapley values", "rank"),
         Column("rank_n", "Essays of that", "of essays"),
+        Column("scorings", "Cost, in scorings", "scorings"),
         Column("stable", "Rank agreement after other marks", "stable"),
         Column("random_head", "The same with a random head", "random head"),
         Column("random_encoder", "with a random encoder", "random encoder"),

@@ -157,3 +157,13 @@ def test_the_command_and_its_table(encoder, tmp_path):
 def test_a_table_without_some_parts():
     lines = text_table(check_table(check_scorer(classical(), [UnscoredEssay("1", "a", text) for text in TEXTS[:3]])))
     assert len(lines) == 3
+
+
+def test_what_an_explanation_costs():
+    """In scorings, of essays of about twenty sentences."""
+    long = " ".join(f"{one.capitalize()} and more." for one in [*WORDS * 4])
+    found = check_scorer(classical(), [UnscoredEssay(str(number), "a", long) for number in range(2)], most=2)
+    scorings = found.prompts["a"].scorings
+    assert set(scorings) == {"estimate", "exact"}
+    assert min(scorings.values()) > 1
+    assert check_scorer(classical(), essays(2)).prompts["a"].scorings == {}
