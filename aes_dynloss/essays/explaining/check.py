@@ -78,8 +78,8 @@ class PromptCheck(Entry):
         stable_rank: Mean rank correlation after other line ends and quotation marks.
         random_ranks: Mean rank correlation with the contributions of the same model with a random head, and with a
             random encoder, of those that it has.
-        planted: Share of essays in which a planted sentence gets the sign that rescoring shows, for a sentence of a
-            top essay and for babble; essays in which it changes too little are left out.
+        planted: Share of essays in which what is lost without a planted sentence has the sign that rescoring shows, for
+            a sentence of a top essay and for babble; essays in which it changes too little are left out.
         scorings: CPU time of explaining an essay of 15 to 25 sentences, in that of scoring it, by ``estimate`` and
             ``exact``; empty without such essays.
     """

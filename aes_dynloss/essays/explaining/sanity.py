@@ -101,16 +101,18 @@ class Planted:
 
     Args:
         shown: What rescoring shows that it adds, in score points.
-        explained: What the explanation says that it adds.
+        left_out: What the explanation says that the score loses without it.
+        contribution: What the explanation says that it adds in the mean over all orders.
     """
 
     shown: float
-    explained: float
+    left_out: float
+    contribution: float
 
     @property
     def agrees(self) -> bool:
-        """Whether both have one sign."""
-        return self.shown * self.explained > 0
+        """Whether rescoring and what is lost without it have one sign."""
+        return self.shown * self.left_out > 0
 
 
 def plant(scorer: Scorer, essay: Reading, scale: str, sentence: str) -> Planted | None:
@@ -136,8 +138,8 @@ def plant(scorer: Scorer, essay: Reading, scale: str, sentence: str) -> Planted 
     if place is None or there[place].of(text).strip() != sentence.strip():
         return None
     raw = scorer.score([text, essay.text], [scale] * 2, features=None if essay.own is None else [essay.own] * 2).raw
-    parts = sentence_contributions(scorer, Reading(text, essay.own), [scale], there, exact=False)[0]
-    return Planted(float(raw[0] - raw[1]), float(parts[place, 0]))
+    parts, last = sentence_contributions(scorer, Reading(text, essay.own), [scale], there, exact=False)
+    return Planted(float(raw[0] - raw[1]), float(last[place, 0]), float(parts[place, 0]))
 
 
 def best_sentence(texts: Sequence[str], scores: Sequence[float]) -> str:

@@ -122,12 +122,13 @@ class TestPlanted:
         raw = scorer.score([text, essay.text], ["letter"] * 2).raw
         assert planted.shown == pytest.approx(raw[0] - raw[1], abs=1e-5)
         spans = sentence_spans(text)
-        parts = sentence_contributions(scorer, Reading(text), ["letter"], spans, exact=False)[0][:, 0]
-        assert planted.explained == pytest.approx(parts[1], abs=1e-5)
+        parts, last = sentence_contributions(scorer, Reading(text), ["letter"], spans, exact=False)
+        assert planted.left_out == pytest.approx(last[1, 0], abs=1e-5)
+        assert planted.contribution == pytest.approx(parts[1, 0], abs=1e-5)
 
-    @pytest.mark.parametrize(("explained", "agrees"), [(0.1, True), (-0.1, False), (0.0, False)])
-    def test_agreement_is_that_of_signs(self, explained, agrees):
-        assert Planted(0.2, explained).agrees == agrees
+    @pytest.mark.parametrize(("left_out", "agrees"), [(0.1, True), (-0.1, False), (0.0, False)])
+    def test_agreement_is_that_of_signs(self, left_out, agrees):
+        assert Planted(0.2, left_out, -1.0).agrees == agrees
 
     def test_a_sentence_that_does_not_stand_alone(self, encoder):
         essay = Reading("The otter is big. I see the bridge.")
