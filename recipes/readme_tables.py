@@ -67,6 +67,9 @@ SHOWN_TRAITS = {
         "trained_schedule": "11 traits of ASAP++: frozen all-mpnet-base-v2, with a rising part of 1 - QWK",
         "mpnet_across_traits": "11 traits of ASAP++: frozen all-mpnet-base-v2, kernel ridge, stacked across traits",
     },
+    "feedback_ell": {
+        "balanced": "6 traits of Feedback-ELL: preset balanced, frozen all-MiniLM-L6-v2, features and n-grams",
+    },
     "asap_traits_unseen_prompts": {
         "ridge_features": "9 traits of ASAP++ on an unseen prompt: frozen all-MiniLM-L6-v2 and features, ridge",
     },
