@@ -37,7 +37,6 @@ PUBLIC = [
     "finetune",
     "fit",
     "fit_rescaling",
-    "open_scorer",
     "predict",
     "quadratic_weighted_kappa",
     "read_essays",

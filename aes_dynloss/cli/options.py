@@ -244,9 +244,8 @@ def read_essays(
     Raises:
         ConfigError: There is no such encoding, one column is named twice, or processes would share standard input.
     """
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data.data_config import Columns, text_encoding
-    from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.data.data_config import text_encoding
+    from aes_dynloss.essays.data.readers import essays_to_score
 
     try:
         text_encoding(encoding)
@@ -254,34 +253,16 @@ def read_essays(
         raise ConfigError(f"--encoding: {error}.") from None
     if "-" in sources and processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    given = {name: column for name, column in named.items() if column is not None}
-    columns = {source: validate(Columns, given | _found_columns(source, given, encoding), source) for source in sources}
-    return (
-        essay
-        for source in sources
-        for essay in iterate_unscored(
-            source,
-            columns=columns[source],
-            prompt=prompt,
-            encoding=encoding,
-            quoting=quoting,
-            features=features,
-            keep=keep,
-        )
+    return essays_to_score(
+        sources,
+        {name: column for name, column in named.items() if column is not None},
+        say=lambda line: click.echo(line, err=True),
+        prompt=prompt,
+        encoding=encoding,
+        quoting=quoting,
+        features=features,
+        keep=keep,
     )
-
-
-def _found_columns(source: str, named: dict[str, str], encoding: str) -> dict[str, str]:
-    """Columns of text and ids in a table that has neither a usual name nor a named one, and on standard error why."""
-    from aes_dynloss.essays.data.table_layout import unscored_columns
-
-    path = Path(source)
-    if not is_table(path) or not path.is_file():
-        return {}
-    layout = unscored_columns(path, named, encoding=encoding)
-    for line in layout.said:
-        click.echo(line, err=True)
-    return dict(layout.data)
 
 
 CONFIG_SUFFIXES = (".yaml", ".yml", ".json")

@@ -23,7 +23,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.essays.explaining.drivers import judged_drivers
     from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.finetune.run import finetune
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
     from aes_dynloss.essays.scoring.output import write_scores
     from aes_dynloss.essays.scoring.score import score_essays
@@ -39,7 +39,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     options = {"resume": resume, "force": force, "accelerator": accelerator}
     result = finetune(config, output_dir, **options, explainer=judged_drivers)
     model, scores = output_dir / "model", output_dir / "scores.csv"
-    scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
+    scorer = EncoderScorer.from_pretrained(model, accelerator=accelerator)
     windows = score_essays(scorer, iterate_unscored(str(ESSAYS)), policy=Policy())
     if not accelerator.is_main_process:
         for _ in windows:  # other processes only help to score
