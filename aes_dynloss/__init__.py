@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
     from aes_dynloss.essays.finetune.config import FinetuneConfig
-    from aes_dynloss.essays.finetune.run import finetune
+    from aes_dynloss.essays.public.finetune import finetune
     from aes_dynloss.essays.public.scorer import EssayScorer
     from aes_dynloss.measures.agreement import quadratic_weighted_kappa
     from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws
@@ -35,7 +35,7 @@ _MODULES = {
     "essays.data.readers": ["read_essays"],
     "essays.ensembles.ensemble": ["EssayEnsemble"],
     "essays.finetune.config": ["FinetuneConfig"],
-    "essays.finetune.run": ["finetune"],
+    "essays.public.finetune": ["finetune"],
     "essays.public.scorer": ["EssayScorer"],
     "measures.agreement": ["quadratic_weighted_kappa"],
     "measures.bootstrap": ["Paired", "bootstrap_draws"],

@@ -110,6 +110,11 @@ def existing_path(source: str | Path) -> Path:
     return path
 
 
+def is_table(source: str | Path) -> bool:
+    """Whether a source has the name of a table: a file of a known suffix, or a DataFrame."""
+    return is_frame(source) or Path(source).suffix.lower() in SUFFIXES
+
+
 def source_name(source: str | Path) -> str:
     """How messages name a source: a path's last part, ``standard input`` or ``the DataFrame``."""
     if is_frame(source):

@@ -34,7 +34,7 @@ from aes_dynloss.tables.cells import (
 )
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
-from aes_dynloss.tables.formats import DELIMITERS, SUFFIXES, source_name
+from aes_dynloss.tables.formats import DELIMITERS, is_table, source_name
 from aes_dynloss.tables.frames import is_frame
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.scale_ids import prompt_and_trait
@@ -321,7 +321,7 @@ def essays_to_score(
     columns = {}
     for source in sources:
         found: Mapping[str, str] = {}
-        if is_frame(source) or (Path(source).suffix.lower() in SUFFIXES and Path(source).is_file()):
+        if is_table(source) and (is_frame(source) or Path(source).is_file()):
             layout = unscored_columns(Path(source), named, encoding=encoding)
             found = layout.data
             for line in layout.said:

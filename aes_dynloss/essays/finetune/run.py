@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +47,11 @@ from aes_dynloss.training.run_folder import MANIFEST, recorded_precision, run_fo
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What a run left behind.
-
-    Args:
-        folder: The output folder.
-        report: The content of report.json.
-    """
-
-    folder: Path
-    report: Report
-
-
 # Finds what the scores of a table's essays come from.
 Explainer = Callable[[TrainedScorer, EssayTable, FinetuneConfig], Drivers | None]
 
 
-def finetune(
+def run_finetuning(
     config: FinetuneConfig,
     output_dir: Path,
     *,
@@ -73,7 +60,7 @@ def finetune(
     force_precision: bool = False,
     accelerator: Accelerator | None = None,
     explainer: Explainer | None = None,
-) -> FinetuneResult:
+) -> Report:
     """Fine-tune a scorer, predict dev and test, and report.
 
     Args:
@@ -87,16 +74,10 @@ def finetune(
             :func:`aes_dynloss.essays.explaining.drivers.judged_drivers`; by default nobody does.
 
     Returns:
-        The report and where it lies.
+        The content of report.json.
 
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
-
-    Example:
-        >>> config = FinetuneConfig(data={"source": "made-up-essays"}, training={"epochs": 1})
-        >>> result = finetune(config, Path("runs/first"))  # doctest: +SKIP
-        >>> sorted(result.report.prompts), result.folder.name  # doctest: +SKIP
-        (['phones', 'river'], 'first')
     """
     if accelerator is None:
         began_in = recorded_precision(output_dir / MANIFEST) if resume else None
@@ -115,7 +96,7 @@ def finetune(
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()
-    return FinetuneResult(output_dir, read_report(output_dir / REPORT))
+    return read_report(output_dir / REPORT)
 
 
 def _run(

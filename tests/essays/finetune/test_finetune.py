@@ -26,7 +26,7 @@ from small_run import (
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.features.linguistic import feature_names, linguistic_features
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.scorer import EncoderScorer
 
@@ -249,10 +249,10 @@ def test_the_resolved_configuration_repeats_the_run(run_yaml, tmp_path):
 
 def test_model_card_and_model_in_python(run_yaml, tmp_path):
     values = read_mapping(run_yaml) | {"loss": yaml.safe_load("terms: {stde: {schedule: morris}, mse: rest}")}
-    result = finetune(validate(FinetuneConfig, values, "here"), tmp_path / "run")
-    assert result.report == report_of(tmp_path / "run")
+    report = run_finetuning(validate(FinetuneConfig, values, "here"), tmp_path / "run")
+    assert report == report_of(tmp_path / "run")
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    river = result.report["prompts"]["river"]
+    river = report["prompts"]["river"]
     assert f"| river | 0 to 4 | {river['n']} | {river['qwk']:.3f} |" in card
     assert "stde: Morris(" in card
     assert "mse: rest" in card
