@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
     from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.public.finetune import finetune
+    from aes_dynloss.essays.public.regressor import EssayScoreRegressor
     from aes_dynloss.essays.public.scorer import EssayScorer
     from aes_dynloss.measures.agreement import quadratic_weighted_kappa
     from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws
@@ -36,6 +37,7 @@ _MODULES = {
     "essays.ensembles.ensemble": ["EssayEnsemble"],
     "essays.finetune.config": ["FinetuneConfig"],
     "essays.public.finetune": ["finetune"],
+    "essays.public.regressor": ["EssayScoreRegressor"],
     "essays.public.scorer": ["EssayScorer"],
     "measures.agreement": ["quadratic_weighted_kappa"],
     "measures.bootstrap": ["Paired", "bootstrap_draws"],
@@ -60,6 +62,7 @@ __all__ = [
     "DataError",
     "Elements",
     "EssayEnsemble",
+    "EssayScoreRegressor",
     "EssayScorer",
     "FinetuneConfig",
     "LossConfig",

@@ -23,6 +23,7 @@ PUBLIC = [
     "DataError",
     "Elements",
     "EssayEnsemble",
+    "EssayScoreRegressor",
     "EssayScorer",
     "FinetuneConfig",
     "LossConfig",

@@ -19,7 +19,14 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
-from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
+from aes_dynloss.essays.finetune.fitting import (
+    Parts,
+    build_fitting,
+    fit_scorer,
+    fit_scores,
+    learned_screen,
+    post_processed_on,
+)
 from aes_dynloss.essays.finetune.held_out import FITTED_ON, INNER, OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import TrainedScorer, learn_from_dev
 from aes_dynloss.essays.finetune.products import (
@@ -33,7 +40,6 @@ from aes_dynloss.essays.finetune.products import (
 from aes_dynloss.essays.finetune.warm_start import contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors, floor_figures, kept_floors
 from aes_dynloss.essays.model.model_folder import MODEL
-from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report
@@ -138,7 +144,7 @@ def _run(
     if accelerator.is_main_process:
         ratings = None if fitting.ratings is None else fitting.ratings.assign(score=parts.as_read.scores)
         if config.evaluation.screen:
-            fitting.add_screen(_screen(parts.tables["train"], prompts))
+            fitting.add_screen(learned_screen(parts.tables["train"], prompts))
         fitting.add_training(parts.as_read.scores, keep_ids=config.evaluation.keep_ids)
         as_read = parts.tables | {"train": parts.as_read}
         groups = config.data.subgroups
@@ -171,12 +177,6 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a run that was killed could not: a model that it was writing."""
     for path in folder.glob(f".{MODEL}.*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
-    """What advisories go by: the training essays of each prompt, whatever they are scored on."""
-    texts = {prompt.prompt_id: prompt.text for prompt in prompts}
-    return Screen.fit(train.once.values("text"), train.once.answered, texts)
 
 
 def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:

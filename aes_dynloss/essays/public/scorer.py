@@ -128,7 +128,8 @@ class EssayScorer:
                     progress="score essays" if progress else None,
                 )
             ]
-        return EssayScores.of(self.model, windows, getattr(essays, "index", None))
+        labels = essays.index if isinstance(essays, pd.DataFrame | pd.Series) else None
+        return EssayScores.of(self.model, windows, labels)
 
     def explain(
         self,
@@ -171,7 +172,7 @@ class EssayScorer:
     ) -> Iterator[Iterator[UnscoredEssay]]:
         """The essays as rows of a table, as the commands read them."""
         prompt = prompt_ids if isinstance(prompt_ids, str) else None
-        frame = _table(essays, None if prompt is not None else prompt_ids, features)
+        frame = essay_frame(essays, None if prompt is not None else prompt_ids, features)
         if not len(frame):
             yield iter(())
             return
@@ -183,8 +184,19 @@ def _policy(policy: Policy | Mapping[str, Action] | None) -> Policy:
     return policy if isinstance(policy, Policy) else validate(Policy, policy or {}, "The policy of advisories")
 
 
-def _table(essays: Essays, prompt_ids: Sequence[str] | None, features: Features | None) -> pd.DataFrame:
-    """Essays with what is known of each, a row an essay."""
+def essay_frame(
+    essays: Essays, prompt_ids: Sequence[str] | None = None, features: Features | None = None
+) -> pd.DataFrame:
+    """Essays with what is known of each, a row an essay; texts alone get numbers from 1 as ids.
+
+    Args:
+        essays: N texts, or a DataFrame.
+        prompt_ids: The prompt of each, if the DataFrame does not say it.
+        features: Numeric columns, if the DataFrame has none.
+
+    Raises:
+        DataError: It is one text, lengths differ, or prompts are given twice.
+    """
     if isinstance(essays, pd.DataFrame):
         table = essays.reset_index(drop=True)
     elif isinstance(essays, str):
