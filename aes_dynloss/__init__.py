@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError, ShapeError, TrainingError
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.readers import read_essays
-    from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
+    from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
     from aes_dynloss.essays.finetune.config import FinetuneConfig
-    from aes_dynloss.essays.finetune.run import finetune
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.public.finetune import finetune
+    from aes_dynloss.essays.public.regressor import EssayScoreRegressor
+    from aes_dynloss.essays.public.scorer import EssayScorer
     from aes_dynloss.measures.agreement import quadratic_weighted_kappa
     from aes_dynloss.measures.bootstrap import Paired, bootstrap_draws
     from aes_dynloss.measures.calibration import fit_rescaling
@@ -33,10 +34,11 @@ _MODULES = {
     "errors": ["AesDynlossError", "CheckpointError", "ConfigError", "DataError", "ShapeError", "TrainingError"],
     "essays.data.data_config": ["DataConfig"],
     "essays.data.readers": ["read_essays"],
-    "essays.ensembles.ensemble": ["EssayEnsemble", "open_scorer"],
+    "essays.ensembles.ensemble": ["EssayEnsemble"],
     "essays.finetune.config": ["FinetuneConfig"],
-    "essays.finetune.run": ["finetune"],
-    "essays.model.scorer": ["EssayScorer"],
+    "essays.public.finetune": ["finetune"],
+    "essays.public.regressor": ["EssayScoreRegressor"],
+    "essays.public.scorer": ["EssayScorer"],
     "measures.agreement": ["quadratic_weighted_kappa"],
     "measures.bootstrap": ["Paired", "bootstrap_draws"],
     "measures.calibration": ["fit_rescaling"],
@@ -60,6 +62,7 @@ __all__ = [
     "DataError",
     "Elements",
     "EssayEnsemble",
+    "EssayScoreRegressor",
     "EssayScorer",
     "FinetuneConfig",
     "LossConfig",
@@ -74,7 +77,6 @@ __all__ = [
     "finetune",
     "fit",
     "fit_rescaling",
-    "open_scorer",
     "predict",
     "quadratic_weighted_kappa",
     "read_essays",

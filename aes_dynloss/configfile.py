@@ -253,22 +253,31 @@ def user_path(text: str | Path, key: str) -> Path:
         raise ConfigError(f"{key}: there is no user for the home folder in {text}. Write the path in full.") from None
 
 
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """Lay ``key.inner=value`` over a mapping; a value is read as YAML.
 
     Args:
         values: The mapping, left as it is.
-        overrides: Such as ``training.epochs=3`` or ``data.keep_prompts=[1,3]``.
+        overrides: Such as ``training.epochs=3`` or ``data.keep_prompts=[1,3]``; or a mapping of such keys to values.
 
     Raises:
         ConfigError: An override has no ``=``, no key, or reaches into something that is no mapping.
     """
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
-        values = with_value(values, key, parse_yaml(text, f"override {override!r}"), f"Override {override!r}")
+    if isinstance(overrides, Mapping):
+        given = [(str(key), str(key), value) for key, value in overrides.items()]
+    else:
+        given = [_parsed(override) for override in overrides]
+    for override, key, value in given:
+        values = with_value(values, key, value, f"Override {override!r}")
     return deepcopy(dict(values))
+
+
+def _parsed(override: str) -> tuple[str, str, Any]:
+    """An override with its key and its value."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"Override {override!r}: expected key=value, such as training.epochs=3.")
+    return override, key, parse_yaml(text, f"override {override!r}")
 
 
 def with_value(values: Mapping[str, Any], key: str, value: object, where: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FILE, force_precision_option, is_table
+from aes_dynloss.cli.options import EXISTING, FILE, force_precision_option
 from aes_dynloss.errors import ConfigError
 
 
@@ -58,6 +58,7 @@ def benchmark(
         raise click.UsageError("--gpus-per-run belongs to --engine ray.")
     words = [*overrides, *([f"folds=[{folds}]"] if folds else []), *([f"seeds={seeds}"] if seeds else [])]
     from aes_dynloss.configfile import apply_overrides, dump_yaml, read_mapping, validate
+    from aes_dynloss.tables.formats import is_table
 
     if is_table(config):
         raise ConfigError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, Command, check_sources, is_table, read_data_values, score_columns
+from aes_dynloss.cli.options import FILE, Command, check_sources, read_data_values, score_columns
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -206,6 +206,8 @@ def _checked(
 
 def _with_found_columns(values: dict[str, Any], options: dict[str, Any], ranges: tuple[str, ...]) -> dict[str, Any]:
     """The values with the columns of a table that has other names than the usual ones, as finetune finds them."""
+    from aes_dynloss.tables.formats import is_table
+
     path = Path(options["source"])
     if not is_table(path) or not path.is_file():
         return values

@@ -11,11 +11,9 @@ from aes_dynloss.cli.options import (
     FILE,
     check_sources,
     force_precision_option,
-    is_table,
     preset_options,
-    read_run_input,
     scored_table_options,
-    settle_preset,
+    table_options,
 )
 
 
@@ -54,15 +52,12 @@ def finetune(
         raise click.UsageError("--resume and --force exclude each other: one keeps the run, the other replaces it.")
     if output_dir is None and not print_config:
         raise click.UsageError("--output-dir is missing: name a folder for the model, the predictions and the report.")
-    from aes_dynloss.configfile import apply_overrides, dump_yaml, validate
+    from aes_dynloss.configfile import dump_yaml
+    from aes_dynloss.essays.finetune.run_input import resolve_run
 
-    values, said = read_run_input(source, table)
-    values = apply_overrides(values, overrides)
-    values, chosen = settle_preset(values, preset, minutes, table=is_table(source))
-    from aes_dynloss.essays.finetune.config import FinetuneConfig
-
-    resolved = validate(FinetuneConfig, values, str(source))
-    for line in said + chosen:
+    options = table_options(**table)
+    resolved, said = resolve_run(source, preset=preset, minutes=minutes, overrides=overrides, **options)
+    for line in said:
         click.echo(line, err=True)
     if output_dir is None or print_config:
         click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
@@ -70,15 +65,13 @@ def finetune(
     check_sources([resolved.data.source])
     from accelerate import PartialState
 
-    from aes_dynloss.essays.explaining.drivers import judged_drivers
-    from aes_dynloss.essays.finetune.run import finetune as run
+    from aes_dynloss.essays.public.finetune import finetune as run
     from aes_dynloss.reports.report_files import PAGE, REPORT
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.training.hardware import leave_busy_cores
 
     leave_busy_cores()
-    options = {"resume": resume, "force": force, "force_precision": force_precision}
-    result = run(resolved, output_dir, **options, explainer=judged_drivers)
+    result = run(resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
     if not PartialState().is_main_process:
         return
     click.echo(report_text(result.report))

@@ -9,11 +9,9 @@ import click
 
 from aes_dynloss.cli.options import (
     FILE,
-    is_table,
     preset_options,
     read_run_input,
     scored_table_options,
-    settle_preset,
 )
 from aes_dynloss.errors import ConfigError
 
@@ -38,6 +36,8 @@ def init(
     NAME is the file to write, finetune.yaml by default, with every key, its default and a comment; - prints it. Or NAME
     is a table of scored essays (.csv, .tsv, .jsonl, .parquet, .xlsx): then the configuration is for that table.
     """
+    from aes_dynloss.tables.formats import is_table
+
     if not is_table(name):
         if output is not None or full or preset is not None or any(table.values()):
             raise click.UsageError(f"{name} is no table of scored essays, of which the options say how to read it.")
@@ -48,10 +48,10 @@ def init(
     from aes_dynloss.configfile import dump_yaml
 
     values, said = read_run_input(name, table)
-    values, chosen = settle_preset(values, preset, minutes, table=True)
     from aes_dynloss.essays.finetune.config import config_template
-    from aes_dynloss.essays.finetune.presets import with_preset
+    from aes_dynloss.essays.finetune.presets import settle, with_preset
 
+    values, chosen = settle(values, minutes, preset=preset, table=True)
     for line in said + chosen:
         click.echo(line, err=True)
     short = f"# Configuration of `aes-dynloss finetune` for {name}; all else is the default (--full shows it).\n"

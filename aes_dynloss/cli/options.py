@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -244,9 +244,8 @@ def read_essays(
     Raises:
         ConfigError: There is no such encoding, one column is named twice, or processes would share standard input.
     """
-    from aes_dynloss.configfile import validate
-    from aes_dynloss.essays.data.data_config import Columns, text_encoding
-    from aes_dynloss.essays.data.readers import iterate_unscored
+    from aes_dynloss.essays.data.data_config import text_encoding
+    from aes_dynloss.essays.data.readers import essays_to_score
 
     try:
         text_encoding(encoding)
@@ -254,37 +253,17 @@ def read_essays(
         raise ConfigError(f"--encoding: {error}.") from None
     if "-" in sources and processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
-    given = {name: column for name, column in named.items() if column is not None}
-    columns = {source: validate(Columns, given | _found_columns(source, given, encoding), source) for source in sources}
-    return (
-        essay
-        for source in sources
-        for essay in iterate_unscored(
-            source,
-            columns=columns[source],
-            prompt=prompt,
-            encoding=encoding,
-            quoting=quoting,
-            features=features,
-            keep=keep,
-        )
+    return essays_to_score(
+        sources,
+        {name: column for name, column in named.items() if column is not None},
+        say=lambda line: click.echo(line, err=True),
+        prompt=prompt,
+        encoding=encoding,
+        quoting=quoting,
+        features=features,
+        keep=keep,
     )
 
-
-def _found_columns(source: str, named: dict[str, str], encoding: str) -> dict[str, str]:
-    """Columns of text and ids in a table that has neither a usual name nor a named one, and on standard error why."""
-    from aes_dynloss.essays.data.table_layout import unscored_columns
-
-    path = Path(source)
-    if not is_table(path) or not path.is_file():
-        return {}
-    layout = unscored_columns(path, named, encoding=encoding)
-    for line in layout.said:
-        click.echo(line, err=True)
-    return dict(layout.data)
-
-
-CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 
 _SCORED_TABLE = (
     click.option("--text-column", "text", metavar="COLUMN", help="Table: column of the essays."),
@@ -364,43 +343,13 @@ _PRESET = (
 
 
 def preset_options(command: Command) -> Command:
-    """Add the options that choose a preset, for :func:`settle_preset`."""
+    """Add the options that choose a preset."""
     for option in reversed(_PRESET):
         command = option(command)
     return command
 
 
-def settle_preset(
-    values: dict[str, Any], preset: str | None, minutes: float, *, table: bool
-) -> tuple[dict[str, Any], list[str]]:
-    """A run's values with the preset that the options name, or the one that is best here.
-
-    Args:
-        values: Of a configuration.
-        preset: Named by its option.
-        minutes: That the run may take.
-        table: Whether they were found in a table.
-
-    Returns:
-        The values, and what was chosen, in words.
-
-    Raises:
-        AesDynlossError: The essays cannot be read.
-    """
-    from aes_dynloss.essays.finetune.presets import settle
-
-    named = {} if preset is None else {"preset": None if preset == "none" else preset}
-    return settle({**named, **values, **named}, minutes, table=table)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file's name is that of a table."""
-    from aes_dynloss.tables.formats import SUFFIXES
-
-    return path.suffix.lower() in SUFFIXES
-
-
-def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def read_run_input(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A configuration's values: those of a configuration file, or those that suit a table of scored essays.
 
     Args:
@@ -414,31 +363,12 @@ def read_run_input(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any],
         ConfigError: The file is neither, or is a configuration, for which there are no such options.
         DataError: It cannot be read, or what a column of it is remains open.
     """
-    from aes_dynloss.tables.formats import SUFFIXES
+    from aes_dynloss.essays.finetune.run_input import run_values
 
-    suffix = path.suffix.lower()
-    if suffix in CONFIG_SUFFIXES:
-        given = [name for name, value in options.items() if value]
-        if given:
-            raise ConfigError(
-                f"{path.name} is a configuration, which says itself what the columns are. Leave out the options of "
-                "tables, or set data.columns and data.prompts: KEY=VALUE does so for this run."
-            )
-        from aes_dynloss.configfile import read_mapping
-
-        return read_mapping(path), []
-    if not is_table(path):
-        raise ConfigError(
-            f"{path}: expected a configuration ({', '.join(CONFIG_SUFFIXES)}) or a table of scored essays "
-            f"({', '.join(SUFFIXES)}). Save it as one of these."
-        )
-    if not path.expanduser().exists():
-        raise ConfigError(f"There is no file {path}. Correct the path of the essays.")
-    return _table_values(path, **options)
+    return run_values(path, **table_options(**options))
 
 
-def _table_values(
-    path: Path,
+def table_options(
     *,
     spans: Sequence[str],
     subgroups: Sequence[str],
@@ -446,19 +376,19 @@ def _table_values(
     encoding: str | None,
     score: Sequence[str],
     **named: str | None,
-) -> tuple[dict[str, Any], list[str]]:
-    from aes_dynloss.essays.data.data_config import text_encoding
-    from aes_dynloss.essays.data.table_layout import table_layout
+) -> dict[str, Any]:
+    """The options of :func:`scored_table_options` as :func:`run_values` takes them.
+
+    Raises:
+        ConfigError: A range or a column is not written as it should be.
+    """
     from aes_dynloss.tables.score_range import parse_ranges
 
-    try:
-        encoding = text_encoding(encoding or "utf-8")
-    except ValueError as error:
-        raise ConfigError(f"--encoding: {error}.") from None
-    ranges = parse_ranges(spans)
-    columns = {role: column for role, column in named.items() if column is not None}
-    scores = score_columns(score)
-    columns |= {"score": scores} if isinstance(scores, str) else {}
-    traits = None if isinstance(scores, str) else scores
-    layout = table_layout(path, columns, ranges, subgroups, group, traits=traits, encoding=encoding)
-    return {"data": layout.data}, layout.said + layout.slips
+    columns: dict[str, Any] = {"score": score_columns(score), **named}
+    return {
+        "columns": {role: column for role, column in columns.items() if column is not None},
+        "ranges": parse_ranges(spans),
+        "subgroups": subgroups,
+        "group": group,
+        "encoding": encoding,
+    }

@@ -20,10 +20,9 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     """
     from aes_dynloss.configfile import read_mapping, validate
     from aes_dynloss.essays.data.readers import iterate_unscored
-    from aes_dynloss.essays.explaining.drivers import judged_drivers
     from aes_dynloss.essays.finetune.config import FinetuneConfig
-    from aes_dynloss.essays.finetune.run import finetune
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
+    from aes_dynloss.essays.public.finetune import finetune
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
     from aes_dynloss.essays.scoring.output import write_scores
     from aes_dynloss.essays.scoring.score import score_essays
@@ -37,9 +36,9 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     config = validate(FinetuneConfig, read_mapping(QUICKSTART), QUICKSTART.name)
     accelerator = build_accelerator(config.training)
     options = {"resume": resume, "force": force, "accelerator": accelerator}
-    result = finetune(config, output_dir, **options, explainer=judged_drivers)
+    result = finetune(config, output_dir, **options)
     model, scores = output_dir / "model", output_dir / "scores.csv"
-    scorer = EssayScorer.from_pretrained(model, accelerator=accelerator)
+    scorer = EncoderScorer.from_pretrained(model, accelerator=accelerator)
     windows = score_essays(scorer, iterate_unscored(str(ESSAYS)), policy=Policy())
     if not accelerator.is_main_process:
         for _ in windows:  # other processes only help to score

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aes_dynloss.cli.options import FILE, is_table, read_run_input, scored_table_options
+from aes_dynloss.cli.options import FILE, read_run_input, scored_table_options
 
 
 @click.command()
@@ -49,6 +49,7 @@ def tune(
     from aes_dynloss.essays.finetune.tuning import TABLE, candidates
     from aes_dynloss.essays.finetune.tuning import tune as search
     from aes_dynloss.reports.report_tables import report_text
+    from aes_dynloss.tables.formats import is_table
     from aes_dynloss.training.hardware import leave_busy_cores
 
     if is_table(source):

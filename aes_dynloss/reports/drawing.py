@@ -257,13 +257,19 @@ def saved(axes: Axes, title: str, description: str, legend_columns: int = 0) -> 
         description: What it shows.
         legend_columns: Columns of a legend above the axes, where the rows leave it room; 0 for none.
     """
-    figure, text = cast("Figure", axes.get_figure(root=True)), StringIO()
-    if legend_columns:
-        handles, labels = axes.get_legend_handles_labels()
-        layout: Any = {"loc": "upper left", "ncols": legend_columns, "borderaxespad": 0.1, "columnspacing": 1.2}
-        figure.legend(handles, labels, frameon=False, **layout)
+    figure, text = with_legend(axes, legend_columns), StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(title, description, text.getvalue())
+
+
+def with_legend(axes: Axes, columns: int) -> Figure:
+    """The figure of some axes, with a legend of so many columns above them; 0 for none."""
+    figure = cast("Figure", axes.get_figure(root=True))
+    if columns:
+        handles, labels = axes.get_legend_handles_labels()
+        layout: Any = {"loc": "upper left", "ncols": columns, "borderaxespad": 0.1, "columnspacing": 1.2}
+        figure.legend(handles, labels, frameon=False, **layout)
+    return figure
 
 
 def draw_intervals(

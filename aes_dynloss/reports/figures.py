@@ -27,6 +27,7 @@ from aes_dynloss.reports.drawing import (
     panel,
     rows_panel,
     saved,
+    with_legend,
 )
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.flags import CRITERIA
@@ -34,16 +35,42 @@ from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Re
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Numbers = NDArray[np.float64]
+# Columns of the legend of agreement.
+_LEGEND = 4
+
+
+def agreement_figure(report: Report) -> Figure:
+    """The figure of :func:`agreement_picture`, of the prompts with the most essays where there are very many.
+
+    Args:
+        report: What ``build_report`` returned.
+    """
+    rows, _ = _largest(report.prompts, MOST_DRAWN_ROWS, report.rows.plural)
+    shown = replace(report, prompts={prompt: report.prompts[prompt] for prompt in rows})
+    with drawing():
+        return with_legend(_agreement_axes(_agreement_rows(shown)), _LEGEND)
 
 
 def agreement_picture(report: Report) -> Picture:
     """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
-    prompts = report.prompts
-    rows: dict[str, PromptEntry | MeanEntry] = {report.rows.title(row): entry for row, entry in prompts.items()}
-    if len(rows) > 1:
-        rows["Mean"] = report.mean
+    rows = _agreement_rows(report)
+    words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
+    description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
+    title = f"Agreement by {report.rows.noun}"
+    return saved(_agreement_axes(rows), title, description, legend_columns=_LEGEND)
+
+
+def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
+    """Prompts by title, and their mean."""
+    rows: dict[str, PromptEntry | MeanEntry] = {report.rows.title(row): entry for row, entry in report.prompts.items()}
+    return rows if len(rows) == 1 else rows | {"Mean": report.mean}
+
+
+def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry]) -> Axes:
+    """The first of the panels."""
     panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
     for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
         axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
@@ -53,9 +80,7 @@ def agreement_picture(report: Report) -> Picture:
         draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
         values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
-    words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
-    description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
-    return saved(panels[0], f"Agreement by {report.rows.noun}", description, legend_columns=4)
+    return panels[0]
 
 
 def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:

@@ -7,15 +7,19 @@ Every part is a frozen dataclass. Code reads attributes; whoever knows report.js
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
+from aes_dynloss.reports.report_frame import SHORT, measures_frame
 from aes_dynloss.reports.robustness_entry import Robustness
 from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.tables.scale_ids import scale_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
@@ -441,6 +445,25 @@ class Report(Entry, kw_only=True):
     drivers: Drivers | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
+
+    def __repr__(self) -> str:
+        """Its size and its first figure."""
+        essays = sum(entry.n for entry in self.prompts.values())
+        qwk = "unknown" if self.mean.qwk is None else f"{self.mean.qwk:.3f}"
+        return f"Report({essays} scores, {self.rows.counted(len(self.prompts))}, QWK {qwk})"
+
+    def _repr_html_(self) -> str:
+        """The main measures, for a notebook."""
+        frame = self.to_frame()
+        return frame[[name for name in SHORT if name in frame]].to_html(float_format="{:.3f}".format, na_rep="")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Measures by prompt, and in the row ``mean`` their means; of several traits, a row for each of a prompt."""
+        entries: dict[str, Entry] = dict(self.prompts)
+        if self.traits is not None:
+            traits = self.traits.items()
+            entries = {scale_id(prompt, name): one for name, trait in traits for prompt, one in trait.prompts.items()}
+        return measures_frame([*entries.items(), ("mean", self.mean)])
 
     @property
     def rows(self) -> RowWords:

@@ -35,6 +35,7 @@ from aes_dynloss.tables.csv_jsonl import (
     peeked,
     read_lines,
 )
+from aes_dynloss.tables.frames import frame_rows, is_frame
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def iterate_rows(
 
     Args:
         source: A .csv, .tsv, .jsonl, .ndjson, .parquet or .xlsx file (its first sheet), a folder of .txt files (columns
-            ``essay_id``, the file's name without .txt, and ``text``), or ``-`` for standard input (jsonl if its first
-            character that is not blank is ``{``, else csv).
+            ``essay_id``, the file's name without .txt, and ``text``), ``-`` for standard input (jsonl if its first
+            character that is not blank is ``{``, else csv), or the name of a DataFrame by ``held_frame``.
         encoding: Of text files; a UTF-8 byte order mark is taken off.
         quoting: ``minimal``: a value with delimiters, quotes or line breaks stands in double quotes, and quotes in it
             are doubled. ``none``: quotes are plain characters. For csv and tsv.
@@ -81,6 +82,8 @@ def iterate_rows(
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
         return _standard_input_rows(stdin or sys.stdin.buffer, encoding, quoting, on_fault)
+    if is_frame(source):
+        return frame_rows(source)
     path = existing_path(source)
     if path.is_dir():
         return _folder_rows(path, encoding, on_fault)
@@ -107,8 +110,15 @@ def existing_path(source: str | Path) -> Path:
     return path
 
 
+def is_table(source: str | Path) -> bool:
+    """Whether a source has the name of a table: a file of a known suffix, or a DataFrame."""
+    return is_frame(source) or Path(source).suffix.lower() in SUFFIXES
+
+
 def source_name(source: str | Path) -> str:
-    """How messages name a source: a path's last part, or ``standard input``."""
+    """How messages name a source: a path's last part, ``standard input`` or ``the DataFrame``."""
+    if is_frame(source):
+        return "the DataFrame"
     return "standard input" if str(source) == STANDARD_INPUT else Path(source).name or str(source)
 
 

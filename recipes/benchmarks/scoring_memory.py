@@ -30,7 +30,7 @@ from aes_dynloss.essays.ensembles.ensemble import open_scorer
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, load_encoder, load_tokenizer
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -62,7 +62,7 @@ def write_model(folder: Path) -> None:
     encoder = build_encoder(encoder_values(load_encoder(ENCODER)) | TINY)
     scale = PromptScale(Prompt("river", ScoreRange(0, 3)), 0.5, 0.2, (0.25,) * 4, 2.0, 0.5)
     model = ScoringModel(encoder, ModelConfig(), [scale])
-    EssayScorer(model.eval(), load_tokenizer(ENCODER), accelerator=Accelerator(cpu=True)).save_pretrained(folder)
+    EncoderScorer(model.eval(), load_tokenizer(ENCODER), accelerator=Accelerator(cpu=True)).save_pretrained(folder)
 
 
 def write_rows(path: Path, count: int) -> None:

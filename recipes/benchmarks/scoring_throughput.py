@@ -49,7 +49,7 @@ from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer, loca
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.protocol import Scorer
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.precision import in_precision
 from aes_dynloss.plot_style import empty_figure, plot_style
@@ -88,7 +88,7 @@ def read_texts(source: Path, count: int) -> tuple[list[str], list[str], list[Any
     return [texts[row] for row in rows], [prompts[row] for row in rows], list(table.prompts.values())
 
 
-def build_scorer(encoder: str, prompts: Sequence[Any], device: str, *, capped: bool) -> EssayScorer:
+def build_scorer(encoder: str, prompts: Sequence[Any], device: str, *, capped: bool) -> EncoderScorer:
     """A scorer with an untrained head, which takes as long as a trained one."""
     module, tokenizer = load_encoder(encoder), load_tokenizer(encoder)
     cap = longest_window(module.config, tokenizer) - tokenizer.num_special_tokens_to_add() if capped else None
@@ -96,7 +96,7 @@ def build_scorer(encoder: str, prompts: Sequence[Any], device: str, *, capped: b
         PromptScale(prompt, 0.5, 0.2, (1 / prompt.range.count,) * prompt.range.count, 5.0, 0.8) for prompt in prompts
     ]
     model = ScoringModel(module, ModelConfig(max_tokens=cap), scales)
-    return EssayScorer(model.eval(), tokenizer, accelerator=Accelerator(cpu=device == "cpu"))
+    return EncoderScorer(model.eval(), tokenizer, accelerator=Accelerator(cpu=device == "cpu"))
 
 
 def build_pipeline(encoder: str, device: str) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -106,7 +106,7 @@ def build_pipeline(encoder: str, device: str) -> Any:  # noqa: ANN401 - transfor
     return transformers.pipeline("text-classification", model=model, tokenizer=load_tokenizer(encoder), device=device)
 
 
-def check_tokens(scorer: EssayScorer, pipeline: Any, texts: Sequence[str]) -> int:  # noqa: ANN401
+def check_tokens(scorer: EncoderScorer, pipeline: Any, texts: Sequence[str]) -> int:  # noqa: ANN401
     """Tokens that both sides read.
 
     Raises:
@@ -119,7 +119,12 @@ def check_tokens(scorer: EssayScorer, pipeline: Any, texts: Sequence[str]) -> in
     return sum(map(len, theirs))
 
 
-def build_sides(scorer: EssayScorer, whole: EssayScorer, pipeline: Any, options: argparse.Namespace) -> dict[str, Side]:  # noqa: ANN401
+def build_sides(
+    scorer: EncoderScorer,
+    whole: EncoderScorer,
+    pipeline: Any,  # noqa: ANN401 - transformers is untyped
+    options: argparse.Namespace,
+) -> dict[str, Side]:
     """All sides by name."""
     sides: dict[str, Side] = {}
     for precision in filter(None, options.precisions.split(",")):
@@ -136,7 +141,7 @@ def build_sides(scorer: EssayScorer, whole: EssayScorer, pipeline: Any, options:
     return sides
 
 
-def run_sides(run: Path, capped: EssayScorer) -> dict[str, Side]:
+def run_sides(run: Path, capped: EncoderScorer) -> dict[str, Side]:
     """The sides of a run's scorer.
 
     Args:
@@ -145,7 +150,7 @@ def run_sides(run: Path, capped: EssayScorer) -> dict[str, Side]:
     """
     trained = open_scorer(run / "model", capped.accelerator)
     sides: dict[str, Side] = {run.name + WHOLE: trained.score}
-    if isinstance(trained, EssayScorer):
+    if isinstance(trained, EncoderScorer):
         same = copy.copy(trained)
         window = longest_window(trained.model.encoder.config, trained.tokenizer)
         cap = window - trained.tokenizer.num_special_tokens_to_add()

@@ -20,17 +20,17 @@ import numpy as np
 import pandas as pd
 from result_table import result_table
 
-from aes_dynloss import EssayScorer
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.ood_distance import Vectors
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.training.prediction import predict
 
 
-def ood_distance(scorer: EssayScorer, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def ood_distance(scorer: EncoderScorer, texts: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of each essay, against each prompt of the model, (N, P); above 1 is flagged."""
     import torch
 
@@ -54,7 +54,7 @@ def measure(run: Path, source: str, names: Mapping[str, str] | None = None) -> d
         source: ASAP's table.
         names: The model's names of the table's prompts, where they differ.
     """
-    scorer = EssayScorer.from_pretrained(run / "model")
+    scorer = EncoderScorer.from_pretrained(run / "model")
     wanted = pd.read_csv(run / "predictions_test.csv", dtype=str)["essay_id"]
     table = read_essays(DataConfig(source=source, format="asap"))
     texts = dict(zip(table.essay_ids, table.values("text"), strict=True))

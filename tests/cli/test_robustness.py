@@ -15,7 +15,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS
 from aes_dynloss.essays.robustness import measure_robustness
 
@@ -49,7 +49,7 @@ def run(place, *words):
 
 @pytest.fixture(scope="module")
 def expected(place):
-    scorer = EssayScorer.from_pretrained(place / "model")
+    scorer = EncoderScorer.from_pretrained(place / "model")
     essays = [UnscoredEssay(*row.values()) for row in ROWS]
     return json.loads(json.dumps(measure_robustness(scorer, essays)))
 

@@ -16,7 +16,7 @@ from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.scoring import score as module
 
 ROWS = [
@@ -70,7 +70,7 @@ def test_what_comes_out(place, expected):
     assert list(rows[0]) == COLUMNS
     assert [row["essay_id"] for row in rows] == [row["essay_id"] for row in ROWS]
     assert [row["prompt_id"] for row in rows] == [row["prompt_id"] for row in ROWS]
-    scorer = EssayScorer.from_pretrained(place / "model")
+    scorer = EncoderScorer.from_pretrained(place / "model")
     scores = scorer.score([row["text"] for row in ROWS], [row["prompt_id"] for row in ROWS])
     assert [float(row["raw"]) for row in rows] == scores.raw.tolist()
     assert [float(row["score"]) for row in rows] == scores.score.tolist()

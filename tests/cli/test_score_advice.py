@@ -9,53 +9,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from advised_scorer import PROMPTS, write_advised
 from command_line import command
 from small_run import read_rows, write_rows
-from small_screen import TOPICS, WORDINGS, made_up, small_screen
+from small_screen import made_up
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.encoder_folder import Screening
-from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.measures.intervals import Certainty, fit_certainty, fit_intervals
+from aes_dynloss.measures.intervals import Certainty
 from aes_dynloss.tables.score_range import ScoreRange
 
-PROMPTS = tuple(TOPICS)
 ESSAYS = 24
-
-
-def scales() -> list[PromptScale]:
-    shares = (0.1, 0.2, 0.3, 0.2, 0.15, 0.05)
-    return [PromptScale(Prompt(p, ScoreRange(1, 6), WORDINGS.get(p)), 0.5, 0.2, shares, 3.0, 0.8) for p in PROMPTS]
-
-
-def write_model(folder: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
-    monkeypatch.setattr("tiny_scorer.TWO_PROMPTS", scales())
-    scorer = tiny_scorer(write_tiny_encoder(folder / f"encoder_{head}"), head=head, log_length=True)
-    ood_distance = OodDistance([torch.randn(60, 16), torch.zeros(0, 16)], [5.0, 1.0])
-    scorer.screening = Screening(small_screen(), ood_distance)
-    generator = np.random.default_rng(0)
-    texts = [made_up(PROMPTS[n % 2], generator, 80 + n % 9 * 10) for n in range(120)]
-    prompts = [PROMPTS[n % 2] for n in range(120)]
-    scores = scorer.score(texts, prompts)
-    human = np.clip(np.rint(scores.raw + generator.normal(0, 0.8, 120)), 1, 6)
-    scorer.intervals = fit_intervals(prompts, scores.raw, human)
-    chances = scorer.score(texts, prompts).certainty  # nothing sets them right yet
-    scorer.certainty = fit_certainty(prompts, chances, scores.score == human)
-    scorer.save_pretrained(folder / head)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("advice")
-    with pytest.MonkeyPatch.context() as patch:
-        for head in ("regression", "ordinal"):
-            write_model(folder, patch, head)
+    for head in ("regression", "ordinal"):
+        write_advised(folder, head)
     generator = np.random.default_rng(1)
     rows = [
         {"essay_id": f"{n}", "prompt_id": PROMPTS[n % 2], "text": made_up(PROMPTS[n % 2], generator, 80 + n % 9 * 10)}
@@ -137,7 +112,7 @@ def test_probabilities_of_a_head_that_gives_them(place, tmp_path, suffix):
         found = [None if row is None else dict(row) for row in table["probabilities"]]
         certainty, score_of = table["certainty"].tolist(), table["score"].tolist()
     assert found[4] is None
-    learned = EssayScorer.from_pretrained(place / "ordinal").certainty
+    learned = EncoderScorer.from_pretrained(place / "ordinal").certainty
     for number, (row, sure, point) in enumerate(zip(found, certainty, score_of, strict=True)):
         if row is not None:
             assert list(row) == ["1", "2", "3", "4", "5", "6"]
@@ -197,7 +172,7 @@ class TestReview:
         assert [(row["essay_id"], row["text"]) for row in read] == [("=1", text)]
 
     def test_a_model_that_does_not_know_how_sure_it_is_says_so(self, place, tmp_path):
-        scorer = EssayScorer.from_pretrained(place / "regression")
+        scorer = EncoderScorer.from_pretrained(place / "regression")
         scorer.certainty = Certainty({"bridge": scorer.certainty.prompts["bridge"]})
         scorer.save_pretrained(tmp_path / "model")
         words = ["score", tmp_path / "model", place / "essays.csv", "-o", tmp_path / "s.csv", "--force"]
@@ -255,7 +230,7 @@ class TestReview:
 
 
 def test_the_same_in_python(place):
-    scorer = EssayScorer.from_pretrained(place / "ordinal")
+    scorer = EncoderScorer.from_pretrained(place / "ordinal")
     scores = scorer.score(["The otter by the river"], ["bridge"])
     assert scores.probabilities.shape == (1, 6)
     chance = scores.probabilities[0, int(scores.score[0]) - 1]

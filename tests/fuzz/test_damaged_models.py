@@ -16,7 +16,7 @@ from tiny_scorer import sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.measures.calibration import RescalingLine
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def test_signed_model_folders(model, tmp_path):
                 path.write_bytes(damaged_bytes(path.read_bytes(), chance))
         sign(folder, values)
         try:
-            EssayScorer.from_pretrained(folder)
+            EncoderScorer.from_pretrained(folder)
             ends[0] += 1
         except CheckpointError:
             ends[2] += 1

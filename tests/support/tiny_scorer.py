@@ -18,7 +18,7 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import config_digest
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.measures.calibration import CutPoints, RescalingLine
 from aes_dynloss.tables.atomic import file_sha256
@@ -109,7 +109,9 @@ def random_essays(lengths: Sequence[int], *, window: int = 16, prompts: int = 2,
     return EssayExamples(essays, groups, generator.uniform(size=len(lengths)), 0)
 
 
-def tiny_scorer(encoder_folder: Path, *, scales: Sequence[PromptScale] | None = None, **config: object) -> EssayScorer:
+def tiny_scorer(
+    encoder_folder: Path, *, scales: Sequence[PromptScale] | None = None, **config: object
+) -> EncoderScorer:
     """A scorer with words for its tokens, on an encoder that ``write_tiny_encoder`` wrote, with random answers."""
     model = ScoringModel(
         load_encoder(str(encoder_folder)),
@@ -124,7 +126,7 @@ def tiny_scorer(encoder_folder: Path, *, scales: Sequence[PromptScale] | None = 
         for parameter in model.encoder.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
-    return EssayScorer(model.eval(), load_tokenizer(str(encoder_folder)))
+    return EncoderScorer(model.eval(), load_tokenizer(str(encoder_folder)))
 
 
 def values_of(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
@@ -76,7 +76,7 @@ class EssayCell(Cell):
             training = self.config.training
             precision = grid_precision(self.root, training, force=self.force_precision)
             accelerator = build_accelerator(training, self.work, precision)
-            finetune(self.config, self.work, resume=resume, accelerator=accelerator)
+            run_finetuning(self.config, self.work, resume=resume, accelerator=accelerator)
             seconds = round(time.perf_counter() - start, 3)
             on_card = training.device != "cpu" and torch.cuda.is_available()
             device = torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads"

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from aes_dynloss.configfile import user_path
+from aes_dynloss.configfile import user_path, validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_ENCODING
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
@@ -24,6 +24,7 @@ from aes_dynloss.essays.data.group_columns import UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay, feature_value
 from aes_dynloss.essays.data.sources import named_in, open_rows
+from aes_dynloss.essays.data.table_layout import unscored_columns
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
@@ -33,7 +34,8 @@ from aes_dynloss.tables.cells import (
 )
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
-from aes_dynloss.tables.formats import DELIMITERS, source_name
+from aes_dynloss.tables.formats import DELIMITERS, is_table, source_name
+from aes_dynloss.tables.frames import is_frame
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import STEPS, infer_range
@@ -293,6 +295,43 @@ def iterate_unscored(
             yield UnscoredEssay(essay_id, prompt_id, text, own, kept_cells(row, known) if keep else {})
         except CellError as error:
             on_fault(RowFault(name, number, str(error)))
+
+
+def essays_to_score(
+    sources: Sequence[str],
+    named: Mapping[str, str],
+    *,
+    say: Callable[[str], None],
+    encoding: str = "utf-8",
+    **options: Any,  # noqa: ANN401 - those of iterate_unscored
+) -> Iterator[UnscoredEssay]:
+    """Essays of some sources, one source after the other, whose columns are found where they have no usual names.
+
+    Args:
+        sources: As `read_essays` takes them.
+        named: Columns that the user named, by ``text``, ``essay_id`` and ``prompt_id``.
+        say: Is told of each column that was found, and why.
+        encoding: Of text files.
+        options: Those of `iterate_unscored`.
+
+    Raises:
+        ConfigError: One column is named twice.
+        DataError: A source cannot be read, or it remains open which of its columns is the text.
+    """
+    columns = {}
+    for source in sources:
+        found: Mapping[str, str] = {}
+        if is_table(source) and (is_frame(source) or Path(source).is_file()):
+            layout = unscored_columns(Path(source), named, encoding=encoding)
+            found = layout.data
+            for line in layout.said:
+                say(line)
+        columns[source] = validate(Columns, {**named, **found}, source_name(source))
+    return (
+        essay
+        for source in sources
+        for essay in iterate_unscored(source, columns=columns[source], encoding=encoding, **options)
+    )
 
 
 def _check_unscored(

@@ -13,6 +13,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.samples import BUNDLED, ESSAYS
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, existing_path, iterate_rows
+from aes_dynloss.tables.frames import check_frame, is_frame
 from aes_dynloss.tables.rows import FaultHandler, Row, refuse
 
 
@@ -65,7 +66,9 @@ def check_source(source: str) -> None:
     Raises:
         DataError: It is such a one.
     """
-    if source not in {STANDARD_INPUT, BUNDLED} and not _names_hub_data(source):
+    if is_frame(source):
+        check_frame(source)
+    elif source not in {STANDARD_INPUT, BUNDLED} and not _names_hub_data(source):
         existing_path(source)
 
 

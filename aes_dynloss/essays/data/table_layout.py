@@ -14,7 +14,7 @@ import numpy as np
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
 from aes_dynloss.tables.columns import missing_columns
-from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.formats import iterate_rows, source_name
 from aes_dynloss.tables.scale_ids import scale_id
 from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 
@@ -108,18 +108,18 @@ def table_layout(
         column: f"Name the right one with {option}." for column, option in others.items() if column not in columns
     }
     if missing:
-        raise DataError(missing_columns(path.name, missing, columns))
+        raise DataError(missing_columns(source_name(path), missing, columns))
     free = [column for column in columns if column not in others]
     found = {role: Found(column, "as named") for role, column in named.items()}
     if "text" not in found:
-        found["text"] = _text(sample, free, path.name)
+        found["text"] = _text(sample, free, source_name(path))
     free = [column for column in free if column != found["text"].column]
     for role in ("essay_id", "prompt_id"):
         if role not in found and (column := _by_name(role, free)) is not None and _tells(role, column, rows):
             found[role] = Found(column, "by its name")
             free.remove(column)
     if "score" not in found and not traits:
-        found["score"] = _score(sample, free, path.name)
+        found["score"] = _score(sample, free, source_name(path))
     scored = _scored(rows, found, traits or {})
     layout = _layout(path, scored, found, ranges, traits or {}, subgroups, encoding)
     layout.slips.extend(_slips(numbers, scored, ranges))
@@ -159,7 +159,7 @@ def unscored_columns(path: Path, named: Mapping[str, str], *, encoding: str = "u
     columns = list(sample[0])
     found: dict[str, Found] = {}
     if "text" not in named and "text" not in columns:
-        found["text"] = _text(sample, [column for column in columns if column not in named.values()], path.name)
+        found["text"] = _text(sample, [column for column in columns if column not in named.values()], source_name(path))
     if "essay_id" not in named and "essay_id" not in columns:
         taken = {*named.values(), *(one.column for one in found.values())}
         own = _by_name("essay_id", [column for column in columns if column not in taken])
@@ -182,7 +182,8 @@ def _rows(path: Path, encoding: str) -> tuple[list[int], list[dict[str, object]]
     numbered = list(iterate_rows(path, encoding=encoding, on_fault=lambda _: None))
     found = [row for _, row in numbered]
     if not found:
-        raise DataError(f"{path.name} holds no row that can be read. See `aes-dynloss data check {path.name}`.")
+        name = source_name(path)
+        raise DataError(f"{name} holds no row that can be read. See `aes-dynloss data check {name}`.")
     return [number for number, _ in numbered], found
 
 
@@ -291,7 +292,8 @@ def _prompts(
     for (prompt, trait), places in scored.items():
         name = scale_id(prompt, trait)
         given = _given(ranges, prompt, trait)
-        span = given or infer_range([np.array([value for _, value in places])], f"prompt {name} in {path.name}", STEPS)
+        where = f"prompt {name} in {source_name(path)}"
+        span = given or infer_range([np.array([value for _, value in places])], where, STEPS)
         points = {key: _plain(value) for key, value in vars(span).items() if key != "step" or value != 1}
         if trait is None:
             prompts[prompt] = points

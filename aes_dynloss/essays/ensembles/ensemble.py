@@ -397,10 +397,10 @@ def _open_members(folders: Sequence[Path], accelerator: Accelerator | None) -> l
         if _has_encoder(read_config(folder, FORMAT)):
             from accelerate import Accelerator as Devices
 
-            from aes_dynloss.essays.model.scorer import EssayScorer
+            from aes_dynloss.essays.model.scorer import EncoderScorer
 
             accelerator = accelerator or Devices()
-            scorers.append(EssayScorer.from_pretrained(folder, accelerator=accelerator))
+            scorers.append(EncoderScorer.from_pretrained(folder, accelerator=accelerator))
         else:
             scorers.append(ClassicalScorer.from_pretrained(folder))
     return scorers

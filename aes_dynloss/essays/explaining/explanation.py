@@ -27,7 +27,7 @@ from aes_dynloss.essays.explaining.next_point import (
 from aes_dynloss.essays.explaining.occlusion import left_out, reads_once, sentence_values
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sentences import Span, sentence_spans
-from aes_dynloss.essays.model.protocol import Scorer, answered_prompts, check_lengths
+from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import KINDS, Policy
 from aes_dynloss.tables.columns import TRAIT_COLUMN
@@ -127,47 +127,6 @@ def _score_dict(one: ScoreExplanation) -> dict[str, Any]:
 def _without_nan(value: FeatureValue) -> dict[str, Any]:
     known = ((name, _known(each) if isinstance(each, float) else each) for name, each in asdict(value).items())
     return dict(known)
-
-
-def explain(
-    scorer: Scorer,
-    texts: Sequence[str],
-    prompt_ids: Sequence[str] | None = None,
-    *,
-    features: Sequence[Mapping[str, float]] | None = None,
-    **options: Any,  # noqa: ANN401 - those of explain_essays
-) -> list[Explanation]:
-    """Explain the scores of some essays.
-
-    Args:
-        scorer: The scorer.
-        texts: N essays.
-        prompt_ids: The prompt that each answers; may be left out where there is one.
-        features: The numeric columns of each that the scorer needs beside the text, if it needs some.
-        options: Those of :func:`explain_essays`.
-
-    Returns:
-        Explanations in the order of the essays; their ids are numbers from 1.
-
-    Raises:
-        DataError: A prompt is unknown, a column is missing, or the lengths differ.
-
-    Example:
-        >>> scorer = open_scorer("quickstart-run")  # doctest: +SKIP
-        >>> (one,) = explain(scorer, ["I like tea. It is hot."], ["phones"])  # doctest: +SKIP
-        >>> one.scores[0].contributions  # doctest: +SKIP
-        [0.21, -0.04]
-    """
-    answered = answered_prompts(scorer, texts, prompt_ids)
-    check_lengths(texts, answered)
-    own = [{} for _ in texts] if features is None else features
-    if len(own) != len(texts):
-        raise DataError(f"Expected the columns of {len(texts)} essays, found those of {len(own)}.")
-    essays = [
-        UnscoredEssay(str(number), prompt, text, dict(values))
-        for number, (prompt, text, values) in enumerate(zip(answered, texts, own, strict=True), start=1)
-    ]
-    return list(explain_essays(scorer, essays, **options))
 
 
 def explain_essays(

@@ -22,7 +22,7 @@ from aes_dynloss.essays.model.protocol import Scorer, own_numbers
 if TYPE_CHECKING:
     import torch
 
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
 
 Array = NDArray[np.float64]
 Groups = dict[str, NDArray[np.int64]]
@@ -91,7 +91,7 @@ def _of_counts(scorer: ClassicalScorer, essay: Reading, scale: str) -> FeaturePa
     return FeatureParts(model.intercept + at_zero, values)
 
 
-def _of_head(scorer: EssayScorer, essay: Reading, scale: str) -> FeatureParts | None:
+def _of_head(scorer: EncoderScorer, essay: Reading, scale: str) -> FeatureParts | None:
     import torch
 
     from aes_dynloss.training.prediction import evaluating

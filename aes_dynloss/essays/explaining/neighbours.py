@@ -10,7 +10,7 @@ from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.model.protocol import Scorer
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
 
 NEIGHBOURS = 3
 
@@ -49,7 +49,7 @@ def neighbours(scorer: Scorer, essay: Reading, scale: str) -> list[Neighbour]:
     return []
 
 
-def _of_encoder(scorer: EssayScorer, essay: Reading, scale: str) -> list[Neighbour]:
+def _of_encoder(scorer: EncoderScorer, essay: Reading, scale: str) -> list[Neighbour]:
     from aes_dynloss.essays.model.ood_distance import essay_vectors
 
     training, screening = scorer.training, scorer.screening

@@ -17,7 +17,7 @@ from aes_dynloss.essays.model.protocol import Scorer, own_numbers
 from aes_dynloss.essays.model.training_essays import QUANTILES, FeatureSpread
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
 
 Array = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def _of_counts(scorer: ClassicalScorer, essay: Reading, scale: str) -> FeatureFu
     return FeatureFunction(names, numbers[0, 1:], raw, _spread(scorer, scale))
 
 
-def _of_encoder(scorer: EssayScorer, essay: Reading, scale: str) -> FeatureFunction | None:
+def _of_encoder(scorer: EncoderScorer, essay: Reading, scale: str) -> FeatureFunction | None:
     from aes_dynloss.training.prediction import predict
 
     if not scorer.model.config.feature_names:
@@ -181,7 +181,7 @@ def _of_columns(member: FeatureFunction, names: Sequence[str]) -> Callable[[Arra
     return lambda rows: member.raw(rows[:, columns])
 
 
-def _spread(scorer: EssayScorer | ClassicalScorer, scale: str) -> FeatureSpread | None:
+def _spread(scorer: EncoderScorer | ClassicalScorer, scale: str) -> FeatureSpread | None:
     return None if scorer.training is None else scorer.training.spreads.get(scale)
 
 

@@ -18,7 +18,7 @@ from aes_dynloss.essays.model.protocol import Scorer, own_numbers
 if TYPE_CHECKING:
     import torch
 
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
     from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 Array = NDArray[np.float64]
@@ -76,7 +76,7 @@ def sentence_values(
 
 
 def _from_one_reading(
-    scorer: EssayScorer,
+    scorer: EncoderScorer,
     essay: Reading,
     scales: Sequence[str],
     spans: Sequence[Span],

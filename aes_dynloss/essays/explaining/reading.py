@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aes_dynloss.essays.model.examples import EssayExamples
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Reading:
         """An essay that is to be scored."""
         return cls(essay.text, essay.features or None)
 
-    def examples(self, scorer: EssayScorer, scale: str) -> EssayExamples:
+    def examples(self, scorer: EncoderScorer, scale: str) -> EssayExamples:
         """The essay as a scorer reads it for a prompt, or prompt and trait, with its vector: one example.
 
         Raises:
@@ -48,6 +48,6 @@ class Reading:
                 self.keep(scorer, model.pooled(example.batch([0]).to(device).inputs))
         return replace(example, features=self._vectors[id(scorer)], units=None)
 
-    def keep(self, scorer: EssayScorer, vector: Tensor) -> None:
+    def keep(self, scorer: EncoderScorer, vector: Tensor) -> None:
         """Keep what a scorer's encoder made of the essay: its pooled vector, (1, H)."""
         self._vectors[id(scorer)] = vector.detach().float().cpu()

@@ -17,7 +17,7 @@ from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.protocol import Scorer
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.model.scorer import EssayScorer
+    from aes_dynloss.essays.model.scorer import EncoderScorer
 
 # Words that say nothing, of the length of a sentence.
 BABBLE = "Blorf quandle the wibbly snark of, grumpled to zizzle and a frobbed it narf."
@@ -62,7 +62,7 @@ def _shuffled(model: object, random: np.random.Generator) -> TextRegression:
     return replace(model, coefficients=random.permutation(model.coefficients), strings=strings)
 
 
-def _randomised_encoder_scorer(scorer: EssayScorer, part: Part, random: np.random.Generator) -> EssayScorer:
+def _randomised_encoder_scorer(scorer: EncoderScorer, part: Part, random: np.random.Generator) -> EncoderScorer:
     import torch
 
     other = copy.copy(scorer)

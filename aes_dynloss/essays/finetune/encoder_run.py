@@ -34,7 +34,7 @@ from aes_dynloss.essays.model.int8_linear import linear_to_int8
 from aes_dynloss.essays.model.lora import require_peft
 from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance, reference_rows
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.training_essays import FeatureSpread, TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
@@ -277,7 +277,7 @@ def _build(
     prompts: Sequence[Prompt],
     parts: Mapping[str, EssayTable],
     start: WarmStart | None,
-) -> tuple[EssayScorer, EssayExamples]:
+) -> tuple[EncoderScorer, EssayExamples]:
     """The scorer as training finds it, and all parts' essays as examples, one part after the other."""
     tokenizer = load_tokenizer(config.model.encoder) if start is None else start.tokenizer
     dropout = config.model.encoder_dropout
@@ -325,7 +325,7 @@ def _build(
         model.scale_linguistic(torch.from_numpy(train.linguistic), torch.from_numpy(train.groups))
     if earlier is not None:
         earlier.copy_weights_to(model)
-    return EssayScorer(model, tokenizer, accelerator=accelerator), examples
+    return EncoderScorer(model, tokenizer, accelerator=accelerator), examples
 
 
 def trait_weights(
@@ -360,7 +360,7 @@ def trait_weights(
     return weights
 
 
-def _dev_measures(scorer: EssayScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
+def _dev_measures(scorer: EncoderScorer, dev: EssayExamples, human: NDArray[np.float64]) -> dict[str, float]:
     """Mean over prompts of the kappa of rounded predictions, each prompt's own kappa, and the mean sd ratio.
 
     Where scores will be rescaled, or rounded at cut points, predictions are rescaled first: the weights that are best

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import Augmentation, augment
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.ratings import treated
@@ -18,9 +18,10 @@ from aes_dynloss.essays.data.splits import Splits
 from aes_dynloss.essays.finetune.classical_run import ClassicalRun
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.encoder_run import EncoderRun
-from aes_dynloss.essays.finetune.predicted import AUGMENTED, Predicted
+from aes_dynloss.essays.finetune.predicted import AUGMENTED, Predicted, TrainedScorer, learn_from_dev
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
+from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.teaching.teachers.config import DlfConfig, GlcConfig, TeachingConfig
 
 Fitting = EncoderRun | ClassicalRun
@@ -95,6 +96,39 @@ def fit_scorer(
     essays = parts.tables[fitted_on]
     fit_scores(fitting, config, essays.values("prompt_id"), essays.scores, predicted[fitted_on])
     return predicted
+
+
+def fit_to_all(accelerator: Accelerator, config: FinetuneConfig, table: EssayTable, folder: Path) -> TrainedScorer:
+    """A scorer that is fitted to all essays of a table, which it predicts out of fold for intervals and advisories.
+
+    Args:
+        accelerator: Devices and precision.
+        config: Its model, of an exact solver.
+        table: The essays.
+        folder: For what is kept on the way.
+
+    Raises:
+        ConfigError: The solver predicts no training essay by a model that was fitted without it.
+        DataError: A prompt has too few essays.
+    """
+    if config.model.solver == "sgd":
+        raise ConfigError(
+            "model.solver sgd needs dev essays. Set it to ridge or kernel_ridge, or fine-tune by aes_dynloss.finetune."
+        )
+    none, prompts = table.select([]), list(table.prompts.values())
+    parts = Parts.of(Splits(table, none, none, none), config)
+    fitting = build_fitting(accelerator, config, prompts, parts, None)
+    predicted = fit_scorer(fitting, config, parts, folder, resume=False)
+    learn_from_dev(fitting.scorer, table.values("prompt_id"), table.scores, predicted["train"])
+    fitting.add_screen(learned_screen(parts.tables["train"], prompts))
+    fitting.add_training(parts.as_read.scores, keep_ids=False)
+    return fitting.scorer
+
+
+def learned_screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
+    """What advisories go by: the training essays of each prompt, whatever they are scored on."""
+    texts = {prompt.prompt_id: prompt.text for prompt in prompts}
+    return Screen.fit(train.once.values("text"), train.once.answered, texts)
 
 
 def post_processed_on(predicted: Mapping[str, Predicted]) -> str:

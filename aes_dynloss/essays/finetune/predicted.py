@@ -15,7 +15,7 @@ from aes_dynloss.essays.features.linguistic import MOST_SD, describe_columns
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import agreement_probability
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.measures.intervals import Certainty, Intervals, equal_points, fit_certainty, fit_intervals
 from aes_dynloss.reports.features import FeatureTable
 
@@ -29,7 +29,7 @@ FOLDS = "folds"
 # Column of predictions: an essay's probabilities by score point, as JSON, where the head gives them.
 PROBABILITIES = "probabilities"
 
-TrainedScorer = EssayScorer | ClassicalScorer
+TrainedScorer = EncoderScorer | ClassicalScorer
 
 
 @dataclass(frozen=True)

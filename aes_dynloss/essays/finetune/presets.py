@@ -151,12 +151,15 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 _BESIDE = {"postprocessing", "features_cache"}
 
 
-def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) -> tuple[dict[str, Any], list[str]]:
+def settle(
+    values: Mapping[str, Any], minutes: float, *, preset: str | None = None, table: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """A run's values with the preset that suits this machine and these essays, where ``preset`` is auto.
 
     Args:
         values: Of a configuration.
         minutes: That the run may take.
+        preset: ``auto``, a preset's name or ``none``, which goes before that of the configuration; None: none is named.
         table: Whether they were found in a table. Then a preset is chosen where none is named and nothing is said of
             model, loss, teacher and training; and where nothing is said of splits either, essays are cross-fitted if
             they are fewer than ``MOST_CROSS_FITTED``.
@@ -165,9 +168,10 @@ def settle(values: Mapping[str, Any], minutes: float, *, table: bool = False) ->
         The values, and what was chosen, in words.
 
     Raises:
-        AesDynlossError: The essays cannot be read.
+        AesDynlossError: The essays cannot be read, or there is no such preset.
     """
-    result: dict[str, Any] = dict(values)
+    named = {} if preset is None else {"preset": None if preset == "none" else preset}
+    result: dict[str, Any] = {**named, **values, **named}
     said: list[str] = []
     if table and "preset" not in result:
         own = [name for name in ("loss", "teacher", "training") if result.get(name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, fold_parts, split_essays, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
 from aes_dynloss.essays.finetune.cross_fit import cross_fitted, encoding_once
-from aes_dynloss.essays.finetune.fitting import Parts, build_fitting, fit_scorer, fit_scores, post_processed_on
+from aes_dynloss.essays.finetune.fitting import (
+    Parts,
+    build_fitting,
+    fit_scorer,
+    fit_scores,
+    learned_screen,
+    post_processed_on,
+)
 from aes_dynloss.essays.finetune.held_out import FITTED_ON, INNER, OUT_OF_FOLD
 from aes_dynloss.essays.finetune.predicted import TrainedScorer, learn_from_dev
 from aes_dynloss.essays.finetune.products import (
@@ -33,7 +40,6 @@ from aes_dynloss.essays.finetune.products import (
 from aes_dynloss.essays.finetune.warm_start import contamination_notes, read_warm_start
 from aes_dynloss.essays.floors import essay_floors, floor_figures, kept_floors
 from aes_dynloss.essays.model.model_folder import MODEL
-from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report
@@ -47,24 +53,11 @@ from aes_dynloss.training.run_folder import MANIFEST, recorded_precision, run_fo
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What a run left behind.
-
-    Args:
-        folder: The output folder.
-        report: The content of report.json.
-    """
-
-    folder: Path
-    report: Report
-
-
 # Finds what the scores of a table's essays come from.
 Explainer = Callable[[TrainedScorer, EssayTable, FinetuneConfig], Drivers | None]
 
 
-def finetune(
+def run_finetuning(
     config: FinetuneConfig,
     output_dir: Path,
     *,
@@ -73,7 +66,7 @@ def finetune(
     force_precision: bool = False,
     accelerator: Accelerator | None = None,
     explainer: Explainer | None = None,
-) -> FinetuneResult:
+) -> Report:
     """Fine-tune a scorer, predict dev and test, and report.
 
     Args:
@@ -87,16 +80,10 @@ def finetune(
             :func:`aes_dynloss.essays.explaining.drivers.judged_drivers`; by default nobody does.
 
     Returns:
-        The report and where it lies.
+        The content of report.json.
 
     Raises:
         AesDynlossError: One of its kinds; the message says what to mend.
-
-    Example:
-        >>> config = FinetuneConfig(data={"source": "made-up-essays"}, training={"epochs": 1})
-        >>> result = finetune(config, Path("runs/first"))  # doctest: +SKIP
-        >>> sorted(result.report.prompts), result.folder.name  # doctest: +SKIP
-        (['phones', 'river'], 'first')
     """
     if accelerator is None:
         began_in = recorded_precision(output_dir / MANIFEST) if resume else None
@@ -115,7 +102,7 @@ def finetune(
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()
-    return FinetuneResult(output_dir, read_report(output_dir / REPORT))
+    return read_report(output_dir / REPORT)
 
 
 def _run(
@@ -157,7 +144,7 @@ def _run(
     if accelerator.is_main_process:
         ratings = None if fitting.ratings is None else fitting.ratings.assign(score=parts.as_read.scores)
         if config.evaluation.screen:
-            fitting.add_screen(_screen(parts.tables["train"], prompts))
+            fitting.add_screen(learned_screen(parts.tables["train"], prompts))
         fitting.add_training(parts.as_read.scores, keep_ids=config.evaluation.keep_ids)
         as_read = parts.tables | {"train": parts.as_read}
         groups = config.data.subgroups
@@ -190,12 +177,6 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a run that was killed could not: a model that it was writing."""
     for path in folder.glob(f".{MODEL}.*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
-    """What advisories go by: the training essays of each prompt, whatever they are scored on."""
-    texts = {prompt.prompt_id: prompt.text for prompt in prompts}
-    return Screen.fit(train.once.values("text"), train.once.answered, texts)
 
 
 def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> list[str]:

@@ -22,7 +22,7 @@ from aes_dynloss.essays.finetune.calibration import read_inner
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, PART
 from aes_dynloss.essays.finetune.presets import PRESETS, with_preset
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.encoders import is_installed
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
@@ -219,7 +219,7 @@ def _tried(values: Mapping[str, Any], name: str, changes: Changes, folder: Path)
     before = float(json.loads(seconds.read_text())) if seconds.exists() else 0.0
     is_new, start = not (run / REPORT).exists(), time.perf_counter()
     try:
-        finetune(config, run, resume=(run / CONFIG).exists())
+        run_finetuning(config, run, resume=(run / CONFIG).exists())
     finally:
         if is_new and (run / CONFIG).exists():
             before += time.perf_counter() - start

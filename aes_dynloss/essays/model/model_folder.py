@@ -319,7 +319,7 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
     if kind == ENSEMBLE_FORMAT and kind not in formats:
         raise CheckpointError(
             f"{folder} holds an ensemble, where a single scorer is expected. Give one of its members, such as "
-            f"{folder / MEMBERS / '0'}, or open it by open_scorer."
+            f"{folder / MEMBERS / '0'}, or open it by EssayScorer.from_pretrained."
         )
     if kind not in formats:
         expected = " or ".join(_KINDS[name] for name in formats)

@@ -33,14 +33,14 @@ from aes_dynloss.training.config import Precision
 from aes_dynloss.training.prediction import predict
 
 
-class EssayScorer:
+class EncoderScorer:
     """Scores essays with a fine-tuned model.
 
     Example:
-        >>> scorer = EssayScorer.from_pretrained("runs/asap1/model")  # doctest: +SKIP
+        >>> scorer = EncoderScorer.from_pretrained("runs/asap1/model")  # doctest: +SKIP
         >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
         array([8.])
-        >>> EssayScorer.from_pretrained("runs/none/model")
+        >>> EncoderScorer.from_pretrained("runs/none/model")
         Traceback (most recent call last):
         aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give a run of
         finetune, or its folder model/.
@@ -87,7 +87,7 @@ class EssayScorer:
         self.chunker = Chunker(tokenizer, window, model.config.max_tokens)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EssayScorer:
+    def from_pretrained(cls, folder: str | Path, *, accelerator: Accelerator | None = None) -> EncoderScorer:
         """Open a model folder that ``finetune`` wrote.
 
         Args:

@@ -18,7 +18,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.protocol import Scorer
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.scoring.score import prompts_of
 from aes_dynloss.training.config import Precision
@@ -41,7 +41,7 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
         ensemble = copy.copy(scorer)
         ensemble.members = [replace(member, scorer=in_precision(member.scorer, precision)) for member in scorer.members]
         return ensemble
-    if not isinstance(scorer, EssayScorer):
+    if not isinstance(scorer, EncoderScorer):
         raise ConfigError(
             f"The model, or a member of it, has no encoder to compute in {precision}. Leave --precision out."
         )

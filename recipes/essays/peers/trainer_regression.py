@@ -148,7 +148,7 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
         fold: Which of them are train, dev and test.
     """
     from aes_dynloss.essays.finetune.config import FinetuneConfig
-    from aes_dynloss.essays.finetune.run import finetune
+    from aes_dynloss.essays.finetune.run import run_finetuning
     from aes_dynloss.tables.formats import read_cells
 
     config = FinetuneConfig(
@@ -164,7 +164,7 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
     )
     ids = np.array(essays.essay_ids)
     with tempfile.TemporaryDirectory() as folder:
-        finetune(config, Path(folder) / "run")
+        run_finetuning(config, Path(folder) / "run")
         predicted = []
         for name, rows in (("dev", fold.dev), ("test", fold.test)):
             cells = read_cells(Path(folder) / "run" / f"predictions_{name}.csv")

@@ -54,7 +54,7 @@ def test_a_cell_that_is_done(cell):
 
 def test_it_is_not_done_twice(cell, monkeypatch):
     run_cell(cell)
-    monkeypatch.setattr(cell_run, "finetune", lambda *_, **__: pytest.fail("run again"))
+    monkeypatch.setattr(cell_run, "run_finetuning", lambda *_, **__: pytest.fail("run again"))
     assert run_cell(cell)
 
 
@@ -71,7 +71,7 @@ def test_what_was_stopped_goes_on(cell, monkeypatch):
         whole(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cell_run, "finetune", stopped)
+    monkeypatch.setattr(cell_run, "run_finetuning", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_cell(cell)
     assert not (ROOT / "cells").exists()

@@ -12,15 +12,16 @@ from accelerate import Accelerator
 from small_screen import small_screen
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
-from aes_dynloss import EssayEnsemble, EssayScorer
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import load_encoder, load_tokenizer
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.measures.calibration import CutPoints, RescalingLine
@@ -51,7 +52,7 @@ def models(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
 def model_for(encoder: Path, folder: Path, *scales: PromptScale) -> Path:
     """A model folder for some prompts."""
     model = ScoringModel(load_encoder(str(encoder)), ModelConfig(encoder=str(encoder)), scales).eval()
-    EssayScorer(model, load_tokenizer(str(encoder))).save_pretrained(folder)
+    EncoderScorer(model, load_tokenizer(str(encoder))).save_pretrained(folder)
     return folder
 
 
@@ -62,7 +63,7 @@ def with_range(scale: PromptScale, score_range: ScoreRange) -> PromptScale:
 
 def test_raw_is_the_mean_of_the_members_raw(models: list[Path]) -> None:
     scores = EssayEnsemble.from_members(models).score(TEXTS, PROMPT_IDS)
-    raw = [EssayScorer.from_pretrained(model).score(TEXTS, PROMPT_IDS).raw for model in models]
+    raw = [EncoderScorer.from_pretrained(model).score(TEXTS, PROMPT_IDS).raw for model in models]
     np.testing.assert_allclose(scores.raw, (raw[0] + raw[1] + raw[2]) / 3, rtol=0, atol=1e-6)
     assert np.std(raw, axis=0).min() > 0.01
     for place, prompt in enumerate(
@@ -89,7 +90,7 @@ def test_postprocessing_goes_by_the_prompt(models: list[Path]) -> None:
 @pytest.mark.parametrize("number", range(3))
 def test_one_model_twice_scores_as_that_model(models: list[Path], number: int) -> None:
     twice = EssayEnsemble.from_members([models[number]] * 2)
-    one = EssayScorer.from_pretrained(models[number])
+    one = EncoderScorer.from_pretrained(models[number])
     twice.postprocessing = one.postprocessing
     found, expected = twice.score(TEXTS, PROMPT_IDS), one.score(TEXTS, PROMPT_IDS)
     np.testing.assert_allclose(found.raw, expected.raw, rtol=0, atol=1e-6)
@@ -151,7 +152,7 @@ class TestPrompts:
             with pytest.raises(DataError, match=rf"not trained on prompt '{prompt}'; it knows notice\."):
                 ensemble.score(["a", "b"], ["notice", prompt])
         # The numbers of the prompt differ between the members.
-        raw = [EssayScorer.from_pretrained(model).score(TEXTS, ["notice"] * 5).raw for model in (both, other)]
+        raw = [EncoderScorer.from_pretrained(model).score(TEXTS, ["notice"] * 5).raw for model in (both, other)]
         np.testing.assert_allclose(ensemble.score(TEXTS, ["notice"] * 5).raw, np.mean(raw, axis=0), atol=1e-6)
 
     def test_an_essay_without_one_answers_the_only_one(self, encoder: Path, tmp_path: Path) -> None:
@@ -162,11 +163,13 @@ class TestPrompts:
         (window,) = score_essays(EssayEnsemble.from_members([both, poem]), [UnscoredEssay("a", None, "the otter")])
         assert window.columns["prompt_id"] == ["poem"]
         for folder in (poem, both):
-            scorer = EssayEnsemble.from_members([folder, poem]) if folder == both else EssayScorer.from_pretrained(poem)
+            scorer = (
+                EssayEnsemble.from_members([folder, poem]) if folder == both else EncoderScorer.from_pretrained(poem)
+            )
             expected = scorer.score(TEXTS, ["poem"] * len(TEXTS))
             np.testing.assert_array_equal(scorer.score(TEXTS).raw, expected.raw)
         with pytest.raises(DataError, match=r"knows the prompts letter, poem\. Say by prompt_ids which one each"):
-            EssayScorer.from_pretrained(both).score(TEXTS)
+            EncoderScorer.from_pretrained(both).score(TEXTS)
 
     def test_none(self, encoder: Path, tmp_path: Path) -> None:
         models = [model_for(encoder, tmp_path / name, scale) for name, scale in (("a", LETTER), ("b", NOTICE))]

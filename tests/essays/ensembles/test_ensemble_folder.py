@@ -17,10 +17,11 @@ from folder_content import content
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import RULES, tiny_scorer, values_of
 
-from aes_dynloss import EssayEnsemble, EssayScorer, open_scorer
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles import ensemble as ensemble_folder
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.model.model_folder import config_digest
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
@@ -66,7 +67,7 @@ def test_what_is_written(models: list[Path], folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["both"]
     for number, model in enumerate(models):
         assert content(folder / "members" / str(number)) == content(model)
-        EssayScorer.from_pretrained(folder / "members" / str(number))
+        EncoderScorer.from_pretrained(folder / "members" / str(number))
     assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}) == 1
     card = (folder / "README.md").read_text()
     assert "the mean of 2\nmodels' raw scores" in card
@@ -123,11 +124,11 @@ def test_equal_files_take_their_room_once(
 def test_either_kind_is_opened_as_what_it_is(models: list[Path], folder: Path, tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True)
     single, several = open_scorer(models[0], accelerator), open_scorer(str(folder), accelerator)
-    assert isinstance(single, EssayScorer)
+    assert isinstance(single, EncoderScorer)
     assert single.accelerator is accelerator
     assert {member.scorer.accelerator for member in several.members} == {accelerator}
     with pytest.raises(CheckpointError, match=r"both holds an ensemble, where a single scorer is expected\. Give one"):
-        EssayScorer.from_pretrained(folder)
+        EncoderScorer.from_pretrained(folder)
     with pytest.raises(CheckpointError, match=r"both holds an ensemble, where a single scorer is expected"):
         EssayEnsemble.from_members([models[0], folder])
     with pytest.raises(CheckpointError, match=r"config\.json is not that of an ensemble of essay scorers"):
@@ -140,7 +141,7 @@ def test_either_kind_is_opened_as_what_it_is(models: list[Path], folder: Path, t
 
 
 def test_a_run_stands_for_the_model_in_it(models: list[Path], folder: Path, tmp_path: Path) -> None:
-    for made, opens in ((models[0], EssayScorer.from_pretrained), (folder, EssayEnsemble.from_pretrained)):
+    for made, opens in ((models[0], EncoderScorer.from_pretrained), (folder, EssayEnsemble.from_pretrained)):
         run = tmp_path / f"run of {made.name}"
         run.mkdir()
         with pytest.raises(CheckpointError, match=r"has no config\.json\. Give a run of finetune, or its"):
@@ -281,7 +282,7 @@ class TestWriting:
             assert {path.name for path in place.iterdir()} == {"README.md", "config.json", "members"}
             assert content(place / "members" / "0") == content(models[1])
         ensemble.members[0].scorer.save_pretrained(folder)  # and a model may take an ensemble's place
-        assert isinstance(open_scorer(folder), EssayScorer)
+        assert isinstance(open_scorer(folder), EncoderScorer)
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
         with pytest.raises(CheckpointError, match=r"thesis is there already and holds no model, so it is not replaced"):

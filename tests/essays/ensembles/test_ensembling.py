@@ -15,7 +15,7 @@ from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.ensembles.ensembling import ensemble_runs
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
 
@@ -159,9 +159,9 @@ class TestFolds:
 
 
 def test_a_prompt_that_the_ensemble_does_not_know_needs_none(model, make_run, tmp_path):
-    scorer = EssayScorer.from_pretrained(model)
+    scorer = EncoderScorer.from_pretrained(model)
     letter = ScoringModel(scorer.model.encoder, ModelConfig(), TWO_PROMPTS[:1])
-    EssayScorer(letter, scorer.tokenizer).save_pretrained(tmp_path / "letter")
+    EncoderScorer(letter, scorer.tokenizer).save_pretrained(tmp_path / "letter")
     tables = [dev_table(1, range(20)), dev_table(2, range(20), {"letter": RANGES["letter"]})]
     runs = [make_run("both", tables[0]), make_run("one", tables[1], tmp_path / "letter")]
     fitted = ensemble_runs(runs, "rescale").postprocessing.fitted

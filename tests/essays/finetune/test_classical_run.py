@@ -20,7 +20,7 @@ from tiny_scorer import sign, values_of
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, needs_torch, open_scorer
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 KINDS = {
     "strings": {"kind": "strings"},
@@ -132,7 +132,7 @@ def test_an_ensemble_with_an_encoder(runs, run_yaml, essays, tmp_path):
     ensemble = open_scorer(tmp_path / "all")
     texts, prompts = zip(*[(row["text"], row["prompt_id"]) for row in small_essays(4)], strict=True)
     members = [open_scorer(folder / "model").score(texts, prompts).raw for folder in folders]
-    assert [type(member.scorer) for member in ensemble.members] == [EssayScorer, ClassicalScorer, ClassicalScorer]
+    assert [type(member.scorer) for member in ensemble.members] == [EncoderScorer, ClassicalScorer, ClassicalScorer]
     np.testing.assert_allclose(ensemble.score(texts, prompts).raw, np.mean(members, axis=0), rtol=1e-6)
 
 
@@ -144,7 +144,7 @@ def test_bf16_is_of_encoders(runs, essays):
 
 def test_each_class_opens_its_own_kind(runs, run_yaml, tmp_path):
     with pytest.raises(CheckpointError, match="of kind strings"):
-        EssayScorer.from_pretrained(runs["strings"] / "model")
+        EncoderScorer.from_pretrained(runs["strings"] / "model")
     assert tune(run_yaml, tmp_path / "encoder", "training.epochs=1").code == 0
     with pytest.raises(CheckpointError, match="an encoder"):
         ClassicalScorer.from_pretrained(tmp_path / "encoder" / "model")

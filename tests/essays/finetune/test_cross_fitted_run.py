@@ -22,7 +22,7 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import cross_fit_splits
 from aes_dynloss.essays.finetune import cross_fit
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.measures.intervals import fit_intervals
 
@@ -43,7 +43,7 @@ def configured(folder: Path, **changed: Any) -> FinetuneConfig:
 def done(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cross_fitted")
     write_small_run(folder)
-    finetune(configured(folder), folder / "run")
+    run_finetuning(configured(folder), folder / "run")
     return folder
 
 
@@ -61,7 +61,7 @@ def test_each_essay_is_scored_by_a_scorer_of_the_others(done):
     dev = [row | {"essay_id": f"{row['essay_id']} again", "part": "dev"} for row in rows if row["part"] == "train"][:40]
     (done / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *dev]), encoding="utf-8")
     data = {"source": str(done / "one.jsonl"), "prompts": RANGES, "split": {"column": "part"}}
-    finetune(configured(done, data=data), done / "one", force=True)
+    run_finetuning(configured(done, data=data), done / "one", force=True)
     alone = pd.read_csv(done / "one/predictions_test.csv").set_index("essay_id")
     same = found.loc[alone.index]
     np.testing.assert_allclose(same["raw"], alone["raw"])
@@ -93,9 +93,9 @@ def test_parts_that_are_done_are_not_done_again(done, tmp_path):
         return scored(*given, **named)
 
     with mock.patch.object(cross_fit, "_scored", stopped), pytest.raises(KeyboardInterrupt):
-        finetune(config, tmp_path / "run")
+        run_finetuning(config, tmp_path / "run")
     with mock.patch.object(cross_fit, "_scored", side_effect=scored) as again:
-        finetune(config, tmp_path / "run", resume=True)
+        run_finetuning(config, tmp_path / "run", resume=True)
     assert again.call_count == 1
     for name in ("predictions_test.csv", "report.csv"):
         assert (tmp_path / "run" / name).read_text("utf-8") == (done / "run" / name).read_text("utf-8")

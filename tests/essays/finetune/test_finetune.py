@@ -26,9 +26,9 @@ from small_run import (
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.essays.features.linguistic import feature_names, linguistic_features
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.floors import FLOORS
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 
 def check_report(folder: Path) -> None:
@@ -249,14 +249,14 @@ def test_the_resolved_configuration_repeats_the_run(run_yaml, tmp_path):
 
 def test_model_card_and_model_in_python(run_yaml, tmp_path):
     values = read_mapping(run_yaml) | {"loss": yaml.safe_load("terms: {stde: {schedule: morris}, mse: rest}")}
-    result = finetune(validate(FinetuneConfig, values, "here"), tmp_path / "run")
-    assert result.report == report_of(tmp_path / "run")
+    report = run_finetuning(validate(FinetuneConfig, values, "here"), tmp_path / "run")
+    assert report == report_of(tmp_path / "run")
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    river = result.report["prompts"]["river"]
+    river = report["prompts"]["river"]
     assert f"| river | 0 to 4 | {river['n']} | {river['qwk']:.3f} |" in card
     assert "stde: Morris(" in card
     assert "mse: rest" in card
-    scorer = EssayScorer.from_pretrained(tmp_path / "run" / "model")
+    scorer = EncoderScorer.from_pretrained(tmp_path / "run" / "model")
     row = read_rows(tmp_path / "run" / "predictions_test.csv")[0]
     text = next(essay["text"] for essay in small_essays() if essay["essay_id"] == row["essay_id"])
     assert scorer.score([text], [row["prompt_id"]]).raw == pytest.approx([float(row["raw"])], abs=1e-5)
@@ -284,7 +284,7 @@ def test_features_are_compared_with_the_training_essays(run_yaml, tmp_path, prom
 
     texts = {essay["essay_id"]: essay["text"] for essay in essays}
     test = read_rows(tmp_path / "run" / "predictions_test.csv")
-    model = EssayScorer.from_pretrained(tmp_path / "run" / "model").model
+    model = EncoderScorer.from_pretrained(tmp_path / "run" / "model").model
     rows = read_rows(tmp_path / "run" / "features.csv")
     assert len(rows) == 18
     clamped = set()

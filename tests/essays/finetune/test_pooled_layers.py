@@ -8,7 +8,7 @@ import pytest
 from small_run import EVERYTHING, check_scores, read_rows, tune
 
 from aes_dynloss.essays.finetune import products as run_products
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_the_stored_model_scores_as_the_run_did(run_yaml: Path, tmp_path: Path, 
     assert outcome.code == 0, outcome.err
     assert {path.name for path in (tmp_path / "run").iterdir()} == EVERYTHING
     check_scores(tmp_path / "run", run_yaml.with_name("essays.jsonl"), "test")
-    model = EssayScorer.from_pretrained(tmp_path / "run" / "model").model
+    model = EncoderScorer.from_pretrained(tmp_path / "run" / "model").model
     assert model.feature_mean.shape == (16 * (2 if "two layers" in name else 3),)
     assert len({row["raw"] for row in read_rows(tmp_path / "run" / "predictions_test.csv")}) > 5
 

@@ -29,7 +29,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.finetune import products as run_products
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +155,7 @@ class TestARun:
         assert f"Prompt {TARGET} has no dev essays: its qwk_rescaled and qwk_cut_points are null." in report["notes"]
 
     def test_its_scores_are_rounded_and_those_of_the_others_rescaled(self, run: Path) -> None:
-        scorer = EssayScorer.from_pretrained(run / "model")
+        scorer = EncoderScorer.from_pretrained(run / "model")
         assert set(scorer.postprocessing.fitted) == {"phones", "trumpet"}
         rows = read_rows(run / "predictions_test.csv")
         assert [float(row["score"]) for row in rows] == [
@@ -171,7 +171,7 @@ class TestARun:
 
     def test_one_answer_on_each_prompts_range(self, run: Path) -> None:
         """The head is not told the prompt: what it says of a text, from 0 to 1, is put on the prompt's range."""
-        scorer = EssayScorer.from_pretrained(run / "model")
+        scorer = EncoderScorer.from_pretrained(run / "model")
         texts = [row["text"] for row in small_essays()[:8]]
         units = []
         for prompt, (low, high) in {"phones": (1, 6), TARGET: (0, 4), "trumpet": (10, 60)}.items():

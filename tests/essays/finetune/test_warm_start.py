@@ -27,7 +27,7 @@ from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.essay_cache import weights_digest
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.score_range import ScoreRange
@@ -81,7 +81,7 @@ def test_the_first_predictions_are_the_earlier_models(run_yaml, first_runs, tmp_
     outcome = tune(run_yaml, tmp_path / "run", *words)
     assert outcome.code == 0, outcome.err
     essays = {row["essay_id"]: row for row in small_essays()}
-    earlier = EssayScorer.from_pretrained(first_runs[head] / "model")
+    earlier = EncoderScorer.from_pretrained(first_runs[head] / "model")
     for part in ("dev", "test"):
         found = raw_of(tmp_path / "run", part)
         rows = [essays[name] for name in found]
@@ -106,12 +106,12 @@ def test_the_target_prompt_alone(run_yaml, first, tmp_path):
     assert tune(run_yaml, tmp_path / "still", *words, *STILL).code == 0
     found = raw_of(tmp_path / "still")
     texts = {row["essay_id"]: row["text"] for row in small_essays()}
-    expected = EssayScorer.from_pretrained(first / "model").score([texts[name] for name in found], ["river"] * 6)
+    expected = EncoderScorer.from_pretrained(first / "model").score([texts[name] for name in found], ["river"] * 6)
     np.testing.assert_allclose(list(found.values()), expected.raw, rtol=0, atol=2e-6)
     outcome = tune(run_yaml, tmp_path / "run", *words)
     assert "Starting from an earlier model, which knows the prompt river." in outcome.err
     assert raw_of(tmp_path / "run") != pytest.approx(found, abs=1e-3)
-    assert list(EssayScorer.from_pretrained(tmp_path / "run" / "model").prompts) == ["river"]
+    assert list(EncoderScorer.from_pretrained(tmp_path / "run" / "model").prompts) == ["river"]
 
 
 class TestContamination:
@@ -183,7 +183,7 @@ def test_what_is_recorded(run_yaml, first, tmp_path):
     assert read_mapping(tmp_path / "run" / "config.yaml")["model"]["start_from"] == str(first)
     assert "start_from" not in (tmp_path / "run" / "model" / "config.json").read_text()
     # So the model opens where the first one is not, and may itself be started from.
-    assert EssayScorer.from_pretrained(tmp_path / "run" / "model").model.config.start_from is None
+    assert EncoderScorer.from_pretrained(tmp_path / "run" / "model").model.config.start_from is None
     assert tune(run_yaml, tmp_path / "third", f"model.start_from={tmp_path / 'run'}", *STILL).code == 0
     assert raw_of(tmp_path / "third") == raw_of(first)
 
@@ -202,7 +202,7 @@ def test_an_exact_head_takes_the_encoder_alone(run_yaml, first, tmp_path, solver
     """The same as on that encoder by its own name; what is built otherwise, above it, does not matter."""
     words = ["model.frozen_layers=all", f"model.solver={solver}", "model.pooled_layers=all", "model.log_length=false"]
     assert tune(run_yaml, tmp_path / "after", f"model.start_from={first}", *words).code == 0
-    earlier = EssayScorer.from_pretrained(first / "model")
+    earlier = EncoderScorer.from_pretrained(first / "model")
     earlier.model.encoder.save_pretrained(tmp_path / "encoder")
     earlier.tokenizer.save_pretrained(tmp_path / "encoder")
     for name, encoder in {"named": tmp_path / "encoder", "pretrained": None}.items():

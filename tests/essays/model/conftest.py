@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from tiny_scorer import RULES, tiny_scorer
 
 from aes_dynloss.essays.model import activations
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def rescaling_scorer(encoder: Path) -> EssayScorer:
+def rescaling_scorer(encoder: Path) -> EncoderScorer:
     scorer = tiny_scorer(encoder, pooling="attention", max_tokens=64, hidden=4)
     scorer.postprocessing = RULES["rescale"]
     return scorer
 
 
 @pytest.fixture(scope="module")
-def written(rescaling_scorer: EssayScorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(rescaling_scorer: EncoderScorer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder to read."""
     folder = tmp_path_factory.mktemp("run") / "model"
     rescaling_scorer.save_pretrained(folder)

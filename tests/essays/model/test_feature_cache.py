@@ -31,7 +31,7 @@ from aes_dynloss.essays.model.activations import pooled_features
 from aes_dynloss.essays.model.essay_cache import essay_digest
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.feature_cache import FeatureCache
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 pytestmark = pytest.mark.usefixtures("several_passes")
@@ -208,7 +208,7 @@ def test_a_model_folder_knows_no_cache(encoder: Path, cache_folder: Path, tmp_pa
     made = tiny_scorer(encoder, frozen_layers="all", features_cache=str(cache_folder))
     made.save_pretrained(tmp_path / "model")
     assert "features_cache" not in (tmp_path / "model" / "config.json").read_text()
-    opened = EssayScorer.from_pretrained(str(tmp_path / "model"))
+    opened = EncoderScorer.from_pretrained(str(tmp_path / "model"))
     assert opened.model.config == made.model.config.model_copy(update={"features_cache": None, "encoder": encoder.name})
     with mock.patch.object(activations, "FeatureCache", side_effect=AssertionError):
         np.testing.assert_array_equal(opened.score(TEXTS, ["letter"] * 5).raw, made.score(TEXTS, ["letter"] * 5).raw)

@@ -20,7 +20,7 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.int8_linear import Int8Linear, expect_int8, linear_to_int8
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 LENGTHS = (5, 40, 14, 29, 3, 15)
 KINDS = ("bert", "roberta", "mpnet", "electra", "modernbert", "deberta-v2", "distilbert")
@@ -128,7 +128,7 @@ def test_a_model_folder_keeps_the_layers_in_int8(tmp_path: Path, encoder: Path) 
     linear_to_int8(made.model.encoder, [essays.batch(range(len(TEXTS))).inputs])
     made.model.config = ModelConfig(encoder=str(encoder), frozen_layers="all", int8=True)
     made.save_pretrained(tmp_path / "model")
-    opened = EssayScorer.from_pretrained(tmp_path / "model")
+    opened = EncoderScorer.from_pretrained(tmp_path / "model")
     prompts = ["letter", "notice"] * 2 + ["letter"]
     np.testing.assert_allclose(opened.score(TEXTS, prompts).raw, made.score(TEXTS, prompts).raw, atol=1e-6)
     weights = load_file(tmp_path / "model/model.safetensors")

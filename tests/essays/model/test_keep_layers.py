@@ -19,7 +19,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.model.activations import frozen_part_computed
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_values, keep_lower_layers, layer_list
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 # One chunk, several of unequal length, an empty text.
 LENGTHS = (5, 40, 0, 14, 29, 3, 15)
@@ -79,7 +79,7 @@ def test_a_model_folder_has_these_layers_alone(tmp_path: Path) -> None:
     for keep in (3, None):
         made = tiny_scorer(encoder, keep_layers=keep)
         made.save_pretrained(folder := tmp_path / str(keep))
-        opened = EssayScorer.from_pretrained(folder)
+        opened = EncoderScorer.from_pretrained(folder)
         np.testing.assert_allclose(opened.score(TEXTS, prompts).raw, made.score(TEXTS, prompts).raw, atol=1e-6)
         assert values_of(folder)["encoder"]["num_hidden_layers"] == len(opened.model.encoder_layers) == (keep or 4)
         weights = load_file(folder / "model.safetensors")

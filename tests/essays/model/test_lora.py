@@ -22,7 +22,7 @@ from aes_dynloss.essays.model import lora as module
 from aes_dynloss.essays.model.encoders import encoder_values
 from aes_dynloss.essays.model.lora import merged_state
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.hypergradient.exact import Exact, UnrolledGraph
 from aes_dynloss.teaching.hypergradient.protocol import Measure
@@ -190,7 +190,7 @@ class TestFolder:
         tiny_scorer(encoder).save_pretrained(tmp_path / "plain")
         for blocked in [name for name in sys.modules if name.split(".")[0] == "peft"]:
             monkeypatch.setitem(sys.modules, blocked, None)
-        opened = EssayScorer.from_pretrained(tmp_path / "adapted")
+        opened = EncoderScorer.from_pretrained(tmp_path / "adapted")
         np.testing.assert_allclose(opened.score(self.TEXTS, self.PROMPTS).raw, expected, rtol=0, atol=1e-5)
         assert opened.model.config.lora is None
         assert "lora" not in (tmp_path / "adapted" / "config.json").read_text(encoding="utf-8")

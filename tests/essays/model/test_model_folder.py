@@ -13,7 +13,7 @@ from tiny_scorer import RULES, tiny_scorer, values_of
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model import model_folder
 from aes_dynloss.essays.model.encoder_folder import read_model_folder
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42"]
 PROMPT_IDS = ["letter", "notice", "notice", "letter"]
@@ -34,7 +34,7 @@ def test_the_same_scores_after_a_round_trip(
     made = tiny_scorer(encoder, **config)
     made.postprocessing = RULES[rule]
     made.save_pretrained(tmp_path / "a" / "model")
-    opened = EssayScorer.from_pretrained(str(tmp_path / "a" / "model"))
+    opened = EncoderScorer.from_pretrained(str(tmp_path / "a" / "model"))
     before, after = made.score(TEXTS, PROMPT_IDS), opened.score(TEXTS, PROMPT_IDS)
     for name in ("raw", "score", "tokens", "dropped_tokens"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
@@ -68,13 +68,13 @@ def test_what_is_written(written: Path, encoder: Path) -> None:
     assert "letter, notice" in (written / "README.md").read_text()
 
 
-def test_card(rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
+def test_card(rescaling_scorer: EncoderScorer, tmp_path: Path) -> None:
     rescaling_scorer.save_pretrained(tmp_path / "m", card="# A card\n")
     assert (tmp_path / "m" / "README.md").read_text() == "# A card\n"
 
 
 class TestReplacing:
-    def test_an_older_model_is_replaced_as_a_whole(self, rescaling_scorer: EssayScorer, folder: Path) -> None:
+    def test_an_older_model_is_replaced_as_a_whole(self, rescaling_scorer: EncoderScorer, folder: Path) -> None:
         (folder / "left_over.txt").touch()
         rescaling_scorer.save_pretrained(folder, card="new")
         assert (folder / "README.md").read_text() == "new"
@@ -83,7 +83,7 @@ class TestReplacing:
 
     @pytest.mark.parametrize("when", ["writing", "moving"])
     def test_it_stays_if_the_new_one_cannot_be_written(
-        self, rescaling_scorer: EssayScorer, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+        self, rescaling_scorer: EncoderScorer, folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
     ) -> None:
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -103,7 +103,7 @@ class TestReplacing:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
-    def test_other_things_are_not_replaced(self, rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
+    def test_other_things_are_not_replaced(self, rescaling_scorer: EncoderScorer, tmp_path: Path) -> None:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
         (tmp_path / "file").write_text("words")
@@ -115,20 +115,20 @@ class TestReplacing:
         assert {path.name for path in tmp_path.iterdir()} == {"thesis", "file"}
 
     def test_an_empty_folder_and_the_current_one(
-        self, rescaling_scorer: EssayScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, rescaling_scorer: EncoderScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
         rescaling_scorer.save_pretrained(".")
         read_model_folder(tmp_path / "empty")
 
-    def test_a_file_in_the_way(self, rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
+    def test_a_file_in_the_way(self, rescaling_scorer: EncoderScorer, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(CheckpointError, match=r"The model folder .*file/model cannot be written: "):
             rescaling_scorer.save_pretrained(tmp_path / "file" / "model")
 
 
-def test_permissions_follow_the_mask(rescaling_scorer: EssayScorer, tmp_path: Path) -> None:
+def test_permissions_follow_the_mask(rescaling_scorer: EncoderScorer, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         rescaling_scorer.save_pretrained(tmp_path / "m")

@@ -19,7 +19,7 @@ from aes_dynloss.essays.model.ood_distance import (
     essay_vectors,
     fit_ood_distance,
 )
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.essays.screening.training_statistics import learn_distance_threshold
 from aes_dynloss.training.prediction import predict
@@ -27,7 +27,7 @@ from aes_dynloss.training.prediction import predict
 TEXTS = ["The otter swam under the old bridge", "A letter to the head teacher about phones"] * 8
 
 
-def learned(scorer: EssayScorer) -> Screening:
+def learned(scorer: EncoderScorer) -> Screening:
     vectors = torch.randn(9, 16, generator=torch.Generator().manual_seed(0))
     prompts = ["letter", "notice"] * 8
     return Screening(
@@ -119,7 +119,7 @@ class TestFile:
         scorer = tiny_scorer(write_tiny_encoder(tmp_path / "encoder"))
         scorer.screening = learned(scorer)
         scorer.save_pretrained(tmp_path / "model")
-        again = EssayScorer.from_pretrained(tmp_path / "model")
+        again = EncoderScorer.from_pretrained(tmp_path / "model")
         prompts = ["letter"] * 8 + ["notice"] * 8
         first, second = scorer.score(TEXTS, prompts), again.score(TEXTS, prompts)
         assert np.array_equal(first.raw, second.raw)
@@ -130,7 +130,7 @@ class TestFile:
         path = tmp_path / "model" / SCREENING
         path.write_bytes(path.read_bytes()[:-7])
         with pytest.raises(CheckpointError, match="is not what was written"):
-            EssayScorer.from_pretrained(tmp_path / "model")
+            EncoderScorer.from_pretrained(tmp_path / "model")
 
     def test_no_text_can_be_read_from_it(self, tmp_path):
         scorer = tiny_scorer(write_tiny_encoder(tmp_path / "encoder"))

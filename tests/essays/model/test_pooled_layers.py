@@ -21,7 +21,7 @@ from aes_dynloss.essays.model.activations import frozen_part_computed, pooled_fe
 from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.essays.model.feature_cache import FeatureCache
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 
 # One chunk, several of unequal length, an empty text.
@@ -195,7 +195,7 @@ def test_a_model_folder_scores_the_same(encoder: Path, tmp_path: Path, config: d
         made.model.feature_mean.normal_()
         made.model.feature_sd.uniform_(0.5, 2.0)
     made.save_pretrained(tmp_path / "model")
-    opened = EssayScorer.from_pretrained(tmp_path / "model")
+    opened = EncoderScorer.from_pretrained(tmp_path / "model")
     assert opened.model.config.pooled_layers == config["pooled_layers"]
     prompts = ["letter", "notice"] * 2 + ["letter"]
     expected, found = made.score(TEXTS, prompts), opened.score(TEXTS, prompts)

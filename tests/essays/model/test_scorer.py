@@ -11,11 +11,11 @@ from accelerate import Accelerator
 from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS, scoring_model, tiny_scorer
 
-from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model.encoders import load_tokenizer
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import check_prompts
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.measures.calibration import RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
@@ -23,7 +23,7 @@ PROMPT_IDS = ["letter", "notice", "notice", "letter", "notice"]
 
 
 @pytest.fixture(scope="module")
-def scorer(encoder: Path) -> EssayScorer:
+def scorer(encoder: Path) -> EncoderScorer:
     return tiny_scorer(encoder)
 
 
@@ -97,20 +97,20 @@ def test_tokens_and_cap(encoder: Path) -> None:
     assert short.raw[0] == pytest.approx(scores.raw[0], abs=1e-5)
 
 
-def test_no_essays(scorer: EssayScorer) -> None:
+def test_no_essays(scorer: EncoderScorer) -> None:
     scores = scorer.score([], [])
     for name in ("raw", "score", "tokens", "dropped_tokens"):
         assert getattr(scores, name).shape == (0,)
 
 
-def test_empty_text_is_scored(scorer: EssayScorer) -> None:
+def test_empty_text_is_scored(scorer: EncoderScorer) -> None:
     scores = scorer.score(["", " \n\t"], ["letter", "letter"])
     assert np.isfinite(scores.raw).all()
     assert scores.raw[0] == pytest.approx(scores.raw[1], abs=1e-6)
     assert scores.tokens.tolist() == [0, 0]
 
 
-def test_refusals(scorer: EssayScorer) -> None:
+def test_refusals(scorer: EncoderScorer) -> None:
     with pytest.raises(DataError, match=r"not trained on prompt 'poem'; it knows letter, notice\. Map the ids"):
         scorer.score(["a", "b", "c"], ["letter", "poem", "ode"])
     with pytest.raises(DataError, match=r"one prompt id an essay, found 2 essays and 1 ids"):
@@ -135,7 +135,7 @@ def _cut_points() -> Postprocessing:
     return Postprocessing("cut_points", {"notice": CutPoints(TWO_PROMPTS[1].prompt.range, (0.1, 0.2, 0.3, 1.4))})
 
 
-def test_prompts(scorer: EssayScorer) -> None:
+def test_prompts(scorer: EncoderScorer) -> None:
     assert scorer.prompts == {scale.prompt.id: scale.prompt for scale in TWO_PROMPTS}
     assert list(scorer.prompts) == ["letter", "notice"]
 
@@ -149,7 +149,7 @@ def test_model_is_left_as_it_was(encoder: Path) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
-def test_progress(scorer: EssayScorer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress(scorer: EncoderScorer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     scorer.score(["the"], ["letter"])
     assert capsys.readouterr() == ("", "")
@@ -168,7 +168,7 @@ def test_window_longer_than_the_encoder_reads(encoder: Path) -> None:
 def test_bf16_scores_are_close(encoder: Path) -> None:
     texts = [" ".join(["one"] * 9 + [word]) for word in WORDS[:10]]
     accelerator = Accelerator(cpu=True)
-    made = EssayScorer(scoring_model("bert"), load_tokenizer(str(encoder)), accelerator=accelerator)
+    made = EncoderScorer(scoring_model("bert"), load_tokenizer(str(encoder)), accelerator=accelerator)
     expected = made.score(texts, ["letter"] * 10).raw
     accelerator.state._mixed_precision, accelerator.native_amp = "bf16", True
     try:

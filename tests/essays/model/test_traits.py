@@ -23,7 +23,7 @@ from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, scored_examples
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import PromptScale, measure_scales
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.teaching.losses.dynamic_loss import Mixture
@@ -61,7 +61,7 @@ def table(masked: frozenset[tuple[int, str]] = frozenset()) -> EssayTable:
 
 
 @pytest.fixture(scope="module")
-def scorer(encoder) -> EssayScorer:
+def scorer(encoder) -> EncoderScorer:
     made = tiny_scorer(encoder)
     made.model = ScoringModel(made.model.encoder, made.model.config, scales())
     with torch.no_grad():
@@ -70,7 +70,7 @@ def scorer(encoder) -> EssayScorer:
     return made
 
 
-def examples(scorer: EssayScorer, essays: EssayTable) -> EssayExamples:
+def examples(scorer: EncoderScorer, essays: EssayTable) -> EssayExamples:
     return scored_examples([essays], PROMPTS, scorer.chunker, 0)
 
 

@@ -12,11 +12,11 @@ import torch
 from tiny_encoder import WORDS, write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
-from aes_dynloss import EssayScorer
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.scoring.precision import equal_scores, in_precision
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -24,7 +24,7 @@ Essays = tuple[list[str], list[str]]
 
 
 @pytest.fixture(scope="module")
-def scorer(tmp_path_factory: pytest.TempPathFactory) -> EssayScorer:
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> EncoderScorer:
     return tiny_scorer(write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny"))
 
 
@@ -35,7 +35,7 @@ def essays() -> Essays:
     return texts, ["letter", "notice"] * 20
 
 
-def test_scores_are_near_those_of_float32(scorer: EssayScorer, essays: Essays) -> None:
+def test_scores_are_near_those_of_float32(scorer: EncoderScorer, essays: Essays) -> None:
     full = scorer.score(*essays)
     reduced = in_precision(scorer, "bf16")
     answer = reduced.score(*essays)
@@ -57,7 +57,7 @@ def test_equal_scores_are_counted_essay_by_essay() -> None:
     assert equal_scores(answers(1, 2, 3), answers(3, 2, 3), [UnscoredEssay("", None, "")] * 3, ["p"] * 3) == 2
 
 
-def test_only_the_encoder_computes_in_fewer_bits(scorer: EssayScorer, essays: Essays) -> None:
+def test_only_the_encoder_computes_in_fewer_bits(scorer: EncoderScorer, essays: Essays) -> None:
     kinds: dict[str, set[torch.dtype]] = {"encoder": set(), "head": set()}
     layer = next(one for one in scorer.model.encoder.modules() if isinstance(one, torch.nn.Linear))
     hooks = [
@@ -70,7 +70,7 @@ def test_only_the_encoder_computes_in_fewer_bits(scorer: EssayScorer, essays: Es
     assert kinds == {"encoder": {torch.bfloat16}, "head": {torch.float32}}
 
 
-def test_an_essay_hangs_on_no_other(scorer: EssayScorer, essays: Essays) -> None:
+def test_an_essay_hangs_on_no_other(scorer: EncoderScorer, essays: Essays) -> None:
     reduced = in_precision(scorer, "bf16")
     together = reduced.score(*essays).raw
     alone = [reduced.score([text], [prompt]).raw[0] for text, prompt in zip(*essays, strict=True)]
@@ -78,7 +78,7 @@ def test_an_essay_hangs_on_no_other(scorer: EssayScorer, essays: Essays) -> None
     assert np.abs(together - alone).max() < 0.01 * np.ptp(together)
 
 
-def test_all_members_of_an_ensemble(scorer: EssayScorer, essays: Essays, tmp_path: Path) -> None:
+def test_all_members_of_an_ensemble(scorer: EncoderScorer, essays: Essays, tmp_path: Path) -> None:
     for name in ("a", "b"):
         scorer.save_pretrained(tmp_path / name)
     ensemble = EssayEnsemble.from_members([tmp_path / "a", tmp_path / "b"])

@@ -1,0 +1,113 @@
+"""What a run is made of: a table of scored essays, a configuration file, or the values of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aes_dynloss.configfile import apply_overrides, read_mapping, validate
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.data_config import text_encoding
+from aes_dynloss.essays.data.table_layout import OPTIONS, table_layout
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.presets import settle
+from aes_dynloss.tables.formats import SUFFIXES, is_table
+from aes_dynloss.tables.frames import is_frame
+from aes_dynloss.tables.score_range import ScoreRange
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def run_values(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str | Mapping[str, str]],
+    ranges: Mapping[str, ScoreRange],
+    subgroups: Sequence[str],
+    group: str | None,
+    encoding: str | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """A configuration's values: those of a configuration file, or those that suit a table of scored essays.
+
+    Args:
+        source: Either of them.
+        columns: The table's columns that were named, by ``text``, ``essay_id``, ``prompt_id``, ``score`` and
+            ``second_score``; of several traits ``score`` has a column for each.
+        ranges: Score points by prompt; those of ``all`` are of all that have none.
+        subgroups: Columns of groups of writers.
+        group: Column of writer, class or school, whose essays stay in one part.
+        encoding: Of a text file; None for UTF-8.
+
+    Returns:
+        The values, and what was found out about a table, in words.
+
+    Raises:
+        ConfigError: The file is neither, is a configuration though a table is described, or there is no such role.
+        DataError: It cannot be read, or what a column of it is remains open.
+    """
+    path = Path(source)
+    if path.suffix.lower() in CONFIG_SUFFIXES:
+        if columns or ranges or subgroups or group or encoding:
+            raise ConfigError(
+                f"{path.name} is a configuration, which says itself what the columns are. Leave out the options of "
+                "tables, or set data.columns and data.prompts: KEY=VALUE does so for this run."
+            )
+        return read_mapping(path), []
+    if not is_table(source):
+        raise ConfigError(
+            f"{path}: expected a configuration ({', '.join(CONFIG_SUFFIXES)}) or a table of scored essays "
+            f"({', '.join(SUFFIXES)}). Save it as one of these."
+        )
+    if not is_frame(source) and not path.expanduser().exists():
+        raise ConfigError(f"There is no file {path}. Correct the path of the essays.")
+    unknown = [role for role in columns if role not in OPTIONS]
+    if unknown:
+        raise ConfigError(f"columns: there is no role {unknown[0]!r}; known are {', '.join(OPTIONS)}. Correct it.")
+    try:
+        encoding = text_encoding(encoding or "utf-8")
+    except ValueError as error:
+        raise ConfigError(f"--encoding: {error}.") from None
+    score = columns.get("score")
+    traits = score if isinstance(score, Mapping) else None
+    named = {role: column for role, column in columns.items() if isinstance(column, str)}
+    layout = table_layout(path, named, ranges, subgroups, group, traits=traits, encoding=encoding)
+    return {"data": layout.data}, layout.said + layout.slips
+
+
+def resolve_run(
+    source: str | Path | Mapping[str, Any] | FinetuneConfig,
+    *,
+    preset: str | None,
+    minutes: float,
+    overrides: Sequence[str] | Mapping[str, Any],
+    **table: Any,  # noqa: ANN401 - those of run_values
+) -> tuple[FinetuneConfig, list[str]]:
+    """The configuration of a run.
+
+    Args:
+        source: A table, a configuration file, or the values of one.
+        preset: See :func:`aes_dynloss.essays.finetune.presets.settle`.
+        minutes: That the run may take.
+        overrides: See :func:`aes_dynloss.configfile.apply_overrides`.
+        table: What a table holds, see :func:`run_values`.
+
+    Returns:
+        The configuration, and what was found and chosen, in words.
+
+    Raises:
+        AesDynlossError: The source cannot be read, or something in it is not valid.
+    """
+    said: list[str] = []
+    if isinstance(source, FinetuneConfig):
+        if preset is None and not overrides:
+            return source, said
+        source = source.model_dump(mode="json", exclude_unset=True)
+    if isinstance(source, Mapping):
+        values, name, from_table = dict(source), "The configuration", False
+    else:
+        values, said = run_values(source, **table)
+        name, from_table = str(source), is_table(source)
+    values = apply_overrides(values, overrides)
+    values, chosen = settle(values, minutes, preset=preset, table=from_table)
+    return validate(FinetuneConfig, values, name), said + chosen
