@@ -31,6 +31,7 @@ from aes_dynloss.essays.model.model_folder import (
     appearing_whole,
     check_unlisted,
     config_digest,
+    listed_file,
     model_folder,
     read_config,
 )
@@ -467,7 +468,9 @@ def _store_member(member: Member, folder: Path, stored: dict[str, Path]) -> None
     _copy(member.folder / CONFIG, folder / CONFIG, member.sha256, stored)
     digests: dict[str, str] = read_config(folder, FORMAT)["sha256"]
     for name in sorted(digests.keys() - {CONFIG}):
-        _copy(member.folder / Path(name).name, folder / Path(name).name, digests[name], stored)
+        target = listed_file(folder, name)
+        target.parent.mkdir(exist_ok=True)
+        _copy(listed_file(member.folder, name), target, digests[name], stored)
     if (member.folder / CARD).is_file():
         shutil.copyfile(member.folder / CARD, folder / CARD)
 

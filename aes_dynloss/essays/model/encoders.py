@@ -163,14 +163,20 @@ def tokenizer_fault(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformer
     return None
 
 
-def encoder_values(encoder: Any, *, dropout: bool = True) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
+def encoder_values(
+    encoder: Any,  # noqa: ANN401 - transformers is untyped
+    *,
+    dropout: bool = True,
+    defaults: bool = True,
+) -> dict[str, Any]:
     """The values of an encoder's configuration; none tells where it lay or which version wrote it.
 
     Args:
         encoder: The encoder.
         dropout: Whether its dropouts are among them, which change nothing in evaluation mode.
+        defaults: Whether the defaults of its architecture are among them, which transformers itself leaves out.
     """
-    values = json.loads(encoder.config.to_json_string(use_diff=False))
+    values = json.loads(encoder.config.to_json_string(use_diff=not defaults))
     left_out = _OF_THE_FILE if dropout else _OF_THE_FILE.union(_DROPOUTS)
     return {name: value for name, value in values.items() if name not in left_out}
 
