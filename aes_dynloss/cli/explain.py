@@ -90,12 +90,14 @@ def explain(
     _refuse_unfit(output_dir, check=check, resume=resume, force=force, exact=exact, dialect=dialect)
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.explaining.explanation import check_options
+    from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.training.accelerator import plain_accelerator
 
     accelerator = plain_accelerator(cpu=cpu)
     if accelerator.num_processes > 1:
         raise ConfigError("aes-dynloss explain is one process. Start it without a launcher.")
-    scorer = open_scorer(model, accelerator)
+    folder = locate_model(model)
+    scorer = open_scorer(folder, accelerator)
     check_options(scorer, traits, language, dialect)
     essays = read_essays(inputs, 1, scorer.own_features, **layout)
     chosen = essays if wanted is None else _named(essays, wanted)
@@ -103,7 +105,7 @@ def explain(
         _check(scorer, chosen, output_dir, most=most, seed=seed, traits=traits)
         return
     from aes_dynloss.essays.explaining.run import INDEX, explain_to_folder
-    from aes_dynloss.essays.model.model_folder import CONFIG, model_folder
+    from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.tables.atomic import file_sha256
 
     options = {
@@ -115,7 +117,7 @@ def explain(
         "nearest": not no_neighbours,
     }
     name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-    known = {"model": name, "model_digest": file_sha256(model_folder(model) / CONFIG)}
+    known = {"model": name, "model_digest": file_sha256(folder / CONFIG)}
     count = explain_to_folder(scorer, chosen, output_dir, options, **known, resume=resume, force=force)
     if count is None:
         logger.info("%s is complete; INPUT was not looked at. --force explains it anew.", output_dir)

@@ -46,8 +46,29 @@ class ExistingPath(click.Path):
         return path
 
 
+class ModelSource(ExistingPath):
+    """A model folder, a run or a zip that must be there, or what may be the name of a model on the hub."""
+
+    def __init__(self) -> None:
+        super().__init__("model folder", "Give a run of finetune, or its folder model/.")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """The path, or the name as one.
+
+        Raises:
+            DataError: It is neither.
+        """
+        path = Path(str(value))
+        if not path.exists():
+            from aes_dynloss.essays.model.hub import hub_name
+
+            if hub_name(path) is not None:
+                return path
+        return super().convert(value, param, ctx)
+
+
 EXISTING = ExistingPath("file")
-MODEL = ExistingPath("model folder", "Give a run of finetune, or its folder model/.")
+MODEL = ModelSource()
 
 coverage_option = click.option(
     "--coverage",

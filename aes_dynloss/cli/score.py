@@ -132,15 +132,17 @@ def score(
         return
     check_sources(inputs)
     # Heavy imports here keep --help and usage errors fast.
-    from aes_dynloss.essays.model.model_folder import CONFIG, model_folder
+    from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
-    processes, scorer = _opened(model, precision, cpu=cpu, force_precision=force_precision)
+    folder = locate_model(model)
+    processes, scorer = _opened(folder, precision, cpu=cpu, force_precision=force_precision)
     if explain is not None and processes.num_processes > 1:
         raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
-    digest = file_sha256(model_folder(model) / CONFIG)
+    digest = file_sha256(folder / CONFIG)
     essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
     warn_unless_screened(scorer)
     if precision != "float32":

@@ -43,7 +43,7 @@ def test_model_folders(model, tmp_path):
     for number, chance in cases("model folders"):
         folder = Path(shutil.copytree(model, tmp_path / str(number) / "model"))
         for _ in range(chance.choice([1, 1, 2])):
-            path = chance.choice(sorted(folder.iterdir()))
+            path = chance.choice(sorted(folder.rglob("*")))
             if chance.random() < 0.2 or not path.is_file():
                 damage_place(path, chance)
             else:
@@ -67,7 +67,7 @@ def test_signed_model_folders(model, tmp_path):
             edited = damaged_values({key: value for key, value in values.items() if key != "sha256"}, chance)
             values = {**({} if is_huge(edited) else edited), "sha256": values["sha256"]}
         else:
-            names = ["tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+            names = ["tokenizer.json", "tokenizer_config.json", "model.safetensors", "head.safetensors"]
             path = folder / chance.choice(names)
             if kind < 0.8 and path.suffix == ".json":
                 path.write_text(json.dumps(damaged_values(json.loads(path.read_text()), chance)))

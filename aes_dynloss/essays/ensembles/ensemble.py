@@ -31,11 +31,12 @@ from aes_dynloss.essays.model.model_folder import (
     appearing_whole,
     check_unlisted,
     config_digest,
-    model_folder,
+    listed_file,
     read_config,
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scorer, Scores, answered_prompts, check_essays, finished_scores
+from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -137,7 +138,7 @@ class EssayEnsemble:
             CheckpointError: A folder is missing, damaged or something else.
             ConfigError: They make no ensemble.
         """
-        found = list(map(model_folder, folders))
+        found = list(map(locate_model, folders))
         opened = zip(found, _open_members(found, accelerator), strict=True)
         return cls([Member(scorer, folder.resolve(), file_sha256(folder / CONFIG)) for folder, scorer in opened])
 
@@ -152,7 +153,7 @@ class EssayEnsemble:
         Raises:
             CheckpointError: It is missing, damaged or something else, or a member is not the one that was stored.
         """
-        folder = model_folder(folder)
+        folder = locate_model(folder)
         values = read_config(folder, ENSEMBLE_FORMAT)
         try:
             is_whole = values["sha256"][CONFIG] == config_digest(values)
@@ -357,12 +358,12 @@ def open_scorer(folder: str | Path, accelerator: Accelerator | None = None) -> S
     Examples:
         >>> scorer = open_scorer("runs/first/model")  # doctest: +SKIP
         >>> scorer.score(["Dear editor, ..."], prompt_ids=["1"]).score  # doctest: +SKIP
-        >>> open_scorer("runs/nowhere")
+        >>> open_scorer("runs/nowhere/model")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/nowhere. Give a run of finetune, or its
-        folder model/.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/nowhere/model. Give a run of
+        finetune, or its folder model/.
     """
-    folder = model_folder(folder)
+    folder = locate_model(folder)
     if read_config(folder, FORMAT, ENSEMBLE_FORMAT)["format"] == ENSEMBLE_FORMAT:
         return EssayEnsemble.from_pretrained(folder, accelerator=accelerator)
     return _open_members([folder], accelerator)[0]
@@ -377,7 +378,7 @@ def needs_torch(folder: Path) -> bool:
     Raises:
         CheckpointError: The folder is missing, damaged or something else.
     """
-    folder = model_folder(folder)
+    folder = locate_model(folder)
     values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
     if values["format"] == FORMAT:
         return _has_encoder(values)
@@ -467,7 +468,9 @@ def _store_member(member: Member, folder: Path, stored: dict[str, Path]) -> None
     _copy(member.folder / CONFIG, folder / CONFIG, member.sha256, stored)
     digests: dict[str, str] = read_config(folder, FORMAT)["sha256"]
     for name in sorted(digests.keys() - {CONFIG}):
-        _copy(member.folder / Path(name).name, folder / Path(name).name, digests[name], stored)
+        target = listed_file(folder, name)
+        target.parent.mkdir(exist_ok=True)
+        _copy(listed_file(member.folder, name), target, digests[name], stored)
     if (member.folder / CARD).is_file():
         shutil.copyfile(member.folder / CARD, folder / CARD)
 

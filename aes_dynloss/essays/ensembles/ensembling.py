@@ -20,8 +20,9 @@ from aes_dynloss.essays.ensembles.ensemble import DEV, EssayEnsemble, Member
 from aes_dynloss.essays.ensembles.member_predictions import MemberPredictions
 from aes_dynloss.essays.finetune.held_out import FITTED_ON, OUT_OF_FOLD, check_held_out, essay_hashes
 from aes_dynloss.essays.finetune.predicted import Predicted, learn_from_dev
-from aes_dynloss.essays.model.model_folder import MODEL, model_folder
+from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.model.prompt_scales import Rule, fit_postprocessing
+from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.measures.stacking import DEV_SHRINKAGE, LEAST_ESSAYS
 from aes_dynloss.reports.predictions import is_cross_fitted, predictions_file, read_predictions
 from aes_dynloss.tables.columns import ColumnNames
@@ -75,7 +76,7 @@ def measured_ensemble(
         DataError: A run's predictions are missing, damaged, have other human scores than another run's, or, where
             weights are fitted, are not those of its own split.
     """
-    folders = list(map(model_folder, runs))
+    folders = list(map(locate_model, runs))
     ensemble = EssayEnsemble.from_members(folders, accelerator=accelerator)
     notes = list(ensemble.notes)
     repeated = len(folders) - len({member.sha256 for member in ensemble.members})

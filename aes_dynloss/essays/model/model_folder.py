@@ -34,9 +34,11 @@ Arrays = dict[str, NDArray[Any]]
 
 FORMAT = "aes_dynloss.essay_scorer"
 ENSEMBLE_FORMAT = "aes_dynloss.essay_ensemble"
-VERSION = 1  # of both
+VERSION = 2  # of both
+_READABLE = (1, VERSION)
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+HEAD = "head.safetensors"
 SCREENING = "screening.safetensors"
 STRINGS = "strings.safetensors"
 TRAINING = "training_essays.safetensors"
@@ -111,7 +113,8 @@ def write_scorer_folder(
         except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
             raise OSError(str(error)) from None
         whole: dict[str, Any] = {"format": FORMAT, "version": VERSION, **values}
-        whole["sha256"] = {path.name: file_sha256(path) for path in sorted(new.iterdir()) if path.is_file()}
+        files = sorted(path for path in new.rglob("*") if path.is_file())
+        whole["sha256"] = {path.relative_to(new).as_posix(): file_sha256(path) for path in files}
         whole["sha256"][CONFIG] = config_digest(whole)
         (new / CONFIG).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         prompts = ", ".join(entry["prompt"]["id"] for entry in values["prompts"])
@@ -326,10 +329,10 @@ def read_config(folder: Path, *formats: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / CONFIG} is not that of {expected}. Give a run of finetune, or its folder model/."
         )
-    if values.get("version") != VERSION:
+    if values.get("version") not in _READABLE:
         raise CheckpointError(
-            f"{folder} has version {values.get('version')!r} of the format, this program reads {VERSION}. Update "
-            "aes-dynloss."
+            f"{folder} has version {values.get('version')!r} of the format, this program reads "
+            f"{' and '.join(map(str, _READABLE))}. Update aes-dynloss."
         )
     return dict(values)
 
@@ -354,16 +357,32 @@ def check_files(folder: Path, values: dict[str, Any]) -> None:
     if not isinstance(expected, dict) or not {WEIGHTS, CONFIG} <= expected.keys():
         raise CheckpointError(f"{folder / CONFIG} is damaged: it lacks the files' sha256. Fetch the folder again.")
     for name, digest in expected.items():
-        path = folder / Path(name).name
+        path = listed_file(folder, name)
         if not path.is_file():
-            raise CheckpointError(f"{folder} has no {path.name}. Give the folder model/ of a run, whole.")
+            raise CheckpointError(f"{folder} has no {name}. Give the folder model/ of a run, whole.")
         actual = config_digest(values) if name == CONFIG else file_sha256(path)
         if actual != digest:
             raise CheckpointError(
                 f"{path} is not what was written: its sha256 is {actual[:12]}..., expected {str(digest)[:12]}... "
                 "It is truncated, swapped or edited; fetch the folder again."
             )
-    check_unlisted(folder, {Path(name).name for name in expected})
+    check_unlisted(folder, expected)
+
+
+def listed_file(folder: Path, name: str) -> Path:
+    """The path of a file that config.json lists.
+
+    Args:
+        folder: A model folder.
+        name: The file's path in it, with slashes.
+
+    Raises:
+        CheckpointError: It leads out of the folder.
+    """
+    inner = Path(name)
+    if inner.is_absolute() or ".." in inner.parts:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: it lists {name}, outside the folder. Fetch it again.")
+    return folder / inner
 
 
 def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection[str] = ()) -> None:
@@ -371,7 +390,7 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
 
     Args:
         folder: A model folder. Its README.md, and names that begin with a dot, are nowhere read.
-        listed: Names of its files.
+        listed: Paths of its files in it.
         subfolders: Folders in it that have lists of their own.
 
     Raises:

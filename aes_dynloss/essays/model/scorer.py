@@ -20,11 +20,11 @@ from aes_dynloss.essays.model.chunks import Chunker
 from aes_dynloss.essays.model.encoder_folder import ModelParts, Screening, read_model_folder, write_model_folder
 from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, tokenized
-from aes_dynloss.essays.model.model_folder import model_folder
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
 from aes_dynloss.essays.model.scoring_model import ScoringModel
+from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
 from aes_dynloss.essays.screening.screen import Screen
@@ -97,7 +97,7 @@ class EncoderScorer:
         Raises:
             CheckpointError: The folder is missing, damaged or something else.
         """
-        parts = read_model_folder(model_folder(folder))
+        parts = read_model_folder(locate_model(folder))
         try:
             return cls(**vars(parts), accelerator=accelerator)
         except (TypeError, ValueError) as error:  # a window too long, or a tokenizer that does not work

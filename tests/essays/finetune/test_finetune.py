@@ -241,7 +241,7 @@ def test_manifest(run_yaml, tmp_path):
 def test_the_resolved_configuration_repeats_the_run(run_yaml, tmp_path):
     tune(run_yaml, tmp_path / "run", "training.epochs=1", MORRIS)
     tune(tmp_path / "run" / "config.yaml", tmp_path / "again")
-    for name in ("config.yaml", "metrics.jsonl", "predictions_test.csv", "model/model.safetensors"):
+    for name in ("config.yaml", "metrics.jsonl", "predictions_test.csv", "model/config.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     tune(tmp_path / "run" / "config.yaml", tmp_path / "seed", "training.seed=1")
     assert (tmp_path / "seed" / "metrics.jsonl").read_bytes() != (tmp_path / "run" / "metrics.jsonl").read_bytes()

@@ -29,7 +29,7 @@ def test_adapted_layers_move_and_no_other(run_yaml: Path, tmp_path: Path) -> Non
     assert tune(run_yaml, tmp_path / "run", LORA).code == 0
     found = load_file(tmp_path / "run" / "model" / "model.safetensors")
     before = load_file(run_yaml.parent / "encoder" / "model.safetensors")
-    moved = {name for name, value in before.items() if (found[f"encoder.{name}"] != value).any()}
+    moved = {name for name, value in before.items() if (found[name] != value).any()}
     ends = ("query.weight", "value.weight")
     assert moved == {name for name in before if name.endswith(ends)}
     assert len(moved) == 4

@@ -66,9 +66,7 @@ def test_runs_with_other_layers_share_a_folder_of_features_but_no_vector(run_yam
     }.items():
         assert tune(run_yaml, tmp_path / run, LAYERS, FROZEN, *words).code == 0
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
-    content = {
-        run: (tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("filling", "one", "again")
-    }
+    content = {run: (tmp_path / run / "model" / "head.safetensors").read_bytes() for run in ("filling", "one", "again")}
     assert content["filling"] == content["again"] != content["one"]
     raws = [
         [float(row["raw"]) for row in read_rows(tmp_path / run / "predictions_test.csv")] for run in ("plain", "again")

@@ -131,7 +131,7 @@ class Stopped(Exception):
     """Stands for whatever ends a run."""
 
 
-KEPT = ("metrics.jsonl", "teacher/teacher.safetensors", "model/model.safetensors", "predictions_test.csv")
+KEPT = ("metrics.jsonl", "teacher/teacher.safetensors", "model/head.safetensors", "predictions_test.csv")
 
 
 def test_gold_loss_correction(rated, tmp_path, monkeypatch):

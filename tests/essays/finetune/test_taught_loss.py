@@ -139,7 +139,7 @@ class Stopped(Exception):
     """Stands for whatever ends a run."""
 
 
-KEPT = ("metrics.jsonl", "teaching.jsonl", "teacher/teacher.safetensors", "model/model.safetensors", "report.json")
+KEPT = ("metrics.jsonl", "teaching.jsonl", "teacher/teacher.safetensors", "model/head.safetensors", "report.json")
 
 
 @pytest.mark.parametrize(("module", "after"), [(episodes, 1), (episodes, 2), (run_state, 1)])

@@ -106,7 +106,11 @@ class TestTheLeakGuard:
             words = source(tmp_path / f"{run}.jsonl", written)
             assert tune(run_yaml, tmp_path / run, *UNSEEN, *words, *freeze).code == 0
         one, moved = tmp_path / "one", tmp_path / "other"
-        before, after = (load_file(run / "model" / "model.safetensors") for run in (one, moved))
+        before, after = (
+            load_file(run / "model" / "model.safetensors") | load_file(run / "model" / "head.safetensors")
+            for run in (one, moved)
+        )
+        assert {"head.answer.weight", "embeddings.LayerNorm.weight"} <= before.keys()
         for name, weight in before.items():  # an essay in a batch of other lengths differs by rounding
             torch.testing.assert_close(after[name], weight, atol=2e-6, rtol=2e-5, msg=name)
         assert values_of(one / "model")["prompts"] == values_of(moved / "model")["prompts"]

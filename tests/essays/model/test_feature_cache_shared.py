@@ -168,7 +168,7 @@ class TestRuns:
         assert path.read_bytes() == content
         assert finish_together(tmp_path, *words, "again") == [0, 0]
         assert path.read_bytes() == content
-        weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("two", "again")]
+        weights = [(tmp_path / run / "model" / "head.safetensors").read_bytes() for run in ("two", "again")]
         assert weights[0] == weights[1]
         flipped(path, -1)
         (tmp_path / "err").unlink()

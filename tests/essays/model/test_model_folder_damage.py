@@ -28,7 +28,7 @@ def damage(folder: Path, what: str, encoder: Path) -> None:
     elif what == "swapped":
         other = tiny_scorer(encoder, pooling="attention", max_tokens=64, hidden=4)
         with torch.no_grad():
-            other.model.head.answer.weight.add_(1)
+            next(other.model.encoder.parameters()).add_(1)
         other.save_pretrained(folder.parent / "other")
         shutil.copy(folder.parent / "other" / "model.safetensors", weights)
     elif what == "empty":
@@ -47,7 +47,13 @@ class TestFiles:
         with pytest.raises(CheckpointError, match=rf"{name} is not what was written: its sha256 is .*fetch the folder"):
             read_model_folder(folder)
 
-    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("model.safetensors", "head.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"),
+            *("modules.json", "1_Pooling/config.json"),
+        ],
+    )
     def test_missing(self, folder: Path, name: str) -> None:
         (folder / name).unlink()
         with pytest.raises(CheckpointError, match=rf"model has no {name}\. Give (a run|the folder model/ of a run)"):
@@ -79,7 +85,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("change", ["less", "more", "shape", "none"])
     def test_weights_that_do_not_fit(self, folder: Path, change: str) -> None:
-        path = folder / "model.safetensors"
+        path = folder / "head.safetensors"
         state = load_file(path)
         if change == "less":
             del state["head.answer.bias"]
@@ -88,16 +94,16 @@ class TestFiles:
         elif change == "shape":
             state["head.answer.bias"] = torch.zeros(7)
         save_file(state, path)
-        words = r"does not fit config\.json: 1 weights differ, such as head\.answer\."
+        words = r"do not fit config\.json: 1 of them differ, such as head\.answer\."
         if change == "none":
             path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ...")
-            words = r"model\.safetensors is damaged"
+            words = r"head\.safetensors is damaged"
         sign(folder, values_of(folder))
         with pytest.raises(CheckpointError, match=words):
             read_model_folder(folder)
 
     @pytest.mark.parametrize(
-        "name", ["special_tokens_map.json", "chat_templates/README.md", "members/0/config.json", "a/b"]
+        "name", ["special_tokens_map.json", "chat_templates/README.md", "members/0/config.json", "1_Pooling/b", "a/b"]
     )
     def test_unlisted(self, folder: Path, name: str) -> None:
         path = folder / name
@@ -159,11 +165,11 @@ class TestFolder:
         with pytest.raises(CheckpointError, match="is not that of an essay scorer"):
             read_model_folder(encoder)
 
-    @pytest.mark.parametrize("version", [0, 2, "1", None])
+    @pytest.mark.parametrize("version", [0, 3, "1", None])
     def test_other_version(self, folder: Path, version: object) -> None:
         sign(folder, {**values_of(folder), "version": version})
         with pytest.raises(
-            CheckpointError, match=rf"has version {version!r} of the format, this program reads 1\. Upd"
+            CheckpointError, match=rf"has version {version!r} of the format, this program reads 1 and 2\. Upd"
         ):
             read_model_folder(folder)
 
