@@ -39,9 +39,9 @@ def evil(scorer):
     from aes_dynloss.essays.data.essay_table import Prompt
     from aes_dynloss.essays.screening.kinds import Advisory
     from aes_dynloss.serving.app import create_app
-    from aes_dynloss.serving.batching import EssayService
     from aes_dynloss.serving.limits import Limits
     from aes_dynloss.serving.server import bound_socket, url_of
+    from aes_dynloss.serving.service import EssayService
     from aes_dynloss.tables.score_range import ScoreRange
 
     class Evil:
