@@ -6,6 +6,7 @@ It is read and written as ``aes-dynloss score`` reads and writes files, but in m
 from __future__ import annotations
 
 import io
+import re
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ WRITTEN_TYPES = {
 # A compressed table may hold so many times its own bytes.
 _UNPACKED = 16
 _LONGEST_MESSAGE = 300
+# An option of the command, which is called otherwise here.
+_OPTION = re.compile("--(text|id|prompt)-column")
 _LONGEST_NAME = 200
 
 
@@ -175,7 +178,7 @@ def _parquet_bytes(content: bytes) -> int:
 def _brief(error: Exception) -> str:
     """An error's message on one line; it may quote the cell that is at fault, to whom it came from."""
     message = "".join(sign if sign.isprintable() else " " for sign in str(error))
-    message = " ".join(message.split())
+    message = _OPTION.sub(r"\1_column", " ".join(message.split()))
     return message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 3]}..."
 
 
