@@ -18,7 +18,15 @@ from aes_dynloss.serving.limits import Limits
 logger = logging.getLogger(__name__)
 
 # Those that are options; their defaults, bounds and descriptions are the class's.
-_LIMITS = ("batch_size", "max_essays", "max_characters", "max_body", "max_queue")
+_LIMITS = (
+    "batch_size",
+    "max_essays",
+    "max_characters",
+    "max_body",
+    "max_table_rows",
+    "max_table_body",
+    "max_queue",
+)
 
 
 def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,9 +73,10 @@ def serve(
     """Score essays over HTTP with MODEL: a run, its folder model/, or an ensemble.
 
     POST /score takes {"essays": [{"essay_id": ..., "prompt_id": ..., "text": ...}]} and returns their scores in order;
-    requests that wait at the same time are scored together. GET /health, /openapi.json, and a web page at /. The
-    address is printed on standard output once clients are answered. Ctrl+C or SIGTERM answers the waiting requests and
-    exits.
+    requests that wait at the same time are scored together. POST /score-table takes a csv, tsv, jsonl, xlsx or parquet
+    file and returns it with scores. GET /health, /health/live, /health/ready, /metrics, /openapi.json, and a web page
+    at /. The address is printed on standard output once clients are answered. Ctrl+C or SIGTERM answers the waiting
+    requests and exits.
     """
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         raise ConfigError(
@@ -88,7 +97,7 @@ def serve(
         from aes_dynloss.essays.ensembles.ensemble import open_scorer
         from aes_dynloss.essays.scoring.score import warn_of_blank_intervals, warn_unless_screened
         from aes_dynloss.serving.app import create_app
-        from aes_dynloss.serving.batching import EssayService
+        from aes_dynloss.serving.service import EssayService
         from aes_dynloss.training.accelerator import plain_accelerator
 
         accelerator = plain_accelerator(cpu=cpu)

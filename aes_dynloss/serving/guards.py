@@ -1,4 +1,4 @@
-"""Middleware around the application: allowed hosts, security headers, access logs, and faults without essays' words.
+"""Middleware around the application: allowed hosts, security headers, request ids, access logs, counts, and faults.
 
 A fault is logged by its kind and place, since an exception's message may quote an essay.
 """
@@ -10,7 +10,9 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Collection
+import uuid
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -71,9 +73,19 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _HOST = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
-# Anything else may be a client's own words and is not logged.
-_LOGGED_PATHS = ("/", "/score", "/explain", "/health", "/openapi.json")
+# Anything else may be a client's own words, and is neither logged nor counted by name.
+_PROBED_PATHS = ("/health", "/health/live", "/health/ready", "/metrics")  # again and again
+_KNOWN_PATHS = ("/", "/score", "/score-table", "/explain", "/openapi.json", *_PROBED_PATHS)
 _LOGGED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+# Of the request that is being answered.
+REQUEST_ID: ContextVar[str] = ContextVar("REQUEST_ID", default="-")
+_REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CLIENT_GONE = 499  # as nginx has it
+
+Count = Callable[[str, int, float], None]
 
 
 _WRONG_HOST = JSONResponse(
@@ -105,10 +117,12 @@ class Guarded:
         traffic: Is kept up to date.
         hosts: Names that a request may give to the server in its header Host, without ports; None: any. A page of
             another site can make a browser ask a loopback address under a name of its own (DNS rebinding).
+        count: Is told of each request's route, status and seconds.
     """
 
-    def __init__(self, app: ASGIApp, traffic: Traffic, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, traffic: Traffic, hosts: Collection[str] | None, count: Count) -> None:
         self._app = app
+        self._count = count
         self._traffic = traffic
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
@@ -119,6 +133,8 @@ class Guarded:
             return
         sent, is_whole, start = 0, False, time.monotonic()  # the status that was sent, and whether all was
         self._traffic.taken += 1
+        request_id = _request_id(Headers(scope=scope).get(_REQUEST_ID_HEADER, ""))
+        REQUEST_ID.set(request_id)
 
         async def guarded_send(message: Message) -> None:
             nonlocal sent, is_whole
@@ -127,6 +143,7 @@ class Guarded:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                headers[_REQUEST_ID_HEADER] = request_id
                 if self._traffic.closing:
                     headers["Connection"] = "close"
             await send(message)
@@ -142,14 +159,25 @@ class Guarded:
         except asyncio.CancelledError:  # the end of a stop's patience
             refusal = JSONResponse({"detail": "The server has ended."}, 503, {"Connection": "close"})
         except Exception as error:
-            logger.error("A request failed: %s", fault_words(error))
+            logger.error("Request %s failed: %s", request_id, fault_words(error))
             refusal = JSONResponse({"detail": "The server failed to answer."}, 500, {"Connection": "close"})
         if refusal is not None and not sent:  # a response that has begun is left, and its connection ends
             await refusal(scope, receive, guarded_send)
+        self._tell(scope, sent if is_whole else _CLIENT_GONE, time.monotonic() - start, request_id)
+
+    def _tell(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        """Count and log an answered request, by names that are ours."""
         method = scope["method"] if scope["method"] in _LOGGED_METHODS else "(unknown method)"
-        path = scope["path"] if scope["path"] in _LOGGED_PATHS else "(unknown path)"
-        status = str(sent) if is_whole else "(client gone)"
-        logger.info("%s %s %s %.0f ms", method, path, status, 1000 * (time.monotonic() - start))
+        path = scope["path"] if scope["path"] in _KNOWN_PATHS else "(unknown path)"
+        self._count(path, status, seconds)
+        level = logging.DEBUG if path in _PROBED_PATHS and status < 400 else logging.INFO
+        word = "(client gone)" if status == _CLIENT_GONE else str(status)
+        logger.log(level, "%s %s %s %.0f ms %s", method, path, word, 1000 * seconds, request_id)
+
+
+def _request_id(given: str) -> str:
+    """The id that a client gave its request, if it is one that can be logged; else a new one."""
+    return given if _REQUEST_ID_FORM.fullmatch(given) else uuid.uuid4().hex
 
 
 def host_name(header: str) -> str:

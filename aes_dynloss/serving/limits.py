@@ -20,8 +20,13 @@ class Limits(ConfigModel):
         default=20_000, ge=1, description="Characters of an essay that is to be explained, at most."
     )
     max_body: int = Field(default=2 * 2**20, ge=64, description="Bytes of one request's body, at most.")
+    max_table_rows: int = Field(default=5_000, ge=1, description="Essays of one table, at most.")
+    max_table_body: int = Field(default=16 * 2**20, ge=64, description="Bytes of one table, at most.")
+    max_tables: int = Field(default=4, ge=1, description="Tables that are read and scored at once, at most.")
     max_queue: int = Field(default=1024, ge=1, description="Essays that may wait; more are refused by 503.")
-    client_seconds: float = Field(default=30.0, gt=0, description="A body must have arrived by then.")
+    client_seconds: float = Field(
+        default=30.0, gt=0, description="A body must have arrived by then, and a table be read in as long again."
+    )
     header_seconds: float = Field(default=10.0, gt=0, description="A request's head must have arrived by then.")
     connections: int = Field(default=512, ge=2, description="Connections that are open at once, at most.")
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
-
-from aes_dynloss.serving.limits import Limits
 
 _EXPECTED = {
     "string_type": "must be text in quotes",
@@ -25,6 +24,8 @@ _EXPECTED = {
     "too_short": "must hold one essay or more",
     "missing": "is missing",
     "extra_forbidden": "is no key that is known here",
+    "bool_parsing": "must be true or false",
+    "string_too_long": "is too long for a name",
 }
 _LONGEST_NAME = 60
 
@@ -55,10 +56,26 @@ def body_refusal(error: ValidationError) -> RefusalError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return RefusalError(400, f"The body is not valid JSON: {first['ctx']['error']}.")
+    return RefusalError(422, _fault_sentence(first["loc"], first))
+
+
+def query_refusal(faults: Sequence[Mapping[str, Any]]) -> RefusalError:
+    """The refusal of an address's query, 422; the body was not read.
+
+    Args:
+        faults: What FastAPI found; the first is told.
+    """
+    _, *name = faults[0]["loc"]
+    return RefusalError(422, f"In the address, {_fault_sentence(name, faults[0])}", unread=True)
+
+
+def _fault_sentence(loc: Sequence[int | str], fault: Mapping[str, Any]) -> str:
     # Such as essays[0].text.
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" for part in first["loc"])
-    message = _EXPECTED.get(first["type"], "is not as expected")
-    return RefusalError(422, f"{path.removeprefix('.') or 'The body'} {message}.")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" for part in loc)
+    message = _EXPECTED.get(fault["type"], "is not as expected")
+    if fault["type"] == "literal_error":
+        message = f"must be {fault['ctx']['expected']}"
+    return f"{path.removeprefix('.') or 'The body'} {message}."
 
 
 def shortened(name: str) -> str:
@@ -71,32 +88,45 @@ def shortened(name: str) -> str:
 _LISTEN_SECONDS = 2.0
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body of a request, which must say that it is JSON.
+def check_json(request: Request) -> None:
+    """Refuse a body that is not said to be JSON.
 
     Raises:
-        RefusalError: It is of another type (415), too long (413), or comes too slowly (408); or the client has gone.
+        RefusalError: It is of another type (415).
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if media_type(request) != "application/json":
         raise RefusalError(415, "Send the body as JSON, with the header Content-Type: application/json.", unread=True)
-    too_long = RefusalError(
-        413, f"The body is larger than {limits.max_body} bytes, the most that is taken.", unread=True
-    )
+
+
+def media_type(request: Request) -> str:
+    """What a request's body is said to be, in lower case and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
+    """The body of a request.
+
+    Args:
+        request: The request.
+        most: Bytes that are taken.
+        seconds: Time in which they must arrive.
+
+    Raises:
+        RefusalError: It is too long (413), or comes too slowly (408); or the client has gone.
+    """
+    too_long = RefusalError(413, f"The body is larger than {most} bytes, the most that is taken.", unread=True)
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limits.max_body:
+    if length.isdecimal() and int(length[:20]) > most:
         raise too_long
     body = bytearray()
     try:
-        async with asyncio.timeout(limits.client_seconds):
+        async with asyncio.timeout(seconds):
             async for part in request.stream():
                 body += part
-                if len(body) > limits.max_body:
+                if len(body) > most:
                     raise too_long
     except TimeoutError:
-        raise RefusalError(
-            408, f"The body did not arrive within {limits.client_seconds:g} seconds.", unread=True
-        ) from None
+        raise RefusalError(408, f"The body did not arrive within {seconds:g} seconds.", unread=True) from None
     except ClientDisconnect:
         raise RefusalError(400, "The client has gone.") from None
     return bytes(body)

@@ -143,9 +143,9 @@ def run_server(
     except OSError as error:
         host, taken_port, *_ = bound.getsockname()
         raise _cannot_listen(host, taken_port, error) from None
-    traffic = Traffic()
+    traffic: Traffic = app.state.traffic
     config = uvicorn.Config(
-        Guarded(app, traffic, hosts),
+        Guarded(app, traffic, hosts, app.state.metrics.request),
         loop="asyncio",
         http=type("_DeadlineProtocol", (DeadlineProtocol,), {"seconds": limits.header_seconds}),
         ws="none",
@@ -160,7 +160,7 @@ def run_server(
         timeout_keep_alive=5,
         timeout_graceful_shutdown=max(1, round(limits.client_seconds)),
     )
-    server = _Server(config, app, traffic, ready)
+    server = _Server(config, app, ready)
     with _signals_end(server):
         server.run(sockets=[bound])
     logger.info("Stopped: %d of %d requests were answered.", traffic.answered, traffic.taken)
@@ -170,10 +170,9 @@ def run_server(
 class _Server(uvicorn.Server):
     """Ends gently: it stops listening, answers all that was on its way, and closes each connection after its answer."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, traffic: Traffic, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._application = app
-        self._traffic = traffic
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -184,10 +183,10 @@ class _Server(uvicorn.Server):
         logger.info("Stopping: what was asked for is answered.")
         for listener in self.servers:
             listener.close()
-        self._traffic.closing = True
-        await asyncio.sleep(_LAST_CALL)
         state = self._application.state
-        while not (state.queue.idle and state.explanations.idle) and not self.force_exit:
+        state.traffic.closing = True
+        await asyncio.sleep(_LAST_CALL)
+        while not all(queue.idle for queue in state.queues.values()) and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 

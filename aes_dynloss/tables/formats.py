@@ -11,6 +11,7 @@ with line breaks is one row, a blank line counts too). In jsonl a row is a line.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -47,6 +48,8 @@ STANDARD_INPUT = "-"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PARQUET_BATCH = 256
+# Of a spreadsheet; a damaged one may have a row of any number, and all before it would be passed through.
+_LAST_ROW = 2**20
 
 
 def iterate_rows(
@@ -57,8 +60,9 @@ def iterate_rows(
     wanted: Collection[str] | None = None,
     on_fault: FaultHandler = refuse,
     stdin: BinaryIO | None = None,
+    content: bytes | None = None,
 ) -> Iterator[Row]:
-    """Read a table row by row; memory holds one row, or one batch of parquet rows.
+    r"""Read a table row by row; memory holds one row, or one batch of parquet rows.
 
     Args:
         source: A .csv, .tsv, .jsonl, .ndjson, .parquet or .xlsx file (its first sheet), a folder of .txt files (columns
@@ -71,13 +75,20 @@ def iterate_rows(
         on_fault: Is given each row that cannot be read; the default raises. Faults after which no row can be trusted
             (encoding, quotes, damaged parquet) are raised in any case.
         stdin: Stands in for standard input.
+        content: What the file holds, for a table in memory: ``source`` is then its name, and no file is read.
 
     Returns:
         Pairs of row number and row.
 
     Raises:
         DataError: The source is missing, empty, damaged or of an unknown kind, at the call or while rows are taken.
+
+    Example:
+        >>> list(iterate_rows("new.csv", content=b"id,essay\n7,My dog is big.\n"))
+        [(2, {'id': '7', 'essay': 'My dog is big.'})]
     """
+    if content is not None:
+        return _file_rows(Path(source), io.BytesIO(content), encoding, quoting, wanted, on_fault)
     if str(source) == STANDARD_INPUT:
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
@@ -87,15 +98,7 @@ def iterate_rows(
     path = existing_path(source)
     if path.is_dir():
         return _folder_rows(path, encoding, on_fault)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        kind = f"a {suffix} file" if suffix else "a file without suffix"
-        raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {kind}. Convert it.")
-    if suffix == ".parquet":
-        return _parquet_rows(path, wanted)
-    if suffix == ".xlsx":
-        return _sheet_rows(path)
-    return _file_rows(path, encoding, quoting, on_fault)
+    return _file_rows(path, None, encoding, quoting, wanted, on_fault)
 
 
 def existing_path(source: str | Path) -> Path:
@@ -122,10 +125,32 @@ def source_name(source: str | Path) -> str:
     return "standard input" if str(source) == STANDARD_INPUT else Path(source).name or str(source)
 
 
-def _file_rows(path: Path, encoding: str, quoting: Quoting, on_fault: FaultHandler) -> Iterator[Row]:
+def _file_rows(
+    path: Path,
+    content: BinaryIO | None,
+    encoding: str,
+    quoting: Quoting,
+    wanted: Collection[str] | None,
+    on_fault: FaultHandler,
+) -> Iterator[Row]:
+    """Rows of a file, or of what it would hold, read as its suffix says."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        kind = f"a {suffix} file" if suffix else "a file without suffix"
+        raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {kind}. Convert it.")
+    if suffix == ".parquet":
+        return _parquet_rows(path, content or path, wanted)
+    if suffix == ".xlsx":
+        return _sheet_rows(path, content or path)
+    return _text_rows(path, content, encoding, quoting, on_fault)
+
+
+def _text_rows(
+    path: Path, content: BinaryIO | None, encoding: str, quoting: Quoting, on_fault: FaultHandler
+) -> Iterator[Row]:
     suffix = path.suffix.lower()
     try:
-        stream = path.open("rb")
+        stream = content or path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     with stream:
@@ -147,11 +172,11 @@ def _standard_input_rows(stream: BinaryIO, encoding: str, quoting: Quoting, on_f
         yield from delimited_rows(lines, name, delimiter=",", quoting=quoting, on_fault=on_fault)
 
 
-def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
+def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] | None) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(opened, page_checksum_verification=True)
     except Exception as error:  # Damage reaches Python as any of a dozen classes.
         raise _damaged(path, "parquet", error) from None
     with file:
@@ -173,7 +198,7 @@ def _parquet_rows(path: Path, wanted: Collection[str] | None) -> Iterator[Row]:
             raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
 
 
-def _sheet_rows(path: Path) -> Iterator[Row]:
+def _sheet_rows(path: Path, opened: Path | BinaryIO) -> Iterator[Row]:
     """Rows of a workbook's first sheet; a row without a value is no row."""
     try:
         import openpyxl
@@ -184,7 +209,7 @@ def _sheet_rows(path: Path) -> Iterator[Row]:
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"):  # of styles and print settings
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            book = openpyxl.load_workbook(opened, read_only=True, data_only=True)
     except Exception as error:  # Damage reaches Python as any of a dozen classes.
         raise _damaged(path, "xlsx", error) from None
     try:
@@ -211,13 +236,19 @@ def _sheet_rows(path: Path) -> Iterator[Row]:
 
 def _sheet_values(sheet: Any, path: Path) -> Iterator[tuple[int, list[object]]]:  # noqa: ANN401 - openpyxl is untyped
     """Rows that hold a value, numbered as the spreadsheet numbers them."""
+    blank: object = None  # what stands for every row that the file leaves out
     try:
-        for number, cells in enumerate(sheet.iter_rows(values_only=True) if sheet is not None else (), start=1):
+        found = () if sheet is None else sheet.iter_rows(max_row=_LAST_ROW, values_only=True)
+        for number, cells in enumerate(found, start=1):
+            if cells is blank:
+                continue
             values = list(cells)
             while values and values[-1] is None:
                 values.pop()
             if values:
                 yield number, values
+            else:
+                blank = cells
     except Exception as error:  # As above.
         raise _damaged(path, "xlsx", error) from None
 

@@ -22,8 +22,8 @@ import pytest
 from served import Connection, essays, process
 
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.serving.batching import EssayService
 from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.service import EssayService
 
 pytestmark = pytest.mark.slow
 

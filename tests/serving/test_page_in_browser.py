@@ -39,9 +39,9 @@ def evil(scorer):
     from aes_dynloss.essays.data.essay_table import Prompt
     from aes_dynloss.essays.screening.kinds import Advisory
     from aes_dynloss.serving.app import create_app
-    from aes_dynloss.serving.batching import EssayService
     from aes_dynloss.serving.limits import Limits
     from aes_dynloss.serving.server import bound_socket, url_of
+    from aes_dynloss.serving.service import EssayService
     from aes_dynloss.tables.score_range import ScoreRange
 
     class Evil:
@@ -167,7 +167,7 @@ def test_the_keyboard_alone_is_enough(served, opened):
 
     browser = opened(served.url)
     keys = ActionChains(browser)
-    keys.send_keys(Keys.TAB, "n", Keys.TAB, "The bridge.", Keys.TAB, Keys.ENTER).perform()
+    keys.send_keys(*[Keys.TAB] * 3, "n", Keys.TAB, "The bridge.", Keys.TAB, Keys.ENTER).perform()
     wait(browser, "return !document.getElementById('answer').hidden")
     assert "0 to 2" in shown(browser, "scale")
     assert browser.execute_script("return document.activeElement.id") == "answer"
@@ -178,9 +178,13 @@ def test_the_keyboard_alone_is_enough(served, opened):
 def test_every_field_has_a_label_and_faults_are_announced(served, opened):
     browser = opened(served.url)
     labels = browser.execute_script(
-        "return ['prompt', 'text'].map(id => document.getElementById(id).labels[0].textContent)"
+        "return ['prompt', 'text', 'file', 'table-prompt', 'format', 'keep'].map("
+        "id => document.getElementById(id).labels[0].textContent)"
     )
-    assert labels == ["Prompt that the essay answers", "Essay"]
+    assert labels == [
+        *("Prompt that the essay answers", "Essay", "Table", "Prompt", "Format of the scores"),
+        "Keep the table\u2019s own columns behind the scores",
+    ]
     browser.find_element("id", "go").click()
     assert shown(browser, "fault") == "There is no essay. Paste one into the field above."
     role, invalid, focus = browser.execute_script(
@@ -271,3 +275,161 @@ def test_an_explained_essay_is_text(evil, opened):
     )
     assert EVIL in shown(browser, "why-body")
     assert browser.execute_script("return document.querySelectorAll('#why script, #why img').length") == 0
+
+
+TABLE = """essay_id,prompt_id,class,text
+e1,letter,007,"The bridge, the ""old"" one."
+e2,notice,8b,"We swim.
+We walk."
+e3,notice,8b,
+<b>4</b>,letter,8b,Nobody likes it.
+"""
+
+
+@pytest.fixture
+def upload(opened, tmp_path):
+    """Opens a page, puts a file in, and scores it."""
+    from selenium.webdriver.support.ui import Select
+
+    def uploads(url, content=TABLE, name="class 8b.csv", width=1000, theme="light", **choices):
+        browser = opened(url, width, theme)
+        browser.find_element("id", "mode-table").click()
+        path = tmp_path / name
+        path.write_bytes(content.encode())
+        browser.find_element("id", "file").send_keys(str(path))
+        for field, value in choices.items():
+            Select(browser.find_element("id", field)).select_by_value(value)
+        browser.find_element("id", "go-table").click()
+        done = ["table-answer", "fault"]
+        wait(browser, f"return {done}.some(name => !document.getElementById(name).hidden) && !busy")
+        return browser
+
+    return uploads
+
+
+def cells(browser):
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#rows tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 380), ("dark", 380)])
+def test_a_table_with_its_scores(served, upload, theme, width):
+    browser = upload(served.url, width=width, theme=theme)
+    assert shown(browser, "fault") is None
+    assert shown(browser, "form") is None
+    assert shown(browser, "tally") == "4 essays, 1 without a score."
+    head, first, reason, *others = cells(browser)
+    assert head == ["essay", "prompt", "score"]
+    assert (first, reason) == (["e3", "notice", "\u2013"], ["no score: empty"])
+    assert [row[:2] for row in others] == [["e1", "letter"], ["e2", "notice"], ["<b>4</b>", "letter"]]
+    points = [row[2] for row in others]
+    assert len({len(point.partition(".")[2]) for point in points}) == 1  # so that their points stand below each other
+    assert browser.find_element("id", "save").get_attribute("download") == "class 8b-scores.csv"
+    keep(browser, f"serve_table_{theme}_{width}")
+    assert complaints(browser) == []
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(overflow) == 0
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_what_is_saved_is_what_the_server_sent(served, upload, tmp_path, form):
+    import urllib.request
+
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser = upload(served.url, format=form)
+    place = {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", place)
+    browser.find_element("id", "save").click()
+    path = tmp_path / "saved" / f"class 8b-scores.{form}"
+    WebDriverWait(browser, 30).until(lambda _: path.exists() and path.stat().st_size)
+    kind = {"Content-Type": "text/csv"}
+    asked = urllib.request.Request(f"{served.url}/score-table?format={form}", TABLE.encode(), kind)
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert path.read_bytes() == answer.read()
+    assert complaints(browser) == []
+    if form == "parquet":
+        assert shown(browser, "tally") == "The scores are ready."
+        assert shown(browser, "rows") is None
+    else:
+        assert len(cells(browser)) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (TABLE, "essays.txt", "The file is no table that is read here. Save it as csv, tsv, jsonl, xlsx or parquet."),
+        (
+            TABLE.replace("letter", EVIL),
+            "a.csv",
+            "Essay 1 of the table: prompt_id '<script>alert(1)</script><img src=x",
+        ),
+        ("prompt_id,text\nletter\n", "a.csv", "Row 2 of table.csv: expected 2 values as in the header, found 1."),
+    ],
+)
+def test_a_table_that_is_refused(served, upload, content, name, words):
+    browser = upload(served.url, content, name)
+    assert shown(browser, "fault").startswith(words)
+    assert shown(browser, "table-answer") is None
+    assert browser.execute_script("return document.getElementById('file').hasAttribute('aria-invalid')")
+    keep(browser, "serve_table_refused")
+
+
+def test_a_table_that_is_not_there(served, opened):
+    browser = opened(served.url)
+    browser.find_element("id", "mode-table").click()
+    browser.find_element("id", "go-table").click()
+    assert shown(browser, "fault") == "There is no table. Choose a file above."
+    assert browser.execute_script("return document.activeElement.id") == "file"
+    browser.find_element("id", "mode-essay").click()
+    assert shown(browser, "fault") is None
+    assert shown(browser, "text") is not None
+
+
+def test_a_table_without_prompts_on_one_that_is_chosen(served, upload):
+    browser = upload(served.url, "essay\nThe bridge.\n", "a.csv", **{"table-prompt": "notice"})
+    assert [row[1] for row in cells(browser)] == ["prompt", "notice"]
+    assert shown(browser, "tally") == "1 essay."
+
+
+def test_traits_have_a_column_each_and_a_wide_table_says_that_it_scrolls(served, opened):
+    browser = opened(served.url, 380)
+    names = [f"a trait {number}" for number in range(12)]
+    browser.execute_script(
+        "turnTo(true); prompts.get('letter').traits = Object.fromEntries(arguments[0].map(name => [name, {}]));"
+        "showTable([Object.fromEntries([['essay_id', '1'], ...arguments[0].map((name, place) => [name, place / 4])])],"
+        "new Blob(), 'a.csv')",
+        names,
+    )
+    head, row = cells(browser)
+    assert head == ["essay", "prompt", *names]
+    assert row[2:6] == ["0", "0.25", "0.5", "0.75"]
+    assert shown(browser, "rows-hint") == "The table scrolls sideways."
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(overflow) == 0
+
+
+def test_only_some_rows_of_a_long_table_are_shown_those_with_advisories_first(served, opened):
+    browser = opened(served.url)
+    browser.execute_script(
+        "turnTo(true); showTable([...Array(50).keys()].map(place => ({essay_id: String(place), score: 3, "
+        "withheld: place === 49, advisories: place > 47 ? ['too_short'] : []})), new Blob(), 'a.csv')"
+    )
+    assert shown(browser, "tally") == "50 essays, 1 without a score, 1 with a score to look at."
+    assert shown(browser, "rows-hint") == "20 of 50 rows, those with advisories first."
+    assert [row[0] for row in cells(browser)][:6] == ["essay", "48", "too short", "49", "no score: too short", "0"]
+    assert len(cells(browser)) == 23
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('a,b\n1,"x, ""y""\nz"\n', [{"a": "1", "b": 'x, "y"\nz'}]),
+        ("a,b\n,\n", [{"a": "", "b": ""}]),
+        ('a\n""\n', [{"a": ""}]),
+        ('a\n""""\n', [{"a": '"'}]),
+    ],
+)
+def test_csv_is_read(served, opened, text, rows):
+    assert opened(served.url).execute_script("return parsedCsv(arguments[0])", text) == rows

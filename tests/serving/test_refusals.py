@@ -74,7 +74,7 @@ class TestRefusals:
             threads.append(threading.current_thread())
             return ScoreRequest.model_validate(json.loads(body))
 
-        monkeypatch.setattr("aes_dynloss.serving.app.ScoreRequest", SimpleNamespace(model_validate_json=validate))
+        monkeypatch.setattr("aes_dynloss.serving.routes.ScoreRequest", SimpleNamespace(model_validate_json=validate))
         assert served.post(essays("a")).status == 200
         assert threads
         assert threading.current_thread() not in threads

@@ -58,6 +58,7 @@ async def call(
     names = {"host": "127.0.0.1:8000", **headers}
     if isinstance(body, bytes):
         names.setdefault("content-length", str(len(body)))
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -65,7 +66,7 @@ async def call(
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "scheme": "http",
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in names.items()],

@@ -7,9 +7,9 @@ import asyncio
 from served import JSON, Answer, call
 
 from aes_dynloss.serving.app import create_app
-from aes_dynloss.serving.batching import EssayService
-from aes_dynloss.serving.guards import LOOPBACK, Guarded, Traffic
+from aes_dynloss.serving.guards import LOOPBACK, Guarded
 from aes_dynloss.serving.limits import Limits
+from aes_dynloss.serving.service import EssayService
 
 # A word that must turn up in no log.
 SECRET = "zebrafinch"
@@ -26,7 +26,7 @@ class Served:
         async def main():
             app = create_app(self.service)
             async with app.router.lifespan_context(app):
-                guarded = Guarded(app, Traffic(), LOOPBACK)
+                guarded = Guarded(app, app.state.traffic, LOOPBACK, app.state.metrics.request)
                 return await asyncio.gather(*(call(guarded, *words) for words in calls))
 
         return asyncio.run(main())

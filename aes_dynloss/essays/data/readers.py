@@ -244,6 +244,7 @@ def iterate_unscored(
     features: Sequence[str] = (),
     keep: bool = False,
     on_fault: FaultHandler = refuse,
+    content: bytes | None = None,
 ) -> Iterator[UnscoredEssay]:
     """Essays to score, one at a time, in the order of the source.
 
@@ -263,6 +264,7 @@ def iterate_unscored(
         keep: Whether each essay has its row's cells with it, but those of the columns essay_id and prompt_id where they
             are its id and its prompt.
         on_fault: Is given each row that cannot be used; the default raises.
+        content: A table in memory, of which ``source`` is the name.
 
     Raises:
         DataError: The source cannot be read, a column is missing, or a row cannot be used.
@@ -279,6 +281,7 @@ def iterate_unscored(
         wanted=None if keep else wanted,
         hub_split=hub_split,
         on_fault=on_fault,
+        content=content,
     )
     for number, row in rows:
         if first is None:

@@ -80,13 +80,20 @@ def open_rows(
     wanted: Collection[str] | None,
     hub_split: str | None,
     on_fault: FaultHandler = refuse,
+    content: bytes | None = None,
 ) -> Iterator[Row]:
     """Rows of a local source if there is one, else of a hub data set if the source may be its id.
+
+    With ``content`` the source is the name of a table in memory, see `iterate_rows`, and nothing else.
 
     Raises:
         DataError: The source cannot be read.
         ConfigError: A hub split is named for a local source.
     """
+    if content is not None:
+        return iterate_rows(
+            source, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault, content=content
+        )
     path = ESSAYS if source == BUNDLED else user_path(source, "data.source")
     if _names_hub_data(source):
         return _hub_rows(source, hub_split, wanted)

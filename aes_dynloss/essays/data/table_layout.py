@@ -129,13 +129,16 @@ def table_layout(
     return layout
 
 
-def unscored_columns(path: Path, named: Mapping[str, str], *, encoding: str = "utf-8") -> TableLayout:
+def unscored_columns(
+    path: Path, named: Mapping[str, str], *, encoding: str = "utf-8", content: bytes | None = None
+) -> TableLayout:
     r"""Find out which columns of a table of essays to score are text and id, where it has none of the usual names.
 
     Args:
         path: Any table that is read, see the README of tables.
         named: Columns that the user named, by ``text`` and ``essay_id``.
         encoding: Of text files.
+        content: A table in memory, of which ``path`` is the name.
 
     Returns:
         The columns that have other names than the defaults, and why they were taken.
@@ -144,15 +147,11 @@ def unscored_columns(path: Path, named: Mapping[str, str], *, encoding: str = "u
         DataError: The table cannot be read or has no rows, or it remains open which column is the text.
 
     Examples:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     path = Path(folder) / "new.csv"
-        ...     _ = path.write_text("id,essay\n7,My dog is big.\n", encoding="utf-8")
-        ...     layout = unscored_columns(path, {})
+        >>> layout = unscored_columns(Path("new.csv"), {}, content=b"id,essay\n7,My dog is big.")
         >>> layout.data, layout.said[0]
         ({'text': 'essay', 'essay_id': 'id'}, "text: column 'essay', by its name")
     """
-    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None)
+    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None, content=content)
     sample = [row for _, row in islice(rows, _SAMPLE)]
     if not sample:  # of rows that can all not be read: the reader says why
         return TableLayout({})

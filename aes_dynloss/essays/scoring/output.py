@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -78,9 +78,20 @@ def write_scores(
     if path is None:
         if sys.stdout is None:
             raise ConfigError("Standard output is closed. Name a file with --output.")
-        return _write(windows, form, sys.stdout.buffer, kinds)
+        return write_rows(windows, form, sys.stdout.buffer, kinds)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        return _write(windows, form, file, kinds)
+        return write_rows(windows, form, file, kinds)
+
+
+def kept_columns(kept: Sequence[Mapping[str, object]]) -> dict[str, list[Any]]:
+    """The cells that rows have with them, as columns; a blank where one has no such cell.
+
+    Example:
+        >>> kept_columns([{"class": "007"}, {"age": 14}])
+        {'class': ['007', None], 'age': [None, 14]}
+    """
+    names = dict.fromkeys(name for cells in kept for name in cells)
+    return {name: [cells.get(name) for cells in kept] for name in names}
 
 
 def kept_kinds(windows: Iterable[Columns]) -> dict[str, type]:
@@ -129,6 +140,21 @@ def kept_names(kept: Collection[str], taken: Collection[str]) -> dict[str, str]:
     return names
 
 
+def names_and_kinds(
+    kept: Iterable[Columns], taken: Collection[str], kinds: Mapping[str, type]
+) -> tuple[dict[str, str], dict[str, type]]:
+    """Names of the input's columns beside those of scores, and the types of all.
+
+    Args:
+        kept: The input's columns.
+        taken: Names of the columns of scores.
+        kinds: Their types.
+    """
+    own = kept_kinds(kept)
+    names = kept_names(own, taken)
+    return names, {**kinds, **{names[name]: kind for name, kind in own.items()}}
+
+
 def with_kept(windows: Iterable[Columns], kept: Iterable[Columns], names: Mapping[str, str]) -> Iterator[Columns]:
     """Columns of scores with the input's columns behind them.
 
@@ -142,7 +168,15 @@ def with_kept(windows: Iterable[Columns], kept: Iterable[Columns], names: Mappin
         yield {**columns, **{new: own.get(name, blanks) for name, new in names.items()}}
 
 
-def _write(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: Mapping[str, type]) -> int:
+def write_rows(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: Mapping[str, type]) -> int:
+    r"""Write rows to a stream as they come, as :func:`write_scores` does to a file.
+
+    Example:
+        >>> import io
+        >>> stream = io.BytesIO()
+        >>> write_rows([{"essay_id": ["7"], "score": [3.0]}], "csv", stream, COLUMN_KINDS), stream.getvalue()
+        (1, b'essay_id,score\n7,3.0\n')
+    """
     if form == "parquet":
         return _write_parquet(windows, stream, kinds)
     total = 0

@@ -17,7 +17,14 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.trait_rows import Asked, row_kinds
-from aes_dynloss.essays.scoring.output import COLUMN_KINDS, kept_kinds, kept_names, with_kept, write_scores
+from aes_dynloss.essays.scoring.output import (
+    COLUMN_KINDS,
+    kept_columns,
+    kept_names,
+    names_and_kinds,
+    with_kept,
+    write_scores,
+)
 from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
@@ -262,19 +269,23 @@ def score_to_files(
         # The scores last: they mark a complete run.
         for one in parts.tables(_COUNTS):
             counts.add(one["withheld"])
-        _write_parts(parts, form, output, options, _kinds(scorer, options))
+        _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
         return counts
 
 
-def _kinds(scorer: Scorer, options: ScoreOptions) -> dict[str, type]:
-    """Types of the columns of scores."""
-    return row_kinds(COLUMN_KINDS, Asked.of(scorer.prompts, []).traits, long=options.long)
+def score_kinds(scorer: Scorer, *, long: bool = False) -> dict[str, type]:
+    """Types of the columns that a scorer's scores may have.
+
+    Args:
+        scorer: The scorer.
+        long: Where essays are scored on several traits, whether each score has a row of its own.
+    """
+    return row_kinds(COLUMN_KINDS, Asked.of(scorer.prompts, []).traits, long=long)
 
 
 def _kept_columns(window: ScoredWindow) -> dict[str, list[Any]]:
     """The cells that essays have with them, row by row; a blank where one has no such column."""
-    names = dict.fromkeys(name for essay in window.essays for name in essay.kept)
-    return {name: [window.essays[place].kept.get(name) for place in window.owner] for name in names}
+    return kept_columns([window.essays[place].kept for place in window.owner])
 
 
 def _write_parts(
@@ -285,10 +296,8 @@ def _write_parts(
     if not options.keep_columns:
         write_scores(scores, form, output, columns)
         return
-    kinds = kept_kinds(parts.tables(_KEPT))
-    names = kept_names(kinds, next(parts.tables(_SCORES), {}))
-    kinds_there = {**columns, **{names[name]: kind for name, kind in kinds.items()}}
-    write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds_there)
+    names, kinds = names_and_kinds(parts.tables(_KEPT), next(parts.tables(_SCORES), {}), columns)
+    write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds)
 
 
 def score_to_stream(
@@ -318,7 +327,7 @@ def score_to_stream(
     if processes.is_main_process:
         windows = _counted(windows, counts)
         columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
-        write_scores(columns, form, None, _kinds(scorer, options))
+        write_scores(columns, form, None, score_kinds(scorer, long=options.long))
     else:
         deque(windows, maxlen=0)  # other processes only help to score
     return counts
