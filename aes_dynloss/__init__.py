@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report
     from aes_dynloss.tables.score_range import ScoreRange
-    from aes_dynloss.teaching.policies import LossConfig
+    from aes_dynloss.teaching.losses.component_table import register_loss
+    from aes_dynloss.teaching.policies import LossConfig, register_schedule
     from aes_dynloss.teaching.student import Batch, Elements
     from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import RunContext, fit
@@ -43,7 +44,8 @@ _MODULES = {
     "reports.predictions": ["read_predictions"],
     "reports.prompts": ["build_report"],
     "tables.score_range": ["ScoreRange"],
-    "teaching.policies": ["LossConfig"],
+    "teaching.losses.component_table": ["register_loss"],
+    "teaching.policies": ["LossConfig", "register_schedule"],
     "teaching.student": ["Batch", "Elements"],
     "training.config": ["TrainingConfig"],
     "training.loop": ["RunContext", "fit"],
@@ -79,6 +81,8 @@ __all__ = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "register_loss",
+    "register_schedule",
     "train_student",
 ]
 

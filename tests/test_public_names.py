@@ -42,6 +42,8 @@ PUBLIC = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "register_loss",
+    "register_schedule",
     "train_student",
 ]
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "pandas", "sklearn", "scipy"}
