@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from aes_dynloss.reports.prompts import build_report
     from aes_dynloss.tables.score_range import ScoreRange
     from aes_dynloss.teaching.losses.component_table import register_loss
-    from aes_dynloss.teaching.policies import LossConfig, register_schedule
+    from aes_dynloss.teaching.policies import LossConfig, StudentState, register_schedule
     from aes_dynloss.teaching.student import Batch, Elements
+    from aes_dynloss.teaching.teachers.config import PolicyConfig, RewritingConfig, register_teacher
+    from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
     from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import RunContext, fit
     from aes_dynloss.training.prediction import predict
@@ -45,8 +47,10 @@ _MODULES = {
     "reports.prompts": ["build_report"],
     "tables.score_range": ["ScoreRange"],
     "teaching.losses.component_table": ["register_loss"],
-    "teaching.policies": ["LossConfig", "register_schedule"],
+    "teaching.policies": ["LossConfig", "StudentState", "register_schedule"],
     "teaching.student": ["Batch", "Elements"],
+    "teaching.teachers.config": ["PolicyConfig", "RewritingConfig", "register_teacher"],
+    "teaching.teachers.rewriting": ["RewritingTeacher"],
     "training.config": ["TrainingConfig"],
     "training.loop": ["RunContext", "fit"],
     "training.prediction": ["predict"],
@@ -66,9 +70,13 @@ __all__ = [
     "FinetuneConfig",
     "LossConfig",
     "Paired",
+    "PolicyConfig",
+    "RewritingConfig",
+    "RewritingTeacher",
     "RunContext",
     "ScoreRange",
     "ShapeError",
+    "StudentState",
     "TrainingConfig",
     "TrainingError",
     "bootstrap_draws",
@@ -83,6 +91,7 @@ __all__ = [
     "read_predictions",
     "register_loss",
     "register_schedule",
+    "register_teacher",
     "train_student",
 ]
 

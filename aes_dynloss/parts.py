@@ -148,16 +148,12 @@ class Parts(Mapping[str, Part], Generic[Part]):
         digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
         return Origin(module=module, sha256=digest)
 
-    def origins(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Plain values on where those among some parts come from that are not the package's own."""
+    def origins(self, names: Iterable[str]) -> dict[str, Origin]:
+        """Where those among some parts come from that are not the package's own."""
         known = {name: self.origin(name) for name in dict.fromkeys(names)}
-        return {
-            name: origin.model_dump(mode="json", exclude_none=True)
-            for name, origin in known.items()
-            if origin is not None
-        }
+        return {name: origin for name, origin in known.items() if origin is not None}
 
-    def check_origins(self, recorded: Mapping[str, Any], where: Path) -> None:
+    def check_origins(self, recorded: Mapping[str, Origin], where: Path) -> None:
         """Refuse what needs parts that are not here, and warn of parts that have changed since.
 
         Args:
@@ -166,10 +162,9 @@ class Parts(Mapping[str, Part], Generic[Part]):
 
         Raises:
             CheckpointError: A part is not here.
-            ConfigError: What is recorded is damaged, or a plugin cannot be loaded.
+            ConfigError: A plugin cannot be loaded.
         """
-        for name, values in recorded.items():
-            then = validate(Origin, values, f"{where}: parts.{self.kind}.{name}")
+        for name, then in recorded.items():
             if name not in self:
                 mend = (
                     f"Give that module by --plugin or {PLUGINS}"
@@ -232,6 +227,27 @@ def add_plugins(plugins: Iterable[str]) -> None:
     before = filter(None, os.environ.get(PLUGINS, "").split(os.pathsep))
     os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys([*before, *named]))
     load_plugins()
+
+
+def recorded_origins(values: Mapping[str, Any], kind: str) -> dict[str, Origin]:
+    """The parts of one kind that a file says it needs from outside.
+
+    Args:
+        values: What the file holds; the key ``parts`` has origins by kind and name, or is not there.
+        kind: The kind.
+
+    Raises:
+        CheckpointError: They are damaged.
+
+    Examples:
+        >>> recorded_origins({"parts": {"losses": {"gold": {"module": "mine"}}}}, "losses")
+        {'gold': Origin(module='mine', distribution=None, version=None, sha256=None)}
+    """
+    parts = values.get("parts", {})
+    named = parts.get(kind, {}) if isinstance(parts, Mapping) else None
+    if not isinstance(named, Mapping) or not all(isinstance(one, Mapping) for one in named.values()):
+        raise CheckpointError("what is said of parts is damaged")
+    return {str(name): validate(Origin, one, f"parts.{kind}.{name}") for name, one in named.items()}
 
 
 def decorator_name(name: object, decorator: str) -> str:

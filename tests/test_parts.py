@@ -13,7 +13,7 @@ from plugins import HEAD, LOSS, SCHEDULE, install
 
 from aes_dynloss import Elements, register_loss, register_schedule
 from aes_dynloss.errors import CheckpointError, ConfigError, ShapeError, TrainingError
-from aes_dynloss.parts import PLUGINS, add_plugins
+from aes_dynloss.parts import PLUGINS, Origin, add_plugins, recorded_origins
 from aes_dynloss.teaching.losses.component_table import COMPONENTS
 from aes_dynloss.teaching.policies import SCHEDULES, LossConfig
 
@@ -148,7 +148,7 @@ class TestInstalled:
         LossConfig(terms={"log_cosh": {"schedule": "sawtooth"}})
         assert {"tiny_loss", "tiny_schedule"} <= sys.modules.keys()
         assert COMPONENTS.origins(["mse", "log_cosh"]) == {
-            "log_cosh": {"module": "tiny_loss", "distribution": "tiny-parts", "version": "0.1.0"}
+            "log_cosh": Origin(module="tiny_loss", distribution="tiny-parts", version="0.1.0")
         }
 
     def test_a_broken_one_is_named(self, tmp_path, monkeypatch):
@@ -189,8 +189,8 @@ class TestPointedTo:
         assert os.environ[PLUGINS] == str(tmp_path / "my_parts.py")
         assert COMPONENTS["log_cosh"].function(elements()).shape == (3,)
         (origin,) = COMPONENTS.origins(["log_cosh"]).values()
-        assert origin["module"] == "my_parts"
-        assert len(origin["sha256"]) == 64
+        assert origin.module == "my_parts"
+        assert len(origin.sha256) == 64
 
     def test_the_environment_is_read_when_a_name_is_not_known(self, tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(tmp_path)
@@ -222,11 +222,11 @@ class TestPointedTo:
 
 class TestRecorded:
     def test_what_is_not_here_is_named(self, tmp_path):
-        there = {"gold": {"module": "tiny", "distribution": "tiny-parts", "version": "0.2.0"}}
+        there = {"gold": Origin(module="tiny", distribution="tiny-parts", version="0.2.0")}
         with pytest.raises(CheckpointError, match=facts("'gold'", "tiny-parts 0.2.0", "Install tiny-parts")):
             COMPONENTS.check_origins(there, tmp_path)
         with pytest.raises(CheckpointError, match=facts("'gold'", "module my_parts", "--plugin", PLUGINS)):
-            COMPONENTS.check_origins({"gold": {"module": "my_parts"}}, tmp_path)
+            COMPONENTS.check_origins({"gold": Origin(module="my_parts")}, tmp_path)
 
     def test_what_has_changed_is_warned_of(self, tmp_path, monkeypatch, caplog):
         points = {"losses": {"log_cosh": "tiny_loss:log_cosh"}}
@@ -235,10 +235,12 @@ class TestRecorded:
         with caplog.at_level(logging.WARNING):
             COMPONENTS.check_origins(recorded, tmp_path)
             assert not caplog.messages
-            COMPONENTS.check_origins({"log_cosh": recorded["log_cosh"] | {"version": "0.0.9"}}, tmp_path)
+            earlier = recorded["log_cosh"].model_copy(update={"version": "0.0.9"})
+            COMPONENTS.check_origins({"log_cosh": earlier}, tmp_path)
         assert "tiny-parts 0.0.9" in caplog.messages[0]
         assert "tiny-parts 0.1.0" in caplog.messages[0]
 
-    def test_damage(self, tmp_path):
-        with pytest.raises(ConfigError, match=facts("parts.losses.gold", "modul")):
-            COMPONENTS.check_origins({"gold": {"modul": "tiny"}}, tmp_path)
+    @pytest.mark.parametrize("parts", [3, {"losses": 3}, {"losses": {"gold": 3}}, {"losses": {"gold": {"modul": ""}}}])
+    def test_damage(self, parts):
+        with pytest.raises((CheckpointError, ConfigError), match="parts"):
+            recorded_origins({"parts": parts}, "losses")

@@ -27,9 +27,13 @@ PUBLIC = [
     "FinetuneConfig",
     "LossConfig",
     "Paired",
+    "PolicyConfig",
+    "RewritingConfig",
+    "RewritingTeacher",
     "RunContext",
     "ScoreRange",
     "ShapeError",
+    "StudentState",
     "TrainingConfig",
     "TrainingError",
     "bootstrap_draws",
@@ -44,6 +48,7 @@ PUBLIC = [
     "read_predictions",
     "register_loss",
     "register_schedule",
+    "register_teacher",
     "train_student",
 ]
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "pandas", "sklearn", "scipy"}

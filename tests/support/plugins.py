@@ -32,14 +32,59 @@ def sawtooth(progress: float, *, teeth: int = 4) -> float:
     return progress * teeth % 1.0
 """
 )
+TEACHER = (
+    HEAD
+    + """
+import torch
+from aes_dynloss import RewritingConfig, RewritingTeacher, register_teacher
+
+class Multiplied(RewritingTeacher):
+    def __init__(self, weights, rate):
+        super().__init__(weights)
+        self.rate = rate
+
+    def rewritten(self, hypergradient):
+        return self.phi * torch.exp(-self.rate * hypergradient)
+
+@register_teacher("exponentiated")
+class Exponentiated(RewritingConfig):
+    '''Weights that are multiplied by exp(-rate G).'''
+
+    rate: float = 0.5
+
+    def build(self, weights, seed):
+        return Multiplied(weights, self.rate)
+"""
+)
+POLICY = (
+    HEAD
+    + """
+from aes_dynloss import PolicyConfig, register_teacher
+
+class Fading:
+    def __init__(self, weights):
+        self.weights = weights
+
+    def coefficients(self, state):
+        return self.weights * (0.5 + 0.5 * state.train_error)
+
+@register_teacher("fading")
+class FadingConfig(PolicyConfig):
+    '''Weights that fall with the training error.'''
+
+    def build(self, weights, seed):
+        return Fading(weights)
+"""
+)
 
 
 def all_parts() -> list[Parts]:
     """What can be registered from outside."""
     from aes_dynloss.teaching.losses.component_table import COMPONENTS
     from aes_dynloss.teaching.policies import SCHEDULES
+    from aes_dynloss.teaching.teachers.config import TEACHERS
 
-    return [COMPONENTS, SCHEDULES]
+    return [COMPONENTS, SCHEDULES, TEACHERS]
 
 
 def install(
