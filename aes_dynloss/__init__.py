@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
+    from aes_dynloss.essays.features.own_features import register_feature
     from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.finetune.run import finetune
     from aes_dynloss.essays.model.scorer import EssayScorer
@@ -37,6 +38,7 @@ _MODULES = {
     "essays.data.data_config": ["DataConfig"],
     "essays.data.readers": ["read_essays"],
     "essays.ensembles.ensemble": ["EssayEnsemble", "open_scorer"],
+    "essays.features.own_features": ["register_feature"],
     "essays.finetune.config": ["FinetuneConfig"],
     "essays.finetune.run": ["finetune"],
     "essays.model.scorer": ["EssayScorer"],
@@ -89,6 +91,7 @@ __all__ = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "register_feature",
     "register_loss",
     "register_schedule",
     "register_teacher",

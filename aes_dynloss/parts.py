@@ -123,6 +123,10 @@ class Parts(Mapping[str, Part], Generic[Part]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def known(self) -> list[str]:
+        """Names of the package's own and of those that are registered by now; nothing is looked for or imported."""
+        return [*self.included, *self._registered]
+
     def ordered(self, names: Iterable[str]) -> list[str]:
         """Some names in the order of the whole: the package's own first, then others by the alphabet."""
         wanted = set(names)
@@ -161,11 +165,14 @@ class Parts(Mapping[str, Part], Generic[Part]):
             where: The file that says so, for messages.
 
         Raises:
-            CheckpointError: A part is not here.
-            ConfigError: A plugin cannot be loaded.
+            CheckpointError: A part is not here, or cannot be loaded.
         """
         for name, then in recorded.items():
-            if name not in self:
+            try:
+                here = name in self
+            except ConfigError as error:
+                raise CheckpointError(str(error)) from None
+            if not here:
                 mend = (
                     f"Give that module by --plugin or {PLUGINS}"
                     if then.distribution is None

@@ -46,6 +46,7 @@ PUBLIC = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "register_feature",
     "register_loss",
     "register_schedule",
     "register_teacher",

@@ -76,15 +76,29 @@ class FadingConfig(PolicyConfig):
         return Fading(weights)
 """
 )
+FEATURE = (
+    HEAD
+    + """
+from aes_dynloss import register_feature
+
+@register_feature("hedges", unit="per 100 words", language="en")
+def hedges(text):
+    '''Words that take a claim back.'''
+    words = text.lower().split()
+    rate = 100 / max(len(words), 1)
+    return {"may": rate * words.count("may"), "can": rate * words.count("can")}
+"""
+)
 
 
 def all_parts() -> list[Parts]:
     """What can be registered from outside."""
+    from aes_dynloss.essays.features.linguistic import GROUPS
     from aes_dynloss.teaching.losses.component_table import COMPONENTS
     from aes_dynloss.teaching.policies import SCHEDULES
     from aes_dynloss.teaching.teachers.config import TEACHERS
 
-    return [COMPONENTS, SCHEDULES, TEACHERS]
+    return [COMPONENTS, SCHEDULES, TEACHERS, GROUPS]
 
 
 def install(
