@@ -119,7 +119,7 @@ def build_loss(
         return LossSetup(spec.build(), policy, spec.plain_loss())
     if isinstance(teacher, PolicyConfig):
         spec = MixtureSpec(terms=_plain_terms(loss), standardise=loss.standardise)
-        policy = teacher.build(spec.neutral().to(context.accelerator.device), context.config.seed)
+        policy = teacher.build(spec.neutral().to(context.accelerator.device))
         return LossSetup(spec.build(), policy, spec.plain_loss())
     if len(teacher_dev) == 0:
         raise DataError(
@@ -300,7 +300,7 @@ def _rewriting(
     """A teacher from outside: it rewrites the weights of the mixture between the student's steps."""
     spec = MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
     loss = spec.build()
-    teacher = config.build(spec.neutral().to(context.accelerator.device), context.config.seed)
+    teacher = config.build(spec.neutral().to(context.accelerator.device))
     problem = _problem(context, student, loss, teacher_dev, config)
     update = WindowUpdate(problem, teacher, total_steps(train, context.config), config)
 

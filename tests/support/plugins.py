@@ -52,7 +52,7 @@ class Exponentiated(RewritingConfig):
 
     rate: float = 0.5
 
-    def build(self, weights, seed):
+    def build(self, weights):
         return Multiplied(weights, self.rate)
 """
 )
@@ -72,7 +72,7 @@ class Fading:
 class FadingConfig(PolicyConfig):
     '''Weights that fall with the training error.'''
 
-    def build(self, weights, seed):
+    def build(self, weights):
         return Fading(weights)
 """
 )

@@ -200,21 +200,20 @@ class PolicyConfig(ConfigModel):
         >>> @register_teacher("fading")
         ... class FadingConfig(PolicyConfig):
         ...     '''Weights that fall with the training error.'''
-        ...     def build(self, weights, seed):
+        ...     def build(self, weights):
         ...         return Fading(weights)
-        >>> policy = FadingConfig(kind="fading").build(torch.tensor([1.0, 0.5]), seed=0)
+        >>> policy = FadingConfig(kind="fading").build(torch.tensor([1.0, 0.5]))
         >>> policy.coefficients(StudentState(progress=0.5, train_error=0.5))
         tensor([0.5000, 0.2500])
     """
 
     kind: str = Field(description="The name under which it is registered.")
 
-    def build(self, weights: Tensor, seed: int) -> LossPolicy:
+    def build(self, weights: Tensor) -> LossPolicy:
         """The policy; what it returns depends on the state that it is shown alone.
 
         Args:
             weights: Of ``loss.terms``, (K,), on the student's device.
-            seed: The run's.
         """
         raise NotImplementedError
 
@@ -237,12 +236,11 @@ class RewritingConfig(TeachingConfig):
     window: int = Field(default=10, ge=1, description="Steps of the student from one teacher step to the next.")
     dev_batch: int = Field(default=100, ge=2, description="Essays of teacher_dev in one measure.")
 
-    def build(self, weights: Tensor, seed: int) -> RewritingTeacher:
+    def build(self, weights: Tensor) -> RewritingTeacher:
         """The teacher.
 
         Args:
             weights: Of ``loss.terms``, (K,), on the student's device.
-            seed: The run's.
         """
         raise NotImplementedError
 
@@ -296,7 +294,7 @@ def register_teacher(kind: str) -> Callable[[Registered], Registered]:
         ... class Exponentiated(RewritingConfig):
         ...     '''Weights that are multiplied by exp(-rate G), and so stay above 0.'''
         ...     rate: float = 0.1
-        ...     def build(self, weights, seed):
+        ...     def build(self, weights):
         ...         return Multiplied(weights, self.rate)
         >>> class Multiplied(RewritingTeacher):
         ...     def __init__(self, weights, rate):
@@ -304,7 +302,7 @@ def register_teacher(kind: str) -> Callable[[Registered], Registered]:
         ...         self.rate = rate
         ...     def rewritten(self, hypergradient):
         ...         return self.phi * torch.exp(-self.rate * hypergradient)
-        >>> teacher = Exponentiated(kind="exponentiated").build(torch.tensor([1.0, 0.5]), seed=0)
+        >>> teacher = Exponentiated(kind="exponentiated").build(torch.tensor([1.0, 0.5]))
         >>> teacher.rewritten(torch.tensor([1.0, -1.0]))
         tensor([0.9048, 0.5526])
     """
@@ -317,7 +315,7 @@ def register_teacher(kind: str) -> Callable[[Registered], Registered]:
                 f"{kind!r}."
             )
         if model.build in {PolicyConfig.build, RewritingConfig.build}:
-            raise ConfigError(f"The teacher {kind!r} needs a method build(self, weights, seed), which returns it.")
+            raise ConfigError(f"The teacher {kind!r} needs a method build(self, weights), which returns it.")
         TEACHERS.register(kind, model, model)
         return model
 
