@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+    from aes_dynloss.essays.features.own_features import register_feature
     from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.public.finetune import finetune
     from aes_dynloss.essays.public.regressor import EssayScoreRegressor
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report
     from aes_dynloss.tables.score_range import ScoreRange
-    from aes_dynloss.teaching.policies import LossConfig
+    from aes_dynloss.teaching.losses.component_table import register_loss
+    from aes_dynloss.teaching.policies import LossConfig, StudentState, register_schedule
     from aes_dynloss.teaching.student import Batch, Elements
+    from aes_dynloss.teaching.teachers.config import PolicyConfig, RewritingConfig, register_teacher
+    from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
     from aes_dynloss.training.config import TrainingConfig
     from aes_dynloss.training.loop import RunContext, fit
     from aes_dynloss.training.prediction import predict
@@ -35,6 +39,7 @@ _MODULES = {
     "essays.data.data_config": ["DataConfig"],
     "essays.data.readers": ["read_essays"],
     "essays.ensembles.ensemble": ["EssayEnsemble"],
+    "essays.features.own_features": ["register_feature"],
     "essays.finetune.config": ["FinetuneConfig"],
     "essays.public.finetune": ["finetune"],
     "essays.public.regressor": ["EssayScoreRegressor"],
@@ -45,8 +50,11 @@ _MODULES = {
     "reports.predictions": ["read_predictions"],
     "reports.prompts": ["build_report"],
     "tables.score_range": ["ScoreRange"],
-    "teaching.policies": ["LossConfig"],
+    "teaching.losses.component_table": ["register_loss"],
+    "teaching.policies": ["LossConfig", "StudentState", "register_schedule"],
     "teaching.student": ["Batch", "Elements"],
+    "teaching.teachers.config": ["PolicyConfig", "RewritingConfig", "register_teacher"],
+    "teaching.teachers.rewriting": ["RewritingTeacher"],
     "training.config": ["TrainingConfig"],
     "training.loop": ["RunContext", "fit"],
     "training.prediction": ["predict"],
@@ -67,9 +75,13 @@ __all__ = [
     "FinetuneConfig",
     "LossConfig",
     "Paired",
+    "PolicyConfig",
+    "RewritingConfig",
+    "RewritingTeacher",
     "RunContext",
     "ScoreRange",
     "ShapeError",
+    "StudentState",
     "TrainingConfig",
     "TrainingError",
     "bootstrap_draws",
@@ -81,6 +93,10 @@ __all__ = [
     "quadratic_weighted_kappa",
     "read_essays",
     "read_predictions",
+    "register_feature",
+    "register_loss",
+    "register_schedule",
+    "register_teacher",
     "train_student",
 ]
 

@@ -10,11 +10,14 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import SchemaValidator, core_schema
 
 from aes_dynloss.errors import ConfigError
 
@@ -88,7 +91,7 @@ def advice_on(word: str, known: Iterable[str]) -> str:
 
 def _is_branch(part: object, before: object) -> bool:
     """Whether pydantic added this part of a location, which follows ``before``, to name a member of a union."""
-    if isinstance(before, str) and before.startswith("tagged-union["):
+    if isinstance(before, str) and before.startswith(("tagged-union[", "function-plain[")):  # the latter is ChosenBy's
         return True
     return isinstance(part, str) and ("[" in part or part in {"float", "int", "str"} or part.endswith("Config"))
 
@@ -96,21 +99,69 @@ def _is_branch(part: object, before: object) -> bool:
 def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[str]:
     """Names of the keys that may stand where ``location`` points to one that may not."""
     models: list[type[BaseModel]] = [model]
+    choices: list[ChosenBy] = []
     for part in location[:-1]:
-        inner: list[type[BaseModel]] = []
-        for candidate in models:
-            field = candidate.model_fields.get(str(part))
-            inner += _models_in(field.annotation) if field is not None else []
-        # The part may be a class's name, or the tag that chose it out of a union.
+        chosen = [choice.models[str(part)] for choice in choices if str(part) in choice.models]
+        fields = [field for candidate in models if (field := candidate.model_fields.get(str(part))) is not None]
+        found = [one for field in fields for one in _chosen_from([field.annotation, *field.metadata])]
+        # The part may be a class's name in a union.
         named = [candidate for candidate in models if candidate.__name__.lower() == str(part).lower()]
-        models = named or inner or models
+        choices = [one for one in found if isinstance(one, ChosenBy)] or choices
+        models = chosen or named or [one for one in found if not isinstance(one, ChosenBy)] or models
     return sorted({field.alias or name for candidate in models for name, field in candidate.model_fields.items()})
 
 
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+def _chosen_from(annotations: Iterable[object]) -> Iterator[type[BaseModel] | ChosenBy]:
+    """The models in some annotations, and what chooses among models that are looked up."""
+    for annotation in annotations:
+        if isinstance(annotation, ChosenBy) or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            yield annotation
+        else:
+            yield from _chosen_from(get_args(annotation))
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenBy:
+    """Marks a value as one of several models, chosen by one of its keys; which there are is looked up as it is read.
+
+    It stands beside the type, as in ``Annotated[Base, ChosenBy("kind", MODELS)]``, and reads as pydantic's own
+    discriminated unions do.
+
+    Args:
+        key: The key that names the model.
+        models: The models by name.
+
+    Examples:
+        >>> from typing import Annotated
+        >>> from pydantic import TypeAdapter
+        >>> class Circle(ConfigModel):
+        ...     shape: str
+        ...     radius: float
+        >>> TypeAdapter(Annotated[ConfigModel, ChosenBy("shape", {"circle": Circle})]).validate_python(
+        ...     {"shape": "circle", "radius": 2.0}
+        ... )
+        Circle(shape='circle', radius=2.0)
+    """
+
+    key: str
+    models: Mapping[str, type[BaseModel]]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Pydantic's way to ask how a value is read."""
+        del source, handler
+        return core_schema.no_info_plain_validator_function(self._chosen)
+
+    def _chosen(self, value: object) -> object:
+        name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
+        # Names are listed, for a message, where this one is none of them: a plugin that is not asked for is not loaded.
+        names = list(self.models) if isinstance(name, str) and name not in self.models else [str(name)]
+        choices: dict[Any, core_schema.CoreSchema] = {
+            one: core_schema.no_info_plain_validator_function(partial(self._read, one)) for one in names
+        }
+        return SchemaValidator(core_schema.tagged_union_schema(choices, self.key)).validate_python(value)
+
+    def _read(self, name: str, value: object) -> BaseModel:
+        return self.models[name].model_validate(value)
 
 
 Model = TypeVar("Model", bound="ConfigModel")

@@ -29,6 +29,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         state.AcceleratorState._reset_state()
 
 
+@pytest.fixture
+def own_parts(monkeypatch):
+    """Parts from outside and plugins that a test brings are forgotten after it."""
+    from plugins import all_parts
+
+    from aes_dynloss import parts
+
+    monkeypatch.setattr(parts, "_loaded", set())
+    monkeypatch.setenv(parts.PLUGINS, "")
+    for one in all_parts():
+        monkeypatch.setattr(one, "_registered", dict(one._registered))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if "aes_dynloss" not in name and getattr(sys.modules[name], "PLUGIN", False):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def rsmtool_python():
     """The interpreter of an environment that has RSMTool, which needs numpy < 2; without it, the test is skipped."""

@@ -24,7 +24,7 @@ MEASURES = [path.stem for path in sorted((ROOT / "measures").glob("*.py")) if pa
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_example(example):
+def test_example(example, own_parts):
     report: list[str] = []
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     runner.run(example, out=report.append)

@@ -33,16 +33,21 @@ _LISTED_PROMPTS = 8
 
 
 def _features() -> list[tuple[str, str, str, str]]:
-    from aes_dynloss.essays.features.linguistic import FEATURES
+    from aes_dynloss.essays.features.linguistic import GROUPS
 
-    return [(feature.name, feature.group, feature.unit, feature.language) for feature in FEATURES]
+    features = [feature for group in GROUPS.values() for feature in group.features]
+    return [(feature.name, feature.group, feature.unit, feature.language) for feature in features]
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @essay_input_options
 @output_option
-@click.option("--groups", callback=comma_separated, help="Groups of features, comma-separated.  [default: all]")
+@click.option(
+    "--groups",
+    callback=comma_separated,
+    help="Groups of features, comma-separated; all: the package's own, beside which others are named.  [default: all]",
+)
 @click.option(
     "--config",
     "config_file",
@@ -68,10 +73,11 @@ def features(
     per essay, in the same order: essay_id, prompt_id, and a column for each feature; as csv, jsonl or parquet by the
     suffix of --output. Overlap with the prompt's own words is 0 where --config does not tell them.
     """
-    from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
+    from aes_dynloss.essays.features.linguistic import ALL_GROUPS, GROUPS, feature_names
     from aes_dynloss.essays.scoring.output import output_format, write_scores
 
-    chosen = list(GROUPS) if groups is None else groups
+    named = ["all"] if groups is None else groups
+    chosen = [group for one in named for group in (ALL_GROUPS if one == "all" else [one])]
     unknown = [group for group in chosen if group not in GROUPS]
     if unknown or not chosen:
         raise ConfigError(f"--groups: expected some of {', '.join(GROUPS)}; found {', '.join(unknown) or 'none'}.")

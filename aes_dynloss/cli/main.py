@@ -77,9 +77,21 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings, errors and progress bars on standard error.")
-def group(quiet: bool) -> None:
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    help="Python that registers losses, schedules, teachers or features of your own; it is run. Installed packages "
+    "with entry points need none; AES_DYNLOSS_PLUGINS names modules too.",
+)
+def group(quiet: bool, plugins: tuple[str, ...]) -> None:
     """Fine-tune Transformer essay scorers under dynamic losses, score essays, measure agreement."""
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    if plugins:
+        from aes_dynloss.parts import add_plugins
+
+        add_plugins(plugins)
 
 
 def log_to_stderr(level: int) -> None:

@@ -21,7 +21,7 @@ from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.data.essay_table import EssayTable
-from aes_dynloss.essays.features.linguistic import GROUPS, essay_numbers
+from aes_dynloss.essays.features.linguistic import ALL_GROUPS, essay_numbers
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import RescalingLine, fit_rescaling
 from aes_dynloss.reports.model import Floor
@@ -131,8 +131,8 @@ def _words_and_ngrams(prompts: Sequence[PromptEssays]) -> list[Predictions]:
     texts, weights = train["text"].iloc[rows].tolist(), _weights(train)
     weights = None if weights is None else weights[rows]
     targets = [parts.train["reference"].to_numpy(dtype=np.float64)[rows] for parts in prompts]
-    fits = TextRegression.fit_all(texts, essay_numbers(texts, None, GROUPS), targets, weights)
-    numbers = essay_numbers(test, None, GROUPS)
+    fits = TextRegression.fit_all(texts, essay_numbers(texts, None, ALL_GROUPS), targets, weights)
+    numbers = essay_numbers(test, None, ALL_GROUPS)
     return [
         Predictions(model.predict(test, numbers), left_out, reference)
         for (model, left_out), reference in zip(fits, targets, strict=True)

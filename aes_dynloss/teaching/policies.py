@@ -1,20 +1,24 @@
 """Loss policies and schedules: the coefficients of the next step's loss, as a function of the student's state.
 
 :class:`LossPolicy` is what the training loop calls; constants, schedules and teachers all implement it. A schedule is a
-pure function of progress, the fraction of all optimiser steps taken so far. A new one is a class here, and its name in
-:data:`Schedule`. Torch is imported where coefficients are computed: a configuration is checked without it.
+pure function of progress, the fraction of all optimiser steps taken so far. A new one is a class here, and an entry in
+:data:`SCHEDULES`; from outside, a function under :func:`register_schedule`. Torch is imported where coefficients are
+computed: a configuration is checked without it.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
-from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.configfile import ChosenBy, ConfigModel
+from aes_dynloss.errors import ConfigError, TrainingError
+from aes_dynloss.parts import Parts, decorator_name
 from aes_dynloss.teaching.losses.component_table import ComponentName
 
 if TYPE_CHECKING:
@@ -24,7 +28,17 @@ if TYPE_CHECKING:
     from aes_dynloss.teaching.losses.dynamic_loss import Mixture
 
 
-class Constant(ConfigModel):
+class ScheduleConfig(ConfigModel):
+    """A weight as a function of progress, with its settings; a subclass for each kind, which ``schedule`` names."""
+
+    schedule: str
+
+    def __call__(self, progress: float) -> float:
+        """Weight at ``progress`` in [0, 1]."""
+        raise NotImplementedError
+
+
+class Constant(ScheduleConfig):
     """The same weight throughout.
 
     Examples:
@@ -40,7 +54,7 @@ class Constant(ConfigModel):
         return self.value
 
 
-class Morris(ConfigModel):
+class Morris(ScheduleConfig):
     """Morris's schedule: w = min(a, a exp(-c (progress - b))), a plateau and then exponential decay.
 
     References:
@@ -64,7 +78,7 @@ class Morris(ConfigModel):
         return self.a * math.exp(min(0.0, -self.c * (progress - self.b)))
 
 
-class Linear(ConfigModel):
+class Linear(ScheduleConfig):
     """A straight line from ``start`` to ``end``.
 
     Examples:
@@ -82,7 +96,7 @@ class Linear(ConfigModel):
         return self.start + (self.end - self.start) * progress
 
 
-class Cosine(ConfigModel):
+class Cosine(ScheduleConfig):
     """Half a cosine wave from ``start`` to ``end``, flat at both.
 
     Examples:
@@ -100,7 +114,77 @@ class Cosine(ConfigModel):
         return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-Schedule = Annotated[Constant | Morris | Linear | Cosine, Field(discriminator="schedule")]
+SCHEDULES: Parts[type[ScheduleConfig]] = Parts(
+    "schedules", {"constant": Constant, "morris": Morris, "linear": Linear, "cosine": Cosine}
+)
+Schedule = Annotated[ScheduleConfig, ChosenBy("schedule", SCHEDULES)]
+
+Weight = TypeVar("Weight", bound=Callable[..., float])
+
+
+def register_schedule(name: str) -> Callable[[Weight], Weight]:
+    """Decorator that makes a function of progress a schedule, as in ``{schedule: NAME, KEY: VALUE}``.
+
+    Its first argument is progress, the fraction of optimiser steps taken, in [0, 1]. The others, by keyword alone and
+    with their types, are the keys that a configuration gives; ``Annotated[float, Field(ge=0)]`` limits one.
+
+    Args:
+        name: Its name: small letters, digits and _.
+
+    Raises:
+        ConfigError: The name is another schedule's, or what is decorated is no such function.
+
+    Examples:
+        >>> @register_schedule("sawtooth")
+        ... def sawtooth(progress: float, *, teeth: int = 4, height: float = 1.0) -> float:
+        ...     '''Rises from 0 to its height, again and again.'''
+        ...     return height * (progress * teeth % 1.0)
+        >>> LossConfig(terms={"mse": {"schedule": "sawtooth", "teeth": 2}, "mae": "rest"}).terms["mse"](progress=0.25)
+        0.5
+    """
+    decorator_name(name, "register_schedule")
+
+    def register(function: Weight) -> Weight:
+        SCHEDULES.register(name, _schedule_of(name, function), function)
+        return function
+
+    return register
+
+
+def _schedule_of(name: str, function: Callable[..., float]) -> type[ScheduleConfig]:
+    """The model of a function's keys, which calls it."""
+    if not inspect.isfunction(function):
+        raise ConfigError(f"register_schedule decorates a function of progress, found {function!r} for {name!r}.")
+    parameters, hints = inspect.signature(function).parameters, get_type_hints(function, include_extras=True)
+    others = list(parameters.values())[1:]
+    wrong = [one for one in others if one.kind is not one.KEYWORD_ONLY or one.name not in hints.keys() - {"schedule"}]
+    if not parameters or wrong:
+        raise ConfigError(
+            f"The function of the schedule {name!r} takes progress, and after a * its keys with their types; found "
+            f"{inspect.signature(function)}. Write such as {function.__name__}(progress: float, *, rate: float = 1.0)."
+        )
+
+    class OfFunction(ScheduleConfig):
+        def __call__(self, progress: float) -> float:
+            weight = function(progress, **{one.name: getattr(self, one.name) for one in others})
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise TrainingError(
+                    f"The schedule {name!r} returned {weight!r} at progress {progress:g}, expected a finite number. "
+                    "Mend it, or change its keys."
+                )
+            return float(weight)
+
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+            return _read_schedule, (self.model_dump(),)  # the class has no place that pickle could name
+
+    keys: dict[str, Any] = {"schedule": (Literal[name], name)}
+    keys |= {one.name: (hints[one.name], ... if one.default is one.empty else one.default) for one in others}
+    model: type[ScheduleConfig] = create_model(name, __base__=OfFunction, __doc__=function.__doc__, **keys)
+    return model
+
+
+def _read_schedule(values: Mapping[str, Any]) -> ScheduleConfig:
+    return SCHEDULES[values["schedule"]].model_validate(values)
 
 
 @dataclass(frozen=True)

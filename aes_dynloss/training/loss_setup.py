@@ -11,6 +11,7 @@ import torch
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.teaching.losses.component_table import those_that_need
 from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss
 from aes_dynloss.teaching.losses.loss_spec import (
     BilinearSpec,
@@ -31,6 +32,8 @@ from aes_dynloss.teaching.teachers.config import (
     FrozenTeacherConfig,
     GlcConfig,
     MwnConfig,
+    PolicyConfig,
+    RewritingConfig,
     TeacherConfig,
 )
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
@@ -114,11 +117,36 @@ def build_loss(
         if isinstance(spec, ForwardSpec):
             _check_matrices(spec, train, raters)
         return LossSetup(spec.build(), policy, spec.plain_loss())
+    if isinstance(teacher, PolicyConfig):
+        spec = MixtureSpec(terms=_plain_terms(loss), standardise=loss.standardise)
+        policy = teacher.build(spec.neutral().to(context.accelerator.device))
+        return LossSetup(spec.build(), policy, spec.plain_loss())
     if len(teacher_dev) == 0:
         raise DataError(
             "A teacher learns on examples that it is given, and there are none. Set some of train aside for it, by "
             "data.teacher_dev_fraction or in your own program."
         )
+    if isinstance(teacher, RewritingConfig):
+        return _rewriting(context, student, train, teacher_dev, loss, teacher)
+    return _published(
+        context, student, train, teacher_dev, loss, teacher, classes=classes, raters=raters, unit=unit, shared=shared
+    )
+
+
+def _published(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    teacher_dev: Examples,
+    loss: LossConfig,
+    teacher: DlfConfig | DlnConfig | MwnConfig | GlcConfig,
+    *,
+    classes: int | None,
+    raters: Sequence[str],
+    unit: str | None,
+    shared: Rows | None,
+) -> LossSetup:
+    """One of the package's own teachers that learn."""
     if isinstance(teacher, DlfConfig):
         spec = _dlf_spec(loss, teacher, classes, raters, unit)
         return _dlf(context, student, train, teacher_dev, spec, teacher, shared)
@@ -130,7 +158,11 @@ def build_loss(
 
 
 def _problem(
-    context: RunContext, student: Student, loss: DynamicLoss, teacher_dev: Examples, teacher: DlfConfig | DlnConfig
+    context: RunContext,
+    student: Student,
+    loss: DynamicLoss,
+    teacher_dev: Examples,
+    teacher: DlfConfig | DlnConfig | RewritingConfig,
 ) -> BilevelProblem:
     measure, hypergradient = fixed_objective(teacher.measure), teacher.hypergradient
     return BilevelProblem(context.accelerator, student, loss, teacher_dev, measure, hypergradient, context.config)
@@ -257,6 +289,27 @@ def _mwn(
     return LossSetup(loss, teacher, spec.plain_loss(), update, write, lambda: thinned(update.history))
 
 
+def _rewriting(
+    context: RunContext,
+    student: Student,
+    train: Examples,
+    teacher_dev: Examples,
+    mixture: LossConfig,
+    config: RewritingConfig,
+) -> LossSetup:
+    """A teacher from outside: it rewrites the weights of the mixture between the student's steps."""
+    spec = MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
+    loss = spec.build()
+    teacher = config.build(spec.neutral().to(context.accelerator.device))
+    problem = _problem(context, student, loss, teacher_dev, config)
+    update = WindowUpdate(problem, teacher, total_steps(train, context.config), config)
+
+    def write(folder: Path) -> None:
+        write_teacher(folder, "rewriting", spec, {PHI: teacher.phi}, registered=config.kind)
+
+    return LossSetup(loss, teacher, spec.plain_loss(), update, write, lambda: thinned(update.history))
+
+
 def _glc(
     context: RunContext,
     student: Student,
@@ -318,9 +371,10 @@ def _check_matrices(spec: ForwardSpec, train: Examples, raters: Sequence[str]) -
 def _check_fits(spec: LossSpec, classes: int | None) -> None:
     if isinstance(spec, RaterWeightsSpec):
         return  # its terms were compared with those of the run
-    of_scores = isinstance(spec, MixtureSpec) or (
-        isinstance(spec, NetworkSpec | MetaWeightSpec) and spec.form == "scores"
-    )
+    if isinstance(spec, MixtureSpec):
+        of_scores = not those_that_need("log_probs", list(spec.terms))
+    else:
+        of_scores = isinstance(spec, NetworkSpec | MetaWeightSpec) and spec.form == "scores"
     if of_scores is not (classes is None):
         outputs = {True: "scores (model.head regression)", False: "a distribution (model.head softmax or ordinal)"}
         raise ConfigError(

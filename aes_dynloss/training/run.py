@@ -40,8 +40,8 @@ def train_student(
         train: Training examples.
         teacher_dev: The teacher's examples, disjoint from all others but for ``shared``; may be empty where none
             learns.
-        loss: The loss without a teacher; for a student of scores under L2T-DLF, the mixture that it weights, and under
-            Meta-Weight-Net, the loss whose elements it weights.
+        loss: The loss without a teacher; for a student of scores under L2T-DLF, and under a teacher from outside, the
+            mixture that it weights, and under Meta-Weight-Net, the loss whose elements it weights.
         teacher: The teacher; None for a schedule.
         classes: Classes or score points of the student's distribution; None for a student of scores.
         raters: Names of those who gave the targets, in the order of their numbers, where ``loss.by`` asks for them.

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from aes_dynloss.configfile import ConfigModel, read_mapping, validate
 from aes_dynloss.errors import CheckpointError, ConfigError
+from aes_dynloss.parts import Origin, recorded_origins
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.teaching.losses.component_table import COMPONENTS
 from aes_dynloss.teaching.losses.loss_spec import ForwardSpec, LossSpec, MetaWeightSpec, NetworkSpec
 from aes_dynloss.teaching.policies import LossPolicy
+from aes_dynloss.teaching.teachers.config import TEACHERS
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, TaughtPolicy
 from aes_dynloss.training.episodes import in_pieces
 from aes_dynloss.training.run_folder import write_json
@@ -24,7 +27,7 @@ from aes_dynloss.training.run_folder import write_json
 TEACHER_CONFIG = "teacher.json"
 TEACHER_WEIGHTS = "teacher.safetensors"
 PHI = "phi"
-TeacherKind = Literal["dlf", "dln", "mwn", "glc"]
+TeacherKind = Literal["dlf", "dln", "mwn", "glc", "rewriting"]
 
 
 class SavedTeacher(ConfigModel):
@@ -32,9 +35,12 @@ class SavedTeacher(ConfigModel):
 
     format: Literal["aes_dynloss.teacher"] = "aes_dynloss.teacher"
     version: Literal[1] = 1
-    kind: TeacherKind = Field(description="The method that trained it.")
+    kind: TeacherKind = Field(description="The method that trained it; rewriting: one from outside.")
     loss: LossSpec = Field(description="The family of losses whose coefficients it returns.")
     pieces: int | None = Field(default=None, ge=1, description="dlf: stretches of a run that it is asked for.")
+    parts: dict[Literal["teachers", "losses"], dict[str, Origin]] = Field(
+        default={}, description="Where those parts come from that are from outside, by name."
+    )
     sha256: str = Field(description="Digest of teacher.safetensors.")
 
 
@@ -45,6 +51,7 @@ def write_teacher(
     weights: dict[str, Tensor],
     *,
     pieces: int | None = None,
+    registered: str | None = None,
 ) -> None:
     """Write a teacher.
 
@@ -53,13 +60,21 @@ def write_teacher(
         kind: The method that trained it.
         spec: The losses whose coefficients it returns.
         weights: dlf: the attention teacher's. dln: the loss network as ``phi``, and the recurrent teacher's. mwn: the
-            weighting network as ``phi``. glc: the matrices as ``phi``.
+            weighting network as ``phi``. glc: the matrices as ``phi``. rewriting: the mixture's weights as ``phi``.
         pieces: Stretches of a run over which its coefficients stay the same; None: none.
+        registered: Name of a teacher from outside.
     """
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     with atomic_file(folder / TEACHER_WEIGHTS) as temporary:
         temporary.write_bytes(content)
-    saved = SavedTeacher(kind=kind, loss=spec, pieces=pieces, sha256=hashlib.sha256(content).hexdigest())
+    teachers = TEACHERS.origins([] if registered is None else [registered])
+    saved = SavedTeacher(
+        kind=kind,
+        loss=spec,
+        pieces=pieces,
+        parts={"teachers": teachers, "losses": COMPONENTS.origins(getattr(spec, "terms", ()))},
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
     write_json(folder / TEACHER_CONFIG, saved.model_dump(mode="json"))
 
 
@@ -79,14 +94,16 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
             f"teacher.from: {folder} holds no {TEACHER_CONFIG}. Name the folder teacher/ of a run that taught."
         )
     try:
-        saved = validate(SavedTeacher, read_mapping(folder / TEACHER_CONFIG), str(folder / TEACHER_CONFIG))
+        values = read_mapping(folder / TEACHER_CONFIG)
+        COMPONENTS.check_origins(recorded_origins(values, COMPONENTS.kind), folder / TEACHER_CONFIG)
+        saved = validate(SavedTeacher, values, str(folder / TEACHER_CONFIG))
         content = (folder / TEACHER_WEIGHTS).read_bytes()
         if hashlib.sha256(content).hexdigest() != saved.sha256:
             raise CheckpointError(
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        if isinstance(saved.loss, NetworkSpec | MetaWeightSpec | ForwardSpec):
+        if saved.kind == "rewriting" or isinstance(saved.loss, NetworkSpec | MetaWeightSpec | ForwardSpec):
             return saved.loss, FixedPolicy(weights[PHI].to(device))
         keys = weights["keys"].shape[1]
         teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)

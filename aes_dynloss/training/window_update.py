@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from aes_dynloss.teaching.hypergradient.protocol import Measure
 from aes_dynloss.teaching.student import buffers_of, put_buffers
-from aes_dynloss.teaching.teachers.config import DlnConfig, MwnConfig
+from aes_dynloss.teaching.teachers.config import DlnConfig, MwnConfig, RewritingConfig
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, gradient_response
 from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
@@ -36,7 +36,7 @@ COMMON_DRIFT = 0.05
 
 
 class WindowUpdate(TeacherUpdate):
-    """The teacher update of a run under L2T-DLN or Meta-Weight-Net.
+    """The teacher update of a run under L2T-DLN, Meta-Weight-Net or another teacher that rewrites a loss's weights.
 
     ``fit``'s own steps are the first run of a window; its second run replaces them. A window ends after
     ``config.window`` steps, or early where the student is measured; no checkpoint is written while one is open.
@@ -49,7 +49,11 @@ class WindowUpdate(TeacherUpdate):
     """
 
     def __init__(
-        self, problem: BilevelProblem, teacher: RewritingTeacher, total: int, config: DlnConfig | MwnConfig
+        self,
+        problem: BilevelProblem,
+        teacher: RewritingTeacher,
+        total: int,
+        config: DlnConfig | MwnConfig | RewritingConfig,
     ) -> None:
         self._problem = problem
         self._teacher = teacher

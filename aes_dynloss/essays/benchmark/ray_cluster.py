@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.parts import PLUGINS, load_plugins
 from aes_dynloss.training.grid import Cell, run_in_turn
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ def _run_all(ray: Any, cells: Sequence[Cell], gpus: float, cpus: float) -> None:
     for cell in cells:
         # Ray holds a task back until the results that it is given are there.
         needs = [begun[name] for name in cell.needs.values() if name in begun]
-        begun[cell.name] = task.remote(cell, Path.cwd(), *needs)
+        # Pickled here, so that a worker can load plugins before it reads what is made of their parts.
+        begun[cell.name] = task.remote(pickle.dumps(cell), Path.cwd(), os.environ.get(PLUGINS, ""), *needs)
     names = {result: name for name, result in begun.items()}
     logger.info("Runs handed to the cluster: %d.", len(names))
     waiting = list(names)
@@ -92,8 +95,8 @@ def _run_all(ray: Any, cells: Sequence[Cell], gpus: float, cpus: float) -> None:
         logger.info("Run %d of %d is done: %s.", len(names) - len(waiting), len(names), names[result])
 
 
-def _run_there(cell: Cell, folder: Path, *_needs: object) -> None:
-    """On a worker: the cell, from the folder in which the command was given."""
+def _run_there(cell: bytes, folder: Path, plugins: str, *_needs: object) -> None:
+    """On a worker: the cell, from the folder in which the command was given, with the plugins of that command."""
     try:
         os.chdir(folder)
     except OSError as error:
@@ -101,4 +104,6 @@ def _run_there(cell: Cell, folder: Path, *_needs: object) -> None:
             f"a worker on {os.uname().nodename} does not see {folder} ({error.strerror}). Start the benchmark from a "
             "folder that all machines share."
         ) from None
-    run_in_turn([cell])
+    os.environ[PLUGINS] = plugins
+    load_plugins()
+    run_in_turn([pickle.loads(cell)])  # noqa: S301 - written by this program's own driver

@@ -19,7 +19,7 @@ from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
-from aes_dynloss.essays.features.linguistic import GROUPS, essay_numbers
+from aes_dynloss.essays.features.linguistic import ALL_GROUPS, essay_numbers
 from aes_dynloss.measures.raters import (
     ALARM,
     SEVERE,
@@ -252,7 +252,7 @@ def _predictions(table: EssayTable, labels: Array) -> Array:
     for prompt in table.prompts.values():
         rows = np.flatnonzero(prompts == prompt.id)
         if len(rows) >= LEAST_ESSAYS and np.ptp(labels[rows]) > 0:
-            numbers = essay_numbers([texts[row] for row in rows], prompt.text, GROUPS)
+            numbers = essay_numbers([texts[row] for row in rows], prompt.text, ALL_GROUPS)
             predicted[rows] = cross_fitted(numbers, labels[rows])
     return predicted
 

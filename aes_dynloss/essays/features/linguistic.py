@@ -1,7 +1,8 @@
 """Linguistic features of an essay: numbers that are counted in its text, without an encoder.
 
-Each has a name, a group, a unit and a source, see :data:`FEATURES`; ``model.linguistic`` chooses groups. Placeholders
-of anonymised data, such as ASAP's ``@CAPS1``, are removed first. About 1 ms an essay of 400 words.
+Each has a name, a group, a unit and a source, see :data:`FEATURES`; ``model.linguistic`` chooses groups, those that
+:func:`aes_dynloss.register_feature` adds among them. Placeholders of anonymised data, such as ASAP's ``@CAPS1``, are
+removed first. About 1 ms an essay of 400 words.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from spellchecker import SpellChecker
 
 from aes_dynloss.essays.features.word_lists import CONNECTIVES, FUNCTION_CLASSES, FUNCTION_WORDS
+from aes_dynloss.parts import Parts
 
 _PLACEHOLDER = re.compile(r"@[A-Z]+\d*")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -284,7 +286,7 @@ def _prompt_words(prompt: str) -> tuple[frozenset[str], frozenset[tuple[str, ...
     return content, frozenset(zip(*(words[start:] for start in range(_COPIED_RUN)), strict=False))
 
 
-GROUPS: Mapping[str, Callable[[Text], Values]] = {
+_COUNTED: Mapping[str, Callable[[Text], Values]] = {
     "counts": counts,
     "diversity": diversity,
     "lengths": lengths,
@@ -345,15 +347,34 @@ def _described(group: str, name: str) -> Feature:
     return Feature(name, group, unit, source or _SOURCES.get(group, ""), "en" if english else "any")
 
 
-FEATURES: tuple[Feature, ...] = tuple(
-    _described(group, name) for group, function in GROUPS.items() for name in function(Text(""))
+@dataclass(frozen=True)
+class Group:
+    """Features that are counted together.
+
+    Args:
+        count: A text to the values of the features, in their order.
+        features: The features.
+    """
+
+    count: Callable[[Text], Values]
+    features: tuple[Feature, ...]
+
+
+GROUPS: Parts[Group] = Parts(
+    "features",
+    {
+        group: Group(count, tuple(_described(group, name) for name in count(Text(""))))
+        for group, count in _COUNTED.items()
+    },
 )
+# The package's own; those from outside are looked up when they are named.
+ALL_GROUPS = tuple(GROUPS.included)
+FEATURES: tuple[Feature, ...] = tuple(feature for group in GROUPS.included.values() for feature in group.features)
 
 
 def feature_names(groups: Iterable[str]) -> list[str]:
     """Names of the features of some groups, in the order of :func:`linguistic_features`' columns."""
-    wanted = set(groups)
-    return [feature.name for feature in FEATURES if feature.group in wanted]
+    return [feature.name for group in GROUPS.ordered(groups) for feature in GROUPS[group].features]
 
 
 def describe_columns(columns: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -368,12 +389,14 @@ def describe_columns(columns: Collection[str]) -> dict[str, tuple[str, str]]:
         >>> describe_columns(["commas", "prompt_words", "prompt_coverage", "prompt_copied"])["prompt_words"]
         ('overlap', 'per 100 words')
     """
-    whole = {group for group in GROUPS if set(feature_names([group])) <= set(columns)}
-    return {feature.name: (feature.group, feature.unit) for feature in FEATURES if feature.group in whole}
+    own = [group for group in GROUPS if any(column == group or column.startswith(f"{group}_") for column in columns)]
+    groups = [GROUPS[group].features for group in (*ALL_GROUPS, *(name for name in own if name not in ALL_GROUPS))]
+    whole = [features for features in groups if {feature.name for feature in features} <= set(columns)]
+    return {feature.name: (feature.group, feature.unit) for features in whole for feature in features}
 
 
 def linguistic_features(
-    texts: Sequence[str], prompts: Sequence[str | None], groups: Iterable[str] = tuple(GROUPS)
+    texts: Sequence[str], prompts: Sequence[str | None], groups: Iterable[str] = ALL_GROUPS
 ) -> NDArray[np.float64]:
     """Features of essays.
 
@@ -389,8 +412,8 @@ def linguistic_features(
         >>> linguistic_features(["One two. Three!"], [None], ["counts"]).round(2)
         array([[1.39, 1.32, 1.39, 1.1 , 0.69, 2.48]])
     """
-    wanted = set(groups)
-    functions = [function for group, function in GROUPS.items() if group in wanted]
+    wanted = GROUPS.ordered(groups)
+    functions = [GROUPS[group].count for group in wanted]
     rows = []
     for text, prompt in zip(texts, prompts, strict=True):
         read = Text(text, prompt)

@@ -17,11 +17,12 @@ from aes_dynloss.teaching.losses.component_table import COMPONENTS, those_that_n
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.teachers.config import (
     DlfConfig,
-    DlnConfig,
     FrozenTeacherConfig,
     GlcConfig,
     LearningTeacherConfig,
     MwnConfig,
+    PolicyConfig,
+    RewritingConfig,
     TeacherConfig,
 )
 from aes_dynloss.training.config import TrainingConfig
@@ -203,8 +204,25 @@ class FinetuneConfig(ConfigModel):
     def _check_teacher(self) -> Self:
         if self.teacher is None:
             return self
+        self._check_taught_loss()
+        if isinstance(self.teacher, GlcConfig):
+            self._check_trust()
+        if isinstance(self.teacher, FrozenTeacherConfig | GlcConfig | PolicyConfig):
+            return self
+        if self.teacher.measure is not None:
+            self._check_fits("teacher.measure", [self.teacher.measure])
+        if not isinstance(self.teacher, DlfConfig) and self.training.averaging is not None:
+            raise ValueError(
+                f"training.averaging has no place beside a teacher of kind {self.teacher.kind}, which rewrites weights"
+            )
+        return self
+
+    def _check_taught_loss(self) -> None:
+        """Refuse a section loss that the teacher has no use for, or cannot steer."""
         if isinstance(self.teacher, DlfConfig) and (self.model.head == "regression" or self.loss.by):
             self._check_terms_can_be_steered(self.teacher)
+        elif isinstance(self.teacher, PolicyConfig | RewritingConfig):
+            self._check_terms_are_numbers(self.teacher)
         elif self.loss.by:
             pass  # a frozen teacher's terms are compared with these
         elif isinstance(self.teacher, MwnConfig) and self.model.head == "regression":
@@ -212,19 +230,8 @@ class FinetuneConfig(ConfigModel):
         elif self.loss != LossConfig():
             raise ValueError(
                 "this teacher brings its own loss; leave the section loss out (with kind dlf or mwn and model.head "
-                "regression the teacher steers loss.terms)"
+                "regression the teacher steers loss.terms, and so does one of your own)"
             )
-        if isinstance(self.teacher, GlcConfig):
-            self._check_trust()
-        if isinstance(self.teacher, FrozenTeacherConfig | GlcConfig):
-            return self
-        if self.teacher.measure is not None:
-            self._check_fits("teacher.measure", [self.teacher.measure])
-        if isinstance(self.teacher, DlnConfig | MwnConfig) and self.training.averaging is not None:
-            raise ValueError(
-                f"training.averaging has no place beside a teacher of kind {self.teacher.kind}, which rewrites weights"
-            )
-        return self
 
     def _check_trust(self) -> None:
         """Refuse gold loss correction without what it compares."""
@@ -246,6 +253,20 @@ class FinetuneConfig(ConfigModel):
                     f"loss.terms.{name} is {weight:g}, but a teacher starts from weights above 0; write a small one, "
                     "such as 0.1"
                 )
+        self._check_kinks(teacher)
+
+    def _check_terms_are_numbers(self, teacher: PolicyConfig | RewritingConfig) -> None:
+        for name, weight in self.loss.terms.items():
+            if not isinstance(weight, float):
+                raise ValueError(
+                    f"loss.terms.{name} is not a number, but a teacher of kind {teacher.kind} starts from plain "
+                    "numbers; write one"
+                )
+        if isinstance(teacher, RewritingConfig):
+            self._check_kinks(teacher)
+
+    def _check_kinks(self, teacher: DlfConfig | RewritingConfig) -> None:
+        for name in self.loss.terms:
             if COMPONENTS[name].kinked and teacher.hypergradient.by_differences:
                 raise ValueError(
                     f"teacher.hypergradient.estimator by differences finds curvature at the kink of {name} that is not "

@@ -20,6 +20,7 @@ from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, data_hash, ids_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import INNER, OUT_OF_FOLD, predictions_hashes
+from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import WarmStart
@@ -196,6 +197,7 @@ _SAME = {
     "split": "split",
     "augmentation": "changed copies of training essays",
     "started_from": "weights to start from",
+    "parts": "parts from outside",
 }
 
 
@@ -252,6 +254,7 @@ def record_manifest(
     """
     parts = {"parts": [ids_hash(test.essay_ids) for test in tests]} if tests else {}
     essays = {name: part.essay_count for name, part in splits.tables().items()}
+    from_outside = own_parts(config)
     manifest = {
         **describe_run(accelerator, _PACKAGES),
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
@@ -260,6 +263,7 @@ def record_manifest(
         "split": {"sha256": split_hash(splits), "essays": essays, **parts},
         "augmentation": None if augmentation is None else augmentation.summary(),
         "started_from": None if start is None else start.sha256,
+        **({"parts": from_outside} if from_outside else {}),
     }
     path = folder / MANIFEST
     begun = (CHECKPOINT, TEACHING_CHECKPOINT, f"{FIRST_STAGE}/{CHECKPOINT}", FOLDS)
@@ -271,10 +275,10 @@ def record_manifest(
             )
         before = read_mapping(path)
         for part, label in _SAME.items():
-            if before.get(part) != manifest[part]:
+            if before.get(part) != manifest.get(part):
                 raise DataError(
                     f"--resume: the {label} differ from those that the run began with: {before.get(part)} then, "
-                    f"{manifest[part]} now. Bring them back, or start again with --force."
+                    f"{manifest.get(part)} now. Bring them back, or start again with --force."
                 )
     write_json(path, manifest)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
-from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
+from aes_dynloss.essays.features.linguistic import ALL_GROUPS, GROUPS, feature_names
 
 # What a kind of model takes where nothing is said; and the keys that mean something without an encoder.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,8 @@ class ModelConfig(ConfigModel):
     linguistic: bool | list[str] | None = Field(
         default=None,
         description="Linguistic features that the head sees beside the encoder's vector: true for all, or some groups "
-        f"out of {', '.join(GROUPS)}; false: none; null: none beside an encoder, else all.",
+        f"out of {', '.join(ALL_GROUPS)}, or from outside, where `all` stands for these; false: none; null: none "
+        "beside an encoder, else all.",
     )
     own_features: list[str] = Field(
         default=[], description="Numeric columns that the model sees beside the text: those of data.columns.features."
@@ -246,7 +247,7 @@ class ModelConfig(ConfigModel):
 
     def _check_linguistic(self) -> None:
         if isinstance(self.linguistic, list):
-            unknown = [group for group in self.linguistic if group not in GROUPS]
+            unknown = [group for group in self.linguistic if group != "all" and group not in GROUPS]
             if unknown or not self.linguistic or len(set(self.linguistic)) < len(self.linguistic):
                 raise ValueError(
                     f"linguistic must be true, false or some of the groups {', '.join(GROUPS)}, each once; found "
@@ -276,8 +277,9 @@ class ModelConfig(ConfigModel):
     def linguistic_groups(self) -> tuple[str, ...]:
         """Groups of linguistic features that the head sees, in their order."""
         if isinstance(self.linguistic, bool | None):
-            return tuple(GROUPS) if self.linguistic else ()
-        return tuple(group for group in GROUPS if group in self.linguistic)
+            return ALL_GROUPS if self.linguistic else ()
+        own = [group for group in self.linguistic if group != "all"]
+        return tuple(GROUPS.ordered([*ALL_GROUPS, *own] if "all" in self.linguistic else own))
 
     @property
     def feature_names(self) -> list[str]:

@@ -21,11 +21,13 @@ from pydantic import ValidationError
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.features.linguistic import GROUPS
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.parts import recorded_origins
 from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
 from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
@@ -70,8 +72,11 @@ class Fitted:
     certainty: Certainty
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for config.json."""
+        """Plain values for config.json; ``parts`` says which features are from outside, and where from."""
+        origins = GROUPS.origins(self.config.linguistic_groups)
+        features = {name: origin.model_dump(mode="json") for name, origin in origins.items()}
         return {
+            **({"parts": {GROUPS.kind: features}} if features else {}),
             "model": self.config.model_dump(mode="json", exclude=_NOT_KEPT),
             "prompts": [asdict(scale) | {"prompt": scale.prompt.to_dict()} for scale in self.scales],
             "postprocessing": self.postprocessing.to_dict(),
@@ -81,7 +86,12 @@ class Fitted:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Fitted:
-        """From :meth:`to_dict`; earlier versions lack the last two, or have a certainty of another form."""
+        """From :meth:`to_dict`; earlier versions lack the last two, or have a certainty of another form.
+
+        Raises:
+            CheckpointError: A feature is from outside and not here.
+        """
+        GROUPS.check_origins(recorded_origins(values, GROUPS.kind), Path(CONFIG))
         return cls(
             ModelConfig.model_validate(values["model"]),
             [_scale(entry) for entry in values["prompts"]],

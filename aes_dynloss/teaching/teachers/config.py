@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_serializer, model_validator
 
-from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.configfile import ChosenBy, ConfigModel
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.parts import Parts, decorator_name
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.losses.component_table import ComponentName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aes_dynloss.teaching.policies import LossPolicy
+    from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 
 _MEASURE = "Smooth measure of the student on teacher_dev that the teacher lowers."
 
@@ -177,6 +186,65 @@ class GlcConfig(ConfigModel):
 LearningTeacherConfig = TeachingConfig | GlcConfig
 
 
+class PolicyConfig(ConfigModel):
+    """Settings of a teacher from outside that knows the weights from the student's state, without learning them.
+
+    Examples:
+        >>> import torch
+        >>> from aes_dynloss import PolicyConfig, StudentState, register_teacher
+        >>> class Fading:
+        ...     def __init__(self, weights):
+        ...         self.weights = weights
+        ...     def coefficients(self, state):
+        ...         return self.weights * state.train_error
+        >>> @register_teacher("fading")
+        ... class FadingConfig(PolicyConfig):
+        ...     '''Weights that fall with the training error.'''
+        ...     def build(self, weights):
+        ...         return Fading(weights)
+        >>> policy = FadingConfig(kind="fading").build(torch.tensor([1.0, 0.5]))
+        >>> policy.coefficients(StudentState(progress=0.5, train_error=0.5))
+        tensor([0.5000, 0.2500])
+    """
+
+    kind: str = Field(description="The name under which it is registered.")
+
+    def build(self, weights: Tensor) -> LossPolicy:
+        """The policy; what it returns depends on the state that it is shown alone.
+
+        Args:
+            weights: Of ``loss.terms``, (K,), on the student's device.
+        """
+        raise NotImplementedError
+
+
+class RewritingConfig(TeachingConfig):
+    """Settings of a teacher from outside that rewrites the weights by hypergradients, after every window of steps.
+
+    After ``window`` steps of the student the measure is differentiated through them by the weights; see
+    :class:`aes_dynloss.RewritingTeacher`, of which a subclass makes other weights of that.
+
+    Examples:
+        >>> from aes_dynloss import RewritingConfig
+        >>> config = RewritingConfig(kind="mine", window=5)
+        >>> config.measure, config.window, config.hypergradient.estimator
+        ('one_minus_qwk', 5, 'exact')
+    """
+
+    kind: str = Field(description="The name under which it is registered.")
+    measure: ComponentName = Field(default="one_minus_qwk", description=_MEASURE)
+    window: int = Field(default=10, ge=1, description="Steps of the student from one teacher step to the next.")
+    dev_batch: int = Field(default=100, ge=2, description="Essays of teacher_dev in one measure.")
+
+    def build(self, weights: Tensor) -> RewritingTeacher:
+        """The teacher.
+
+        Args:
+            weights: Of ``loss.terms``, (K,), on the student's device.
+        """
+        raise NotImplementedError
+
+
 class FrozenTeacherConfig(ConfigModel):
     """A teacher that was trained before and no longer learns."""
 
@@ -196,8 +264,59 @@ def _frozen_if_from(value: Any) -> Any:  # noqa: ANN401 - whatever a configurati
     return value
 
 
+TEACHERS: Parts[type[BaseModel]] = Parts(
+    "teachers", {"dlf": DlfConfig, "dln": DlnConfig, "mwn": MwnConfig, "glc": GlcConfig, "frozen": FrozenTeacherConfig}
+)
 TeacherConfig = Annotated[
-    DlfConfig | DlnConfig | MwnConfig | GlcConfig | FrozenTeacherConfig,
-    Field(discriminator="kind"),
+    DlfConfig | DlnConfig | MwnConfig | GlcConfig | FrozenTeacherConfig | PolicyConfig | RewritingConfig,
+    ChosenBy("kind", TEACHERS),
     BeforeValidator(_frozen_if_from),
 ]
+Registered = TypeVar("Registered", bound=type[PolicyConfig] | type[RewritingConfig])
+
+
+def register_teacher(kind: str) -> Callable[[Registered], Registered]:
+    """Decorator that makes a configuration with its method ``build`` a teacher, as in ``teacher: {kind: KIND}``.
+
+    The fields of the class are the keys that a configuration gives. It steers the weights of ``loss.terms``: as a
+    function of the student's state under :class:`PolicyConfig`, by hypergradients under :class:`RewritingConfig`.
+
+    Args:
+        kind: Its name: small letters, digits and _.
+
+    Raises:
+        ConfigError: The name is another teacher's, or what is decorated is no such class.
+
+    Examples:
+        >>> import torch
+        >>> from aes_dynloss import RewritingConfig, RewritingTeacher
+        >>> @register_teacher("exponentiated")
+        ... class Exponentiated(RewritingConfig):
+        ...     '''Weights that are multiplied by exp(-rate G), and so stay above 0.'''
+        ...     rate: float = 0.1
+        ...     def build(self, weights):
+        ...         return Multiplied(weights, self.rate)
+        >>> class Multiplied(RewritingTeacher):
+        ...     def __init__(self, weights, rate):
+        ...         super().__init__(weights)
+        ...         self.rate = rate
+        ...     def rewritten(self, hypergradient):
+        ...         return self.phi * torch.exp(-self.rate * hypergradient)
+        >>> teacher = Exponentiated(kind="exponentiated").build(torch.tensor([1.0, 0.5]))
+        >>> teacher.rewritten(torch.tensor([1.0, -1.0]))
+        tensor([0.9048, 0.5526])
+    """
+    decorator_name(kind, "register_teacher")
+
+    def register(model: Registered) -> Registered:
+        if not isinstance(model, type) or not issubclass(model, PolicyConfig | RewritingConfig):
+            raise ConfigError(
+                f"register_teacher decorates a subclass of PolicyConfig or RewritingConfig, found {model!r} for "
+                f"{kind!r}."
+            )
+        if model.build in {PolicyConfig.build, RewritingConfig.build}:
+            raise ConfigError(f"The teacher {kind!r} needs a method build(self, weights), which returns it.")
+        TEACHERS.register(kind, model, model)
+        return model
+
+    return register

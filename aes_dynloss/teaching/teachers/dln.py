@@ -260,7 +260,7 @@ class LossNetworkTeacher(RewritingTeacher):
         self._steps = 0
         self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
-    def _rewritten(self, hypergradient: Tensor) -> Tensor:
+    def rewritten(self, hypergradient: Tensor) -> Tensor:
         """phi', with its graph to the teacher's weights."""
         if self._memory_span is not None and self._steps % self._memory_span == 0:
             self.memory = self.network.fresh(len(self.phi))
@@ -270,7 +270,7 @@ class LossNetworkTeacher(RewritingTeacher):
         rewritten: Tensor = self.phi - self._step_size * change
         return rewritten
 
-    def _learn(self, rewritten: Tensor, second: Callable[[], Hypergradient]) -> Tensor:
+    def learn(self, rewritten: Tensor, second: Callable[[], Hypergradient]) -> Tensor:
         """The teacher's own step, along the hypergradient of the second run."""
         second_pass = second()
         self._optimizer.zero_grad()

@@ -47,7 +47,8 @@ class MetaWeightTeacher(RewritingTeacher):
         self._moving = torch.nn.Parameter(coefficients.clone())
         self._optimizer = build([self._moving], lr=learning_rate, weight_decay=weight_decay)
 
-    def _rewritten(self, hypergradient: Tensor) -> Tensor:
+    def rewritten(self, hypergradient: Tensor) -> Tensor:
+        """theta', after a step of its optimiser."""
         self._moving.grad = hypergradient
         self._optimizer.step()
         return self._moving.detach().clone()  # the steps of a run keep the coefficients that they had

@@ -46,18 +46,29 @@ class RewritingTeacher(ABC):
     From w_0 the student takes N steps under phi to w_N; phi' follows from G = d e(w_N) / d phi, e a measure on dev.
     Then once more from w_0 over the same batches, under phi', to w'_N. phi' and w'_N stay.
 
+    A subclass says what phi' is; one with a state of its own carries it in :meth:`state_dict`. From outside, see
+    :func:`aes_dynloss.register_teacher`.
+
     Args:
         coefficients: First phi, (P,).
+
+    Examples:
+        >>> import torch
+        >>> class Descent(RewritingTeacher):
+        ...     def rewritten(self, hypergradient):
+        ...         return self.phi - 0.1 * hypergradient
+        >>> Descent(torch.tensor([1.0, 0.5])).rewritten(torch.tensor([2.0, -1.0]))
+        tensor([0.8000, 0.6000])
     """
 
     def __init__(self, coefficients: Tensor) -> None:
         self.phi = coefficients
 
     @abstractmethod
-    def _rewritten(self, hypergradient: Tensor) -> Tensor:
-        """phi', (P,), from G, (P,); it may have a graph, which :meth:`_learn` gets back."""
+    def rewritten(self, hypergradient: Tensor) -> Tensor:
+        """phi', (P,), a tensor of its own, from G, (P,); it may have a graph, which :meth:`learn` gets back."""
 
-    def _learn(self, rewritten: Tensor, second: Callable[[], Hypergradient]) -> Tensor | None:  # noqa: ARG002
+    def learn(self, rewritten: Tensor, second: Callable[[], Hypergradient]) -> Tensor | None:  # noqa: ARG002
         """Learn from the second run, whose hypergradient ``second`` returns; by default nothing.
 
         Returns:
@@ -65,13 +76,13 @@ class RewritingTeacher(ABC):
         """
         return None
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Everything needed to go on; by default phi alone."""
+        return {"phi": self.phi}
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put :meth:`state_dict` back."""
+        self.phi = state["phi"].to(self.phi.device)
 
     def coefficients(self, state: StudentState) -> Tensor:  # noqa: ARG002 - the signature of all policies
         """The loss's weights as they are now, (P,)."""
@@ -105,13 +116,13 @@ class RewritingTeacher(ABC):
             if fresh is not None:
                 both_fresh.append(fresh.gradient(first.end.weights)[0])
             first.release()
-            rewritten = self._rewritten(gradient.to(self.phi.dtype))
+            rewritten = self.rewritten(gradient.to(self.phi.dtype))
             next_phi = rewritten.detach()
             plans = [step.plan for step in first.steps]
             put_buffers(objective.live.module, buffers)
             second = unroll(objective, rule, first.start, plans, lambda: next_phi, memory=first.memory)
             buffers_after = buffers_of(objective.live.module)
-            after = self._learn(rewritten, lambda: estimator(objective, rule, second, measure))
+            after = self.learn(rewritten, lambda: estimator(objective, rule, second, measure))
             if after is None:
                 after, _ = measure.gradient(second.end.weights)
             if fresh is not None:
