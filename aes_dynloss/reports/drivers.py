@@ -113,7 +113,7 @@ def _feature_table(drivers: Drivers, rows: RowWords) -> Table | None:
         [name, *(number(one.features[group].size if group in one.features else None) for group in groups)]
         for name, one in _named(drivers, rows)
     ]
-    columns = [rows.column, *(Column(f"group_{group}", group) for group in groups)]
+    columns = [rows.column, *(Column(f"group_{group}", group.replace("_", " ")) for group in groups)]
     title = "Mean size of the contributions of groups of features"
     return Table("drivers-features", title, columns, lines)
 
