@@ -238,10 +238,11 @@ def template(name: str) -> Template:
 
 
 def _breakable(text: str) -> Markup:
-    """Words that a narrow cell may break after an underscore or a slash, lest it break them in the middle."""
+    """Words that a narrow cell may break after an underscore or a slash, but not in the middle nor in "n-grams"."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<=\w)([_/])(?=\w)", r"\1<wbr>", str(escape(text))))  # noqa: S704 - escaped
+    parts = re.sub(r"(?<=\w)([_/])(?=\w)", r"\1<wbr>", str(escape(text)))
+    return Markup(re.sub(r"\b[a-z]-[a-z]+", r'<span class="whole">\g<0></span>', parts))  # noqa: S704 - escaped
 
 
 def _typeset(text: str) -> str:

@@ -222,7 +222,7 @@ def rows_panel(names: Sequence[str], titles: Sequence[str]) -> list[Axes]:
     longest = max(map(len, drawn_names))
     above = longest > NAMES_BESIDE
     row, left = (0.38, 0.2) if above else (0.27, 0.3 + 0.075 * longest)
-    inside, between = row * len(names), 0.15
+    inside, between = row * len(names), 0.25
     figure = Figure(figsize=(WIDTH, inside + 0.62))
     each = (WIDTH - left - 0.15 - between * (len(titles) - 1)) / len(titles)
     panels: list[Axes] = []

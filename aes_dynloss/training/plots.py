@@ -62,6 +62,8 @@ Numbers = NDArray[np.float64]
 Row = tuple[int, Mapping[str, float | None]]
 
 MOST_POINTS = 400
+# Up to so many points each has a dot; more would hide the line.
+MOST_DOTS = 20
 # More curves than this in one panel are one grey bundle, whatever their colours.
 MOST_CURVES = 12
 MOST_RATERS = 40
@@ -110,9 +112,12 @@ def _terms_plot(rows: Mapping[str, list[Row]]) -> Plot:
         panels["Teacher's measure\n(lower is better)"] = _columns(rows["teacher"], ["measure_before", "measure_after"])
         panels["Hypergradient\n(norm, no unit)"] = _columns(rows["teacher"], ["hypergradient_norm"])
     title = "Losses over the training"
-    figure, below = _stacked([list(columns) for columns in panels.values()])
-    for axes, (label, columns) in zip(below, panels.items(), strict=True):
-        _draw_columns(axes, columns)
+    # The axis names what a panel always has alone.
+    named = [position in {0, 2} for position in range(len(panels))]
+    legends = zip(panels.values(), named, strict=True)
+    figure, below = _stacked([list(columns) if legend else [] for columns, legend in legends])
+    for axes, (label, columns), legend in zip(below, panels.items(), named, strict=True):
+        _draw_columns(axes, columns, named=legend)
         axes.set_ylabel(label)
     mean = -(-len(rows["terms"]) // MOST_POINTS)
     thinned = f" (a point is the mean of up to {mean} steps)" if mean > 1 else ""
@@ -128,7 +133,8 @@ def _stacked(legends: Sequence[Sequence[str]]) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(len(legends), 1, sharex=True, squeeze=False)[:, 0])
 
 
-def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) -> None:
+def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]], *, named: bool) -> None:
+    """Curves, with their names unless the axis says what there is."""
     for name, (steps, values) in columns.items():
         style, marked = _LINE_STYLES.get(name), _marked(values)
         axes.plot(steps, values, label=name, ls=style, lw=1.2, marker="o" if marked else "", ms=3, markevery=marked)
@@ -137,7 +143,7 @@ def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) ->
         axes.text(0.5, 0.5, "no numbers in the log", ha="center", va="center", transform=axes.transAxes)
     elif min(seen) > 0 and max(seen) > 30 * min(seen):
         plain_log_scale(axes)
-    if columns:
+    if named and columns:
         explain(axes)
 
 
@@ -182,7 +188,7 @@ def thinned_points(steps: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
 
 def _marked(values: Numbers) -> list[int]:
     """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
-    finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
+    finite, few = np.pad(np.isfinite(values), 1), len(values) <= MOST_DOTS
     return [int(index) for index in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
 
 
@@ -354,8 +360,8 @@ def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
     for axes, (name, coefficients) in zip(panels, moments.items(), strict=True):
         draw(axes, loss, coefficients)
         axes.set_title(name, loc="left")
-        axes.set_ylabel(up)
         axes.label_outer()
+    figure.supylabel(up, fontsize=9.0)
     figure.legend(handles=panels[0].lines, title=legend, loc="outside upper left", alignment="left", ncols=5)
     return {"loss_network": Plot(figure, title, f"Curves of {title}, early to late in the training.")}
 

@@ -108,7 +108,7 @@ def test_points_stand_below_points():
     cells = document.all("td")
     assert [cell.text.partition("undef")[0] for cell in cells] == ["1", "2.5", "\u221210", "\u2013"]
     pads = [[one.attributes["data-pad"] for one in cell.all("span") if "data-pad" in one.attributes] for cell in cells]
-    assert pads == [[".0"], [], [".0"], []]
+    assert pads == [[".5"], [], [".5"], []]
     # A long name may break after its parts, and nowhere else.
     name = document.all("th")[2]
     assert (name.text, len(name.all("wbr"))) == ("x_y/z", 2)
