@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.reports.drawing import Picture, inline_svg
 from aes_dynloss.reports.table import Table, markdown_table, minus
@@ -16,6 +17,7 @@ from aes_dynloss.tables.atomic import atomic_file
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,12 @@ class Gallery:
         title: Its heading.
         words: How to read the pictures.
         pictures: The pictures.
-        size: How much of the page's width a picture takes.
     """
 
     name: str
     title: str
     words: str
     pictures: Sequence[Picture]
-    size: Literal["small", "medium", "large"] = "small"
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,29 @@ def template(name: str) -> Template:
     )
     environment.filters["markdown"] = markdown_table
     environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
+    environment.filters |= {"breakable": _breakable, "typeset": _typeset, "css_text": _css_text}
     return environment.get_template(name)
+
+
+def _breakable(text: str) -> Markup:
+    """Words that a narrow cell may break after an underscore or a slash, but not in the middle nor in "n-grams"."""
+    from markupsafe import Markup, escape
+
+    parts = re.sub(r"(?<=\w)([_/])(?=\w)", r"\1<wbr>", str(escape(text)))
+    return Markup(re.sub(r"\b[a-z]-[a-z]+", r'<span class="whole">\g<0></span>', parts))  # noqa: S704 - escaped
+
+
+def _typeset(text: str) -> str:
+    """A sentence in which no line begins with the sign of per cent, and a negative number has a minus."""
+    return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\u2212", text.replace(" %", "\u00a0%"))
+
+
+def _css_text(text: str) -> Markup:
+    """Words as a string of a style sheet, in which all but letters, digits and blanks stand by their number."""
+    from markupsafe import Markup
+
+    letters = (letter if letter.isalnum() or letter == " " else f"\\{ord(letter):x} " for letter in text)
+    return Markup(f'"{"".join(letters)}"')  # noqa: S704 - nothing in it ends the string
 
 
 def write_page(html: str, path: str | Path) -> None:

@@ -29,20 +29,19 @@ from aes_dynloss.reports.drawing import (
     saved,
 )
 from aes_dynloss.reports.grid_traits import trait_arms_table
+from aes_dynloss.reports.measure_list import floor_title
 from aes_dynloss.reports.page import measure_pairs, training_section
 from aes_dynloss.reports.ratings import over_runs_table
 from aes_dynloss.reports.table import figure, figure_words, interval, signed_words
-
-WIDTH = 8.6
 
 
 def arms_picture(comparison: AnyComparison) -> Picture:
     """QWK of each arm in the mean over prompts, with its interval and seeds, beside floors and human raters."""
     arms = {arm: entry.mean for arm, entry in comparison.arms.items()}
     grid = comparison if isinstance(comparison, Benchmark) else None
-    floors = {f"floor: {name}": floor.mean for name, floor in grid.floors.items()} if grid else {}
+    floors = {f"floor: {floor_title(name)}": floor.mean for name, floor in grid.floors.items()} if grid else {}
     with drawing():
-        (axes,) = rows_panel([*arms, *floors], [f"QWK, mean over {comparison.rows.plural}"], width=WIDTH)
+        (axes,) = rows_panel([*arms, *floors], [f"QWK, mean over {comparison.rows.plural}"])
         human = grid.human_human.mean if grid else None
         if human is not None:
             axes.axvline(human, color=HUMAN, linewidth=1.2, linestyle="--", label="Human-human")
@@ -55,7 +54,7 @@ def arms_picture(comparison: AnyComparison) -> Picture:
         means = {name: mean.qwk for name, mean in arms.items()} | floors
         words = "; ".join(f"{drawn_name(name)} {figure_words(value)}" for name, value in means.items())
         also = "" if human is None else f" Human-human: {figure_words(human)}."
-        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}", legend_columns=4)
+        return saved(axes, "QWK of the arms", f"Dots with intervals. {words}.{also}", legend_columns=3)
 
 
 def _by_seed(mean: ArmFigures | GridFigures) -> Mapping[str, float]:
@@ -74,7 +73,7 @@ def difference_picture(kind: DifferenceKind) -> Picture | None:
     if not differences:
         return None
     with drawing():
-        (axes,) = rows_panel(list(differences), [kind.difference], width=WIDTH)
+        (axes,) = rows_panel(list(differences), [kind.difference])
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry.difference, entry.interval) for entry in differences.values()]
         draw_intervals(axes, values, colour=MACHINE, label="Difference")
@@ -115,7 +114,7 @@ def comparison_page(
     beside = "" if raters is None else f" Human raters agree with each other at {figure(raters)}."
     sentences = [_measured(comparison, essays), _held_against(comparison), f"{comparison.settings.covers}{beside}"]
     explained = "Dots with intervals; small strokes are seeds."
-    arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)], size="large")
+    arms = Gallery("arms-figure", "", explained, [arms_picture(comparison)])
     by_prompt = list(prompt_tables(comparison).values()) if prompts > 1 else []
     protocol = {"Protocol": grid.protocol, "Measured on": grid.measured_on} if grid else {}
     others = "Floors, human raters and published systems"
@@ -153,7 +152,7 @@ def _floor_words(comparison: AnyComparison, best: float) -> str:
     name, floor = max(floors.items(), key=lambda one: one[1].mean, default=("", None))
     if floor is None or floor.mean <= best:
         return ""
-    return f" A simple scorer does better than all of them: {name} has {figure(floor.mean)}."
+    return f" A simple scorer does better than all of them: {floor_title(name)} has {figure(floor.mean)}."
 
 
 def _held_against(comparison: AnyComparison) -> str:
@@ -177,16 +176,21 @@ def _held_against(comparison: AnyComparison) -> str:
 
 
 def _differences(comparison: AnyComparison) -> Section | None:
-    blocks: list[Block] = []
+    """Pictures of the kinds of difference side by side, and a table of each."""
+    pictures: list[Picture] = []
+    tables: list[Block] = []
     for position, (kind, differences) in enumerate(comparison.differences.items(), start=1):
         picture, name = difference_picture(differences), f"differences-{position}"
-        if picture is not None:
-            blocks.append(Gallery(f"{name}-figure", "", "", [picture], size="large"))
-            blocks.append(difference_table(comparison, kind, name=name).known_rows())
-            by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
-            blocks.append(
-                Folded(f"The same by {comparison.rows.noun}", [by_prompt if len(comparison.essays) > 1 else None])
-            )
+        if picture is None:
+            continue
+        pictures.append(picture)
+        by_prompt = difference_table(comparison, kind, "prompts", f"{name}-prompts").known_rows()
+        tables += [
+            difference_table(comparison, kind, name=name).known_rows(),
+            Folded(f"The same by {comparison.rows.noun}", [by_prompt if len(comparison.essays) > 1 else None]),
+        ]
+    if not pictures:
+        return None
+    gallery = Gallery("differences-figure", "", "Dots with intervals; the line is no difference.", pictures)
     correction = Words(f"Correction for many comparisons: {comparison.settings.correction}.")
-    title = f"Differences from {comparison.control}"
-    return Section("differences", title, [*blocks, correction]) if blocks else None
+    return Section("differences", f"Differences from {comparison.control}", [gallery, *tables, correction])

@@ -18,7 +18,7 @@ from aes_dynloss.reports.comparison import (
     GridArm,
 )
 from aes_dynloss.reports.grid_traits import trait_arms_table
-from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.measure_list import Missing, floor_title
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.table import (
     MOST_ACROSS,
@@ -166,7 +166,7 @@ def prompt_tables(comparison: AnyComparison) -> dict[str, Table]:
 def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
     """Floors and human raters by prompt."""
     rows = [
-        [words(f"floor: {name}"), number(floor.mean), *(number(floor.prompts[prompt]) for prompt in prompts)]
+        [_floor(name), number(floor.mean), *(number(floor.prompts[prompt]) for prompt in prompts)]
         for name, floor in report.floors.items()
     ]
     raters = report.human_human.prompts
@@ -177,10 +177,14 @@ def _beside_prompts(report: Benchmark, prompts: list[str]) -> list[list[Cell]]:
     return rows
 
 
+def _floor(name: str) -> Cell:
+    return words(f"floor: {floor_title(name)}")
+
+
 def beside_table(report: Benchmark) -> Table:
     """What the arms' QWK is to be read with: floors, human raters, published systems."""
     rows = [
-        [words(f"floor: {name}"), number(floor.mean), words("on the same essays"), NOTHING]
+        [_floor(name), number(floor.mean), words("on the same essays"), NOTHING]
         for name, floor in report.floors.items()
     ]
     human = report.human_human

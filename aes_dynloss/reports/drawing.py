@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as Xml
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.plot_style import INK, plot_style
+from aes_dynloss.plot_style import INK, WIDTH, plot_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +43,7 @@ _PAGE_COLOURS = {
     "#e69f00": "var(--amber)",
     "#56b4e9": "var(--sky)",
 }
+_WIDE = re.compile(r"<svg\b[^>]*?\bviewBox=[\"']\S+ \S+ ([\d.]+)")
 _COLOUR = re.compile("|".join(_PAGE_COLOURS), re.IGNORECASE)
 
 
@@ -59,6 +60,12 @@ class Picture:
     title: str
     description: str
     svg: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is wider than a column of figures."""
+        match = _WIDE.search(self.svg)
+        return match is not None and float(match[1]) > 1.1 * 72 * WIDTH
 
 
 def picture_from_svg(path: str | Path) -> Picture:
@@ -175,23 +182,8 @@ def _attribute(key: str, text: str, name: str, referenced: set[str], *, ours: bo
 
 
 HUMAN, MACHINE, FAINT = "#0072B2", "#D55E00", "#8a8a8a"
-# Longer names would leave no room for the axes.
-LONGEST_NAME = 28
-_RULES: Any = {
-    # A prompt may be called "$x$".
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "axes.linewidth": 0.7,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "grid.alpha": 0.35,
-}
+# Up to so many letters names stand beside their rows; longer ones above them, up to where a figure ends.
+NAMES_BESIDE, LONGEST_NAME = 14, 42
 
 
 @contextmanager
@@ -200,45 +192,55 @@ def drawing() -> Iterator[None]:
 
     The browser draws the letters, with its own fonts.
     """
-    import matplotlib as mpl
-
-    with plot_style(), mpl.rc_context(_RULES), warnings.catch_warnings():
+    with plot_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
 
-def panel(width: float, height: float, left: float = 0.62, right: float = 0.12, top: float = 0.12) -> Axes:
-    """Axes alone on a figure of so many inches, margins too: a layout engine would cost more than all else."""
+def panel(top: float = 0.12, *, square: bool = False) -> Axes:
+    """Axes alone on a figure, margins in inches too: a layout engine would cost more than all else."""
     from matplotlib.figure import Figure
 
-    figure, bottom = Figure(figsize=(width, height)), 0.5
-    inside = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-    axes = figure.add_axes(inside)
-    axes.xaxis.set_label_coords(0.5, -0.36 / (height - bottom - top))
-    axes.yaxis.set_label_coords(-(left - 0.12) / (width - left - right), 0.5)
+    left, right, bottom = 0.62, 0.12, 0.5
+    across = WIDTH - left - right
+    up = across if square else 1.95
+    height = bottom + up + top
+    axes = Figure(figsize=(WIDTH, height)).add_axes((left / WIDTH, bottom / height, across / WIDTH, up / height))
+    axes.xaxis.set_label_coords(0.5, -0.36 / up)
+    axes.yaxis.set_label_coords(-(left - 0.12) / across, 0.5)
     return axes
 
 
-def rows_panel(names: Sequence[str], titles: Sequence[str], width: float) -> list[Axes]:
-    """Panels side by side with one named row for each of ``names``, the first on top."""
+def rows_panel(names: Sequence[str], titles: Sequence[str]) -> list[Axes]:
+    """Panels side by side with one named row for each of ``names``, the first on top.
+
+    Short names stand beside the first panel, long ones above their rows.
+    """
     from matplotlib.figure import Figure
 
-    height = 0.87 + 0.29 * len(names)
     drawn_names = [drawn_name(name) for name in names]
-    left = 0.3 + 0.075 * max(map(len, drawn_names))
-    figure = Figure(figsize=(width, height))
-    each = (width - left - 0.15 - 0.25 * (len(titles) - 1)) / len(titles)
+    longest = max(map(len, drawn_names))
+    above = longest > NAMES_BESIDE
+    row, left = (0.38, 0.2) if above else (0.27, 0.3 + 0.075 * longest)
+    inside, between = row * len(names), 0.25
+    figure = Figure(figsize=(WIDTH, inside + 0.62))
+    each = (WIDTH - left - 0.15 - between * (len(titles) - 1)) / len(titles)
     panels: list[Axes] = []
     for position, title in enumerate(titles):
-        start = (left + position * (each + 0.25)) / width
-        axes = figure.add_axes((start, 0.52 / height, each / width, 0.29 * len(names) / height))
+        start = (left + position * (each + between)) / WIDTH
+        axes = figure.add_axes((start, 0.5 / (inside + 0.62), each / WIDTH, inside / (inside + 0.62)))
         axes.set(xlabel=title, ylim=(len(names) - 0.5, -0.5))
-        axes.xaxis.set_label_coords(0.5, -0.34 / (0.29 * len(names)))
-        axes.set_yticks(range(len(names)), drawn_names if position == 0 else [""] * len(names))
+        axes.xaxis.set_label_coords(0.5, -0.34 / inside)
+        axes.set_yticks(range(len(names)), drawn_names if position == 0 and not above else [""] * len(names))
         axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=6 if len(titles) == 1 else 3)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
         panels.append(axes)
+    for index, name in enumerate(drawn_names if above else []):
+        panels[0].text(
+            0.0, index - 0.13, name, transform=panels[0].get_yaxis_transform(), fontsize=8.5, va="bottom", ha="left"
+        )
     return panels
 
 
@@ -255,7 +257,7 @@ def saved(axes: Axes, title: str, description: str, legend_columns: int = 0) -> 
         axes: The axes.
         title: The picture's title.
         description: What it shows.
-        legend_columns: Columns of a legend above the axes, where the rows leave it room; 0 for none.
+        legend_columns: Columns of a legend above the axes, for which the figure grows; 0 for none.
     """
     figure, text = with_legend(axes, legend_columns), StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -263,13 +265,23 @@ def saved(axes: Axes, title: str, description: str, legend_columns: int = 0) -> 
 
 
 def with_legend(axes: Axes, columns: int) -> Figure:
-    """The figure of some axes, with a legend of so many columns above them; 0 for none."""
+    """The figure of some axes, which grows for a legend of so many columns above them; 0 for none."""
     figure = cast("Figure", axes.get_figure(root=True))
     if columns:
         handles, labels = axes.get_legend_handles_labels()
+        _heighten(figure, 0.19 * -(-len(handles) // columns))
         layout: Any = {"loc": "upper left", "ncols": columns, "borderaxespad": 0.1, "columnspacing": 1.2}
-        figure.legend(handles, labels, frameon=False, **layout)
+        figure.legend(handles, labels, **layout)
     return figure
+
+
+def _heighten(figure: Figure, inches: float) -> None:
+    """Room above the axes, which keep their size."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + inches)
+    for axes in figure.axes:
+        x, y, across, up = axes.get_position().bounds
+        axes.set_position((x, y * height / (height + inches), across, up * height / (height + inches)))
 
 
 def draw_intervals(
@@ -279,6 +291,7 @@ def draw_intervals(
     colour: str,
     label: str,
     hollow: Collection[int] = (),
+    lower: float = 0.0,
 ) -> None:
     """A dot with its interval for each row of a ``rows_panel`` that has a value.
 
@@ -288,6 +301,7 @@ def draw_intervals(
         colour: Of dots and intervals.
         label: What they are, for the legend.
         hollow: Rows whose dot is not filled.
+        lower: How far below its row's middle each is drawn, in rows.
     """
     name: str | None = label
     for row, (value, interval) in enumerate(values):
@@ -296,7 +310,7 @@ def draw_intervals(
         # By chance of the bootstrap a value may lie beside its interval.
         arms = [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]] if interval else None
         dot: Any = {"color": colour, "fillstyle": "none" if row in hollow else "full", "markersize": 5.5}
-        axes.errorbar([value], [row], xerr=arms, fmt="o", elinewidth=1.4, label=name, **dot)
+        axes.errorbar([value], [row + lower], xerr=arms, fmt="o", elinewidth=1.4, label=name, **dot)
         name = None
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aes_dynloss.reports.blocks import Block, Section, Words
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.row_words import RowWords
-from aes_dynloss.reports.table import Cell, Column, Table, count, number, signed, words
+from aes_dynloss.reports.table import MOST_ACROSS, Cell, Column, Table, count, number, signed, words, words_column
 
 # Parts of essays, each about a third of the characters.
 PARTS = ("beginning", "middle", "end")
@@ -106,16 +106,24 @@ def _part_table(drivers: Drivers, rows: RowWords) -> Table:
 
 
 def _feature_table(drivers: Drivers, rows: RowWords) -> Table | None:
-    groups = dict.fromkeys(name for _, one in _named(drivers, rows) for name in one.features)
+    """Groups of features down, what they are told of across; the other way round where that is more than a screen."""
+    named = _named(drivers, rows)
+    groups = dict.fromkeys(name for _, one in named for name in one.features)
     if not groups:
         return None
     lines = [
         [name, *(number(one.features[group].size if group in one.features else None) for group in groups)]
-        for name, one in _named(drivers, rows)
+        for name, one in named
     ]
-    columns = [rows.column, *(Column(f"group_{group}", group) for group in groups)]
     title = "Mean size of the contributions of groups of features"
-    return Table("drivers-features", title, columns, lines)
+    titles = [group.replace("_", " ") for group in groups]
+    if len(named) > MOST_ACROSS:
+        columns = [rows.column, *(Column(f"group_{group}", name) for group, name in zip(groups, titles, strict=True))]
+        return Table("drivers-features", title, columns, lines)
+    across = [Column(f"size_{place}", name.text) for place, (name, _) in enumerate(named, start=1)]
+    values = zip(*(one[1:] for one in lines), strict=True)
+    cells = [[words(name), *row] for name, row in zip(titles, values, strict=True)]
+    return Table("drivers-features", title, [words_column("group", "Group of features"), *across], cells)
 
 
 def with_groups(drivers: Drivers) -> Iterator[tuple[str, str | None, str | None, DriversOf]]:

@@ -353,7 +353,7 @@ def _feature_table(
     rows = [
         [
             words(title, note=feature.unit),
-            words(feature.group),
+            words(feature.group.replace("_", " ")),
             *(_cell(features, feature, measure, form, called) for measure, (_, form) in _MEASURES.items()),
         ]
         for title, feature in shown.items()

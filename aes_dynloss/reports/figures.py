@@ -6,6 +6,7 @@ beside its limits. Over groups of writers: differences with intervals.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -36,31 +37,34 @@ from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Re
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path
 
 Numbers = NDArray[np.float64]
 # Columns of the legend of agreement.
-_LEGEND = 4
+_LEGEND = 2
 
 
-def agreement_figure(report: Report) -> Figure:
+def agreement_figure(report: Report, measure: str = "qwk") -> Figure:
     """The figure of :func:`agreement_picture`, of the prompts with the most essays where there are very many.
 
     Args:
         report: What ``build_report`` returned.
+        measure: ``qwk`` or ``pearson``.
     """
     rows, _ = _largest(report.prompts, MOST_DRAWN_ROWS, report.rows.plural)
     shown = replace(report, prompts={prompt: report.prompts[prompt] for prompt in rows})
     with drawing():
-        return with_legend(_agreement_axes(_agreement_rows(shown)), _LEGEND)
+        return with_legend(_agreement_axes(_agreement_rows(shown), measure), _LEGEND)
 
 
-def agreement_picture(report: Report) -> Picture:
-    """QWK and r by prompt with intervals, human-human agreement and the ceiling, and the criteria."""
-    rows = _agreement_rows(report)
-    words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get('qwk'))}" for name, entry in rows.items())
-    description = f"Dots with intervals. QWK: {words}. The dotted line is the criterion of .70."
-    title = f"Agreement by {report.rows.noun}"
-    return saved(_agreement_axes(rows), title, description, legend_columns=_LEGEND)
+def agreement_picture(report: Report, measure: str) -> Picture:
+    """QWK or r by prompt with intervals, human-human agreement and the ceiling, and the criterion."""
+    criterion, rows = CRITERIA[measure], _agreement_rows(report)
+    words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get(measure))}" for name, entry in rows.items())
+    line = f"The dotted line is the criterion of {criterion.threshold:.2f}."
+    description = f"Dots with intervals. {criterion.title}: {words}. {line}"
+    title = f"{criterion.title} by {report.rows.noun}"
+    return saved(_agreement_axes(rows, measure), title, description, legend_columns=_LEGEND)
 
 
 def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
@@ -69,96 +73,111 @@ def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
     return rows if len(rows) == 1 else rows | {"Mean": report.mean}
 
 
-def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry]) -> Axes:
-    """The first of the panels."""
-    panels = rows_panel(list(rows), ["QWK", "r (Pearson)"], width=8.6)
-    for axes, measure in zip(panels, ("qwk", "pearson"), strict=True):
-        axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
-        humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
-        draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
-        ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
-        draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
-        values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
-        draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
-    return panels[0]
+def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str) -> Axes:
+    (axes,) = rows_panel(list(rows), [CRITERIA[measure].title])
+    axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
+    humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
+    draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
+    ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
+    draw_marks(axes, ceilings, label="Ceiling", colour=FAINT, marker="|")
+    values = [(entry.get(measure), entry.get(f"{measure}_interval")) for entry in rows.values()]
+    draw_intervals(axes, values, colour=MACHINE, label="Human-machine")
+    return axes
 
 
-def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], small: int, reach: float) -> Picture:
+def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], reach: float) -> Picture:
     """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
-    panels = rows_panel(list(groups), ["DSM", "SMD"], width=6.4)
+    panels = rows_panel(list(groups), ["DSM", "SMD"])
     for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
         threshold = CRITERIA[f"subgroup_{measure}"].threshold
-        axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0, label="Criterion")
+        axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0)
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
         hollow = [row for row, entry in enumerate(groups.values()) if entry.small]
-        label = f"Group (hollow: fewer than {small} essays)"
-        draw_intervals(axes, values, colour=HUMAN, label=label, hollow=hollow)
+        draw_intervals(axes, values, colour=HUMAN, label="Group", hollow=hollow)
         axes.set_xlim(-reach, reach)
-        axes.locator_params(axis="x", nbins=5)
     words = "; ".join(
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
     description = f"Dots with intervals, and the band from -.10 to .10. {words}."
-    return saved(panels[0], f"Groups of {column}, {where}", description, legend_columns=2)
+    return saved(panels[0], f"Groups of {column}, {where}", description)
 
 
 def _rounded(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
-WIDTH, HEIGHT = 3.5, 2.5
-# Up to so many score points a cell's count is written; more would not be legible.
-MOST_WRITTEN_POINTS = 7
+# Up to so many cells a confusion matrix has across, so that their counts can be read; more score points share cells.
+MOST_CELLS = 11
 # Up to so many score points bars stand side by side; beyond, outlines are easier to tell apart.
 MOST_BARS = 13
 _SHADES = 8
 
 
 def confusion_picture(where: str, entry: PromptEntry) -> Picture:
-    """How often each human score met each machine score; only cells that occur are drawn."""
-    span, cells = entry.range, entry.confusion
-    low, high, step = span.low, span.high, span.step
-    axes = panel(WIDTH, WIDTH)
-    written = round((high - low) / step) < MOST_WRITTEN_POINTS
-    # Under a written count a cell stays pale enough for the page's ink, on a light ground and on a dark one.
-    _draw_cells(axes, cells, step, strongest=0.5 if written else 1.0)
-    edges = (low - step / 2, high + step / 2)
-    axes.set(xlim=edges, ylim=edges, xlabel="Machine score", ylabel="Human score")
-    axes.grid(visible=False)
-    if written:
-        ticks = np.arange(round((high - low) / step) + 1) * step + low
-        axes.set(xticks=ticks, yticks=ticks)
-        for human, machine, count in cells:
-            axes.text(machine, human, f"{count:,}", ha="center", va="center", fontsize=8)
-    else:
-        axes.plot(edges, edges, color=FAINT, linewidth=0.8)
-    essays = max(1, sum(count for *_, count in cells))
-    same = sum(count for human, machine, count in cells if abs(human - machine) < step / 2)
-    near = sum(count for human, machine, count in cells if abs(human - machine) < 1.5 * step)
-    words = (
-        f"Heat map of counts, human score upwards and machine score to the right. {100 * same / essays:.0f} % of "
-        f"{essays:,} essays lie on the diagonal, {100 * near / essays:.0f} % at most one score point from it."
-    )
-    return saved(axes, f"Confusion matrix, {where}", words)
+    """How often each human score met each machine score; only cells that occur are tinted, the diagonal is outlined.
 
-
-def _draw_cells(axes: Axes, cells: Sequence[Sequence[float]], step: float, strongest: float) -> None:
-    """Squares of the same shade are one path, so that 51 score points stay small."""
+    Where there are more score points than MOST_CELLS, neighbours share a cell; a tick is at the first of them.
+    """
     from matplotlib.patches import PathPatch
+
+    low, step = entry.range.low, entry.range.step
+    shared = -(-entry.range.count // MOST_CELLS)
+    across, width = -(-entry.range.count // shared), shared * step
+    centres = low - step / 2 + width * (np.arange(across) + 0.5)
+    counts: Counter[tuple[float, float]] = Counter()
+    for human, machine, count in entry.confusion:
+        row, column = (round((score - low) / step) // shared for score in (human, machine))
+        counts[centres[column], centres[row]] += int(count)
+    axes = panel(square=True)
+    _draw_cells(axes, counts, width)
+    axes.add_patch(PathPatch(_squares([(one, one) for one in centres], width), fill=False, edgecolor=FAINT, lw=0.9))
+    for (x, y), count in counts.items():
+        axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=8.5 if across <= 7 else 7.0)
+    edges, ticks = (centres[0] - width / 2, centres[-1] + width / 2), low + width * np.arange(across)
+    axes.set(xlim=edges, ylim=edges, xlabel="Machine score", ylabel="Human score")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.grid(visible=False)
+    title = f"Confusion matrix, {where}"
+    if shared == 1:
+        return saved(axes, title, _confusion_words(entry))
+    grouped = f" A cell holds {shared} neighbouring score points; a tick is at the first."
+    return saved(axes, f"{title}, {shared} points a cell", _confusion_words(entry) + grouped)
+
+
+def _confusion_words(entry: PromptEntry) -> str:
+    step, essays = entry.range.step, max(1, sum(count for *_, count in entry.confusion))
+    same, near = (
+        100 * sum(count for human, machine, count in entry.confusion if abs(human - machine) < most) / essays
+        for most in (step / 2, 1.5 * step)
+    )
+    return (
+        "Heat map of counts, human score upwards and machine score to the right, the diagonal outlined. "
+        f"{same:.0f} % of {essays:,} essays have the same score from both, {near:.0f} % that or a neighbouring one."
+    )
+
+
+def _draw_cells(axes: Axes, counts: Mapping[tuple[float, float], int], width: float) -> None:
+    """Squares of the same shade are one path; under a count they stay pale enough for the page's ink, dark or light."""
+    from matplotlib.patches import PathPatch
+
+    most = max(counts.values())
+    shades: dict[int, list[tuple[float, float]]] = {}
+    for centre, count in counts.items():
+        # The root, lest all but the most frequent cells be pale.
+        shades.setdefault(int(np.ceil(_SHADES * np.sqrt(count / most))), []).append(centre)
+    for shade, centres in sorted(shades.items()):
+        squares = _squares(centres, width)
+        axes.add_patch(PathPatch(squares, facecolor=HUMAN, alpha=0.5 * shade / _SHADES, linewidth=0))
+
+
+def _squares(centres: Sequence[tuple[float, float]], width: float) -> Path:
     from matplotlib.path import Path
 
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * step / 2
+    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * width / 2
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
-    most = max(count for *_, count in cells)
-    shades: dict[int, list[tuple[float, float]]] = {}
-    for human, machine, count in cells:
-        # The root, lest all but the most frequent cells be pale.
-        shades.setdefault(int(np.ceil(_SHADES * np.sqrt(count / most))), []).append((machine, human))
-    for shade, centres in sorted(shades.items()):
-        squares = (np.array(centres)[:, None] + corners).reshape(-1, 2)
-        path = Path(squares, codes * len(centres))
-        axes.add_patch(PathPatch(path, facecolor=HUMAN, alpha=strongest * shade / _SHADES, linewidth=0))
+    return Path((np.array(centres)[:, None] + corners).reshape(-1, 2), codes * len(centres))
 
 
 def distribution_picture(where: str, entry: PromptEntry) -> Picture:
@@ -166,7 +185,7 @@ def distribution_picture(where: str, entry: PromptEntry) -> Picture:
     points = entry.score_points
     positions = np.array([one.point for one in points])
     step, essays = entry.range.step, max(1, entry.n)
-    axes = panel(WIDTH, HEIGHT, top=0.3)
+    axes = panel(top=0.3)
     for rater, colour, side in (("human", HUMAN, -1), ("machine", MACHINE, 1)):
         shares = np.array([100 * one[rater] / essays for one in points])
         name = rater.capitalize()
@@ -180,7 +199,7 @@ def distribution_picture(where: str, entry: PromptEntry) -> Picture:
     axes.grid(visible=False, axis="x")
     if len(points) <= MOST_BARS:
         axes.set_xticks(positions)
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.1)
     widest = max(points, key=lambda one: abs(one.gap))
     words = (
         f"Shares of essays by score point, human and machine. The largest gap is {100 * widest.gap:+.1f} percentage "
@@ -208,7 +227,7 @@ def _residual_picture(
     where: str, rows: Sequence[Entry], positions: Numbers, names: tuple[str, str, str], ends: Sequence[str]
 ) -> Picture:
     """Residuals along what has these names in the title, in the description and at the axis."""
-    axes = panel(WIDTH, HEIGHT)
+    axes = panel()
     axes.axhline(0, color=FAINT, linewidth=1)
     _draw_spread(axes, positions, _column(rows, "mean"), _column(rows, "sd"))
     axes.set(xlabel=names[2], ylabel="Machine \u2212 human (points)")
@@ -235,7 +254,7 @@ def reliability_picture(where: str, entry: PromptEntry) -> Picture:
     """Mean human score against the mean prediction, in bins of equal count."""
     rows = entry.reliability
     raw, human, sds = (_column(rows, key) for key in ("mean_raw", "mean_reference", "sd_reference"))
-    axes = panel(WIDTH, HEIGHT)
+    axes = panel()
     both = [float(min(raw.min(), human.min())), float(max(raw.max(), human.max()))]
     axes.plot(both, both, color=FAINT, linewidth=1, linestyle="-")
     _draw_spread(axes, raw, human, sds)
@@ -262,7 +281,7 @@ _BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, PromptEntry], Picture
         "confusion",
         "Confusion matrices",
         "Essays by human score (upwards) and machine score (to the right); stronger cells hold more essays. Full "
-        "agreement would fill the diagonal alone.",
+        "agreement would fill the outlined diagonal alone.",
         confusion_picture,
     ),
     (
@@ -315,13 +334,15 @@ def report_figures(report: Report) -> list[Gallery]:
     galleries = []
     with drawing():
         words = "QWK and r with intervals, beside human-human agreement and the ceiling where they are known."
-        agreement = (agreement_picture(replace(report, prompts={prompt: prompts[prompt] for prompt in rows})),)
-        galleries.append(
-            Gallery("agreement-figure", f"Agreement by {report.rows.noun}", words + rows_cut, agreement, size="large")
-        )
+        shown = replace(report, prompts={prompt: prompts[prompt] for prompt in rows})
+        agreement = [agreement_picture(shown, measure) for measure in ("qwk", "pearson")]
+        galleries.append(Gallery("agreement-figure", f"Agreement by {report.rows.noun}", words + rows_cut, agreement))
         for name, key, title, words, draw in _BY_PROMPT:
             made = tuple(
-                draw(report.rows.within(prompt), prompts[prompt]) for prompt in drawn if getattr(prompts[prompt], key)
+                draw(report.rows.within(prompt), prompts[prompt])
+                for prompt in drawn
+                # One point is no picture.
+                if len(getattr(prompts[prompt], key) or ()) > 1
             )
             if made:
                 galleries.append(Gallery(name, title, words + cut, made))
@@ -358,9 +379,6 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
             ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
             reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
-                group_picture(
-                    column, report.rows.within(prompt), groups, report.prompts[prompt]["fairness"].small_group, reach
-                )
-                for prompt, groups in drawn.items()
+                group_picture(column, report.rows.within(prompt), groups, reach) for prompt, groups in drawn.items()
             )
     return pictures

@@ -63,3 +63,24 @@ def _read_measures() -> dict[str, Measure]:
 
 
 MEASURES: Mapping[str, Measure] = _read_measures()
+_FLOORS = {
+    "mean_score": "mean score",
+    "length": "essay length",
+    "tfidf_ridge": "tf-idf and ridge regression",
+    "words_and_ngrams": "linguistic features and n-grams",
+}
+_RESCALED = "_rescaled"
+
+
+def floor_title(name: str) -> str:
+    """A floor's name for a reader; one that is not ours keeps its own.
+
+    Args:
+        name: Its key in report.json.
+
+    Examples:
+        >>> floor_title("length_rescaled")
+        'essay length, rescaled'
+    """
+    plain = name.removesuffix(_RESCALED)
+    return name if plain not in _FLOORS else _FLOORS[plain] + (", rescaled" if plain != name else "")

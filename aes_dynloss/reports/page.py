@@ -204,7 +204,7 @@ def report_page(
 def training_section(pictures: Sequence[Picture]) -> Section | None:
     """A section of pictures that training has left; none without them."""
     words = "How the loss, and what it is made of, changed while the model was trained."
-    gallery = Gallery("training-pictures", "", words, pictures, size="large")
+    gallery = Gallery("training-pictures", "", words, pictures)
     return Section("training", "Training", [gallery]) if pictures else None
 
 

@@ -15,7 +15,7 @@ from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
 from aes_dynloss.reports.features import features_words
 from aes_dynloss.reports.figures import fairness_figures
 from aes_dynloss.reports.flags import CRITERIA, value_words
-from aes_dynloss.reports.measure_list import Missing
+from aes_dynloss.reports.measure_list import Missing, floor_title
 from aes_dynloss.reports.model import ColumnFairness, Fairness, Flag, MeanEntry, PromptEntry, Report
 from aes_dynloss.reports.robustness import headline_words
 from aes_dynloss.reports.row_words import RowWords
@@ -108,7 +108,7 @@ def report_text(report: Report) -> str:
     on = "" if main is None else f" on {main}"
     lines.append(f"QWK{on}, Fisher mean: {figure_words(report.mean.qwk_fisher)}")
     if report.floors:
-        floors = ", ".join(f"{name} {figure_words(floor.mean)}" for name, floor in report.floors.items())
+        floors = "; ".join(f"{floor_title(name)} {figure_words(floor.mean)}" for name, floor in report.floors.items())
         lines.append(f"Floors, mean QWK{on}: {floors}")
     if report.robustness:
         lines += filter(None, [headline_words(report.robustness)])
@@ -154,26 +154,41 @@ def _human_cells(entry: PromptEntry | MeanEntry) -> list[Cell]:
     return [NOTHING if mean else count(human.get("n", 0)), *cells]
 
 
-def agreement_tables(report: Report) -> list[Table]:
-    """Agreement of score points, and of the predictions before rounding."""
+def agreement_tables(report: Report) -> list[Block]:
+    """Agreement of score points, and of the predictions before rounding; and why columns are left out."""
     whole = agreement_table(report)
     tables: list[Table] = []
     for name, (title, names) in AGREEMENT.items():
         table = whole.chosen("prompt", *(() if tables else ("n", "range")), *names)
         drawn = any(cell.interval for row in (*table.rows, *table.foot) for cell in row)
         tables.append(_on_page(table, name, f"{title}, {table.level} intervals below" if drawn else title))
-    return tables
+    return [*(table.known_columns() for table in tables), *_unknown_words(tables)]
 
 
-def human_tables(report: Report) -> list[Table]:
-    """Agreement of humans with each other, what the machine loses against it, and what the humans' errors allow."""
+def human_tables(report: Report) -> list[Block]:
+    """Agreement of humans with each other, what the machine loses against it, and what the humans' errors allow.
+
+    Where nothing of it is known, a sentence says why.
+    """
     whole = agreement_table(report)
     human = whole.chosen("prompt", "twice", *(column.key for column in HUMAN_COLUMNS.values()))
     limits = whole.chosen("prompt", *LIMIT_MEASURES)
-    return [
+    tables = [
         _on_page(human, "human-table", "Two human raters, and the machine beside them"),
         _on_page(limits, "limit-table", "What the raters' errors allow a machine"),
     ]
+    twice = any(entry.human_human for entry in report.prompts.values())
+    known = [table.known_columns() for table in tables if twice or table.name != "human-table"]
+    return [*(table for table in known if len(table.columns) > 1), *_unknown_words(tables)]
+
+
+def _unknown_words(tables: Iterable[Table]) -> list[Words]:
+    """Which columns are left out, and why: a sentence for each reason."""
+    titles: dict[Missing, list[str]] = {}
+    for table in tables:
+        for reason, names in table.unknown_columns().items():
+            titles.setdefault(reason, []).extend(names)
+    return [Words(f"Left out: {'; '.join(names)}. {reason.value}") for reason, names in titles.items()]
 
 
 def _on_page(table: Table, name: str, caption: str) -> Table:
@@ -232,7 +247,7 @@ def floor_table(report: Report) -> Table:
     """QWK of scorers that any machine should beat."""
     prompts = list(report.prompts)
     rows = [
-        [words(name), number(floor.mean), *(number(floor.prompts.get(prompt)) for prompt in prompts)]
+        [words(floor_title(name)), number(floor.mean), *(number(floor.prompts.get(prompt)) for prompt in prompts)]
         for name, floor in report.floors.items()
     ]
     machine = (number(entry.qwk) for entry in report.prompts.values())
@@ -276,7 +291,7 @@ def fairness_blocks(report: Report) -> list[Block]:
         by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
         name, drawn = f"fairness-{position}", pictures.get(column)
         tables = [_group_table(name, column, by_prompt, report.rows), _test_table(name, column, by_prompt, report.rows)]
-        gallery = Gallery(f"{name}-pictures", "", explained, drawn, size="medium") if drawn else None
+        gallery = Gallery(f"{name}-pictures", "", explained, drawn) if drawn else None
         blocks.append(Section(name, column, [*tables, gallery]))
     return blocks
 

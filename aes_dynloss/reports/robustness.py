@@ -19,7 +19,7 @@ from aes_dynloss.reports.blocks import (
     closing_sections,
     render_page,
 )
-from aes_dynloss.reports.drawing import MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
+from aes_dynloss.reports.drawing import HUMAN, MACHINE, Picture, draw_intervals, drawing, drawn_name, rows_panel, saved
 from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.robustness_entry import (
     ChangeFigures,
@@ -287,14 +287,17 @@ def rises_picture(content: Mapping[str, Any]) -> Picture | None:
     if not kinds:
         return None
     with drawing():
-        panels = rows_panel(list(kinds), ["Scores that rise, %", "Unrounded, %"], width=8.6)
-        for axes, measure in zip(panels, ("rises", "raw_rises"), strict=True):
+        (axes,) = rows_panel(list(kinds), ["Essays whose score rises (%)"])
+        for measure, label, colour, lower in (
+            ("rises", "Score", MACHINE, 0.08),
+            ("raw_rises", "Unrounded", HUMAN, 0.3),
+        ):
             shares = [figures[measure] for figures in kinds.values()]
             values = [(100 * one.share, [100 * one.low, 100 * one.high]) for one in shares]
-            draw_intervals(axes, values, colour=MACHINE, label="Rises")
-            axes.set_xlim(-3, 103)
+            draw_intervals(axes, values, colour=colour, label=label, lower=lower)
+        axes.set_xlim(-3, 103)
         listed = "; ".join(f"{drawn_name(title)} {percent(one['rises'].share)}" for title, one in kinds.items())
-        return saved(panels[0], "Scores that rise when they must not", f"Dots with intervals. {listed}.")
+        return saved(axes, "Scores that rise when they must not", f"Dots with intervals. {listed}.", legend_columns=2)
 
 
 def _lead(robustness: Robustness, *, lead: bool) -> list[Block]:
@@ -311,8 +314,7 @@ def _lead(robustness: Robustness, *, lead: bool) -> list[Block]:
         headline_words(robustness),
         f"It does so most often after: {listed}." if listed else "",
     ]
-    # No line may begin with the sign of per cent.
-    return [Words(sentence.replace(" %", "\u00a0%"), lead=lead) for sentence in sentences if sentence]
+    return [Words(sentence, lead=lead) for sentence in sentences if sentence]
 
 
 def _rising(robustness: Robustness) -> dict[str, KindFigures]:
@@ -326,7 +328,7 @@ def _figures(robustness: Robustness) -> list[Block]:
     picture = rises_picture(robustness)
     if picture:
         explained = "How often a score rises that should fall or at most stay, with intervals."
-        blocks.insert(0, Gallery("robustness-figure", "", explained, [picture], size="large"))
+        blocks.insert(0, Gallery("robustness-figure", "", explained, [picture]))
     if len(robustness.essays) > 1:
         blocks.append(Folded(f"Scores that rise, by {robustness.rows.noun}", [prompt_table(robustness)]))
     return blocks

@@ -115,6 +115,16 @@ class Cell:
         return UNDEFINED if self.missing else minus(self.text)
 
     @property
+    def decimals(self) -> str:
+        """What a page shows from the decimal point on, up to the last digit; nothing of a whole number or of words."""
+        digits = "" if isinstance(self.value, str) else self.shown.partition(".")[2].partition(" ")[0]
+        return f".{digits}" if digits else ""
+
+    def pad(self, longest: str) -> str:
+        """What keeps the decimal point where it is above and below, in a column whose longest decimals are these."""
+        return longest[len(self.decimals) :] if isinstance(self.value, (int, float)) else ""
+
+    @property
     def below(self) -> str:
         """A page's smaller line: the interval, or the note."""
         return self.note if self.interval is None else minus(self.ends)
@@ -186,6 +196,12 @@ class Table:
     def __bool__(self) -> bool:
         return bool(self.rows)
 
+    @property
+    def decimals(self) -> list[str]:
+        """The longest decimals of each column."""
+        columns = zip(*self.rows, *self.foot, strict=True)
+        return [max((cell.decimals for cell in column), key=len) for column in columns]
+
     def chosen(self, *keys: str) -> Table:
         """Some columns, in this order; ``KEY_interval`` is a column of the intervals of another."""
         positions = {column.key: position for position, column in enumerate(self.columns)}
@@ -199,9 +215,20 @@ class Table:
 
     def known_columns(self) -> Table:
         """The columns in which something is known."""
-        columns = zip(self.columns, *self.rows, *self.foot, strict=True)
-        known = [column.key for column, *cells in columns if any(cell.plain not in _UNKNOWN for cell in cells)]
+        known = [column.key for column, cells in self._columns() if any(cell.plain not in _UNKNOWN for cell in cells)]
         return self.chosen(*dict.fromkeys([self.columns[0].key, *known]))
+
+    def unknown_columns(self) -> dict[Missing, list[str]]:
+        """Titles of the columns in which nothing is known, by the reason that stands there first."""
+        titles: dict[Missing, list[str]] = {}
+        for column, cells in self._columns():
+            reasons = [cell.missing for cell in cells if cell.missing]
+            if reasons and all(cell.plain in _UNKNOWN for cell in cells):
+                titles.setdefault(reasons[0], []).append(column.title)
+        return titles
+
+    def _columns(self) -> list[tuple[Column, list[Cell]]]:
+        return [(column, list(cells)) for column, *cells in zip(self.columns, *self.rows, *self.foot, strict=True)]
 
     def known_rows(self) -> Table:
         """The rows in which something beside their name is known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aes_dynloss.reports.flags import CRITERIA, value_words
+from aes_dynloss.reports.measure_list import floor_title
 from aes_dynloss.reports.model import Flag, Floor, Report
 from aes_dynloss.reports.table import figure_words
 from aes_dynloss.reports.traits import main_trait
@@ -27,13 +28,13 @@ def verdict_sentence(report: Report) -> str:
     humans = "" if mean.human_human is None else f"; two humans agree at {figure_words(mean.human_human.qwk)}"
     if best is None or mean.qwk is None:
         return f"QWK{where} is {own}{level}{humans}."
-    name, floor = best
+    title, floor = floor_title(best[0]), best[1]
     if floor.mean > mean.qwk:
         other, what = figure_words(floor.mean), "does as well" if _within(report, floor) else "wins"
-        return f"A simple scorer {what}: {name} reaches a QWK{where} of {other}, this machine {own}{level}{humans}."
+        return f"A simple scorer {what}: {title} reaches a QWK{where} of {other}, this machine {own}{level}{humans}."
     clearly = ", which lies within that interval" if _within(report, floor) else ""
     return (
-        f"QWK{where} is {own}{level}, above every simple scorer; the best of them, {name}, reaches "
+        f"QWK{where} is {own}{level}, above every simple scorer; the best of them, {title}, reaches "
         f"{figure_words(floor.mean)}{clearly}{humans}."
     )
 

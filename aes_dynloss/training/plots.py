@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.plot_style import empty_figure, explain, plot_style
+from aes_dynloss.plot_style import WIDTH, empty_figure, explain, legend_columns, plain_log_scale, plot_style
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, Mixture
@@ -62,6 +62,8 @@ Numbers = NDArray[np.float64]
 Row = tuple[int, Mapping[str, float | None]]
 
 MOST_POINTS = 400
+# Up to so many points each has a dot; more would hide the line.
+MOST_DOTS = 20
 # More curves than this in one panel are one grey bundle, whatever their colours.
 MOST_CURVES = 12
 MOST_RATERS = 40
@@ -84,18 +86,18 @@ def _curves_plot(rows: Sequence[Row]) -> Plot:
     columns = _columns(rows)
     whole = [name for name in columns if not any(name.startswith(f"{other}_") for other in columns if other != name)]
     title = "Learning curves"
-    figure = empty_figure(title, 8.0, 0.9 + 2.1 * len(whole))
-    below = figure.subplots(len(whole), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, name in zip(below, whole, strict=True):
-        parts = [other for other in columns if other.startswith(f"{name}_")][:MOST_CURVES]
+    parts_of = {name: [one for one in columns if one.startswith(f"{name}_")][:MOST_CURVES] for name in whole}
+    figure, below = _stacked([[*parts, "mean"] if parts else [] for parts in parts_of.values()])
+    for axes, (name, parts) in zip(below, parts_of.items(), strict=True):
         for other in parts:
             axes.plot(*columns[other], label=other.removeprefix(f"{name}_"), lw=1.0, marker=".", alpha=0.75)
-        axes.plot(*columns[name], label="mean" if parts else name, lw=2.2, marker="o", color="black", ls="-")
-        axes.set_ylabel(f"{name} on dev")
+        axes.plot(*columns[name], label="mean" if parts else name, lw=2.0, marker="o", ms=3, color="black", ls="-")
+        axes.set_ylabel(f"{name.replace('qwk', 'QWK')} on dev")
         if name == "sd_ratio":  # what a learnt or scheduled spread is for
-            axes.set_ylabel("sd of predictions /\nsd of human scores")
+            axes.set_ylabel("SD of predictions /\nSD of human scores")
             axes.axhline(1.0, color="grey", lw=1.0, ls="--")
-        explain(axes, "")
+        if parts:  # a curve alone is named by its axis
+            explain(axes)
     below[-1].set_xlabel("Optimiser step")
     below[-1].locator_params(axis="x", integer=True)
     return Plot(figure, title, f"What was measured on dev during the training: {', '.join(whole)}, by optimiser step.")
@@ -110,10 +112,12 @@ def _terms_plot(rows: Mapping[str, list[Row]]) -> Plot:
         panels["Teacher's measure\n(lower is better)"] = _columns(rows["teacher"], ["measure_before", "measure_after"])
         panels["Hypergradient\n(norm, no unit)"] = _columns(rows["teacher"], ["hypergradient_norm"])
     title = "Losses over the training"
-    figure = empty_figure(title, 8.0, 0.9 + 2.1 * len(panels))
-    below = figure.subplots(len(panels), 1, sharex=True)
-    for axes, (label, columns) in zip(below, panels.items(), strict=True):
-        _draw_columns(axes, columns)
+    # The axis names what a panel always has alone.
+    named = [position in {0, 2} for position in range(len(panels))]
+    legends = zip(panels.values(), named, strict=True)
+    figure, below = _stacked([list(columns) if legend else [] for columns, legend in legends])
+    for axes, (label, columns), legend in zip(below, panels.items(), named, strict=True):
+        _draw_columns(axes, columns, named=legend)
         axes.set_ylabel(label)
     mean = -(-len(rows["terms"]) // MOST_POINTS)
     thinned = f" (a point is the mean of up to {mean} steps)" if mean > 1 else ""
@@ -122,7 +126,15 @@ def _terms_plot(rows: Mapping[str, list[Row]]) -> Plot:
     return Plot(figure, title, "Component losses, training error and, where a teacher learnt, its measure, by step.")
 
 
-def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) -> None:
+def _stacked(legends: Sequence[Sequence[str]]) -> tuple[Figure, list[Axes]]:
+    """Panels below one another that share steps, with room above each for a legend of such labels."""
+    rows = sum(-(-len(labels) // legend_columns(labels, WIDTH)) for labels in legends)
+    figure = empty_figure("", WIDTH, 0.4 + 1.55 * len(legends) + 0.18 * rows)
+    return figure, list(figure.subplots(len(legends), 1, sharex=True, squeeze=False)[:, 0])
+
+
+def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]], *, named: bool) -> None:
+    """Curves, with their names unless the axis says what there is."""
     for name, (steps, values) in columns.items():
         style, marked = _LINE_STYLES.get(name), _marked(values)
         axes.plot(steps, values, label=name, ls=style, lw=1.2, marker="o" if marked else "", ms=3, markevery=marked)
@@ -130,9 +142,9 @@ def _draw_columns(axes: Axes, columns: Mapping[str, tuple[Numbers, Numbers]]) ->
     if not seen:
         axes.text(0.5, 0.5, "no numbers in the log", ha="center", va="center", transform=axes.transAxes)
     elif min(seen) > 0 and max(seen) > 30 * min(seen):
-        axes.set_yscale("log")
-    if columns:
-        explain(axes, "")
+        plain_log_scale(axes)
+    if named and columns:
+        explain(axes)
 
 
 def _rows(log: Path) -> dict[str, list[Row]]:
@@ -176,7 +188,7 @@ def thinned_points(steps: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
 
 def _marked(values: Numbers) -> list[int]:
     """Points that get a dot: all where they are few, else those without a neighbour, which no line shows."""
-    finite, few = np.pad(np.isfinite(values), 1), len(values) <= 60
+    finite, few = np.pad(np.isfinite(values), 1), len(values) <= MOST_DOTS
     return [int(index) for index in np.flatnonzero(finite[1:-1] & (few | ~(finite[:-2] | finite[2:])))]
 
 
@@ -217,13 +229,14 @@ def write_loss_plots(folder: Path, loss: DynamicLoss, snapshots: Snapshots, log:
 def loss_plots(loss: DynamicLoss, snapshots: Snapshots, log: Path) -> dict[str, Plot]:
     """The plots that :func:`write_loss_plots` writes, by the stem of their file.
 
-    ``learning_curves`` are there where the student was measured on dev.
+    ``learning_curves`` are there where the student was measured on dev more than once, and weights where they change.
     """
     rows = _rows(log)
+    measured = {step for step, _ in rows["dev"]}
     known = [(progress, coefficients.detach().cpu().double()) for progress, coefficients in snapshots]
     with plot_style():
         plots = plots_of_loss(loss, known) if known else {}
-        if rows["dev"]:
+        if len(measured) > 1:
             plots["learning_curves"] = _curves_plot(rows["dev"])
         return {**plots, "loss_terms": _terms_plot(rows)}
 
@@ -237,19 +250,24 @@ def plots_of_loss(loss: object, snapshots: Snapshots) -> dict[str, Plot]:  # noq
 @plots_of_loss.register(Mixture)
 def _(loss: Mixture, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weights of the component losses"
-    figure = _weight_lines(title, "Component", [(part, loss.logged_values(phi)) for part, phi in snapshots])
-    return {"loss_coefficients": Plot(figure, title, "Weight of each component loss against the training's progress.")}
+    what = "Weight of each component loss against the training's progress."
+    figure = _weight_lines("Component", [(part, loss.logged_values(phi)) for part, phi in snapshots])
+    return {"loss_coefficients": Plot(figure, title, what)} if figure else {}
 
 
-def _weight_lines(title: str, legend: str, weights: Sequence[tuple[float, Mapping[str, Tensor]]]) -> Figure:
-    """Lines of weights by name against progress."""
-    axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
+def _weight_lines(legend: str, weights: Sequence[tuple[float, Mapping[str, Tensor]]]) -> Figure | None:
+    """Lines of weights by name against progress; None where none of them changes."""
     progress = numbers(part for part, _ in weights)
     rows = np.stack([numbers(named.values()) for _, named in weights], axis=1)
+    if np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape), equal_nan=True):
+        return None
+    names = list(weights[0][1])
+    figure = empty_figure("", WIDTH, 2.9 + 0.18 * -(-len(names) // legend_columns(names, WIDTH)))
+    axes = figure.add_subplot()
     # Later lines are thinner, so that equal weights stay visible.
-    widths, every = np.linspace(3.5, 1.2, len(rows)), 1 + len(weights) // 60
-    for name, row, marker, width in zip(weights[0][1], rows, cycle(_MARKERS), widths, strict=False):
-        axes.plot(*thinned_points(progress, row), label=name, lw=width, marker=marker, ms=3 + width, markevery=every)
+    widths, every = np.linspace(3.0, 1.2, len(rows)), 1 + len(weights) // 12
+    for name, row, marker, width in zip(names, rows, cycle(_MARKERS), widths, strict=False):
+        axes.plot(*thinned_points(progress, row), label=name, lw=width, marker=marker, ms=2 + width, markevery=every)
     axes.set(xlabel="Progress of the training (part of all steps)", ylabel="Weight (no unit)", xlim=(-0.02, 1.02))
     explain(axes, legend)
     return figure
@@ -267,11 +285,12 @@ def _(loss: RaterWeights, snapshots: Snapshots) -> dict[str, Plot]:
     if not by_level:
         title = "Weights of the raters"
         weights = [(part, dict(zip(names, loss.table(phi)[shown, 0], strict=True))) for part, phi in snapshots]
-        figure = _weight_lines(title, who, weights)
-        return {"loss_weights": Plot(figure, title, "Weight of each rater's scores against the training's progress.")}
+        what = "Weight of each rater's scores against the training's progress."
+        figure = _weight_lines(who, weights)
+        return {"loss_weights": Plot(figure, title, what)} if figure else {}
     title = "Weights by rater and level of the score"
     tables = {name: numbers(loss.table(phi)[shown]) for name, phi in _moments(snapshots).items()}
-    panels, figure = _matrices(title, tables, (1.2 + 0.34 * loss.levels, 1.6 + 0.3 * len(shown)))
+    panels, figure = _matrices(tables, (0.6 + 0.3 * loss.levels, 1.4 + 0.26 * len(shown)))
     for axes in panels:
         axes.set_xlabel("Level of the score, lowest first")
         axes.set_yticks(range(len(shown)), names if axes is panels[0] else [""] * len(shown))
@@ -287,18 +306,18 @@ def _(loss: ForwardCorrection, snapshots: Snapshots) -> dict[str, Plot]:
     named = {f"group {number}": numbers(matrix) for number, matrix in enumerate(matrices)}
     if len(named) > MOST_GROUPS:
         named = {f"mean of {len(matrices)} groups": numbers(matrices.mean(0))}
-    panels, figure = _matrices(title, named, (4.0, 4.2))
+    panels, figure = _matrices(named, (2.1, 2.4))
     for axes in panels:
         axes.set_xlabel("Called (bin)")
     panels[0].set_ylabel("Truly (bin)")
     return {"loss_matrix": Plot(figure, title, "Heat maps of the probability to be called j when truly i.")}
 
 
-def _matrices(title: str, named: Mapping[str, Numbers], size: tuple[float, float]) -> tuple[list[Axes], Figure]:
+def _matrices(named: Mapping[str, Numbers], size: tuple[float, float]) -> tuple[list[Axes], Figure]:
     """Heat maps side by side, at most four in a row, on one colour scale that is told beside them."""
     across = min(len(named), 4)
     down = -(-len(named) // across)
-    figure = empty_figure(title, 1.6 + size[0] * across, 0.4 + size[1] * down)
+    figure = empty_figure("", 1.4 + size[0] * across, 0.3 + size[1] * down)
     cells = figure.subplots(down, across, squeeze=False).flatten()
     largest = max(1e-6, *(float(np.nan_to_num(np.abs(matrix)).max()) for matrix in named.values()))
     for axes, (name, matrix) in zip(cells, named.items(), strict=False):
@@ -317,8 +336,8 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Bilinear log loss: -sigmoid(W[y] · log p + b[y])"
     parts = {name: loss.unpacked(coefficients) for name, coefficients in _moments(snapshots).items()}
     largest = max(1e-6, *(float(np.nan_to_num(np.abs(numbers(matrix))).max()) for matrix, _ in parts.values()))
-    figure = empty_figure(title, 2.2 + 4.0 * len(parts), 7.0)
-    mosaic = figure.subplot_mosaic([list(parts), ["b"] * len(parts)], height_ratios=[4.2, 1.7])
+    figure = empty_figure("", 1.4 + 2.5 * len(parts), 5.2)
+    mosaic = figure.subplot_mosaic([list(parts), ["b"] * len(parts)], height_ratios=[2.8, 1.5])
     *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
         _draw_matrix(axes, numbers(matrix), largest)
@@ -328,7 +347,7 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     figure.colorbar(panels[0].images[0], ax=panels, label="W[y, j] (no unit)")
     below.set(xlabel="True class or score point y (bin)", ylabel="b[y] (no unit)")
     below.locator_params(axis="x", integer=True, nbins=12)
-    figure.legend(handles=below.lines, title="b at the", loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=below.lines, title="b at the", loc="outside lower center", ncols=3)
     return {"loss_matrix": Plot(figure, title, "Heat maps of W, on one colour scale, and curves of b, early to late.")}
 
 
@@ -336,24 +355,25 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
 def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
     draw, title, up, legend = _FORMS[loss.form]
     moments = _moments(snapshots)
-    figure = empty_figure(title, 1.8 + 3.4 * len(moments), 4.2)
-    panels = figure.subplots(1, len(moments), sharey=True, squeeze=False)[0]
+    figure = empty_figure("", WIDTH, 1.1 + 1.7 * len(moments))
+    panels = figure.subplots(len(moments), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, coefficients) in zip(panels, moments.items(), strict=True):
         draw(axes, loss, coefficients)
-        axes.set_title(name)
-    panels[0].set_ylabel(up)
-    explain(panels[-1], legend)
+        axes.set_title(name, loc="left")
+        axes.label_outer()
+    figure.supylabel(up, fontsize=9.0)
+    figure.legend(handles=panels[0].lines, title=legend, loc="outside upper left", alignment="left", ncols=5)
     return {"loss_network": Plot(figure, title, f"Curves of {title}, early to late in the training.")}
 
 
 @plots_of_loss.register(MetaWeightLoss)
 def _(loss: MetaWeightLoss, snapshots: Snapshots) -> dict[str, Plot]:
     title = "Weight of an example by its loss"
-    axes = (figure := empty_figure(title, 8.0, 4.2)).add_subplot()
+    axes = (figure := empty_figure("", WIDTH, 3.2)).add_subplot()
     losses = torch.linspace(0, 9, 181, dtype=torch.float64)
     for name, coefficients in _moments(snapshots).items():
         axes.plot(numbers(losses), numbers(loss.weights(coefficients, losses)), label=name)
-    axes.set(xlabel="Loss as the network reads it (of scores: 1 = predicting the mean)", ylabel="Weight (no unit)")
+    axes.set(xlabel="Loss as the network reads it\n(of scores: 1 = predicting the mean)", ylabel="Weight (no unit)")
     axes.set_ylim(-0.02, 1.02)
     explain(axes, "In the training")
     return {

@@ -23,6 +23,7 @@ from aes_dynloss.essays.floors import (
     measure_floors,
     predict_floors,
 )
+from aes_dynloss.reports.measure_list import floor_title
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 3)}
@@ -31,6 +32,13 @@ GOOD, BAD, FILLER = (
     "dunno stuff",
     ["the", "essay", "says", "that", "people", "read", "books", "daily"],
 )
+
+
+def test_each_floor_has_a_name_for_readers():
+    titles = [floor_title(name) for name in FLOORS]
+    assert len(set(titles)) == len(FLOORS)
+    assert not [title for title in titles if "_" in title]
+    assert floor_title("of_my_own") == "of_my_own"
 
 
 def essays(n, seed):

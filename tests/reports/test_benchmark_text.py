@@ -154,7 +154,7 @@ def test_seconds_of_several_units_are_named():
 
 def test_what_stands_beside_the_arms():
     found = {row["system"]: row for row in TABLES["## Floors, human raters and published systems"]}
-    assert found["floor: length"]["QWK"] == "0.555"
+    assert found["floor: essay length"]["QWK"] == "0.555"
     human = REPORT["human_human"]["mean"]
     assert found["human-human"] == {
         "system": "human-human",
@@ -200,9 +200,9 @@ def test_prompts_are_those_of_the_report():
             assert list(row) == ["prompt", "2", "10", "mean"]
             assert [row[prompt] for prompt in RANGES] == [rounded(entry["prompts"][one][version]) for one in RANGES]
             assert row["mean"] == rounded(entry["mean"][version])
-        assert list(rows) == (["floor: length", "human-human"] if version == "qwk" else [])
+        assert list(rows) == (["floor: essay length", "human-human"] if version == "qwk" else [])
     length, human = TABLES["### QWK"][-2:]
-    assert list(length.values()) == ["floor: length", "0.500", "0.610", "0.555"]
+    assert list(length.values()) == ["floor: essay length", "0.500", "0.610", "0.555"]
     assert human["10"] == rounded(REPORT["human_human"]["prompts"]["10"]["qwk"])
 
 

@@ -71,14 +71,14 @@ def test_the_summary_names_who_differs(comparison):
 def test_a_benchmark_has_others_beside_it(benchmark):
     document = read_page(comparison_page(benchmark, title="A", about={"Date": "today"}))
     beside = cells_by_row(document, "beside-table")
-    assert beside["floor: length"][0] == "0.250"
+    assert beside["floor: essay length"][0] == "0.250"
     assert beside["R2BERT"][:2] == ["0.794", "own protocol"]
-    assert cells_by_row(document, "prompts-qwk")["floor: length"] == ["0.250", "0.300", "0.200"]
+    assert cells_by_row(document, "prompts-qwk")["floor: essay length"] == ["0.250", "0.300", "0.200"]
     assert cells_by_row(document, "costs-table")["mse"][:3] == ["4", "12", "48"]
     assert "A simple scorer" not in document.all("main")[0].text
     beaten = replace(benchmark, floors={"length": replace(benchmark.floors["length"], mean=0.99)})
     words = read_page(comparison_page(beaten, title="A")).all("main")[0].text
-    assert "A simple scorer does better than all of them: length has 0.990." in words
+    assert "A simple scorer does better than all of them: essay length has 0.990." in words
     foot = document.all("footer")[0].text
     assert "two folds" in foot
     assert "today" in foot

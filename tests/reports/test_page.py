@@ -106,11 +106,24 @@ def test_no_word_of_a_programming_language_is_shown(page):
         assert not re.search(r"\b(nan|NaN|None|inf|null|undefined)\b", visible(one))
 
 
-def test_what_is_missing_says_why(bare):
+def test_what_is_missing_says_why(document, bare):
     missing = [one for one in bare.all("span") if one.attributes.get("class") == "undefined"]
     assert {cell.text for cell in missing} == {"\u2013"}
-    titles = {cell.attributes["title"] for cell in missing}
-    assert {one.value for one in (Missing.NO_DEV, Missing.NO_SECOND_SCORE, Missing.NO_LENGTHS)} <= titles
+    assert {cell.attributes["title"] for cell in missing} == {Missing.NOT_ROUNDED.value}
+    left_out = [one.text for one in bare.all("p") if one.text.startswith("Left out: ")]
+    assert left_out == [
+        f"Left out: QWK, rescaled; QWK, cut points. {Missing.NO_DEV.value}",
+        f"Left out: r without length. {Missing.NO_LENGTHS.value}",
+        "Left out: Human-human QWK; Human-machine QWK; QWK lost; Human-human r; Human-machine r; r lost; QWK ceiling; "
+        f"QWK of the true score; r, disattenuated; PRMSE. {Missing.NO_SECOND_SCORE.value}",
+    ]
+    assert not [one for one in document.all("p") if one.text.startswith("Left out: ")]
+
+
+def test_no_table_is_empty(document, bare):
+    for table in [*document.all("table"), *bare.all("table")]:
+        for column in zip(*(row.all("td", "th") for row in table.all("tr")[1:]), strict=True):
+            assert any(cell.text and not cell.text.startswith("\u2013") for cell in column)
 
 
 def test_strange_names_are_shown_and_not_run(report):
@@ -125,7 +138,7 @@ def test_strange_names_are_shown_and_not_run(report):
     worst = table_texts(document, "worst-table")[1]
     assert worst[0] == EVIL
     drawn = [one.text for one in document.all("text")]
-    assert {f'{EVIL}"', "Prompt $x$ \ufffd", "Prompt <script>alert(1)</sc\u2026"} <= set(drawn)
+    assert {f'{EVIL}"', "Prompt $x$ \ufffd", "Prompt <script>alert(1)</script> & 'y'"} <= set(drawn)
     assert f"{EVIL}\nsecond line" in visible(document)
 
 

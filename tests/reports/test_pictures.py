@@ -9,8 +9,14 @@ from sample_report import bare_report, full_report, made_up_essays
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.plot_style import INK, plot_style
-from aes_dynloss.reports.drawing import Picture, drawing, inline_svg, picture_from_svg
-from aes_dynloss.reports.figures import MOST_DRAWN_PROMPTS, MOST_DRAWN_ROWS, fairness_figures, report_figures
+from aes_dynloss.reports.drawing import FAINT, Picture, drawing, inline_svg, picture_from_svg
+from aes_dynloss.reports.figures import (
+    MOST_DRAWN_PROMPTS,
+    MOST_DRAWN_ROWS,
+    confusion_picture,
+    fairness_figures,
+    report_figures,
+)
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -121,9 +127,36 @@ def test_a_picture_that_is_not_there_is_named(tmp_path):
 def test_figures_are_drawn_for_what_a_report_has():
     full = {gallery.name: len(gallery.pictures) for gallery in report_figures(full_report(essays=80, resamples=5))}
     by_prompt = ("confusion", "distributions", "residuals-score", "residuals-length", "reliability")
-    assert full == {"agreement-figure": 1, **dict.fromkeys(by_prompt, 8)}
+    assert full == {"agreement-figure": 2, **dict.fromkeys(by_prompt, 8)}
     bare = [gallery.name for gallery in report_figures(bare_report())]
     assert bare == ["agreement-figure", "confusion", "distributions", "residuals-score", "reliability"]
+
+
+@pytest.mark.parametrize(
+    ("span", "ticks", "cells"),
+    [
+        (ScoreRange(1, 4), ["1", "2", "3", "4"], 4),
+        (ScoreRange(1, 5, 0.5), ["1", "1.5", "2", "2.5", "3", "3.5", "4", "4.5", "5"], 9),
+        (ScoreRange(0, 30), [str(tick) for tick in range(0, 31, 3)], 11),
+        (ScoreRange(0, 60), [str(tick) for tick in range(0, 61, 6)], 11),
+    ],
+)
+def test_a_confusion_matrix_is_readable_at_any_number_of_score_points(span, ticks, cells):
+    entry = full_report({"1": span}, essays=60, resamples=0, subgroups=()).prompts["1"]
+    with drawing():
+        picture = confusion_picture("prompt 1", entry)
+    document = read_page(picture.svg.partition("-->")[2] or picture.svg)
+    words = [one.text.strip() for one in document.all("text")]
+    across = words[: words.index("Machine score")]
+    assert across == ticks
+    assert words[words.index("Machine score") + 1 : words.index("Human score")] == ticks
+    counts = [int(word) for word in words[words.index("Human score") + 1 :]]
+    assert sum(counts) == 60
+    assert len(counts) <= cells**2
+    # Five corners a cell, and only the diagonal's squares are drawn in outline.
+    (outline,) = [one.attributes["d"] for one in document.all("path") if FAINT in one.attributes.get("style", "")]
+    assert outline.count("M") == cells
+    assert ("points a cell" in picture.title) == (span.count > cells)
 
 
 def test_figures_of_very_many_prompts_are_those_of_the_largest_and_say_so():

@@ -29,9 +29,9 @@ def test_a_table_to_the_letter():
             "mean              1.000  1.000     1.000  0.864",
             "r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.",
             "QWK, Fisher mean: 0.999",
-            "Floors, mean QWK: length 0.000",
+            "Floors, mean QWK: essay length 0.000",
             "Note: A note.",
-            "Verdict: QWK is 1.000, above every simple scorer; the best of them, length, reaches 0.000.",
+            "Verdict: QWK is 1.000, above every simple scorer; the best of them, essay length, reaches 0.000.",
             "Next: Before scores are used, see to what misses its criterion: SMD 0.177 on prompt 1 (criterion: from "
             "-0.15 to 0.15).",
         ]

@@ -23,6 +23,7 @@ from aes_dynloss.reports.table import (
     number,
     p_value,
     percent,
+    point,
     share,
     signed,
     table_records,
@@ -98,6 +99,24 @@ def test_a_page_shows_intervals_below_and_says_why_a_value_is_missing():
     assert mean[1] == f"\u2013undefined: {Missing.UNDEFINED.value}"
     assert [cell.attributes.get("data-v") for cell in table.all("td")][:3] == ["-0.25", "1200", None]
     assert table.all("button")[1].attributes["title"] == "Agreement."
+
+
+def test_points_stand_below_points():
+    values = [point(value) for value in (1, 2.5, -10, None)]
+    table = Table("t", "T", [words_column("a", "A"), Column("b", "B")], [[words("x_y/z"), one] for one in values])
+    document = read_page(render_page("A", [], [Section("one", "One", [table])], None))
+    cells = document.all("td")
+    assert [cell.text.partition("undef")[0] for cell in cells] == ["1", "2.5", "\u221210", "\u2013"]
+    pads = [[one.attributes["data-pad"] for one in cell.all("span") if "data-pad" in one.attributes] for cell in cells]
+    assert pads == [[".5"], [], [".5"], []]
+    # A long name may break after its parts, and nowhere else.
+    name = document.all("th")[2]
+    assert (name.text, len(name.all("wbr"))) == ("x_y/z", 2)
+
+
+def test_a_page_says_its_title_at_the_head_of_each_printed_page():
+    html = render_page('A "b\\c</style>', [], [Section("one", "One", [TABLE])], None)
+    assert r':root { --running-head: "A \22 b\5c c\3c \2f style\3e "; }' in html
 
 
 def test_columns_and_rows_without_a_value_can_be_left_out():

@@ -29,7 +29,7 @@ def report(qwk=0.7, interval=(0.62, 0.76), floors=(), flags=(), **mean):
 
 def test_a_floor_that_wins_is_said_first():
     found = report(floors=[("length", 0.3), ("words_and_ngrams", 0.781)])
-    said = "A simple scorer wins: words_and_ngrams reaches a QWK of 0.781, this machine 0.700"
+    said = "A simple scorer wins: linguistic features and n-grams reaches a QWK of 0.781, this machine 0.700"
     assert verdict_sentence(found) == f"{said} (95 % interval 0.620 to 0.760)."
     assert next_step(found).startswith(
         "Do not use these scores. Have more essays scored by humans, or look for a better"
@@ -38,7 +38,7 @@ def test_a_floor_that_wins_is_said_first():
 
 def test_a_floor_that_is_higher_by_no_more_than_chance_does_as_well():
     found = report(floors=[("words_and_ngrams", 0.711)])
-    said = "A simple scorer does as well: words_and_ngrams reaches a QWK of 0.711, this machine 0.700"
+    said = "A simple scorer does as well: linguistic features and n-grams reaches a QWK of 0.711, this machine 0.700"
     assert verdict_sentence(found) == f"{said} (95 % interval 0.620 to 0.760)."
     assert next_step(found).startswith("This machine gains nothing on a simple scorer. Have more essays scored by")
     without = report(interval=None, floors=[("words_and_ngrams", 0.711)])
@@ -52,8 +52,8 @@ def test_a_floor_that_is_higher_by_no_more_than_chance_does_as_well():
 def test_the_best_floor_beside_the_machine(floor, beside):
     found = report(floors=[("mean_score", 0.0), ("length", floor)])
     assert verdict_sentence(found) == (
-        "QWK is 0.700 (95 % interval 0.620 to 0.760), above every simple scorer; the best of them, length, reaches "
-        f"{floor:.3f}{beside}."
+        "QWK is 0.700 (95 % interval 0.620 to 0.760), above every simple scorer; the best of them, essay length, "
+        f"reaches {floor:.3f}{beside}."
     )
 
 

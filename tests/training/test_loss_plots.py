@@ -115,7 +115,8 @@ def test_each_family_has_its_file_beside_the_log_s(tmp_path, log, loss, stem, ti
     assert "<dc:description>" in paths[0].read_text(encoding="utf-8")
     found_title, found = words(paths[-1])
     assert found_title == "Losses over the training"
-    assert {"mse", "one_minus_qwk", "error", "Optimiser step"} <= set(found)
+    assert {"mse", "one_minus_qwk", "Error (1 = always", "Optimiser step"} <= set(found)
+    assert "error" not in found  # a curve alone is named by its axis
     assert "measure_before" not in found
 
 
@@ -146,6 +147,24 @@ def test_weights_follow_the_snapshots(log):
     (axes,) = loss_plots(MIXTURE, snapshots_of(MIXTURE), log)["loss_coefficients"].figure.axes
     assert lines(axes)["mse"].get_xydata().tolist() == [[part, 1.0] for part in PROGRESS]
     assert lines(axes)["one_minus_qwk"].get_xydata() == pytest.approx(np.array([[part, part] for part in PROGRESS]))
+
+
+@pytest.mark.parametrize("loss", [MIXTURE, RATERS])
+def test_weights_that_stay_as_they_are_are_no_picture(log, loss):
+    (_, start), *_ = snapshots_of(loss)
+    assert list(loss_plots(loss, [(part, start) for part in PROGRESS], log)) == LOG
+    moved = start + torch.eye(len(start))[0] * 1e-6
+    assert len(loss_plots(loss, [(0.0, start), (1.0, moved)], log)) == 1 + len(LOG)
+
+
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(tmp_path):
+    def change(step, record):
+        record["error"] = 10.0 ** -(step % 5)
+
+    log = write_log(tmp_path / "metrics.jsonl", 30, change=change)
+    path = write_loss_plots(tmp_path, MIXTURE, [], log)[-1]
+    assert {"0.01", "0.1", "1"} <= set(words(path)[1])
+    assert "mathdefault" not in path.read_text(encoding="utf-8")
 
 
 def test_raters_have_their_own_weights(log):
@@ -200,7 +219,7 @@ def test_matrices_are_those_of_start_middle_and_end_on_one_scale(log):
 def test_a_silent_network_of_scores_shows_the_plain_loss(log):
     silent = SCORES.start(torch.Generator().manual_seed(0), silent=True)
     figure = loss_plots(SCORES, [(0.0, silent), (1.0, silent)], log)["loss_network"].figure
-    assert [axes.get_title() for axes in figure.axes] == ["start (progress 0.00)", "end (progress 1.00)"]
+    assert [axes.get_title("left") for axes in figure.axes] == ["start (progress 0.00)", "end (progress 1.00)"]
     for target, line in lines(figure.axes[1]).items():
         places, values = line.get_data()
         assert values == pytest.approx((places - float(target)) ** 2)
@@ -228,7 +247,7 @@ def test_without_snapshots_only_the_log_is_drawn(log):
 def test_one_snapshot_and_an_empty_log(tmp_path, loss):
     log = write_log(tmp_path / "metrics.jsonl", 0)
     paths = write_loss_plots(tmp_path, loss, snapshots_of(loss)[:1], log)
-    assert len(paths) == 2
+    assert len(paths) == (1 if loss is MIXTURE else 2)  # one weight each, for all that is known, is no picture
     assert "no numbers in the log" in words(paths[-1])[1]
 
 
@@ -247,7 +266,7 @@ def test_the_teacher_s_numbers_get_panels_of_their_own(tmp_path):
         np.array([[step, 0.5 - 0.1 / step] for step in (5, 10, 15, 20)])
     )
     assert norm.get_yscale() == "log"
-    assert {"measure_before", "measure_after", "hypergradient_norm"} <= set(
+    assert {"measure_before", "measure_after", "Hypergradient"} <= set(
         words(write_loss_plots(tmp_path, MIXTURE, [], log)[1])[1]
     )
 

@@ -31,6 +31,19 @@ document.addEventListener("input", (event) => {
     row.hidden = !wanted.every((word) => words.includes(word));
   }
 });
+// Says where there is more to the right: until the end is reached, the edge fades.
+function hint() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const over = box.scrollWidth - box.clientWidth;
+    box.classList.toggle("sideways", over > 1);
+    box.classList.toggle("more", over - box.scrollLeft > 1);
+  }
+}
+hint();
+addEventListener("resize", hint);
+document.addEventListener("scroll", hint, { capture: true, passive: true });
+document.addEventListener("toggle", hint, true);
+document.addEventListener("change", hint);
 // Paper cannot be unfolded.
 window.addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details")) folded.open = true;
