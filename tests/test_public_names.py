@@ -101,6 +101,11 @@ def test_importing_the_package_loads_nothing() -> None:
     assert not loaded_by("from aes_dynloss import ConfigError") & {*HEAVY, "numpy", "pydantic"}
 
 
+def test_importing_the_scorer_loads_no_torch() -> None:
+    """A model with an encoder loads it when it is opened; until then an import costs less than torch's own."""
+    assert not loaded_by("from aes_dynloss import EssayScorer") & {"torch", "transformers", "accelerate", "sklearn"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["finetune", "--help"], ["score", "--help"], ["quickstart", "-h"]])
 def test_help_loads_no_torch(arguments: list[str]) -> None:
     loaded = loaded_by(f"from aes_dynloss.cli.main import run\nassert run({arguments!r}) == 0")

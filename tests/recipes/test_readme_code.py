@@ -10,6 +10,7 @@ import click
 import pytest
 import yaml
 from readmes import READMES, ROOT, each_readme
+from small_run import read_rows, small_essays, write_rows
 
 import aes_dynloss
 from aes_dynloss.cli.main import group
@@ -70,6 +71,30 @@ def test_configurations_are_valid(readme):
             assert grid_cells(grid, ["phones", "river"], Path("grid"))
         else:
             validate(FinetuneConfig, {"data": {"source": "essays.csv"}} | values, "the README")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what examples in Python name: scored essays, a run, predictions."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_rows(folder / "essays.csv", small_essays())
+    overrides = {"evaluation.page": False, "evaluation.floors": False, "evaluation.explained": 0}
+    run = aes_dynloss.finetune(folder / "essays.csv", folder / "quickstart-run", preset="fast", overrides=overrides)
+    predictions = read_rows(run.folder / "predictions_test.csv")
+    write_rows(
+        folder / "predictions.csv", [row | {"prompt_id": "1"} for row in predictions if row["prompt_id"] == "phones"]
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "readme", [readme for readme in READMES if blocks(readme, "python")], ids=lambda path: path.parent.name
+)
+def test_examples_in_python_run(readme, place, monkeypatch):
+    monkeypatch.chdir(place)
+    names: dict[str, object] = {}
+    for body in blocks(readme, "python"):
+        exec(body, names)
 
 
 @each_readme

@@ -65,7 +65,7 @@ def test_a_model_that_is_wanted_stays(cell):
 
 
 def test_what_was_stopped_goes_on(cell, monkeypatch):
-    whole = cell_run.finetune
+    whole = cell_run.run_finetuning
 
     def stopped(*arguments, **options):
         whole(*arguments, **options)
@@ -77,7 +77,7 @@ def test_what_was_stopped_goes_on(cell, monkeypatch):
     assert not (ROOT / "cells").exists()
     asked = []
     monkeypatch.setattr(
-        cell_run, "finetune", lambda *a, resume, **k: (asked.append(resume), whole(*a, resume=resume, **k))
+        cell_run, "run_finetuning", lambda *a, resume, **k: (asked.append(resume), whole(*a, resume=resume, **k))
     )
     assert run_cell(cell)
     assert asked == [True]
@@ -173,14 +173,14 @@ def moved_cells():
 def test_a_begun_run_of_a_moved_grid_goes_on(cell, monkeypatch):
     first, second = cells_of(arms=STAGES)
     run_cell(first)
-    whole = cell_run.finetune
+    whole = cell_run.run_finetuning
 
     def stopped(*arguments, **options):
         whole(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(cell_run, "finetune", stopped)
+        patched.setattr(cell_run, "run_finetuning", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_cell(second)
     moved = moved_cells()
