@@ -171,7 +171,7 @@ class EssayModelCard:
     def _metadata(self) -> str:
         from huggingface_hub import ModelCardData
 
-        facts = self.facts
+        facts, results = self.facts, list(self._results())
         data = ModelCardData(
             language=list(facts.languages) or None,
             library_name="aes-dynloss",
@@ -179,8 +179,8 @@ class EssayModelCard:
             base_model=list(facts.base_models) or None,
             pipeline_tag="text-classification",
             tags=["automated-essay-scoring"],
-            model_name=self.title,
-            eval_results=list(self._results()) or None,
+            model_name=self.title if results else None,
+            eval_results=results or None,
             data_sha256=dict(facts.data_sha256) or None,
             training_essays=facts.training_essays,
             versions=dict(facts.versions) or None,
