@@ -110,7 +110,7 @@ def score(
     cpu: bool,
     **layout: Any,  # noqa: ANN401 - of essay_input_options
 ) -> None:
-    """Score the essays of INPUT with MODEL: a run, its folder model/, or an ensemble.
+    """Score the essays of INPUT with MODEL: a run, its folder model/, an ensemble, a zip, or OWNER/NAME on the hub.
 
     INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input. One row of
     output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,

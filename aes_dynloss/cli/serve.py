@@ -70,7 +70,7 @@ def serve(
     cpu: bool,
     **limits: int,
 ) -> int:
-    """Score essays over HTTP with MODEL: a run, its folder model/, or an ensemble.
+    """Score essays over HTTP with MODEL: a run, its folder model/, an ensemble, a zip, or OWNER/NAME on the hub.
 
     POST /score takes {"essays": [{"essay_id": ..., "prompt_id": ..., "text": ...}]} and returns their scores in order;
     requests that wait at the same time are scored together. POST /score-table takes a csv, tsv, jsonl, xlsx or parquet

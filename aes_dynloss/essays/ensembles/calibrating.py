@@ -59,8 +59,8 @@ def _calibrate_ensemble(folder: Path, rule: Rule | None, on: Path | None) -> Fit
         ensemble.intervals, ensemble.certainty = made.calibration.intervals, made.calibration.certainty
         ensemble.calibrated.append({**made.record, "fitted_on": made.fitted_on})
         with rewritten(folder) as new:
-            ensemble.write_description(new)
             if isinstance(made, Recalibration):
                 made.write(new)
                 write_ensemble_report(made.after, new, folder.absolute().name)
+            ensemble.write_description(new)
     return made

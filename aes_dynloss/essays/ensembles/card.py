@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.model.model_folder import MEMBERS
+from aes_dynloss.essays.model.card import CardFacts, EssayModelCard
+from aes_dynloss.essays.model.model_folder import CARD, MEMBERS
+from aes_dynloss.versions import package_version
+
+if TYPE_CHECKING:
+    from aes_dynloss.reports.model import Report
 
 
 def _weights_table(
@@ -27,45 +35,37 @@ The mean is weighted, prompt by prompt: weights fitted on {fitted_on} (stacking)
 
 def ensemble_card(
     prompts: Mapping[str, Prompt],
-    members: int,
+    members: Sequence[Path],
     weights: Mapping[str, Sequence[float]],
     weights_fitted_on: str,
     rule: str,
     rule_fitted_on: str,
+    report: Report | None = None,
 ) -> str:
     """Markdown text: what an ensemble scores, of what it is made, and how scores come of raw ones.
 
     Args:
         prompts: Its prompts by id.
-        members: How many it has.
+        members: Their folders, whose cards say where they come from.
         weights: Their weights by prompt, where they are not equal.
         weights_fitted_on: On what these were fitted, in words.
         rule: From raw to score: none, rescale or cut_points.
         rule_fitted_on: On what that was fitted, in words.
+        report: On its predictions of essays that it was not trained on, if it has any.
     """
     fitted = "" if rule == "none" else f" (fitted on {rule_fitted_on})"
-    rows = "\n".join(f"| {prompt.id} | {prompt.range} |" for prompt in prompts.values())
-    return f"""---
-library_name: aes-dynloss
-tags: [automated-essay-scoring]
----
-# Ensemble of essay scorers
-
-Scores essays that answer one of these prompts, on the prompt's own scale, by the mean of {members}
-models' raw scores. The cards of the models are in {MEMBERS}/.
-
-| prompt | score points |
-|---|---|
-{rows}
-{_weights_table(prompts, members, weights, weights_fitted_on)}
-- From raw to score: {rule}{fitted}, trimmed to the range and rounded half up.
-
-## Use
-
-    aes-dynloss score PATH/TO/THIS/FOLDER essays.csv --output scores.csv
-
-## Limits
-
-Those of its members. Members of different folds have between them been trained on every essay of their data: measure
-such an ensemble on other essays alone.
-"""
+    return EssayModelCard(
+        "Ensemble of essay scorers",
+        {prompt.id: prompt.range for prompt in prompts.values()},
+        summary=f", by the mean of {len(members)} models' raw scores. The cards of the models are in {MEMBERS}/",
+        sections=_weights_table(prompts, len(members), weights, weights_fitted_on),
+        made_of=[f"From raw to score: {rule}{fitted}, trimmed to the range and rounded half up."],
+        facts=CardFacts.common(
+            [CardFacts.read(member / CARD) for member in members],
+            versions={"aes-dynloss": package_version("aes-dynloss")},
+            date=datetime.now(UTC).date().isoformat(),
+        ),
+        report=report,
+        limits="- Members of different folds have between them been trained on every essay of their data: measure such "
+        "an ensemble on other essays alone.",
+    ).text()

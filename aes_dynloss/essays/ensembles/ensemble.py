@@ -277,15 +277,15 @@ class EssayEnsemble:
             stored: dict[str, Path] = {}
             for number, member in enumerate(self.members):
                 _store_member(member, new / MEMBERS / str(number), stored)
-            self.write_description(new, card)
             if figures is not None:
                 figures(new)
+            self.write_description(new, card)
 
     def write_description(self, folder: Path, card: str | None = None) -> None:
         """Write config.json and the card, file by file, into a folder that holds the members.
 
         Args:
-            folder: The ensemble's.
+            folder: The ensemble's; of a report that is there the card tells.
             card: Text of its README.md; a short one by default.
         """
         values: dict[str, Any] = {
@@ -303,9 +303,15 @@ class EssayEnsemble:
         values["sha256"][CONFIG] = config_digest(values)
         write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         fitted_on = self.calibrated[-1]["fitted_on"] if self.calibrated else self.fitted_on
-        rule, members = self.postprocessing.kind, len(self.members)
-        own_card = ensemble_card(self.prompts, members, self.weights, self.fitted_on, rule, fitted_on)
-        write_text(folder / CARD, card or own_card)
+        if card is None:
+            from aes_dynloss.reports.prompts import read_report
+            from aes_dynloss.reports.report_files import REPORT
+
+            members = [member.folder for member in self.members]
+            report = read_report(folder / REPORT) if (folder / REPORT).is_file() else None
+            rule = self.postprocessing.kind
+            card = ensemble_card(self.prompts, members, self.weights, self.fitted_on, rule, fitted_on, report)
+        write_text(folder / CARD, card)
 
 
 def weighted_mean(

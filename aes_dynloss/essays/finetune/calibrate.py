@@ -60,7 +60,7 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
         with rewritten(run) as new:
             manifest = made.write(new)
             calibration = made.calibration
-            card = model_card(config, prompts, made.after, calibration.postprocessing, made.fitted_on)
+            card = model_card(config, prompts, made.after, calibration.postprocessing, made.fitted_on, manifest)
             set_calibration(new / MODEL, calibration.postprocessing, calibration.intervals, calibration.certainty, card)
             write_run_report(config, made.after, new, run.absolute().name, manifest)
     return made

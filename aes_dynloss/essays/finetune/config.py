@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.finetune.presets import WORDS, PresetName, with_preset
+from aes_dynloss.essays.model.card import CardConfig
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.teaching.losses.component_table import COMPONENTS, those_that_need
 from aes_dynloss.teaching.policies import LossConfig
@@ -98,6 +99,7 @@ class FinetuneConfig(ConfigModel):
     )
     training: TrainingConfig = Field(default=TrainingConfig())
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
+    card: CardConfig = Field(default=CardConfig())
 
     @model_validator(mode="before")
     @classmethod

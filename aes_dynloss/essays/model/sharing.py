@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from aes_dynloss.essays.model.model_folder import (
     ENSEMBLE_FORMAT,
     FORMAT,
     MEMBERS,
+    appearing_whole,
     check_files,
     damage_named,
     model_folder,
@@ -23,6 +25,7 @@ from aes_dynloss.essays.model.model_folder import (
 )
 from aes_dynloss.versions import package_version
 
+COMMIT_MESSAGE = "Essay scorer of aes-dynloss"
 _ADVICE = (
     "Give a run of finetune, its folder model/, a zip of it, or OWNER/NAME[@REVISION] on the hub; HF_ENDPOINT names a "
     "mirror"
@@ -86,7 +89,7 @@ def push_to_hub(
     revision: str | None = None,
     private: bool | None = None,
     token: str | None = None,
-    commit_message: str = "Essay scorer of aes-dynloss",
+    commit_message: str = COMMIT_MESSAGE,
 ) -> str:
     """Push a model folder of any kind to the hub; the repository is made if it is not there.
 
@@ -112,7 +115,7 @@ def push_to_hub(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 
     folder = model_folder(folder)
-    files = _model_files(folder)
+    files = model_files(folder)
     silence = unanswered(repo_id, token=token)
     if silence is not None:
         raise CheckpointError(f"{folder} is not pushed: the hub, {constants.ENDPOINT}, {silence}.")
@@ -129,8 +132,15 @@ def push_to_hub(
     return str(done.commit_url)
 
 
-def _model_files(folder: Path) -> list[str]:
-    """Paths of the files of a model folder that go to others, after a look at their digests."""
+def model_files(folder: Path) -> list[str]:
+    """Paths of the files of a model folder that go to others, its own and its card, after a look at their digests.
+
+    Args:
+        folder: The model folder.
+
+    Raises:
+        CheckpointError: It is none, or a damaged one.
+    """
     values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
     card = [CARD] if (folder / CARD).is_file() else []
     if values["format"] == FORMAT:
@@ -138,7 +148,24 @@ def _model_files(folder: Path) -> list[str]:
         return [*card, *values["sha256"]]
     with damage_named(folder):
         members = [f"{MEMBERS}/{number}" for number in range(len(values["members"]))]
-        return [*card, CONFIG, *(f"{one}/{path}" for one in members for path in _model_files(folder / one))]
+        return [*card, CONFIG, *(f"{one}/{path}" for one in members for path in model_files(folder / one))]
+
+
+def copy_model(folder: Path, target: Path) -> None:
+    """Copy a model folder's own files and its card to where they appear whole or not at all, in place of a model.
+
+    Args:
+        folder: The model folder.
+        target: Where to.
+
+    Raises:
+        CheckpointError: The folder is no model, or a damaged one; the target cannot be written, or holds something that
+            is no model.
+    """
+    with appearing_whole(target) as new:
+        for path in model_files(folder):
+            (new / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, new / path)
 
 
 def _is_of_a_model(path: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ from aes_dynloss.essays.data.readers import UnscoredEssay, essays_to_score
 from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
 from aes_dynloss.essays.explaining.explanation import Explanation, explain_essays
 from aes_dynloss.essays.model.protocol import Scorer, check_lengths, known_prompts
+from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, download, locate_model, push_to_hub
 from aes_dynloss.essays.public.essay_scores import EssayScores
 from aes_dynloss.essays.scoring.score import score_essays, warn_unless_screened
 from aes_dynloss.essays.screening.kinds import Action, Policy
@@ -46,32 +48,88 @@ class EssayScorer:
 
     Args:
         model: What computes the scores.
+        folder: Where it was opened; None: it lies nowhere yet.
     """
 
-    def __init__(self, model: Scorer) -> None:
+    def __init__(self, model: Scorer, folder: Path | None = None) -> None:
         self.model = model
+        self.folder = folder
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, cpu: bool = False, accelerator: Accelerator | None = None
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cpu: bool = False,
+        accelerator: Accelerator | None = None,
     ) -> EssayScorer:
-        """Open a run, its folder ``model/``, or an ensemble; torch is loaded where one has an encoder.
+        """Open a model of any kind; torch is loaded where one has an encoder.
 
         Args:
-            folder: The folder.
+            source: A run, its folder ``model/``, an ensemble, a zip of one, or OWNER/NAME on the Hugging Face hub.
+            revision: Branch, tag or commit on the hub; without it, what is here goes before what is on the hub.
             cpu: Keep a GPU out of it.
             accelerator: Devices and processes; by default what Accelerate finds.
 
         Raises:
-            CheckpointError: The folder is missing, damaged or something else.
+            CheckpointError: The model is missing, damaged or something else.
         """
-        if accelerator is None and needs_torch(Path(folder)):
+        folder = locate_model(source) if revision is None else download(str(source), revision)
+        if accelerator is None and needs_torch(folder):
             from aes_dynloss.training.accelerator import plain_accelerator
 
             accelerator = plain_accelerator(cpu=cpu)
         model = open_scorer(folder, accelerator)
         warn_unless_screened(model)
-        return cls(model)
+        return cls(model, folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a model folder that :meth:`from_pretrained` opens, with its card; a model there is replaced as a whole.
+
+        Args:
+            folder: Where to.
+
+        Raises:
+            CheckpointError: The folder cannot be written, or holds something that is no model.
+        """
+        if self.folder is None:
+            self.model.save_pretrained(folder)
+        else:
+            copy_model(self.folder, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = COMMIT_MESSAGE,
+    ) -> str:
+        """Push the model and its card to the Hugging Face hub; the repository is made if it is not there.
+
+        Args:
+            repo_id: OWNER/NAME, or a name of one's own.
+            revision: The branch to push to; by default ``main``.
+            private: Whether a new repository is private; by default as the owner has set it.
+            token: Who pushes; by default whoever is logged in.
+            commit_message: Of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            CheckpointError: The hub does not take it.
+        """
+        with TemporaryDirectory() as place:
+            folder = self.folder
+            if folder is None:
+                folder = Path(place) / "model"
+                self.save_pretrained(folder)
+            return push_to_hub(
+                folder, repo_id, revision=revision, private=private, token=token, commit_message=commit_message
+            )
 
     @property
     def prompts(self) -> list[str]:

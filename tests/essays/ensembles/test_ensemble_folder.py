@@ -70,7 +70,7 @@ def test_what_is_written(models: list[Path], folder: Path) -> None:
         EncoderScorer.from_pretrained(folder / "members" / str(number))
     assert len({stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}) == 1
     card = (folder / "README.md").read_text()
-    assert "the mean of 2\nmodels' raw scores" in card
+    assert "by the mean of 2 models' raw scores." in card
     assert "| letter | 1 to 6 |\n| notice | 0 to 2 in steps of 0.5 |" in card
     assert str(models[0].parent) not in (folder / "config.json").read_text() + card
 

@@ -58,7 +58,7 @@ def test_every_value_is_explained_right_above_it() -> None:
         if description is not None:
             assert explained[path].startswith(" ".join(description.split()).rstrip()), path
     sections = {name for name, description in fields_of(FinetuneConfig) if description is None}
-    assert sections <= {"data", "model", "loss", "training", "evaluation"}
+    assert sections <= {"data", "model", "loss", "training", "evaluation", "card"}
 
 
 @pytest.mark.parametrize("key", ["data.prompts", "model.lora", "loss.terms", "teacher"])

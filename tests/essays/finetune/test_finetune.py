@@ -253,7 +253,7 @@ def test_model_card_and_model_in_python(run_yaml, tmp_path):
     assert report == report_of(tmp_path / "run")
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     river = report["prompts"]["river"]
-    assert f"| river | 0 to 4 | {river['n']} | {river['qwk']:.3f} |" in card
+    assert f"| river | 0-4 | {river['n']} | {river['qwk']:.3f} |" in card
     assert "stde: Morris(" in card
     assert "mse: rest" in card
     scorer = EncoderScorer.from_pretrained(tmp_path / "run" / "model")

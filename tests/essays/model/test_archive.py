@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from aes_dynloss import EssayScorer, open_scorer
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.model import archive
 from aes_dynloss.essays.model.archive import unpacked
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.sharing import locate_model
 
 TEXTS, PROMPT_IDS = ["the teacher and the otter", "a bridge"], ["letter", "notice"]
@@ -56,7 +56,7 @@ def test_it_scores_as_the_folder_does(
 ) -> None:
     path = zipped(folder, tmp_path / "scorer.zip", inside, method)
     expected = open_scorer(folder, accelerator).score(TEXTS, PROMPT_IDS).raw
-    for opened in (open_scorer(str(path), accelerator), EssayScorer.from_pretrained(path, accelerator=accelerator)):
+    for opened in (open_scorer(str(path), accelerator), EncoderScorer.from_pretrained(path, accelerator=accelerator)):
         np.testing.assert_array_equal(opened.score(TEXTS, PROMPT_IDS).raw, expected)
 
 

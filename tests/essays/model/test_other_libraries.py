@@ -16,12 +16,11 @@ from tiny_encoder import write_tiny_encoder
 from tiny_scorer import CONFIGS, random_encoder, tiny_scorer, values_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from aes_dynloss import open_scorer
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.model.int8_linear import linear_to_int8
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.scorer import EssayScorer
+from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import Pooling, ScoringModel
 
 TEXTS = ["the teacher and the otter", "a bridge is not a school.", "phones 42"]
@@ -36,7 +35,7 @@ def states(model: Any, tokenizer: Any) -> torch.Tensor:
         return model.eval()(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
 
 
-def scorer_vectors(scorer: EssayScorer, texts: list[str]) -> np.ndarray:
+def scorer_vectors(scorer: EncoderScorer, texts: list[str]) -> np.ndarray:
     """What the scorer's head sees of the encoder, before it is standardised, (N, H)."""
     examples = scorer.examples(texts, ["letter"] * len(texts))
     with torch.no_grad():
@@ -47,7 +46,7 @@ def scorer_vectors(scorer: EssayScorer, texts: list[str]) -> np.ndarray:
 def test_auto_model_has_the_weights_of_the_scorer(encoder: Path, tmp_path: Path, kind: str) -> None:
     like = tiny_scorer(encoder)
     module = random_encoder(kind, vocab_size=len(like.tokenizer))
-    made = EssayScorer(ScoringModel(module, ModelConfig(window=16), like.model.scales).eval(), like.tokenizer)
+    made = EncoderScorer(ScoringModel(module, ModelConfig(window=16), like.model.scales).eval(), like.tokenizer)
     made.save_pretrained(tmp_path / "m")
     opened, report = AutoModel.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not report["unexpected_keys"]
@@ -121,11 +120,11 @@ class TestVersion1:
         assert {path.name for path in old.iterdir()} == {
             *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
         }
-        opened = EssayScorer.from_pretrained(old)
+        opened = EncoderScorer.from_pretrained(old)
         np.testing.assert_array_equal(opened.score(TEXTS, PROMPT_IDS).raw, made.score(TEXTS, PROMPT_IDS).raw)
         opened.save_pretrained(old)  # and is of the new version from then on
         assert values_of(old)["version"] == 2
-        assert EssayScorer.from_pretrained(old).prompts == made.prompts
+        assert EncoderScorer.from_pretrained(old).prompts == made.prompts
 
     def test_it_makes_an_ensemble_with_a_new_one(self, encoder: Path, tmp_path: Path) -> None:
         for name in ("old", "new"):
@@ -148,4 +147,4 @@ def test_a_file_outside_the_folder_is_not_looked_at(encoder: Path, tmp_path: Pat
         edited = {**values, "sha256": {name: "0" * 64, **values["sha256"]}}
         (folder / "config.json").write_text(json.dumps(edited))
         with pytest.raises(CheckpointError, match="outside the folder"):
-            EssayScorer.from_pretrained(folder)
+            EncoderScorer.from_pretrained(folder)

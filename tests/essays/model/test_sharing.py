@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ from accelerate import Accelerator
 from stub_hub import TOKEN, StubHub, stub_hub
 from tiny_scorer import tiny_scorer
 
-from aes_dynloss import open_scorer
+import aes_dynloss
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.model.hub import hub_name
 from aes_dynloss.essays.model.sharing import download, locate_model, push_to_hub
 
@@ -195,3 +196,18 @@ class TestFaults:
             with pytest.raises(CheckpointError):
                 push_to_hub(wrong, NAME)
         assert hub.asked == []
+
+
+def test_the_readme_says_how(hub: StubHub, folder: Path, tmp_path: Path) -> None:
+    """Its Python runs, with a hub, on a run of that name."""
+    text = (Path(aes_dynloss.__file__).parent / "essays" / "README.md").read_text(encoding="utf-8")
+    section = text[text.index("## Sharing a model") : text.index("### Model cards")]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    folder.rename(tmp_path / "runs" / "first" / "model")
+    for block in blocks:
+        pytest.importorskip("sentence_transformers")
+        exec(compile(block, "README.md", "exec"), {})
+    assert hub.repositories["ana/argument-scorer"].private
+    assert open_scorer("argument-scorer-copy").prompts
