@@ -132,16 +132,25 @@ class Parts(Mapping[str, Part], Generic[Part]):
         wanted = set(names)
         return [name for name in self.included if name in wanted] + sorted(wanted - self.included.keys())
 
+    def source(self, name: str) -> Callable[..., Any] | None:
+        """The function or class that was registered; None for the package's own.
+
+        Raises:
+            KeyError: There is no such part.
+        """
+        self[name]
+        return None if name in self.included else self._registered[name][1]
+
     def origin(self, name: str) -> Origin | None:
         """Where a part comes from; None for the package's own.
 
         Raises:
             KeyError: There is no such part.
         """
-        self[name]
-        if name in self.included:
+        source = self.source(name)
+        if source is None:
             return None
-        module = self._registered[name][1].__module__
+        module = source.__module__
         announced = [one.dist for one in self._announced(name) if one.dist is not None]
         if announced:
             return Origin(module=module, distribution=announced[0].name, version=announced[0].version)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
+from aes_dynloss.cli.parts import KEYS, part_rows
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.screening.kinds import KINDS
@@ -198,6 +199,16 @@ def _keys(model: type[ConfigModel]) -> list[list[str]]:
     ]
 
 
+def parts_table(_: Path, part: str) -> str:
+    """What a configuration can choose by name, of some kinds."""
+    rows = [
+        [f"{kind}: `{KEYS[kind]}`", f"`{row.name}`", row.meaning]
+        for kind in part.split()
+        for row in part_rows(kind, plugins=False)
+    ]
+    return _markdown(["part", "name", "meaning"], rows, words=3)
+
+
 def features_table(_: Path, __: str) -> str:
     """Every linguistic feature; those of single function words in one row."""
     words = [feature for feature in FEATURES if feature.name.startswith("word_") and feature.group == "function_words"]
@@ -293,6 +304,7 @@ TABLES: dict[str, Table] = {
     "recipes/benchmarks/results/reporting_speed.json": by_script("benchmarks", "reporting_speed", "speed_table"),
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
+    "aes_dynloss/cli/parts.py": parts_table,
     "aes_dynloss/reports/measure_list.py": measures_table,
     "aes_dynloss/essays/features/linguistic.py": features_table,
     "aes_dynloss/essays/screening/kinds.py": advisories_table,

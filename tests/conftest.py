@@ -39,12 +39,12 @@ def own_parts(monkeypatch):
     monkeypatch.setattr(parts, "_loaded", set())
     monkeypatch.setenv(parts.PLUGINS, "")
     for one in all_parts():
-        monkeypatch.setattr(one, "_registered", dict(one._registered))
+        monkeypatch.setattr(one, "_registered", {})
     before = set(sys.modules)
     yield
-    for name in set(sys.modules) - before:
-        if "aes_dynloss" not in name and getattr(sys.modules[name], "PLUGIN", False):
-            del sys.modules[name]
+    registered = {source.__module__ for one in all_parts() for _, source in one._registered.values()}
+    for module in registered - before:
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture(scope="session")

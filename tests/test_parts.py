@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from facts import facts
-from plugins import HEAD, LOSS, SCHEDULE, install
+from plugins import LOSS, SCHEDULE, install
 
 from aes_dynloss import Elements, register_loss, register_schedule
 from aes_dynloss.errors import CheckpointError, ConfigError, ShapeError, TrainingError
@@ -153,7 +153,7 @@ class TestInstalled:
 
     def test_a_broken_one_is_named(self, tmp_path, monkeypatch):
         points = {"losses": {"log_cosh": "tiny_loss:log_cosh"}}
-        monkeypatch.syspath_prepend(install(tmp_path, {"tiny_loss": HEAD + "import no_such_module"}, points))
+        monkeypatch.syspath_prepend(install(tmp_path, {"tiny_loss": "import no_such_module"}, points))
         for _ in range(2):
             with pytest.raises(ValueError, match=facts("tiny-parts 0.1.0", "'log_cosh'", "No module named")):
                 LossConfig(terms={"log_cosh": 1.0})

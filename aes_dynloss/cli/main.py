@@ -27,6 +27,7 @@ COMMANDS = {
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
     "features": "aes_dynloss.cli.features:features",
+    "parts": "aes_dynloss.cli.parts:parts",
     "init": "aes_dynloss.cli.init:init",
     "quickstart": "aes_dynloss.cli.quickstart:quickstart",
 }

@@ -119,14 +119,18 @@ def install(
         version: Its version.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
     for module, text in modules.items():
         (folder / f"{module}.py").write_text(text, encoding="utf-8")
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
-    (info / "top_level.txt").write_text("\n".join(modules) + "\n", encoding="utf-8")
-    lines = []
-    for kind, named in entry_points.items():
-        lines += [f"[aes_dynloss.{kind}]", *(f"{part} = {value}" for part, value in named.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_info(folder, {f"aes_dynloss.{kind}": named for kind, named in entry_points.items()}, name, version)
     return folder
+
+
+def write_info(folder: Path, entry_points: Mapping[str, Mapping[str, str]], name: str, version: str) -> None:
+    """What pip writes beside a distribution's modules: its name, version and entry points by group."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    lines = []
+    for group, named in entry_points.items():
+        lines += [f"[{group}]", *(f"{part} = {value}" for part, value in named.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -24,8 +24,9 @@ class HypergradientConfig(ConfigModel):
 
     estimator: Literal["exact", "truncated", "central", "one_sided", "one_step", "unrolled_graph"] = Field(
         default="exact",
-        description="exact: reverse mode, about 4 plain steps a step. central, one_sided: finite differences, about 3 "
-        "and 2. truncated (to the last steps) and one_step are biased. unrolled_graph: the reference, memory-hungry.",
+        description="exact: reverse mode, about 4 plain steps a step; truncated: the same over the last steps, biased; "
+        "central: finite differences from both sides, about 3 plain steps; one_sided: from one side, about 2; "
+        "one_step: one step alone, biased; unrolled_graph: autograd through all steps, the reference, memory-hungry.",
     )
     last: int | None = Field(default=None, ge=1, description="Steps that truncated walks back.")
     difference_size: float = Field(

@@ -198,7 +198,7 @@ class TestFolderWithoutItsFeature:
 
     def test_a_broken_package_is_named(self, made, site, tmp_path, monkeypatch):
         folder = made_before(made)
-        forget(monkeypatch, site, install(tmp_path, {"tiny_f": "PLUGIN = True\nraise OSError('no disk')"}, POINTS))
+        forget(monkeypatch, site, install(tmp_path, {"tiny_f": "raise OSError('no disk')"}, POINTS))
         with pytest.raises(CheckpointError, match=facts("tiny-parts 0.1.0", "'hedges'", "OSError: no disk")):
             open_scorer(folder)
 
