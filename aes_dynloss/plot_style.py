@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito 2008, Color universal design, without the yellow, which is faint on white.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
-# Text, axes and ticks, and nothing else: a page on a dark ground can tell them from the data and draw them light.
+# Text, axes, ticks and dark curves: a page on a dark ground draws them light. Black stays black, on a coloured cell.
 INK = "#1a1a1a"
+# Okabe and Ito 2008, Color universal design, without the yellow, which is faint on white.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", INK, "#E69F00", "#56B4E9"]
 # Inches of a figure: what a telephone shows at its full size, and a page in several columns.
 WIDTH = 3.6
 

@@ -207,7 +207,7 @@ def panel(top: float = 0.12, *, square: bool = False) -> Axes:
     height = bottom + up + top
     axes = Figure(figsize=(WIDTH, height)).add_axes((left / WIDTH, bottom / height, across / WIDTH, up / height))
     axes.xaxis.set_label_coords(0.5, -0.36 / up)
-    axes.yaxis.set_label_coords(-(left - 0.12) / across, 0.5)
+    axes.yaxis.set_label_coords(-(left - 0.17) / across, 0.5)
     return axes
 
 

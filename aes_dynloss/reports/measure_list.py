@@ -80,7 +80,7 @@ def floor_title(name: str) -> str:
 
     Examples:
         >>> floor_title("length_rescaled")
-        'essay length, rescaled'
+        'essay length (rescaled)'
     """
     plain = name.removesuffix(_RESCALED)
-    return name if plain not in _FLOORS else _FLOORS[plain] + (", rescaled" if plain != name else "")
+    return name if plain not in _FLOORS else _FLOORS[plain] + (" (rescaled)" if plain != name else "")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.plot_style import WIDTH, empty_figure, explain, legend_columns, plain_log_scale, plot_style
+from aes_dynloss.plot_style import INK, WIDTH, empty_figure, explain, legend_columns, plain_log_scale, plot_style
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.losses.dynamic_loss import DynamicLoss, Mixture
@@ -91,7 +91,7 @@ def _curves_plot(rows: Sequence[Row]) -> Plot:
     for axes, (name, parts) in zip(below, parts_of.items(), strict=True):
         for other in parts:
             axes.plot(*columns[other], label=other.removeprefix(f"{name}_"), lw=1.0, marker=".", alpha=0.75)
-        axes.plot(*columns[name], label="mean" if parts else name, lw=2.0, marker="o", ms=3, color="black", ls="-")
+        axes.plot(*columns[name], label="mean" if parts else name, lw=2.0, marker="o", ms=3, color=INK, ls="-")
         axes.set_ylabel(f"{name.replace('qwk', 'QWK')} on dev")
         if name == "sd_ratio":  # what a learnt or scheduled spread is for
             axes.set_ylabel("SD of predictions /\nSD of human scores")

@@ -244,6 +244,85 @@ def test_nothing_is_wider_than_the_screen(name, width, opened):
     keep(browser, f"{name}_{width}")
 
 
+CUT_OFF = """
+const cut = [];
+for (const svg of document.querySelectorAll("figure svg")) {
+  const frame = svg.getBoundingClientRect();
+  for (const word of svg.querySelectorAll("text")) {
+    const box = word.getBoundingClientRect();
+    if (box.left < frame.left - 1 || box.right > frame.right + 1) cut.push(word.textContent);
+    if (box.top < frame.top - 1 || box.bottom > frame.bottom + 1) cut.push(word.textContent);
+  }
+}
+return cut;
+"""
+BROKEN = """
+const broken = [];
+for (const cell of document.querySelectorAll("th, td:not(.long)")) {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest(".unseen")) continue;
+    for (const match of node.textContent.matchAll(/[\\p{L}\\p{N}.]+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, match.index);
+      range.setEnd(node, match.index + match[0].length);
+      const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+      if (lines.size > 1) broken.push(match[0]);
+    }
+  }
+}
+return broken;
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("width", [380, 1280])
+def test_no_word_is_cut_off_or_broken_in_the_middle(name, width, opened):
+    browser = opened(name, width)
+    browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert browser.execute_script(CUT_OFF) == []
+    assert browser.execute_script(BROKEN) == []
+    texts = browser.execute_script("return [...document.querySelectorAll('svg text')].map(text => text.textContent)")
+    assert not [text for text in texts if "mathdefault" in text or "\\" in text]
+
+
+def test_figures_fit_a_telephone(opened):
+    browser = opened("benchmark", 380)
+    widths = browser.execute_script(
+        "return [...document.querySelectorAll('figure:not(.wide) .scroll')]"
+        ".map(box => [box.scrollWidth, box.clientWidth])"
+    )
+    assert len(widths) >= 3
+    assert all(inside <= outside for inside, outside in widths)
+
+
+def test_a_table_that_scrolls_says_so_until_its_end(opened):
+    browser = opened(width=380)
+    box = "document.querySelector('#versions-table').parentElement"
+    hints = f"return [getComputedStyle({box}, '::before').content, getComputedStyle({box}).maskImage]"
+    words, mask = browser.execute_script(hints)
+    assert "Scrolls sideways" in words
+    assert "gradient" in mask
+    browser.execute_script(f"{box}.scrollLeft = 9999")
+    ended = f"const box = {box}; return !box.classList.contains('more') && box.classList.contains('sideways')"
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(ended))
+    fits = opened(width=1280)
+    assert fits.execute_script("return document.querySelector('#floors-table').closest('.sideways') === null")
+
+
+def test_the_diagonal_of_a_confusion_matrix_is_outlined(opened):
+    """In the page's colours: an outline without a fill, as many squares as cells across."""
+    browser = opened()
+    squares = browser.execute_script(
+        "return [...document.querySelectorAll('figure')].filter(one => one.textContent.includes('Confusion matrix'))"
+        ".map(one => [...one.querySelectorAll('path')].filter(path => getComputedStyle(path).fill === 'none')"
+        ".map(path => (path.getAttribute('d').match(/M/g) || []).length).reduce((a, b) => Math.max(a, b), 0))"
+    )
+    assert squares == [11, 6, 4, 4, 5, 5, 11, 11]
+
+
 def test_it_prints_with_all_that_is_folded(opened):
     browser = opened(theme="dark")
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
@@ -256,7 +335,12 @@ def test_it_prints_with_all_that_is_folded(opened):
         "getComputedStyle(document.querySelector('nav')).display, "
         "getComputedStyle(document.querySelector('tbody th')).position]"
     )
+    head, button, foot = browser.execute_script(
+        "return ['thead', 'thead button', 'tfoot'].map(one => getComputedStyle(document.querySelector(one)).display)"
+    )
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    # Heads repeat, in which a button would be missing, and sums stand once.
+    assert (head, button, foot) == ("table-header-group", "contents", "table-row-group")
     assert (paper, nav, place) == ("rgb(255, 255, 255)", "none", "static")
     if ARTIFACTS:
         (Path(ARTIFACTS) / "report.pdf").write_bytes(printed)
