@@ -115,7 +115,7 @@ def test_report(result):
 def test_plot(result, tmp_path):
     figure = result.plot()
     assert isinstance(figure, Figure)
-    assert [axes.get_xlabel() for axes in figure.axes] == ["QWK", "r (Pearson)"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["QWK"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Prompt phones", "Prompt river", "Mean"]
     values = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
     entries = [*result.report.prompts.values(), result.report.mean]

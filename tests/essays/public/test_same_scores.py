@@ -14,9 +14,9 @@ from small_run import RANGES, small_essays, write_rows
 from small_screen import made_up
 
 from aes_dynloss import EssayScorer
-from aes_dynloss.serving.batching import EssayService
 from aes_dynloss.serving.limits import Limits
 from aes_dynloss.serving.messages import EssayToScore
+from aes_dynloss.serving.service import EssayService
 
 COUNT = 200
 QUICK = ["evaluation.resamples=100", "evaluation.floors=false", "evaluation.page=false", "evaluation.explained=0"]
