@@ -102,7 +102,10 @@ class CardFacts:
         from huggingface_hub import ModelCard
 
         try:
-            data = ModelCard.load(card, ignore_metadata_errors=True).data
+            text = card.read_text(encoding="utf-8")
+            if not text.startswith("---"):
+                return cls()
+            data = ModelCard(text, ignore_metadata_errors=True).data
         except Exception:  # whatever YAML, the hub's package and the file system make of a file that anyone may edit
             return cls()
         languages, base_models, sha256 = data.get("language", []), data.get("base_model", []), data.get("data_sha256")

@@ -74,6 +74,8 @@ def download(repo_id: str, revision: str | None = None, *, token: str | None = N
     options: dict[str, Any] = {"token": token, "local_files_only": silence is not None}
     with _explained(f"There is no model folder {repo_id} here, and none comes from the hub", _ADVICE, silence):
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=[CONFIG, CARD], **options))
+        if not (folder / CONFIG).is_file():
+            raise FileNotFoundError(f"what it has there is no model, for it lacks {CONFIG}")
         values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
         with damage_named(folder):
             files = [f"{MEMBERS}/*"] if values["format"] == ENSEMBLE_FORMAT else list(values["sha256"])

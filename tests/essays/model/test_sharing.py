@@ -152,7 +152,7 @@ class TestFaults:
         push_to_hub(folder, NAME)
         self.facts(NAME, "no such revision", revision="v9")
 
-    @pytest.mark.parametrize("files", [{"config.json": b'{"model_type": "bert"}'}, {"README.md": b"words"}])
+    @pytest.mark.parametrize("files", [{"config.json": b'{"model_type": "bert"}'}, {"README.md": b"words"}, {}])
     def test_something_else(self, hub: StubHub, folder: Path, files: dict[str, bytes]) -> None:
         push_to_hub(folder, NAME)
         hub.repositories[NAME].commit({"model.safetensors": b"much", **files})
