@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 PLUGINS = "AES_DYNLOSS_PLUGINS"  # modules, or .py files, separated as in PATH
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_PLAIN = r"^[\w.+!-]{1,200}$"  # of what is read from a folder and shown again
 _loaded: set[str] = set()
 
 Part = TypeVar("Part")
@@ -39,10 +40,14 @@ Part = TypeVar("Part")
 class Origin(ConfigModel):
     """Where a part from outside comes from, as manifests and model folders keep it."""
 
-    module: str = Field(description="The module that registered it.")
-    distribution: str | None = Field(default=None, description="The installed distribution of that module.")
-    version: str | None = Field(default=None, description="Its version.")
-    sha256: str | None = Field(default=None, description="Of the module's file, where it is of no distribution.")
+    module: str = Field(pattern=_PLAIN, description="The module that registered it.")
+    distribution: str | None = Field(
+        default=None, pattern=_PLAIN, description="The installed distribution of that module."
+    )
+    version: str | None = Field(default=None, pattern=_PLAIN, description="Its version.")
+    sha256: str | None = Field(
+        default=None, pattern=_PLAIN, description="Of the module's file, where it is of no distribution."
+    )
 
     def __str__(self) -> str:
         if self.distribution is None:
@@ -284,6 +289,8 @@ def _import_plugin(plugin: str) -> None:
     path = Path(plugin).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    if not path.stem.isidentifier():
+        raise ImportError(f"{path.stem} is no name of a module; give the file another, such as my_parts.py")
     if path.stem in sys.modules:
         raise ImportError(f"there is a module {path.stem} already; give the file another name")
     spec = importlib.util.spec_from_file_location(path.stem, path)

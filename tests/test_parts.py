@@ -208,6 +208,7 @@ class TestPointedTo:
             ("gone.py", None, ["The plugin", "gone.py", "there is no file"]),
             ("no_such_module", None, ["The plugin no_such_module", "No module named"]),
             ("bad.py", "def (", ["bad.py", "SyntaxError"]),
+            ("my-parts.py", "", ["my-parts.py", "no name of a module"]),
             ("json.py", "", ["json.py", "there is a module json already"]),
             ("takes.py", LOSS.replace("log_cosh", "mse"), ["takes.py", "already 'mse'"]),
         ],
@@ -218,6 +219,9 @@ class TestPointedTo:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ConfigError, match=facts(*words)):
             add_plugins([plugin])
+
+
+FORGED = {"losses": {"gold": {"module": "mine", "distribution": "\x1b[2Jpip install evil"}}}
 
 
 class TestRecorded:
@@ -240,7 +244,9 @@ class TestRecorded:
         assert "tiny-parts 0.0.9" in caplog.messages[0]
         assert "tiny-parts 0.1.0" in caplog.messages[0]
 
-    @pytest.mark.parametrize("parts", [3, {"losses": 3}, {"losses": {"gold": 3}}, {"losses": {"gold": {"modul": ""}}}])
+    @pytest.mark.parametrize(
+        "parts", [3, {"losses": 3}, {"losses": {"gold": 3}}, {"losses": {"gold": {"modul": ""}}}, FORGED]
+    )
     def test_damage(self, parts):
         with pytest.raises((CheckpointError, ConfigError), match="parts"):
             recorded_origins({"parts": parts}, "losses")

@@ -21,7 +21,7 @@ from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, Tra
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
-from aes_dynloss.teaching.losses.component_table import OF_CLASSES
+from aes_dynloss.teaching.losses.component_table import OF_CLASSES, those_that_need
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
 from aes_dynloss.training.accelerator import build_accelerator
@@ -83,7 +83,7 @@ class VisionConfig(ConfigModel):
         measure = self.teacher.measure if isinstance(self.teacher, TeachingConfig) else None
         asked = {"loss": list(self.loss.terms), "teacher.measure": [] if measure is None else [measure]}
         for what, names in asked.items():
-            wrong = [name for name in names if name not in OF_CLASSES]
+            wrong = [name for name in names if name not in those_that_need("log_probs", names)]
             if wrong:
                 raise ValueError(
                     f"{what}: {wrong[0]} is for scores, and these students answer classes; take one of "

@@ -6,6 +6,7 @@ its process ends, lets several processes share one grid.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,21 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from aes_dynloss.configfile import ConfigModel, validate, with_value
+from aes_dynloss.configfile import ConfigModel, read_mapping, validate, with_value
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.config import FILLED, FOLD, SEED, BenchmarkConfig
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
+from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.grid import Cell, grid_precision
-from aes_dynloss.training.run_folder import TEACHER, write_json
+from aes_dynloss.training.run_folder import MANIFEST, TEACHER, write_json
+
+logger = logging.getLogger(__name__)
 
 TARGET, COST = "target_", "cell.json"
 
@@ -101,6 +105,11 @@ class EssayCell(Cell):
                 "comes after it). Remove that folder, and it is done again."
             )
         super().check()
+        now = own_parts(self.config)
+        if now and self.is_complete:
+            then = read_mapping(self.folder / MANIFEST).get("parts")
+            if then != now:
+                logger.warning("%s was made with other parts from outside: %s then, %s now.", self.folder, then, now)
 
 
 def cell_name(arm: str, part: str, prompt: str | None, seed: int) -> Path:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import ConfigError, DataError, first_line
 from aes_dynloss.essays.features.linguistic import GROUPS, Feature, Group, Text, Values
 from aes_dynloss.parts import decorator_name
 
@@ -72,7 +72,13 @@ def register_feature(
 
 def _own_values(name: str, function: Callable[[str], float | Values], text: str) -> Values:
     """What a function from outside returns for a text, by the features' names."""
-    returned = function(text)
+    try:
+        returned = function(text)
+    except Exception as error:  # its code may raise anything, and who scores essays has not written it
+        raise DataError(
+            f"The feature {name!r} failed on a text of {len(text)} characters: {type(error).__name__}: "
+            f"{first_line(error)}. Mend {function.__module__}."
+        ) from error
     values = (
         {f"{name}_{key}": one for key, one in returned.items()} if isinstance(returned, Mapping) else {name: returned}
     )

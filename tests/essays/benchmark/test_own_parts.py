@@ -14,7 +14,7 @@ from plugins import FEATURE, LOSS, SCHEDULE, TEACHER
 from small_grid import small_grid, write_small_grid
 
 from aes_dynloss.configfile import validate
-from aes_dynloss.essays.benchmark.cells import grid_cells
+from aes_dynloss.essays.benchmark.cells import COST, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.benchmark.ray_cluster import _run_there
 from aes_dynloss.parts import PLUGINS, add_plugins
@@ -73,11 +73,21 @@ def test_a_worker_has_the_plugins_of_its_driver(place, monkeypatch):
     monkeypatch.chdir(place)
     add_plugins(["my_parts.py"])
     config = validate(BenchmarkConfig, small_grid(arms=ARMS, floors=False, folds=[0]), "grid")
-    cell = next(one for one in grid_cells(config, ["phones", "river"], place / "grid") if one.arm == "own_loss")
+    cells = [one for one in grid_cells(config, ["phones", "river"], place / "grid") if one.arm.startswith("own")]
+    for cell in cells:  # complete, so that a worker has nothing left to do but to read them
+        cell.folder.mkdir(parents=True)
+        (cell.folder / COST).write_text("{}", encoding="utf-8")
     plugins = os.environ[PLUGINS]
     monkeypatch.delenv(PLUGINS)  # a worker elsewhere has not this process's environment
-    worker = multiprocessing.get_context("spawn").Process(target=_run_there, args=(pickle.dumps(cell), place, plugins))
-    worker.start()
-    worker.join(240)
-    assert worker.exitcode == 0
-    assert cell.is_complete
+    context, codes = multiprocessing.get_context("spawn"), {}
+    for given in (plugins, ""):
+        worker = context.Process(target=_run_all_there, args=([pickle.dumps(cell) for cell in cells], place, given))
+        worker.start()
+        worker.join(240)
+        codes[given] = worker.exitcode
+    assert codes == {plugins: 0, "": 1}
+
+
+def _run_all_there(cells, place, plugins):
+    for cell in cells:
+        _run_there(cell, place, plugins)

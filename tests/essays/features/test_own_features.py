@@ -81,6 +81,12 @@ def test_other_names_for_another_text():
         linguistic_features(["x"], [None], ["gold"])
 
 
+def test_a_function_that_fails_is_named():
+    register_feature("gold")(lambda text: 1 / (len(text) - 2))
+    with pytest.raises(DataError, match=facts("'gold'", "2 characters", "ZeroDivisionError")):
+        linguistic_features(["ab"], [None], ["gold"])
+
+
 def test_what_is_no_function():
     with pytest.raises(ConfigError, match=facts("register_feature decorates a function", "'gold'")):
         register_feature("gold")(3)
