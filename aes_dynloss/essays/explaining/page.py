@@ -99,7 +99,7 @@ def _feature_table(one: ScoreExplanation) -> Table | None:
         return None
     largest_first = sorted(one.features.groups.items(), key=lambda item: -abs(item[1]))
     rows = [[words("an average essay"), number(one.features.baseline)]]
-    rows += [[words(name), signed(value)] for name, value in largest_first]
+    rows += [[words(name.replace("_", " ")), signed(value)] for name, value in largest_first]
     foot = [[words("raw prediction"), number(one.raw)]]
     columns = [words_column("group", "What the model sees"), Column("adds", "Adds (points)")]
     return Table(_name(one, "features"), "What groups of features add", columns, rows, foot, sortable=False)
