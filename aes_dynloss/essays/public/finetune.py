@@ -52,7 +52,7 @@ class FinetuneResult:
         return EssayScorer.from_pretrained(self.folder)
 
     def plot(self) -> Figure:
-        """QWK and r by prompt with intervals, beside human agreement and criteria; the first figure of the page."""
+        """QWK by prompt with intervals, beside human agreement and the criterion; the first figure of the page."""
         return agreement_figure(by_scale(self.report, short=True))
 
     def __repr__(self) -> str:
