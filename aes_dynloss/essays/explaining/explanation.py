@@ -36,7 +36,10 @@ from aes_dynloss.tables.scale_ids import scale_id
 logger = logging.getLogger(__name__)
 
 Method = Literal["estimate", "exact"]
-# With so many sentences and fewer an encoder that is to read exactly reads all choices of them.
+# An essay of so many sentences and fewer is always read anew without each: that costs less than the estimate of one of
+# twenty does.
+ALWAYS_EXACT = 7
+# With so many sentences and fewer an encoder that reads anew reads all choices of them.
 _ALL_ANEW = 4
 
 
@@ -80,7 +83,8 @@ class Explanation:
         essay_id: The essay.
         prompt_id: The prompt that it answers.
         text: The essay as it was read.
-        method: ``exact`` if the essay was read anew without each sentence.
+        method: ``exact`` if the essay was read anew without each sentence: as was asked for, because it has few, or
+            because the scorer does not read otherwise.
         sentences: Its sentences; together they are the text.
         scores: One of each trait, or one.
         withheld: Whether ``score`` would withhold the score.
@@ -148,7 +152,8 @@ def explain_essays(
         scorer: The scorer.
         essays: Essays; one without a prompt answers the model's only one.
         exact: Whether an encoder reads each essay anew without each of its sentences, which costs as many scorings as
-            it has sentences. Else it reads the essay once, and each sentence is left out of what it has read.
+            it has sentences. Else it does so with up to ALWAYS_EXACT sentences; it reads a longer essay once, and each
+            sentence is left out of what it has read.
         traits: Traits to explain; by default all.
         coverage: Stated coverage of the intervals.
         language: ISO 639 code of the essays' language, for the borders of sentences.
@@ -166,7 +171,6 @@ def explain_essays(
         DataError: A prompt or a trait is unknown, or a column is missing.
     """
     check_options(scorer, traits, language, dialect)
-    method: Method = "exact" if exact or not reads_once(scorer) else "estimate"
     policy = policy or Policy()
     # Scores are given of withheld essays too.
     told = policy.model_copy(update={kind: "advise" for kind in KINDS if policy.action(kind) == "withhold"})
@@ -175,7 +179,7 @@ def explain_essays(
     )
     for window in scored:
         (essay,) = window.essays
-        one = _explained(scorer, essay, window.columns, policy, method, traits, language, nearest=nearest)
+        one = _explained(scorer, essay, window.columns, policy, traits, language, exact=exact, nearest=nearest)
         yield one if dialect is None else replace(one, language=observations(essay.text, language, dialect))
 
 
@@ -207,10 +211,10 @@ def _explained(
     essay: UnscoredEssay,
     columns: Mapping[str, Sequence[Any]],
     policy: Policy,
-    method: Method,
     traits: Collection[str],
     language: str,
     *,
+    exact: bool,
     nearest: bool,
 ) -> Explanation:
     """One essay, with its columns of scores: a value for each trait."""
@@ -222,7 +226,7 @@ def _explained(
     read = Reading.of(essay)
     contributions = last = np.zeros((len(spans), 0))
     if scales:
-        contributions, last = sentence_contributions(scorer, read, scales, spans, exact=method == "exact")
+        contributions, last = sentence_contributions(scorer, read, scales, spans, exact=exact)
     scores = []
     for place, (row, scale) in enumerate(zip(rows, scales, strict=True)):
         raw, score, seen = columns["raw"][row], columns["score"][row], feature_function(scorer, read, scale)
@@ -241,6 +245,7 @@ def _explained(
                 neighbours(scorer, read, scale) if nearest else [],
             )
         )
+    method: Method = "exact" if _read_anew(scorer, spans, exact) else "estimate"
     withheld = any(policy.action(kind) == "withhold" for kind in columns["advisories"][0])
     return Explanation(
         essay.essay_id, prompt_id, essay.text, method, spans, scores, withheld, list(columns["reasons"][0])
@@ -260,7 +265,7 @@ def sentence_contributions(
         essay: The essay.
         scales: T prompts, or the prompt's traits, that it is scored on.
         spans: Its K sentences.
-        exact: Whether the essay is read anew without each sentence.
+        exact: Whether the essay is read anew without each sentence, also where it has more than ALWAYS_EXACT.
 
     Returns:
         Both (K, T).
@@ -269,7 +274,7 @@ def sentence_contributions(
         Covert and Lee (2021), Improving KernelSHAP (the variance of such estimates); the correction is ours.
     """
     values = sentence_values(scorer, essay, scales, spans)
-    if not (exact and reads_once(scorer)):
+    if not (reads_once(scorer) and _read_anew(scorer, spans, exact)):
         return sentence_shapley(values, len(spans))
     anew = sentence_values(scorer, essay, scales, spans, exact=True)
     if len(spans) <= _ALL_ANEW:
@@ -279,6 +284,10 @@ def sentence_contributions(
     contributions = contributions + exactly - last
     # Sums to what they did before: an error that all sentences share says nothing of any.
     return contributions + (sums - contributions.sum(axis=0)) / len(spans), exactly
+
+
+def _read_anew(scorer: Scorer, spans: Sequence[Span], exact: bool) -> bool:
+    return exact or len(spans) <= ALWAYS_EXACT or not reads_once(scorer)
 
 
 def _known(value: float | None) -> float | None:

@@ -13,7 +13,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.explaining.explanation import explain_essays
+from aes_dynloss.essays.explaining.explanation import ALWAYS_EXACT, explain_essays
 from aes_dynloss.essays.explaining.feature_parts import feature_parts
 from aes_dynloss.essays.explaining.occlusion import left_out, sentence_values
 from aes_dynloss.essays.explaining.reading import Reading
@@ -89,15 +89,16 @@ def test_lines_hold_slices_and_sums(encoder, exact):
     scorer = with_kernel(encoder)
     hostile = "\U0001f642 <b>Hi</b>.\r\n\r\n e\u0301t\u202eeh. no end"
     essays = [
-        UnscoredEssay("1", "letter", TEXT),
+        UnscoredEssay("1", "letter", f"{TEXT} " * 4),
         UnscoredEssay("2", "notice", hostile),
         UnscoredEssay("3", "letter", ""),
     ]
     found = list(explain_essays(scorer, essays, exact=exact))
     assert [one.essay_id for one in found] == ["1", "2", "3"]
+    assert len(found[0].sentences) > ALWAYS_EXACT
     for one, essay in zip(found, essays, strict=True):
         line = json.loads(json.dumps(one.to_dict()))
-        assert line["method"] == ("exact" if exact else "estimate")
+        assert line["method"] == ("exact" if exact or len(one.sentences) <= ALWAYS_EXACT else "estimate")
         assert "".join(essay.text[span["start"] : span["end"]] for span in line["sentences"]) == essay.text
         assert all(span["text"] == essay.text[span["start"] : span["end"]] for span in line["sentences"])
         (score,) = line["scores"]
