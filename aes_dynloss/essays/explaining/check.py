@@ -35,8 +35,10 @@ Array = NDArray[np.float64]
 SMALLEST_SD = 0.01
 RANDOM_ORDERS = 5
 # All choices of so many sentences are read: two to this power readings.
-MOST_EXACT = 8
+MOST_EXACT = 10
 FEWEST_SENTENCES = 3
+# Ways to explain, and whether they are exact.
+METHODS = {"estimate": False, "exact": True}
 # Sentences of the essays whose explanations are timed, and how many of them, at most.
 _TIMED, _MOST_TIMED = (15, 25), 5
 # Of a model, which are made random.
@@ -58,7 +60,7 @@ class MethodCheck(Entry):
     Args:
         deletion_beats_random: Essays whose score falls faster when sentences go in the order given than in random ones.
         insertion_beats_random: Essays whose score rises faster when sentences come in that order.
-        shapley_rank: Mean rank correlation with exact Shapley values.
+        shapley_rank: Mean rank correlation with exact Shapley values, of short essays.
         shapley_essays: Essays that it is the mean over.
     """
 
@@ -136,12 +138,10 @@ class _Found:
     insertion: float
     random_deletion: float
     random_insertion: float
-    truth: Array | None
 
 
-def _method(found: Sequence[_Found], least: float) -> MethodCheck:
+def _method(found: Sequence[_Found], ranks: Sequence[float], least: float) -> MethodCheck:
     told_apart = [one for one in found if one.parts.std() >= least]
-    ranks = [rank_agreement(one.parts, one.truth) for one in found if one.truth is not None]
     return MethodCheck(
         _share([one.deletion < one.random_deletion for one in told_apart]),
         _share([one.insertion > one.random_insertion for one in told_apart]),
@@ -167,8 +167,28 @@ def _stability(scorer: Scorer, essay: Reading, scale: str, spans: Sequence[Span]
     return rank_agreement(parts, changed)
 
 
+def _shapley_ranks(
+    scorer: Scorer, essays: Sequence[UnscoredEssay], scale: str, progress: str | None
+) -> dict[str, list[float]]:
+    """Rank agreement of each way to explain with exact Shapley values, all choices of sentences read anew."""
+    ranks: dict[str, list[float]] = {method: [] for method in METHODS}
+    for one in Progress(essays, desc=progress, unit="short essay", disable=progress is None):
+        essay, spans = Reading.of(one), sentence_spans(one.text)
+        truth = of_function(sentence_values(scorer, essay, [scale], spans, exact=True), len(spans))[:, 0]
+        for method, exact in METHODS.items():
+            parts = sentence_contributions(scorer, essay, [scale], spans, exact=exact)[0][:, 0]
+            ranks[method].append(rank_agreement(parts, truth))
+    return ranks
+
+
 def check_explanations(
-    scorer: Scorer, essays: Sequence[UnscoredEssay], scale: str, *, seed: int = 0, progress: str | None = None
+    scorer: Scorer,
+    essays: Sequence[UnscoredEssay],
+    scale: str,
+    *,
+    short: Sequence[UnscoredEssay] = (),
+    seed: int = 0,
+    progress: str | None = None,
 ) -> PromptCheck:
     """Test the explanations of one prompt's scores, or of those of one of its traits.
 
@@ -176,6 +196,7 @@ def check_explanations(
         scorer: The scorer.
         essays: Essays to the prompt; those with fewer than three sentences are left out.
         scale: The prompt, or prompt and trait.
+        short: Essays of FEWEST_SENTENCES to MOST_EXACT sentences, for exact Shapley values.
         seed: Of the random orders.
         progress: Words beside a progress bar; None for none.
 
@@ -187,7 +208,7 @@ def check_explanations(
     span = scorer.prompts[scale].range
     least = SMALLEST_SD * (span.high - span.low)
     chosen = [(Reading.of(one), spans) for one in essays if len(spans := sentence_spans(one.text)) >= FEWEST_SENTENCES]
-    found: dict[str, list[_Found]] = {"estimate": [], "exact": []}
+    found: dict[str, list[_Found]] = {method: [] for method in METHODS}
     stable = []
     changed = {part: other for part in PARTS if (other := randomised(scorer, part, seed)) is not None}
     ranks: dict[str, list[float]] = {part: [] for part in changed}
@@ -197,11 +218,10 @@ def check_explanations(
         anew = sentence_values(scorer, essay, [scale], spans, exact=True)
         orders = [random.permutation(len(spans)) for _ in range(RANDOM_ORDERS)]
         by_chance = np.mean([curve_areas(anew, order) for order in orders], axis=0).tolist()
-        truth = of_function(anew, len(spans))[:, 0] if len(spans) <= MOST_EXACT else None
-        for method, each in found.items():
-            parts = sentence_contributions(scorer, essay, [scale], spans, exact=method == "exact")[0][:, 0]
+        for method, exact in METHODS.items():
+            parts = sentence_contributions(scorer, essay, [scale], spans, exact=exact)[0][:, 0]
             deletion, insertion = curve_areas(anew, np.argsort(-parts))
-            each.append(_Found(parts, deletion, insertion, by_chance[0], by_chance[1], truth))
+            found[method].append(_Found(parts, deletion, insertion, by_chance[0], by_chance[1]))
         estimate = found["estimate"][-1].parts
         stable.append(_stability(scorer, essay, scale, spans, estimate))
         for part, other in changed.items():
@@ -211,10 +231,11 @@ def check_explanations(
             if sentence not in essay.text and (one := plant(scorer, essay, scale, sentence)) is not None:
                 planted[kind].append(one)
     alike = [one.parts.std() < least for one in found["estimate"]]
+    agreement = _shapley_ranks(scorer, short, scale, progress)
     return PromptCheck(
         len(chosen),
         float(np.mean(alike)) if alike else None,
-        {method: _method(each, least) for method, each in found.items()},
+        {method: _method(each, agreement[method], least) for method, each in found.items()},
         mean_known(stable),
         {part: mean_known(values) for part, values in ranks.items()},
         {kind: _share([one.agrees for one in each if abs(one.shown) >= least]) for kind, each in planted.items()},
@@ -239,10 +260,9 @@ def _scorings(scorer: Scorer, essays: Sequence[UnscoredEssay]) -> dict[str, floa
 
     seconds(plain)  # what is loaded at first
     unit = seconds(plain)
-    both = {"estimate": False, "exact": True}
     return {
         name: round(seconds(partial(explain_essays, scorer, some, exact=exact)) / unit, 2)
-        for name, exact in both.items()
+        for name, exact in METHODS.items()
     }
 
 
@@ -282,7 +302,7 @@ def check_scorer(
 
     Args:
         scorer: The scorer.
-        essays: Essays; of each prompt at most ``most`` are drawn.
+        essays: Essays; of each prompt at most ``most`` are drawn, and as many short ones for exact Shapley values.
         most: Essays of a prompt.
         seed: Of the draw and of random orders.
         traits: Traits to look at; by default all.
@@ -299,13 +319,22 @@ def check_scorer(
         by_prompt.setdefault(prompt_id, []).append(essay)
     found = {}
     for prompt_id, of_prompt in by_prompt.items():
-        places = np.random.default_rng(seed).permutation(len(of_prompt))[:most]
-        drawn = [of_prompt[place] for place in sorted(places.tolist())]
+        drawn = _drawn(of_prompt, most, seed)
+        short = _drawn([one for one in of_prompt if _is_short(one)], most, seed)
         for scale in Asked.of(scorer.prompts, [prompt_id]).scales:
             if not traits or scorer.prompts[scale].trait in traits:
                 label = f"explain {scale}" if progress else None
-                found[scale] = check_explanations(scorer, drawn, scale, seed=seed, progress=label)
+                found[scale] = check_explanations(scorer, drawn, scale, short=short, seed=seed, progress=label)
     return Check(found, most, seed)
+
+
+def _drawn(essays: Sequence[UnscoredEssay], most: int, seed: int) -> list[UnscoredEssay]:
+    places = np.random.default_rng(seed).permutation(len(essays))[:most]
+    return [essays[place] for place in sorted(places.tolist())]
+
+
+def _is_short(essay: UnscoredEssay) -> bool:
+    return FEWEST_SENTENCES <= len(sentence_spans(essay.text)) <= MOST_EXACT
 
 
 def check_table(check: Check) -> Table:
