@@ -100,17 +100,17 @@ class EssayScores:
     @property
     def low(self) -> NDArray[np.float64]:
         """Lower ends of the prediction intervals, (N,), in score points; NaN where unknown or withheld."""
-        return self._numbers("low")
+        return self._known_numbers("low")
 
     @property
     def high(self) -> NDArray[np.float64]:
         """Upper ends of the prediction intervals, (N,), in score points; NaN where unknown or withheld."""
-        return self._numbers("high")
+        return self._known_numbers("high")
 
     @property
     def certainty(self) -> NDArray[np.float64]:
         """Chances from 0 to 1 that a human gives the same score, (N,); NaN where unknown or withheld."""
-        return self._numbers("certainty")
+        return self._known_numbers("certainty")
 
     @property
     def probabilities(self) -> list[dict[str, float] | None] | None:
@@ -164,9 +164,12 @@ class EssayScores:
         return EssayScores(columns, (), self.index)
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
-        """A column of the one score; NaN where the model does not tell it."""
-        columns = self._main().columns
-        return np.array(columns[name], dtype=np.float64) if name in columns else np.full(len(self), np.nan)
+        """A column of the one score."""
+        return np.array(self._main().columns[name], dtype=np.float64)
+
+    def _known_numbers(self, name: str) -> NDArray[np.float64]:
+        """The same, NaN where the model does not tell it."""
+        return self._numbers(name) if name in self._main().columns else np.full(len(self), np.nan)
 
     def _main(self) -> EssayScores:
         """The one score, or that of the essay as a whole among several."""

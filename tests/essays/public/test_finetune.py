@@ -142,8 +142,16 @@ def test_traits(tmp_path):
     assert len(run.plot().axes[0].get_yticklabels()) == 5
     scores = run.scorer.score([rows[0]["essay"]], "phones", policy={"too_short": "off", "unlike_training": "off"})
     assert repr(scores) == "EssayScores(1 essay on overall, style)"
-    assert scores["style"].score.shape == (1,)
-    np.testing.assert_array_equal(scores.score, scores["overall"].score)
+    table = scores.to_frame()
+    for trait in ("overall", "style"):
+        own = scores[trait]
+        assert own.score.tolist() == table[trait].tolist()
+        assert own.raw.tolist() == table[f"{trait}_raw"].tolist()
+        assert own.low.tolist() == table[f"{trait}_low"].tolist()
+        assert (own.trait_names, list(own.to_frame())[:4]) == ((), ["essay_id", "prompt_id", "score", "raw"])
+    assert scores.raw.tolist() == scores["overall"].raw.tolist() != scores["style"].raw.tolist()
+    style = run.scorer.score([rows[0]["essay"]] * 2, "phones")
+    assert "duplicate" in style["style"].advisories[1]
 
 
 @pytest.mark.parametrize(
