@@ -288,6 +288,7 @@ TABLES: dict[str, Table] = {
     "recipes/essays/results/grids": systems_table,
     "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters_results"),
     "recipes/essays/results/grids/*.json": grid_table,
+    "recipes/essays/own_parts/results.json": grid_table,
     "recipes/essays/results/explained.json": by_script("essays", "explained_essays"),
     "recipes/essays/results/peers": peers_table,
     "recipes/essays/results/peers/finetuned/*.json": finetuned_peers_table,

@@ -217,8 +217,9 @@ class TestPointedTo:
         if text is not None:
             (tmp_path / plugin).write_text(text, encoding="utf-8")
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(ConfigError, match=facts(*words)):
-            add_plugins([plugin])
+        for _ in range(2):  # it does not count as loaded
+            with pytest.raises(ConfigError, match=facts(*words)):
+                add_plugins([plugin])
 
 
 FORGED = {"losses": {"gold": {"module": "mine", "distribution": "\x1b[2Jpip install evil"}}}

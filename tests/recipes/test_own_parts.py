@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_the_grid_is_valid_with_all_its_arms(installed):
     grid = validate(BenchmarkConfig, read_mapping(RECIPE / "grid.yaml"), "grid.yaml")
     cells = grid_cells(grid, ["3", "4"], Path("grid"))
     assert {cell.arm for cell in cells} >= {"own_loss", "own_schedule", "own_teacher", "own_feature"}
+
+
+def test_the_results_are_of_this_grid(installed):
+    made_by = json.loads((RECIPE / "results.json").read_text(encoding="utf-8"))["config"]
+    found, expected = (
+        validate(BenchmarkConfig, values, "grid").model_dump(mode="json", by_alias=True)
+        for values in (made_by, read_mapping(RECIPE / "grid.yaml"))
+    )
+    assert found == expected
 
 
 def test_every_entry_point_is_a_part(installed):
