@@ -255,7 +255,10 @@ def read_essays(
     if "-" in sources and processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     given = {name: column for name, column in named.items() if column is not None}
-    columns = {source: validate(Columns, given | _found_columns(source, given, encoding), source) for source in sources}
+    columns = {
+        source: validate(Columns, given | _found_columns(source, given, encoding, quoting), source)
+        for source in sources
+    }
     return (
         essay
         for source in sources
@@ -271,14 +274,16 @@ def read_essays(
     )
 
 
-def _found_columns(source: str, named: dict[str, str], encoding: str) -> dict[str, str]:
+def _found_columns(
+    source: str, named: dict[str, str], encoding: str, quoting: Literal["minimal", "none"]
+) -> dict[str, str]:
     """Columns of text and ids in a table that has neither a usual name nor a named one, and on standard error why."""
     from aes_dynloss.essays.data.table_layout import unscored_columns
 
     path = Path(source)
     if not is_table(path) or not path.is_file():
         return {}
-    layout = unscored_columns(path, named, encoding=encoding)
+    layout = unscored_columns(path, named, encoding=encoding, quoting=quoting)
     for line in layout.said:
         click.echo(line, err=True)
     return dict(layout.data)
