@@ -132,16 +132,15 @@ def read_table(service: EssayService, content: bytes, suffix: str, options: Tabl
 def _essays(
     service: EssayService, content: bytes, path: Path, options: TableOptions, encoding: str
 ) -> Iterator[UnscoredEssay]:
-    found = unscored_columns(path, options.columns, encoding=encoding, content=content).data
+    how: dict[str, Any] = {"encoding": encoding, "quoting": options.quoting, "content": content}
+    found = unscored_columns(path, options.columns, **how).data
     return iterate_unscored(
         str(path),
         columns=validate(data_config.Columns, {**options.columns, **found}, path.name),
         prompt=options.prompt,
-        encoding=encoding,
-        quoting=options.quoting,
         features=service.scorer.own_features,
         keep=options.keep_columns,
-        content=content,
+        **how,
     )
 
 

@@ -90,6 +90,12 @@ class TestSameAsTheCommand:
         expected = by_command(model, tmp_path, content, ".csv", *words, "--encoding", "cp1252")
         assert post(served, content, query).body == expected
 
+    def test_quotes_that_are_plain_characters(self, served, model, tmp_path):
+        content = b'prompt_id,text\nletter,"a\nnotice,b" c\n'
+        expected = by_command(model, tmp_path, content, ".csv", "--quoting", "none")
+        assert post(served, content, "quoting=none").body == expected
+        assert post(served, content).status == 422
+
     def test_columns_of_other_names_are_found(self, served):
         answer = post(served, b"id,essay\n7,My dog is big.\n", "prompt=letter")
         assert answer.status == 200

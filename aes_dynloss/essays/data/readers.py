@@ -306,6 +306,7 @@ def essays_to_score(
     *,
     say: Callable[[str], None],
     encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
     **options: Any,  # noqa: ANN401 - those of iterate_unscored
 ) -> Iterator[UnscoredEssay]:
     """Essays of some sources, one source after the other, whose columns are found where they have no usual names.
@@ -315,6 +316,7 @@ def essays_to_score(
         named: Columns that the user named, by ``text``, ``essay_id`` and ``prompt_id``.
         say: Is told of each column that was found, and why.
         encoding: Of text files.
+        quoting: Of csv and tsv.
         options: Those of `iterate_unscored`.
 
     Raises:
@@ -326,7 +328,7 @@ def essays_to_score(
     for source in sources:
         found: Mapping[str, str] = {}
         if is_table(source) and (is_frame(source) or Path(source).is_file()):
-            layout = unscored_columns(Path(source), named, encoding=encoding)
+            layout = unscored_columns(Path(source), named, encoding=encoding, quoting=quoting)
             found = layout.data
             for line in layout.said:
                 say(line)
@@ -334,7 +336,7 @@ def essays_to_score(
     return (
         essay
         for source in sources
-        for essay in iterate_unscored(source, columns=columns[source], encoding=encoding, **options)
+        for essay in iterate_unscored(source, columns=columns[source], encoding=encoding, quoting=quoting, **options)
     )
 
 

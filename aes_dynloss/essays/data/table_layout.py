@@ -14,6 +14,7 @@ import numpy as np
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
 from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import iterate_rows, source_name
 from aes_dynloss.tables.scale_ids import scale_id
 from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
@@ -130,7 +131,12 @@ def table_layout(
 
 
 def unscored_columns(
-    path: Path, named: Mapping[str, str], *, encoding: str = "utf-8", content: bytes | None = None
+    path: Path,
+    named: Mapping[str, str],
+    *,
+    encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
+    content: bytes | None = None,
 ) -> TableLayout:
     r"""Find out which columns of a table of essays to score are text and id, where it has none of the usual names.
 
@@ -138,6 +144,7 @@ def unscored_columns(
         path: Any table that is read, see the README of tables.
         named: Columns that the user named, by ``text`` and ``essay_id``.
         encoding: Of text files.
+        quoting: Of csv and tsv.
         content: A table in memory, of which ``path`` is the name.
 
     Returns:
@@ -151,7 +158,7 @@ def unscored_columns(
         >>> layout.data, layout.said[0]
         ({'text': 'essay', 'essay_id': 'id'}, "text: column 'essay', by its name")
     """
-    rows = iterate_rows(path, encoding=encoding, on_fault=lambda _: None, content=content)
+    rows = iterate_rows(path, encoding=encoding, quoting=quoting, on_fault=lambda _: None, content=content)
     sample = [row for _, row in islice(rows, _SAMPLE)]
     if not sample:  # of rows that can all not be read: the reader says why
         return TableLayout({})
