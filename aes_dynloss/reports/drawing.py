@@ -43,7 +43,7 @@ _PAGE_COLOURS = {
     "#e69f00": "var(--amber)",
     "#56b4e9": "var(--sky)",
 }
-_WIDE = re.compile(r"<svg\b[^>]*?\bviewBox=[\"']\S+ \S+ ([\d.]+)")
+_VIEW_BOX = re.compile(r"<svg\b[^>]*?\bviewBox=[\"']\S+ \S+ ([\d.]+)")
 _COLOUR = re.compile("|".join(_PAGE_COLOURS), re.IGNORECASE)
 
 
@@ -62,10 +62,15 @@ class Picture:
     svg: str
 
     @property
+    def inches(self) -> float:
+        """Its width; that of a column where it is not told."""
+        match = _VIEW_BOX.search(self.svg)
+        return float(match[1]) / 72 if match else WIDTH
+
+    @property
     def wide(self) -> bool:
         """Whether it is wider than a column of figures."""
-        match = _WIDE.search(self.svg)
-        return match is not None and float(match[1]) > 1.1 * 72 * WIDTH
+        return self.inches > 1.1 * WIDTH
 
 
 def picture_from_svg(path: str | Path) -> Picture:

@@ -320,9 +320,10 @@ def _matrices(named: Mapping[str, Numbers], size: tuple[float, float]) -> tuple[
     figure = empty_figure("", 1.4 + size[0] * across, 0.3 + size[1] * down)
     cells = figure.subplots(down, across, squeeze=False).flatten()
     largest = max(1e-6, *(float(np.nan_to_num(np.abs(matrix)).max()) for matrix in named.values()))
-    for axes, (name, matrix) in zip(cells, named.items(), strict=False):
+    for position, (axes, (name, matrix)) in enumerate(zip(cells, named.items(), strict=False)):
         _draw_matrix(axes, matrix, largest)
         axes.set_title(name)
+        axes.tick_params(labelleft=position % across == 0)
     for axes in cells[len(named) :]:
         axes.set_axis_off()
     panels = list(cells[: len(named)])
@@ -341,9 +342,11 @@ def _(loss: BilinearLogLoss, snapshots: Snapshots) -> dict[str, Plot]:
     *panels, below = (mosaic[name] for name in [*parts, "b"])
     for axes, (name, (matrix, bias)), marker in zip(panels, parts.items(), _MARKERS, strict=False):
         _draw_matrix(axes, numbers(matrix), largest)
-        axes.set(title=name, xlabel="Answered class or score point j (bin)")
+        axes.set_title(name)
+        axes.tick_params(labelleft=axes is panels[0])
         below.plot(numbers(bias), label=name, marker=marker, markersize=4)
     panels[0].set_ylabel("True class or score point y (bin)")
+    panels[len(panels) // 2].set_xlabel("Answered class or score point j (bin)")
     figure.colorbar(panels[0].images[0], ax=panels, label="W[y, j] (no unit)")
     below.set(xlabel="True class or score point y (bin)", ylabel="b[y] (no unit)")
     below.locator_params(axis="x", integer=True, nbins=12)
@@ -362,7 +365,8 @@ def _(loss: LossNetwork, snapshots: Snapshots) -> dict[str, Plot]:
         axes.set_title(name, loc="left")
         axes.label_outer()
     figure.supylabel(up, fontsize=9.0)
-    figure.legend(handles=panels[0].lines, title=legend, loc="outside upper left", alignment="left", ncols=5)
+    columns = legend_columns([str(line.get_label()) for line in panels[0].lines], WIDTH)
+    figure.legend(handles=panels[0].lines, title=legend, loc="outside upper left", alignment="left", ncols=columns)
     return {"loss_network": Plot(figure, title, f"Curves of {title}, early to late in the training.")}
 
 
