@@ -323,7 +323,7 @@ def essays_to_score(
         ConfigError: One column is named twice.
         DataError: A source cannot be read, or it remains open which of its columns is the text.
     """
-    validate(Columns, named, "The names of columns")
+    validate(Columns, named, "The choice of columns")
     columns = {}
     for source in sources:
         found: Mapping[str, str] = {}

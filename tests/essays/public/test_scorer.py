@@ -177,7 +177,7 @@ def test_refused_options(scorer, tmp_path):
         scorer.score(TEXTS, ANSWERED, policy={"spelling": "off"})
     with pytest.raises(ConfigError, match="overage"):
         scorer.score(TEXTS, ANSWERED, coverage=2)
-    with pytest.raises(ConfigError, match="The names of columns"):
+    with pytest.raises(ConfigError, match="The choice of columns"):
         scorer.score(pd.DataFrame({"essay": TEXTS}), ANSWERED, columns={"essay": "essay"})
     with pytest.raises(CheckpointError, match="no model folder"):
         EssayScorer.from_pretrained(tmp_path / "none")
