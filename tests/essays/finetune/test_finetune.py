@@ -29,6 +29,7 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.floors import FLOORS
 from aes_dynloss.essays.model.scorer import EncoderScorer
+from aes_dynloss.reports.table import figure_words
 
 
 def check_report(folder: Path) -> None:
@@ -253,7 +254,7 @@ def test_model_card_and_model_in_python(run_yaml, tmp_path):
     assert report == report_of(tmp_path / "run")
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     river = report["prompts"]["river"]
-    assert f"| river | 0-4 | {river['n']} | {river['qwk']:.3f} |" in card
+    assert f"| river | 0-4 | {river['n']} | {figure_words(river['qwk'])} |" in card
     assert "stde: Morris(" in card
     assert "mse: rest" in card
     scorer = EncoderScorer.from_pretrained(tmp_path / "run" / "model")
