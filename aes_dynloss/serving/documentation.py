@@ -118,10 +118,7 @@ class DocumentedApp(FastAPI):
                 title=self.title, version=self.version, description=_ABOUT, tags=_TAGS, routes=self.routes
             )
             _, bodies = models_json_schema([(ScoreRequest, "validation")], ref_template=_REF)
-            schemas = schema["components"]["schemas"]
-            schemas |= bodies["$defs"]
-            for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which is never answered
-                schemas.pop(name, None)
+            schema["components"]["schemas"] |= bodies["$defs"]
             for path in schema["paths"].values():
                 for operation in path.values():
                     _add_request_id(operation)
