@@ -56,7 +56,13 @@ def test_what_a_run_tells(run: Path) -> None:
     assert data["training_essays"] == manifest["split"]["essays"]["train"]
     assert data["versions"]["aes-dynloss"] == manifest["versions"]["aes-dynloss"]
     assert str(data["date"]) == manifest["started"][:10]
-    for wanted in ("## Intended use", "## Limits", "## Figures", "Do not use it as the only rater", "words_and_ngrams"):
+    for wanted in (
+        "## Intended use",
+        "## Limits",
+        "## Figures",
+        "Do not use it as the only rater",
+        "linguistic features and n-grams",
+    ):
         assert wanted in card.text
     assert str(run) not in card.content
     results = {(one.dataset_config, one.metric_type): one for one in data.eval_results}
