@@ -172,14 +172,21 @@ class ScoringQueue:
                 seconds = (time.monotonic() - start) / size
                 before = self._seconds_an_essay or seconds
                 self._seconds_an_essay = before + 0.2 * (seconds - before)
-                self._observe(size, [row for answer in answers for row in answer or ()])
                 for request, answer in zip(taken, answers, strict=True):
                     if answer is None:
                         logger.error("Request %s was not scored.", request.id)
                     if not request.answer.done():  # a client may have been told to go
                         request.answer.set_result(answer)
+                self._report(size, [row for answer in answers for row in answer or ()])
             finally:
                 self._busy = False
+
+    def _report(self, size: int, rows: Sequence[Row]) -> None:
+        """Tell the observer of a batch; a fault of its own is logged, and ends nothing."""
+        try:
+            self._observe(size, rows)
+        except Exception as error:  # of whatever kind: the next clients wait for their essays
+            logger.error("A batch of %d essays was not counted: %s", size, fault_words(error))
 
     def _take(self) -> list[_Request]:
         """The oldest requests, as many as make a batch; those whose client is gone are left out."""

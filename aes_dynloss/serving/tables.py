@@ -9,9 +9,9 @@ import io
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -23,8 +23,12 @@ from aes_dynloss.essays.data.readers import UnscoredEssay, iterate_unscored
 from aes_dynloss.essays.data.table_layout import unscored_columns
 from aes_dynloss.essays.scoring.output import Columns, kept_columns, names_and_kinds, with_kept, write_rows
 from aes_dynloss.essays.scoring.run import score_kinds
+from aes_dynloss.serving.limits import Limits
 from aes_dynloss.serving.requests import RefusalError, media_type
 from aes_dynloss.serving.service import EssayService, Row
+from aes_dynloss.tables.formats import iterate_rows
+
+T = TypeVar("T")
 
 # What a body is said to be, and the suffix of such a file.
 READ_TYPES = {
@@ -39,8 +43,11 @@ WRITTEN_TYPES = {
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
-# A compressed table may hold so many times its own bytes.
+# A table may unpack to so many times the bytes that are taken.
 _UNPACKED = 16
+# Bytes that a value takes in memory beside its characters, about; and characters of a cell, at most.
+_VALUE_BYTES = 32
+_LONGEST_CELL = 2**20
 _LONGEST_MESSAGE = 300
 # An option of the command, which is called otherwise here.
 _OPTION = re.compile("--(text|id|prompt)-column")
@@ -114,25 +121,37 @@ def read_table(service: EssayService, content: bytes, suffix: str, options: Tabl
         encoding = data_config.text_encoding(options.encoding)
     except ValueError as error:
         raise RefusalError(422, f"In the address, encoding: {_brief(error)}.") from None
+    how: dict[str, Any] = {"encoding": encoding, "quoting": options.quoting, "content": content}
     deadline = time.monotonic() + limits.client_seconds
     checked: list[UnscoredEssay] = []
     try:
-        _check_unpacked(content, suffix, _UNPACKED * limits.max_table_body)
-        for essay in _essays(service, content, path, options, encoding):
-            if len(checked) == limits.max_table_rows:
-                raise RefusalError(413, f"The table holds more than {len(checked)} essays, the most that is taken.")
-            if time.monotonic() > deadline:
-                raise RefusalError(413, f"The table takes longer than {limits.client_seconds:g} seconds to read.")
+        _check_stated(content, suffix, _UNPACKED * limits.max_table_body)
+        rows = iterate_rows(path, on_fault=lambda _: None, **how)
+        _check_cells((row for _, row in _within(rows, limits, deadline)), limits)
+        for essay in _within(_essays(service, path, options, how), limits, deadline):
             checked.append(service.checked_essay(essay, f"Essay {len(checked) + 1} of the table: "))
     except (DataError, ConfigError) as error:
         raise RefusalError(422, _brief(error)) from None
     return checked
 
 
+def _within(items: Iterable[T], limits: Limits, deadline: float) -> Iterator[T]:
+    """Rows or essays of a table, as long as neither they nor the time to read them are too many.
+
+    Raises:
+        RefusalError: They are (413).
+    """
+    for number, item in enumerate(items):
+        if number == limits.max_table_rows:
+            raise RefusalError(413, f"The table holds more than {number} essays, the most that is taken.")
+        if time.monotonic() > deadline:
+            raise RefusalError(413, f"The table takes longer than {limits.client_seconds:g} seconds to read.")
+        yield item
+
+
 def _essays(
-    service: EssayService, content: bytes, path: Path, options: TableOptions, encoding: str
+    service: EssayService, path: Path, options: TableOptions, how: Mapping[str, Any]
 ) -> Iterator[UnscoredEssay]:
-    how: dict[str, Any] = {"encoding": encoding, "quoting": options.quoting, "content": content}
     found = unscored_columns(path, options.columns, **how).data
     return iterate_unscored(
         str(path),
@@ -144,7 +163,7 @@ def _essays(
     )
 
 
-def _check_unpacked(content: bytes, suffix: str, most: int) -> None:
+def _check_stated(content: bytes, suffix: str, most: int) -> None:
     """Refuse a compressed table that says itself that it unpacks to more bytes than are taken.
 
     Raises:
@@ -152,7 +171,32 @@ def _check_unpacked(content: bytes, suffix: str, most: int) -> None:
     """
     size = {".xlsx": _unzipped_bytes, ".parquet": _parquet_bytes}.get(suffix)
     if size is not None and size(content) > most:
-        raise RefusalError(413, f"The table unpacks to more than {most} bytes, the most that is taken.")
+        raise _unpacks_to_more(most)
+
+
+def _check_cells(rows: Iterable[Mapping[str, object]], limits: Limits) -> None:
+    """Refuse a table that unpacks to more than is taken once every row has its own copy of what rows share.
+
+    A dictionary of parquet, a shared string of xlsx and a column's name stand once in the file, however many rows have
+    them; the rows that are kept and written have them each.
+
+    Raises:
+        RefusalError: All rows together, or one cell, are too large (413).
+    """
+    most, longest = _UNPACKED * limits.max_table_body, max(_LONGEST_CELL, limits.max_characters)
+    total = 0
+    for row in rows:
+        for name, cell in row.items():
+            length = len(cell if isinstance(cell, str | bytes) else str(cell))
+            if length > longest:
+                raise RefusalError(413, f"A cell holds more than {longest} characters, the most that is taken.")
+            total += len(name) + length + _VALUE_BYTES
+        if total > most:
+            raise _unpacks_to_more(most)
+
+
+def _unpacks_to_more(most: int) -> RefusalError:
+    return RefusalError(413, f"The table unpacks to more than {most} bytes, the most that is taken.")
 
 
 def _unzipped_bytes(content: bytes) -> int:
@@ -169,9 +213,26 @@ def _parquet_bytes(content: bytes) -> int:
 
     try:
         metadata = pq.read_metadata(io.BytesIO(content))
+        lists = [metadata.schema.column(index).max_repetition_level > 0 for index in range(metadata.num_columns)]
+        return sum(
+            _chunk_bytes(metadata.row_group(number).column(index), in_list)
+            for number in range(metadata.num_row_groups)
+            for index, in_list in enumerate(lists)
+        )
     except (pa.ArrowException, OSError):
         return 0
-    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+
+
+def _chunk_bytes(chunk: Any, in_list: bool) -> int:  # noqa: ANN401 - pyarrow is untyped
+    """Bytes that a column's chunk unpacks to, without what plain rows share.
+
+    One row can have any number of values in a list, and each may be a text as long as all of the chunk's.
+    """
+    size: int = chunk.total_uncompressed_size
+    if not in_list:
+        return size
+    values: int = chunk.num_values
+    return max(size, values * (size if chunk.physical_type.endswith("BYTE_ARRAY") else _VALUE_BYTES))
 
 
 def _brief(error: Exception) -> str:

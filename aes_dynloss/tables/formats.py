@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 STANDARD_INPUT = "-"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PARQUET_BATCH = 256
+# Rows of a batch of parquet, at most; fewer where rows that share a dictionary's long values could have more bytes.
+_BATCH_ROWS, _BATCH_BYTES = 256, 2**28
 # Of a spreadsheet; a damaged one may have a row of any number, and all before it would be passed through.
 _LAST_ROW = 2**20
 
@@ -189,13 +190,19 @@ def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] |
         columns = None if wanted is None or set(wanted) - set(names) else [name for name in names if name in wanted]
         number = 0
         try:
-            batches = file.iter_batches(batch_size=_PARQUET_BATCH, columns=columns)
+            batches = file.iter_batches(batch_size=_batch_rows(file.metadata), columns=columns)
             for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
                 yield number, row
         except Exception as error:  # As above.
             raise _damaged(path, "parquet", error) from None
         if number != expected:
             raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
+
+
+def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - pyarrow is untyped
+    """Rows to read at a time: a row of plain columns is at most as large as its whole row group."""
+    largest: int = max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return min(_BATCH_ROWS, max(1, _BATCH_BYTES // max(1, largest)))
 
 
 def _sheet_rows(path: Path, opened: Path | BinaryIO) -> Iterator[Row]:

@@ -44,10 +44,10 @@ def of(*texts: str) -> list[UnscoredEssay]:
     return [UnscoredEssay("1", "p", text) for text in texts]
 
 
-def run(model, scenario, batch_size=4, max_queue=12):
+def run(model, scenario, batch_size=4, max_queue=12, **options):
     async def main():
         with ThreadPoolExecutor(1) as thread:
-            queue = ScoringQueue(model, thread, batch_size=batch_size, max_queue=max_queue)
+            queue = ScoringQueue(model, thread, batch_size=batch_size, max_queue=max_queue, **options)
             queue.start()
             try:
                 return await asyncio.wait_for(scenario(queue), 60)
@@ -150,6 +150,25 @@ def test_a_fault_meets_the_culprit_alone(caplog, fault):
     assert (refusal.status_code, refusal.detail) == (500, "The server failed to score these essays.")
     assert model.calls == [["first"], ["a", "bad", "b"], ["a"], ["bad"], ["b"], ["later"]]
     assert f"{fault.__name__} in" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_fault_of_the_observer_ends_nothing(caplog):
+    seen = []
+
+    def observe(size, rows):
+        seen.append((size, rows))
+        raise KeyError(rows[0]["text"])
+
+    async def scenario(queue):
+        for text in ("a secret essay", "later"):
+            assert await asyncio.wait_for(queue.rows(of(text)), 10) == [{"text": text}]
+        assert queue.works
+
+    with caplog.at_level(logging.DEBUG):
+        run(Model(), scenario, observe=observe)
+    assert seen == [(1, [{"text": "a secret essay"}]), (1, [{"text": "later"}])]
+    assert caplog.text.count("A batch of 1 essays was not counted: KeyError in") == 2
     assert "secret" not in caplog.text
 
 

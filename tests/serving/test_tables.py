@@ -215,6 +215,47 @@ class TestLimits:
         assert len(stream.getvalue()) < 10_000
         assert post(Served(scorer, max_table_body=10_000), stream.getvalue(), "", ".parquet").status == 413
 
+    @pytest.mark.parametrize("query", ["prompt=letter", "prompt=letter&keep_columns=true"])
+    @pytest.mark.parametrize(
+        ("suffix", "notes"),
+        [(".parquet", "b" * 20_000), (".parquet", {"of_rater": "b" * 20_000}), (".xlsx", "b" * 20_000)],
+    )
+    def test_rows_that_share_a_long_text(self, scorer, suffix, notes, query):
+        small = Served(scorer, max_table_body=10_000)
+        for count, status in ((4, 200), (20, 413)):
+            content = table(suffix, [{"essay": "a", "notes": notes}] * count)
+            answer = post(small, content, query, suffix)
+            assert len(content) < 10_000
+            assert answer.status == status, answer.body
+        assert answer.detail == "The table unpacks to more than 160000 bytes, the most that is taken."
+
+    def test_rows_that_share_a_long_name(self, scorer):
+        content = f"text,{'n' * 8000}\n".encode() + b"a,\n" * 30
+        answer = post(Served(scorer, max_table_body=10_000), content, "prompt=letter&keep_columns=true&format=jsonl")
+        assert (answer.status, answer.detail[:40]) == (413, "The table unpacks to more than 160000 by")
+
+    @pytest.mark.parametrize(("value", "count"), [("b" * 100, 10_000), (0, 100_000), (b"b" * 16, 10_000)])
+    def test_a_row_with_a_long_list(self, scorer, monkeypatch, value, count):
+        stream = io.BytesIO()
+        kind = {int: pa.int64(), str: pa.string(), bytes: pa.binary(16)}[type(value)]
+        tags = pa.array([[value] * count], pa.list_(kind))
+        pq.write_table(pa.table({"text": ["a"], "tags": tags}), stream, compression="zstd")
+        monkeypatch.setattr("aes_dynloss.serving.tables.iterate_rows", None)  # not a row may be read
+        answer = post(Served(scorer, max_table_body=10_000), stream.getvalue(), "prompt=letter", ".parquet")
+        assert (answer.status, answer.detail[:40]) == (413, "The table unpacks to more than 160000 by")
+
+    def test_lists_of_a_few_words(self, served):
+        content = table(".parquet", [{"prompt_id": "letter", "text": "a", "tags": ["x", "y"]}] * 50)
+        assert post(served, content, "keep_columns=true", ".parquet").status == 200
+
+    def test_a_long_cell(self, scorer, monkeypatch):
+        monkeypatch.setattr("aes_dynloss.serving.tables._LONGEST_CELL", 1000)
+        small = Served(scorer, max_characters=10)
+        for length, status in ((1000, 200), (1001, 413)):
+            answer = post(small, f"prompt_id,text,notes\nletter,a,{'b' * length}\n".encode())
+            assert answer.status == status
+        assert answer.detail == "A cell holds more than 1000 characters, the most that is taken."
+
     def test_a_sheet_whose_last_row_is_far_beyond_all(self, served):
         book, stream = openpyxl.Workbook(), io.BytesIO()
         book.active.append(["prompt_id", "text"])

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import string
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,6 +73,20 @@ def test_parquet_round_trips(tmp_path_factory, table, row_group_size):
     path = tmp_path_factory.mktemp("parquet") / "t.parquet"
     pq.write_table(pa.table({name: [row[name] for row in rows] for name in names}), path, row_group_size=row_group_size)
     assert read(path) == list(enumerate(rows, start=1))
+
+
+def test_rows_of_parquet_that_share_a_long_text_are_not_many_in_memory(monkeypatch):
+    monkeypatch.setattr("aes_dynloss.tables.formats._BATCH_BYTES", 2**21)
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a" * 2**17] * 200}), stream)
+    assert len(stream.getvalue()) < 2**18
+    tracemalloc.start()
+    try:
+        assert all(len(row["text"]) == 2**17 for _, row in iterate_rows("t.parquet", content=stream.getvalue()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22  # all would be 25 * 2**20
 
 
 def test_jsonl_and_parquet_keep_types(tmp_path):
