@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import os
 import re
@@ -46,7 +47,7 @@ class Origin(ConfigModel):
     )
     version: str | None = Field(default=None, pattern=_PLAIN, description="Its version.")
     sha256: str | None = Field(
-        default=None, pattern=_PLAIN, description="Of the module's file, where it is of no distribution."
+        default=None, pattern=_PLAIN, description="Of the module's source, where it is of no distribution."
     )
 
     def __str__(self) -> str:
@@ -162,9 +163,7 @@ class Parts(Mapping[str, Part], Generic[Part]):
         installed = importlib.metadata.packages_distributions().get(_top(module))
         if installed:
             return Origin(module=module, distribution=installed[0], version=importlib.metadata.version(installed[0]))
-        file = getattr(sys.modules.get(module), "__file__", None)
-        digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        return Origin(module=module, sha256=digest)
+        return Origin(module=module, sha256=_source_digest(module))
 
     def origins(self, names: Iterable[str]) -> dict[str, Origin]:
         """Where those among some parts come from that are not the package's own."""
@@ -326,6 +325,15 @@ def _distribution_words(entry: EntryPoint) -> str:
     if entry.dist is None:
         return f"the entry point {entry.value}"
     return f"the distribution {entry.dist.name} {entry.dist.version}"
+
+
+def _source_digest(module: str) -> str | None:
+    """SHA-256 of a module's source; None where there is none, as of what was typed in or piped."""
+    try:
+        source = inspect.getsource(sys.modules[module])
+    except (KeyError, TypeError, OSError):
+        return None
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _place(source: Callable[..., Any]) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -191,6 +193,19 @@ class TestPointedTo:
         (origin,) = COMPONENTS.origins(["log_cosh"]).values()
         assert origin.module == "my_parts"
         assert len(origin.sha256) == 64
+
+    def test_a_module_in_an_archive(self, tmp_path, monkeypatch):
+        with zipfile.ZipFile(tmp_path / "parts.zip", "w") as archive:
+            archive.writestr("zipped_parts.py", LOSS)
+        monkeypatch.syspath_prepend(tmp_path / "parts.zip")
+        add_plugins(["zipped_parts"])
+        assert COMPONENTS.origin("log_cosh").sha256 == hashlib.sha256(LOSS.encode()).hexdigest()
+
+    @pytest.mark.parametrize("file", ["<stdin>", "gone.py", None])
+    def test_a_module_without_source(self, monkeypatch, file):
+        register_loss("gold")(squared)
+        monkeypatch.setattr(sys.modules[__name__], "__file__", file)
+        assert COMPONENTS.origin("gold") == Origin(module=__name__, sha256=None)
 
     def test_the_environment_is_read_when_a_name_is_not_known(self, tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(tmp_path)
