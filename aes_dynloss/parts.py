@@ -18,6 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -279,6 +280,27 @@ def decorator_name(name: object, decorator: str) -> str:
     if not isinstance(name, str):
         raise ConfigError(f'{decorator} needs a name; write @{decorator}("my_name") above the definition.')
     return name
+
+
+@contextmanager
+def faults_named(what: str, source: Callable[..., Any], kind: type[AesDynlossError]) -> Iterator[None]:
+    """Turn whatever the code of a part from outside raises into one message; who uses the part has not written it.
+
+    Args:
+        what: The part, with what went wrong.
+        source: The function or class that was registered.
+        kind: The error's class; its cause is the error that was raised.
+
+    Examples:
+        >>> with faults_named("The loss 'gold' failed", print, ConfigError):
+        ...     1 / 0
+        Traceback (most recent call last):
+        aes_dynloss.errors.ConfigError: The loss 'gold' failed: ZeroDivisionError: division by zero. Mend builtins.
+    """
+    try:
+        yield
+    except Exception as error:  # its code may raise anything
+        raise kind(f"{what}: {type(error).__name__}: {first_line(error)}. Mend {source.__module__}.") from error
 
 
 def _import_plugin(plugin: str) -> None:

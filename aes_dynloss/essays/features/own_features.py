@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from aes_dynloss.errors import ConfigError, DataError, first_line
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.features.linguistic import GROUPS, Feature, Group, Text, Values
-from aes_dynloss.parts import decorator_name
+from aes_dynloss.parts import decorator_name, faults_named
 
 Count = TypeVar("Count", bound=Callable[[str], float | Values])
 
@@ -72,13 +72,8 @@ def register_feature(
 
 def _own_values(name: str, function: Callable[[str], float | Values], text: str) -> Values:
     """What a function from outside returns for a text, by the features' names."""
-    try:
+    with faults_named(f"The feature {name!r} failed on a text of {len(text)} characters", function, DataError):
         returned = function(text)
-    except Exception as error:  # its code may raise anything, and who scores essays has not written it
-        raise DataError(
-            f"The feature {name!r} failed on a text of {len(text)} characters: {type(error).__name__}: "
-            f"{first_line(error)}. Mend {function.__module__}."
-        ) from error
     values = (
         {f"{name}_{key}": one for key, one in returned.items()} if isinstance(returned, Mapping) else {name: returned}
     )
