@@ -14,8 +14,8 @@ from facts import facts
 from plugins import FEATURE, LOSS, POLICY, SCHEDULE, TEACHER, all_parts, install
 from small_run import EVERYTHING, check_scores, records, tune
 
-from aes_dynloss import open_scorer
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.essays.ensembles.ensemble import open_scorer
 from aes_dynloss.essays.model.model_folder import config_digest
 from aes_dynloss.parts import PLUGINS
 from aes_dynloss.training import run_state

@@ -15,7 +15,7 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.finetune.calibrate import calibrate_run
 from aes_dynloss.essays.finetune.config import FinetuneConfig
-from aes_dynloss.essays.finetune.run import finetune
+from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.card import CardFacts, EssayModelCard
 from aes_dynloss.reports.table import figure_words
 from aes_dynloss.tables.score_range import ScoreRange
@@ -40,7 +40,7 @@ def run(request: pytest.FixtureRequest, run_yaml: Path, tmp_path_factory: pytest
     config = {key: value for key, value in values.items() if key not in {"loss", "training", "model"}}
     config |= {"model": model, "card": STATED, "evaluation": {"resamples": 100, "floors": True, "page": False}}
     folder = tmp_path_factory.mktemp("card") / "run"
-    finetune(validate(FinetuneConfig, config, "here"), folder)
+    run_finetuning(validate(FinetuneConfig, config, "here"), folder)
     return folder
 
 
@@ -56,7 +56,13 @@ def test_what_a_run_tells(run: Path) -> None:
     assert data["training_essays"] == manifest["split"]["essays"]["train"]
     assert data["versions"]["aes-dynloss"] == manifest["versions"]["aes-dynloss"]
     assert str(data["date"]) == manifest["started"][:10]
-    for wanted in ("## Intended use", "## Limits", "## Figures", "Do not use it as the only rater", "words_and_ngrams"):
+    for wanted in (
+        "## Intended use",
+        "## Limits",
+        "## Figures",
+        "Do not use it as the only rater",
+        "linguistic features and n-grams",
+    ):
         assert wanted in card.text
     assert str(run) not in card.content
     results = {(one.dataset_config, one.metric_type): one for one in data.eval_results}

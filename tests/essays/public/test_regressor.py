@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -176,11 +177,19 @@ NOT_OF_TEXT = {
     "is given twice predicts itself",
 }
 
+
+def _named(value: object) -> str:
+    """The same in all processes: a partial function's repr has its address."""
+    if not isinstance(value, partial):
+        return type(value).__name__
+    return " ".join([value.func.__name__, *(f"{name}={one}" for name, one in value.keywords.items())])
+
+
 if hasattr(estimator_checks, "estimator_checks_generator"):  # scikit-learn 1.6
     _made = estimator_checks.estimator_checks_generator(
         OfNumbers(model=COUNTS), expected_failed_checks=NOT_OF_TEXT, mark="xfail"
     )
-    checks = pytest.mark.parametrize(("estimator", "check"), list(_made), ids=str)
+    checks = pytest.mark.parametrize(("estimator", "check"), list(_made), ids=_named)
 else:
     checks = pytest.mark.skip("scikit-learn before 1.6 has other checks")
 
