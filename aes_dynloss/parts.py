@@ -12,11 +12,13 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -46,7 +48,7 @@ class Origin(ConfigModel):
     )
     version: str | None = Field(default=None, pattern=_PLAIN, description="Its version.")
     sha256: str | None = Field(
-        default=None, pattern=_PLAIN, description="Of the module's file, where it is of no distribution."
+        default=None, pattern=_PLAIN, description="Of the module's source, where it is of no distribution."
     )
 
     def __str__(self) -> str:
@@ -162,9 +164,7 @@ class Parts(Mapping[str, Part], Generic[Part]):
         installed = importlib.metadata.packages_distributions().get(_top(module))
         if installed:
             return Origin(module=module, distribution=installed[0], version=importlib.metadata.version(installed[0]))
-        file = getattr(sys.modules.get(module), "__file__", None)
-        digest = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        return Origin(module=module, sha256=digest)
+        return Origin(module=module, sha256=_source_digest(module))
 
     def origins(self, names: Iterable[str]) -> dict[str, Origin]:
         """Where those among some parts come from that are not the package's own."""
@@ -282,6 +282,27 @@ def decorator_name(name: object, decorator: str) -> str:
     return name
 
 
+@contextmanager
+def faults_named(what: str, source: Callable[..., Any], kind: type[AesDynlossError]) -> Iterator[None]:
+    """Turn whatever the code of a part from outside raises into one message; who uses the part has not written it.
+
+    Args:
+        what: The part, with what went wrong.
+        source: The function or class that was registered.
+        kind: The error's class; its cause is the error that was raised.
+
+    Examples:
+        >>> with faults_named("The loss 'gold' failed", print, ConfigError):
+        ...     1 / 0
+        Traceback (most recent call last):
+        aes_dynloss.errors.ConfigError: The loss 'gold' failed: ZeroDivisionError: division by zero. Mend builtins.
+    """
+    try:
+        yield
+    except Exception as error:  # its code may raise anything
+        raise kind(f"{what}: {type(error).__name__}: {first_line(error)}. Mend {source.__module__}.") from error
+
+
 def _import_plugin(plugin: str) -> None:
     if not plugin.endswith(".py"):
         importlib.import_module(plugin)
@@ -326,6 +347,15 @@ def _distribution_words(entry: EntryPoint) -> str:
     if entry.dist is None:
         return f"the entry point {entry.value}"
     return f"the distribution {entry.dist.name} {entry.dist.version}"
+
+
+def _source_digest(module: str) -> str | None:
+    """SHA-256 of a module's source; None where there is none, as of what was typed in or piped."""
+    try:
+        source = inspect.getsource(sys.modules[module])
+    except (KeyError, TypeError, OSError):
+        return None
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _place(source: Callable[..., Any]) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -87,6 +89,12 @@ class TestLoss:
         with pytest.raises(ShapeError, match=facts("'gold'", words)):
             LossConfig(terms={"gold": 1.0}).build()[0].terms(elements())
 
+    def test_one_that_fails_is_named(self):
+        register_loss("gold")(lambda one: one.score)
+        with pytest.raises(TrainingError, match=facts("'gold'", "AttributeError", "'score'", f"Mend {__name__}")) as it:
+            LossConfig(terms={"gold": 1.0}).build()[0].terms(elements())
+        assert isinstance(it.value.__cause__, AttributeError)
+
     def test_what_it_needs_is_checked(self):
         with pytest.raises(ConfigError, match=facts("needs is 'probs'", "log_probs")):
             register_loss("gold", needs="probs")
@@ -133,6 +141,25 @@ class TestSchedule:
         weight = LossConfig(terms={"mse": {"schedule": "broken"}}).terms["mse"]
         with pytest.raises(TrainingError, match=facts("'broken'", "nan", "progress 0")):
             weight(progress=0.0)
+
+    def test_one_that_fails_is_named(self):
+        register_schedule("broken")(lambda progress: 1 / progress)
+        weight = LossConfig(terms={"mse": {"schedule": "broken"}}).terms["mse"]
+        with pytest.raises(TrainingError, match=facts("'broken'", "progress 0", "ZeroDivisionError", __name__)) as it:
+            weight(progress=0.0)
+        assert isinstance(it.value.__cause__, ZeroDivisionError)
+
+    def test_types_that_cannot_be_read(self):
+        def unknown(progress: float, *, rate: Rate) -> float:  # noqa: F821 - what it is about
+            return rate
+
+        def no_value(progress: float, *, rate: torch.nn.Module) -> float:
+            return 1.0
+
+        for function, words in ((unknown, "NameError"), (no_value, "torch.nn.modules")):
+            with pytest.raises(ConfigError, match=facts("schedule 'wrong'", words, f"Mend {__name__}")):
+                register_schedule("wrong")(function)
+        assert "wrong" not in SCHEDULES
 
 
 class TestInstalled:
@@ -191,6 +218,19 @@ class TestPointedTo:
         (origin,) = COMPONENTS.origins(["log_cosh"]).values()
         assert origin.module == "my_parts"
         assert len(origin.sha256) == 64
+
+    def test_a_module_in_an_archive(self, tmp_path, monkeypatch):
+        with zipfile.ZipFile(tmp_path / "parts.zip", "w") as archive:
+            archive.writestr("zipped_parts.py", LOSS)
+        monkeypatch.syspath_prepend(tmp_path / "parts.zip")
+        add_plugins(["zipped_parts"])
+        assert COMPONENTS.origin("log_cosh").sha256 == hashlib.sha256(LOSS.encode()).hexdigest()
+
+    @pytest.mark.parametrize("file", ["<stdin>", "gone.py", None])
+    def test_a_module_without_source(self, monkeypatch, file):
+        register_loss("gold")(squared)
+        monkeypatch.setattr(sys.modules[__name__], "__file__", file)
+        assert COMPONENTS.origin("gold") == Origin(module=__name__, sha256=None)
 
     def test_the_environment_is_read_when_a_name_is_not_known(self, tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(tmp_path)

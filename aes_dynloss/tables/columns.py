@@ -33,6 +33,12 @@ LENGTH_COLUMN = "words"
 NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN)
 # The essay itself is read where its column is named, and never otherwise.
 TEXT_COLUMN = "text"
+# Columns that have a meaning in tables of essays or of predictions: no column of a user's own has such a name.
+TABLE_COLUMNS = (
+    *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
+    *("dropped_tokens", "part", "probabilities", "trait"),
+    *NUMBER_COLUMNS,
+)
 
 
 _PAIRS = ("mapped", "traits")  # fields of `ColumnNames` that name no single column

@@ -18,7 +18,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from aes_dynloss.configfile import ChosenBy, ConfigModel
 from aes_dynloss.errors import ConfigError, TrainingError
-from aes_dynloss.parts import Parts, decorator_name
+from aes_dynloss.parts import Parts, decorator_name, faults_named
 from aes_dynloss.teaching.losses.component_table import ComponentName
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def _schedule_of(name: str, function: Callable[..., float]) -> type[ScheduleConf
     """The model of a function's keys, which calls it."""
     if not inspect.isfunction(function):
         raise ConfigError(f"register_schedule decorates a function of progress, found {function!r} for {name!r}.")
-    parameters, hints = inspect.signature(function).parameters, get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    with faults_named(f"The types of the schedule {name!r} cannot be read", function, ConfigError):
+        hints = get_type_hints(function, include_extras=True)
     others = list(parameters.values())[1:]
     wrong = [one for one in others if one.kind is not one.KEYWORD_ONLY or one.name not in hints.keys() - {"schedule"}]
     if not parameters or wrong:
@@ -166,7 +168,8 @@ def _schedule_of(name: str, function: Callable[..., float]) -> type[ScheduleConf
 
     class OfFunction(ScheduleConfig):
         def __call__(self, progress: float) -> float:
-            weight = function(progress, **{one.name: getattr(self, one.name) for one in others})
+            with faults_named(f"The schedule {name!r} failed at progress {progress:g}", function, TrainingError):
+                weight = function(progress, **{one.name: getattr(self, one.name) for one in others})
             if not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise TrainingError(
                     f"The schedule {name!r} returned {weight!r} at progress {progress:g}, expected a finite number. "
@@ -179,7 +182,8 @@ def _schedule_of(name: str, function: Callable[..., float]) -> type[ScheduleConf
 
     keys: dict[str, Any] = {"schedule": (Literal[name], name)}
     keys |= {one.name: (hints[one.name], ... if one.default is one.empty else one.default) for one in others}
-    model: type[ScheduleConfig] = create_model(name, __base__=OfFunction, __doc__=function.__doc__, **keys)
+    with faults_named(f"The types of the schedule {name!r} are none of a configuration's", function, ConfigError):
+        model: type[ScheduleConfig] = create_model(name, __base__=OfFunction, __doc__=function.__doc__, **keys)
     return model
 
 

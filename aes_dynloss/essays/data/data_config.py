@@ -19,16 +19,11 @@ from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
 from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.perturbing.perturbations import PERTURBATIONS, check_kinds
 from aes_dynloss.essays.samples import BUNDLED, PROMPTS
-from aes_dynloss.tables.columns import NUMBER_COLUMNS, TRAIT_COLUMNS
+from aes_dynloss.tables.columns import TABLE_COLUMNS, TRAIT_COLUMNS
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
 
-# Names of the columns of `EssayTable`, and of predictions, that have a meaning there.
-TABLE_COLUMNS = (
-    *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
-    *("dropped_tokens", "part", "probabilities", "trait"),
-)
 _BESIDE_ASAP: dict[str, object] = {"features": [], "weight": None, "rater": None}  # columns that ASAP has not
 ONE_SCORE = "score"  # what the one score of essays without traits is called
 ID_FILE = ".txt"  # what data.trusted ends with where it names a file
@@ -139,9 +134,9 @@ class Columns(ConfigModel):
         names = [*self.single, *self.features]
         if len(set(names)) < len(names):
             raise ValueError(f"two of the columns have one name: {', '.join(names)}")
-        counted = {feature.name for feature in FEATURES}
+        taken = {*TABLE_COLUMNS, *(feature.name for feature in FEATURES)}
         for name in self.features:
-            if name in counted or name in {*TABLE_COLUMNS, *NUMBER_COLUMNS}:
+            if name in taken:
                 raise ValueError(f"features names {name!r}, which has a meaning of its own here; rename that column")
         return self
 
@@ -445,7 +440,7 @@ class DataConfig(ConfigModel):
     def _check(self) -> Self:
         # Groups of writers need columns that are nothing else, here or in the table of predictions.
         others = {*self.columns.single, *self.columns.features, self.split.column}
-        taken = {*others, self.trusted, *TABLE_COLUMNS, *NUMBER_COLUMNS}
+        taken = {*others, self.trusted, *TABLE_COLUMNS}
         for name in self.subgroups:
             if name in taken or self.subgroups.count(name) > 1:
                 raise ValueError(

@@ -14,7 +14,7 @@ from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.shapley import of_function, of_products
-from aes_dynloss.essays.features.linguistic import feature_names
+from aes_dynloss.essays.features.linguistic import LENGTH, NGRAMS, OWN, VECTOR, feature_names
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.protocol import Scorer, own_numbers
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Groups = dict[str, NDArray[np.int64]]
-
-VECTOR, LENGTH, NGRAMS, OWN = "encoder", "length", "n-grams", "own columns"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ MOST_SD, SMALLEST_SD = 4.0, 1e-6
 # Of the features as a whole in a head, beside the length, a vector, and own columns as a whole, which have 1 each:
 # chosen on dev of ASAP.
 LINGUISTIC_WEIGHT = 0.2
+# What a head or a regression sees beside groups of features, as explanations call it.
+VECTOR, LENGTH, NGRAMS, OWN = "encoder", "length", "n-grams", "own columns"
 _COPIED_RUN = 4
 
 Values = dict[str, float]

@@ -8,9 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from aes_dynloss.errors import ConfigError, DataError, first_line
-from aes_dynloss.essays.features.linguistic import GROUPS, Feature, Group, Text, Values
-from aes_dynloss.parts import decorator_name
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.features.linguistic import GROUPS, LENGTH, VECTOR, Feature, Group, Text, Values
+from aes_dynloss.parts import decorator_name, faults_named
+from aes_dynloss.tables.columns import TABLE_COLUMNS
+
+# What a feature, or a group of them, would be taken for in a configuration, an explanation or a table.
+_RESERVED = {"all", VECTOR, LENGTH, *TABLE_COLUMNS}
 
 Count = TypeVar("Count", bound=Callable[[str], float | Values])
 
@@ -31,7 +35,8 @@ def register_feature(
         language: ISO 639 code of the language that it is for, ``any`` if it has none.
 
     Raises:
-        ConfigError: The name is another group's or feature's, or the function returns no such values.
+        ConfigError: The name is another group's or feature's or has a meaning of its own, as score has; or the function
+            returns no such values.
 
     Examples:
         >>> from aes_dynloss.essays.features.linguistic import linguistic_features
@@ -49,10 +54,13 @@ def register_feature(
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"register_feature decorates a function of a text, found {function!r} for {name!r}.")
         columns = tuple(_own_values(name, function, ""))
-        taken = {feature.name for group in GROUPS.known() if group != name for feature in GROUPS[group].features}
-        clash = [column for column in columns if column in taken]
-        if clash or name == "all":
-            raise ConfigError(f"There is already {(clash or [name])[0]!r} among the features. Choose another name.")
+        others = {feature.name for group in GROUPS.known() if group != name for feature in GROUPS[group].features}
+        clash = [one for one in (name, *columns) if one in others | _RESERVED]
+        if clash:
+            raise ConfigError(
+                f"There is already {clash[0]!r} among the features, or it has a meaning of its own here. Choose "
+                "another name."
+            )
         features = tuple(Feature(column, name, unit, source, language) for column in columns)
 
         def count(text: Text) -> Values:
@@ -72,13 +80,8 @@ def register_feature(
 
 def _own_values(name: str, function: Callable[[str], float | Values], text: str) -> Values:
     """What a function from outside returns for a text, by the features' names."""
-    try:
+    with faults_named(f"The feature {name!r} failed on a text of {len(text)} characters", function, DataError):
         returned = function(text)
-    except Exception as error:  # its code may raise anything, and who scores essays has not written it
-        raise DataError(
-            f"The feature {name!r} failed on a text of {len(text)} characters: {type(error).__name__}: "
-            f"{first_line(error)}. Mend {function.__module__}."
-        ) from error
     values = (
         {f"{name}_{key}": one for key, one in returned.items()} if isinstance(returned, Mapping) else {name: returned}
     )

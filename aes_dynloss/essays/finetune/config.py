@@ -118,11 +118,7 @@ class FinetuneConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.model.own_features != self.data.columns.features:
-            raise ValueError(
-                f"model.own_features is [{', '.join(self.model.own_features)}], but data.columns.features is "
-                f"[{', '.join(self.data.columns.features)}]; name the columns in data.columns.features alone"
-            )
+        self._check_own_columns()
         target, prompts = self.data.split.target_prompt, self.model.prompts
         if target is not None and prompts != "shared":
             raise ValueError(
@@ -147,6 +143,21 @@ class FinetuneConfig(ConfigModel):
         if self.model.solver != "sgd":
             self._check_no_training(augmentation is not None)
         return self
+
+    def _check_own_columns(self) -> None:
+        """Refuse columns that the model does not see, or that would go by a feature's name."""
+        columns, names = self.data.columns.features, self.model.feature_names
+        if self.model.own_features != columns:
+            raise ValueError(
+                f"model.own_features is [{', '.join(self.model.own_features)}], but data.columns.features is "
+                f"[{', '.join(columns)}]; name the columns in data.columns.features alone"
+            )
+        for name in columns:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"data.columns.features names {name!r}, which is a feature of model.linguistic, too; rename that "
+                    "column"
+                )
 
     def _check_no_training(self, has_copies: bool) -> None:
         """Refuse what belongs to training by batches."""

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.features.linguistic import GROUPS
+from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
 from aes_dynloss.essays.model.card import EssayModelCard
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
@@ -50,6 +50,7 @@ MODEL = "model"  # the model folder of a run
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
 _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _TEXT = "text."
+_COLUMNS = "columns"  # in parts: those of each feature from outside; folders made earlier lack it
 # Places on the machine that trained; the encoder, which is named apart; adapters, which its weights have taken in.
 _NOT_KEPT = {"features_cache", "start_from", "encoder", "lora"}
 
@@ -73,11 +74,12 @@ class Fitted:
     certainty: Certainty
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for config.json; ``parts`` says which features are from outside, and where from."""
+        """Plain values for config.json; ``parts`` has the features from outside: where from, and their columns."""
         origins = GROUPS.origins(self.config.linguistic_groups)
         features = {name: origin.model_dump(mode="json") for name, origin in origins.items()}
+        columns = {name: feature_names([name]) for name in origins}
         return {
-            **({"parts": {GROUPS.kind: features}} if features else {}),
+            **({"parts": {GROUPS.kind: features, _COLUMNS: columns}} if features else {}),
             "model": self.config.model_dump(mode="json", exclude=_NOT_KEPT),
             "prompts": [asdict(scale) | {"prompt": scale.prompt.to_dict()} for scale in self.scales],
             "postprocessing": self.postprocessing.to_dict(),
@@ -90,9 +92,10 @@ class Fitted:
         """From :meth:`to_dict`; earlier versions lack the last two, or have a certainty of another form.
 
         Raises:
-            CheckpointError: A feature is from outside and not here.
+            CheckpointError: A feature is from outside and not here, or has other columns here.
         """
         GROUPS.check_origins(recorded_origins(values, GROUPS.kind), Path(CONFIG))
+        _check_columns(values.get("parts", {}).get(_COLUMNS, {}))
         return cls(
             ModelConfig.model_validate(values["model"]),
             [_scale(entry) for entry in values["prompts"]],
@@ -100,6 +103,17 @@ class Fitted:
             Intervals.from_dict(values.get("intervals", {})),
             Certainty.from_dict(values.get("certainty", {})),
         )
+
+
+def _check_columns(recorded: Mapping[str, Any]) -> None:
+    """Refuse features from outside whose columns are others than in training, or in another order."""
+    for name, then in recorded.items():
+        now = feature_names([name])
+        if now != then:
+            raise CheckpointError(
+                f"the feature {name!r} has the columns {now} here, but the model was trained with {then}, in this "
+                "order. Give the version of the feature that it was trained with, or train the model anew."
+            )
 
 
 def write_scorer_folder(

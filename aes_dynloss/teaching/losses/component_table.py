@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar, get_ar
 from pydantic import AfterValidator
 
 from aes_dynloss.configfile import advice_on
-from aes_dynloss.errors import ConfigError, ShapeError
-from aes_dynloss.parts import Parts, decorator_name
+from aes_dynloss.errors import ConfigError, ShapeError, TrainingError
+from aes_dynloss.parts import Parts, decorator_name, faults_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,10 +132,11 @@ def register_loss(
 
 
 def _checked(name: str, function: LossFunction, elements: Elements, *, over_batch: bool) -> Tensor:
-    """A loss from outside, whose shape would otherwise broadcast to a wrong number."""
+    """A loss from outside, named where it fails, or has a shape that would broadcast to a wrong number."""
     import torch
 
-    value = function(elements)
+    with faults_named(f"The loss {name!r} failed", function, TrainingError):
+        value = function(elements)
     expected = () if over_batch else (len(elements),)
     if not isinstance(value, torch.Tensor) or value.shape != expected:
         found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__

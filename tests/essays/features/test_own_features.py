@@ -50,11 +50,11 @@ def test_the_packages_own_come_first_and_all_stands_for_them():
 
 
 def test_placeholders_are_removed_first():
-    register_feature("length")(letters)
-    assert linguistic_features(["@CAPS1"], [None], ["length"]).tolist() == [[1.0]]
+    register_feature("letters")(letters)
+    assert linguistic_features(["@CAPS1"], [None], ["letters"]).tolist() == [[1.0]]
 
 
-@pytest.mark.parametrize("name", ["counts", "commas", "all"])
+@pytest.mark.parametrize("name", ["counts", "commas", "all", "encoder", "length", "score", "essay_id", "words"])
 def test_names_that_are_taken(name):
     with pytest.raises(ConfigError, match=facts("There is already", repr(name), "among the features")):
         register_feature(name)(letters)
@@ -66,6 +66,9 @@ def test_columns_that_are_taken():
         register_feature("abc_a")(letters)
     with pytest.raises(ConfigError, match=facts("There is already", "'log_words'")):
         register_feature("log")(lambda text: {"words": 1.0})
+    with pytest.raises(ConfigError, match=facts("'prompt_id'", "meaning of its own")):
+        register_feature("prompt")(lambda text: {"id": 1.0})
+    assert not {"log", "prompt"} & set(GROUPS)
 
 
 @pytest.mark.parametrize("value", [None, "1", float("nan"), {}, {"a": float("inf")}, True and [1.0]])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from facts import facts
 
+from aes_dynloss import register_feature
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.finetune.config import EvaluationConfig, FinetuneConfig
@@ -230,6 +231,15 @@ def test_teachers_survive_their_dump(sections: dict[str, Any]) -> None:
         name: value for name, value in sections["teacher"].items() if name != "hypergradient"
     }
     assert validate(FinetuneConfig, values, "again") == config
+
+
+@pytest.mark.usefixtures("own_parts")
+def test_a_column_and_an_own_feature_of_one_name() -> None:
+    data = {"source": "essays.csv", "columns": {"features": ["age", "hedges_may"]}}
+    register_feature("hedges")(lambda text: {"may": text.count("may"), "can": text.count("can")})
+    assert build(data=data, model={"linguistic": ["counts"]}).model.own_features == ["age", "hedges_may"]
+    with pytest.raises(ConfigError, match=facts("data.columns.features", "'hedges_may'", "rename that column")):
+        build(data=data, model={"linguistic": ["counts", "hedges"]})
 
 
 def test_all_faults_at_once() -> None:

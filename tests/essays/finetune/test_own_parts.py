@@ -92,7 +92,10 @@ def test_a_schedule_and_features(run_yaml, made):
         "features": {"hedges": origin("tiny_f")},
     }
     config = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))
-    assert config["parts"] == {"features": {"hedges": origin("tiny_f")}}
+    assert config["parts"] == {
+        "features": {"hedges": origin("tiny_f")},
+        "columns": {"hedges": ["hedges_may", "hedges_can"]},
+    }
     features = json.loads((folder / "report.json").read_text(encoding="utf-8"))["features"]
     assert "hedges_may" in json.dumps(features)
     check_scores(folder, run_yaml.with_name("essays.jsonl"), "test")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_scorer import RULES, tiny_scorer, values_of
+from tiny_scorer import RULES, sign, tiny_scorer, values_of
 
+from aes_dynloss import register_feature
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.model import model_folder
 from aes_dynloss.essays.model.encoder_folder import read_model_folder
@@ -145,3 +146,35 @@ def test_permissions_follow_the_mask(rescaling_scorer: EncoderScorer, tmp_path: 
     files = [path for path in (tmp_path / "m").rglob("*") if path.is_file()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
     assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o750
+
+
+def own_feature(*keys: str) -> None:
+    def own(text: str) -> dict[str, int]:
+        return dict.fromkeys(keys, len(text))
+
+    register_feature("own")(own)
+
+
+@pytest.fixture
+def with_own_feature(own_parts: None, encoder: Path, tmp_path: Path) -> Path:
+    own_feature("words", "vowels")
+    tiny_scorer(encoder, linguistic=["counts", "own"]).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("keys", [["vowels", "words"], ["words"], ["words", "vowels", "letters"]])
+def test_an_own_feature_with_other_columns_than_in_training(with_own_feature: Path, keys: list[str]) -> None:
+    read_model_folder(with_own_feature)
+    own_feature(*keys)
+    now = str([f"own_{key}" for key in keys])
+    with pytest.raises(CheckpointError) as caught:
+        read_model_folder(with_own_feature)
+    for words in (str(with_own_feature), "'own'", now, "['own_words', 'own_vowels']", "version of the feature"):
+        assert words in str(caught.value)
+
+
+def test_folders_made_before_name_no_columns(with_own_feature: Path) -> None:
+    values = values_of(with_own_feature)
+    assert values["parts"].pop("columns") == {"own": ["own_words", "own_vowels"]}
+    sign(with_own_feature, values)
+    read_model_folder(with_own_feature)
