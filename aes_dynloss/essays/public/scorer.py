@@ -41,10 +41,10 @@ class EssayScorer:
         >>> scores = scorer.score(["Dear head teacher, ..."], "phones")  # doctest: +SKIP
         >>> scores.score, scores.low, scores.high, scores.advisories  # doctest: +SKIP
         (array([2.]), array([1.]), array([3.]), [['too_short']])
-        >>> EssayScorer.from_pretrained("runs/none")
+        >>> EssayScorer.from_pretrained("runs/none/model")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/none. Give a run of finetune, or its folder
-        model/.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give a run of finetune, or its
+        folder model/.
 
     Args:
         model: What computes the scores.
