@@ -230,7 +230,9 @@ class EssayScorer:
     ) -> Iterator[Iterator[UnscoredEssay]]:
         """The essays as rows of a table, as the commands read them."""
         prompt = prompt_ids if isinstance(prompt_ids, str) else None
-        frame = essay_frame(essays, None if prompt is not None else prompt_ids, features)
+        frame = essay_frame(
+            essays, None if prompt is not None else prompt_ids, features, columns.get("prompt_id", "prompt_id")
+        )
         if not len(frame):
             yield iter(())
             return
@@ -243,7 +245,10 @@ def _policy(policy: Policy | Mapping[str, Action] | None) -> Policy:
 
 
 def essay_frame(
-    essays: Essays, prompt_ids: Sequence[str] | None = None, features: Features | None = None
+    essays: Essays,
+    prompt_ids: Sequence[str] | None = None,
+    features: Features | None = None,
+    prompt_column: str = "prompt_id",
 ) -> pd.DataFrame:
     """Essays with what is known of each, a row an essay; texts alone get numbers from 1 as ids.
 
@@ -251,6 +256,7 @@ def essay_frame(
         essays: N texts, or a DataFrame.
         prompt_ids: The prompt of each, if the DataFrame does not say it.
         features: Numeric columns, if the DataFrame has none.
+        prompt_column: The DataFrame's column of prompts, if it has one.
 
     Raises:
         DataError: It is one text, lengths differ, or prompts are given twice.
@@ -264,8 +270,10 @@ def essay_frame(
         ids = [str(number) for number in range(1, len(texts) + 1)]
         table = pd.DataFrame({"essay_id": ids, "text": pd.Series(texts, dtype=object)})
     if prompt_ids is not None:
-        if "prompt_id" in table:
-            raise DataError("The DataFrame has a column 'prompt_id', and prompt_ids are given. Give one of the two.")
+        if prompt_column in table:
+            raise DataError(
+                f"The DataFrame has a column {prompt_column!r}, and prompt_ids are given. Give one of the two."
+            )
         answered = list(prompt_ids)
         check_lengths(table.index.tolist(), answered)
         table = table.assign(prompt_id=answered)

@@ -129,6 +129,13 @@ def test_named_columns(scorer):
     assert (scores.essay_ids, scores.prompt_ids) == ([str(number) for number in range(10, 16)], ANSWERED)
 
 
+@pytest.mark.parametrize("prompt_ids", [ANSWERED[::-1], PHONES])
+def test_prompts_are_given_once(scorer, prompt_ids):
+    table = pd.DataFrame({"text": TEXTS, "task": ANSWERED})
+    with pytest.raises(DataError, match=r"has a column 'task', and .* Give one of the two"):
+        scorer.score(table, prompt_ids, columns={"prompt_id": "task"})
+
+
 def test_features_beside_the_text():
     model = classical()
     model.config = model.config.model_copy(update={"own_features": ["age"]})
