@@ -259,7 +259,7 @@ def essay_frame(
         prompt_column: The DataFrame's column of prompts, if it has one.
 
     Raises:
-        DataError: It is one text, lengths differ, or prompts are given twice.
+        DataError: It is one text, lengths differ, or prompts or a column are given twice.
     """
     if isinstance(essays, pd.DataFrame):
         table = essays.reset_index(drop=True)
@@ -281,5 +281,10 @@ def essay_frame(
         numbers = pd.DataFrame(features).reset_index(drop=True)
         if len(numbers) != len(table):
             raise DataError(f"Expected features of {len(table)} essays, found those of {len(numbers)}.")
+        known = [str(name) for name in numbers if str(name) in table]
+        if known:
+            raise DataError(
+                f"features names {', '.join(known)}, which the essays have already. Leave it out, or rename it."
+            )
         table = table.assign(**{str(name): numbers[name] for name in numbers})
     return table

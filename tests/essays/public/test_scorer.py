@@ -156,6 +156,9 @@ def test_features_beside_the_text():
         assert asked["features"] == expected
     with pytest.raises(DataError, match="Expected features of 2 essays, found those of 1"):
         scorer.score(OF_ONE_PROMPT[:2], features=expected[:1])
+    for essays, name in ((OF_ONE_PROMPT[:2], "text"), (pd.DataFrame({"text": OF_ONE_PROMPT[:2], "age": 3}), "age")):
+        with pytest.raises(DataError, match=f"features names {name}, which the essays have already"):
+            scorer.score(essays, features=[{name: 5}] * 2)
     with pytest.raises(DataError, match="The model was trained with this column beside the text"):
         scorer.score(OF_ONE_PROMPT[:2])
 
