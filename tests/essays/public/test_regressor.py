@@ -129,6 +129,7 @@ def test_scores_on_no_grid():
         ({}, (TEXTS[:2], SCORES[:2]), DataError, "needs at least 3"),
         ({}, (TEXTS, SCORES, -SCORES), DataError, "sample_weight"),
         ({"preset": "quick"}, (TEXTS, SCORES), ConfigError, "preset"),
+        ({"model": {"own_features": ["age"]}}, (TEXTS, SCORES), ConfigError, "is fitted to texts alone, but model has"),
         ({"model": {"solvers": 1}}, (TEXTS, SCORES), ConfigError, "solvers"),
         ({"preset": None, "model": {}}, (TEXTS, SCORES), ConfigError, "solver sgd needs dev essays"),
     ],
