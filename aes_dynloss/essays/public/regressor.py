@@ -156,7 +156,10 @@ def _numbers(values: ArrayLike | None, name: str, count: int) -> NDArray[np.floa
     """Finite numbers, one an essay."""
     if values is None:
         raise DataError(f"The regressor requires y to be passed, but the target {name} is None. Give human scores.")
-    numbers = np.asarray(column_or_1d(values, warn=True), dtype=np.float64)
+    try:
+        numbers = np.asarray(column_or_1d(values, warn=True), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: expected {count} finite numbers, one an essay: {error}. Correct them.") from None
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         found = f"{len(numbers)}" if numbers.shape != (count,) else "NaN or infinity among them"
         raise DataError(f"{name}: expected {count} finite numbers, one an essay, found {found}. Correct them.")
