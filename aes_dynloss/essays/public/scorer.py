@@ -17,7 +17,7 @@ from aes_dynloss.essays.data.readers import UnscoredEssay, essays_to_score
 from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
 from aes_dynloss.essays.explaining.explanation import Explanation, explain_essays
 from aes_dynloss.essays.model.protocol import Scorer, check_lengths, known_prompts
-from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, download, locate_model, push_to_hub
+from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, locate_model, push_to_hub
 from aes_dynloss.essays.public.essay_scores import EssayScores
 from aes_dynloss.essays.scoring.score import score_essays, warn_unless_screened
 from aes_dynloss.essays.screening.kinds import Action, Policy
@@ -61,6 +61,7 @@ class EssayScorer:
         source: str | Path,
         *,
         revision: str | None = None,
+        token: str | None = None,
         cpu: bool = False,
         accelerator: Accelerator | None = None,
     ) -> EssayScorer:
@@ -69,13 +70,14 @@ class EssayScorer:
         Args:
             source: A run, its folder ``model/``, an ensemble, a zip of one, or OWNER/NAME on the Hugging Face hub.
             revision: Branch, tag or commit on the hub; without it, what is here goes before what is on the hub.
+            token: Who asks the hub; by default whoever is logged in.
             cpu: Keep a GPU out of it.
             accelerator: Devices and processes; by default what Accelerate finds.
 
         Raises:
-            CheckpointError: The model is missing, damaged or something else.
+            CheckpointError: The model is missing, damaged or something else, or two revisions are given.
         """
-        folder = locate_model(source) if revision is None else download(str(source), revision)
+        folder = locate_model(source, revision, token=token)
         if accelerator is None and needs_torch(folder):
             from aes_dynloss.training.accelerator import plain_accelerator
 
