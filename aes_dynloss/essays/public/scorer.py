@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from aes_dynloss.configfile import validate
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay, essays_to_score
 from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
 from aes_dynloss.essays.explaining.explanation import Explanation, explain_essays
+from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.protocol import Scorer, check_lengths, known_prompts
 from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, locate_model, push_to_hub
 from aes_dynloss.essays.public.essay_scores import EssayScores
 from aes_dynloss.essays.scoring.score import score_essays, warn_unless_screened
 from aes_dynloss.essays.screening.kinds import Action, Policy
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.frames import held_frame
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class EssayScorer:
     def __init__(self, model: Scorer, folder: Path | None = None) -> None:
         self.model = model
         self.folder = folder
+        self._config_sha256 = _config_sha256(folder)
 
     @classmethod
     def from_pretrained(
@@ -93,8 +96,10 @@ class EssayScorer:
             folder: Where to.
 
         Raises:
-            CheckpointError: The folder cannot be written, or holds something that is no model.
+            CheckpointError: The folder cannot be written, or holds something that is no model; or the model was
+                replaced or calibrated since it was opened.
         """
+        self._check_unchanged()
         if self.folder is None:
             self.model.save_pretrained(folder)
         else:
@@ -122,8 +127,9 @@ class EssayScorer:
             Address of the commit.
 
         Raises:
-            CheckpointError: The hub does not take it.
+            CheckpointError: The hub does not take it, or the model was replaced or calibrated since it was opened.
         """
+        self._check_unchanged()
         with TemporaryDirectory() as place:
             folder = self.folder
             if folder is None:
@@ -131,6 +137,14 @@ class EssayScorer:
                 self.save_pretrained(folder)
             return push_to_hub(
                 folder, repo_id, revision=revision, private=private, token=token, commit_message=commit_message
+            )
+
+    def _check_unchanged(self) -> None:
+        """Refuse to pass on another model than the one that scores."""
+        if _config_sha256(self.folder) != self._config_sha256:
+            raise CheckpointError(
+                f"{self.folder} is not what was opened: its model was replaced, calibrated or removed since. Open it "
+                "again."
             )
 
     @property
@@ -240,6 +254,11 @@ class EssayScorer:
             return
         with held_frame(frame) as source:
             yield essays_to_score([source], columns, say=logger.info, prompt=prompt, features=self.model.own_features)
+
+
+def _config_sha256(folder: Path | None) -> str | None:
+    """Digest of config.json, which holds those of a model's other files."""
+    return file_sha256(folder / CONFIG) if folder is not None and (folder / CONFIG).is_file() else None
 
 
 def _policy(policy: Policy | Mapping[str, Action] | None) -> Policy:

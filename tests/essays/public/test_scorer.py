@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -191,6 +193,23 @@ def test_refused_options(scorer, tmp_path):
         scorer.score(pd.DataFrame({"essay": TEXTS}), ANSWERED, columns={"essay": "essay"})
     with pytest.raises(CheckpointError, match="no model folder"):
         EssayScorer.from_pretrained(tmp_path / "none")
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_it_saves_the_model_that_scores(tmp_path, change):
+    folder = tmp_path / "model"
+    classical().save_pretrained(folder)
+    scorer = EssayScorer.from_pretrained(folder)
+    scorer.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy/config.json").read_bytes() == (folder / "config.json").read_bytes()
+    if change == "replaced":
+        classical(kernel=False).save_pretrained(folder)
+    else:
+        shutil.rmtree(folder)
+    for save in (scorer.save_pretrained, scorer.push_to_hub):
+        with pytest.raises(CheckpointError, match=r"is not what was opened: .* Open it again"):
+            save(str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_explanations(one_prompt):
