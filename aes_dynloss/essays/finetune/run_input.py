@@ -8,7 +8,7 @@ from typing import Any
 
 from aes_dynloss.configfile import apply_overrides, read_mapping, validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.data.data_config import text_encoding
+from aes_dynloss.essays.data.data_config import Columns, text_encoding
 from aes_dynloss.essays.data.table_layout import OPTIONS, table_layout
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.presets import settle
@@ -22,7 +22,7 @@ CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 def run_values(
     source: str | Path,
     *,
-    columns: Mapping[str, str | Mapping[str, str]],
+    columns: Mapping[str, str | Sequence[str] | Mapping[str, str]],
     ranges: Mapping[str, ScoreRange],
     subgroups: Sequence[str],
     group: str | None,
@@ -33,7 +33,8 @@ def run_values(
     Args:
         source: Either of them.
         columns: The table's columns that were named, by ``text``, ``essay_id``, ``prompt_id``, ``score`` and
-            ``second_score``; of several traits ``score`` has a column for each.
+            ``second_score``; of several traits ``score`` has a column for each, or lists columns called as they
+            are.
         ranges: Score points by prompt; those of ``all`` are of all that have none.
         subgroups: Columns of groups of writers.
         group: Column of writer, class or school, whose essays stay in one part.
@@ -48,11 +49,7 @@ def run_values(
     """
     path = Path(source)
     if path.suffix.lower() in CONFIG_SUFFIXES:
-        if columns or ranges or subgroups or group or encoding:
-            raise ConfigError(
-                f"{path.name} is a configuration, which says itself what the columns are. Leave out the options of "
-                "tables, or set data.columns and data.prompts: KEY=VALUE does so for this run."
-            )
+        _refuse_options_of_tables(path.name, columns, ranges, subgroups, group, encoding)
         return read_mapping(path), []
     if not is_table(source):
         raise ConfigError(
@@ -64,15 +61,30 @@ def run_values(
     unknown = [role for role in columns if role not in OPTIONS]
     if unknown:
         raise ConfigError(f"columns: there is no role {unknown[0]!r}; known are {', '.join(OPTIONS)}. Correct it.")
+    several = [role for role, column in columns.items() if role != "score" and not isinstance(column, str)]
+    if several:
+        raise ConfigError(
+            f"columns: expected the name of one column for {several[0]}, found {columns[several[0]]!r}. Correct it, or "
+            "leave it out; data.columns of a configuration may name second scores of several traits."
+        )
     try:
         encoding = text_encoding(encoding or "utf-8")
     except ValueError as error:
         raise ConfigError(f"--encoding: {error}.") from None
-    score = columns.get("score")
-    traits = score if isinstance(score, Mapping) else None
+    score = columns.get("score", "score")
+    traits = None if isinstance(score, str) else validate(Columns, {"score": score}, "columns").scores
     named = {role: column for role, column in columns.items() if isinstance(column, str)}
     layout = table_layout(path, named, ranges, subgroups, group, traits=traits, encoding=encoding)
     return {"data": layout.data}, layout.said + layout.slips
+
+
+def _refuse_options_of_tables(name: str, *options: object) -> None:
+    """Refuse a configuration beside which a table is described."""
+    if any(options):
+        raise ConfigError(
+            f"{name} is a configuration, which says itself what the columns are. Leave out the options of "
+            "tables, or set data.columns and data.prompts: KEY=VALUE does so for this run."
+        )
 
 
 def resolve_run(
@@ -99,6 +111,8 @@ def resolve_run(
         AesDynlossError: The source cannot be read, or something in it is not valid.
     """
     said: list[str] = []
+    if isinstance(source, FinetuneConfig | Mapping):
+        _refuse_options_of_tables(type(source).__name__, *table.values())
     if isinstance(source, FinetuneConfig):
         if preset is None and not overrides:
             return source, said

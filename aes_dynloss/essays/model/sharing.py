@@ -32,23 +32,31 @@ _ADVICE = (
 )
 
 
-def locate_model(source: str | Path) -> Path:
-    """The local folder of a model; what is here goes before what is on the hub.
+def locate_model(source: str | Path, revision: str | None = None, *, token: str | None = None) -> Path:
+    """The local folder of a model; without a revision, what is here goes before what is on the hub.
 
     Args:
         source: A model folder, the folder of a run, a zip of either, or OWNER/NAME or OWNER/NAME@REVISION on the hub.
+        revision: Branch, tag or commit on the hub, if the source does not name it.
+        token: Who asks the hub; by default whoever is logged in.
 
     Returns:
         A folder, which is not there where no such model is.
 
     Raises:
-        CheckpointError: A zip is damaged or not safe, or the hub has no such model or does not answer.
+        CheckpointError: A zip is damaged or not safe, or the hub has no such model or does not answer; or
+            two revisions are given.
     """
+    if revision is not None:
+        repo_id, named = hub_name(source) or (str(source), None)
+        if named is not None:
+            raise CheckpointError(f"{source} names a revision, and {revision!r} is given. Give one of the two.")
+        return download(repo_id, revision, token=token)
     path = Path(source)
     if path.is_file():
         return model_folder(unpacked(path))
     name = None if path.exists() else hub_name(source)
-    return model_folder(path) if name is None else download(*name)
+    return model_folder(path) if name is None else download(*name, token=token)
 
 
 def download(repo_id: str, revision: str | None = None, *, token: str | None = None) -> Path:

@@ -72,7 +72,7 @@ def finetune(
     preset: str | None = None,
     minutes: float = 10.0,
     overrides: Sequence[str] | Mapping[str, Any] = (),
-    columns: Mapping[str, str | Mapping[str, str]] | None = None,
+    columns: Mapping[str, str | Sequence[str] | Mapping[str, str]] | None = None,
     ranges: Mapping[str, ScoreRange] | None = None,
     subgroups: Sequence[str] = (),
     group: str | None = None,
@@ -94,7 +94,7 @@ def finetune(
         minutes: What the run may take with preset auto.
         overrides: Values by key that go before the others, such as ``{"training.epochs": 3}``.
         columns: Of essays: columns by role: ``text``, ``essay_id``, ``prompt_id``, ``score`` and ``second_score``.
-            Of several traits, ``score`` has a mapping of traits to columns.
+            Of several traits, ``score`` has a mapping of traits to columns, or a list of columns called as they are.
         ranges: Of essays: score points by prompt; those of ``all`` are of all prompts. By default those seen.
         subgroups: Of essays: columns of groups of writers.
         group: Of essays: column of writer, class or school, whose essays stay in one part.

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from aes_dynloss.configfile import validate
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.fitting import fit_to_all
@@ -80,9 +80,14 @@ class EssayScoreRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             sample_weight: What each essay counts, (N,), at least 0; by default all 1.
 
         Raises:
-            ConfigError: The parameters are none of a scorer with an exact solver.
+            ConfigError: The parameters are none of a scorer with an exact solver, or ask for columns beside the text.
             DataError: An essay is no text, a score or weight no number, or there are too few.
         """
+        if (self.model or {}).get("own_features"):
+            raise ConfigError(
+                f"{type(self).__name__} is fitted to texts alone, but model has own_features. Leave them out, or use "
+                "aes_dynloss.finetune, which takes them from data.columns.features."
+            )
         table = _essays(X)
         table["score"] = _numbers(y, "y", len(table))
         if sample_weight is not None:
@@ -151,7 +156,10 @@ def _numbers(values: ArrayLike | None, name: str, count: int) -> NDArray[np.floa
     """Finite numbers, one an essay."""
     if values is None:
         raise DataError(f"The regressor requires y to be passed, but the target {name} is None. Give human scores.")
-    numbers = np.asarray(column_or_1d(values, warn=True), dtype=np.float64)
+    try:
+        numbers = np.asarray(column_or_1d(values, warn=True), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: expected {count} finite numbers, one an essay: {error}. Correct them.") from None
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         found = f"{len(numbers)}" if numbers.shape != (count,) else "NaN or infinity among them"
         raise DataError(f"{name}: expected {count} finite numbers, one an essay, found {found}. Correct them.")

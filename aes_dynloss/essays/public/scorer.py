@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from aes_dynloss.configfile import validate
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import CheckpointError, DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay, essays_to_score
 from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
 from aes_dynloss.essays.explaining.explanation import Explanation, explain_essays
+from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.protocol import Scorer, check_lengths, known_prompts
-from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, download, locate_model, push_to_hub
+from aes_dynloss.essays.model.sharing import COMMIT_MESSAGE, copy_model, locate_model, push_to_hub
 from aes_dynloss.essays.public.essay_scores import EssayScores
 from aes_dynloss.essays.scoring.score import score_essays, warn_unless_screened
 from aes_dynloss.essays.screening.kinds import Action, Policy
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.frames import held_frame
 
 if TYPE_CHECKING:
@@ -41,10 +43,10 @@ class EssayScorer:
         >>> scores = scorer.score(["Dear head teacher, ..."], "phones")  # doctest: +SKIP
         >>> scores.score, scores.low, scores.high, scores.advisories  # doctest: +SKIP
         (array([2.]), array([1.]), array([3.]), [['too_short']])
-        >>> EssayScorer.from_pretrained("runs/none")
+        >>> EssayScorer.from_pretrained("runs/none/model")
         Traceback (most recent call last):
-        aes_dynloss.errors.CheckpointError: There is no model folder runs/none. Give a run of finetune, or its folder
-        model/.
+        aes_dynloss.errors.CheckpointError: There is no model folder runs/none/model. Give a run of finetune, or its
+        folder model/.
 
     Args:
         model: What computes the scores.
@@ -54,6 +56,7 @@ class EssayScorer:
     def __init__(self, model: Scorer, folder: Path | None = None) -> None:
         self.model = model
         self.folder = folder
+        self._config_sha256 = _config_sha256(folder)
 
     @classmethod
     def from_pretrained(
@@ -61,6 +64,7 @@ class EssayScorer:
         source: str | Path,
         *,
         revision: str | None = None,
+        token: str | None = None,
         cpu: bool = False,
         accelerator: Accelerator | None = None,
     ) -> EssayScorer:
@@ -69,13 +73,14 @@ class EssayScorer:
         Args:
             source: A run, its folder ``model/``, an ensemble, a zip of one, or OWNER/NAME on the Hugging Face hub.
             revision: Branch, tag or commit on the hub; without it, what is here goes before what is on the hub.
+            token: Who asks the hub; by default whoever is logged in.
             cpu: Keep a GPU out of it.
             accelerator: Devices and processes; by default what Accelerate finds.
 
         Raises:
-            CheckpointError: The model is missing, damaged or something else.
+            CheckpointError: The model is missing, damaged or something else, or two revisions are given.
         """
-        folder = locate_model(source) if revision is None else download(str(source), revision)
+        folder = locate_model(source, revision, token=token)
         if accelerator is None and needs_torch(folder):
             from aes_dynloss.training.accelerator import plain_accelerator
 
@@ -91,8 +96,10 @@ class EssayScorer:
             folder: Where to.
 
         Raises:
-            CheckpointError: The folder cannot be written, or holds something that is no model.
+            CheckpointError: The folder cannot be written, or holds something that is no model; or the model was
+                replaced or calibrated since it was opened.
         """
+        self._check_unchanged()
         if self.folder is None:
             self.model.save_pretrained(folder)
         else:
@@ -120,8 +127,9 @@ class EssayScorer:
             Address of the commit.
 
         Raises:
-            CheckpointError: The hub does not take it.
+            CheckpointError: The hub does not take it, or the model was replaced or calibrated since it was opened.
         """
+        self._check_unchanged()
         with TemporaryDirectory() as place:
             folder = self.folder
             if folder is None:
@@ -129,6 +137,14 @@ class EssayScorer:
                 self.save_pretrained(folder)
             return push_to_hub(
                 folder, repo_id, revision=revision, private=private, token=token, commit_message=commit_message
+            )
+
+    def _check_unchanged(self) -> None:
+        """Refuse to pass on another model than the one that scores."""
+        if _config_sha256(self.folder) != self._config_sha256:
+            raise CheckpointError(
+                f"{self.folder} is not what was opened: its model was replaced, calibrated or removed since. Open it "
+                "again."
             )
 
     @property
@@ -230,7 +246,9 @@ class EssayScorer:
     ) -> Iterator[Iterator[UnscoredEssay]]:
         """The essays as rows of a table, as the commands read them."""
         prompt = prompt_ids if isinstance(prompt_ids, str) else None
-        frame = essay_frame(essays, None if prompt is not None else prompt_ids, features)
+        frame = essay_frame(
+            essays, None if prompt is not None else prompt_ids, features, columns.get("prompt_id", "prompt_id")
+        )
         if not len(frame):
             yield iter(())
             return
@@ -238,12 +256,20 @@ class EssayScorer:
             yield essays_to_score([source], columns, say=logger.info, prompt=prompt, features=self.model.own_features)
 
 
+def _config_sha256(folder: Path | None) -> str | None:
+    """Digest of config.json, which holds those of a model's other files."""
+    return file_sha256(folder / CONFIG) if folder is not None and (folder / CONFIG).is_file() else None
+
+
 def _policy(policy: Policy | Mapping[str, Action] | None) -> Policy:
     return policy if isinstance(policy, Policy) else validate(Policy, policy or {}, "The policy of advisories")
 
 
 def essay_frame(
-    essays: Essays, prompt_ids: Sequence[str] | None = None, features: Features | None = None
+    essays: Essays,
+    prompt_ids: Sequence[str] | None = None,
+    features: Features | None = None,
+    prompt_column: str = "prompt_id",
 ) -> pd.DataFrame:
     """Essays with what is known of each, a row an essay; texts alone get numbers from 1 as ids.
 
@@ -251,9 +277,10 @@ def essay_frame(
         essays: N texts, or a DataFrame.
         prompt_ids: The prompt of each, if the DataFrame does not say it.
         features: Numeric columns, if the DataFrame has none.
+        prompt_column: The DataFrame's column of prompts, if it has one.
 
     Raises:
-        DataError: It is one text, lengths differ, or prompts are given twice.
+        DataError: It is one text, lengths differ, or prompts or a column are given twice.
     """
     if isinstance(essays, pd.DataFrame):
         table = essays.reset_index(drop=True)
@@ -264,8 +291,10 @@ def essay_frame(
         ids = [str(number) for number in range(1, len(texts) + 1)]
         table = pd.DataFrame({"essay_id": ids, "text": pd.Series(texts, dtype=object)})
     if prompt_ids is not None:
-        if "prompt_id" in table:
-            raise DataError("The DataFrame has a column 'prompt_id', and prompt_ids are given. Give one of the two.")
+        if prompt_column in table:
+            raise DataError(
+                f"The DataFrame has a column {prompt_column!r}, and prompt_ids are given. Give one of the two."
+            )
         answered = list(prompt_ids)
         check_lengths(table.index.tolist(), answered)
         table = table.assign(prompt_id=answered)
@@ -273,5 +302,10 @@ def essay_frame(
         numbers = pd.DataFrame(features).reset_index(drop=True)
         if len(numbers) != len(table):
             raise DataError(f"Expected features of {len(table)} essays, found those of {len(numbers)}.")
+        known = [str(name) for name in numbers if str(name) in table]
+        if known:
+            raise DataError(
+                f"features names {', '.join(known)}, which the essays have already. Leave it out, or rename it."
+            )
         table = table.assign(**{str(name): numbers[name] for name in numbers})
     return table

@@ -16,6 +16,7 @@ from stub_hub import TOKEN, StubHub, stub_hub
 from tiny_scorer import tiny_scorer
 
 import aes_dynloss
+from aes_dynloss import EssayScorer
 from aes_dynloss.errors import CheckpointError
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.model.hub import hub_name
@@ -147,10 +148,17 @@ class TestFaults:
         monkeypatch.delenv("HF_TOKEN")
         self.facts(NAME, "no such model, or not for everybody")
         assert download(NAME, token=TOKEN)
+        assert EssayScorer.from_pretrained(NAME, token=TOKEN, cpu=True).prompts
+        assert EssayScorer.from_pretrained(NAME, revision="main", token=TOKEN, cpu=True).prompts
 
     def test_no_such_revision(self, hub: StubHub, folder: Path) -> None:
         push_to_hub(folder, NAME)
         self.facts(NAME, "no such revision", revision="v9")
+
+    def test_two_revisions(self, hub: StubHub) -> None:
+        with pytest.raises(CheckpointError, match=r"@v1\.0 names a revision, and 'main' is given"):
+            EssayScorer.from_pretrained(f"{NAME}@v1.0", revision="main")
+        assert hub.asked == []
 
     @pytest.mark.parametrize("files", [{"config.json": b'{"model_type": "bert"}'}, {"README.md": b"words"}, {}])
     def test_something_else(self, hub: StubHub, folder: Path, files: dict[str, bytes]) -> None:

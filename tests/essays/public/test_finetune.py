@@ -13,6 +13,7 @@ from small_run import RANGE_OPTIONS, read_rows, report_of, small_essays, write_r
 
 from aes_dynloss import ConfigError, DataError, EssayScorer, FinetuneConfig, ScoreRange, finetune
 from aes_dynloss.configfile import read_mapping
+from aes_dynloss.essays.finetune.run_input import run_values
 
 QUICK = {
     "model.kind": "strings",
@@ -154,6 +155,36 @@ def test_traits(tmp_path):
     assert "duplicate" in style["style"].advisories[1]
 
 
+def test_traits_in_columns_of_their_names(tmp_path):
+    rows = [row | {"content": row["mark"], "org": min(row["mark"] + 1, 4)} for row in essays()]
+    described, named = {"ranges": {}, "subgroups": (), "group": None, "encoding": None}, ["content", "org"]
+    path = write_rows(tmp_path / "essays.csv", rows)
+    values = [
+        run_values(path, columns={"score": score}, **described)
+        for score in (named, tuple(named), {"content": "content", "org": "org"})
+    ]
+    assert values[0] == values[1] == values[2]
+    assert values[0][0]["data"]["columns"]["score"] == named
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"columns": {"text": "essay"}},
+        {"ranges": RANGES},
+        {"subgroups": ["region"]},
+        {"group": "writer"},
+        {"encoding": "cp1252"},
+    ],
+)
+@pytest.mark.parametrize("form", ["run.yaml", "dict", "FinetuneConfig"])
+def test_a_configuration_says_itself_what_the_columns_are(tmp_path, form, described):
+    values = {"data": {"source": "none.csv"}}
+    source = {"run.yaml": "run.yaml", "dict": values, "FinetuneConfig": FinetuneConfig(**values)}[form]
+    with pytest.raises(ConfigError, match=f"{form} is a configuration, which says itself what the columns are"):
+        finetune(source, tmp_path / "run", **described)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -161,6 +192,10 @@ def test_traits(tmp_path):
         ({"source": "none.csv"}, "There is no file none.csv"),
         ({"columns": {"mark": "mark"}}, "there is no role 'mark'; known are text, essay_id"),
         ({"columns": {"score": "grade"}}, "grade"),
+        ({"columns": {"score": ["mark", "grade"]}}, "grade"),
+        ({"columns": {"score": []}}, "score names no column"),
+        ({"columns": {"score": None}}, "score"),
+        ({"columns": {"second_score": {"style": "mark"}}}, "expected the name of one column for second_score"),
         ({"preset": "quick"}, "preset"),
         ({"overrides": {"evaluation.resamples": 1}}, r"evaluation\.resamples"),
         ({"source": pd.DataFrame({"essay": [], "mark": []})}, "The DataFrame holds no rows"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +131,13 @@ def test_named_columns(scorer):
     assert (scores.essay_ids, scores.prompt_ids) == ([str(number) for number in range(10, 16)], ANSWERED)
 
 
+@pytest.mark.parametrize("prompt_ids", [ANSWERED[::-1], PHONES])
+def test_prompts_are_given_once(scorer, prompt_ids):
+    table = pd.DataFrame({"text": TEXTS, "task": ANSWERED})
+    with pytest.raises(DataError, match=r"has a column 'task', and .* Give one of the two"):
+        scorer.score(table, prompt_ids, columns={"prompt_id": "task"})
+
+
 def test_features_beside_the_text():
     model = classical()
     model.config = model.config.model_copy(update={"own_features": ["age"]})
@@ -149,6 +158,9 @@ def test_features_beside_the_text():
         assert asked["features"] == expected
     with pytest.raises(DataError, match="Expected features of 2 essays, found those of 1"):
         scorer.score(OF_ONE_PROMPT[:2], features=expected[:1])
+    for essays, name in ((OF_ONE_PROMPT[:2], "text"), (pd.DataFrame({"text": OF_ONE_PROMPT[:2], "age": 3}), "age")):
+        with pytest.raises(DataError, match=f"features names {name}, which the essays have already"):
+            scorer.score(essays, features=[{name: 5}] * 2)
     with pytest.raises(DataError, match="The model was trained with this column beside the text"):
         scorer.score(OF_ONE_PROMPT[:2])
 
@@ -181,6 +193,23 @@ def test_refused_options(scorer, tmp_path):
         scorer.score(pd.DataFrame({"essay": TEXTS}), ANSWERED, columns={"essay": "essay"})
     with pytest.raises(CheckpointError, match="no model folder"):
         EssayScorer.from_pretrained(tmp_path / "none")
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_it_saves_the_model_that_scores(tmp_path, change):
+    folder = tmp_path / "model"
+    classical().save_pretrained(folder)
+    scorer = EssayScorer.from_pretrained(folder)
+    scorer.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy/config.json").read_bytes() == (folder / "config.json").read_bytes()
+    if change == "replaced":
+        classical(kernel=False).save_pretrained(folder)
+    else:
+        shutil.rmtree(folder)
+    for save in (scorer.save_pretrained, scorer.push_to_hub):
+        with pytest.raises(CheckpointError, match=r"is not what was opened: .* Open it again"):
+            save(str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_explanations(one_prompt):
