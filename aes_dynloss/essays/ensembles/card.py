@@ -51,7 +51,7 @@ def ensemble_card(
         weights_fitted_on: On what these were fitted, in words.
         rule: From raw to score: none, rescale or cut_points.
         rule_fitted_on: On what that was fitted, in words.
-        report: On its predictions of essays that it was not trained on, if it has any.
+        report: On its out-of-fold predictions, if it has any.
     """
     fitted = "" if rule == "none" else f" (fitted on {rule_fitted_on})"
     return EssayModelCard(
@@ -66,6 +66,7 @@ def ensemble_card(
             date=datetime.now(UTC).date().isoformat(),
         ),
         report=report,
+        measured_on="out_of_fold",
         limits="- Members of different folds have between them been trained on every essay of their data: measure such "
         "an ensemble on other essays alone.",
     ).text()
