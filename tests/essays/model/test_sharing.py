@@ -122,7 +122,10 @@ class TestWhatIsHereGoesFirst:
 
     @pytest.mark.parametrize(
         "source",
-        ["model", "/ana/scorer", "./scorer", "../scorer", "~/scorer", "ana/b/c", "ana/b@", "ana/b c", "", "é/b"],
+        [
+            *("model", "/ana/scorer", "./scorer", "../scorer", "~/scorer", "ana/b/c", "ana/b@", "ana/b c", "", "é/b"),
+            *("model/a.zip", "model/A.ZIP", "essays/dev.csv", "essays/dev.parquet", "ana/b.zip@v1"),
+        ],
     )
     def test_these_are_paths(self, source: str) -> None:
         assert hub_name(source) is None
