@@ -22,14 +22,15 @@ def _weights_table(
     """Markdown: the weights by prompt and member, and on what they were fitted; nothing where they are equal."""
     if not weights:
         return ""
-    head = [["prompt", *(f"{MEMBERS}/{number}" for number in range(count))], ["---"] * (count + 1)]
+    from aes_dynloss.reports.table import PROMPT, Column, Table, markdown_table, number, words
+
+    columns = [PROMPT, *(Column(member, member) for member in (f"{MEMBERS}/{place}" for place in range(count)))]
     each = {prompt: weights.get(prompt, [1 / count] * count) for prompt in prompts}
-    rows = [[prompt, *(f"{weight:.3f}" for weight in own)] for prompt, own in each.items()]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
+    rows = [[words(prompt), *map(number, own)] for prompt, own in each.items()]
     return f"""
 The mean is weighted, prompt by prompt: weights fitted on {fitted_on} (stacking).
 
-{table}
+{markdown_table(Table("weights", "Weights", columns, rows))}
 """
 
 
