@@ -123,7 +123,8 @@ def write_scorer_folder(
             raise
         except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
             raise OSError(str(error)) from None
-        whole: dict[str, Any] = {"format": FORMAT, "version": VERSION, **values}
+        # Ours last: among the values are an encoder's own, whose keys may be any.
+        whole: dict[str, Any] = {**values, "format": FORMAT, "version": VERSION}
         files = sorted(path for path in new.rglob("*") if path.is_file())
         whole["sha256"] = {path.relative_to(new).as_posix(): file_sha256(path) for path in files}
         whole["sha256"][CONFIG] = config_digest(whole)
