@@ -185,7 +185,7 @@ def encoder_values(
     dropout: bool = True,
     defaults: bool = True,
 ) -> dict[str, Any]:
-    """The values of an encoder's configuration; none tells where it lay, which version wrote it, or where to fetch code.
+    """The values of an encoder's configuration; none tells where it lay, what wrote it or where code is.
 
     Args:
         encoder: The encoder.
