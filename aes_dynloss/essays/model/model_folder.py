@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ TRAINING = "training_essays.safetensors"
 CARD = "README.md"
 MODEL = "model"  # the model folder of a run
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
+# For people, at the top of a folder; no program reads them there.
+_FOR_PEOPLE = ("license*", "licence*", "notice*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp")
 _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _TEXT = "text."
 # Places on the machine that trained; the encoder, which is named apart; adapters, which its weights have taken in.
@@ -406,7 +409,8 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
     """Refuse files that config.json does not list: transformers would read some of them, and scores would change.
 
     Args:
-        folder: A model folder. Its README.md, and names that begin with a dot, are nowhere read.
+        folder: A model folder. Names that begin with a dot are nowhere read; neither are, at its top, a licence, a
+            notice, Markdown and pictures.
         listed: Paths of its files in it.
         subfolders: Folders in it that have lists of their own.
 
@@ -418,12 +422,17 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = inner / name
-            if str(path) not in {CARD, *listed} and not name.startswith("."):
+            for_people = name in files and path == Path(name) and _is_for_people(name)
+            if str(path) not in listed and not name.startswith(".") and not for_people:
                 raise CheckpointError(
                     f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
                     "opened. Move that file elsewhere, or fetch the folder again."
                 )
         folders[:] = [name for name in folders if not name.startswith(".") and str(inner / name) not in subfolders]
+
+
+def _is_for_people(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _FOR_PEOPLE)
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:
