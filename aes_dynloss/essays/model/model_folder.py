@@ -422,7 +422,7 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = inner / name
-            for_people = name in files and path == Path(name) and _is_for_people(name)
+            for_people = name in files and path == Path(name) and is_for_people(name)
             if str(path) not in listed and not name.startswith(".") and not for_people:
                 raise CheckpointError(
                     f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
@@ -431,7 +431,12 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         folders[:] = [name for name in folders if not name.startswith(".") and str(inner / name) not in subfolders]
 
 
-def _is_for_people(name: str) -> bool:
+def is_for_people(name: str) -> bool:
+    """Whether a file at the top of a model folder is read by no program: a licence, a notice, Markdown or a picture.
+
+    Args:
+        name: The file's.
+    """
     return any(fnmatchcase(name.lower(), pattern) for pattern in _FOR_PEOPLE)
 
 
