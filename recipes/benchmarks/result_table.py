@@ -10,7 +10,7 @@ def result_table(titles: Sequence[str], rows: Iterable[Sequence[str]], words: in
 
     Args:
         titles: Of its columns.
-        rows: Their cells; a row may have a note after its last column.
+        rows: Their cells, in which ``|`` is escaped; a row may have a note after its last column.
         words: How many first columns hold words and are flush left; the others are flush right.
 
     Examples:
@@ -19,5 +19,6 @@ def result_table(titles: Sequence[str], rows: Iterable[Sequence[str]], words: in
         | --- | ---: |
         | plain | 1.05 |
     """
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in [titles, *rows]]
     rules = ["---"] * words + ["---:"] * (len(titles) - words)
-    return "\n".join(f"| {' | '.join(line)} |" for line in [titles, rules, *rows])
+    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rules, *lines[1:]])

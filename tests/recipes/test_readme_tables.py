@@ -84,6 +84,13 @@ def test_a_measure_takes_one_line_of_three_cells():
     assert all(measure.definition and measure.reference for measure in readme_tables.MEASURES.values())
 
 
+def test_bars_in_cells_are_escaped():
+    """Unescaped, ``|p - y|`` would be three cells."""
+    rows = readme_tables.parts_table(ROOT, "losses").splitlines()
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {4}
+    assert any(r"\|p - y\|" in row for row in rows)
+
+
 def test_the_command_finds_nothing_to_change():
     command = [sys.executable, str(ROOT / "recipes/readme_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

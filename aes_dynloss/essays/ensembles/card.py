@@ -22,14 +22,15 @@ def _weights_table(
     """Markdown: the weights by prompt and member, and on what they were fitted; nothing where they are equal."""
     if not weights:
         return ""
-    head = [["prompt", *(f"{MEMBERS}/{number}" for number in range(count))], ["---"] * (count + 1)]
+    from aes_dynloss.reports.table import PROMPT, Column, Table, markdown_table, number, words
+
+    columns = [PROMPT, *(Column(member, member) for member in (f"{MEMBERS}/{place}" for place in range(count)))]
     each = {prompt: weights.get(prompt, [1 / count] * count) for prompt in prompts}
-    rows = [[prompt, *(f"{weight:.3f}" for weight in own)] for prompt, own in each.items()]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
+    rows = [[words(prompt), *map(number, own)] for prompt, own in each.items()]
     return f"""
 The mean is weighted, prompt by prompt: weights fitted on {fitted_on} (stacking).
 
-{table}
+{markdown_table(Table("weights", "Weights", columns, rows))}
 """
 
 
@@ -51,7 +52,7 @@ def ensemble_card(
         weights_fitted_on: On what these were fitted, in words.
         rule: From raw to score: none, rescale or cut_points.
         rule_fitted_on: On what that was fitted, in words.
-        report: On its predictions of essays that it was not trained on, if it has any.
+        report: On its out-of-fold predictions, if it has any.
     """
     fitted = "" if rule == "none" else f" (fitted on {rule_fitted_on})"
     return EssayModelCard(
@@ -66,6 +67,7 @@ def ensemble_card(
             date=datetime.now(UTC).date().isoformat(),
         ),
         report=report,
+        measured_on="out_of_fold",
         limits="- Members of different folds have between them been trained on every essay of their data: measure such "
         "an ensemble on other essays alone.",
     ).text()

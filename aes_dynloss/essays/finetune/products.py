@@ -24,7 +24,7 @@ from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import WarmStart
-from aes_dynloss.essays.model.card import CardFacts, EssayModelCard
+from aes_dynloss.essays.model.card import CardFacts, EssayModelCard, MeasuredOn
 from aes_dynloss.essays.model.encoders import encoder_label, published_name
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
@@ -93,8 +93,15 @@ def model_card(
         made_of=[*_made_of(config), *_own_columns(config), rule],
         facts=CardFacts.of_run(config.card, manifest, published_name(config.model.encoder) if has_encoder else None),
         report=report,
+        measured_on=_measured_on(config, manifest),
         encoder=config.model if has_encoder else None,
     ).text()
+
+
+def _measured_on(config: FinetuneConfig, manifest: Mapping[str, Any]) -> MeasuredOn:
+    if config.data.split.cross_fit is not None:
+        return "out_of_fold"
+    return "dev" if manifest["split"].get("essays", {}).get("test") == 0 else "test"
 
 
 def _made_of(config: FinetuneConfig) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:  # the configuration of a run knows this module, and is read b
 
 _UNSTATED = "unknown"  # as the hub calls a licence
 _FIGURES = ("prompt", "range", "n", "qwk", "qwk_interval", "exact_agreement", "pearson", "sd_ratio")
+MeasuredOn = Literal["test", "dev", "out_of_fold"]
+# Written here: a run's own notes may name essays and columns of its data, which are not for a card.
+_MEASURED_ON: Mapping[MeasuredOn, str] = {
+    "test": "The figures are agreement with human scores of essays that were not trained on.",
+    "dev": "There is no test split. The figures are agreement with human scores of dev essays, which were not trained "
+    "on, but may have chosen between weights.",
+    "out_of_fold": "The figures are agreement of out-of-fold scores with human ones: each essay was scored without "
+    "having been trained on. The model here is fitted to all of them.",
+}
+_STARTED = (
+    "Training began with the weights of an earlier model. If that was trained on some of these essays, the figures "
+    "flatter."
+)
 # The hub's name of a measure, and ours.
 _INDEXED = {
     "qwk": ("quadratic_weighted_kappa", "Quadratic weighted kappa"),
@@ -62,6 +75,7 @@ class CardFacts:
         training_essays: How many essays it was trained on.
         versions: Of packages.
         date: When it was made, as YYYY-MM-DD.
+        started: Whether its training began with the weights of an earlier model.
     """
 
     licence: str | None = None
@@ -71,6 +85,7 @@ class CardFacts:
     training_essays: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     date: str | None = None
+    started: bool = False
 
     @classmethod
     def of_run(cls, card: CardConfig, manifest: Mapping[str, Any], base_model: str | None) -> CardFacts:
@@ -90,6 +105,7 @@ class CardFacts:
             split.get("essays", {}).get("train"),
             {name: version for name, version in manifest["versions"].items() if version},
             str(manifest["started"])[:10],
+            manifest.get("started_from") is not None,
         )
 
     @classmethod
@@ -144,7 +160,9 @@ class EssayModelCard:
         summary: How scores come about, in the words behind "on the prompt's own scale".
         made_of: What it is made of, line by line.
         facts: Where it comes from.
-        report: On scores of essays that it was not trained on, if there are such.
+        report: On scores of essays that it was not trained on, if there are such; its notes are left out, as they may
+            name essays and columns of the data.
+        measured_on: Which essays these are.
         encoder: How the one encoder in the folder is used that other libraries open; None for other models.
         sections: Further text, in Markdown.
         limits: A further limit.
@@ -162,6 +180,7 @@ class EssayModelCard:
     made_of: Sequence[str] = ()
     facts: CardFacts = field(default_factory=CardFacts)
     report: Report | None = None
+    measured_on: MeasuredOn = "test"
     encoder: ModelConfig | None = None
     sections: str = ""
     limits: str = ""
@@ -228,7 +247,8 @@ class EssayModelCard:
         yield markdown_table(Table("prompts", "Prompts", [PROMPT, words_column("points", "score points")], rows))
         yield self.sections
         if self.report is not None:
-            yield from _figure_blocks(self.report)
+            notes = [_MEASURED_ON[self.measured_on], *([_STARTED] if self.facts.started else [])]
+            yield from _figure_blocks(self.report, notes)
         if self.made_of:
             yield "## How it was made"
             yield "\n".join(f"- {line}" for line in self.made_of)
@@ -258,7 +278,7 @@ class EssayModelCard:
         yield markdown_table(Table("facts", "Data and versions", [words_column("", ""), words_column("", "")], rows))
 
 
-def _figure_blocks(report: Report) -> Iterator[str]:
+def _figure_blocks(report: Report, notes: Sequence[str]) -> Iterator[str]:
     from aes_dynloss.reports.report_tables import agreement_table, floor_table
     from aes_dynloss.reports.table import markdown_table
     from aes_dynloss.reports.traits import by_scale
@@ -267,12 +287,7 @@ def _figure_blocks(report: Report) -> Iterator[str]:
     yield f"## Figures\n\n{verdict_sentence(report)}"
     report = by_scale(report)
     yield markdown_table(agreement_table(report).chosen(*_FIGURES))
-    notes = [
-        "The figures are agreement with human scores of essays that were not trained on. QWK is not comparable between "
-        "prompts with different scales.",
-        *report.notes,
-    ]
-    yield "\n".join(f"- {note}" for note in notes)
+    yield "\n".join(f"- {note}" for note in [*notes, "QWK is not comparable between prompts with different scales."])
     if report.floors:
         yield "QWK of simple scorers on the same essays:"
         yield markdown_table(floor_table(report))

@@ -277,7 +277,7 @@ def _read_tokenizer(folder: Path, encoder_config: Any) -> Any:  # noqa: ANN401 -
     from transformers import AutoTokenizer
 
     try:
-        # The encoder's config is passed on: config.json here is this project's, not transformers'.
+        # The encoder's config is passed on: config.json has transformers' keys only since version 2, and not of int8.
         tokenizer = AutoTokenizer.from_pretrained(folder, config=encoder_config, use_fast=True, trust_remote_code=False)
         known = tokenizer_fault(tokenizer) is None and len(tokenizer) <= encoder_config.vocab_size
     except Exception as error:  # whatever transformers makes of damaged files

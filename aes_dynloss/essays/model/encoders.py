@@ -185,7 +185,7 @@ def encoder_values(
     dropout: bool = True,
     defaults: bool = True,
 ) -> dict[str, Any]:
-    """The values of an encoder's configuration; none tells where it lay or which version wrote it.
+    """The values of an encoder's configuration; none tells where it lay, what wrote it or where code is.
 
     Args:
         encoder: The encoder.
@@ -358,7 +358,8 @@ _OFFSET_POSITIONS = {
     *("xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 _LONGEST_WINDOW = 4096
-_OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
+# Whatever is not of the encoder itself; auto_map asks AutoModel to run code that is not in the folder.
+_OF_THE_FILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "auto_map"}
 _DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",

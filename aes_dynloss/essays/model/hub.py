@@ -9,16 +9,19 @@ import re
 from pathlib import Path
 
 from aes_dynloss.errors import first_line
+from aes_dynloss.tables.formats import SUFFIXES
 
 _CONFIG = "config.json"  # whatever is opened by its name has it
 _SECONDS = 5.0
+_OF_FILES = (".zip", *SUFFIXES)
 _NAME = re.compile(r"(?P<repo>(?P<owner>\w[\w.-]*)/\w[\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 
 
 def hub_name(source: str | Path) -> tuple[str, str | None] | None:
     """OWNER/NAME and the revision of what may be a model on the hub; None for what can only be a path.
 
-    That is also what begins with the name of a folder here: a mistyped path is no question for the hub.
+    That is also what begins with the name of a folder here, and what ends as a zip or a table does: a mistyped path is
+    no question for the hub.
 
     Args:
         source: OWNER/NAME or OWNER/NAME@REVISION.
@@ -27,7 +30,9 @@ def hub_name(source: str | Path) -> tuple[str, str | None] | None:
     (('ana/argument-scorer', 'v1.0'), ('ana/argument-scorer', None), None)
     """
     match = _NAME.fullmatch(str(source))
-    return None if match is None or Path(match["owner"]).exists() else (match["repo"], match["revision"])
+    if match is None or match["repo"].lower().endswith(_OF_FILES) or Path(match["owner"]).exists():
+        return None
+    return match["repo"], match["revision"]
 
 
 def unanswered(name: str, revision: str | None = None, token: str | None = None) -> str | None:

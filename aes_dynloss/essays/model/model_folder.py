@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ TRAINING = "training_essays.safetensors"
 CARD = "README.md"
 MODEL = "model"  # the model folder of a run
 MEMBERS = "members"  # of an ensemble, each a model folder: 0, 1, ...
+# For people, at the top of a folder; no program reads them there.
+_FOR_PEOPLE = ("license*", "licence*", "notice*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp")
 _KINDS = {FORMAT: "an essay scorer", ENSEMBLE_FORMAT: "an ensemble of essay scorers"}
 _TEXT = "text."
 _COLUMNS = "columns"  # in parts: those of each feature from outside; folders made earlier lack it
@@ -137,7 +140,8 @@ def write_scorer_folder(
             raise
         except Exception as error:  # tokenizers and safetensors hide the system's words in classes of their own
             raise OSError(str(error)) from None
-        whole: dict[str, Any] = {"format": FORMAT, "version": VERSION, **values}
+        # Ours last: among the values are an encoder's own, whose keys may be any.
+        whole: dict[str, Any] = {**values, "format": FORMAT, "version": VERSION}
         files = sorted(path for path in new.rglob("*") if path.is_file())
         whole["sha256"] = {path.relative_to(new).as_posix(): file_sha256(path) for path in files}
         whole["sha256"][CONFIG] = config_digest(whole)
@@ -419,7 +423,8 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
     """Refuse files that config.json does not list: transformers would read some of them, and scores would change.
 
     Args:
-        folder: A model folder. Its README.md, and names that begin with a dot, are nowhere read.
+        folder: A model folder. Names that begin with a dot are nowhere read; neither are, at its top, a licence, a
+            notice, Markdown and pictures.
         listed: Paths of its files in it.
         subfolders: Folders in it that have lists of their own.
 
@@ -431,12 +436,22 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = inner / name
-            if str(path) not in {CARD, *listed} and not name.startswith("."):
+            for_people = name in files and path == Path(name) and is_for_people(name)
+            if str(path) not in listed and not name.startswith(".") and not for_people:
                 raise CheckpointError(
                     f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
                     "opened. Move that file elsewhere, or fetch the folder again."
                 )
         folders[:] = [name for name in folders if not name.startswith(".") and str(inner / name) not in subfolders]
+
+
+def is_for_people(name: str) -> bool:
+    """Whether a file at the top of a model folder is read by no program: a licence, a notice, Markdown or a picture.
+
+    Args:
+        name: The file's.
+    """
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _FOR_PEOPLE)
 
 
 def _scale(entry: dict[str, Any]) -> PromptScale:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.model.archive import unpacked
@@ -20,10 +21,14 @@ from aes_dynloss.essays.model.model_folder import (
     appearing_whole,
     check_files,
     damage_named,
+    is_for_people,
     model_folder,
     read_config,
 )
 from aes_dynloss.versions import package_version
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 COMMIT_MESSAGE = "Essay scorer of aes-dynloss"
 _ADVICE = (
@@ -104,6 +109,7 @@ def push_to_hub(
     """Push a model folder of any kind to the hub; the repository is made if it is not there.
 
     Pushed are the model's own files and its card. Predictions and reports, which hold ids and scores of essays, stay.
+    A model that is there already gives way; what lies beside its files stays.
 
     Args:
         folder: A model folder, or a run with one in it.
@@ -117,7 +123,8 @@ def push_to_hub(
         Address of the commit.
 
     Raises:
-        CheckpointError: The folder holds no model, or a damaged one; or the hub does not take it.
+        CheckpointError: The folder holds no model, or a damaged one; or the hub does not take it, or holds something
+            else under that name.
 
     Example:
         >>> push_to_hub("runs/first", "ana/argument-scorer", private=True)  # doctest: +SKIP
@@ -134,8 +141,7 @@ def push_to_hub(
         name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
-        old = [path for path in api.list_repo_files(name, revision=revision) if _is_of_a_model(path)]
-        gone = [CommitOperationDelete(path) for path in old if path not in files]
+        gone = [CommitOperationDelete(path) for path in _old_files(api, name, revision) if path not in files]
         new = [CommitOperationAdd(path, folder / path) for path in files]
         # In one commit: nobody fetches half of one model and half of another.
         done = api.create_commit(name, [*gone, *new], commit_message=commit_message, revision=revision)
@@ -178,9 +184,30 @@ def copy_model(folder: Path, target: Path) -> None:
             shutil.copyfile(folder / path, new / path)
 
 
-def _is_of_a_model(path: str) -> bool:
-    """Whether a file on the hub is of the model that another replaces; a licence or pictures beside it stay."""
-    return path.endswith((".safetensors", ".json")) or path.startswith(f"{MEMBERS}/")
+def _old_files(api: HfApi, name: str, revision: str | None) -> list[str]:
+    """The files of the model in a repository that another is to take the place of; none of what lies beside them.
+
+    Raises:
+        CheckpointError: There is no model of this format, but something else.
+    """
+    present = api.list_repo_files(name, revision=revision)
+    if all(path.startswith(".") or is_for_people(path) for path in present):
+        return []
+    try:
+        if CONFIG not in present:
+            raise CheckpointError(f"It lacks {CONFIG}.")
+        with tempfile.TemporaryDirectory() as folder:
+            api.hf_hub_download(name, CONFIG, revision=revision, local_dir=folder)
+            values = read_config(Path(folder), FORMAT, ENSEMBLE_FORMAT)
+        with damage_named(Path(name)):
+            own = {CONFIG, *values["sha256"]}
+    except CheckpointError:
+        raise CheckpointError(
+            f"The repository {name} on the hub holds files, but no model of this program, so nothing is pushed there. "
+            "Choose another name."
+        ) from None
+    ensemble = values["format"] == ENSEMBLE_FORMAT
+    return [path for path in present if path in own or (ensemble and path.startswith(f"{MEMBERS}/"))]
 
 
 @contextmanager

@@ -92,6 +92,12 @@ def test_unlisted_files_are_refused(folder: Path, name: str) -> None:
         open_scorer(folder)
 
 
+def test_a_licence_may_lie_in_it_and_in_a_member(folder: Path) -> None:
+    for inner in (".", "members/0"):
+        (folder / inner / "LICENSE").write_text("for people")
+    open_scorer(folder)
+
+
 def test_an_unlisted_member_is_refused(folder: Path) -> None:
     shutil.copytree(folder / "members" / "0", folder / "members" / "2")
     with pytest.raises(CheckpointError, match=r"members/2/.* is not among the files"):

@@ -12,12 +12,15 @@ import pytest
 from tiny_scorer import TWO_PROMPTS, sign, tiny_scorer, values_of
 
 from aes_dynloss.errors import CheckpointError, ConfigError, DataError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.splits import ids_hash
+from aes_dynloss.essays.ensembles.card import ensemble_card
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.ensembles.ensembling import ensemble_runs
 from aes_dynloss.essays.model.encoders import file_sha256
 from aes_dynloss.measures.calibration import fit_rescaling
 from aes_dynloss.measures.stacking import fit_weights
+from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {scale.prompt.id: scale.prompt.range for scale in TWO_PROMPTS}
 TEXTS = ["the teacher and the otter", "a bridge", "phones 42", "one lesson"]
@@ -78,8 +81,14 @@ def test_weights_are_stored(models, tmp_path):
     np.testing.assert_array_equal(opened.score(TEXTS, PROMPT_IDS).raw, made.score(TEXTS, PROMPT_IDS).raw)
     card = (tmp_path / "both" / "README.md").read_text()
     assert "weights fitted on these essays (stacking)" in card
-    assert "| prompt | members/0 | members/1 |\n| --- | --- | --- |\n| letter | 0.750 | 0.250 |\n" in card
+    assert "| prompt | members/0 | members/1 |\n| --- | ---: | ---: |\n| letter | 0.750 | 0.250 |\n" in card
     assert "| notice | 0.000 | 1.000 |\n" in card
+
+
+def test_a_prompt_with_a_bar_in_its_name_stays_in_its_cell(tmp_path):
+    prompt = Prompt("a|b", ScoreRange(1, 6), None)
+    card = ensemble_card({"a|b": prompt}, [tmp_path, tmp_path], {"a|b": [0.75, 0.25]}, "dev", "none", "dev")
+    assert r"| a\|b | 0.750 | 0.250 |" in card
 
 
 def test_an_older_folder_opens_with_equal_weights(models, tmp_path):

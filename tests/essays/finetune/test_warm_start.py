@@ -137,6 +137,9 @@ class TestContamination:
             )
             assert note.startswith(start)
             assert len(doubtful) > 0
+        card = (tmp_path / "run" / "model" / "README.md").read_text()
+        assert "Training began with the weights of an earlier model." in card
+        assert "such as" not in card
 
     def test_essays_by_which_the_first_model_was_chosen(self, run_yaml, first, tmp_path):
         """What was dev there is no clean test here; what was test there is a clean dev."""

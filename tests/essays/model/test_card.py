@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.finetune.calibrate import calibrate_run
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import run_finetuning
-from aes_dynloss.essays.model.card import CardFacts, EssayModelCard
+from aes_dynloss.essays.model.card import CardFacts, EssayModelCard, MeasuredOn
+from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.table import figure_words
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -110,6 +112,34 @@ def test_a_model_alone_has_a_card_too(written: Path) -> None:
     card = loaded(written)
     assert (card.data.license, card.data.library_name, card.data.eval_results) == ("unknown", "aes-dynloss", None)
     assert "not stated" in card.text
+
+
+def test_notes_on_essays_and_columns_stay_in_the_report(run: Path) -> None:
+    """They are the run's own; calibrate writes the card anew from the report that has them."""
+    report = read_mapping(run / "report.json")
+    report["notes"] += ["3 of 9 test essays, such as ID-4711, are not known to be held out.", "Column L1 is torn."]
+    (run / "report.json").write_text(json.dumps(report))
+    made = calibrate_run(run, "rescale")
+    assert any("ID-4711" in note for note in made.after.notes)
+    text = loaded(run / "model").text
+    assert not [note for note in made.after.notes if note in text]
+    assert "The figures are agreement with human scores of essays that were not trained on." in text
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "started", "wanted"),
+    [("test", False, 2), ("dev", True, 3), ("out_of_fold", False, 2)],
+)
+def test_a_card_says_on_which_essays_its_figures_are(
+    run: Path, measured_on: MeasuredOn, started: bool, wanted: int
+) -> None:
+    facts, report = CardFacts(started=started), read_report(run / "report.json")
+    card = EssayModelCard("Essay scorer", {}, facts=facts, report=report, measured_on=measured_on)
+    figures = card.text().split("## Figures")[1].split("## ")[0]
+    assert len([line for line in figures.splitlines() if line.startswith("- ")]) == wanted
+    words = {"test": "not trained on", "dev": "no test split", "out_of_fold": "out-of-fold"}
+    assert words[measured_on] in figures
+    assert ("earlier model" in figures) == started
 
 
 @pytest.mark.parametrize("name", ["a|b", "a\nb", "---", "<script>", "'; \"", "ü: - #"])

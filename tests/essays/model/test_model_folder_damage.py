@@ -103,7 +103,16 @@ class TestFiles:
             read_model_folder(folder)
 
     @pytest.mark.parametrize(
-        "name", ["special_tokens_map.json", "chat_templates/README.md", "members/0/config.json", "1_Pooling/b", "a/b"]
+        "name",
+        [
+            "special_tokens_map.json",
+            "chat_templates/README.md",
+            "members/0/config.json",
+            "1_Pooling/b",
+            "a/b",
+            "a/LICENSE",
+            "licence/b",
+        ],
     )
     def test_unlisted(self, folder: Path, name: str) -> None:
         path = folder / name
@@ -124,7 +133,14 @@ class TestFiles:
         (folder / ".git" / "objects" / "pack").touch()
         (folder / ".gitattributes").touch()
         (folder / "README.md").write_text("# Another card")
+        for name in ("LICENSE", "licence.txt", "NOTICE", "CHANGES.md", "agreement.PNG"):
+            (folder / name).write_text("for people")
         read_model_folder(folder)
+
+    def test_a_link_to_a_folder_by_the_name_of_a_licence(self, folder: Path, tmp_path: Path) -> None:
+        (folder / "LICENSE").symlink_to(tmp_path)
+        with pytest.raises(CheckpointError, match="LICENSE is not among the files"):
+            read_model_folder(folder)
 
     def test_the_attention_that_it_names_is_not_used(self, folder: Path) -> None:
         values = values_of(folder)

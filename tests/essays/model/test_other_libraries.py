@@ -109,6 +109,19 @@ def test_layers_in_int8_are_refused_by_transformers(encoder: Path, tmp_path: Pat
     assert not (tmp_path / "m" / "modules.json").exists()
 
 
+def test_keys_of_the_encoder_are_not_taken_for_ours(encoder: Path, tmp_path: Path) -> None:
+    """And none that asks AutoModel to run code from elsewhere is kept."""
+    made = tiny_scorer(encoder)
+    own = {"format": "theirs", "version": "9.1", "sha256": {}, "auto_map": {"AutoModel": "ana/code--model.Model"}}
+    made.model.encoder.config.update(own)
+    made.save_pretrained(tmp_path / "m")
+    opened = EncoderScorer.from_pretrained(tmp_path / "m")
+    np.testing.assert_array_equal(opened.score(TEXTS, PROMPT_IDS).raw, made.score(TEXTS, PROMPT_IDS).raw)
+    assert opened.model.encoder.config.version == "9.1"
+    assert "auto_map" not in (tmp_path / "m" / "config.json").read_text()
+    assert AutoModel.from_pretrained(tmp_path / "m").config.hidden_size == 16
+
+
 class TestVersion1:
     @pytest.mark.parametrize(
         "config", [{}, {"pooling": "attention", "head": "ordinal"}, {"pooled_layers": "all", "log_length": False}]

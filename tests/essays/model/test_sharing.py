@@ -12,7 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from accelerate import Accelerator
-from stub_hub import TOKEN, StubHub, stub_hub
+from stub_hub import TOKEN, Repository, StubHub, stub_hub
 from tiny_scorer import tiny_scorer
 
 import aes_dynloss
@@ -90,9 +90,13 @@ class TestThereAndBack:
 
     def test_another_model_takes_its_place_whole(self, hub: StubHub, folder: Path, ensemble: Path) -> None:
         push_to_hub(ensemble, NAME)
-        hub.repositories[NAME].commit({**hub.files(NAME), "LICENSE": b"mine"})
+        beside = {"LICENSE": b"mine", "onnx/config.json": b"{}", "adapter.safetensors": b"", "citation.json": b"{}"}
+        hub.repositories[NAME].commit({**hub.files(NAME), **beside})
         push_to_hub(folder, NAME)
-        assert hub.files(NAME) == {".gitattributes": b"", "LICENSE": b"mine", **files_of(folder)}
+        assert hub.files(NAME) == {".gitattributes": b"", **beside, **files_of(folder)}
+        push_to_hub(ensemble, NAME)
+        own = files_of(ensemble).keys() - {"predictions_test.csv"}
+        assert hub.files(NAME).keys() == {".gitattributes", *beside, *own}
         assert download(NAME)  # what lies beside it is not fetched
 
     def test_revisions(self, hub: StubHub, folder: Path, encoder: Path) -> None:
@@ -123,7 +127,10 @@ class TestWhatIsHereGoesFirst:
 
     @pytest.mark.parametrize(
         "source",
-        ["model", "/ana/scorer", "./scorer", "../scorer", "~/scorer", "ana/b/c", "ana/b@", "ana/b c", "", "é/b"],
+        [
+            *("model", "/ana/scorer", "./scorer", "../scorer", "~/scorer", "ana/b/c", "ana/b@", "ana/b c", "", "é/b"),
+            *("model/a.zip", "model/A.ZIP", "essays/dev.csv", "essays/dev.parquet", "ana/b.zip@v1"),
+        ],
     )
     def test_these_are_paths(self, source: str) -> None:
         assert hub_name(source) is None
@@ -195,6 +202,28 @@ class TestFaults:
         with pytest.raises(CheckpointError, match=r"is not pushed to the hub, .*401.*Log in by `hf auth login`"):
             push_to_hub(folder, NAME, token="hf_another")
         assert NAME not in hub.repositories
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"model.safetensors": b"much", "config.json": b'{"model_type": "bert"}'},
+            {"config.json": b'{"format": "aes_dynloss.essay_scorer", "version": 2}'},
+            {"members/essays.csv": b"words"},
+            {"essays.csv": b"words", "README.md": b"words"},
+        ],
+    )
+    def test_something_else_is_not_replaced(self, hub: StubHub, folder: Path, files: dict[str, bytes]) -> None:
+        hub.repositories[NAME] = Repository()
+        hub.repositories[NAME].commit(files)
+        with pytest.raises(CheckpointError, match=rf"{NAME} on the hub holds files, but no model of this program"):
+            push_to_hub(folder, NAME)
+        assert hub.files(NAME) == files
+
+    def test_a_repository_with_words_alone_is_filled(self, hub: StubHub, folder: Path) -> None:
+        hub.repositories[NAME] = Repository()
+        hub.repositories[NAME].commit({".gitattributes": b"", "LICENSE.txt": b"mine", "README.md": b"soon"})
+        push_to_hub(folder, NAME)
+        assert hub.files(NAME) == {".gitattributes": b"", "LICENSE.txt": b"mine", **files_of(folder)}
 
     def test_only_a_whole_model_is_pushed(self, hub: StubHub, folder: Path, ensemble: Path, tmp_path: Path) -> None:
         (tmp_path / "essays").mkdir()
