@@ -125,12 +125,7 @@ def test_scores_on_no_grid():
         ({}, (TEXTS, SCORES[1:]), DataError, "y: expected 30 finite numbers, one an essay, found 29"),
         ({}, (TEXTS, SCORES * np.nan), DataError, "found NaN or infinity among them"),
         ({}, (TEXTS, ["good"] * 30), DataError, "y: expected 30 finite numbers, one an essay: could not convert"),
-        (
-            {},
-            (TEXTS, np.ones((30, 2))),
-            DataError,
-            "y: expected 30 finite numbers, one an essay: y should be a 1d",
-        ),
+        ({}, (TEXTS, np.ones((30, 2))), DataError, "y: expected 30 finite numbers, one an essay: y should be a 1d"),
         ({}, (TEXTS, None), DataError, "requires y to be passed"),
         ({}, ([*TEXTS[1:], 7], SCORES), DataError, "X: text is 7; expected text"),
         ({}, (pd.DataFrame({"essay": TEXTS}), SCORES), DataError, "X has the columns essay; expected text"),
