@@ -30,7 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
-def own_parts(monkeypatch):
+def own_parts(monkeypatch, tmp_path_factory):
     """Parts from outside and plugins that a test brings are forgotten after it."""
     from plugins import all_parts
 
@@ -42,9 +42,10 @@ def own_parts(monkeypatch):
         monkeypatch.setattr(one, "_registered", {})
     before = set(sys.modules)
     yield
-    registered = {source.__module__ for one in all_parts() for _, source in one._registered.values()}
-    for module in registered - before:
-        sys.modules.pop(module, None)
+    place = str(tmp_path_factory.getbasetemp())
+    for module in set(sys.modules) - before:
+        if str(getattr(sys.modules[module], "__file__", None)).startswith(place):
+            del sys.modules[module]
 
 
 @pytest.fixture(scope="session")
