@@ -44,6 +44,20 @@ def table(suffix: str, rows=ROWS, **options) -> bytes:
     return stream.getvalue()
 
 
+def with_shared_text(content: bytes, text: str) -> bytes:
+    """A sheet that names a text where openpyxl wrote it out."""
+    stream, inline = io.BytesIO(), f't="inlineStr"><is><t>{text}</t></is>'.encode()
+    space, kind = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "application/vnd.openxmlformats-"
+    kind += "officedocument.spreadsheetml.sharedStrings+xml"
+    known = f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'.encode()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            part = source.read(entry).replace(inline, b't="s"><v>0</v>')
+            target.writestr(entry, part.replace(b"</Types>", known))
+        target.writestr("xl/sharedStrings.xml", f'<sst xmlns="{space}"><si><t>{text}</t></si></sst>')
+    return stream.getvalue()
+
+
 def post(served, content: bytes, query: str = "", suffix: str = ".csv", **headers: str):
     return served.ask("POST", f"/score-table?{query}", content, {"content-type": SUFFIXES[suffix], **headers})
 
@@ -224,6 +238,7 @@ class TestLimits:
         small = Served(scorer, max_table_body=10_000)
         for count, status in ((4, 200), (20, 413)):
             content = table(suffix, [{"essay": "a", "notes": notes}] * count)
+            content = with_shared_text(content, notes) if suffix == ".xlsx" else content
             answer = post(small, content, query, suffix)
             assert len(content) < 10_000
             assert answer.status == status, answer.body
