@@ -19,7 +19,7 @@ from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 
-# What needs a server, a hub or an encoder is run by tests/serving/test_readme.py and tests/essays/model/test_sharing.py.
+# Blocks that tests/serving/test_readme.py and tests/essays/model/test_sharing.py run, with a server, a hub, an encoder.
 ELSEWHERE = ("urllib.request", "push_to_hub", "sentence_transformers")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 START = re.compile(r"(?:\$ )?(?:\w+=\S+ )*(aes-dynloss|python) (.*)")
