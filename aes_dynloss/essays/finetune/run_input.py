@@ -9,7 +9,6 @@ from typing import Any
 from aes_dynloss.configfile import apply_overrides, read_mapping, validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.data_config import Columns, text_encoding
-from aes_dynloss.essays.data.table_layout import OPTIONS, table_layout
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.presets import settle
 from aes_dynloss.tables.formats import SUFFIXES, is_table
@@ -58,6 +57,8 @@ def run_values(
         )
     if not is_frame(source) and not path.expanduser().exists():
         raise ConfigError(f"There is no file {path}. Correct the path of the essays.")
+    from aes_dynloss.essays.data.table_layout import OPTIONS, table_layout  # loads pandas
+
     unknown = [role for role in columns if role not in OPTIONS]
     if unknown:
         raise ConfigError(f"columns: there is no role {unknown[0]!r}; known are {', '.join(OPTIONS)}. Correct it.")

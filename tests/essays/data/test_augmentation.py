@@ -267,7 +267,7 @@ def test_frozen_features_are_kept_and_scaled_by_train(run_yaml, tmp_path):
     made = manifest(tmp_path / "augmented")["augmentation"]
     new = made["essays"] - made["kinds"]["off_topic"]  # those are whole essays of train
     assert f"{new} to compute" in outcome.err
-    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("plain", "augmented"))
+    one, two = (load_file(tmp_path / name / "model/head.safetensors") for name in ("plain", "augmented"))
     for name in ("feature_mean", "feature_sd"):
         (key,) = [key for key in one if key.endswith(name)]
         assert np.array_equal(one[key], two[key])

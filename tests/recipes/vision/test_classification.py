@@ -40,7 +40,7 @@ LEFT = {
 }  # fmt: skip
 TAUGHT = {"teacher/teacher.json", "teacher/teacher.safetensors"}
 ALL_LEFT = {
-    "plain": LEFT | {"plots/loss_coefficients.svg"},
+    "plain": LEFT,
     "dlf": LEFT | TAUGHT | {"plots/loss_matrix.svg", "teaching.jsonl"},
     "dln": LEFT | TAUGHT | {"plots/loss_network.svg"},
 }
