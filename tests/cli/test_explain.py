@@ -74,7 +74,10 @@ def test_remarks_on_language(place, tmp_path):
 
 
 def test_some_essays_and_exactly(place, tmp_path):
-    arguments = ("explain", place / "model", place / "essays.csv", "-o", tmp_path, "--essays", "7")
+    write_rows(
+        place / "long.csv", [*ROWS[1:], ROWS[0] | {"text": f"{ROWS[0]['text']} " * 3}]
+    )  # few are always read anew
+    arguments = ("explain", place / "model", place / "long.csv", "-o", tmp_path, "--essays", "7")
     assert command(*arguments).code == 0
     (estimate,) = lines(tmp_path)
     assert (estimate["essay_id"], estimate["method"]) == ("7", "estimate")
