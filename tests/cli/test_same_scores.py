@@ -13,6 +13,8 @@ from hostile_essays import HOSTILE
 from small_run import RANGES, small_essays, write_rows
 from small_screen import made_up
 
+pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+
 from aes_dynloss import EssayScorer
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.serving.limits import Limits
