@@ -42,9 +42,10 @@ def own_parts(monkeypatch, tmp_path_factory):
         monkeypatch.setattr(one, "_registered", {})
     before = set(sys.modules)
     yield
+    registered = {source.__module__ for one in all_parts() for _, source in one._registered.values()}
     place = str(tmp_path_factory.getbasetemp())
     for module in set(sys.modules) - before:
-        if str(getattr(sys.modules[module], "__file__", None)).startswith(place):
+        if module in registered or str(getattr(sys.modules[module], "__file__", None)).startswith(place):
             del sys.modules[module]
 
 

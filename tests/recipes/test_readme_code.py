@@ -92,7 +92,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize(
     "readme", [readme for readme in READMES if blocks(readme, "python")], ids=lambda path: path.parent.name
 )
-def test_examples_in_python_run(readme, place, monkeypatch):
+def test_examples_in_python_run(readme, place, own_parts, monkeypatch):
     monkeypatch.chdir(place)
     names: dict[str, object] = {}
     for body in blocks(readme, "python"):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from forked import finish, start
+from plugin_worker import run_all_there
 from plugins import FEATURE, LOSS, SCHEDULE, TEACHER
 from small_grid import small_grid, write_small_grid
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.essays.benchmark.cells import COST, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.essays.benchmark.ray_cluster import _run_there
 from aes_dynloss.parts import PLUGINS, add_plugins
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_parts")]
@@ -81,13 +81,8 @@ def test_a_worker_has_the_plugins_of_its_driver(place, monkeypatch):
     monkeypatch.delenv(PLUGINS)  # a worker elsewhere has not this process's environment
     context, codes = multiprocessing.get_context("spawn"), {}
     for given in (plugins, ""):
-        worker = context.Process(target=_run_all_there, args=([pickle.dumps(cell) for cell in cells], place, given))
+        worker = context.Process(target=run_all_there, args=([pickle.dumps(cell) for cell in cells], place, given))
         worker.start()
         worker.join(240)
         codes[given] = worker.exitcode
     assert codes == {plugins: 0, "": 1}
-
-
-def _run_all_there(cells, place, plugins):
-    for cell in cells:
-        _run_there(cell, place, plugins)
