@@ -218,7 +218,7 @@ def test_published_results_are_whole(path):
     assert (FOLDER / f"{path.stem}.py").is_file()
 
 
-@pytest.mark.parametrize("path", FINETUNED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FINETUNED or [pytest.param(None, marks=pytest.mark.skip("none yet"))])
 def test_published_results_of_fine_tuning_are_whole(path):
     results = json.loads(path.read_text(encoding="utf-8"))
     check_whole(results, PROMPTS, {"0"})
