@@ -248,7 +248,8 @@ def test_why_the_essay_got_its_score(served, opened, scorer, theme, width):
     wait(browser, "return !document.getElementById('why').hidden || !document.getElementById('fault').hidden")
     assert shown(browser, "fault") is None
     marks = browser.execute_script(
-        "return [...document.querySelectorAll('.marked .mark')].map(mark => [mark.firstChild.data, mark.lastChild.textContent])"
+        "return [...document.querySelectorAll('.marked .mark')].map(mark => [mark.firstChild.data, "
+        "mark.lastChild.textContent])"
     )
     (expected,) = explain_essays(scorer, [UnscoredEssay("1", "notice", text)])
     assert [text for text, _ in marks] == [span.of(expected.text).rstrip() for span in expected.sentences]
@@ -257,7 +258,10 @@ def test_why_the_essay_got_its_score(served, opened, scorer, theme, width):
     assert len(browser.find_elements("css selector", ".key .mark")) > 0
     assert shown(browser, "ask-why") is None
     browser.execute_script("document.querySelector('.marked .mark').focus()")
-    assert browser.execute_script("return getComputedStyle(document.querySelector('.marked .mark small')).display") != "none"
+    assert (
+        browser.execute_script("return getComputedStyle(document.querySelector('.marked .mark small')).display")
+        != "none"
+    )
     keep(browser, f"serve_why_{theme}_{width}")
     assert complaints(browser) == []
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"

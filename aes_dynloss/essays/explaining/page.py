@@ -16,12 +16,14 @@ from aes_dynloss.essays.explaining.next_point import FeatureValue
 from aes_dynloss.essays.features.linguistic import describe_columns
 from aes_dynloss.reports.blocks import Block, Bullets, Folded, Mark, MarkedText, Section, Tabs, Words, render_page
 from aes_dynloss.reports.drivers import group_words
+from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.table import (
     Cell,
     Column,
     Table,
     count,
     figure,
+    minus,
     number,
     point,
     signed,
@@ -64,7 +66,7 @@ def essay_page(explained: Explanation, about: Mapping[str, Any] | None = None, i
     tabs = [(one.trait or "score", _score_sections(explained, one)) for one in explained.scores]
     own: list[Section] = tabs[0][1] if tabs else [Section("essay", "Essay", [MarkedText([Mark(explained.text)])])]
     if len(tabs) > 1:
-        own = [Section("scores", "Scores", [Tabs("traits", tabs)])]
+        own = [Section("scores", "Scores", [Words(_HOW), Tabs("traits", tabs)])]
     sections = [_advisories(explained), *own, Section("language", "Language", _language(explained))]
     about = {**(about or {}), "Method": _METHODS[explained.method]}
     return render_page(f"Essay {explained.essay_id}", facts, sections, about, ("All essays", index) if index else None)
@@ -77,7 +79,8 @@ def _advisories(explained: Explanation) -> Section:
 
 
 def _score_sections(explained: Explanation, one: ScoreExplanation) -> list[Section]:
-    text: list[Block | None] = [Words(_score_words(one), lead=True), Words(_HOW), _marked(explained, one)]
+    how = Words(_HOW) if len(explained.scores) == 1 else None  # else above the tabs
+    text: list[Block | None] = [Words(_score_words(one), lead=True), how, _marked(explained, one)]
     numbers = Folded("Sentences with their numbers", [_sentence_table(explained, one)])
     parts: list[tuple[str, str, Sequence[Block | None]]] = [
         ("sentences", "What each sentence adds", [*text, numbers]),
@@ -101,7 +104,7 @@ def _capital(name: str) -> str:
 def _marked(explained: Explanation, one: ScoreExplanation) -> MarkedText:
     largest = max(map(abs, one.contributions), default=0.0)
     marks = [
-        Mark(span.of(explained.text), signed_words(value), _level(value, largest))
+        Mark(span.of(explained.text), minus(signed_words(value)), _level(value, largest))
         for span, value in zip(explained.sentences, one.contributions, strict=True)
     ]
     return MarkedText(marks or [Mark(explained.text)], _key({mark.level for mark in marks}, largest))
@@ -199,7 +202,7 @@ def _values(one: ScoreExplanation) -> list[Block | None]:
     far = [each for each in one.values if not low <= each.percentile <= high and not math.isnan(each.percentile)]
     far = sorted(far, key=lambda each: -abs(each.percentile - 50))[:_MOST]
     known = not all(math.isnan(each.percentile) for each in one.values)
-    none = f"None lies beyond the {low}th or {high}th percentile of training essays on this prompt."
+    none = f"No feature lies beyond the {low}th or {high}th percentile of training essays on this prompt."
     caption = "Percentile: of training essays on this prompt, how many per cent have less, and of those with this score"
     all_caption = f"All {len(one.values):,} features"
     return [
@@ -234,7 +237,7 @@ def _units(one: ScoreExplanation) -> dict[str, str]:
 
 
 def _percentile(value: float) -> Cell:
-    return count(None if math.isnan(value) else value)
+    return count(None if math.isnan(value) else value, why=Missing.FEW_TRAINING_ESSAYS)
 
 
 def _sentence_table(explained: Explanation, one: ScoreExplanation) -> Table:
@@ -266,7 +269,7 @@ def _language(explained: Explanation) -> list[Block | None]:
         for one in explained.language
     ]
     columns = [words_column(name.lower(), name) for name in ("Text", "Remark", "Suggestions")]
-    caption = "What a grammar checker remarks. None of it is a reason for the score"
+    caption = "What a grammar checker remarks. It is no reason for the score"
     return [Table("remarks", caption, columns, rows, sortable=False)]
 
 
