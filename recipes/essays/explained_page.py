@@ -10,6 +10,7 @@ import argparse
 import base64
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from aes_dynloss import EssayScorer
@@ -65,7 +66,7 @@ def main() -> None:
     (one,) = EssayScorer.from_pretrained(options.run).explain([LETTER], "phones")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        write_page(essay_page(one, {"Model": "quickstart"}), page)
+        write_page(essay_page(replace(one, essay_id="tamsin"), {"Model": "quickstart"}), page)
         OUTPUT.write_bytes(picture(page))
 
 
