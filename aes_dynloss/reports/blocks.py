@@ -110,9 +110,11 @@ class MarkedText:
 
     Args:
         marks: Its parts, in their order.
+        key: What marks of a level mean, in words; none where nothing is marked.
     """
 
     marks: Sequence[Mark]
+    key: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -139,15 +141,17 @@ class _Container:
 
 @dataclass(frozen=True)
 class Folded(_Container):
-    """Blocks that are shown when asked for, and in print.
+    """Blocks that are shown when asked for, and in print unless that is refused.
 
     Args:
         title: What is folded away.
         blocks: What; None is left out.
+        printed: Whether print shows it.
     """
 
     title: str
     blocks: Sequence[Block | None]
+    printed: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,11 @@ def _setting(value: object) -> str:
 
 
 def render_page(
-    title: str, facts: Sequence[str], sections: Sequence[Section | None], about: Mapping[str, Any] | None
+    title: str,
+    facts: Sequence[str],
+    sections: Sequence[Section | None],
+    about: Mapping[str, Any] | None,
+    up: tuple[str, str] | None = None,
 ) -> str:
     """The page.
 
@@ -200,6 +208,7 @@ def render_page(
         facts: What stands below it, such as the number of essays.
         sections: What it holds; None and sections without blocks are left out.
         about: Words for its foot by name, such as the model and the date.
+        up: Name and file of the page that leads to it and others.
 
     Returns:
         Html. Whatever is not written by this package's templates is escaped.
@@ -211,6 +220,7 @@ def render_page(
     return template("page.html").render(
         title=title,
         facts=facts,
+        up=up,
         sections=[section for section in sections if section],
         about=Pairs([(name, str(words)) for name, words in (about or {}).items()]),
         style=Markup(style),  # noqa: S704 - our own file

@@ -15,6 +15,15 @@ from aes_dynloss.reports.table import MOST_ACROSS, Cell, Column, Table, count, n
 # Parts of essays, each about a third of the characters.
 PARTS = ("beginning", "middle", "end")
 _DIGITS = 4
+# What groups are called on pages where their name alone might be taken for another's.
+_GROUP_WORDS = {
+    "encoder": "encoder: the text as a whole",
+    "length": "length of the essay",
+    "lengths": "lengths of words and sentences",
+    "counts": "counts of words, sentences and letters",
+    "diversity": "diversity of words",
+    "overlap": "overlap with the prompt's words",
+}
 
 
 class Effect(Entry):
@@ -116,7 +125,7 @@ def _feature_table(drivers: Drivers, rows: RowWords) -> Table | None:
         for name, one in named
     ]
     title = "Mean size of the contributions of groups of features"
-    titles = [group.replace("_", " ") for group in groups]
+    titles = [group_words(group) for group in groups]
     if len(named) > MOST_ACROSS:
         columns = [rows.column, *(Column(f"group_{group}", name) for group, name in zip(groups, titles, strict=True))]
         return Table("drivers-features", title, columns, lines)
@@ -124,6 +133,16 @@ def _feature_table(drivers: Drivers, rows: RowWords) -> Table | None:
     values = zip(*(one[1:] for one in lines), strict=True)
     cells = [[words(name), *row] for name, row in zip(titles, values, strict=True)]
     return Table("drivers-features", title, [words_column("group", "Group of features"), *across], cells)
+
+
+def group_words(group: str) -> str:
+    """What a page calls a group of features.
+
+    Example:
+        >>> group_words("lengths"), group_words("function_words")
+        ('lengths of words and sentences', 'function words')
+    """
+    return _GROUP_WORDS.get(group, group.replace("_", " "))
 
 
 def with_groups(drivers: Drivers) -> Iterator[tuple[str, str | None, str | None, DriversOf]]:

@@ -27,6 +27,7 @@ class Missing(Enum):
     UNALTERED = "There was no essay that the change altered."
     NO_SPREAD = "No change, or no spread of predictions."
     CONSTANT_FEATURE = "Undefined: the feature does not vary."
+    FEW_TRAINING_ESSAYS = "Unknown: the model keeps too few training essays to compare with."
     UNDEFINED = "It is undefined on these scores."
 
 

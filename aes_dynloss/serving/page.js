@@ -95,39 +95,69 @@ function show(row, prompt) {
   if (given && single && typeof row.certainty === "number") more.push(`Chance that a human gives the same score: ${Math.round(row.certainty * 100)} %.`);
   if (row.dropped_tokens) more.push(`The model read only the beginning: ${row.dropped_tokens} tokens at the end were left out.`);
   say("more", more.join(" "));
-  part("ask-why").hidden = false;
+  part("ask-why").hidden = !given;
   part("answer").hidden = false;
   part("answer").focus({preventScroll: true});
   part("answer").scrollIntoView({block: "nearest"});
 }
 
-const signed = value => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(2);
+const figure = value => value.toFixed(3).replace("-", "\u2212");
+const signed = value => Number(value.toFixed(3)) === 0 ? "0.000" : (value > 0 ? "+" : "") + figure(value);
 const made = (kind, name, words) => Object.assign(document.createElement(kind), {className: name, textContent: words});
+const shares = [0.15, 0.4, 0.75];
 
-// The essay with its sentences tinted by what they add to one score, and what groups of features add.
-function explained(explanation, one) {
-  const text = made("p", "marked", ""), largest = Math.max(...one.contributions.map(Math.abs), 0);
-  explanation.sentences.forEach((sentence, place) => {
-    const value = one.contributions[place], level = largest > 0 ? [0.15, 0.4, 0.75].filter(part => Math.abs(value) >= part * largest).length : 0;
-    const words = sentence.text.trimEnd();
-    const mark = made("span", `mark ${level ? `${value > 0 ? "adds" : "takes"}-${level}` : "plain"}`, words);
+// How much a value is of the largest one, from -3 to 3, and its mark.
+const levelOf = (value, largest) => largest > 0 ? Math.sign(value) * shares.filter(share => Math.abs(value) >= share * largest).length : 0;
+const markOf = level => `mark ${level ? `${level > 0 ? "adds" : "takes"}-${Math.abs(level)}` : "plain"}`;
+
+// What the marks mean, for those that are there.
+function keyOf(levels, largest) {
+  const list = made("ul", "key", ""), bounds = shares.map(share => figure(share * largest));
+  const sizes = [`less than ${bounds[0]} either way`, `${bounds[0]} to ${bounds[1]}`, `${bounds[1]} to ${bounds[2]}`, `${bounds[2]} or more`];
+  for (const level of [...new Set(levels)].sort((a, b) => b - a)) {
+    list.append(made("li", markOf(level), (level ? (level > 0 ? "adds " : "takes away ") : "") + sizes[Math.abs(level)]));
+  }
+  list.setAttribute("aria-label", "Marks, in score points");
+  return list;
+}
+
+// The essay with its sentences tinted by what they add to one score.
+function markedText(sentences, contributions) {
+  const text = made("p", "marked", ""), largest = Math.max(...contributions.map(Math.abs), 0);
+  const levels = contributions.map(value => levelOf(value, largest));
+  sentences.forEach((sentence, place) => {
+    const words = sentence.text.trimEnd(), mark = made("span", markOf(levels[place]), words);
     mark.tabIndex = 0;
-    mark.append(made("small", "", signed(value)));
+    mark.append(made("small", "", signed(contributions[place])));
     text.append(mark, sentence.text.slice(words.length));
   });
-  const body = [text];
-  if (one.features) {
-    const table = made("table", "parts", ""), row = (name, words) => {
-      const line = document.createElement("tr");
-      line.append(made("td", "", name), made("td", "", words));
-      table.append(line);
-    };
-    row("an average essay", one.features.baseline.toFixed(2));
-    Object.entries(one.features.groups).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).forEach(([name, value]) => row(name, signed(value)));
-    row("raw prediction", one.raw.toFixed(2));
-    body.push(table);
+  return levels.some(level => level) ? [keyOf(levels, largest), text] : [text];
+}
+
+// What groups of features add, from an average essay to this one.
+function partTable(one) {
+  const table = made("table", "rows parts", ""), body = document.createElement("tbody"), foot = document.createElement("tfoot");
+  const row = (part, name, words) => {
+    const line = part.insertRow();
+    line.append(Object.assign(made("th", "", name), {scope: "row"}), made("td", "figure", words));
+  };
+  const names = table.createTHead().insertRow();
+  names.append(...["Group of features", "Adds (points)"].map((name, place) => Object.assign(made("th", place ? "figure" : "", name), {scope: "col"})));
+  row(body, "an average essay", figure(one.features.baseline));
+  const groups = Object.entries(one.features.groups).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  for (const [name, value] of groups) row(body, name.replaceAll("_", " "), signed(value));
+  row(foot, "raw prediction", figure(one.raw));
+  table.append(body, foot);
+  return table;
+}
+
+function explained(explanation, one) {
+  const body = markedText(explanation.sentences, one.contributions);
+  if (one.features) body.push(made("h3", "", "What the model sees"), partTable(one));
+  if (one.next_point) {
+    const {distance, score} = one.next_point;
+    body.push(made("h3", "", "What would change the score"), made("p", "", `${figure(distance)} more in the raw prediction would give the score ${number(score)}.`));
   }
-  if (one.next_point) body.push(made("p", "hint", `${one.next_point.distance.toFixed(2)} more in the raw prediction would give the score ${number(one.next_point.score)}.`));
   return body;
 }
 
@@ -139,8 +169,7 @@ function showWhy(explanation) {
   };
   tabs.forEach((tab, place) => tab.addEventListener("click", () => choose(place)));
   part("why-tabs").replaceChildren(...tabs);
-  if (scores.length) choose(0);
-  else part("why-body").replaceChildren(made("p", "hint", "The score is withheld, and so is what it comes from."));
+  choose(0);
   part("ask-why").hidden = true;
   part("why").hidden = false;
   part("why").focus({preventScroll: true});
@@ -151,6 +180,7 @@ async function why() {
   if (busy || !scored) return;
   busy = true;
   part("ask-why").setAttribute("aria-disabled", "true");
+  part("ask-why").textContent = "Explaining …";
   complain("");
   try {
     const answer = await ask("explain", {method: "POST", headers: {"Content-Type": "application/json"}, body: scored});
@@ -160,6 +190,7 @@ async function why() {
   } finally {
     busy = false;
     part("ask-why").removeAttribute("aria-disabled");
+    part("ask-why").textContent = "Why?";
   }
 }
 

@@ -67,7 +67,7 @@ def test_remarks_on_language(place, tmp_path):
     assert outcome.code == 0, outcome.err
     (line,) = lines(tmp_path)
     assert {"start": 7, "end": 10, "text": "teh"}.items() <= line["language"][0].items()
-    assert "None of it is a reason for the score" in (tmp_path / "essays" / "00001.html").read_text("utf-8")
+    assert "It is no reason for the score" in (tmp_path / "essays" / "00001.html").read_text("utf-8")
     outcome = command(*arguments[:-1], "klingon", "--force")
     assert outcome.code == 2
     assert "klingon" in outcome.err

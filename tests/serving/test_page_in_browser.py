@@ -248,15 +248,20 @@ def test_why_the_essay_got_its_score(served, opened, scorer, theme, width):
     wait(browser, "return !document.getElementById('why').hidden || !document.getElementById('fault').hidden")
     assert shown(browser, "fault") is None
     marks = browser.execute_script(
-        "return [...document.querySelectorAll('.mark')].map(mark => [mark.firstChild.data, mark.lastChild.textContent])"
+        "return [...document.querySelectorAll('.marked .mark')].map(mark => [mark.firstChild.data, "
+        "mark.lastChild.textContent])"
     )
     (expected,) = explain_essays(scorer, [UnscoredEssay("1", "notice", text)])
     assert [text for text, _ in marks] == [span.of(expected.text).rstrip() for span in expected.sentences]
     numbers = [float(value.replace("\u2212", "-")) for _, value in marks]
-    assert numbers == pytest.approx(expected.scores[0].contributions, abs=0.006)
+    assert numbers == pytest.approx(expected.scores[0].contributions, abs=0.0006)
+    assert len(browser.find_elements("css selector", ".key .mark")) > 0
     assert shown(browser, "ask-why") is None
-    browser.execute_script("document.querySelector('.mark').focus()")
-    assert browser.execute_script("return getComputedStyle(document.querySelector('.mark small')).display") != "none"
+    browser.execute_script("document.querySelector('.marked .mark').focus()")
+    assert (
+        browser.execute_script("return getComputedStyle(document.querySelector('.marked .mark small')).display")
+        != "none"
+    )
     keep(browser, f"serve_why_{theme}_{width}")
     assert complaints(browser) == []
     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"

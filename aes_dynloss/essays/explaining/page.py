@@ -5,19 +5,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from textwrap import shorten
 from typing import Any
 
 from aes_dynloss.essays.explaining.explanation import Explanation, ScoreExplanation
-from aes_dynloss.reports.blocks import Block, Folded, Mark, MarkedText, Section, Tabs, Words, render_page
+from aes_dynloss.essays.explaining.language import Observation
+from aes_dynloss.essays.explaining.next_point import FeatureValue
+from aes_dynloss.essays.features.linguistic import describe_columns
+from aes_dynloss.reports.blocks import Block, Bullets, Folded, Mark, MarkedText, Section, Tabs, Words, render_page
+from aes_dynloss.reports.drivers import group_words
+from aes_dynloss.reports.measure_list import Missing
 from aes_dynloss.reports.table import (
     Cell,
     Column,
     Table,
+    count,
+    figure,
+    minus,
     number,
     point,
-    share,
     signed,
     signed_words,
     words,
@@ -25,24 +33,29 @@ from aes_dynloss.reports.table import (
 )
 
 _METHODS = {
-    "estimate": "The essay was read once, and sentences were left out of what was read.",
-    "exact": "The essay was read anew without each sentence.",
+    "estimate": "Estimate: the essay was read once, and sentences were left out of what was read.",
+    "exact": "Exact: the essay was read anew without each sentence.",
 }
 _HOW = (
-    "A sentence's number is what it adds to the raw prediction, in score points, in the mean over the orders in which "
-    "the essay could be put together from its sentences. Blue, underlined: adds; orange, wavy: takes away. It tells "
-    "what the machine goes by, not what makes a good essay."
+    "Each sentence's number says how many score points it adds to the raw prediction, which is the model's number "
+    "before it becomes a score. It is the mean over the orders in which the essay could be put together from its "
+    "sentences, and tells what the machine goes by, not what makes a good essay."
 )
 _SHOWN = 120  # characters of a sentence in the index
 _LEVELS = (0.15, 0.4, 0.75)  # of the largest contribution
+# Features stand out that lie beyond these percentiles of training essays; the farthest are shown.
+_ORDINARY, _MOST = (5, 95), 12
+_SAME = 0.9995  # a similarity that is shown as 1
+_QUOTED = re.compile(r"`([^`]*)`")
 
 
-def essay_page(explained: Explanation, about: Mapping[str, Any] | None = None) -> str:
+def essay_page(explained: Explanation, about: Mapping[str, Any] | None = None, index: str = "") -> str:
     """An essay and why it got its scores, as one html page that opens from disk.
 
     Args:
         explained: What ``explain`` gave.
         about: Words for the foot by name, such as the model.
+        index: The file of the page that leads to all essays, if there is one.
 
     Returns:
         Html.
@@ -50,36 +63,63 @@ def essay_page(explained: Explanation, about: Mapping[str, Any] | None = None) -
     facts = [f"prompt {explained.prompt_id}", *(f"{one.trait or 'score'} {one.score:g}" for one in explained.scores)]
     if explained.withheld:
         facts.append("its score would be withheld")
-    tabs = [(one.trait or "score", _score_blocks(explained, one)) for one in explained.scores]
-    blocks: list[Block | None] = [Words(_HOW), Words(_METHODS[explained.method])]
-    blocks += [Tabs("traits", tabs)] if len(tabs) > 1 else [block for _, own in tabs for block in own]
-    sections = [
-        Section("essay", "Essay", blocks),
-        Section("advisories", "Advisories", [Words(reason) for reason in explained.advisories]),
-        Section("language", "Language", _language(explained)),
+    tabs = [(one.trait or "score", _score_sections(explained, one)) for one in explained.scores]
+    own: list[Section] = tabs[0][1] if tabs else [Section("essay", "Essay", [MarkedText([Mark(explained.text)])])]
+    if len(tabs) > 1:
+        own = [Section("scores", "Scores", [Words(_HOW), Tabs("traits", tabs)])]
+    sections = [_advisories(explained), *own, Section("language", "Language", _language(explained))]
+    about = {**(about or {}), "Method": _METHODS[explained.method]}
+    return render_page(f"Essay {explained.essay_id}", facts, sections, about, ("All essays", index) if index else None)
+
+
+def _advisories(explained: Explanation) -> Section:
+    lead = Words("The score would be withheld.", lead=True) if explained.withheld else None
+    reasons = Bullets(explained.advisories) if explained.advisories else None
+    return Section("advisories", "Advisories", [lead, reasons])
+
+
+def _score_sections(explained: Explanation, one: ScoreExplanation) -> list[Section]:
+    how = Words(_HOW) if len(explained.scores) == 1 else None  # else above the tabs
+    text: list[Block | None] = [Words(_score_words(one), lead=True), how, _marked(explained, one)]
+    numbers = Folded("Sentences with their numbers", [_sentence_table(explained, one)])
+    parts: list[tuple[str, str, Sequence[Block | None]]] = [
+        ("sentences", "What each sentence adds", [*text, numbers]),
+        ("groups", "What the model sees", [_feature_table(one)]),
+        ("next", "What would change the score", _next_point(one)),
+        ("nearest", "Nearest training essays", _neighbours(one)),
+        ("values", "Features that stand out", _values(one)),
     ]
-    return render_page(f"Essay {explained.essay_id}", facts, sections, about)
+    return [Section(_name(one, name), title, blocks) for name, title, blocks in parts]
 
 
 def _score_words(one: ScoreExplanation) -> str:
     ends = "" if one.low is None or one.high is None else f", interval {one.low:g} to {one.high:g}"
-    return f"{one.trait or 'score'} {one.score:g} (raw prediction {one.raw:.2f}{ends})"
+    return f"{_capital(one.trait or 'score')} {one.score:g}{ends}; raw prediction {figure(one.raw)}."
 
 
-def _score_blocks(explained: Explanation, one: ScoreExplanation) -> list[Block | None]:
-    largest, words_of = max(map(abs, one.contributions), default=0.0), _score_words(one)
+def _capital(name: str) -> str:
+    return f"{name[:1].upper()}{name[1:]}"
+
+
+def _marked(explained: Explanation, one: ScoreExplanation) -> MarkedText:
+    largest = max(map(abs, one.contributions), default=0.0)
     marks = [
-        Mark(span.of(explained.text), signed_words(value), _level(value, largest))
+        Mark(span.of(explained.text), minus(signed_words(value)), _level(value, largest))
         for span, value in zip(explained.sentences, one.contributions, strict=True)
     ]
+    return MarkedText(marks or [Mark(explained.text)], _key({mark.level for mark in marks}, largest))
+
+
+def _key(levels: set[int], largest: float) -> list[Mark]:
+    """What the marks of a text mean, for those levels that are there; nothing where all are alike 0."""
+    if not any(levels):
+        return []
+    bounds = [figure(part * largest) for part in _LEVELS]
+    sizes = [f"{low} to {high}" for low, high in pairwise(bounds)] + [f"{bounds[-1]} or more"]
+    none = Mark(f"less than {bounds[0]} either way")
     return [
-        Words(f"{words_of[:1].upper()}{words_of[1:]}.", lead=True),
-        MarkedText(marks or [Mark(explained.text)]),
-        _feature_table(one),
-        *_next_point(one),
-        _neighbour_table(one),
-        Folded("Sentences", [_sentence_table(explained, one)]),
-        Folded("Features beside those of training essays", [_value_table(one)]) if one.values else None,
+        Mark(f"{'adds' if level > 0 else 'takes away'} {sizes[abs(level) - 1]}", level=level) if level else none
+        for level in sorted(levels, reverse=True)
     ]
 
 
@@ -99,22 +139,24 @@ def _feature_table(one: ScoreExplanation) -> Table | None:
         return None
     largest_first = sorted(one.features.groups.items(), key=lambda item: -abs(item[1]))
     rows = [[words("an average essay"), number(one.features.baseline)]]
-    rows += [[words(name.replace("_", " ")), signed(value)] for name, value in largest_first]
+    rows += [[words(group_words(name)), signed(value)] for name, value in largest_first]
     foot = [[words("raw prediction"), number(one.raw)]]
-    columns = [words_column("group", "What the model sees"), Column("adds", "Adds (points)")]
-    return Table(_name(one, "features"), "What groups of features add", columns, rows, foot, sortable=False)
+    columns = [words_column("group", "Group of features"), Column("adds", "Adds (points)")]
+    caption = "From the raw prediction of an average essay to this one's"
+    return Table(_name(one, "features"), caption, columns, rows, foot, sortable=False)
 
 
 def _next_point(one: ScoreExplanation) -> list[Block | None]:
     following = one.next_point
     if following is None:
         return []
-    lead = f"{following.distance:.2f} more in the raw prediction would give the score {following.score:g}."
+    lead = f"{figure(following.distance)} more in the raw prediction would give the score {following.score:g}."
     if not following.moves:
         return [Words(lead)]
+    units = _units(one)
     rows = [
         [
-            words(each.name),
+            words(each.name, note=units.get(each.name, "")),
             number(each.value),
             number(each.needed),
             _percentile(each.percentile),
@@ -126,19 +168,17 @@ def _next_point(one: ScoreExplanation) -> list[Block | None]:
         words_column("feature", "Feature"),
         Column("value", "Here"),
         Column("needed", "Needed"),
-        Column("percentile", "Percentile", explanation="Of training essays to this prompt, those that have less."),
-        Column("needed_percentile", "Needed percentile"),
+        Column("percentile", "Percentile here"),
+        Column("needed_percentile", "Percentile needed"),
     ]
     text = "Single features that would give it, all else alike. It tells of the model, and is no advice to a writer."
-    return [
-        Words(f"{lead} {text}"),
-        Table(_name(one, "next_point"), "What would change the score", columns, rows, sortable=False),
-    ]
+    caption = "Percentile: of training essays on this prompt, how many per cent have less"
+    return [Words(f"{lead} {text}"), Table(_name(one, "next_point"), caption, columns, rows, sortable=False)]
 
 
-def _neighbour_table(one: ScoreExplanation) -> Table | None:
+def _neighbours(one: ScoreExplanation) -> list[Block | None]:
     if not one.neighbours:
-        return None
+        return []
     rows = [
         [words("(not kept)" if each.essay_id is None else each.essay_id), point(each.score), number(each.similarity)]
         for each in one.neighbours
@@ -146,29 +186,58 @@ def _neighbour_table(one: ScoreExplanation) -> Table | None:
     columns = [
         words_column("essay", "Training essay"),
         Column("score", "Human score"),
-        Column("similarity", "Similarity", explanation="Cosine of both essays' vectors in the encoder's last layer."),
+        Column("similarity", "Similarity"),
     ]
-    return Table(_name(one, "neighbours"), "Nearest training essays", columns, rows, sortable=False)
+    caption = "Similarity: cosine of both essays' vectors in the encoder's last layer"
+    same = Words("With a similarity of 1, this essay or a copy of it was in training.")
+    learned = any(each.similarity >= _SAME for each in one.neighbours)
+    return [Table(_name(one, "neighbours"), caption, columns, rows, sortable=False), same if learned else None]
 
 
-def _value_table(one: ScoreExplanation) -> Table:
+def _values(one: ScoreExplanation) -> list[Block | None]:
+    """The features farthest from the middle of training essays; all of them on a screen."""
+    if not one.values:
+        return []
+    low, high = _ORDINARY
+    far = [each for each in one.values if not low <= each.percentile <= high and not math.isnan(each.percentile)]
+    far = sorted(far, key=lambda each: -abs(each.percentile - 50))[:_MOST]
+    known = not all(math.isnan(each.percentile) for each in one.values)
+    none = f"No feature lies beyond the {low}th or {high}th percentile of training essays on this prompt."
+    caption = "Percentile: of training essays on this prompt, how many per cent have less, and of those with this score"
+    all_caption = f"All {len(one.values):,} features"
+    return [
+        Table(_name(one, "far"), caption, *_value_rows(one, far), sortable=False),
+        Words(none) if known and not far else None,
+        Folded(all_caption, [Table(_name(one, "all"), all_caption, *_value_rows(one, one.values))], printed=False),
+    ]
+
+
+def _value_rows(one: ScoreExplanation, values: Sequence[FeatureValue]) -> tuple[list[Column], list[list[Cell]]]:
+    units = _units(one)
     rows = [
-        [words(each.name), number(each.value), _percentile(each.percentile), _percentile(each.percentile_at_score)]
-        for each in one.values
+        [
+            words(each.name, note=units.get(each.name, "")),
+            number(each.value),
+            _percentile(each.percentile),
+            _percentile(each.percentile_at_score),
+        ]
+        for each in values
     ]
     columns = [
         words_column("feature", "Feature"),
         Column("value", "Here"),
-        Column("percentile", "Percentile", explanation="Of training essays to this prompt, those that have less."),
-        Column(
-            "at_score", f"On score {one.score:g}", explanation="The same among training essays on this score point."
-        ),
+        Column("percentile", "Percentile"),
+        Column("at_score", f"On score {one.score:g}"),
     ]
-    return Table(_name(one, "values"), "Features", columns, rows)
+    return columns, rows
+
+
+def _units(one: ScoreExplanation) -> dict[str, str]:
+    return {name: unit for name, (_, unit) in describe_columns([each.name for each in one.values]).items()}
 
 
 def _percentile(value: float) -> Cell:
-    return share(None if math.isnan(value) else value / 100)
+    return count(None if math.isnan(value) else value, why=Missing.FEW_TRAINING_ESSAYS)
 
 
 def _sentence_table(explained: Explanation, one: ScoreExplanation) -> Table:
@@ -179,24 +248,34 @@ def _sentence_table(explained: Explanation, one: ScoreExplanation) -> Table:
         )
     ]
     columns = [
-        Column("place", "Sentence"),
-        Column("adds", "Adds (points)", explanation="In the mean over all orders of the sentences."),
-        Column("left_out", "Lost without it (points)", explanation="The score less that of the essay without it."),
-        words_column("text", "Text"),
+        words_column("place", "No."),
+        Column("adds", "Adds"),
+        Column("left_out", "Lost without it"),
+        words_column("text", "Sentence"),
     ]
-    return Table(_name(one, "sentences"), "Sentences", columns, rows)
+    caption = "Score points. Lost without it: the raw prediction less that of the essay without the sentence"
+    return Table(_name(one, "numbers"), caption, columns, rows)
 
 
 def _language(explained: Explanation) -> list[Block | None]:
     if not explained.language:
         return []
     rows = [
-        [words(one.text), words(one.kind), words(one.message), words(", ".join(one.suggestions))]
+        [
+            words(one.text, note=_place(explained, one)),
+            words(_QUOTED.sub("\u201c\\1\u201d", one.message), note=one.kind),
+            words(", ".join(one.suggestions)),
+        ]
         for one in explained.language
     ]
-    columns = [words_column(name.lower(), name) for name in ("Text", "Kind", "Remark", "Suggestions")]
-    lead = "What a grammar checker remarks. None of it is a reason for the score."
-    return [Words(lead), Table("remarks", "Spelling and grammar", columns, rows)]
+    columns = [words_column(name.lower(), name) for name in ("Text", "Remark", "Suggestions")]
+    caption = "What a grammar checker remarks. It is no reason for the score"
+    return [Table("remarks", caption, columns, rows, sortable=False)]
+
+
+def _place(explained: Explanation, one: Observation) -> str:
+    number_of = sum(span.start <= one.start for span in explained.sentences)
+    return f"sentence\u00a0{number_of}" if number_of else ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +288,7 @@ class IndexRow:
         file: Its page.
         scores: Its scores by trait.
         best: The sentence that adds most.
+        withheld: Whether its score would be withheld.
     """
 
     essay_id: str
@@ -216,6 +296,7 @@ class IndexRow:
     file: str
     scores: dict[str, float]
     best: str
+    withheld: bool = False
 
     @classmethod
     def of(cls, line: Mapping[str, Any], file: str) -> IndexRow:
@@ -223,8 +304,10 @@ class IndexRow:
         parts: list[float] = next((one["contributions"] for one in line["scores"]), [])
         best = max(range(len(parts)), key=parts.__getitem__, default=None)
         text = "" if best is None else line["sentences"][best]["text"].strip()
+        shown = shorten(text, _SHOWN, placeholder=" …")
+        shown = f"{text[:_SHOWN]}…" if shown == "…" else shown  # one long word
         scores = {one["trait"] or "score": one["score"] for one in line["scores"]}
-        return cls(line["essay_id"], line["prompt_id"], file, scores, shorten(text, _SHOWN, placeholder=" …"))
+        return cls(line["essay_id"], line["prompt_id"], file, scores, shown, line["withheld"])
 
 
 def index_page(essays: Sequence[IndexRow], about: Mapping[str, Any] | None = None) -> str:
@@ -238,20 +321,27 @@ def index_page(essays: Sequence[IndexRow], about: Mapping[str, Any] | None = Non
         Html.
     """
     traits = list(dict.fromkeys(trait for one in essays for trait in one.scores))
+    prompts = {one.prompt_id for one in essays}
     rows = [
         [
-            words(one.essay_id, link=one.file),
-            words(one.prompt_id),
-            *(point(one.scores.get(trait)) for trait in traits),
-            words(one.best),
+            words(one.essay_id, link=one.file, note=one.best),
+            words(one.prompt_id if len(prompts) > 1 else ""),
+            *(_index_score(one, trait) for trait in traits),
         ]
         for one in essays
     ]
     columns = [
         words_column("essay", "Essay"),
         words_column("prompt", "Prompt"),
-        *(Column(f"score_{trait}", trait) for trait in traits),
-        words_column("best", "Sentence that adds most"),
+        *(Column(f"score_{trait}", _capital(trait)) for trait in traits),
     ]
-    table = Table("essays", "Essays", columns, rows, searchable=True)
-    return render_page("Explained essays", [f"{len(essays):,} essays"], [Section("all", "Essays", [table])], about)
+    caption = "Each essay with the sentence that adds most"
+    table = Table("essays", caption, columns, rows, searchable=True).known_columns()
+    facts = [f"{len(essays):,} {'essay' if len(essays) == 1 else 'essays'}"]
+    facts.append(f"prompt {min(prompts)}" if len(prompts) == 1 else f"{len(prompts):,} prompts")
+    return render_page("Explained essays", facts, [Section("all", "Essays", [table])], about)
+
+
+def _index_score(one: IndexRow, trait: str) -> Cell:
+    cell = point(one.scores.get(trait))
+    return replace(cell, note="withheld", mark="flag") if one.withheld else cell

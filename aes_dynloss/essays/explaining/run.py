@@ -140,7 +140,7 @@ def explain_to_folder(
     def seen(number: int, line: Line, explained: Explanation | None) -> None:
         rows.append(IndexRow.of(line, f"{PAGES}/{number + 1:05d}.html"))
         if explained is not None:
-            write_page(essay_page(explained, about), folder / rows[-1].file)
+            write_page(essay_page(explained, about, f"../{INDEX}"), folder / rows[-1].file)
 
     return explain_to_file(
         scorer,

@@ -21,15 +21,18 @@ document.addEventListener("click", (event) => {
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
 });
-// Shows the rows of a table that hold all words that are searched for.
+// Shows the rows of a table that hold all words that are searched for, and says how many these are.
 document.addEventListener("input", (event) => {
   const name = event.target.dataset && event.target.dataset.table;
   if (!name) return;
   const wanted = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const row of document.getElementById(name).tBodies[0].rows) {
+  const rows = Array.from(document.getElementById(name).tBodies[0].rows);
+  for (const row of rows) {
     const words = row.textContent.toLowerCase();
     row.hidden = !wanted.every((word) => words.includes(word));
   }
+  const found = rows.filter((row) => !row.hidden).length;
+  event.target.parentElement.querySelector("output").textContent = wanted.length ? `${found} of ${rows.length}` : "";
 });
 // Says where there is more to the right: until the end is reached, the edge fades.
 function hint() {
