@@ -144,6 +144,7 @@ def refs(count: int) -> list[str]:
         (numbers_and(20, ref=refs(20), submitted=[f"{day} May" for day in range(20)]), None),  # which of the two?
         (numbers_and(19, ref=refs(19)), None),
         (numbers_and(99, words=list(range(99))), None),  # by chance
+        (numbers_and(100, density=[number / 7 for number in range(100)]), None),
     ],
 )
 def test_the_one_column_whose_values_all_differ(tmp_path, rows, taken):
