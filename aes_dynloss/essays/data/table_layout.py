@@ -240,9 +240,9 @@ def _id_by_values(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) 
 
 
 def _looks_like_ids(column: str, rows: Sequence[Mapping[str, object]]) -> bool:
-    """Whether a column without a usual name holds ids: short values that all differ, and no measures."""
-    if not _tells("essay_id", column, rows) or max(len(str(row[column])) for row in rows) > _LONGEST_PROMPT:
-        return False
+    """Whether a column without a usual name holds ids: single words that all differ, and no measures."""
+    if not _tells("essay_id", column, rows) or any(len(str(row[column]).split()) > 1 for row in rows):
+        return False  # names of writers are of several words, and are not to be ids unasked
     numbers = _numbers(column, rows)
     return len(rows) >= (_LEAST_NUMBER_IDS if numbers else _LEAST_WORD_IDS) and all(map(float.is_integer, numbers))
 

@@ -140,8 +140,9 @@ def refs(count: int) -> list[str]:
         (numbers_and(100, pupil=list(range(100)), ref=["x"] * 100), "pupil"),
         (numbers_and(20, ref=[*refs(19), "S0"]), None),
         (numbers_and(20, ref=[*refs(19), ""]), None),
-        (numbers_and(20, ref=[f"{ref} {LONG}"[:41] for ref in refs(20)]), None),
-        (numbers_and(20, ref=refs(20), submitted=[f"{day} May" for day in range(20)]), None),  # which of the two?
+        (numbers_and(20, name=[f"Ann {ref}" for ref in refs(20)]), None),
+        (numbers_and(20, ref=refs(20), submitted=[f"{day} May" for day in range(20)]), "ref"),
+        (numbers_and(20, ref=refs(20), mail=[f"{ref}@a.b" for ref in refs(20)]), None),  # which of the two?
         (numbers_and(19, ref=refs(19)), None),
         (numbers_and(99, words=list(range(99))), None),  # by chance
         (numbers_and(100, density=[number / 7 for number in range(100)]), None),
