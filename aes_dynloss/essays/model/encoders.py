@@ -378,7 +378,7 @@ def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - tran
     if not draws_bars():
         from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()  # its bars would fill a log
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its bars would fill a log
     path = locate_encoder(name)
     path = path if Path(path).is_dir() else _hub_or_copy(name)
     try:
