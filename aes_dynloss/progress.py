@@ -28,7 +28,7 @@ class Progress(tqdm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - tqdm's own
         self._told = -LATER  # seconds after the beginning
-        self._draws = bool(getattr(sys.stderr, "isatty", bool)())
+        self._draws = draws_bars()
         if not self._draws:
             kwargs |= {"mininterval": FIRST, "miniters": 1, "maxinterval": float("inf"), "file": io.StringIO()}
         super().__init__(*args, **kwargs)
@@ -48,6 +48,11 @@ class Progress(tqdm):  # type: ignore[misc]
         left = "" if not total else f" of {total}, {_minutes((total - self.n) * elapsed / done)} left"
         logger.info("%s: %s %d%s", str(self.desc).removesuffix(": "), self.unit.strip(), self.n, left)
         return None
+
+
+def draws_bars() -> bool:
+    """Whether standard error is a terminal, in which a bar can be drawn again and again."""
+    return bool(getattr(sys.stderr, "isatty", bool)())
 
 
 def _minutes(seconds: float) -> str:

@@ -29,9 +29,7 @@ COMMANDS = (
 COLUMNS, LINE, CHARACTER, MARGIN = 118, 18, 7.83, 16
 SECONDS_A_LINE, PAUSE = 0.12, 1.2
 STAMP = re.compile(r"^[\d-]{10} [\d:]{8} ")  # a terminal shows none
-LEFT_OUT = re.compile(
-    r"Encoded essays|encode essays|score essays|cross-fit: |Loading weights|Share of|Prompt \w+: \d+ essays, penalty"
-)
+LEFT_OUT = re.compile(r"Encoded essays|encode essays|score essays|cross-fit: |Share of|Prompt \w+: \d+ essays, penalty")
 HELD_OUT = 5  # each fifth essay is new to the scorer
 
 

@@ -35,9 +35,11 @@ _DATA_OPTIONS = (
     ),
     click.option("--encoding", help="Encoding of text files, such as cp1252.  [default: utf-8; ASAP's tsv: cp1252]"),
     click.option("--quoting", type=click.Choice(["minimal", "none"]), help="none: quotes are plain characters."),
-    click.option("--id-column", "columns__essay_id", help="Column of the essay's id.  [default: essay_id]"),
-    click.option("--prompt-column", "columns__prompt_id", help="Column of the prompt's id.  [default: prompt_id]"),
-    click.option("--text-column", "columns__text", help="Column of the essay.  [default: text]"),
+    click.option("--id-column", "columns__essay_id", help="Column of the essay's id.  [default: essay_id, else found]"),
+    click.option(
+        "--prompt-column", "columns__prompt_id", help="Column of the prompt's id.  [default: prompt_id, else found]"
+    ),
+    click.option("--text-column", "columns__text", help="Column of the essay.  [default: text, else found]"),
     click.option(
         "--score-column",
         "columns__score",

@@ -201,8 +201,8 @@ def read_data_values(config: str | Path) -> dict[str, Any]:
 
 
 _ESSAY_INPUT = (
-    click.option("--text-column", "text", help="Column of the essays.  [default: text]"),
-    click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else rows are numbered]"),
+    click.option("--text-column", "text", help="Column of the essays.  [default: text, else found]"),
+    click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else found, else rows]"),
     click.option("--prompt-column", "prompt_id", help="Column of their prompts.  [default: prompt_id, if present]"),
     click.option("--prompt", help="The prompt of all essays, if there is no column of prompts."),
     click.option("--encoding", default="utf-8", help="Encoding of text files."),

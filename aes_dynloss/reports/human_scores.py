@@ -66,7 +66,8 @@ def join_references(
         if len(alone) and (index is right or len(alone) > len(left) / 2):
             raise DataError(
                 f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
-                f"{_named(alone)} ({len(alone)} in all). If ids differ, name their columns by --map essay_id=COLUMN."
+                f"{_named(alone)} ({len(alone)} in all). If ids differ, name their columns by --map essay_id=COLUMN; "
+                "if they are numbers of rows, score again with --id-column."
             )
     order = right.get_indexer(left)
     joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")

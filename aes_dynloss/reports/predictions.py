@@ -209,8 +209,9 @@ def check_predictions(
         ordered.insert(len(ID_COLUMNS), TRAIT_COLUMN)
     for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
         if column not in table:
+            where = source if references is None else f"{source} with {references}"
             advice = {column: "Name the column of groups."}
-            raise DataError(missing_columns(source, advice, list(map(str, table.columns))))
+            raise DataError(missing_columns(where, advice, list(map(str, table.columns))))
         checked[column] = table[column].to_numpy(dtype=object)
         ordered.append(column)
     given = checked["score"].notna().to_numpy()
@@ -363,8 +364,8 @@ def inferred_notes(ranges: Mapping[str, ScoreRange], inferred: Collection[str], 
         return []
     spans = ", ".join(f"{prompt}: {ranges[prompt]}" for prompt in inferred)
     return [
-        f"No score range was given for {source}: the grid spans the scores seen ({spans}). QWK does not depend "
-        "on end points that nobody was given."
+        f"No score range was given for {source}: the grid spans the scores seen ({spans}). QWK is the "
+        "same over a wider one; --range names it."
     ]
 
 

@@ -104,6 +104,8 @@ def report_text(report: Report) -> str:
         lines += text_table(agreement_table(by_scale(report, short=True)).chosen(*_IN_TERMINAL).known_columns())
     lines += trait_lines(report)
     lines.append("r, SMD and sd ratio are those of raw predictions, QWK and agreement those of scores.")
+    if report.mean.human_human is not None:
+        lines.append("human-human, and the degradation from it, are those of essays with two human scores.")
     main = main_trait(report)
     on = "" if main is None else f" on {main}"
     lines.append(f"QWK{on}, Fisher mean: {figure_words(report.mean.qwk_fisher)}")

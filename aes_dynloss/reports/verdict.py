@@ -76,11 +76,14 @@ def next_step(report: Report) -> str:
     if mean.qwk is not None and mean.qwk_rescaled is not None and mean.qwk_rescaled > mean.qwk + GAIN:
         return (
             f"Rescale the scores, for a QWK of {figure_words(mean.qwk_rescaled)}: aes-dynloss calibrate RUN "
-            "--postprocessing rescale."
+            "--postprocessing rescale; of another system's, give raw predictions the human mean and SD of dev essays."
         )
     missed = [flag for flag in report.flags if flag.verdict == "flag"]
     if missed:
-        return f"Before scores are used, see to what misses its criterion: {_missed_words(missed)}."
+        first = f"Before scores are used, look into what misses its criterion: {_missed_words(missed)}."
+        if best is None or not {"qwk", "pearson"} & {flag.criterion for flag in missed}:
+            return first
+        return f"{first} More essays scored by humans, or a better scorer (aes-dynloss tune), may raise QWK and r."
     if mean.qwk_interval is not None and mean.qwk_interval[1] - mean.qwk_interval[0] > WIDE:
         return "Have more essays scored by humans: the interval is wide."
     return "Have humans score a new sample, and hold the machine's scores against theirs: aes-dynloss evaluate."

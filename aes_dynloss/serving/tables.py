@@ -74,7 +74,9 @@ class TableOptions(BaseModel):
     )
     prompt: str | None = _name_field("The prompt of all essays, if there is no column of prompts.", "phones")
     text_column: str | None = _name_field("Column of the essays; by default text, or what looks like it.", "essay")
-    id_column: str | None = _name_field("Column of their ids; by default essay_id, else rows are numbered.", "id")
+    id_column: str | None = _name_field(
+        "Column of their ids; by default essay_id, or what looks like it; else rows are numbered.", "id"
+    )
     prompt_column: str | None = _name_field("Column of their prompts; by default prompt_id, if there is one.", "task")
     encoding: str = Field(
         default="utf-8", max_length=_LONGEST_NAME, description="Encoding of csv, tsv and jsonl.", examples=["cp1252"]

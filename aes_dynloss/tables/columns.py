@@ -185,10 +185,6 @@ def _separator_advice(columns: Collection[str]) -> str:
     return " The header is one name: save the table with commas between columns as .csv, or with tabs as .tsv."
 
 
-# The option that names a role's column.
-_OPTIONS = {"essay_id": "--id-column", "prompt_id": "--prompt-column", "second_reference": "--second-column"}
-
-
 def take_columns(
     cells: pd.DataFrame, names: ColumnNames, roles: Collection[str], source: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
@@ -221,8 +217,7 @@ def take_columns(
                 f"Column {name!r} of {source} is named for {other}, so that none is left for {role}. Name another one."
             )
         elif role == "essay_id" or (role in named and role not in optional):
-            option = _OPTIONS.get(role, f"--{role}-column")
-            missing[name] = f"Name the column for {role} with {option}, or with --map {role}=COLUMN."
+            missing[name] = f"Name the column for {role} with --map {role}=COLUMN."
     if missing:
         raise DataError(missing_columns(source, missing, list(cells.columns)))
     return pd.DataFrame(columns)

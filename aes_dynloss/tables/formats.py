@@ -346,7 +346,7 @@ def check_mapped(mapped: Collection[tuple[str, str]], paths: Sequence[Path]) -> 
     missing = {column: f"--map {role}={column} needs it in one of the files." for role, column in mapped}
     missing = {column: advice for column, advice in missing.items() if column not in known}
     if missing:
-        raise DataError(missing_columns(" and ".join(path.name for path in paths), missing, list(known)))
+        raise DataError(missing_columns(" with ".join(path.name for path in paths), missing, list(known)))
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

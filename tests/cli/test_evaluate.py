@@ -93,7 +93,7 @@ def test_each_file_has_its_own_names_of_columns(run, tmp_path):
     [
         (["essay_id"], ["--map essay_id", "ROLE=COLUMN", "second_reference"]),
         (["id=text_id"], ["--map id=text_id", "essay_id"]),
-        (["raw=roar"], ["p.csv", "no column 'roar'", "--map raw=roar"]),
+        (["raw=roar"], ["p.csv has no column 'roar'", "--map raw=roar"]),
         (["reference=raw", "raw=raw"], ["Column 'raw' is named for reference and for raw"]),
         (["raw=raw", "--raw-column", "raw"], ["raw is 'raw', and 'raw' by --map"]),
     ],

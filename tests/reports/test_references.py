@@ -72,7 +72,8 @@ def test_the_prompt_column_may_be_in_either_file(joined):
         (
             PREDICTIONS,
             "essay_id,reference\na,5\n",
-            r"p.csv and r.csv must hold the same essays. In p.csv and not in r.csv: essay 'b', essay 'c' \(2 in all\)",
+            r"p.csv and r.csv must hold the same essays. In p.csv and not in r.csv: essay 'b', essay 'c' \(2 in all\).*"
+            "--map essay_id=COLUMN; if they are numbers of rows, score again with --id-column",
         ),
         (
             PREDICTIONS,

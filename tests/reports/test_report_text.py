@@ -32,7 +32,7 @@ def test_a_table_to_the_letter():
             "Floors, mean QWK: essay length 0.000",
             "Note: A note.",
             "Verdict: QWK is 1.000, above every simple scorer; the best of them, essay length, reaches 0.000.",
-            "Next: Before scores are used, see to what misses its criterion: SMD 0.177 on prompt 1 (criterion: from "
+            "Next: Before scores are used, look into what misses its criterion: SMD 0.177 on prompt 1 (criterion: from "
             "-0.15 to 0.15).",
         ]
     )
@@ -41,10 +41,11 @@ def test_a_table_to_the_letter():
 def test_columns_appear_where_something_was_measured():
     dev = TABLE.assign(essay_id=list("uvwxyz"))
     report = build_report(TABLE.assign(second_reference=TABLE["reference"]), dev=dev, resamples=20, confidence=0.9)
-    heading, first, *_ = report_text(report).splitlines()
+    heading, first, *rest = report_text(report).splitlines()
     for title in ("90 %", "rescaled", "cut points", "human-human", "degradation"):
         assert title in heading
     assert " to " in first
+    assert "human-human, and the degradation from it, are those of essays with two human scores." in rest
 
 
 def test_undefined_values_are_dashes_and_steps_are_told():

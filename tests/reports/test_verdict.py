@@ -71,12 +71,21 @@ def test_next_step_in_order():
     missed = [replace(judge("smd", 0.4, "prompt 1"), prompt="1")]
     rescaled = report(qwk_rescaled=0.72, flags=missed)
     assert next_step(rescaled).startswith("Rescale the scores, for a QWK of 0.720: aes-dynloss calibrate RUN")
+    assert "another system's" in next_step(rescaled)
     assert next_step(report(qwk_rescaled=0.705, flags=missed)) == (
-        "Before scores are used, see to what misses its criterion: SMD 0.400 on prompt 1 (criterion: from -0.15 to "
+        "Before scores are used, look into what misses its criterion: SMD 0.400 on prompt 1 (criterion: from -0.15 to "
         "0.15)."
     )
     assert next_step(report(interval=(0.5, 0.8))) == "Have more essays scored by humans: the interval is wide."
     assert next_step(report()).endswith("aes-dynloss evaluate.")
+
+
+@pytest.mark.parametrize(("missed", "said"), [("qwk", True), ("pearson", True), ("smd", False)])
+@pytest.mark.parametrize("floors", [[("length", 0.3)], []])
+def test_a_better_scorer_is_looked_for_where_agreement_of_a_run_is_low(missed, said, floors):
+    found = report(flags=[judge(missed, 0.5, "mean over prompts")], floors=floors)
+    advice = "More essays scored by humans, or a better scorer (aes-dynloss tune), may raise QWK and r."
+    assert next_step(found).endswith(advice) == (said and bool(floors))
 
 
 def test_where_it_stands():
@@ -93,6 +102,6 @@ def test_each_missed_criterion_is_named_once():
         for p, value in (("1", 0.3), ("2", -0.2))
     ]
     assert next_step(report(flags=[*groups, *qwk])) == (
-        "Before scores are used, see to what misses its criterion: QWK 0.500 (criterion: at least 0.70), SMD of a "
+        "Before scores are used, look into what misses its criterion: QWK 0.500 (criterion: at least 0.70), SMD of a "
         "subgroup 0.300 on prompt 1, L1 a and 1 more (criterion: from -0.10 to 0.10)."
     )

@@ -30,13 +30,13 @@ def test_names_of_other_roles_do_not_matter():
     [
         (
             ColumnNames(essay_id="id"),
-            "f.csv has no column 'id'; .*for essay_id with --id-column",
+            "f.csv has no column 'id'; .*for essay_id with --map essay_id=COLUMN",
         ),
-        (ColumnNames(raw="prediction"), "f.csv has no column 'prediction'; .*for raw with --raw-column"),
+        (ColumnNames(raw="prediction"), "f.csv has no column 'prediction'; .*for raw with --map raw=COLUMN"),
         (ColumnNames(raw="essay_id"), "f.csv has no column 'essay_id'; "),
         (
             ColumnNames(raw="a", score="b"),
-            "no column 'a'; .*--raw-column.*--map raw=COLUMN. It has no column 'b'; .*--score-column",
+            "no column 'a'; .*--map raw=COLUMN. It has no column 'b'; .*--map score=COLUMN",
         ),
     ],
 )

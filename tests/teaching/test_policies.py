@@ -58,6 +58,7 @@ def test_it_comes_back_from_plain_values():
     [
         ({"mes": 1.0}, "there is no loss 'mes'; did you mean mse"),
         ({"xyzzyx": 1.0}, "there is no loss 'xyzzyx'; known here: all_pairs_error, bin"),
+        ({"xyzzyx": 1.0}, "One of your own: --plugin FILE.py"),
         ({"mse": "rest", "mae": "rest"}, "at most one term can have the weight `rest`"),
         ({"mse": "rest"}, "a single term cannot have the weight `rest`; give it 1.0"),
         ({}, "at least 1 item"),

@@ -24,7 +24,7 @@ from aes_dynloss.essays.data.group_columns import UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay, feature_value
 from aes_dynloss.essays.data.sources import named_in, open_rows
-from aes_dynloss.essays.data.table_layout import unscored_columns
+from aes_dynloss.essays.data.table_layout import naming, unscored_columns
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.cells import (
     CellError,
@@ -344,10 +344,10 @@ def _check_unscored(
     row: dict[str, object], columns: Columns, prompt: str | None, features: Sequence[str], name: str
 ) -> None:
     # The ids and prompts of a table without the columns of the default names are known otherwise.
-    needed = {columns.text: "--text-column"}
+    needed = {columns.text: naming("text")}
     if columns.essay_id is not None and columns.essay_id != "essay_id":
-        needed[columns.essay_id] = "--id-column"
-    needed |= {columns.prompt_id: "--prompt-column"} if columns.prompt_id != "prompt_id" else {}
+        needed[columns.essay_id] = naming("essay_id")
+    needed |= {columns.prompt_id: naming("prompt_id")} if columns.prompt_id != "prompt_id" else {}
     missing = {column: f"Name the right one with {option}." for column, option in needed.items() if column not in row}
     missing |= {
         column: "The model was trained with this column beside the text: add it."
@@ -360,4 +360,6 @@ def _check_unscored(
         both = f"{name} has a column {columns.prompt_id!r}, and the prompt {prompt!r} is given for all rows"
         raise DataError(f"{both}. Give one of the two.")
     if columns.essay_id not in row:
-        logger.warning("%s has no column %r; essays are numbered by their rows.", name, columns.essay_id)
+        logger.warning(
+            "%s has no column %r; essays are numbered by their rows. --id-column names another.", name, columns.essay_id
+        )

@@ -370,7 +370,8 @@ def _by_files(table: EssayTable, folder: Path) -> list[str | None]:
     if unknown:
         listed = ", ".join(unknown[:_LISTED])
         raise DataError(
-            f"{folder} names {len(unknown)} essays that the data do not hold: {listed}. Are they of other data?"
+            f"{folder} names {len(unknown)} essays that the data do not hold: {listed}. Are they of other data, "
+            "or their ids of another column (data.columns.essay_id; --id-column of `aes-dynloss data split`)?"
         )
     return [parts.get(essay_id) for essay_id in ids]
 

@@ -33,9 +33,22 @@ OPTIONS = {
     "score": "--score-column",
     "second_score": "--second-score-column",
 }
+
+
+def naming(role: str) -> str:
+    """How a user names the column of a role, on the command line and in Python.
+
+    >>> naming("text")
+    "--text-column (in Python: columns={'text': ...})"
+    """
+    return f"{OPTIONS[role]} (in Python: columns={{{role!r}: ...}})"
+
+
 # A column of essays has so many words in the median, and so many times those of any other.
 _LEAST_WORDS, _MORE_WORDS = 20, 4
 _LONGEST_PROMPT = 40  # characters: longer ones are the prompt's text, not its id
+# Rows: of fewer, words that are no ids may be all different by chance, and counts such as words an essay even more so.
+_LEAST_WORD_IDS, _LEAST_NUMBER_IDS = 20, 100
 _SAMPLE = 200  # rows by which columns are told apart
 
 
@@ -70,8 +83,9 @@ def table_layout(
 ) -> TableLayout:
     r"""Find out what a table's columns are.
 
-    A column is taken by its name, the text also by its length, the score where it is the only other column of numbers.
-    Without a column of ids rows are numbered; without one of prompts there is one prompt, ``all``.
+    A column is taken by its name, the text also by its length, the score where it is the only other column of numbers,
+    the id where it alone has values that all differ and are no decimals. Without a column of ids rows are numbered;
+    without one of prompts there is one prompt, ``all``.
 
     Args:
         path: Any table that is read, see the README of tables.
@@ -102,9 +116,9 @@ def table_layout(
     numbers, rows = _rows(path, encoding)
     sample = rows[:_SAMPLE]
     columns = list(rows[0])
-    others = {column: OPTIONS[role] for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
+    others = {column: naming(role) for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
     others |= {} if group is None else {group: "--group-column"}
-    others |= dict.fromkeys((traits or {}).values(), OPTIONS["score"])
+    others |= dict.fromkeys((traits or {}).values(), naming("score"))
     missing = {
         column: f"Name the right one with {option}." for column, option in others.items() if column not in columns
     }
@@ -121,6 +135,9 @@ def table_layout(
             free.remove(column)
     if "score" not in found and not traits:
         found["score"] = _score(sample, free, source_name(path))
+    if "essay_id" not in found:
+        taken = [one.column for one in found.values()]
+        found |= _id_by_values([column for column in free if column not in taken], rows)
     scored = _scored(rows, found, traits or {})
     layout = _layout(path, scored, found, ranges, traits or {}, subgroups, encoding)
     layout.slips.extend(_slips(numbers, scored, ranges))
@@ -167,10 +184,13 @@ def unscored_columns(
     if "text" not in named and "text" not in columns:
         found["text"] = _text(sample, [column for column in columns if column not in named.values()], source_name(path))
     if "essay_id" not in named and "essay_id" not in columns:
-        taken = {*named.values(), *(one.column for one in found.values())}
-        own = _by_name("essay_id", [column for column in columns if column not in taken])
+        taken = {*named.values(), *(one.column for one in found.values()), "text"}
+        free = [column for column in columns if column not in taken]
+        own = _by_name("essay_id", free)
         if own is not None and _tells("essay_id", own, sample):
             found["essay_id"] = Found(own, "by its name")
+        else:
+            found |= _id_by_values(free, sample)
     said = [f"{_WORDS[role]}: column {one.column!r}, {one.why}" for role, one in found.items()]
     return TableLayout({role: one.column for role, one in found.items()}, said)
 
@@ -208,6 +228,25 @@ def _tells(role: str, column: str, rows: Sequence[Mapping[str, object]]) -> bool
     return len(set(words)) == len(words) if role == "essay_id" else max(map(len, words)) <= _LONGEST_PROMPT
 
 
+def _id_by_values(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> dict[str, Found]:
+    """The one column whose values tell each row from all others, if there is one and the rows are not few.
+
+    >>> rows = [{"ref": f"S{number}", "grade": number % 6, "density": number / 7} for number in range(20)]
+    >>> _id_by_values(["ref", "grade", "density"], rows)["essay_id"].column
+    'ref'
+    """
+    different = [column for column in columns if _looks_like_ids(column, rows)]
+    return {"essay_id": Found(different[0], "the only one whose values all differ")} if len(different) == 1 else {}
+
+
+def _looks_like_ids(column: str, rows: Sequence[Mapping[str, object]]) -> bool:
+    """Whether a column without a usual name holds ids: single words that all differ, and no measures."""
+    if not _tells("essay_id", column, rows) or any(len(str(row[column]).split()) > 1 for row in rows):
+        return False  # names of writers are of several words, and are not to be ids unasked
+    numbers = _numbers(column, rows)
+    return len(rows) >= (_LEAST_NUMBER_IDS if numbers else _LEAST_WORD_IDS) and all(map(float.is_integer, numbers))
+
+
 def _text(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: str) -> Found:
     by_name = _by_name("text", columns)
     if by_name is not None:
@@ -223,7 +262,7 @@ def _text(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name: 
             return Found(longest[0], f"the longest, {words[longest[0]]:.0f} words in the median")
     raise DataError(
         f"{name}: which column holds the essays? None has a usual name, or is plainly the longest. Name it with "
-        f"{OPTIONS['text']}; the columns are {_listed(columns)}."
+        f"{naming('text')}; the columns are {_listed(columns)}."
     )
 
 
@@ -240,17 +279,22 @@ def _score(sample: Sequence[Mapping[str, object]], columns: Sequence[str], name:
         if whole
         else f"No other column has numbers alone: {_listed(columns)}"
     )
-    raise DataError(f"{name}: which column holds the human score? {some}. Name it with {OPTIONS['score']}.")
+    raise DataError(f"{name}: which column holds the human score? {some}. Name it with {naming('score')}.")
 
 
 def _numeric_share(column: str, rows: Sequence[Mapping[str, object]]) -> float:
-    def is_number(value: object) -> bool:
-        try:
-            return number_cell(value, column) is not None
-        except CellError:
-            return False
+    return len(_numbers(column, rows)) / len(rows)
 
-    return sum(is_number(row.get(column)) for row in rows) / len(rows)
+
+def _numbers(column: str, rows: Sequence[Mapping[str, object]]) -> list[float]:
+    """The cells that are numbers."""
+    found = []
+    for row in rows:
+        try:
+            found.append(number_cell(row.get(column), column))
+        except CellError:
+            continue
+    return [value for value in found if value is not None]
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -275,7 +319,7 @@ def _layout(
     data: dict[str, Any] = {"source": str(path)}
     if "essay_id" not in found:
         columns = {"essay_id": None, **columns}
-        said.append("id: rows are numbered")
+        said.append(f"id: rows are numbered ({OPTIONS['essay_id']} names a column)")
     if encoding != "utf-8":
         data["encoding"] = encoding
     if columns:

@@ -186,6 +186,8 @@ def settle(
         why = f" ({choice.why})" if choice.why else ""
         time = f"about {choice.minutes:.0f} min" if choice.minutes >= 1.5 else "about a minute or less"
         said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}; {time} on idle cores{why}")
+    elif table and (kind := result["preset"]) in WORDS:
+        said.append(f"preset: {kind}, {WORDS[kind]}; as named")
     if divides and essays < MOST_CROSS_FITTED:
         result, parts = _cross_fitted(result)
         said += parts

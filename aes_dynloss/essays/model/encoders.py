@@ -15,6 +15,7 @@ from torch import nn
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import CheckpointError, ConfigError, first_line
 from aes_dynloss.essays.model.hub import hub_name, unanswered
+from aes_dynloss.progress import draws_bars
 from aes_dynloss.tables.atomic import file_sha256
 
 
@@ -374,6 +375,10 @@ _DROPOUTS = (
 
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    if not draws_bars():
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # its bars would fill a log
     path = locate_encoder(name)
     path = path if Path(path).is_dir() else _hub_or_copy(name)
     try:

@@ -160,7 +160,9 @@ def those_that_need(field: str, names: Sequence[str]) -> list[str]:
 
 def _known_component(name: str) -> str:
     if name not in COMPONENTS:
-        raise ValueError(f"there is no loss {name!r}; {advice_on(name, COMPONENTS)}")
+        advice = advice_on(name, COMPONENTS)
+        own = "" if advice.endswith("?") else " One of your own: --plugin FILE.py, or import its module."
+        raise ValueError(f"there is no loss {name!r}; {advice}{own}")
     return name
 
 

@@ -133,7 +133,7 @@ class TestUnscored:
         path = csv_file(tmp_path, [{"text": "x"}, {"text": "y"}])
         with caplog.at_level(logging.WARNING):
             assert list(iterate_unscored(str(path), prompt="p")) == [("2", "p", "x", {}, {}), ("3", "p", "y", {}, {})]
-        assert "essays.csv has no column 'essay_id'; essays are numbered by their rows." in caplog.text
+        assert "essays.csv has no column 'essay_id'; essays are numbered by their rows. --id-column" in caplog.text
 
     def test_repeated_ids_are_let_through(self, piped):
         piped(b"essay_id,text\n1,x\n1,x\n1,y\n")
@@ -147,7 +147,8 @@ class TestUnscored:
             (Columns(prompt_id="Id"), "--prompt-column"),
             (Columns(text="Id"), "--text-column"),
         ):
-            words = rf"essays\.csv has no column 'Id'; did you mean 'ID'\? Name the right one with {option}\.$"
+            found = r"essays\.csv has no column 'Id'; did you mean 'ID'\? "
+            words = rf"{found}Name the right one with {option} \(in Python: columns=\{{"
             with pytest.raises(DataError, match=words):
                 list(iterate_unscored(path, columns=columns))
 

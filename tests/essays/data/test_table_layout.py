@@ -63,7 +63,7 @@ def test_the_longest_column_and_the_only_numbers(tmp_path):
     assert found.said[0] == "text: column 'work', the longest, 24 words in the median"
     assert found.said[1:4] == [
         "score: column 'given', the only other column of numbers",
-        "id: rows are numbered",
+        "id: rows are numbered (--id-column names a column)",
         "prompt: one for all, called 'all'",
     ]
     table = read_essays(validate(DataConfig, found.data, "layout"))
@@ -121,6 +121,47 @@ def test_what_is_given_counts(tmp_path):
 def test_ids_stand_once(tmp_path, column, values, taken):
     found = layout_of(tmp_path, [{column: value, "text": "x", "score": 1 + n} for n, value in enumerate(values)])
     assert found.data["columns"] == {"essay_id": taken}
+
+
+def numbers_and(count: int, **others: list[Any]) -> list[dict[str, Any]]:
+    """Rows of essays whose scores repeat, with further columns."""
+    return numbered(text=[LONG] * count, score=[number % 4 for number in range(count)], **others)
+
+
+def refs(count: int) -> list[str]:
+    return [f"S{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "taken"),
+    [
+        (numbers_and(20, ref=refs(20)), "ref"),
+        (numbers_and(20, ref=refs(20), density=[number / 7 for number in range(20)]), "ref"),
+        (numbers_and(100, pupil=list(range(100)), ref=["x"] * 100), "pupil"),
+        (numbers_and(20, ref=[*refs(19), "S0"]), None),
+        (numbers_and(20, ref=[*refs(19), ""]), None),
+        (numbers_and(20, name=[f"Ann {ref}" for ref in refs(20)]), None),
+        (numbers_and(20, ref=refs(20), submitted=[f"{day} May" for day in range(20)]), "ref"),
+        (numbers_and(20, ref=refs(20), mail=[f"{ref}@a.b" for ref in refs(20)]), None),  # which of the two?
+        (numbers_and(19, ref=refs(19)), None),
+        (numbers_and(99, words=list(range(99))), None),  # by chance
+        (numbers_and(100, density=[number / 7 for number in range(100)]), None),
+    ],
+)
+def test_the_one_column_whose_values_all_differ(tmp_path, rows, taken):
+    found = layout_of(tmp_path, rows)
+    why = "rows are numbered (--id-column names a column)"
+    if taken is not None:
+        why = f"column {taken!r}, the only one whose values all differ"
+    assert found.data["columns"] == {"essay_id": taken}
+    assert f"id: {why}" in found.said
+    unscored = write_rows(tmp_path / "new.jsonl", [{key: row[key] for key in row if key != "score"} for row in rows])
+    assert unscored_columns(unscored, {}).data == ({} if taken is None else {"essay_id": taken})
+
+
+def test_columns_of_other_roles_are_no_ids(tmp_path):
+    found = layout_of(tmp_path, numbers_and(20, class_=refs(20)), group="class_")
+    assert found.data["columns"] == {"essay_id": None}
 
 
 def test_a_prompt_s_text_is_not_its_id(tmp_path):

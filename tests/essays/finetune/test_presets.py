@@ -100,7 +100,8 @@ class TestSettle:
     @pytest.mark.parametrize("split", [{"column": "part"}, {"cross_fit": 3}, {"folds_dir": "folds", "seed": 1}])
     def test_given_splits_stay(self, split):
         named = {"data": {**DATA, "split": split}, "preset": "fast"}
-        assert settle(named, 10, table=True) == (named, [])
+        told = "preset: fast, character n-grams and linguistic features, no encoder; as named"
+        assert settle(named, 10, table=True) == (named, [told])
 
     def test_a_seed_of_splits_stands_beside_parts(self):
         values, _ = settle({"data": {**DATA, "split": {"seed": 7}}, "preset": "fast"}, 10, table=True)

@@ -16,6 +16,7 @@ from facts import facts
 from safetensors.torch import load_file, save_file
 from tiny_scorer import CONFIGS
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.essays.model.encoders import (
@@ -182,6 +183,11 @@ class TestLoad:
         save_file(stored, copy / "model.safetensors", metadata={"format": "pt"})
         change_json(copy / "config.json", dtype="float16")
         assert {parameter.dtype for parameter in load_encoder(str(copy)).parameters()} == {torch.float32}
+
+    def test_off_a_terminal_transformers_draws_no_bars(self, encoder: Path) -> None:
+        transformers_logging.enable_progress_bar()
+        load_encoder(str(encoder))
+        assert not transformers_logging.is_progress_bar_enabled()
 
     def test_dropout(self, encoder: Path) -> None:
         for wanted in (0.0, 0.25):
