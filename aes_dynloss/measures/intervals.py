@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,6 +131,19 @@ class Intervals:
         points = score_range.points
         return points[ends[0].astype(np.int64)], points[ends[1].astype(np.int64)]
 
+    def with_prompt(self, prompt: str, score_range: ScoreRange, known: str, of_known: ScoreRange) -> Intervals:
+        """The same with another prompt, on which errors are as large as on a known one, as shares of the ranges.
+
+        Args:
+            prompt: The other prompt.
+            score_range: Its score points.
+            known: The known one.
+            of_known: Its score points.
+        """
+        entry = self.prompts[known]
+        ratio = (score_range.high - score_range.low) / (of_known.high - of_known.low)
+        return Intervals({**self.prompts, prompt: replace(entry, errors=tuple(ratio * one for one in entry.errors))})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {prompt: {**asdict(entry), "errors": list(entry.errors)} for prompt, entry in self.prompts.items()}
@@ -188,7 +201,7 @@ def _thinned(errors: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """So many of their quantiles, where there are more errors than that; both ascending."""
     if len(errors) <= most:
         return errors
-    return errors[np.ceil(np.arange(1, most + 1) / most * len(errors)).astype(np.int64) - 1]
+    return errors[-(-np.arange(1, most + 1) * len(errors) // most) - 1]
 
 
 def fit_pooled_intervals(

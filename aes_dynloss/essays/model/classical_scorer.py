@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
 from aes_dynloss.essays.classical.strings import ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
-from aes_dynloss.essays.classical.transfer import TransferRegression
+from aes_dynloss.essays.classical.transfer import LEAST_OF_TARGET, TransferRegression
 from aes_dynloss.essays.data.essay_table import Prompt, prompts_of_scales
 from aes_dynloss.essays.features.linguistic import essay_numbers
 from aes_dynloss.essays.model.model_config import ModelConfig
@@ -215,6 +217,69 @@ class ClassicalScorer:
         """What is known of essays on one prompt in numbers, (N, D), the length first, own columns (N, K) last."""
         counted = essay_numbers(texts, self.prompts[prompt_id].text, self.config.linguistic_groups)
         return np.concatenate([counted, own], axis=1)
+
+    def adapted(
+        self,
+        prompt: Prompt,
+        texts: Sequence[str],
+        own: Array,
+        labels: tuple[Sequence[str], Array, Array] | None = None,
+    ) -> ClassicalScorer:
+        """A scorer of kind transfer that knows one prompt more.
+
+        Args:
+            prompt: The new prompt, of one score.
+            texts: N of its essays, whose scores are not known; without effect in the form strict.
+            own: Numeric columns of the user's own, (N, K).
+            labels: K further essays of it, their own columns, and their human scores.
+
+        Raises:
+            ConfigError: The scorer is of another kind, or of the form strict though there are labels.
+            DataError: It knows the prompt, scores several traits, or there are too few essays.
+        """
+        transfer = self.transfers.get("")
+        if transfer is None:
+            raise ConfigError(
+                f"The model is of kind {self.config.kind}{', of several traits,' if self.transfers else ''} and cannot "
+                f"be adapted to prompt {prompt.id!r}. Train one of kind transfer on one score."
+            )
+        if prompt.id in self.prompts:
+            raise DataError(
+                f"The model knows prompt {prompt.id!r} already. Leave --range out, or give another --prompt."
+            )
+        count, like = prompt.range.count, self.scales[0]
+        scorer = copy(self)
+        scorer.scales = [*self.scales, replace(like, prompt=prompt, shares=(1 / count,) * count)]
+        scorer.models = {**self.models, prompt.id: scorer._model_of_new(transfer, prompt, texts, own, labels)}
+        known = transfer.sources[0]
+        if known in self.intervals.prompts:
+            of_known = self.prompts[known].range
+            scorer.intervals = self.intervals.with_prompt(prompt.id, prompt.range, known, of_known)
+        return scorer
+
+    def _model_of_new(
+        self,
+        transfer: TransferRegression,
+        prompt: Prompt,
+        texts: Sequence[str],
+        own: Array,
+        labels: tuple[Sequence[str], Array, Array] | None,
+    ) -> TextRegression:
+        """The model of a new prompt."""
+        if transfer.form == "strict":
+            if labels is not None:
+                raise ConfigError(
+                    "A model of form strict sees nothing of a new prompt but its range, and has no use for scored "
+                    "essays. Leave --target-labels out, or train one of form with_target_essays."
+                )
+            return transfer.strict(prompt.range)
+        if len(texts) < LEAST_OF_TARGET:
+            raise DataError(
+                f"Prompt {prompt.id}: {len(texts)} essays, but the model, of form with_target_essays, adapts to "
+                f"{LEAST_OF_TARGET} or more at once. Give more essays together, or train a model of form strict."
+            )
+        scored = None if labels is None else (self.numbers(labels[0], prompt.id, labels[1]), labels[2])
+        return transfer.adapted(self.numbers(texts, prompt.id, own), prompt.range, scored)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.
