@@ -169,10 +169,17 @@ def _run(
 def _data_notes(config: FinetuneConfig, parts: Parts) -> list[str]:
     """Notes on floors that there cannot be, on prompts not seen, and on changed copies of essays."""
     notes = []
-    if config.data.split.target_prompt is not None and config.evaluation.floors:
-        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    if _scores_unseen_prompts(config) and config.evaluation.floors:
+        notes.append(
+            "There are no floors: they are fitted to train essays on the prompt that they score, and none is used."
+        )
     notes += transfer_notes(config, list(dict.fromkeys(parts.tables["train"].answered)))
     return [*notes, *(parts.augmentation.notes if parts.augmentation is not None else ())]
+
+
+def _scores_unseen_prompts(config: FinetuneConfig) -> bool:
+    """Whether essays are scored without any train essay of their prompt."""
+    return config.data.split.target_prompt is not None or config.model.kind == "transfer"
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -211,8 +218,7 @@ def _floors(
     ranges: Mapping[str, ScoreRange],
     made_of: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]] | None:
-    unseen = config.data.split.target_prompt is not None  # no floor can be fitted on its own essays
-    if not config.evaluation.floors or "test" not in parts or unseen:
+    if not config.evaluation.floors or "test" not in parts or _scores_unseen_prompts(config):
         return None
     cache = config.evaluation.floors_cache
     try:

@@ -111,7 +111,8 @@ def test_a_source_prompt_is_scored_on_the_level_of_its_own_scores(runs):
 def test_without_a_prompt_left_out_test_is_of_prompts_left_out_in_turn(tmp_path):
     """Its essays' own scores have no part in their predictions, though there are train essays of their prompt."""
     config = write_config(tmp_path, essays(), "with_target_essays")
-    assert tune(config, tmp_path / "run").code == 0
+    assert tune(config, tmp_path / "run", "evaluation.floors=true").code == 0
+    assert any("There are no floors" in note for note in report_of(tmp_path / "run")["notes"])
     scorer = ClassicalScorer.from_pretrained(tmp_path / "run" / "model")
     assert scorer.sources == list(ALL_RANGES)
     rows = read_rows(tmp_path / "run" / "predictions_test.csv")
