@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aes_dynloss.cli.options import (
+    EXISTING,
     MODEL,
     check_sources,
     coverage_option,
@@ -23,7 +25,9 @@ from aes_dynloss.cli.options import (
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.essays.model.protocol import Scorer
+    from aes_dynloss.essays.scoring.new_prompt import NewPrompt
     from aes_dynloss.essays.scoring.resume import Processes
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts
 
@@ -86,6 +90,18 @@ def _kinds() -> list[tuple[str, str, str]]:
     help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it.",
 )
 @click.option("--long", is_flag=True, help="With several traits: a row for each trait of an essay.")
+@click.option(
+    "--range",
+    "span",
+    metavar="[ID=]LOW:HIGH[:STEP]",
+    help="Score points of --prompt, on which MODEL, of kind transfer, was not trained: it is adapted to INPUT.",
+)
+@click.option(
+    "--target-labels", type=EXISTING, help="With --range: table of a few essays on --prompt with human scores."
+)
+@click.option(
+    "--adapted", type=click.Path(path_type=Path, file_okay=False), help="With --range: folder for the adapted model."
+)
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
 @cpu_option
@@ -103,6 +119,9 @@ def score(
     uncertain: float,
     explain: Path | None,
     long: bool,
+    span: str | None,
+    target_labels: Path | None,
+    adapted: Path | None,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
     force_precision: bool,
     resume: bool,
@@ -116,7 +135,7 @@ def score(
     output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
     between which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human
     gives the same score), withheld (then there is no score), advisories and their reasons. A model of several traits
-    gives NAME, NAME_raw, NAME_low, ... of each.
+    gives NAME, NAME_raw, NAME_low, ... of each. With --range, MODEL is first adapted to a prompt that it does not know.
     """
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
@@ -125,6 +144,7 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
+    new = _new_prompt(layout["prompt"], span, target_labels, adapted)
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
     complete = _is_complete(path, review, inputs, resume=resume, force=force)
     if complete and (explain is None or explain.exists()):
@@ -143,7 +163,12 @@ def score(
     if explain is not None and processes.num_processes > 1:
         raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
     digest = file_sha256(folder / CONFIG)
-    essays = read_essays(inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout)
+    essays: Iterable[UnscoredEssay] = read_essays(
+        inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout
+    )
+    if new is not None:
+        essays = list(essays)
+        scorer, digest = _adapted(scorer, new, essays, digest, adapted)
     warn_unless_screened(scorer)
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
@@ -180,6 +205,30 @@ def score(
             known = {"coverage": coverage, "policy": chosen}
             count = explain_to_file(scorer, again, explain, known, model_digest=digest, resume=resume, force=force)
             logger.info("%d essays are explained: %s.", count, explain)
+
+
+def _new_prompt(prompt: str | None, span: str | None, labels: Path | None, adapted: Path | None) -> NewPrompt | None:
+    """The prompt that the model is to be adapted to; None where it is to score those that it knows."""
+    if span is None and labels is None and adapted is None:
+        return None
+    from aes_dynloss.essays.scoring.new_prompt import NewPrompt
+
+    new = NewPrompt.of(prompt, span, labels)
+    if new is None:
+        raise ConfigError("--adapted goes with --range: it keeps a model that was adapted to a new prompt.")
+    return new
+
+
+def _adapted(
+    scorer: Scorer, new: NewPrompt, essays: Sequence[UnscoredEssay], digest: str, folder: Path | None
+) -> tuple[Scorer, str]:
+    """The scorer adapted to a new prompt, and its digest; it is kept where that is wanted."""
+    from aes_dynloss.essays.scoring.new_prompt import adapted_scorer
+
+    made = adapted_scorer(scorer, new, essays)
+    if folder is not None:
+        made.save_pretrained(folder)
+    return made, new.digest(digest, essays)
 
 
 def _opened(

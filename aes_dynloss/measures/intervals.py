@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,6 +131,19 @@ class Intervals:
         points = score_range.points
         return points[ends[0].astype(np.int64)], points[ends[1].astype(np.int64)]
 
+    def with_prompt(self, prompt: str, score_range: ScoreRange, known: str, of_known: ScoreRange) -> Intervals:
+        """The same with another prompt, on which errors are as large as on a known one, as shares of the ranges.
+
+        Args:
+            prompt: The other prompt.
+            score_range: Its score points.
+            known: The known one.
+            of_known: Its score points.
+        """
+        entry = self.prompts[known]
+        ratio = (score_range.high - score_range.low) / (of_known.high - of_known.low)
+        return Intervals({**self.prompts, prompt: replace(entry, errors=tuple(ratio * one for one in entry.errors))})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {prompt: {**asdict(entry), "errors": list(entry.errors)} for prompt, entry in self.prompts.items()}
@@ -180,12 +193,57 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
     by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
         errors = np.sort(np.abs(machine - human)[prompts == prompt])
-        essays = len(errors)
-        if essays > MOST_ERRORS:
-            ranks = np.ceil(np.arange(1, MOST_ERRORS + 1) / MOST_ERRORS * essays).astype(np.int64) - 1
-            errors = errors[ranks]
-        by_prompt[prompt] = PromptErrors(tuple(errors.tolist()), essays)
+        by_prompt[prompt] = PromptErrors(tuple(_thinned(errors, MOST_ERRORS).tolist()), len(errors))
     return Intervals(by_prompt)
+
+
+def _thinned(errors: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """So many of their quantiles, where there are more errors than that; both ascending."""
+    if len(errors) <= most:
+        return errors
+    return errors[-(-np.arange(1, most + 1) * len(errors) // most) - 1]
+
+
+def fit_pooled_intervals(
+    ranges: Mapping[str, ScoreRange], prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLike
+) -> Intervals:
+    """Intervals for prompts that a scorer has not seen, from its errors on others that it had not seen either.
+
+    Errors are divided by the width of their prompt's range, and the prompts' distributions mixed with equal weights.
+    Over prompts drawn as these were, coverage is as stated but for the number of prompts; one prompt's own may be
+    far from it.
+
+    Args:
+        ranges: Score points of every prompt that is to have intervals, those of the essays among them.
+        prompt_ids: Prompt of each of n essays.
+        raw: Predictions before rescaling and rounding, made without the essay's prompt, shape (n,), finite.
+        reference: Human scores, shape (n,), finite.
+
+    Returns:
+        Intervals for all prompts of ``ranges``.
+
+    Raises:
+        DataError: The shapes differ, or a value is not finite.
+
+    References:
+        Dunn, Wasserman and Ramdas (2023), Distribution-free prediction sets for two-layer hierarchical models, Journal
+        of the American Statistical Association 118(544), pooling of distributions.
+
+    Examples:
+        >>> ranges = {"1": ScoreRange(1, 5), "2": ScoreRange(0, 2), "3": ScoreRange(0, 10)}
+        >>> fit_pooled_intervals(ranges, ["1", "2"], raw=[3.0, 1.5], reference=[2, 1]).prompts["3"].errors
+        (2.5, 2.5)
+    """
+    machine, human = checked_columns(raw=raw, reference=reference)
+    widths = {prompt: one.high - one.low for prompt, one in ranges.items()}
+    relative = np.abs(machine - human) / np.array([widths[prompt] for prompt in prompt_ids])
+    answered = np.asarray(prompt_ids, dtype=object)
+    by_prompt = [np.sort(relative[answered == prompt]) for prompt in dict.fromkeys(prompt_ids)]
+    most = min(MOST_ERRORS // len(by_prompt), *map(len, by_prompt))
+    errors = np.sort(np.concatenate([_thinned(one, most) for one in by_prompt]))
+    return Intervals(
+        {prompt: PromptErrors(tuple((errors * width).tolist()), len(relative)) for prompt, width in widths.items()}
+    )
 
 
 def coverage_entry(

@@ -27,7 +27,7 @@ from aes_dynloss.measures.breakdowns import (
 from aes_dynloss.measures.calibration import RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
 from aes_dynloss.measures.fairness import subgroup_fairness
-from aes_dynloss.measures.intervals import coverage_entry, fit_intervals
+from aes_dynloss.measures.intervals import Intervals, coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.reports.features import FeatureTable, measure_features
 from aes_dynloss.reports.flags import report_flags, worst_disagreements
@@ -48,6 +48,7 @@ def measure_prompt(
     score_range: ScoreRange,
     settings: IntervalSettings,
     subgroups: Sequence[str] = (),
+    intervals: Intervals | None = None,
 ) -> PromptReport:
     """All that the report says about one prompt.
 
@@ -58,6 +59,7 @@ def measure_prompt(
         score_range: Its score points.
         settings: How intervals are drawn.
         subgroups: Columns of ``essays`` that say which group of writers an essay comes from.
+        intervals: The scorer's prediction intervals; None: those that its errors on dev tell.
 
     Returns:
         The entry with its draws and notes.
@@ -75,6 +77,7 @@ def measure_prompt(
         generator = prompt_generator(settings.seed, drawn_as)
         pairs = {"pearson": (reference, raw)}
         draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
+    bounds = None if intervals is None else intervals.bounds(prompt, raw, score_range)
     limits, limit_notes = limit_entries(prompt, essays, score_range)
     entry: dict[str, Any] = {
         "n": len(essays),
@@ -90,7 +93,7 @@ def measure_prompt(
         "qwk_variance_matched": none_if_nan(variance_matched_qwk(reference, raw, score_range)),
         **limits,
         "human_human": human_entry(essays),
-        **_breakdowns(essays, dev, score_range),
+        **_breakdowns(essays, dev, score_range, bounds),
     }
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
     if subgroups:
@@ -99,14 +102,19 @@ def measure_prompt(
     return PromptReport(PromptEntry.from_dict(entry), draws, notes)
 
 
-def _breakdowns(essays: pd.DataFrame, dev: pd.DataFrame | None, score_range: ScoreRange) -> dict[str, Any]:
+def _breakdowns(
+    essays: pd.DataFrame,
+    dev: pd.DataFrame | None,
+    score_range: ScoreRange,
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> dict[str, Any]:
     """What tables and pictures show of the scores, and what is known where essays have lengths."""
     reference, raw, score = (essays[column].to_numpy(dtype=np.float64) for column in ("reference", "raw", "score"))
     line: RescalingLine | None = None
-    bounds = None
     if dev is not None and len(dev):
         line = fit_rescaling(dev["raw"], dev["reference"])
-        bounds = fit_intervals([""] * len(dev), dev["raw"], dev["reference"]).bounds("", raw, score_range)
+        known = fit_intervals([""] * len(dev), dev["raw"], dev["reference"])
+        bounds = known.bounds("", raw, score_range) if bounds is None else bounds
     breakdowns = {
         "score_points": score_point_rows(reference, score, score_range),
         "confusion": confusion_cells(reference, score, score_range),
@@ -183,6 +191,7 @@ def build_report(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    intervals: Intervals | None = None,
 ) -> Report:
     """Measure predictions against human scores, prompt by prompt and in the mean over prompts.
 
@@ -202,6 +211,7 @@ def build_report(
         resamples: Bootstrap resamples for the intervals; 0 for none.
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
+        intervals: Prediction intervals of a scorer whose errors on dev do not tell them; their coverage is measured.
 
     Returns:
         The report. ``report.to_dict()`` is the content of report.json, whose keys the report takes too:
@@ -235,7 +245,7 @@ def build_report(
     for prompt in sorted(scored, key=prompt_order):
         essays = test.table[test.table["prompt_id"] == prompt]
         dev_essays = None if dev_table is None else dev_table.table[dev_table.table["prompt_id"] == prompt]
-        measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups)
+        measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups, intervals)
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
     entries = {prompt: part.entry for prompt, part in measured.items()}

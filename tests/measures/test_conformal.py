@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from aes_dynloss.measures.intervals import (
     PromptErrors,
     coverage_entry,
     fit_intervals,
+    fit_pooled_intervals,
 )
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -143,3 +145,33 @@ def test_without_dev_essays_there_are_none():
 
 def test_without_intervals_nothing_is_measured():
     assert coverage_entry([1.0], None) == {"stated": 0.9, "measured": None, "mean_width": None}
+
+
+class TestPooledIntervals:
+    RANGES: ClassVar = {"1": ScoreRange(1, 5), "2": ScoreRange(0, 2), "new": ScoreRange(0, 10)}
+
+    def test_each_prompt_counts_alike(self):
+        """One with ten times the essays, and larger errors, makes intervals no wider."""
+        raw = np.linspace(0, 0.4, 40)
+        few = fit_pooled_intervals(self.RANGES, ["1"] * 40 + ["2"] * 40, [*raw + 1, *raw], [1] * 40 + [0] * 40)
+        many = fit_pooled_intervals(
+            self.RANGES, ["1"] * 40 + ["2"] * 400, [*raw + 1, *np.repeat(raw, 10)], [1] * 40 + [0] * 400
+        )
+        assert many.prompts["new"].errors == pytest.approx(few.prompts["new"].errors)
+
+    def test_they_are_a_share_of_each_range(self):
+        intervals = fit_pooled_intervals(self.RANGES, ["1", "2"], raw=[3.0, 1.5], reference=[2, 1])
+        shares = [np.array(intervals.prompts[name].errors) / (one.high - one.low) for name, one in self.RANGES.items()]
+        np.testing.assert_allclose(shares, [[0.25, 0.25]] * 3)
+
+    def test_coverage_over_prompts(self):
+        """Prompts differ in how large errors are: in the mean over new ones coverage is about as stated."""
+        random = np.random.default_rng(0)
+        ranges = {str(number): ScoreRange(0, 10) for number in range(41)}
+        errors = {name: random.gamma(4, 0.25) * random.normal(size=200) for name in ranges}
+        known = [name for name in ranges for _ in range(200)][: 20 * 200]
+        raw = np.concatenate([errors[name] for name in dict.fromkeys(known)])
+        half = fit_pooled_intervals(ranges, known, raw, np.zeros(len(raw))).prompts["40"].half_width(0.9)
+        inside = [np.mean(np.abs(errors[name]) <= half) for name in list(ranges)[20:]]
+        assert np.mean(inside) == pytest.approx(0.9, abs=0.04)
+        assert min(inside) < 0.85

@@ -42,15 +42,42 @@ class NumberScale:
     @classmethod
     def of(cls, numbers: Array, own: int = 0) -> NumberScale:
         """That of training essays, (N, D), whose last numbers are the user's own columns."""
-        mean, sd = numbers.mean(0), numbers.std(0)
+        return cls.of_prompts([numbers], own)
+
+    @classmethod
+    def of_prompts(cls, numbers: Sequence[Array], own: int = 0) -> NumberScale:
+        """That of training essays on several prompts, (N, D) each, where every prompt counts alike."""
+        mean = np.mean([one.mean(0) for one in numbers], axis=0)
+        sd = np.sqrt(np.mean([((one - mean) ** 2).mean(0) for one in numbers], axis=0))
         varied = sd > SMALLEST_SD * np.abs(mean)
-        weights = np.concatenate([[1.0], feature_scales(numbers.shape[1] - 1 - own, own)])
+        weights = np.concatenate([[1.0], feature_scales(len(mean) - 1 - own, own)])
         return cls(mean, np.divide(1.0, sd, out=np.zeros_like(sd), where=varied), weights)
+
+    @property
+    def sd(self) -> Array:
+        """Of training essays, 0 for what is left out, (D,)."""
+        return np.divide(1.0, self.inverse_sd, out=np.zeros_like(self.inverse_sd), where=self.inverse_sd > 0)
 
     def points(self, numbers: Array) -> Array:
         """Standardised numbers, (N, D)."""
         values: Array = np.clip((numbers - self.mean) * self.inverse_sd, -MOST_SD, MOST_SD) * self.weights
         return values
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays for a safetensors file."""
+        return {"mean": self.mean, "inverse_sd": self.inverse_sd, "weights": self.weights}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NumberScale:
+        """From :meth:`to_arrays`; other arrays are left alone.
+
+        Raises:
+            CheckpointError: They are not of one length.
+        """
+        mean, inverse_sd, weights = (arrays[name].astype(np.float64) for name in ("mean", "inverse_sd", "weights"))
+        if mean.ndim != 1 or not mean.shape == inverse_sd.shape == weights.shape:
+            raise CheckpointError("the arrays of a standardisation do not fit together")
+        return cls(mean, inverse_sd, weights)
 
 
 def cross_fitted(numbers: Array, targets: Array, folds: int = 10) -> Array:
@@ -203,9 +230,7 @@ class TextRegression:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays for a safetensors file; support points in float32."""
         arrays: dict[str, NDArray[Any]] = {
-            "mean": self.numbers.mean,
-            "inverse_sd": self.numbers.inverse_sd,
-            "weights": self.numbers.weights,
+            **self.numbers.to_arrays(),
             "support": self.support.astype(np.float32),
             "coefficients": self.coefficients,
             "scale": np.array([0.0 if self.scale is None else self.scale]),
@@ -223,9 +248,8 @@ class TextRegression:
             CheckpointError: The arrays are not such.
         """
         numeric = {name: arrays[name].astype(np.float64) for name in arrays if name != "keys"}
-        mean, support, scale = numeric["mean"], numeric["support"], numeric["scale"]
-        fits = mean.ndim == 1 and numeric["inverse_sd"].shape == mean.shape == numeric["weights"].shape
-        fits = fits and support.shape[1:] == mean.shape
+        numbers, support, scale = NumberScale.from_arrays(arrays), numeric["support"], numeric["scale"]
+        fits = support.shape[1:] == numbers.mean.shape
         fits = fits and numeric["coefficients"].shape == support.shape[:1] and scale.shape == numeric["intercept"].shape
         if (
             not fits
@@ -236,7 +260,7 @@ class TextRegression:
             raise CheckpointError("the arrays of a regression do not fit together")
         strings = StringModel.from_arrays(arrays["keys"], arrays["key_weights"]) if "keys" in arrays else None
         return cls(
-            NumberScale(mean, numeric["inverse_sd"], numeric["weights"]),
+            numbers,
             support,
             numeric["coefficients"],
             float(scale[0]) or None,

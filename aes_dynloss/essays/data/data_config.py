@@ -264,7 +264,8 @@ class SplitConfig(ConfigModel):
     )
     target_prompt: Word | None = Field(
         default=None,
-        description="Leave one prompt out: all of its essays are test, none train or dev. Needs model.prompts shared.",
+        description="Leave one prompt out: all of its essays are test, none train or dev. Needs model.prompts shared "
+        "or model.kind transfer.",
     )
     target_dev_ids: str | None = Field(
         default=None,

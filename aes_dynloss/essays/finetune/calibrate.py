@@ -48,6 +48,11 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
     with held_folder(run):
         config = validate(FinetuneConfig, read_mapping(run / CONFIG), str(run / CONFIG))
         fitted = read_fitted(run / MODEL)
+        if fitted.config.kind == "transfer":
+            raise ConfigError(
+                f"The model of {run} is of kind transfer, which sets the level of each prompt's scores itself. Give it "
+                "scored essays of the prompt instead: aes-dynloss score --target-labels FILE."
+            )
         prompts = {scale.prompt.id: scale.prompt for scale in fitted.scales}
         rule = chosen_rule(run, rule, fitted.postprocessing, on)
         has_chances = fitted.config.kind == "encoder" and fitted.config.head != "regression"

@@ -14,6 +14,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
+from aes_dynloss.essays.classical.transfer import LEAST_OF_SOURCE
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.finetune.predicted import Predicted, feature_table
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, PromptModel
@@ -24,6 +25,9 @@ from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.reports.features import FeatureTable
 
 logger = logging.getLogger(__name__)
+
+# Training essays of a prompt, by kind of model.
+_LEAST = {"strings": LEAST_EXAMPLES, "boosting": PARTS, "transfer": LEAST_OF_SOURCE}
 
 Array = NDArray[np.float64]
 
@@ -41,15 +45,15 @@ class ClassicalRun:
     """
 
     ratings = None  # no loss is learned
+    compared_with = "the training essays of the same prompt"  # in the report's section of features
 
     def __init__(self, config: ModelConfig, prompts: Sequence[Prompt], parts: Mapping[str, EssayTable]) -> None:
         self._parts = parts
         train = parts["train"]
-        answered = np.array(train.values("prompt_id"), dtype=object)
-        self._rows = {prompt.id: np.flatnonzero(answered == prompt.id) for prompt in prompts}
-        least = LEAST_EXAMPLES if config.kind == "strings" else PARTS
+        self._rows = rows_of(train, prompts)
+        least, unseen = _LEAST[config.kind], config.kind == "transfer"
         for prompt, rows in self._rows.items():
-            if len(rows) < least:
+            if len(rows) < least and not (unseen and not len(rows)):
                 raise DataError(
                     f"Prompt {prompt}: {len(rows)} training essays, but model.kind {config.kind} needs at least "
                     f"{least}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
@@ -59,8 +63,9 @@ class ClassicalRun:
             groups[rows] = number
         lengths = np.log1p([len(text.split()) for text in train.values("text")])
         self._scales: dict[str, tuple[Array, Array]] = {}
-        self._values: dict[str, Array] = {}
-        self.scorer = ClassicalScorer(config, measure_scales(prompts, groups, train.scores, lengths), {})
+        self._counted: dict[str, Array] = {}
+        scales = measure_scales(prompts, groups, train.scores, lengths, shared=unseen)
+        self.scorer = ClassicalScorer(config, scales, {})
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:
         """Fit each prompt's model.
@@ -75,16 +80,17 @@ class ClassicalRun:
         del folder, resume
         train = self._parts["train"]
         texts, targets, weights = train.values("text"), train.scores, train.weights
-        own = train.numbers(self.scorer.own_features)
+        numbers = self.numbers("train")
         left_out = np.empty(len(train))
         for alike in self._alike():
             first = self._rows[alike[0]]
             weighted = None if weights is None else weights[first]
             essays = [texts[row] for row in first]
             of_each = [targets[self._rows[prompt]] for prompt in alike]
-            fits = self._fit_prompts(alike, essays, own[first], of_each, weighted)
+            fits = self._fit_prompts(essays, numbers[first], of_each, weighted)
             for prompt, (model, left) in zip(alike, fits, strict=True):
                 rows = self._rows[prompt]
+                self._scales[prompt] = numbers[first, 1:].mean(0), numbers[first, 1:].std(0)
                 self.scorer.models[prompt], left_out[rows] = model, left
                 r2 = 1 - np.mean((left - targets[rows]) ** 2) / targets[rows].var()
                 logger.info("Prompt %s: %d essays, out-of-fold R^2 %.3f.", prompt, len(rows), r2)
@@ -99,14 +105,23 @@ class ClassicalRun:
 
     def features(self, name: str) -> FeatureTable | None:
         """The features of a part's essays, beside those of the training essays; None where the model sees none."""
-        part = self._parts[name]
-        names, own = self.scorer.config.feature_names, part.numbers(self.scorer.own_features)
-        answered = np.array(part.values("prompt_id"), dtype=object)
-        values, texts = np.zeros((len(part), len(names))), part.values("text")
-        for prompt in dict.fromkeys(answered):
-            rows = np.flatnonzero(answered == prompt)
-            values[rows] = self.scorer.numbers([texts[row] for row in rows], prompt, own[rows])[:, 1:]
-        return feature_table(part, names, values, self._scales)
+        names = self.scorer.config.feature_names
+        return feature_table(self._parts[name], names, self.numbers(name)[:, 1:], self._scales, self.compared_with)
+
+    def numbers(self, name: str) -> Array:
+        """What is known of a part's essays in numbers, (N, 1 + F), the length first; each essay is counted once."""
+        if name not in self._counted:
+            part = self._parts[name]
+            texts, answered = part.values("text"), np.array(part.answered, dtype=object)
+            scales, own = part.values("prompt_id"), part.numbers(self.scorer.own_features)
+            counted = np.empty((len(part), 1 + len(self.scorer.config.feature_names)))
+            for prompt in dict.fromkeys(answered):
+                rows = np.flatnonzero(answered == prompt)
+                place = {text: number for number, text in enumerate(dict.fromkeys(texts[row] for row in rows))}
+                of_texts = self.scorer.numbers(list(place), scales[rows[0]], np.empty((len(place), 0)))
+                counted[rows] = np.concatenate([of_texts[[place[texts[row]] for row in rows]], own[rows]], axis=1)
+            self._counted[name] = counted
+        return self._counted[name]
 
     def _alike(self) -> list[list[str]]:
         """Prompts and traits with the same training essays and weights: all traits of a prompt, if none is blank."""
@@ -119,20 +134,18 @@ class ClassicalRun:
         return list(groups.values())
 
     def _fit_prompts(
-        self, alike: Sequence[str], texts: list[str], own: Array, targets: Sequence[Array], weights: Array | None
+        self, texts: list[str], numbers: Array, targets: Sequence[Array], weights: Array | None
     ) -> list[tuple[PromptModel, Array]]:
         """The models of a prompt's traits, and their predictions of each training essay without it."""
-        numbers = self.scorer.numbers(texts, alike[0], own)
-        for prompt in alike:
-            self._values[prompt] = numbers[:, 1:]
-            self._scales[prompt] = numbers[:, 1:].mean(0), numbers[:, 1:].std(0)
         if self.scorer.config.kind == "boosting":
             return [
                 (BoostedTrees.fit(numbers, one, weights), BoostedTrees.cross_fitted(numbers, one, weights))
                 for one in targets
             ]
         kernel = self.scorer.config.solver == "kernel_ridge"
-        return [*TextRegression.fit_all(texts, numbers, targets, weights, own=own.shape[1], kernel=kernel)]
+        return [
+            *TextRegression.fit_all(texts, numbers, targets, weights, own=len(self.scorer.own_features), kernel=kernel)
+        ]
 
     def add_training(self, scores: Array, *, keep_ids: bool) -> None:
         """Give the scorer what it is to know of its training essays' features; it has no vectors, and needs no ids.
@@ -143,11 +156,23 @@ class ClassicalRun:
         """
         del keep_ids
         names = self.scorer.config.feature_names
+        values = self.numbers("train")[:, 1:]
         spreads = {
-            prompt: FeatureSpread.of(values, scores[self._rows[prompt]]) for prompt, values in self._values.items()
+            prompt: FeatureSpread.of(values[rows], scores[rows]) for prompt, rows in self._rows.items() if len(rows)
         }
         self.scorer.training = TrainingEssays({}, {}, names, spreads) if names else None
 
     def add_screen(self, screen: Screen) -> None:
         """Give the scorer what was learned from training essays' words."""
         self.scorer.screen = screen
+
+
+def rows_of(part: EssayTable, prompts: Sequence[Prompt]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each prompt in a part of the essays.
+
+    Args:
+        part: The part.
+        prompts: The prompts.
+    """
+    answered = np.array(part.values("prompt_id"), dtype=object)
+    return {prompt.id: np.flatnonzero(answered == prompt.id) for prompt in prompts}

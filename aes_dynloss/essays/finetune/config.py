@@ -120,11 +120,16 @@ class FinetuneConfig(ConfigModel):
     def _check(self) -> Self:
         self._check_own_columns()
         target, prompts = self.data.split.target_prompt, self.model.prompts
-        if target is not None and prompts != "shared":
+        transfers = self.model.kind == "transfer"
+        if target is not None and prompts != "shared" and not transfers:
             raise ValueError(
                 f"data.split.target_prompt leaves prompt {target} without training essays, but model.prompts is "
                 f"{prompts}, which learns from every prompt's own. Set model.prompts to shared (with model.head "
-                "regression)"
+                "regression), or model.kind to transfer"
+            )
+        if transfers and self.data.split.cross_fit is not None:
+            raise ValueError(
+                "model.kind transfer scores each prompt without its essays already; leave data.split.cross_fit out"
             )
         augmentation = self.data.augmentation
         if augmentation is not None and "off_topic" in augmentation.kinds and self.model.prompts == "shared":

@@ -19,6 +19,7 @@ from aes_dynloss.essays.finetune.classical_run import ClassicalRun
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.encoder_run import EncoderRun
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, Predicted, TrainedScorer, learn_from_dev
+from aes_dynloss.essays.finetune.transfer_run import TransferRun
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.screening.screen import Screen
@@ -73,7 +74,8 @@ def build_fitting(
     """
     if config.model.kind == "encoder":
         return EncoderRun(accelerator, config, prompts, parts.tables, start)
-    return ClassicalRun(config.model, prompts, parts.tables)
+    kind = TransferRun if config.model.kind == "transfer" else ClassicalRun
+    return kind(config.model, prompts, parts.tables)
 
 
 def fit_scorer(
@@ -119,10 +121,28 @@ def fit_to_all(accelerator: Accelerator, config: FinetuneConfig, table: EssayTab
     parts = Parts.of(Splits(table, none, none, none), config)
     fitting = build_fitting(accelerator, config, prompts, parts, None)
     predicted = fit_scorer(fitting, config, parts, folder, resume=False)
-    learn_from_dev(fitting.scorer, table.values("prompt_id"), table.scores, predicted["train"])
+    learn_errors(fitting, config, parts, predicted)
     fitting.add_screen(learned_screen(parts.tables["train"], prompts))
     fitting.add_training(parts.as_read.scores, keep_ids=False)
     return fitting.scorer
+
+
+def learn_errors(fitting: Fitting, config: FinetuneConfig, parts: Parts, predicted: Mapping[str, Predicted]) -> None:
+    """Give a scorer its prediction intervals and certainty, from its errors on dev.
+
+    They are of train where there is no dev, and for kind transfer, which predicts each training essay without its
+    prompt: there the errors of all prompts together tell those of a prompt never seen.
+
+    Args:
+        fitting: The scorer's part of a run.
+        config: The run's configuration.
+        parts: Its essays.
+        predicted: Predictions by part.
+    """
+    unseen = config.model.kind == "transfer"
+    part = "train" if unseen or "dev" not in predicted else "dev"
+    essays = parts.tables[part]
+    learn_from_dev(fitting.scorer, essays.values("prompt_id"), essays.scores, predicted[part], pooled=unseen)
 
 
 def learned_screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:

@@ -16,7 +16,14 @@ from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import agreement_probability
 from aes_dynloss.essays.model.scorer import EncoderScorer
-from aes_dynloss.measures.intervals import Certainty, Intervals, equal_points, fit_certainty, fit_intervals
+from aes_dynloss.measures.intervals import (
+    Certainty,
+    Intervals,
+    equal_points,
+    fit_certainty,
+    fit_intervals,
+    fit_pooled_intervals,
+)
 from aes_dynloss.reports.features import FeatureTable
 
 SELECT_BY = "qwk"
@@ -63,7 +70,12 @@ class Calibrated(Protocol):
 
 
 def learn_from_dev(
-    scorer: Calibrated, prompt_ids: Sequence[str], reference: NDArray[np.float64], predicted: Predicted
+    scorer: Calibrated,
+    prompt_ids: Sequence[str],
+    reference: NDArray[np.float64],
+    predicted: Predicted,
+    *,
+    pooled: bool = False,
 ) -> None:
     """Give a scorer its prediction intervals and certainty; without a dev essay, none.
 
@@ -72,9 +84,14 @@ def learn_from_dev(
         prompt_ids: Prompt of each of N dev essays.
         reference: Human scores, (N,).
         predicted: The scorer's predictions of them.
+        pooled: Whether they were made without the essay's prompt, so that the errors on all prompts together tell those
+            on any prompt.
     """
     ranges = {prompt.id: prompt.range for prompt in scorer.prompts.values()}
-    scorer.intervals = fit_intervals(prompt_ids, predicted.raw, reference)
+    if pooled:
+        scorer.intervals = fit_pooled_intervals(ranges, prompt_ids, predicted.raw, reference)
+    else:
+        scorer.intervals = fit_intervals(prompt_ids, predicted.raw, reference)
     if not len(prompt_ids):
         return
     score = scorer.postprocessing.points(scorer.prompts, prompt_ids, predicted.raw)

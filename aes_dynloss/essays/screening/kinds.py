@@ -106,6 +106,12 @@ KINDS: dict[str, Kind] = {
         "advise",
         "It is the same text as {other}, but for case, spaces, punctuation and digits.",
     ),
+    "unseen_prompt": Kind(
+        "on a prompt that the model was not trained on",
+        "advise",
+        "The model has learned from essays on other prompts ({value:,.0f} of them), and from none on this one with a "
+        "human score. Its scores may lie too high or too low as a whole.",
+    ),
     "unlike_training": Kind(
         "unlike all training essays",
         "withhold",
@@ -149,6 +155,7 @@ class Policy(ConfigModel):
     hidden_characters: Action = _action("hidden_characters")
     prompt_injection: Action = _action("prompt_injection")
     duplicate: Action = _action("duplicate")
+    unseen_prompt: Action = _action("unseen_prompt")
     unlike_training: Action = _action("unlike_training")
 
     @classmethod

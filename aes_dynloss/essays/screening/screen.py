@@ -135,7 +135,7 @@ class Screen:
             prompt_ids: The prompt of each, learned or not.
 
         Returns:
-            For each its advisories, in the order of `KINDS`; all kinds but duplicate and unlike_training.
+            For each its advisories, in the order of `KINDS`; all but duplicate, unseen_prompt and unlike_training.
 
         Raises:
             DataError: There is not a prompt for each essay.

@@ -201,7 +201,7 @@ def test_line_ends_are_alike(runs, name):
         ({"kind": "strings", "strings": False}, "strings true"),
         ({"kind": "boosting", "linguistic": False}, "needs linguistic features"),
         ({"kind": "boosting", "solver": "ridge"}, "has no solver"),
-        ({"kind": "trees"}, "'encoder', 'strings' or 'boosting'"),
+        ({"kind": "trees"}, "'encoder', 'strings', 'boosting' or 'transfer'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(essays, tmp_path, model, message):

@@ -191,7 +191,7 @@ class TestFloors:
         report = report_of(tmp_path / "run")
         assert report["floors"] == {}
         assert [note for note in report["notes"] if "floors" in note] == [
-            "There are no floors: they are fitted prompt by prompt, and the test prompt has no train essays."
+            "There are no floors: they are fitted to train essays on the prompt that they score, and none is used."
         ]
 
     def test_none_were_asked_for(self, run_yaml: Path, tmp_path: Path) -> None:

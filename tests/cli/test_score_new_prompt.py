@@ -1,0 +1,148 @@
+"""``score --range``: a model of kind transfer scores a prompt that it was not trained on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import command
+from small_run import read_rows, tune
+from three_prompts import essays, write_config
+
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+
+NEW = ("--prompt", "river", "--range", "0:4")
+OPEN = [f"--policy={kind}=off" for kind in ("too_short", "gibberish", "off_topic", "copied_prompt", "repetition")]
+RIVER = [row for row in essays() if row["prompt_id"] == "river"]
+
+
+def write_csv(path: Path, rows: list[dict[str, object]], *columns: str) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Runs that have learned from two prompts."""
+    folders = {}
+    for form in ("with_target_essays", "strict"):
+        folder = tmp_path_factory.mktemp(form)
+        rows = [row for row in essays() if row["prompt_id"] != "river"]
+        outcome = tune(write_config(folder, rows, form), folder / "run", "data.keep_prompts=[phones, trumpet]")
+        assert outcome.code == 0, outcome.err
+        folders[form] = folder / "run"
+    return folders
+
+
+@pytest.fixture
+def new_essays(tmp_path) -> Path:
+    return write_csv(tmp_path / "new.csv", RIVER, "essay_id", "text")
+
+
+def raw_of(path: Path) -> np.ndarray:
+    return np.array([float(row["raw"]) for row in read_rows(path)])
+
+
+@pytest.mark.parametrize("form", ["with_target_essays", "strict"])
+def test_it_scores_and_says_so(models, new_essays, tmp_path, form):
+    outcome = command("score", models[form], new_essays, *NEW, *OPEN, "-o", tmp_path / "scores.csv")
+    assert outcome.code == 0, outcome.err
+    rows = read_rows(tmp_path / "scores.csv")
+    assert {row["prompt_id"] for row in rows} == {"river"}
+    assert all("unseen_prompt" in row["advisories"] for row in rows)
+    assert all(0 <= float(row["low"]) <= float(row["score"]) <= float(row["high"]) <= 4 for row in rows)
+    human = [row["score"] for row in RIVER]
+    assert np.corrcoef(raw_of(tmp_path / "scores.csv"), human)[0, 1] > 0.4
+
+
+def test_the_adapted_model_scores_them_one_by_one(models, new_essays, tmp_path):
+    words = [*NEW, *OPEN, "-o", tmp_path / "scores.csv", "--adapted", tmp_path / "adapted"]
+    assert command("score", models["with_target_essays"], new_essays, *words).code == 0
+    one = write_csv(tmp_path / "one.csv", RIVER[7:8], "essay_id", "text")
+    words = ["--prompt", "river", *OPEN, "-o", tmp_path / "alone.csv"]
+    assert command("score", tmp_path / "adapted", one, *words).code == 0
+    before, after = read_rows(tmp_path / "scores.csv")[7], read_rows(tmp_path / "alone.csv")[0]
+    assert float(after.pop("raw")) == pytest.approx(float(before.pop("raw")))
+    assert after == before
+    assert ClassicalScorer.from_pretrained(tmp_path / "adapted").sources == ["phones", "trumpet"]
+
+
+def test_a_few_scores_set_its_level(models, new_essays, tmp_path):
+    """All of the first essays' scores are made 4: the level rises, and the order stays."""
+    labels = write_csv(tmp_path / "labels.csv", [row | {"score": 4} for row in RIVER[:10]], "essay_id", "text", "score")
+    words = [models["with_target_essays"], new_essays, *NEW, *OPEN, "-o"]
+    assert command("score", *words, tmp_path / "without.csv").code == 0
+    outcome = command("score", *words, tmp_path / "with.csv", "--target-labels", labels)
+    assert outcome.code == 0, outcome.err
+    without, with_labels = raw_of(tmp_path / "without.csv"), raw_of(tmp_path / "with.csv")
+    assert with_labels.mean() > without.mean() + 0.3
+    assert np.corrcoef(without, with_labels)[0, 1] == pytest.approx(1)
+
+
+def test_a_stopped_run_goes_on_with_the_same_essays_alone(models, new_essays, tmp_path):
+    words = [models["with_target_essays"], new_essays, *NEW, "-o", tmp_path / "scores.csv"]
+    assert command("score", *words).code == 0
+    before = (tmp_path / "scores.csv").read_bytes()
+    assert command("score", *words, "--resume").code == 0
+    assert (tmp_path / "scores.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "words", "message"),
+    [
+        ("with_target_essays", RIVER[:29], NEW, "29 essays"),
+        ("with_target_essays", RIVER, ("--prompt", "phones", "--range", "1:6"), "knows prompt 'phones' already"),
+        ("with_target_essays", RIVER, ("--range", "0:4"), "Name it with --prompt"),
+        ("with_target_essays", RIVER, ("--prompt", "river", "--range", "lake=0:4"), "lake=0:4"),
+        ("with_target_essays", RIVER, ("--prompt", "river", "--range", "4"), "4"),
+        ("with_target_essays", RIVER, ("--prompt", "river"), "not trained on prompt 'river'"),
+        ("with_target_essays", RIVER, ("--prompt", "river", "--target-labels", __file__), "goes with --range"),
+        ("with_target_essays", RIVER, ("--prompt", "river", "--adapted", "kept"), "goes with --range"),
+        ("with_target_essays", essays(), ("--range", "river=0:4"), "essays on phones, trumpet"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(models, tmp_path, form, rows, words, message):
+    columns = ["essay_id", "text", *(["prompt_id"] if len(rows) > len(RIVER) else [])]
+    path = write_csv(tmp_path / "new.csv", rows, *columns)
+    outcome = command("score", models[form], path, *words, "-o", tmp_path / "scores.csv")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_labels_are_of_no_use_to_a_strict_model(models, new_essays, tmp_path):
+    labels = write_csv(tmp_path / "labels.csv", RIVER[:10], "essay_id", "text", "score")
+    outcome = command("score", models["strict"], new_essays, *NEW, "--target-labels", labels)
+    assert outcome.code == 2
+    assert "form strict" in outcome.err
+
+
+def test_one_essay_is_enough_for_a_strict_model(models, tmp_path):
+    one = write_csv(tmp_path / "one.csv", RIVER[:1], "essay_id", "text")
+    outcome = command("score", models["strict"], one, *NEW, *OPEN, "-o", tmp_path / "scores.csv")
+    assert outcome.code == 0, outcome.err
+    assert len(read_rows(tmp_path / "scores.csv")) == 1
+
+
+def test_another_kind_of_model_cannot_be_adapted(new_essays, tmp_path):
+    rows = [row for row in essays() if row["prompt_id"] != "river"]
+    config = write_config(tmp_path, rows, "strict")
+    words = ["data.keep_prompts=[phones, trumpet]", "model.kind=boosting", "model.form=null"]
+    assert tune(config, tmp_path / "run", *words).code == 0
+    outcome = command("score", tmp_path / "run", new_essays, *NEW)
+    assert outcome.code == 2
+    assert "kind boosting" in outcome.err
+
+
+def test_a_table_with_a_column_of_prompts(models, tmp_path):
+    path = write_csv(tmp_path / "new.csv", RIVER, "essay_id", "prompt_id", "text", "score")
+    words = ["--range", "river=0:4", "--target-labels", path, "-o", tmp_path / "scores.csv"]
+    outcome = command("score", models["with_target_essays"], path, *words, *OPEN)
+    assert outcome.code == 0, outcome.err
+    human = np.array([row["score"] for row in RIVER])
+    assert raw_of(tmp_path / "scores.csv").mean() == pytest.approx(human.mean(), abs=0.3)
