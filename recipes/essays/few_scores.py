@@ -4,7 +4,8 @@
 
 Each prompt is left out in turn; the model learns from the seven others and is adapted to its essays. Of these, 0,
 10, 25 or 50, drawn by chance five times, have scores, by which the guessed level is set right; the others are
-measured. Beside it stands how many scores of the unseen prompt the 90 % intervals of the grid's runs contain.
+measured. With the mean and sd of all scores in the place of guessed ones, the same predictions show what guessing
+costs. Beside it stands how many scores of the unseen prompt the 90 % intervals of the grid's runs contain.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.tables.atomic import write_text
 
 COUNTS, DRAWS = (0, 10, 25, 50), 5
+KNOWN = "level known"
 ARMS = ("strict", "with_target_essays")
 SOURCE = "data/asap/asap_aes.parquet"
 RESULTS = Path(__file__).with_name("results") / "few_scores.json"
@@ -50,6 +52,9 @@ def curve(source: str) -> dict[str, dict[str, list[float]]]:
                 raw = model.adapted(own, ranges[name], labels).of_numbers(own[rest])
                 kappas.append(float(quadratic_weighted_kappa(scores[name][rest], ranges[name].to_point(raw))))
             found[name][str(count)] = [round(kappa, 4) for kappa in kappas]
+        raw, human = model.adapted(own, ranges[name]).of_numbers(own), scores[name]
+        known = human.mean() + human.std() * (raw - raw.mean()) / raw.std()
+        found[name][KNOWN] = [round(float(quadratic_weighted_kappa(human, ranges[name].to_point(known))), 4)]
     return found
 
 
@@ -82,6 +87,7 @@ def table_rows(results: dict[str, Any]) -> list[list[str]]:
     for count in [count for count in map(str, COUNTS) if count != "0"]:
         means = [float(np.mean(few[prompt][count])) for prompt in prompts]
         rows.append([f"with {count} scored essays, mean of {DRAWS} draws: QWK", *_cells(means)])
+    rows.append(["with the true mean and sd: QWK", *_cells([few[prompt][KNOWN][0] for prompt in prompts])])
     return [["", "mean", *prompts], *rows]
 
 
