@@ -255,10 +255,7 @@ def _report(trials: Sequence[Trial], winner: Trial, folder: Path) -> Report:
     tables = {
         name: with_scale_ids(
             pd.read_csv(
-                folder / TRIALS / name / PREDICTIONS_TEST,
-                dtype={"essay_id": str, "prompt_id": str},
-                float_precision="round_trip",
-                low_memory=False,
+                folder / TRIALS / name / PREDICTIONS_TEST, dtype={"essay_id": str, "prompt_id": str}, low_memory=False
             ),
             name,
         )
