@@ -103,7 +103,7 @@ def _kinds() -> list[tuple[str, str, str]]:
     "--adapted", type=click.Path(path_type=Path, file_okay=False), help="With --range: folder for the adapted model."
 )
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
-@click.option("--force", is_flag=True, help="Overwrite existing --output and --review files.")
+@click.option("--force", is_flag=True, help="Overwrite existing --output and --review files, and --adapted.")
 @cpu_option
 def score(
     *,
@@ -144,7 +144,7 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
-    new = _new_prompt(layout["prompt"], span, target_labels, adapted)
+    new = _new_prompt(layout["prompt"], span, target_labels, adapted, replaceable=force or resume)
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
     complete = _is_complete(path, review, inputs, resume=resume, force=force)
     if complete and (explain is None or explain.exists()):
@@ -207,16 +207,22 @@ def score(
             logger.info("%d essays are explained: %s.", count, explain)
 
 
-def _new_prompt(prompt: str | None, span: str | None, labels: Path | None, adapted: Path | None) -> NewPrompt | None:
+def _new_prompt(
+    prompt: str | None, span: str | None, labels: Path | None, adapted: Path | None, *, replaceable: bool
+) -> NewPrompt | None:
     """The prompt that the model is to be adapted to; None where it is to score those that it knows."""
-    if span is None and labels is None and adapted is None:
+    if span is None:
+        for option, given in (("--target-labels", labels), ("--adapted", adapted)):
+            if given is not None:
+                raise ConfigError(
+                    f"{option} goes with --range, the score points of a prompt that MODEL does not know. Give both."
+                )
         return None
+    if adapted is not None and adapted.exists() and not replaceable:
+        raise ConfigError(f"{adapted} is there already. Choose another --adapted, or replace it by --force.")
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
 
-    new = NewPrompt.of(prompt, span, labels)
-    if new is None:
-        raise ConfigError("--adapted goes with --range: it keeps a model that was adapted to a new prompt.")
-    return new
+    return NewPrompt.of(prompt, span, labels)
 
 
 def _adapted(

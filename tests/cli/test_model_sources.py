@@ -51,12 +51,10 @@ def test_a_zip_is_explained_resumed_and_tested(place, tmp_path):
     assert command("robustness", place / "scorer.zip", place / "essays.csv", "--kinds", "typos").code == 0
 
 
-@pytest.mark.parametrize("name", ["score", "serve"])
-def test_a_zip_that_is_none(place, tmp_path, name):
-    if name == "serve":
-        pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+def test_a_zip_that_is_none(place, tmp_path):
+    """tests/cli/test_serve.py asks the server for one."""
     (tmp_path / "x.zip").write_text("words")
-    outcome = command(name, tmp_path / "x.zip", *([place / "essays.csv"] if name == "score" else ["--port", 0]))
+    outcome = command("score", tmp_path / "x.zip", place / "essays.csv")
     assert (outcome.code, outcome.out) == (2, "")
     assert "x.zip cannot be unpacked: it is no zip file. Fetch it again." in outcome.error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from command_line import command
 from small_run import read_rows, tune
 from three_prompts import essays, write_config
 
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 
 NEW = ("--prompt", "river", "--range", "0:4")
@@ -70,6 +72,30 @@ def test_the_adapted_model_scores_them_one_by_one(models, new_essays, tmp_path):
     assert float(after.pop("raw")) == pytest.approx(float(before.pop("raw")))
     assert after == before
     assert ClassicalScorer.from_pretrained(tmp_path / "adapted").sources == ["phones", "trumpet"]
+
+
+def test_a_model_is_not_replaced_unasked(models, new_essays, tmp_path):
+    kept = Path(shutil.copytree(models["strict"] / "model", tmp_path / "kept"))
+    before = (kept / "config.json").read_bytes()
+    words = [models["with_target_essays"], new_essays, *NEW, "-o", tmp_path / "scores.csv", "--adapted", kept]
+    outcome = command("score", *words)
+    assert (outcome.code, (kept / "config.json").read_bytes()) == (2, before)
+    assert "kept is there already. Choose another --adapted, or replace it by --force." in outcome.error
+    assert not (tmp_path / "scores.csv").exists()
+    assert command("score", *words, "--force").code == 0
+    assert list(ClassicalScorer.from_pretrained(kept).prompts) == ["phones", "trumpet", "river"]
+
+
+def test_an_ensemble_says_too_that_a_prompt_was_never_seen(models, new_essays, tmp_path):
+    words = [models["with_target_essays"], new_essays, *NEW, "-o", tmp_path / "scores.csv"]
+    assert command("score", *words, "--adapted", tmp_path / "adapted").code == 0
+    shutil.copytree(tmp_path / "adapted", tmp_path / "other")
+    both = EssayEnsemble.from_members([tmp_path / "adapted", tmp_path / "other"])
+    assert both.sources == ["phones", "trumpet"]
+    both.save_pretrained(tmp_path / "both")
+    words = ["--prompt", "river", *OPEN, "-o", tmp_path / "both.csv"]
+    assert command("score", tmp_path / "both", new_essays, *words).code == 0
+    assert all("unseen_prompt" in row["advisories"] for row in read_rows(tmp_path / "both.csv"))
 
 
 def test_a_few_scores_set_its_level(models, new_essays, tmp_path):

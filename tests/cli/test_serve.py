@@ -187,6 +187,10 @@ def test_a_model_that_is_none(tmp_path):
     outcome = command("serve", tmp_path / "none", "--port", 0)
     assert (outcome.code, outcome.out) == (2, "")
     assert "There is no model folder" in outcome.error
+    (tmp_path / "x.zip").write_text("words")
+    outcome = command("serve", tmp_path / "x.zip", "--port", 0)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "x.zip cannot be unpacked: it is no zip file. Fetch it again." in outcome.error
 
 
 def test_several_processes(model, monkeypatch):

@@ -53,7 +53,7 @@ def test_model_folders(model, tmp_path):
         # README.md may say what it likes; nothing else may change without notice.
         assert outcome.out == ("" if outcome.code == 2 else sound.out)
     assert ends.total() == CASES["model folders"]
-    assert min(ends[0], ends[2]) > 10  # a case hits README.md alone in about one of 14
+    assert min(ends[0], ends[2]) > 20
 
 
 def test_signed_model_folders(model, tmp_path):

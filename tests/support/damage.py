@@ -29,7 +29,7 @@ CASES = {
     "configurations": 700 * _TIMES,
     "overrides": 200 * _TIMES,
     "prompts": 160 * _TIMES,
-    "model folders": 200 * _TIMES,
+    "model folders": 400 * _TIMES,
     "signed model folders": 200 * _TIMES,
     "encoders": 80 * _TIMES,
 }

@@ -73,8 +73,8 @@ def random_encoder(kind: str = "bert", *, dropout: float = 0.0, **changes: objec
             setattr(config, name, dropout)
     for name, value in changes.items():
         setattr(config, name, value)
-    torch.manual_seed(0)
     encoder = trimmed(transformers.AutoModel.from_config(config))
+    torch.manual_seed(0)  # transformers has drawn more or fewer numbers, by its version
     with torch.no_grad():
         for parameter in encoder.parameters():
             if parameter.ndim > 1:

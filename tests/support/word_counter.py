@@ -19,6 +19,7 @@ class WordCounter:
     """Raw is a factor times the number of words; the score is its score point."""
 
     capped, screen, intervals, own_features = False, None, Intervals({}), ()
+    sources = tuple(PROMPTS)
 
     def __init__(self, factor=1.0, prompts=PROMPTS):
         self.factor, self.prompts, self.texts = factor, prompts, []

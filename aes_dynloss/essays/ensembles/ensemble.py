@@ -200,6 +200,11 @@ class EssayEnsemble:
         """Numeric columns that any member needs beside the text."""
         return tuple(dict.fromkeys(name for member in self.members for name in member.scorer.own_features))
 
+    @property
+    def sources(self) -> list[str]:
+        """The prompts that taught any member."""
+        return list(dict.fromkeys(name for member in self.members for name in member.scorer.sources))
+
     def score(
         self,
         texts: Sequence[str],

@@ -31,7 +31,7 @@ from aes_dynloss.reports.table import NOTHING, Cell, Column, Table, count, numbe
 
 Array = NDArray[np.float64]
 
-# Below this share of the score range, as the score is rescaled, the sentences of an essay count as alike.
+# Below this share of the score range the sentences of an essay count as alike.
 SMALLEST_SD = 0.01
 RANDOM_ORDERS = 5
 # All choices of so many sentences are read: two to this power readings.
@@ -206,7 +206,7 @@ def check_explanations(
     """
     random = np.random.default_rng(seed)
     span = scorer.prompts[scale].range
-    least = SMALLEST_SD * (span.high - span.low) / scorer.postprocessing.slope(scale)
+    least = SMALLEST_SD * (span.high - span.low)
     chosen = [(Reading.of(one), spans) for one in essays if len(spans := sentence_spans(one.text)) >= FEWEST_SENTENCES]
     found: dict[str, list[_Found]] = {method: [] for method in METHODS}
     stable = []

@@ -46,14 +46,15 @@ class ClassicalRun:
 
     ratings = None  # no loss is learned
     compared_with = "the training essays of the same prompt"  # in the report's section of features
+    unseen = False  # whether prompts without training essays are scored too, by what all others tell
 
     def __init__(self, config: ModelConfig, prompts: Sequence[Prompt], parts: Mapping[str, EssayTable]) -> None:
         self._parts = parts
         train = parts["train"]
         self._rows = rows_of(train, prompts)
-        least, unseen = _LEAST[config.kind], config.kind == "transfer"
+        least = _LEAST[config.kind]
         for prompt, rows in self._rows.items():
-            if len(rows) < least and not (unseen and not len(rows)):
+            if len(rows) < least and (len(rows) or not self.unseen):
                 raise DataError(
                     f"Prompt {prompt}: {len(rows)} training essays, but model.kind {config.kind} needs at least "
                     f"{least}. Add essays, change data.split, or leave the prompt out with data.keep_prompts."
@@ -64,7 +65,7 @@ class ClassicalRun:
         lengths = np.log1p([len(text.split()) for text in train.values("text")])
         self._scales: dict[str, tuple[Array, Array]] = {}
         self._counted: dict[str, Array] = {}
-        scales = measure_scales(prompts, groups, train.scores, lengths, shared=unseen)
+        scales = measure_scales(prompts, groups, train.scores, lengths, shared=self.unseen)
         self.scorer = ClassicalScorer(config, scales, {})
 
     def fit(self, folder: Path, *, resume: bool) -> dict[str, Predicted]:

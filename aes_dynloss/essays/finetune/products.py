@@ -25,7 +25,6 @@ from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIE
 from aes_dynloss.essays.finetune.suspects import SUSPECTS, suspects
 from aes_dynloss.essays.finetune.warm_start import WarmStart
 from aes_dynloss.essays.model.card import CardFacts, EssayModelCard, MeasuredOn
-from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.encoders import encoder_label, published_name
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
@@ -374,9 +373,8 @@ def write_products(
         write(table, folder / predictions_file(name))
     if ratings is not None:
         write_inner(suspects(ratings).round(6), folder / SUSPECTS)
-    sources = scorer.sources if isinstance(scorer, ClassicalScorer) else ()
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
-    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest, sources)
+    card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest, scorer.sources)
     scorer.save_pretrained(folder / MODEL, card=card)
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)

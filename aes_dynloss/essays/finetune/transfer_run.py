@@ -36,6 +36,8 @@ class TransferRun(ClassicalRun):
         DataError: There are too few source prompts, a prompt has too few essays, or training essays have weights.
     """
 
+    unseen = True
+
     def __init__(self, config: ModelConfig, prompts: Sequence[Prompt], parts: Mapping[str, EssayTable]) -> None:
         super().__init__(config, prompts, parts)
         self.compared_with = (

@@ -39,7 +39,7 @@ from aes_dynloss.reports.report_files import REPORT, write_report_files
 from aes_dynloss.reports.trait_forms import with_scale_ids
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.atomic import write_text
-from aes_dynloss.tables.formats import write_table
+from aes_dynloss.tables.formats import read_cells, write_table
 from aes_dynloss.training.run_folder import CONFIG
 
 logger = logging.getLogger(__name__)
@@ -252,18 +252,12 @@ def _report(trials: Sequence[Trial], winner: Trial, folder: Path) -> Report:
     if _ALL in winner.qwk:
         return own
     best = {part: max(trials, key=lambda trial: trial.qwk[part]) for part in winner.qwk}
+    # As text: pandas itself would not read every version's numbers to the last digit.
     tables = {
-        name: with_scale_ids(
-            pd.read_csv(
-                folder / TRIALS / name / PREDICTIONS_TEST, dtype={"essay_id": str, "prompt_id": str}, low_memory=False
-            ),
-            name,
-        )
+        name: with_scale_ids(read_cells(folder / TRIALS / name / PREDICTIONS_TEST).reset_index(drop=True), name)
         for name in {trial.name for trial in best.values()}
     }
-    chosen = pd.concat(
-        table[table[PART].astype(str) == part] for part, trial in best.items() for table in [tables[trial.name]]
-    )
+    chosen = pd.concat(table[table[PART] == part] for part, trial in best.items() for table in [tables[trial.name]])
     own = by_scale(own)
     ranges = {prompt: entry.range for prompt, entry in own.prompts.items()}
     floors = {name: floor.to_dict() for name, floor in own.floors.items()} or None

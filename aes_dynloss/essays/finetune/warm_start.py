@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 # What shapes the weights that are handed on, or says what they mean; all else may change between the stages.
 _EXACT = {"ridge", "kernel_ridge"}
-_ENCODER = {"kind", "keep_layers", "int8"}
+_ENCODER = {"kind", "form", "keep_layers", "int8"}
 _KEPT = {
     *_ENCODER,
     "pooling",

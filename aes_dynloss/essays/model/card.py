@@ -170,8 +170,10 @@ class EssayModelCard:
     Example:
         >>> from aes_dynloss import ScoreRange
         >>> card = EssayModelCard("Essay scorer", {"phones": ScoreRange(1, 6)}, facts=CardFacts("apache-2.0", ["en"]))
-        >>> "license: apache-2.0" in card.text().splitlines()
-        True
+        >>> from huggingface_hub import ModelCard
+        >>> metadata = ModelCard(card.text()).data
+        >>> metadata.language, metadata.license, metadata.library_name
+        (['en'], 'apache-2.0', 'aes-dynloss')
     """
 
     title: str

@@ -131,9 +131,9 @@ class ClassicalScorer:
 
     @property
     def sources(self) -> list[str]:
-        """The prompts that taught a model of kind transfer, which scores others too; none of another kind."""
-        scales = dict.fromkeys(name for one in self.transfers.values() for name in one.sources)
-        return prompts_of_scales(self.prompts[name] for name in scales)
+        """The prompts that taught the model: all that it scores, or of kind transfer those that it learned from."""
+        learned = dict.fromkeys(name for one in self.transfers.values() for name in one.sources)
+        return prompts_of_scales(self.prompts[name] for name in learned or self.prompts)
 
     @property
     def capped(self) -> bool:

@@ -116,11 +116,6 @@ class Postprocessing:
             return rule.apply(raw)
         return score_range.to_point(raw if rule is None else rule.apply(raw))
 
-    def slope(self, prompt_id: str) -> float:
-        """Points of a prompt's score for a point of its raw prediction: that of its line, or 1."""
-        rule = self.fitted.get(prompt_id)
-        return rule.slope if isinstance(rule, RescalingLine) else 1.0
-
     def points(
         self, prompts: Mapping[str, Prompt], prompt_ids: Sequence[str], raw: NDArray[np.float64]
     ) -> NDArray[np.float64]:

@@ -102,6 +102,10 @@ class Scorer(Protocol):
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that it needs beside the text."""
 
+    @property
+    def sources(self) -> list[str]:
+        """The prompts that taught it, whatever their essays are scored on; it may score others too."""
+
     def score(
         self,
         texts: Sequence[str],

@@ -22,7 +22,14 @@ from aes_dynloss.essays.model.encoders import check_window, longest_window
 from aes_dynloss.essays.model.examples import EssayExamples, essay_numbers, tokenized
 from aes_dynloss.essays.model.ood_distance import WithOodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.essays.model.protocol import Scores, answered_prompts, check_essays, finished_scores, own_numbers
+from aes_dynloss.essays.model.protocol import (
+    Scores,
+    answered_prompts,
+    check_essays,
+    finished_scores,
+    known_prompts,
+    own_numbers,
+)
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.training_essays import TrainingEssays
@@ -122,6 +129,11 @@ class EncoderScorer:
     def own_features(self) -> tuple[str, ...]:
         """Numeric columns that the model needs beside the text."""
         return tuple(self.model.config.own_features)
+
+    @property
+    def sources(self) -> list[str]:
+        """The prompts that the model was made for, all of them."""
+        return known_prompts(self)
 
     def score(
         self,

@@ -39,8 +39,8 @@ class NewPrompt:
     labels: Path | None = None
 
     @classmethod
-    def of(cls, prompt: str | None, span: str | None, labels: Path | None) -> NewPrompt | None:
-        """That of a command's options; None where no range is given.
+    def of(cls, prompt: str | None, span: str, labels: Path | None) -> NewPrompt:
+        """That of a command's options.
 
         Args:
             prompt: The prompt of all essays.
@@ -48,16 +48,12 @@ class NewPrompt:
             labels: A table of scored essays.
 
         Raises:
-            ConfigError: One option lacks another, or the range is none.
+            ConfigError: It is not said which prompt, or the range is none.
 
         Example:
             >>> NewPrompt.of("letters", "1:6", None).range
             ScoreRange(low=1.0, high=6.0, step=1.0)
         """
-        if span is None:
-            if labels is not None:
-                raise ConfigError("--target-labels goes with --range: it is for a prompt that the model does not know.")
-            return None
         name, score_range = parse_range(span)
         named = {prompt, None if name == ONE_PROMPT else name} - {None}
         if len(named) != 1:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, known_prompts, probabilities_by_point
 from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
@@ -48,7 +47,7 @@ class Adviser:
     def __init__(self, scorer: Scorer, policy: Policy) -> None:
         self.policy = policy
         self._screen = scorer.screen
-        self._sources = scorer.sources if isinstance(scorer, ClassicalScorer) else []
+        self._sources = scorer.sources
         self._finder = DuplicateFinder() if policy.action("duplicate") != "off" else None
 
     def columns(
@@ -75,7 +74,7 @@ class Adviser:
             advisories = [list(of_essay) for of_essay in self._screen.examine(texts, prompt_ids)]
         duplicates = self.duplicates(essays, prompt_ids)
         for of_essay, prompt, distance, duplicate in zip(advisories, prompt_ids, ood_distance, duplicates, strict=True):
-            if self._sources and prompt not in self._sources:
+            if prompt not in self._sources:
                 of_essay.append(advisory("unseen_prompt", len(self._sources), 0))
             if distance > 1:
                 of_essay.append(advisory("unlike_training", float(distance), 1.0))

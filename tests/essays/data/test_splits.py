@@ -155,7 +155,8 @@ class TestFiles:
             (
                 "dev",
                 "e3\nf1\nf2\n",
-                r"names 2 essays that the data do not hold: f1, f2\. Are they .* or .*--id-column",
+                r"names 2 essays that the data do not hold: f1, f2\. Are they of other data, or their ids "
+                r"of another column \(data\.columns\.essay_id; --id-column of `aes-dynloss data split`\)\?",
             ),
             ("dev", "\n", r"leaves dev without essays"),
             ("train", "", r"leaves train without essays"),

@@ -19,8 +19,6 @@ from aes_dynloss.essays.explaining.explanation import sentence_contributions
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sanity import BABBLE, Planted, best_sentence, plant, randomised
 from aes_dynloss.essays.explaining.sentences import sentence_spans
-from aes_dynloss.essays.model.prompt_scales import Postprocessing
-from aes_dynloss.measures.calibration import RescalingLine
 from aes_dynloss.reports.table import text_table
 
 WORDS = ["the otter swims", "phones ring all day", "a bridge is long", "we like tea, jam, cake", "nobody came home"]
@@ -97,13 +95,6 @@ def test_sentences_that_are_alike_are_left_out(monkeypatch):
     assert prompt.alike == 1
     assert prompt.methods["estimate"].deletion_beats_random.n == 0
     assert prompt.methods["estimate"].deletion_beats_random.share is None
-
-
-def test_they_are_alike_in_the_unit_of_the_score():
-    scorer = classical()
-    assert check_scorer(scorer, essays()).prompts["a"].alike == 1
-    scorer.postprocessing = Postprocessing("rescale", {"a": RescalingLine(slope=1e4)})
-    assert check_scorer(scorer, essays()).prompts["a"].alike == 0
 
 
 @pytest.mark.parametrize("name", SCORERS)

@@ -358,7 +358,7 @@ class TestRefusals:
         """A key that is added to the model's configuration is checked until someone says that it may change."""
         config = config_of(run_yaml, f"model.start_from={first}").model
         free = {"window", "max_tokens", "dropout", "encoder_dropout", "frozen_layers", "features_cache", "start_from"}
-        free |= {"gradient_checkpointing", "postprocessing", "cross_fit", "lora", "form"}
+        free |= {"gradient_checkpointing", "postprocessing", "cross_fit", "lora"}
         for name in ModelConfig.model_fields.keys() - free:
             other = config.model_construct(**{**config.model_dump(), name: "something else"})
             with pytest.raises(ConfigError, match=f"model.{name} is 'something else'"):

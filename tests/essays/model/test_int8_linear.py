@@ -112,8 +112,7 @@ def test_an_encoder_answers_nearly_the_same(kind: str) -> None:
         expected = encoder(**IDS)[0]
         linear_to_int8(encoder, [batch, IDS])
         found = encoder(**IDS)[0]
-    # How much is lost depends on the random weights, which differ between versions of transformers.
-    assert float((found - expected).norm() / expected.norm()) < 0.1
+    assert float((found - expected).norm() / expected.norm()) < 0.05
     assert not torch.equal(found, expected)
     assert sum(isinstance(layer, Int8Linear) for layer in encoder.modules()) >= 8
     again = random_encoder(kind).eval()
