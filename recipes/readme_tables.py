@@ -268,12 +268,6 @@ def finetuned_peers_table(path: Path, _: str) -> str:
     return _markdown(peer.TITLES, peer.table_rows(_read(path)))
 
 
-def few_scores_table(path: Path, _: str) -> str:
-    """Figures of prompts never seen, and what a few scored essays add to them."""
-    titles, *rows = _recipe("essays", "few_scores").table_rows(_read(path))
-    return _markdown(titles, rows)
-
-
 def by_script(folder: str, script: str, function: str = "table") -> Table:
     """The table that a recipe's own function makes of its results file."""
 
@@ -297,7 +291,8 @@ TABLES: dict[str, Table] = {
     "recipes/essays/results/grids/*.json": grid_table,
     "recipes/essays/own_parts/results.json": grid_table,
     "recipes/essays/results/explained.json": by_script("essays", "explained_essays"),
-    "recipes/essays/results/few_scores.json": few_scores_table,
+    "recipes/essays/results/few_scores.json": by_script("essays", "few_scores"),
+    "recipes/essays/results/first_hour.json": by_script("essays", "first_hour"),
     "recipes/essays/results/peers": peers_table,
     "recipes/essays/results/peers/finetuned/*.json": finetuned_peers_table,
     "recipes/essays/results/robustness": robustness_table,

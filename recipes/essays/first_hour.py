@@ -28,6 +28,7 @@ from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import AesDynlossError, DataError
 from aes_dynloss.essays.finetune.presets import PRESETS
 from aes_dynloss.reports.report_files import REPORT
+from aes_dynloss.reports.table import NOTHING, Column, Table, count, markdown_table, number, signed, words, words_column
 from aes_dynloss.tables.formats import write_table
 from aes_dynloss.training.hardware import cpu_has_bf16
 from aes_dynloss.training.run_folder import write_json
@@ -133,24 +134,24 @@ def _arm(grid: str, arm: str) -> dict[str, Any]:
 
 def table(values: dict[str, Any]) -> str:
     """A row a preset, in markdown: QWK on the benchmarks, and means over draws."""
-    titles = ["preset", "ASAP", "Feedback-ELL", "600 essays", "best floor", "least gain", "500 new"]
-    titles += ["minutes", "CPU minutes", "essays/s"]
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
+    names = ("ASAP", "Feedback-ELL", "600 essays", "best floor", "least gain", "500 new", "CPU minutes", "essays/s")
+    columns = [words_column("preset", "preset"), *(Column(name, name) for name in names)]
+    rows = []
     for preset in PRESETS:
         draws = [one for one in values["draws"] if one["preset"] == preset]
-        cells = [f"`{preset}`", f"{values['asap'][preset]:.3f}", f"{values['feedback_ell'][preset]:.3f}"]
+        row = [words(f"`{preset}`"), number(values["asap"][preset]), number(values["feedback_ell"][preset])]
         if draws:
-            cells += [f"{fmean(one[name] for one in draws):.3f}" for name in ("qwk", "floor")]
-            cells += [f"{min(one['qwk'] - one['floor'] for one in draws):+.3f}".replace("-", "\u2212")]
-            cells += [f"{fmean(one['qwk_of_new'] for one in draws):.3f}"]
-            cells += [f"{fmean(_spent(one, unit) for one in draws):.1f}" for unit in ("minutes", "cpu_minutes")]
-            cells += [f"{values['new'] / fmean(60 * one['spent']['score']['minutes'] for one in draws):.0f}"]
-        lines.append(cells + [""] * (len(titles) - len(cells)))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+            row += [number(fmean(one[name] for one in draws)) for name in ("qwk", "floor")]
+            row += [signed(min(one["qwk"] - one["floor"] for one in draws))]
+            row += [number(fmean(one["qwk_of_new"] for one in draws))]
+            row += [number(fmean(_minutes(one, *one["spent"]) for one in draws))]
+            row += [count(values["new"] / (60 * fmean(_minutes(one, "score") for one in draws)))]
+        rows.append(row + [NOTHING] * (len(columns) - len(row)))
+    return markdown_table(Table("presets", "Presets", columns, rows))
 
 
-def _spent(found: dict[str, Any], unit: str) -> float:
-    return sum(one[unit] for one in found["spent"].values())
+def _minutes(found: dict[str, Any], *commands: str) -> float:
+    return sum(found["spent"][command]["cpu_minutes"] for command in commands)
 
 
 def main(words: Sequence[str] | None = None) -> None:
