@@ -47,6 +47,7 @@ def evil(scorer):
     class Evil:
         def __init__(self) -> None:
             self.prompts = {EVIL: Prompt(EVIL, ScoreRange(1, 6), EVIL)}
+            self.sources = [EVIL]
             self.screen = self
 
         def __getattr__(self, name):
