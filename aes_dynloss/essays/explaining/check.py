@@ -60,12 +60,16 @@ class MethodCheck(Entry):
     Args:
         deletion_beats_random: Essays whose score falls faster when sentences go in the order given than in random ones.
         insertion_beats_random: Essays whose score rises faster when sentences come in that order.
+        deletion_of_all: The first, of all essays, those whose sentences are alike too.
+        insertion_of_all: The second, of all essays.
         shapley_rank: Mean rank correlation with exact Shapley values, of short essays.
         shapley_essays: Essays that it is the mean over.
     """
 
     deletion_beats_random: Share
     insertion_beats_random: Share
+    deletion_of_all: Share
+    insertion_of_all: Share
     shapley_rank: Figure
     shapley_essays: int
 
@@ -139,12 +143,20 @@ class _Found:
     random_deletion: float
     random_insertion: float
 
+    @property
+    def faster_out(self) -> bool:
+        return self.deletion < self.random_deletion
+
+    @property
+    def faster_in(self) -> bool:
+        return self.insertion > self.random_insertion
+
 
 def _method(found: Sequence[_Found], ranks: Sequence[float], least: float) -> MethodCheck:
     told_apart = [one for one in found if one.parts.std() >= least]
     return MethodCheck(
-        _share([one.deletion < one.random_deletion for one in told_apart]),
-        _share([one.insertion > one.random_insertion for one in told_apart]),
+        *(_share([one.faster_out for one in told_apart]), _share([one.faster_in for one in told_apart])),
+        *(_share([one.faster_out for one in found]), _share([one.faster_in for one in found])),
         mean_known(ranks),
         len(ranks),
     )
@@ -346,7 +358,10 @@ def check_table(check: Check) -> Table:
     rows = []
     for scale, prompt in check.prompts.items():
         for method, one in prompt.methods.items():
-            curves = (one.deletion_beats_random, one.insertion_beats_random)
+            curves = (
+                *(one.deletion_beats_random, one.deletion_of_all),
+                *(one.insertion_beats_random, one.insertion_of_all),
+            )
             rows.append(
                 [
                     words(f"{scale}, {method}"),
@@ -364,7 +379,9 @@ def check_table(check: Check) -> Table:
         Column("essays", "Essays", "essays"),
         Column("alike", "Alike", "alike"),
         Column("deletion", "Deletion beats random order", "deletion"),
+        Column("deletion_of_all", "The same of all essays", "deletion of all"),
         Column("insertion", "Insertion beats it", "insertion"),
+        Column("insertion_of_all", "The same of all essays", "insertion of all"),
         Column("rank", "Rank agreement with exact Shapley values", "rank"),
         Column("rank_n", "Essays of that", "of essays"),
         Column("scorings", "Cost, in scorings", "scorings"),

@@ -75,7 +75,7 @@ def test_a_faithful_explanation_passes_and_its_opposite_fails(monkeypatch):
     monkeypatch.setattr(module, "sentence_contributions", turned)
     prompt = check_scorer(scorer, essays()).prompts["a"]
     for method in prompt.methods.values():
-        assert method.deletion_beats_random.share < 0.2
+        assert max(method.deletion_beats_random.share, method.deletion_of_all.share) < 0.2
         assert method.shapley_rank == pytest.approx(-1)
 
 
@@ -93,8 +93,11 @@ def test_sentences_that_are_alike_are_left_out(monkeypatch):
     monkeypatch.setattr(module, "SMALLEST_SD", 100)
     prompt = check_scorer(classical(), essays()).prompts["a"]
     assert prompt.alike == 1
-    assert prompt.methods["estimate"].deletion_beats_random.n == 0
-    assert prompt.methods["estimate"].deletion_beats_random.share is None
+    for method in prompt.methods.values():
+        assert (method.deletion_beats_random.n, method.deletion_beats_random.share) == (0, None)
+        assert (method.insertion_beats_random.n, method.insertion_beats_random.share) == (0, None)
+        assert (method.deletion_of_all.n, method.insertion_of_all.n) == (8, 8)
+        assert min(method.deletion_of_all.share, method.insertion_of_all.share) > 0.8
 
 
 @pytest.mark.parametrize("name", SCORERS)
