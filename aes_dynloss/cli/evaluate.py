@@ -20,6 +20,7 @@ from aes_dynloss.cli.options import (
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aes_dynloss.reports.adjudication import Decisions
     from aes_dynloss.reports.features import FeatureTable
     from aes_dynloss.reports.predictions import PredictionTable
     from aes_dynloss.tables.columns import ColumnNames
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     type=EXISTING,
     help="A review sheet of `aes-dynloss score --review` with the human_score filled in; the final scores are reported "
     "beside the machine's.",
+)
+@click.option(
+    "--audit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --adjudicated: add a line for each decision to this log, as `score --audit` does for scores.",
 )
 @click.option(
     "--dev", type=EXISTING, help="Predictions on dev essays with human scores, to fit rescaling and cut points."
@@ -92,6 +98,7 @@ def evaluate(
     robustness: Path | None,
     features: Path | None,
     adjudicated: Path | None,
+    audit: Path | None,
     output_dir: Path | None,
     export: tuple[str, Path] | None,
     force: bool,
@@ -138,6 +145,8 @@ def evaluate(
     report = build_report(test, dev=dev_table, features=feature_table, subgroups=subgroups)
     if decisions is not None:
         report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
+    if audit is not None:
+        _log(audit, test, decisions)
     if changed is not None:
         report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
     if export is not None:
@@ -150,6 +159,16 @@ def evaluate(
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
+
+
+def _log(path: Path, machine: PredictionTable, decisions: Decisions | None) -> None:
+    """Add human decisions to an audit log."""
+    from aes_dynloss.reports.adjudication import decision_entries
+    from aes_dynloss.tables.audit_log import AuditLog
+
+    if decisions is None:
+        raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
+    AuditLog(path).append(decision_entries(machine, decisions))
 
 
 def _read_features(path: Path, predictions: PredictionTable, names: ColumnNames) -> FeatureTable:

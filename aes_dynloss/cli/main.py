@@ -26,6 +26,7 @@ COMMANDS = {
     "robustness": "aes_dynloss.cli.robustness:robustness",
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
+    "audit": "aes_dynloss.cli.audit:audit",
     "features": "aes_dynloss.cli.features:features",
     "parts": "aes_dynloss.cli.parts:parts",
     "init": "aes_dynloss.cli.init:init",

@@ -88,6 +88,12 @@ force_precision_option = click.option(
     is_flag=True,
     help="Compute in bf16 even on a processor without instructions for it, where that is 6 to 67 times slower.",
 )
+audit_option = click.option(
+    "--audit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Add a line for each essay to this log, which grows and is never rewritten: its hash, scores, model; no text.",
+)
+
 cpu_option = click.option("--cpu", is_flag=True, help="Do not use a GPU.")
 
 _SCORE_RANGES = (

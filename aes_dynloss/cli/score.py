@@ -13,6 +13,7 @@ import click
 from aes_dynloss.cli.options import (
     EXISTING,
     MODEL,
+    audit_option,
     check_sources,
     coverage_option,
     cpu_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.model.protocol import Scorer
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
     from aes_dynloss.essays.scoring.resume import Processes
-    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts, ScoreOptions
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--adapted", type=click.Path(path_type=Path, file_okay=False), help="With --range: folder for the adapted model."
 )
+@audit_option
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite existing --output and --review files, and --adapted.")
 @cpu_option
@@ -122,6 +124,7 @@ def score(
     span: str | None,
     target_labels: Path | None,
     adapted: Path | None,
+    audit: Path | None,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
     force_precision: bool,
     resume: bool,
@@ -154,6 +157,7 @@ def score(
     # Heavy imports here keep --help and usage errors fast.
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
+    from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
@@ -177,11 +181,12 @@ def score(
         essays = checked_essays(full, scorer, precision, essays)
     sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
     options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
+    trail = ScoreAudit.into(audit, folder, chosen, digest)
     counts = None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     elif path is None:
-        counts = score_to_stream(scorer, essays, form, options, processes=processes)
+        counts = score_to_stream(scorer, essays, form, options, processes=processes, audit=trail)
     else:
         counts = score_to_files(
             scorer,
@@ -192,6 +197,7 @@ def score(
             processes=processes,
             model_digest=digest,
             review=sheet,
+            audit=trail,
             resume=resume,
             force=force,
         )
@@ -199,12 +205,26 @@ def score(
         if counts is not None:
             _tell(counts, sheet)
         if explain is not None and not (resume and explain.exists()):
-            from aes_dynloss.essays.explaining.run import explain_to_file
-
             again = read_essays(inputs, 1, scorer.own_features, **layout)
-            known = {"coverage": coverage, "policy": chosen}
-            count = explain_to_file(scorer, again, explain, known, model_digest=digest, resume=resume, force=force)
-            logger.info("%d essays are explained: %s.", count, explain)
+            _explain(scorer, again, explain, options, digest, resume=resume, force=force)
+
+
+def _explain(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    path: Path,
+    options: ScoreOptions,
+    digest: str,
+    *,
+    resume: bool,
+    force: bool,
+) -> None:
+    """Write why each essay got its score."""
+    from aes_dynloss.essays.explaining.run import explain_to_file
+
+    known = {"coverage": options.coverage, "policy": options.policy}
+    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force)
+    logger.info("%d essays are explained: %s.", count, path)
 
 
 def _new_prompt(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from aes_dynloss.cli.options import MODEL, coverage_option, cpu_option
+from aes_dynloss.cli.options import MODEL, audit_option, coverage_option, cpu_option
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.serving.limits import Limits
 
@@ -58,6 +58,7 @@ def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="advise, withhold or off for a kind of advisory, as `aes-dynloss score --list` shows them; may be repeated.",
 )
 @_limit_options
+@audit_option
 @cpu_option
 def serve(
     *,
@@ -67,6 +68,7 @@ def serve(
     allowed_hosts: tuple[str, ...],
     coverage: float,
     policy: tuple[str, ...],
+    audit: Path | None,
     cpu: bool,
     **limits: int,
 ) -> int:
@@ -95,6 +97,8 @@ def serve(
     names = tuple(allowed_name(given) for given in allowed_hosts)
     with bound_socket(host, port) as bound:
         from aes_dynloss.essays.ensembles.ensemble import open_scorer
+        from aes_dynloss.essays.model.sharing import locate_model
+        from aes_dynloss.essays.scoring.audit import ScoreAudit
         from aes_dynloss.essays.scoring.score import warn_of_blank_intervals, warn_unless_screened
         from aes_dynloss.serving.app import create_app
         from aes_dynloss.serving.service import EssayService
@@ -103,10 +107,12 @@ def serve(
         accelerator = plain_accelerator(cpu=cpu)
         if accelerator.num_processes > 1:
             raise ConfigError("aes-dynloss serve is one process. Start it without a launcher.")
-        scorer = open_scorer(model, accelerator)
+        folder = locate_model(model)
+        scorer = open_scorer(folder, accelerator)
         warn_unless_screened(scorer)
         warn_of_blank_intervals(scorer, scorer.prompts, coverage)
-        service = EssayService(scorer, _name(model), coverage, checked, chosen)
+        trail = ScoreAudit.into(audit, folder, chosen)
+        service = EssayService(scorer, _name(model), coverage, checked, chosen, trail)
 
         def ready() -> None:
             click.echo(url_of(bound))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,6 +34,7 @@ from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
 from aes_dynloss.tables.formats import read_cells
 from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
+from aes_dynloss.versions import package_version
 
 HUMAN_SCORE = "human_score"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
@@ -115,6 +117,29 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     known = final["score"].notna()
     table, undecided = (final[rows].reset_index(drop=True) for rows in (known, ~known))
     return replace(machine, table=table, withheld=undecided if len(undecided) else None)
+
+
+def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dict[str, Any]]:
+    """What an audit log says of human decisions, one of each.
+
+    Args:
+        machine: Predictions, with what was withheld.
+        decisions: Humans' scores of some of these essays.
+    """
+    made = decisions.table.dropna(subset=[HUMAN_SCORE])[[*_KEYS, HUMAN_SCORE]]
+    given = pd.concat([machine.table, machine.withheld], ignore_index=True).set_index(_KEYS)["score"]
+    scores = {key: None if pd.isna(score) else float(score) for key, score in given.items()}
+    return [
+        {
+            "event": "decision",
+            "version": package_version("aes-dynloss"),
+            "essay_id": essay_id,
+            "prompt_id": prompt_id,
+            "machine": scores[prompt_id, essay_id],
+            "human": human,
+        }
+        for prompt_id, essay_id, human in made.itertuples(index=False, name=None)
+    ]
 
 
 def adjudication_entry(report: Report, machine: PredictionTable, decisions: Decisions) -> Adjudication:

@@ -11,6 +11,7 @@ from aes_dynloss.essays.data.essay_table import LARGEST_FEATURE
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.explaining.explanation import explain_essays
 from aes_dynloss.essays.model.protocol import Scorer, known_prompts
+from aes_dynloss.essays.scoring.audit import ScoreAudit
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.serving.limits import Limits
@@ -34,6 +35,7 @@ class EssayService:
         coverage: Stated coverage of the prediction intervals, between 0 and 1.
         limits: What one client may ask for.
         policy: What follows from advisories, the same for all clients; duplicates are never looked for.
+        audit: Where each score is logged before it is answered.
     """
 
     scorer: Scorer
@@ -41,6 +43,7 @@ class EssayService:
     coverage: float
     limits: Limits
     policy: Policy = POLICY
+    audit: ScoreAudit | None = None
 
     def rows(self, essays: Sequence[UnscoredEssay]) -> list[Row]:
         """One row an essay, in order; no forward call is given more essays than the limits say."""
@@ -53,12 +56,15 @@ class EssayService:
             progress=None,
             warn=False,
         )
+        windows = windows if self.audit is None else self.audit.told(windows)
         return [row for window in windows for row in column_rows(window.columns)]
 
     def explanations(self, essays: Sequence[UnscoredEssay]) -> list[Row]:
         """One explanation an essay, in order, without training essays; of a withheld score nothing is explained."""
         explained = explain_essays(self.scorer, essays, coverage=self.coverage, policy=self.policy, nearest=False)
         rows = [_plain(one.to_dict()) for one in explained]
+        if self.audit is not None:
+            self.audit.tell([_explained(self.audit, *each) for each in zip(essays, rows, strict=True)])
         # What sentences add would tell the score.
         return [row | {"scores": []} if row["withheld"] else row for row in rows]
 
@@ -131,6 +137,14 @@ class EssayService:
                 bounds = f"from {-LARGEST_FEATURE:g} to {LARGEST_FEATURE:g}"
                 raise RefusalError(422, f"{path}features.{shortened(name)} must be a number {bounds}.")
         return essay._replace(prompt_id=known[0] if essay.prompt_id is None else essay.prompt_id)
+
+
+def _explained(audit: ScoreAudit, essay: UnscoredEssay, row: Row) -> Row:
+    """What the log says of an explanation: the scores that it tells."""
+    scores = {
+        one["trait"] or "score": {name: one[name] for name in ("raw", "score", "low", "high")} for one in row["scores"]
+    }
+    return audit.entry("explain", essay, {} if row["withheld"] else scores, row["withheld"], [])
 
 
 def column_rows(columns: Mapping[str, Sequence[object]]) -> list[Row]:

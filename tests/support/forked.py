@@ -29,7 +29,11 @@ PRELOADED = [
 
 
 def start(
-    *arguments: object, folder: Path, largest_file: int | None = None, env: Mapping[str, str] = {}
+    *arguments: object,
+    folder: Path,
+    largest_file: int | None = None,
+    env: Mapping[str, str] = {},
+    prepare: Callable[[], None] | None = None,
 ) -> BaseProcess:
     """Start ``aes-dynloss`` with these words; standard output and error go to ``out`` and ``err`` in the folder.
 
@@ -38,11 +42,12 @@ def start(
         folder: Where the command runs.
         largest_file: Bytes a file may have, as on a disk that is full from there on.
         env: Further variables of its environment.
+        prepare: What the process does before the command; to be found in a module of this folder.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     words = [str(argument) for argument in arguments]
-    process = context.Process(target=_child, args=(words, str(folder), largest_file, dict(env)))
+    process = context.Process(target=_child, args=(words, str(folder), largest_file, dict(env), prepare))
     process.start()
     return process
 
@@ -86,7 +91,13 @@ def stop_when(
     return False
 
 
-def _child(arguments: list[str], folder: str, largest_file: int | None, env: dict[str, str]) -> None:
+def _child(
+    arguments: list[str],
+    folder: str,
+    largest_file: int | None,
+    env: dict[str, str],
+    prepare: Callable[[], None] | None,
+) -> None:
     # A shell that started the tests in the background may have left it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
@@ -100,4 +111,6 @@ def _child(arguments: list[str], folder: str, largest_file: int | None, env: dic
     torch.set_num_threads(1)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if prepare is not None:
+        prepare()
     sys.exit(run(arguments))

@@ -17,6 +17,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.trait_rows import Asked, row_kinds
+from aes_dynloss.essays.scoring.audit import ScoreAudit
 from aes_dynloss.essays.scoring.output import (
     COLUMN_KINDS,
     kept_columns,
@@ -132,7 +133,7 @@ def _warn_of_repeats(parts: ScoreParts) -> None:
         )
 
 
-_SCORES, _REVIEW, _KEPT, _COUNTS = "scores", "review", "kept", "counts"
+_SCORES, _REVIEW, _KEPT, _COUNTS, _AUDIT = "scores", "review", "kept", "counts", "audit"
 
 
 @dataclass
@@ -205,6 +206,7 @@ def score_to_files(
     processes: Processes,
     model_digest: str,
     review: ReviewSheet | None = None,
+    audit: ScoreAudit | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> ScoreCounts:
@@ -219,6 +221,7 @@ def score_to_files(
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
         review: The review sheet, if one is wanted.
+        audit: Where each score is logged, as soon as it is saved.
         resume: Resume from the saved parts.
         force: Begin again.
 
@@ -234,10 +237,9 @@ def score_to_files(
         "model": model_digest,
         **asdict(options),
         "policy": options.policy.model_dump(),
-        "review": None,
+        "review": None if review is None else [_beside(output, review.path), review.unsure],
+        "audit": None if audit is None else _beside(output, audit.log.path),
     }
-    if review is not None:
-        settings["review"] = [os.path.relpath(review.path.resolve(), output.resolve().parent), review.unsure]
     others = [] if review is None else [review.path]
     with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
@@ -254,14 +256,13 @@ def score_to_files(
             return ScoreCounts()
         if review is not None and review.unsure > 0:
             warn_unless_certain(scorer)
+        if audit is not None:
+            audit = audit.resumed(part[_AUDIT] for part in parts)
         for number, window in enumerate(windows, start=len(done)):
-            part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
-            part[_COUNTS] = {"withheld": window.by_essay("withheld", default=False)}
-            if options.keep_columns:
-                part[_KEPT] = _kept_columns(window)
-            if review is not None:
-                part[_REVIEW] = review_columns(scorer, window, review.unsure)
+            part = _part(scorer, window, options, review, audit)
             parts.put(number, part)
+            if audit is not None:
+                audit.tell(part[_AUDIT])
         counts = ScoreCounts()
         if review is not None:
             counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
@@ -271,6 +272,26 @@ def score_to_files(
             counts.add(one["withheld"])
         _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
         return counts
+
+
+def _part(
+    scorer: Scorer, window: ScoredWindow, options: ScoreOptions, review: ReviewSheet | None, audit: ScoreAudit | None
+) -> dict[str, Any]:
+    """What is saved of a window."""
+    part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
+    part[_COUNTS] = {"withheld": window.by_essay("withheld", default=False)}
+    if options.keep_columns:
+        part[_KEPT] = _kept_columns(window)
+    if review is not None:
+        part[_REVIEW] = review_columns(scorer, window, review.unsure)
+    if audit is not None:
+        part[_AUDIT] = audit.entries(window)
+    return part
+
+
+def _beside(output: Path, path: Path) -> str:
+    """Where a file is, from the folder of the scores."""
+    return os.path.relpath(path.resolve(), output.resolve().parent)
 
 
 def score_kinds(scorer: Scorer, *, long: bool = False) -> dict[str, type]:
@@ -301,7 +322,13 @@ def _write_parts(
 
 
 def score_to_stream(
-    scorer: Scorer, essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions, *, processes: Processes
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    form: str,
+    options: ScoreOptions,
+    *,
+    processes: Processes,
+    audit: ScoreAudit | None = None,
 ) -> ScoreCounts:
     """Score essays to standard output, as they come.
 
@@ -311,6 +338,7 @@ def score_to_stream(
         form: csv or jsonl.
         options: What is answered.
         processes: Those that score; the main one alone writes.
+        audit: Where each score is logged before it is written.
 
     Returns:
         Numbers of essays.
@@ -325,7 +353,7 @@ def score_to_stream(
     )
     counts = ScoreCounts()
     if processes.is_main_process:
-        windows = _counted(windows, counts)
+        windows = _counted(windows if audit is None else audit.told(windows), counts)
         columns = _streamed(windows) if options.keep_columns else (window.columns for window in windows)
         write_scores(columns, form, None, score_kinds(scorer, long=options.long))
     else:
