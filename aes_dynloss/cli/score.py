@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +104,14 @@ def _kinds() -> list[tuple[str, str, str]]:
     "--adapted", type=click.Path(path_type=Path, file_okay=False), help="With --range: folder for the adapted model."
 )
 @audit_option
+@click.option(
+    "--mark-first",
+    type=(click.IntRange(min=1), click.Path(path_type=Path, dir_okay=False)),
+    metavar="N FILE",
+    help="With --range: write the N essays whose human scores would help most to FILE, for --target-labels.",
+)
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
-@click.option("--force", is_flag=True, help="Overwrite existing --output and --review files, and --adapted.")
+@click.option("--force", is_flag=True, help="Overwrite what --output, --review, --mark-first and --adapted name.")
 @cpu_option
 def score(
     *,
@@ -125,6 +131,7 @@ def score(
     target_labels: Path | None,
     adapted: Path | None,
     audit: Path | None,
+    mark_first: tuple[int, Path] | None,
     precision: Any,  # noqa: ANN401 - a choice, checked by click
     force_precision: bool,
     resume: bool,
@@ -147,7 +154,13 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
-    new = _new_prompt(layout["prompt"], span, target_labels, adapted, replaceable=force or resume)
+    new = _new_prompt(
+        layout["prompt"],
+        span,
+        target_labels,
+        {"--adapted": adapted, "--mark-first": mark_first and mark_first[1]},
+        replaceable=force or resume,
+    )
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
     complete = _is_complete(path, review, inputs, resume=resume, force=force)
     if complete and (explain is None or explain.exists()):
@@ -172,7 +185,7 @@ def score(
     )
     if new is not None:
         essays = list(essays)
-        scorer, digest = _adapted(scorer, new, essays, digest, adapted)
+        scorer, digest = _adapted(scorer, new, essays, digest, adapted, mark_first)
     warn_unless_screened(scorer)
     if precision != "float32":
         from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
@@ -228,30 +241,41 @@ def _explain(
 
 
 def _new_prompt(
-    prompt: str | None, span: str | None, labels: Path | None, adapted: Path | None, *, replaceable: bool
+    prompt: str | None, span: str | None, labels: Path | None, beside: Mapping[str, Path | None], *, replaceable: bool
 ) -> NewPrompt | None:
-    """The prompt that the model is to be adapted to; None where it is to score those that it knows."""
+    """The prompt that the model is to be adapted to; None where it is to score those that it knows.
+
+    What is written beside its scores must not be there already, unless it is replaceable.
+    """
     if span is None:
-        for option, given in (("--target-labels", labels), ("--adapted", adapted)):
+        for option, given in {"--target-labels": labels, **beside}.items():
             if given is not None:
                 raise ConfigError(
                     f"{option} goes with --range, the score points of a prompt that MODEL does not know. Give both."
                 )
         return None
-    if adapted is not None and adapted.exists() and not replaceable:
-        raise ConfigError(f"{adapted} is there already. Choose another --adapted, or replace it by --force.")
+    for option, path in beside.items():
+        if path is not None and path.exists() and not replaceable:
+            raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
 
     return NewPrompt.of(prompt, span, labels)
 
 
 def _adapted(
-    scorer: Scorer, new: NewPrompt, essays: Sequence[UnscoredEssay], digest: str, folder: Path | None
+    scorer: Scorer,
+    new: NewPrompt,
+    essays: Sequence[UnscoredEssay],
+    digest: str,
+    folder: Path | None,
+    mark_first: tuple[int, Path] | None,
 ) -> tuple[Scorer, str]:
-    """The scorer adapted to a new prompt, and its digest; it is kept where that is wanted."""
-    from aes_dynloss.essays.scoring.new_prompt import adapted_scorer
+    """The scorer adapted to a new prompt, and its digest; it is kept, and essays to mark are listed, if wanted."""
+    from aes_dynloss.essays.scoring.new_prompt import adapted_scorer, write_essays_to_mark
 
     made = adapted_scorer(scorer, new, essays)
+    if mark_first is not None:
+        write_essays_to_mark(made, new, essays, *mark_first)
     if folder is not None:
         made.save_pretrained(folder)
     return made, new.digest(digest, essays)

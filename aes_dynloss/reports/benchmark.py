@@ -1,14 +1,12 @@
 """Report of a grid of runs (arms x strata x seeds): figures, differences, costs, floors and published systems.
 
-Published figures on ASAP-AES say whether they were measured on the essays of the report. Costs are seconds of a card or
-of a processor.
+Costs are seconds of a card or of a processor.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,76 +36,10 @@ from aes_dynloss.reports.comparison import (
 from aes_dynloss.reports.grid_traits import arm_traits
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.prompt_means import mean_if_known
+from aes_dynloss.reports.published_systems import published_rows
 from aes_dynloss.reports.stacks import stack_notes, stacked_runs
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
-
-COMMON_FOLDS, OWN_PROTOCOL = "common folds, as published", "own protocol"
-_NEURAL = "Taghipour and Ng (2016), A Neural Approach to Automated Essay Scoring, EMNLP"
-_EASE = f"Phandi et al. (2015), EMNLP, as given by {_NEURAL}"
-
-ASAP_SYSTEMS = (
-    PublishedFigure("EASE (SVR)", 0.699, _EASE, COMMON_FOLDS),
-    PublishedFigure("EASE (BLRR)", 0.705, _EASE, COMMON_FOLDS),
-    PublishedFigure("LSTM", 0.746, _NEURAL, COMMON_FOLDS),
-    PublishedFigure(
-        "Morris, dynamic loss",
-        0.752,
-        "Morris (2023), The Effectiveness of a Dynamic Loss Function in Neural Network Based Automated Essay Scoring, "
-        "arXiv 2305.10447",
-        OWN_PROTOCOL,
-    ),
-    PublishedFigure("CNN + LSTM, ensemble", 0.761, _NEURAL, COMMON_FOLDS),
-    PublishedFigure(
-        "R2BERT",
-        0.794,
-        "Yang et al. (2020), Enhancing Automated Essay Scoring Performance via Fine-tuning Pre-trained Language Models "
-        "with Combination of Regression and Ranking, Findings of EMNLP",
-        COMMON_FOLDS,
-    ),
-    PublishedFigure(
-        "NPCR",
-        0.817,
-        "Xie et al. (2022), Automated Essay Scoring via Pairwise Contrastive Regression, COLING",
-        COMMON_FOLDS,
-    ),
-)
-
-# essay_digest of the test essays of each of the folds, 12,978 essays in all: names of folders cannot tell.
-_FOLD_DIGESTS = frozenset(
-    {"72e328d5514ea3d4", "7cb59aaa24012079", "c8616852e7551d98", "9fe9b3f63931e98f", "f530bff7ca773dfe"}
-)
-
-
-def published_rows(
-    systems: Iterable[PublishedFigure], essays: Mapping[str, Collection[tuple[str, str]]]
-) -> list[PublishedFigure]:
-    """Published figures for a report, each with whether it was measured on the report's essays.
-
-    Args:
-        systems: The systems.
-        essays: Prompt and id of the essays that the report measures, by stratum.
-
-    Returns:
-        Figures, of the ``protocol`` COMMON_FOLDS where the report measures all of the common folds
-        as the system's authors did, otherwise OWN_PROTOCOL.
-    """
-    same = {essay_digest(stratum) for stratum in essays.values()} == _FOLD_DIGESTS
-    return [one if same else replace(one, protocol=OWN_PROTOCOL) for one in systems]
-
-
-def essay_digest(essays: Iterable[tuple[str, str]]) -> str:
-    """A short text that hangs on a set of essays and not on their order.
-
-    Args:
-        essays: Prompt and id of each.
-
-    Returns:
-        The first 16 hexadecimal digits of SHA-256.
-    """
-    text = "".join(sorted(f"{prompt}\t{essay}\n" for prompt, essay in set(essays)))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
 
 GPU_SECONDS, CPU_SECONDS = "GPU-seconds", "CPU-seconds"
 

@@ -122,7 +122,7 @@ class PublishedFigure(Entry):
         qwk: Its QWK on test, the mean over prompts (and over folds, where it has several).
         source: Where the figure stands.
         protocol: Whether it was measured on the report's essays; before it is in a report, whether on the five folds of
-            Taghipour and Ng (2016), one model a prompt.
+            Taghipour and Ng (2016), one model a prompt, or on each prompt in turn, of which no score was seen.
     """
 
     system: str

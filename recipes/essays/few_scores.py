@@ -3,8 +3,9 @@
     python recipes/essays/few_scores.py runs/asap_with_target_essays      # results/few_scores.json
 
 Each prompt is left out in turn; the model learns from the seven others and is adapted to its essays. Of these, 10, 25
-or 50, drawn by chance five times, have scores, by which the guessed level is set right; the others are measured. With
-the mean and sd of all scores in the place of guessed ones, the same predictions show what guessing costs. Above that
+or 50 have scores, by which the guessed level is set right and the coefficients are moved; the others are measured. They
+are drawn five times, by chance or spread over the predicted order, as `score --mark-first` chooses them. With the mean
+and sd of all scores in the place of guessed ones, the predictions without a score show what guessing costs. Above that
 stand the grid's own runs: their QWK, and how many scores of the unseen prompt their 90 % intervals contain.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, DataError
-from aes_dynloss.essays.classical.transfer import TransferRegression
+from aes_dynloss.essays.classical.transfer import TransferRegression, essays_to_mark
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
@@ -88,16 +89,18 @@ def _on_prompt(model: TransferRegression, numbers: Array, scores: Array, score_r
     def kappa(raw: Array, human: Array) -> float:
         return float(quadratic_weighted_kappa(human, score_range.to_point(raw)))
 
+    def with_labels(marked: NDArray[np.intp]) -> float:
+        adapted = model.adapted(numbers, score_range, (numbers[marked], scores[marked]))
+        rest = np.delete(np.arange(len(numbers)), marked)
+        return kappa(adapted.of_numbers(numbers[rest]), scores[rest])
+
+    raw = model.adapted(numbers, score_range).of_numbers(numbers)
     found = {}
     for count in COUNTS:
-        of_draws = []
-        for draw in range(DRAWS):
-            order = np.random.default_rng(draw).permutation(len(numbers))
-            marked, rest = order[:count], order[count:]
-            adapted = model.adapted(numbers, score_range, (numbers[marked], scores[marked]))
-            of_draws.append(kappa(adapted.of_numbers(numbers[rest]), scores[rest]))
-        found[f"with {count} scored essays, mean of {DRAWS} draws: QWK"] = fmean(of_draws)
-    raw = model.adapted(numbers, score_range).of_numbers(numbers)
+        drawn = [np.random.default_rng(draw).permutation(len(numbers))[:count] for draw in range(DRAWS)]
+        found[f"{count} scored essays drawn by chance: QWK"] = fmean(map(with_labels, drawn))
+        spread = [essays_to_mark(raw, count, draw) for draw in range(DRAWS)]
+        found[f"{count} scored essays spread over the order: QWK"] = fmean(map(with_labels, spread))
     known = scores.mean() + scores.std() * (raw - raw.mean()) / raw.std()
     return {**found, "with the true mean and sd: QWK": kappa(known, scores)}
 

@@ -33,12 +33,14 @@ def test_a_curve_by_prompt(tmp_path, monkeypatch):
     data = read_mapping(write_config(tmp_path, essays(), "with_target_essays"))["data"]
     found = few_scores.curve(read_essays(DataConfig(**data)))
     assert list(found) == [
-        "with 2 scored essays, mean of 3 draws: QWK",
-        "with 30 scored essays, mean of 3 draws: QWK",
+        "2 scored essays drawn by chance: QWK",
+        "2 scored essays spread over the order: QWK",
+        "30 scored essays drawn by chance: QWK",
+        "30 scored essays spread over the order: QWK",
         "with the true mean and sd: QWK",
     ]
     assert all(list(own) == PROMPTS for own in found.values())
-    assert measured == [43, 43, 43, 15, 15, 15, 45] * 3  # the scored ones are not among them
+    assert measured == [*[43] * 6, *[15] * 6, 45] * 3  # the scored ones are not among them
     head, _, first, *_ = few_scores.table(found).splitlines()
     assert head == "| prompt | mean | phones | river | trumpet |"
     assert first.split(" | ")[1] == f"{np.mean(list(next(iter(found.values())).values())):.3f}"

@@ -10,10 +10,11 @@ from scored_runs import RANGES, grid, scored_run
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.bootstrap import IntervalSettings
-from aes_dynloss.reports import benchmark as published_systems
+from aes_dynloss.reports import published_systems
 from aes_dynloss.reports.arms import dev_halves
-from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, DEV_NOTE, RunCost
+from aes_dynloss.reports.benchmark import DEV_NOTE, RunCost
 from aes_dynloss.reports.predictions import check_predictions
+from aes_dynloss.reports.published_systems import ASAP_SYSTEMS
 
 H100, CPU = "NVIDIA H100 80GB HBM3", "CPU, 2 threads"
 ARMS = {"mse": grid("mse"), "stde": grid("stde", noise=0.1)}

@@ -12,11 +12,12 @@ import pytest
 from scored_runs import RANGES, grid
 
 from aes_dynloss.measures.bootstrap import IntervalSettings
-from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost, ScoredRun, build_benchmark_report
+from aes_dynloss.reports.benchmark import RunCost, ScoredRun, build_benchmark_report
 from aes_dynloss.reports.comparison import COVERS, VERSIONS, Benchmark
 from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_rows
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.prompts import report_json
+from aes_dynloss.reports.published_systems import ASAP_SYSTEMS
 from aes_dynloss.tables.score_range import ScoreRange
 
 H100 = "NVIDIA H100 80GB HBM3"

@@ -7,9 +7,10 @@ from benchmark_figures import build
 from read_page import cells_by_row, read_lone_page, read_page
 from scored_runs import grid
 
-from aes_dynloss.reports.benchmark import ASAP_SYSTEMS, RunCost
+from aes_dynloss.reports.benchmark import RunCost
 from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.comparison_page import comparison_page
+from aes_dynloss.reports.published_systems import ASAP_SYSTEMS
 from aes_dynloss.reports.table import figure_words, p_words, signed_words
 
 EVIL = "<script>alert(1)</script>"

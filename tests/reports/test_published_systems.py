@@ -2,16 +2,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import FrozenInstanceError
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
-from aes_dynloss.reports import benchmark as published_systems
-from aes_dynloss.reports.benchmark import (
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.reports import published_systems
+from aes_dynloss.reports.published_systems import (
+    ASAP_CROSS_PROMPT_SYSTEMS,
     ASAP_SYSTEMS,
     COMMON_FOLDS,
     OWN_PROTOCOL,
+    PROMPT_LEFT_OUT,
+    SYSTEMS,
     essay_digest,
     published_rows,
 )
@@ -21,7 +27,8 @@ ESSAYS = {"fold_0": {("1", "a"), ("2", "b")}, "fold_1": {("1", "c")}}
 
 
 def protocols(essays):
-    return {row["system"]: row["protocol"] for row in published_rows(ASAP_SYSTEMS, essays)}
+    systems = (*ASAP_SYSTEMS, *ASAP_CROSS_PROMPT_SYSTEMS)
+    return {row["system"]: row["protocol"] for row in published_rows(systems, essays)}
 
 
 def test_figures():
@@ -35,8 +42,22 @@ def test_figures():
         "NPCR": 0.817,
     }
     assert [one.system for one in ASAP_SYSTEMS if one.protocol != COMMON_FOLDS] == ["Morris, dynamic loss"]
+    assert {one.system: one.qwk for one in ASAP_CROSS_PROMPT_SYSTEMS} == {
+        "PAES": 0.657,
+        "CTS": 0.670,
+        "PMAES": 0.687,
+        "KAES": 0.695,
+    }
+    assert {one.protocol for one in ASAP_CROSS_PROMPT_SYSTEMS} == {PROMPT_LEFT_OUT}
     with pytest.raises(FrozenInstanceError):
         ASAP_SYSTEMS[0].qwk = 1.0
+
+
+def test_every_grid_that_asks_for_them_finds_those_of_its_protocol():
+    protocol, data = (BenchmarkConfig.model_fields[name].annotation for name in ("protocol", "published"))
+    sets = [one for kind in get_args(data) for one in get_args(kind)]
+    assert set(SYSTEMS) == set(product(sets, get_args(protocol)))
+    assert {one.protocol for one in SYSTEMS["asap", "leave_one_prompt_out"]} == {PROMPT_LEFT_OUT}
 
 
 def test_rows_hold_what_is_known():
@@ -53,7 +74,8 @@ def test_rows_hold_what_is_known():
 def test_only_the_whole_of_the_common_folds_is_the_published_protocol(monkeypatch):
     monkeypatch.setattr(published_systems, "_FOLD_DIGESTS", frozenset(map(essay_digest, ESSAYS.values())))
     found = protocols(ESSAYS)
-    assert found.pop("Morris, dynamic loss") == OWN_PROTOCOL
+    of_others = {one.system for one in ASAP_CROSS_PROMPT_SYSTEMS} | {"Morris, dynamic loss"}
+    assert {found.pop(system) for system in of_others} == {OWN_PROTOCOL}
     assert set(found.values()) == {COMMON_FOLDS}
     assert set(protocols({"other names": ESSAYS["fold_0"], "": ESSAYS["fold_1"]}).values()) > {COMMON_FOLDS}
     one_fold = {"fold_0": ESSAYS["fold_0"]}
@@ -83,4 +105,8 @@ def test_the_common_folds_are_known_by_their_essays():
     assert set(protocols({name: folds[name] for name in list(folds)[:4]}).values()) == {OWN_PROTOCOL}
     targets = {f"target_{prompt}": table[table["essay_set"] == prompt] for prompt in set(prompt_of.values())}
     essays = {name: {(row.essay_set, row.essay_id) for row in part.itertuples()} for name, part in targets.items()}
-    assert set(protocols(essays).values()) == {OWN_PROTOCOL}
+    found = protocols(essays)
+    assert {found.pop(one.system) for one in ASAP_CROSS_PROMPT_SYSTEMS} == {PROMPT_LEFT_OUT}
+    assert set(found.values()) == {OWN_PROTOCOL}
+    seven = {name: part for name, part in essays.items() if name != "target_8"}
+    assert set(protocols(seven).values()) == {OWN_PROTOCOL}

@@ -22,7 +22,6 @@ from aes_dynloss.essays.finetune.suspects import SUSPECTS
 from aes_dynloss.measures.bootstrap import IntervalSettings
 from aes_dynloss.reports.arms import dev_halves
 from aes_dynloss.reports.benchmark import (
-    ASAP_SYSTEMS,
     RunCost,
     ScoredRun,
     build_benchmark_report,
@@ -34,6 +33,7 @@ from aes_dynloss.reports.comparison_tables import benchmark_markdown, benchmark_
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.reports.predictions import PredictionTable, predictions_file, read_predictions
 from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.published_systems import SYSTEMS
 from aes_dynloss.reports.ratings import Ratings, WeightOverRuns, weights_over_runs
 from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.reports.report_files import REPORT as RUN_REPORT
@@ -105,7 +105,7 @@ def write_results(
         config.control or next(iter(config.arms)),
         costs=costs,
         floors=floor_kappas(floors),
-        published=ASAP_SYSTEMS if config.published == "asap" else (),
+        published=SYSTEMS.get((config.published or "", config.protocol), ()),
         settings=IntervalSettings(config.resamples, config.confidence, 0),
         ensembles=config.ensembles,
         mixtures=config.mixtures,

@@ -5,7 +5,8 @@ form ``with_target_essays`` each prompt's numbers are therefore standardised by 
 those that are to be scored: one linear function then ranks essays on any prompt. In the form ``strict`` nothing of the
 new prompt is seen but its range, and numbers are standardised by the essays of all source prompts.
 
-Mean and sd of the new prompt's scores are guessed from the source prompts', and set right by a few scores.
+Mean and sd of the new prompt's scores are guessed from the source prompts'. A few scores set them right, and move the
+coefficients towards what these scores say; they say most where their essays are spread over the predicted order.
 
 References:
     Ridley, He, Dai, Huang and Chen 2020, Prompt agnostic essay scorer: a domain generalization approach to cross-prompt
@@ -39,6 +40,9 @@ SPREADS = tuple(power / 10 for power in range(8, 21))
 # The line of sds is drawn as if its points had this sum of squares more in log steps, without a slope: through two
 # prompts with nearly the same range it is level.
 _LEVELLING = 1.0
+# Variance that a prompt's own coefficients add to the transferred ones', as a share of the scores'; chosen on ASAP's
+# source prompts.
+_OWN_VARIANCE = 0.2
 _SMALLEST_SD = 1e-3  # of scores on [0, 1]
 
 
@@ -48,7 +52,8 @@ class _Source(NamedTuple):
     Args:
         numbers: (N, D).
         unit: Scores on [0, 1], (N,).
-        levels: Their mean and sd, and the number of steps from the lowest score point to the highest, (3,).
+        levels: Their mean and sd, the number of steps from the lowest score point to the highest, and the sd of the
+            first number, (4,).
     """
 
     numbers: Array
@@ -58,7 +63,8 @@ class _Source(NamedTuple):
     @classmethod
     def of(cls, numbers: Array, scores: Array, score_range: ScoreRange) -> _Source:
         unit = score_range.to_unit(scores)
-        return cls(numbers, unit, np.array([unit.mean(), max(unit.std(), _SMALLEST_SD), score_range.count - 1]))
+        sds = np.maximum([unit.std(), numbers[:, 0].std()], _SMALLEST_SD)
+        return cls(numbers, unit, np.array([unit.mean(), sds[0], score_range.count - 1, sds[1]]))
 
 
 class _Line(NamedTuple):
@@ -66,6 +72,25 @@ class _Line(NamedTuple):
 
     scale: NumberScale | None
     coefficients: Array
+
+
+class _Ranking(NamedTuple):
+    """What ranks a prompt's essays in units of their own: ``z = points @ coefficients - centre``."""
+
+    coefficients: Array
+    centre: float
+
+    @classmethod
+    def of(cls, points: Array, coefficients: Array) -> _Ranking:
+        """With the mean 0 and the sd 1 on some points."""
+        ranks = points @ coefficients
+        sd = max(float(ranks.std()), _SMALLEST_SD)
+        return cls(coefficients / sd, float(ranks.mean()) / sd)
+
+    def of_points(self, points: Array) -> Array:
+        """Z of some points, (N,)."""
+        ranks: Array = points @ self.coefficients - self.centre
+        return ranks
 
 
 class _Choice(NamedTuple):
@@ -85,14 +110,15 @@ _UNTAUGHT = _Choice(0.1, 1.1, np.array([0.1, 0.3]), 0.7)
 class TransferRegression:
     """``score on [0, 1] = mean + sd z``, where z ranks essays on any prompt, and mean and sd are guessed for a new one.
 
-    The guessed mean is that of the source prompts' means. The more score points a range has, the less of it is used:
-    the logarithm of the guessed sd is on the line that those of the source prompts make in the logarithm of the number
-    of steps.
+    The guessed mean is that of the source prompts' means. The more score points a range has, the less of it is used;
+    and where essays' lengths differ more, their scores do. The logarithm of the guessed sd is on the line that those of
+    the source prompts make in the logarithm of the number of steps; where the new prompt's essays are seen, that of the
+    sd of scores as a multiple of the sd of log lengths, which counts as within the source prompts'.
 
     Args:
         sources: Ids of the P source prompts.
-        levels: Mean and sd of their scores on [0, 1], and number of steps from the lowest score point to the highest,
-            (P, 3).
+        levels: Mean and sd of their scores on [0, 1], number of steps from the lowest score point to the highest, and
+            sd of the logarithm of their essays' lengths, (P, 4).
         scale: Standardisation by the essays of all source prompts; None: each prompt's numbers are standardised by its
             own essays.
         coefficients: (D,).
@@ -176,12 +202,18 @@ class TransferRegression:
         Args:
             numbers: What was counted in essays of the new prompt, (N, D), N >= 2, none of whose scores is known.
             score_range: Its score points.
-            labels: Numbers of a few of its essays, (K, D), and their scores, (K,).
+            labels: Numbers of a few of its essays, (K, D), and their scores, (K,); see :func:`essays_to_mark`.
         """
         scale = NumberScale.of(numbers, self.own)
-        ranks = scale.points(numbers) @ self.coefficients
-        unit = max(float(ranks.std()), _SMALLEST_SD)
-        return self._model(scale, self.coefficients / unit, float(ranks.mean()) / unit, score_range, labels)
+        points = scale.points(numbers)
+        ranking = _Ranking.of(points, self.coefficients)
+        mean, sd = _guess(self.levels, score_range.count - 1, self.spread, float(numbers[:, 0].std()))
+        if labels is not None:
+            known, unit = scale.points(labels[0]), score_range.to_unit(labels[1])
+            mean, sd = self._set_right(mean, sd, ranking.of_points(known), unit)
+            left = (unit - mean) / sd - self.accuracy * ranking.of_points(known)
+            ranking = _Ranking.of(points, self._moved(scale, ranking.coefficients, known, left))
+        return _model(scale, ranking, mean, sd, score_range)
 
     def strict(self, score_range: ScoreRange) -> TextRegression:
         """The model of a new prompt of which nothing is seen but its range.
@@ -194,23 +226,24 @@ class TransferRegression:
         """
         if self.scale is None:
             raise DataError("A model of form with_target_essays scores a new prompt by its essays. Give some.")
-        return self._model(self.scale, self.coefficients, 0.0, score_range, None)
-
-    def _model(
-        self,
-        scale: NumberScale,
-        coefficients: Array,
-        centre: float,
-        score_range: ScoreRange,
-        labels: tuple[Array, Array] | None,
-    ) -> TextRegression:
-        """The model of a prompt on whose essays ``z = points @ coefficients - centre``."""
         mean, sd = _guess(self.levels, score_range.count - 1, self.spread)
-        if labels is not None:
-            ranks = scale.points(labels[0]) @ coefficients - centre
-            mean, sd = self._set_right(mean, sd, ranks, score_range.to_unit(labels[1]))
-        intercept, slope = score_range.from_unit(mean - sd * centre), sd * (score_range.high - score_range.low)
-        return TextRegression(scale, np.eye(self.width), slope * coefficients, None, None, float(intercept))
+        return _model(self.scale, _Ranking(self.coefficients, 0.0), mean, sd, score_range)
+
+    def _moved(self, scale: NumberScale, coefficients: Array, known: Array, left: Array) -> Array:
+        """Coefficients of a prompt, of whose essays some are known: a ridge regression towards the transferred ones.
+
+        Args:
+            scale: Of the prompt's essays.
+            coefficients: Transferred, (D,).
+            known: Points of K essays, (K, D).
+            left: What the transferred ones leave of their standardised scores, (K,).
+        """
+        accuracy = float(np.clip(self.accuracy, 0.1, 0.99))
+        alike = known / scale.weights  # of one variance, whatever the transferred ones weighed
+        penalty = (1 - accuracy**2) * max(int((scale.inverse_sd > 0).sum()), 1) / _OWN_VARIANCE
+        own = linalg.solve(alike.T @ alike + penalty * np.eye(self.width), alike.T @ left, assume_a="pos")
+        moved: Array = accuracy * coefficients + own / scale.weights
+        return moved
 
     def _set_right(self, mean: float, sd: float, ranks: Array, unit: Array) -> tuple[float, float]:
         """Guessed mean and sd together with what a few scores say of them, each weighted by its precision.
@@ -252,7 +285,7 @@ class TransferRegression:
         scale = NumberScale.from_arrays(arrays) if "mean" in arrays else None
         numeric = [arrays[name] for name in arrays if name != "sources"]
         fits = isinstance(sources, list) and all(isinstance(name, str) for name in sources) and coefficients.ndim == 1
-        fits = fits and levels.shape == (len(sources), 3) and bool((levels[:, 1:] > 0).all()) and chosen.shape == (5,)
+        fits = fits and levels.shape == (len(sources), 4) and bool((levels[:, 1:] > 0).all()) and chosen.shape == (5,)
         fits = fits and (scale is None or scale.mean.shape == coefficients.shape)
         if not fits or not all(np.isfinite(one).all() for one in numeric):
             raise CheckpointError("the arrays of a regression that scores other prompts do not fit together")
@@ -260,12 +293,47 @@ class TransferRegression:
         return cls(tuple(sources), levels, scale, coefficients, int(own), spread, np.array(errors), accuracy)
 
 
-def _guess(levels: Array, steps: float, spread: float) -> tuple[float, float]:
-    """Mean and sd on [0, 1] of the scores of a prompt with so many steps."""
-    log_sds, log_steps = np.log(levels[:, 1]), np.log(levels[:, 2])
+def essays_to_mark(raw: Array, count: int, seed: int = 0) -> NDArray[np.intp]:
+    """The essays whose scores say most of a prompt: one, drawn by chance, of each equal part of the predicted order.
+
+    Args:
+        raw: Predictions of N essays, (N,).
+        count: How many to choose, at most N.
+        seed: Of the draw.
+
+    Returns:
+        Their places, in the essays' order, (count,).
+
+    References:
+        Cochran 1977, Sampling techniques, chapter 5 (stratified sampling).
+
+    Example:
+        >>> essays_to_mark(np.array([0.3, 0.1, 0.9, 0.8]), 4)
+        array([0, 1, 2, 3])
+    """
+    random = np.random.default_rng(seed)
+    parts = np.array_split(np.argsort(raw, kind="stable"), count)
+    return np.sort(np.array([random.choice(part) for part in parts], dtype=np.intp))
+
+
+def _model(scale: NumberScale, ranking: _Ranking, mean: float, sd: float, score_range: ScoreRange) -> TextRegression:
+    """The model of a prompt whose scores on [0, 1] are ``mean + sd z``."""
+    intercept, slope = score_range.from_unit(mean - sd * ranking.centre), sd * (score_range.high - score_range.low)
+    axes = np.eye(len(ranking.coefficients))
+    return TextRegression(scale, axes, slope * ranking.coefficients, None, None, float(intercept))
+
+
+def _guess(levels: Array, steps: float, spread: float, length_sd: float | None = None) -> tuple[float, float]:
+    """Mean and sd on [0, 1] of the scores of a prompt with so many steps, and such an sd of lengths if it is seen."""
+    log_sds, log_steps, log_lengths = np.log(levels[:, 1:]).T
+    of_length = 0.0
+    if length_sd is not None:
+        log_sds = log_sds - log_lengths
+        of_length = float(np.clip(np.log(max(length_sd, _SMALLEST_SD)), log_lengths.min(), log_lengths.max()))
     middle = log_steps.mean()
     slope = (log_steps - middle) @ log_sds / (((log_steps - middle) ** 2).sum() + _LEVELLING)
-    return float(levels[:, 0].mean()), spread * float(np.exp(log_sds.mean() + slope * (np.log(steps) - middle)))
+    log_sd = log_sds.mean() + slope * (np.log(steps) - middle) + of_length
+    return float(levels[:, 0].mean()), spread * float(np.exp(log_sd))
 
 
 def _lines(sources: Sequence[_Source], form: Form, own: int, penalties: Sequence[float]) -> _Line:
@@ -277,7 +345,7 @@ def _lines(sources: Sequence[_Source], form: Form, own: int, penalties: Sequence
     squares, products = np.zeros((width, width)), np.zeros(width)
     for source in sources:
         scale = common or NumberScale.of(source.numbers, own)
-        points, (mean, sd, _) = scale.points(source.numbers), source.levels
+        points, (mean, sd) = scale.points(source.numbers), source.levels[:2]
         squares += points.T @ points / len(points)
         products += points.T @ ((source.unit - (centre if strict else mean)) / sd) / len(points)
     values, axes = linalg.eigh(squares, check_finite=False)
@@ -297,7 +365,8 @@ def _choose(sources: Sequence[_Source], form: Form, own: int) -> _Choice:
         ranks = points @ coefficients
         if scale is None:
             ranks = (ranks - ranks.mean(0)) / np.maximum(ranks.std(0), _SMALLEST_SD)
-        mean, sd = _guess(np.stack([other.levels for other in others]), source.levels[2], 1.0)
+        levels = np.stack([other.levels for other in others])
+        mean, sd = _guess(levels, source.levels[2], 1.0, source.levels[3] if scale is None else None)
         off.append((source.levels[0] - mean, np.log(source.levels[1] / sd)))
         for number, one in enumerate(ranks.T):
             correlation[number] += _correlation(one, source.unit)

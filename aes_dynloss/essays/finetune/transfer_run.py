@@ -105,7 +105,7 @@ class TransferRun(ClassicalRun):
         )
 
     def _model(self, transfer: TransferRegression, prompt: str, *, known: bool = False) -> TextRegression:
-        """A prompt's model, to which the levels of its own scores are known or not."""
+        """A prompt's model, to which its own scores are known or not."""
         score_range = self.scorer.prompts[prompt].range
         if transfer.form == "strict":
             return transfer.strict(score_range)

@@ -8,15 +8,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.classical.transfer import essays_to_mark
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay, read_essays
 from aes_dynloss.essays.data.table_layout import table_layout
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.protocol import Scorer, own_numbers
+from aes_dynloss.essays.scoring.output import output_format, write_scores
 from aes_dynloss.essays.scoring.score import window_digest
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange, parse_range
@@ -104,6 +107,44 @@ def adapted_scorer(scorer: Scorer, new: NewPrompt, essays: Sequence[UnscoredEssa
     made = scorer.adapted(Prompt(new.id, new.range), [essay.text for essay in essays], own, labels)
     logger.info("Adapted to %d essays on prompt %s, which the model was not trained on.", len(essays), new.id)
     return made
+
+
+def write_essays_to_mark(
+    scorer: ClassicalScorer, new: NewPrompt, essays: Sequence[UnscoredEssay], count: int, path: Path
+) -> None:
+    """Write the essays that are to be marked first, with a blank score: a table for ``--target-labels`` when filled in.
+
+    Args:
+        scorer: Adapted to the prompt.
+        new: The prompt.
+        essays: Its essays.
+        count: How many of them.
+        path: Where to: a .csv, .jsonl or .parquet file.
+
+    Raises:
+        ConfigError: The scorer has no use for scores, or the file's suffix is no known format.
+        DataError: There are too few essays, or the file cannot be written.
+    """
+    form = output_format(None, path, "--mark-first")
+    if scorer.config.form == "strict":
+        raise ConfigError(
+            "A model of form strict has no use for scored essays. Leave --mark-first out, or train one of form "
+            "with_target_essays."
+        )
+    if count > len(essays):
+        raise DataError(f"--mark-first {count}: there are {len(essays)} essays. Ask for fewer, or give more.")
+    own = own_numbers(scorer.own_features, [essay.features for essay in essays], len(essays))
+    raw = scorer.raw_scores([essay.text for essay in essays], [new.id] * len(essays), own)
+    chosen = [essays[place] for place in essays_to_mark(raw, count)]
+    columns: dict[str, list[Any]] = {
+        "essay_id": [essay.essay_id for essay in chosen],
+        "text": [essay.text for essay in chosen],
+        **{name: [essay.features[name] for essay in chosen] for name in scorer.own_features},
+        "score": [None] * len(chosen),
+    }
+    kinds = {"essay_id": str, "text": str} | dict.fromkeys((*scorer.own_features, "score"), float)
+    write_scores([columns], form, path, kinds)
+    logger.info("%d essays to mark first are in %s: fill in score, and give it as --target-labels.", count, path)
 
 
 def _scored_essays(new: NewPrompt, features: Sequence[str]) -> EssayTable:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import pearsonr
 
 from aes_dynloss.errors import CheckpointError, DataError
-from aes_dynloss.essays.classical.transfer import SPREADS, TransferRegression
+from aes_dynloss.essays.classical.transfer import SPREADS, TransferRegression, essays_to_mark
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {
@@ -22,13 +22,13 @@ FORMS = ("with_target_essays", "strict")
 
 
 def prompts(count: int = 120, seed: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Numbers in units of each prompt's own, the first and third of which tell the score, with noise."""
+    """Numbers, all but the first in units of each prompt's own; the first and third tell the score, with noise."""
     random = np.random.default_rng(seed)
     numbers, scores = {}, {}
     for name, (mean, sd) in SHAPES.items():
         latent = random.normal(size=(count, 4))
         quality = (latent @ [0.8, 0, 0.4, 0] + random.normal(0, 0.4, count)) / np.sqrt(0.96)
-        numbers[name] = mean + sd * latent
+        numbers[name] = mean + np.array([1, sd, sd, sd]) * latent
         scores[name] = RANGES[name].from_unit(0.55 + 0.15 * quality)
     return numbers, scores
 
@@ -49,8 +49,9 @@ class TestTheNewPrompt:
     def test_its_unit_has_no_effect(self, unit):
         numbers, _ = prompts()
         model = fitted()
+        changed = numbers["new"] * np.array([1, unit, unit, unit]) - 7
         one = model.adapted(numbers["new"], RANGES["new"]).of_numbers(numbers["new"])
-        other = model.adapted(numbers["new"] * unit - 7, RANGES["new"]).of_numbers(numbers["new"] * unit - 7)
+        other = model.adapted(changed, RANGES["new"]).of_numbers(changed)
         np.testing.assert_allclose(one, other)
 
     def test_its_scores_have_the_guessed_mean_and_sd(self):
@@ -73,6 +74,18 @@ class TestTheNewPrompt:
             for one in (ScoreRange(0, 3), ScoreRange(0, 48))
         )
         assert 2 < few / many < np.sqrt(48 / 3)  # of few prompts the line is drawn flatter
+
+    @pytest.mark.parametrize(("times", "counted"), [(0.7, 0.7), (1.4, 1.4), (0.01, 0.5), (100, 2)])
+    def test_the_guessed_sd_goes_with_that_of_lengths(self, times, counted):
+        """As far as source prompts' go, whose sds of lengths, and of scores, are here 0.5 to 2 times the new one's."""
+        numbers, scores = prompts()
+        for name, factor in (("a", 0.5), ("b", 2.0)):
+            numbers[name][:, 0] *= factor
+            scores[name] = RANGES[name].from_unit(0.5 + factor * (RANGES[name].to_unit(scores[name]) - 0.5))
+        model = TransferRegression.fit({name: numbers[name] for name in "abcd"}, scores, RANGES)
+        plain, changed = numbers["new"], numbers["new"] * np.array([times, 1, 1, 1])
+        one, other = (model.adapted(each, RANGES["new"]).of_numbers(each).std() for each in (plain, changed))
+        assert other / one == pytest.approx(counted, rel=0.2)
 
     def test_strict_sees_nothing_of_it_but_its_range(self):
         """So that one essay has the score that it has among others."""
@@ -146,11 +159,41 @@ class TestAFewScores:
         assert list(means) == sorted(means, reverse=True)
         assert list(sds) == sorted(sds, reverse=True)
         assert means[0] > 3 * means[-1]
-        assert sds[0] > 2 * sds[-1]
+        assert sds[0] > 1.5 * sds[-1]
 
     def test_one_score_moves_the_mean_alone(self):
         assert self.gap(1)[1] == pytest.approx(self.gap(0)[1])
         assert self.gap(1)[0] < self.gap(0)[0]
+
+    def test_they_say_what_counts_on_this_prompt(self):
+        """The second number, of which source prompts know nothing, makes half of the new one's scores."""
+        numbers, scores = prompts()
+        new = numbers["new"]
+        truth = RANGES["new"].to_unit(scores["new"]) + 0.15 * (new[:, 1] - 50) / 3
+        model, rest = fitted(), slice(60, None)
+        found = []
+        for count in (0, 10, 60):
+            labels = (new[:count], RANGES["new"].from_unit(truth[:count])) if count else None
+            raw = model.adapted(new, RANGES["new"], labels).of_numbers(new[rest])
+            found.append(pearsonr(raw, truth[rest]).statistic)
+        assert found == sorted(found)
+        assert found[-1] > found[0] + 0.15
+
+    def test_where_they_say_what_source_prompts_say_the_order_stays(self):
+        numbers, scores = prompts()
+        model, new = fitted(), numbers["new"]
+        without = model.adapted(new, RANGES["new"]).of_numbers(new)
+        marked = essays_to_mark(without, 25)
+        raw = model.adapted(new, RANGES["new"], (new[marked], scores["new"][marked])).of_numbers(new)
+        assert pearsonr(raw, without).statistic > 0.98
+
+    def test_they_are_chosen_all_along_the_predicted_order(self):
+        raw = np.random.default_rng(0).normal(size=103)
+        chosen = essays_to_mark(raw, 10)
+        assert chosen.tolist() == sorted(set(chosen.tolist()))
+        parts = np.array_split(np.sort(raw), 10)
+        assert [np.isin(part, raw[chosen]).sum() for part in parts] == [1] * 10
+        assert essays_to_mark(raw, 10, seed=1).tolist() != chosen.tolist()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -169,8 +212,8 @@ def test_its_arrays_predict_as_it_does(form):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("levels", np.ones((3, 3))),
-        ("levels", np.zeros((4, 3))),
+        ("levels", np.ones((3, 4))),
+        ("levels", np.zeros((4, 4))),
         ("coefficients", np.full(4, np.nan)),
         ("chosen", np.ones(4)),
         ("mean", np.ones(3)),
