@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     "second_reference",
     help="Column of a second human's scores.  [default: second_reference, if present]",
 )
+@click.option(
+    "--rater-column",
+    "rater",
+    help="Column of who gave each human score; the file with the human scores then has a row for each rating.",
+)
 @map_option
 @click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if present]")
 @click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if present]")
@@ -130,7 +135,9 @@ def evaluate(
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
-    dev_names = replace(names, text=None, words=None, mapped=without)
+    # Dev may have a row an essay, whatever the other file has.
+    by_rater = () if names.rater is None else (("rater", names.rater),)
+    dev_names = replace(names, text=None, words=None, rater=None, mapped=(*without, *by_rater))
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
     decisions = None if adjudicated is None else read_decisions(adjudicated, scales)

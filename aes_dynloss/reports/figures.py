@@ -33,6 +33,7 @@ from aes_dynloss.reports.drawing import (
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Report
+from aes_dynloss.tables.score_range import ScoreRange
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,19 +116,30 @@ _SHADES = 8
 
 
 def confusion_picture(where: str, entry: PromptEntry) -> Picture:
-    """How often each human score met each machine score; only cells that occur are tinted, the diagonal is outlined.
+    """How often each human score met each machine score."""
+    return _confusion(f"Confusion matrix, {where}", entry.confusion, entry.range, ("human", "machine"))
+
+
+def human_confusion_picture(where: str, entry: PromptEntry) -> Picture:
+    """How often each score of one rater met each of another, on their own scale."""
+    span = (entry.human_human and entry.human_human.range) or entry.range
+    return _confusion(f"Two raters, {where}", entry.human_confusion, span, ("first rater's", "second rater's"))
+
+
+def _confusion(title: str, cells: Sequence[Sequence[float]], span: ScoreRange, whose: tuple[str, str]) -> Picture:
+    """Counts upwards by the first score, to the right by the second; the diagonal is outlined, cells that occur tinted.
 
     Where there are more score points than MOST_CELLS, neighbours share a cell; a tick is at the first of them.
     """
     from matplotlib.patches import PathPatch
 
-    low, step = entry.range.low, entry.range.step
-    shared = -(-entry.range.count // MOST_CELLS)
-    across, width = -(-entry.range.count // shared), shared * step
+    low, step = span.low, span.step
+    shared = -(-span.count // MOST_CELLS)
+    across, width = -(-span.count // shared), shared * step
     centres = low - step / 2 + width * (np.arange(across) + 0.5)
     counts: Counter[tuple[float, float]] = Counter()
-    for human, machine, count in entry.confusion:
-        row, column = (round((score - low) / step) // shared for score in (human, machine))
+    for first, second, count in cells:
+        row, column = (round((score - low) / step) // shared for score in (first, second))
         counts[centres[column], centres[row]] += int(count)
     axes = panel(square=True)
     _draw_cells(axes, counts, width)
@@ -135,25 +147,26 @@ def confusion_picture(where: str, entry: PromptEntry) -> Picture:
     for (x, y), count in counts.items():
         axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=8.5 if across <= 7 else 7.0)
     edges, ticks = (centres[0] - width / 2, centres[-1] + width / 2), low + width * np.arange(across)
-    axes.set(xlim=edges, ylim=edges, xlabel="Machine score", ylabel="Human score")
+    upwards, across_label = (f"{one.capitalize()} score" for one in whose)
+    axes.set(xlim=edges, ylim=edges, xlabel=across_label, ylabel=upwards)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.grid(visible=False)
-    title = f"Confusion matrix, {where}"
+    description = _confusion_words(cells, step, whose)
     if shared == 1:
-        return saved(axes, title, _confusion_words(entry))
+        return saved(axes, title, description)
     grouped = f" A cell holds {shared} neighbouring score points; a tick is at the first."
-    return saved(axes, f"{title}, {shared} points a cell", _confusion_words(entry) + grouped)
+    return saved(axes, f"{title}, {shared} points a cell", description + grouped)
 
 
-def _confusion_words(entry: PromptEntry) -> str:
-    step, essays = entry.range.step, max(1, sum(count for *_, count in entry.confusion))
+def _confusion_words(cells: Sequence[Sequence[float]], step: float, whose: tuple[str, str]) -> str:
+    essays = int(max(1, sum(count for *_, count in cells)))
     same, near = (
-        100 * sum(count for human, machine, count in entry.confusion if abs(human - machine) < most) / essays
+        100 * sum(count for first, second, count in cells if abs(first - second) < most) / essays
         for most in (step / 2, 1.5 * step)
     )
     return (
-        "Heat map of counts, human score upwards and machine score to the right, the diagonal outlined. "
+        f"Heat map of counts, {whose[0]} score upwards and {whose[1]} score to the right, the diagonal outlined. "
         f"{same:.0f} % of {essays:,} essays have the same score from both, {near:.0f} % that or a neighbouring one."
     )
 
@@ -283,6 +296,13 @@ _BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, PromptEntry], Picture
         "Essays by human score (upwards) and machine score (to the right); stronger cells hold more essays. Full "
         "agreement would fill the outlined diagonal alone.",
         confusion_picture,
+    ),
+    (
+        "human-confusion",
+        "human_confusion",
+        "Two human raters",
+        "Essays that were scored twice, by the first rater's score (upwards) and the second's (to the right).",
+        human_confusion_picture,
     ),
     (
         "distributions",

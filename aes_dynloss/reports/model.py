@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
+from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.report_frame import SHORT, measures_frame
@@ -24,27 +25,6 @@ if TYPE_CHECKING:
 Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
 Interval = list[float] | None
-
-
-class MeanHumanAgreement(Entry):
-    """Agreement of two humans, and what the machine loses against it, in the mean over prompts."""
-
-    qwk: Figure
-    degradation: Figure
-    pearson: Figure
-    pearson_degradation: Figure
-
-
-class HumanAgreement(Entry):
-    """Agreement of two humans with each other, and the machine's on the same ``n`` essays of a prompt."""
-
-    n: int
-    qwk: Figure
-    human_machine_qwk: Figure
-    degradation: Figure
-    pearson: Figure
-    human_machine_pearson: Figure
-    pearson_degradation: Figure
 
 
 class ScorePoint(Entry):
@@ -153,7 +133,7 @@ class Fairness(Entry):
 class PromptEntry(Entry):
     """All that is measured on one prompt: measures, and the scores broken down for tables and pictures."""
 
-    LEFT_OUT = ("human_human", "fairness")
+    LEFT_OUT = ("human_human", "human_ratings", "fairness")
 
     n: int
     range: WrittenRange
@@ -183,6 +163,7 @@ class PromptEntry(Entry):
     qwk_ceiling: Figure = None
     qwk_of_true_score: Figure = None
     human_human: HumanAgreement | None = None
+    human_ratings: HumanRatings | None = None
     score_points: list[ScorePoint] = field(default_factory=list)
     confusion: list[list[int | float]] = field(default_factory=list)
     score_versions: dict[str, VersionAgreement] = field(default_factory=dict)
@@ -196,6 +177,11 @@ class PromptEntry(Entry):
     def scored_twice(self) -> int:
         """Essays with two humans' scores."""
         return self.human_human.n if self.human_human else 0
+
+    @property
+    def human_confusion(self) -> list[list[int | float]]:
+        """First human's score, second's, and essays; empty where none was scored twice."""
+        return self.human_human.confusion if self.human_human else []
 
     def why_missing(self, measure: str) -> Missing | None:
         """The reason why a measure has no value; None where it has one.

@@ -16,8 +16,6 @@ from aes_dynloss.measures.agreement import measures, none_if_nan, quadratic_weig
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
     confusion_cells,
-    human_entry,
-    limit_entries,
     reliability_rows,
     residuals_by_length,
     residuals_by_score,
@@ -27,6 +25,7 @@ from aes_dynloss.measures.breakdowns import (
 from aes_dynloss.measures.calibration import RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
 from aes_dynloss.measures.fairness import subgroup_fairness
+from aes_dynloss.measures.human_agreement import human_entry, limit_entries
 from aes_dynloss.measures.intervals import Intervals, coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
 from aes_dynloss.reports.features import FeatureTable, measure_features
@@ -92,7 +91,7 @@ def measure_prompt(
         "gwet_ac2": float(gwet_ac2(reference, score, score_range)),
         "qwk_variance_matched": none_if_nan(variance_matched_qwk(reference, raw, score_range)),
         **limits,
-        "human_human": human_entry(essays),
+        "human_human": human_entry(essays, score_range),
         **_breakdowns(essays, dev, score_range, bounds),
     }
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]

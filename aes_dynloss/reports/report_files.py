@@ -30,7 +30,7 @@ _LISTS = {
     "residuals_by_length": ("words_from", "words_to"),
     "reliability": ("raw_from", "raw_to"),
 }
-_MAPPINGS = ("range", "human_human", "prediction_interval")
+_MAPPINGS = ("range", "human_human", "human_ratings", "prediction_interval")
 
 
 def report_rows(report: Report) -> list[Row]:
@@ -103,8 +103,8 @@ def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
         yield from _rows(entry.get(name) or {}, name, prompt=prompt)
     for version, figures in entry.get("score_versions", {}).items():
         yield from _rows(figures, "score_versions", prompt=prompt, item=version)
-    for human, machine, essays in entry.get("confusion", ()):
-        yield from _rows({"n": essays}, "confusion", prompt=prompt, item=f"{human:g} x {machine:g}")
+    yield from _confusion_rows(entry, "confusion", prompt)
+    yield from _confusion_rows(entry.get("human_human") or {}, "human_confusion", prompt)
     for name, keys in _LISTS.items():
         for figures in entry.get(name) or ():
             item = " to ".join(f"{figures[key]:.12g}" for key in keys)
@@ -117,6 +117,12 @@ def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
             if test != "groups":
                 yield from _rows(figures, "fairness", prompt=prompt, column=column, item=test)
     yield from _rows(fairness, "fairness", prompt=prompt)
+
+
+def _confusion_rows(entry: Entry, table: str, prompt: str | None) -> Iterator[Row]:
+    """Rows of how many essays have each pair of two scores."""
+    for first, second, essays in entry.get("confusion", ()):
+        yield from _rows({"n": essays}, table, prompt=prompt, item=f"{first:g} x {second:g}")
 
 
 def _adjudication_rows(adjudicated: Entry) -> Iterator[Row]:

@@ -62,6 +62,12 @@ AGREEMENT = {
         ),
     ),
 }
+# Ratings behind the limits, by key of the entry's human_ratings.
+RATING_COLUMNS = {
+    "n": Column("rated", "Essays rated", explanation="With one human rating at least: behind PRMSE and r."),
+    "n_twice": Column("rated_twice", "Rated twice", explanation="With two ratings or more: behind the raters' errors."),
+    "ratings": Column("ratings", "Ratings"),
+}
 LIMIT_MEASURES = ("qwk_ceiling", "qwk_of_true_score", "pearson_disattenuated", "prmse")
 _TWICE = "On the essays that were scored twice."
 # By key of the entry's human_human.
@@ -136,13 +142,15 @@ def agreement_table(report: Report) -> Table:
         low, high = f"{entry.range.low:g}", f"{entry.range.high:g}"
         step = "" if entry.range.step == 1 else f" by {entry.range.step:g}"
         points = words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
-        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *cells])
+        rated: Mapping[str, Any] = entry.human_ratings or {}
+        ratings = [count(rated[key]) if rated else NOTHING for key in RATING_COLUMNS]
+        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *ratings, *cells])
     # A mean of some measures, such as errors in score points, would mean nothing.
     mean = [
         measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
-    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
-    columns = [report.rows.column, *sizes, *human, *map(measure_column, measures)]
+    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *[NOTHING] * len(RATING_COLUMNS), *mean]]
+    columns = [report.rows.column, *sizes, *human, *RATING_COLUMNS.values(), *map(measure_column, measures)]
     return Table("agreement", "Agreement", columns, rows, foot, report.level)
 
 
@@ -174,14 +182,34 @@ def human_tables(report: Report) -> list[Block]:
     """
     whole = agreement_table(report)
     human = whole.chosen("prompt", "twice", *(column.key for column in HUMAN_COLUMNS.values()))
-    limits = whole.chosen("prompt", *LIMIT_MEASURES)
+    limits = whole.chosen("prompt", *(column.key for column in RATING_COLUMNS.values()), *LIMIT_MEASURES)
     tables = [
         _on_page(human, "human-table", "Two human raters, and the machine beside them"),
         _on_page(limits, "limit-table", "What the raters' errors allow a machine"),
     ]
     twice = any(entry.human_human for entry in report.prompts.values())
     known = [table.known_columns() for table in tables if twice or table.name != "human-table"]
-    return [*(table for table in known if len(table.columns) > 1), *_unknown_words(tables)]
+    known.insert(1, rater_pair_table(report))
+    return [*(table for table in known if table and len(table.columns) > 1), *_unknown_words(tables)]
+
+
+def rater_pair_table(report: Report) -> Table:
+    """Agreement of two human raters in full, by prompt; without rows where no essay was scored twice."""
+    names = ("qwk", "kappa", "exact_agreement", "adjacent_agreement", "pearson")
+    moments = {f"{moment}_{which}": f"{moment}, {which}" for which in ("first", "second") for moment in ("mean", "sd")}
+    rows = [
+        [words(prompt), count(human.n), *(number(human[key]) for key in (*names, "smd", *moments))]
+        for prompt, entry in report.prompts.items()
+        if (human := entry.human_human) and human.n
+    ]
+    columns = [
+        report.rows.column,
+        Column("twice", "Scored twice"),
+        *map(measure_column, names),
+        Column("smd", "SMD", explanation="Second rater's mean less the first's, in pooled SDs."),
+        *(Column(key, title.capitalize()) for key, title in moments.items()),
+    ]
+    return Table("rater-pair-table", "Agreement of the two raters in full", columns, rows).known_columns()
 
 
 def _unknown_words(tables: Iterable[Table]) -> list[Words]:

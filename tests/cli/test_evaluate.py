@@ -124,6 +124,20 @@ def test_columns_references_and_prompts(run, tmp_path):
         assert not any("ange" in note for note in every["notes"])
 
 
+def test_a_row_a_rating(run, tmp_path):
+    rows = [(*row, rater) for row in ROWS for rater in ("Ann", "Bo")] + [("007", "1", 3, 3.6, "Cy")]
+    human = "".join(f"{essay},{prompt},{score},{rater}\n" for essay, prompt, score, _, rater in rows)
+    (tmp_path / "human.csv").write_text(f"ID,prompt_id,grade,judge\n{human}", encoding="utf-8")
+    (tmp_path / "s.csv").write_text(
+        "essay_id,prompt_id,raw\n" + "".join(f"{a},{b},{d}\n" for a, b, _, d in ROWS), encoding="utf-8"
+    )
+    options = ("--references", "human.csv", "--map", "essay_id=ID", "--map", "reference=grade", "--rater-column=judge")
+    entry = json.loads(run("s.csv", *options, "--dev", "d.csv", "--json").stdout)["prompts"]["1"]
+    assert entry["human_human"]["n"] == entry["human_ratings"]["n_twice"] == 3
+    assert entry["human_ratings"]["ratings"] == 7
+    assert entry["qwk_rescaled"] is not None
+
+
 def test_errors_are_the_packages_own(run):
     with pytest.raises(DataError, match=r"There is no file none.csv"):
         run("none.csv")

@@ -106,7 +106,10 @@ def test_the_keys_of_report_json_stay():
     assert list(feature["by_name"]["commas"]["prompts"]["1"]) == ["n", "mean", "sd", "clamped", "r", "partial_r"]
     full = keys_of(full)
     assert full["report"] == f"{KEYS['report']} adjudicated robustness features"
-    assert full["prompt"] == f"{KEYS['prompt'].replace(' score_points', ' human_human score_points')} fairness"
+    assert (
+        full["prompt"]
+        == f"{KEYS['prompt'].replace(' score_points', ' human_human human_ratings score_points')} fairness"
+    )
     assert full["mean"] == f"{KEYS['mean']} human_human"
     assert full["worst"] == f"{KEYS['worst']} words"
 
