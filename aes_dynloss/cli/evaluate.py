@@ -63,6 +63,18 @@ if TYPE_CHECKING:
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
+@click.option(
+    "--min-group",
+    type=click.IntRange(1),
+    help="Groups and score levels of fewer essays are merged or left out, and none is flagged.  [default: 10]",
+)
+@click.option(
+    "--criteria",
+    type=EXISTING,
+    metavar="FILE",
+    help="Criteria of your own (YAML): thresholds by measure, beside or in place of the usual ones.",
+)
+@click.option("--title", help="Title of report.html.  [default: after PREDICTIONS]")
 @click.option("--robustness", type=EXISTING, help="robustness.json of the same model, to include in the report.")
 @click.option(
     "--features",
@@ -93,6 +105,9 @@ def evaluate(
     prompts: Path | None,
     spans: tuple[str, ...],
     subgroups: tuple[str, ...],
+    min_group: int | None,
+    criteria: Path | None,
+    title: str | None,
     mapped: tuple[str, ...],
     robustness: Path | None,
     features: Path | None,
@@ -114,7 +129,9 @@ def evaluate(
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
+    from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP
     from aes_dynloss.reports.exports import export_rsmeval
+    from aes_dynloss.reports.flags import read_criteria
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report, report_json
     from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
@@ -142,7 +159,14 @@ def evaluate(
     scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
     decisions = None if adjudicated is None else read_decisions(adjudicated, scales)
     feature_table = None if features is None else _read_features(features, test, names)
-    report = build_report(test, dev=dev_table, features=feature_table, subgroups=subgroups)
+    report = build_report(
+        test,
+        dev=dev_table,
+        features=feature_table,
+        subgroups=subgroups,
+        criteria=CRITERIA if criteria is None else read_criteria(criteria),
+        min_group=MIN_GROUP if min_group is None else min_group,
+    )
     if decisions is not None:
         report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if changed is not None:
@@ -151,7 +175,7 @@ def evaluate(
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
     if output_dir is not None:
-        write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
+        write_report_files(report, output_dir, title=title or f"Agreement of {predictions.stem} with human scores")
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)

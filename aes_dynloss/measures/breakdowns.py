@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,79 @@ def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) 
         {"point": float(point), "human": int(human), "machine": int(machine), "gap": float(gap)}
         for point, human, machine, gap in zip(score_range.points, *counts, gaps, strict=True)
     ]
+
+
+# Wider score ranges are divided into so many levels.
+MOST_LEVELS = 12
+# Agreement of the middle is compared with that of both ends.
+_LEAST_COMPARED = 3
+
+
+def score_level_rows(reference: Column, score: Column, score_range: ScoreRange, least: int = 1) -> Rows:
+    """Agreement at each level of human scores: a score point, or of more than MOST_LEVELS points neighbouring ones.
+
+    Levels of fewer essays than ``least`` are merged with the next one, the last with the one before. Scores agree where
+    they are of one level, whatever rows were merged.
+
+    Args:
+        reference: Human scores, shape (n,), score points of ``score_range``.
+        score: Machine scores, likewise.
+        score_range: The prompt's score points.
+        least: Essays of a row, at least.
+
+    Returns:
+        A row a level, ascending: ``low`` and ``high`` score point, ``n`` essays, ``agreement`` (share of the same
+        level) and ``adjacent`` (that or a neighbouring one). None where all essays are fewer than ``least``.
+
+    Examples:
+        >>> human, score = np.array([1.0, 1.0, 2.0, 3.0, 4.0, 4.0]), np.array([1.0, 2.0, 1.0, 3.0, 4.0, 4.0])
+        >>> rows = score_level_rows(human, score, ScoreRange(1, 4), least=2)
+        >>> [(row["low"], row["high"], row["n"], row["agreement"]) for row in rows]
+        [(1.0, 1.0, 2, 0.5), (2.0, 3.0, 2, 0.5), (4.0, 4.0, 2, 1.0)]
+    """
+    width = -(-score_range.count // MOST_LEVELS)
+    human, machine = (score_range.to_index(scores) // width for scores in (reference, score))
+    rows: list[list[int]] = [[]]
+    for level in np.unique(human).tolist():
+        if (np.isin(human, rows[-1])).sum() >= least:
+            rows.append([])
+        rows[-1].append(level)
+    if len(rows) > 1 and np.isin(human, rows[-1]).sum() < least:
+        last = rows.pop()
+        rows[-1] += last
+    points, entries = score_range.points, []
+    for levels in rows:
+        members = np.isin(human, levels)
+        apart = np.abs(human - machine)[members]
+        entries.append({
+            "low": float(points[levels[0] * width]),
+            "high": float(points[min((levels[-1] + 1) * width, score_range.count) - 1]),
+            "n": int(members.sum()),
+            "agreement": float((apart == 0).mean()),
+            "adjacent": float((apart <= 1).mean()),
+        })  # fmt: skip
+    return entries if len(reference) >= least else []
+
+
+def level_gap(levels: Sequence[Mapping[str, Any]]) -> float | None:
+    """Agreement at the lowest and the highest score level less that at those between.
+
+    Args:
+        levels: What ``score_level_rows`` returned.
+
+    Returns:
+        Above 0 where middle scores agree less than the ends; None of fewer than three levels.
+
+    Examples:
+        >>> levels = [{"n": 10, "agreement": 0.8}, {"n": 50, "agreement": 0.3}, {"n": 30, "agreement": 0.6}]
+        >>> round(level_gap(levels), 3)
+        0.35
+    """
+    if len(levels) < _LEAST_COMPARED:
+        return None
+    counts, shares = (np.array([level[key] for level in levels]) for key in ("n", "agreement"))
+    ends = float(np.average(shares[[0, -1]], weights=counts[[0, -1]]))
+    return ends - float(np.average(shares[1:-1], weights=counts[1:-1]))
 
 
 def confusion_cells(reference: Column, score: Column, score_range: ScoreRange) -> list[list[float | int]]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.reports.blocks import Gallery
+from aes_dynloss.reports.criteria import CRITERIA, Criterion
 from aes_dynloss.reports.drawing import (
     FAINT,
     HUMAN,
@@ -31,7 +32,6 @@ from aes_dynloss.reports.drawing import (
     with_legend,
 )
 from aes_dynloss.reports.entry import Entry
-from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Report
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -55,17 +55,19 @@ def agreement_figure(report: Report, measure: str = "qwk") -> Figure:
     rows, _ = _largest(report.prompts, MOST_DRAWN_ROWS, report.rows.plural)
     shown = replace(report, prompts={prompt: report.prompts[prompt] for prompt in rows})
     with drawing():
-        return with_legend(_agreement_axes(_agreement_rows(shown), measure), _LEGEND)
+        rule = report.judged_by.criteria.get(measure)
+        return with_legend(_agreement_axes(_agreement_rows(shown), measure, rule), _LEGEND)
 
 
 def agreement_picture(report: Report, measure: str) -> Picture:
     """QWK or r by prompt with intervals, human-human agreement and the ceiling, and the criterion."""
-    criterion, rows = CRITERIA[measure], _agreement_rows(report)
+    rule, rows = report.judged_by.criteria.get(measure), _agreement_rows(report)
+    name = CRITERIA[measure].title
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get(measure))}" for name, entry in rows.items())
-    line = f"The dotted line is the criterion of {criterion.threshold:.2f}."
-    description = f"Dots with intervals. {criterion.title}: {words}. {line}"
-    title = f"{criterion.title} by {report.rows.noun}"
-    return saved(_agreement_axes(rows, measure), title, description, legend_columns=_LEGEND)
+    line = f" The dotted line is the criterion of {rule.threshold:.2f}." if rule else ""
+    description = f"Dots with intervals. {name}: {words}.{line}"
+    title = f"{name} by {report.rows.noun}"
+    return saved(_agreement_axes(rows, measure, rule), title, description, legend_columns=_LEGEND)
 
 
 def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
@@ -74,9 +76,10 @@ def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
     return rows if len(rows) == 1 else rows | {"Mean": report.mean}
 
 
-def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str) -> Axes:
+def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str, rule: Criterion | None) -> Axes:
     (axes,) = rows_panel(list(rows), [CRITERIA[measure].title])
-    axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
+    if rule is not None:
+        axes.axvline(rule.threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
     humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
     draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
     ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
@@ -86,12 +89,15 @@ def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str) -
     return axes
 
 
-def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], reach: float) -> Picture:
+def group_picture(
+    column: str, where: str, groups: Mapping[str, GroupAgreement], reach: float, criteria: Mapping[str, Criterion]
+) -> Picture:
     """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
     panels = rows_panel(list(groups), ["DSM", "SMD"])
     for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
-        threshold = CRITERIA[f"subgroup_{measure}"].threshold
-        axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0)
+        rule = criteria.get(f"subgroup_{measure}")
+        if rule is not None:
+            axes.axvspan(-rule.threshold, rule.threshold, color=FAINT, alpha=0.18, linewidth=0)
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
         hollow = [row for row, entry in enumerate(groups.values()) if entry.small]
@@ -100,7 +106,7 @@ def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement],
     words = "; ".join(
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
-    description = f"Dots with intervals, and the band from -.10 to .10. {words}."
+    description = f"Dots with intervals, and the band of the criterion. {words}."
     return saved(panels[0], f"Groups of {column}, {where}", description)
 
 
@@ -399,6 +405,7 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
             ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
             reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
-                group_picture(column, report.rows.within(prompt), groups, reach) for prompt, groups in drawn.items()
+                group_picture(column, report.rows.within(prompt), groups, reach, report.judged_by.criteria)
+                for prompt, groups in drawn.items()
             )
     return pictures

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from aes_dynloss.measures.breakdowns import level_gap
+from aes_dynloss.reports.criteria import RULES, Direction, Rules
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
 from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement
@@ -22,7 +24,6 @@ from aes_dynloss.tables.scale_ids import scale_id
 if TYPE_CHECKING:
     import pandas as pd
 
-Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
 Interval = list[float] | None
 
@@ -34,6 +35,16 @@ class ScorePoint(Entry):
     human: int
     machine: int
     gap: float
+
+
+class ScoreLevel(Entry):
+    """Essays whose human score is from ``low`` to ``high``: the machine's score is of the same level, or adjacent."""
+
+    low: float
+    high: float
+    n: int
+    agreement: float
+    adjacent: float
 
 
 class VersionAgreement(Entry):
@@ -166,6 +177,7 @@ class PromptEntry(Entry):
     human_ratings: HumanRatings | None = None
     score_points: list[ScorePoint] = field(default_factory=list)
     confusion: list[list[int | float]] = field(default_factory=list)
+    score_levels: list[ScoreLevel] = field(default_factory=list)
     score_versions: dict[str, VersionAgreement] = field(default_factory=dict)
     residuals_by_score: list[ScoreResiduals] = field(default_factory=list)
     residuals_by_length: list[LengthResiduals] | None = None
@@ -177,6 +189,11 @@ class PromptEntry(Entry):
     def scored_twice(self) -> int:
         """Essays with two humans' scores."""
         return self.human_human.n if self.human_human else 0
+
+    @property
+    def score_level_gap(self) -> float | None:
+        """Agreement at the lowest and the highest score level less that at those between; None without such."""
+        return level_gap(self.score_levels)
 
     @property
     def human_confusion(self) -> list[list[int | float]]:
@@ -413,9 +430,10 @@ class Report(Entry, kw_only=True):
         drivers: What parts of essays, and what features, add to scores, if that was looked at.
         traits: The same by trait, where essays are scored on several.
         trait_means: Means over these traits.
+        rules: Criteria of one's own, and the smallest group; None: the usual ones.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means")
+    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means", "rules")
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -431,6 +449,7 @@ class Report(Entry, kw_only=True):
     drivers: Drivers | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
+    rules: Rules | None = None
 
     def __repr__(self) -> str:
         """Its size and its first figure."""
@@ -450,6 +469,11 @@ class Report(Entry, kw_only=True):
             traits = self.traits.items()
             entries = {scale_id(prompt, name): one for name, trait in traits for prompt, one in trait.prompts.items()}
         return measures_frame([*entries.items(), ("mean", self.mean)])
+
+    @property
+    def judged_by(self) -> Rules:
+        """The criteria, and the smallest group."""
+        return self.rules or RULES
 
     @property
     def rows(self) -> RowWords:

@@ -26,6 +26,7 @@ COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "lo
 # Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
 _LISTS = {
     "score_points": ("point",),
+    "score_levels": ("low", "high"),
     "residuals_by_score": ("reference",),
     "residuals_by_length": ("words_from", "words_to"),
     "reliability": ("raw_from", "raw_to"),

@@ -138,6 +138,20 @@ def test_a_row_a_rating(run, tmp_path):
     assert entry["qwk_rescaled"] is not None
 
 
+def test_criteria_title_and_smallest_group(run, tmp_path):
+    (tmp_path / "criteria.yaml").write_text("qwk: 0.99\nsmd: null\n", encoding="utf-8")
+    options = ("--criteria", "criteria.yaml", "--title", "Spring & autumn", "--min-group", "3")
+    report = json.loads(run("p.csv", *options, "-o", "out", "--json").stdout)
+    assert {flag["criterion"] for flag in report["flags"]} >= {"qwk", "score_level_gap"}
+    assert "smd" not in {flag["criterion"] for flag in report["flags"]}
+    assert report["rules"]["min_group"] == 3
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<title>Spring &amp; autumn</title>" in page
+    (tmp_path / "criteria.yaml").write_text("quality: 1", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no criterion 'quality'"):
+        run("p.csv", "--criteria", "criteria.yaml")
+
+
 def test_errors_are_the_packages_own(run):
     with pytest.raises(DataError, match=r"There is no file none.csv"):
         run("none.csv")
