@@ -10,6 +10,7 @@ import click
 
 from aes_dynloss.cli.options import (
     EXISTING,
+    FILE,
     FOLDER,
     map_option,
     read_score_ranges,
@@ -52,6 +53,13 @@ if TYPE_CHECKING:
     "--rater-column",
     "rater",
     help="Column of who gave each human score; the file with the human scores then has a row for each rating.",
+)
+@click.option("--date-column", "date", help="Column of when it was given (2026-11-30), to tell raters' drift.")
+@click.option(
+    "--adjusted-scores",
+    type=FILE,
+    metavar="FILE",
+    help="Write each essay's human score adjusted for its raters' severity to this table (csv, jsonl, parquet).",
 )
 @map_option
 @click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if present]")
@@ -108,6 +116,7 @@ def evaluate(
     min_group: int | None,
     criteria: Path | None,
     title: str | None,
+    adjusted_scores: Path | None,
     mapped: tuple[str, ...],
     robustness: Path | None,
     features: Path | None,
@@ -148,13 +157,14 @@ def evaluate(
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
     names = ColumnNames(**columns, **reference_columns(reference), mapped=parse_map(mapped))
+    _check_rater_options(names, adjusted_scores, force=force)
     check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
     # Dev may have a row an essay, whatever the other file has.
-    by_rater = () if names.rater is None else (("rater", names.rater),)
-    dev_names = replace(names, text=None, words=None, rater=None, mapped=(*without, *by_rater))
+    by_rater = [(role, column) for role, column in names.named().items() if role in {"rater", "date"}]
+    dev_names = replace(names, text=None, words=None, rater=None, date=None, mapped=(*without, *by_rater))
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
     decisions = None if adjudicated is None else read_decisions(adjudicated, scales)
@@ -174,6 +184,8 @@ def evaluate(
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
+    if adjusted_scores is not None:
+        _write_adjusted(test, adjusted_scores)
     if output_dir is not None:
         write_report_files(report, output_dir, title=title or f"Agreement of {predictions.stem} with human scores")
         *others, last = (str(output_dir / name) for name in written)
@@ -181,6 +193,28 @@ def evaluate(
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
+
+
+def _check_rater_options(names: ColumnNames, adjusted: Path | None, *, force: bool) -> None:
+    """Refuse options that need the raters' column without it, and a file that is there."""
+    if "rater" not in {*names.named(), *(role for role, _ in names.mapped)}:
+        for option, value in (("--date-column", names.date), ("--adjusted-scores", adjusted)):
+            if value is not None:
+                raise ConfigError(f"{option} needs to know who gave each score: name the column with --rater-column.")
+    if adjusted is not None and adjusted.exists() and not force:
+        raise ConfigError(f"{adjusted} is there already. Choose another --adjusted-scores, or give --force.")
+
+
+def _write_adjusted(test: PredictionTable, path: Path) -> None:
+    """Write human scores adjusted for severity."""
+    from aes_dynloss.reports.rater_report import adjusted_scores
+    from aes_dynloss.tables.formats import write_table
+
+    table = adjusted_scores(test.table)
+    if table is None:
+        raise ConfigError("--adjusted-scores needs the scores of two raters or more, which are not all equal.")
+    write_table(table, path)
+    click.echo(f"Wrote {path}", err=True)
 
 
 def _read_features(path: Path, predictions: PredictionTable, names: ColumnNames) -> FeatureTable:

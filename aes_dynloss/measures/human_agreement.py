@@ -191,7 +191,7 @@ def _all_ratings(essays: pd.DataFrame, pair: tuple[str, str]) -> Array:
     """Ratings of each essay, (n, most that an essay has), NaN beyond those that it has."""
     if RATINGS_COLUMN not in essays:
         return essays[list(pair)].to_numpy(dtype=np.float64)
-    own = [[rating for _, rating in ratings] for ratings in essays[RATINGS_COLUMN]]
+    own = [[one[1] for one in ratings] for ratings in essays[RATINGS_COLUMN]]
     return np.array(list(zip_longest(*own, fillvalue=np.nan)), dtype=np.float64).T
 
 

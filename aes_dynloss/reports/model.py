@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from aes_dynloss.measures.breakdowns import level_gap
 from aes_dynloss.reports.criteria import RULES, Direction, Rules
 from aes_dynloss.reports.drivers import Drivers
-from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
-from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement
+from aes_dynloss.reports.entry import Entry, Figure, Interval, WrittenRange
+from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement, RaterReport
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.report_frame import SHORT, measures_frame
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Verdict = Literal["pass", "flag", "unknown"]
-Interval = list[float] | None
 
 
 class ScorePoint(Entry):
@@ -423,17 +422,21 @@ class Report(Entry, kw_only=True):
         worst: The largest disagreements.
         notes: What a reader must know.
         settings: How intervals were drawn.
-        adjudicated: What human review made of the scores, if there was any.
+        adjudicated: What human review made of the scores.
         robustness: What ``measure_robustness`` found on the same model, if it was given.
         features: Features of the essays beside their human scores, if they were given.
         ratings: What a learned loss made of the scores that the model was trained on, if one did.
         drivers: What parts of essays, and what features, add to scores, if that was looked at.
         traits: The same by trait, where essays are scored on several.
         trait_means: Means over these traits.
+        raters: Raters of the evaluated essays, where ratings are told by rater.
         rules: Criteria of one's own, and the smallest group; None: the usual ones.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means", "rules")
+    LEFT_OUT = (
+        *("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means"),
+        *("raters", "rules"),
+    )
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -449,6 +452,7 @@ class Report(Entry, kw_only=True):
     drivers: Drivers | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
+    raters: RaterReport | None = None
     rules: Rules | None = None
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ from aes_dynloss.reports.features import features_section
 from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.raters import raters_section
 from aes_dynloss.reports.ratings import ratings_section
 from aes_dynloss.reports.report_tables import (
     Flags,
@@ -186,6 +187,7 @@ def report_page(
         Section("versions", "Score versions", [version_table(report)]),
         Section("humans", "Human agreement and ceilings", human_tables(report)),
         Section("points", "Score points", [gap, points, *levels]),
+        raters_section(report.raters, report.rows) if report.raters else None,
         adjudication_section(report.adjudicated, report.rows) if report.adjudicated else None,
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,

@@ -389,15 +389,15 @@ def _seen_range(essays: pd.DataFrame, where: str) -> ScoreRange:
 
 
 def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame:
-    """Essays' ratings, one a row: essay_id, prompt_id, rater and rating; no row where they are not told by rater."""
+    """Essays' ratings, one a row: essay_id, prompt_id and rating; no row where they are not told by rater."""
     if RATINGS_COLUMN not in essays:
-        return pd.DataFrame(columns=[*ID_COLUMNS, "rater", "rating"])
+        return pd.DataFrame(columns=[*ID_COLUMNS, "rating"])
     rows = [
-        (essay, prompt, *rating)
+        (essay, prompt, rating[1])
         for essay, prompt, ratings in zip(*(essays[one] for one in (*ID_COLUMNS, RATINGS_COLUMN)), strict=True)
         for rating in ratings
     ]
-    return pd.DataFrame(rows, columns=[*ID_COLUMNS, "rater", "rating"])
+    return pd.DataFrame(rows, columns=[*ID_COLUMNS, "rating"])
 
 
 def resolve_ranges(

@@ -35,6 +35,7 @@ from aes_dynloss.reports.flags import few_notes, report_flags, worst_disagreemen
 from aes_dynloss.reports.model import Floor, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.reports.prompt_means import PromptReport, mean_entry
+from aes_dynloss.reports.rater_report import assignment_words, measure_raters
 from aes_dynloss.reports.traits import with_traits
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import TRAIT_COLUMN
@@ -262,6 +263,8 @@ def build_report(
         )
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
+    raters = measure_raters(test.table, spans, min_group, confidence)
+    mean_notes += assignment_words(raters) if raters else []
     entries = {prompt: part.entry for prompt, part in measured.items()}
     report = Report(
         prompts=entries,
@@ -272,6 +275,7 @@ def build_report(
         notes=[*notes, *mean_notes, *few_notes(entries, min_group)],
         settings=Settings.from_dict(settings.to_dict()),
         features=None if features is None else measure_features(features, test.table, list(entries)),
+        raters=raters,
         rules=None if rules == RULES else rules,
     )
     return report if TRAIT_COLUMN not in test.table else with_traits(report, measured, test.table, settings)

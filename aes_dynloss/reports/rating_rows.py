@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.cells import parse_ids, parse_numbers
+from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_number
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
     PREDICTION_COLUMNS,
@@ -20,14 +20,26 @@ from aes_dynloss.tables.columns import (
     missing_columns,
 )
 
-Rating = tuple[str, float]
+
+class Rating(NamedTuple):
+    """One rater's score of an essay.
+
+    Args:
+        rater: Who gave it.
+        score: The score.
+        day: When, in days since 1970; NaN where unknown.
+    """
+
+    rater: str
+    score: float
+    day: float
 
 
 def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
     """A file's cells with one row for each essay, of rows that hold one rater's score each.
 
     The essay's first rating stays its human score, the second one becomes ``second_reference``, and RATINGS_COLUMN
-    holds all of them as pairs of rater and score, in the file's order. Rows without a score count as no rating.
+    holds all of them as :class:`Rating`, in the file's order. Rows without a score count as no rating.
 
     Args:
         cells: As read, with a row a rating.
@@ -43,8 +55,8 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
         >>> essays = one_row_an_essay(pd.DataFrame(rows), ColumnNames(rater="rater"), "human.csv")
         >>> essays[["essay_id", "reference", "second_reference"]].values.tolist()
         [['a', 2, 3.0], ['b', 4, nan]]
-        >>> essays["ratings_by_rater"].tolist()
-        [(('Ann', 2.0), ('Bo', 3.0)), (('Bo', 4.0),)]
+        >>> [(one.rater, one.score) for one in essays["ratings_by_rater"][0]]
+        [('Ann', 2.0), ('Bo', 3.0)]
     """
     if names.rater is None:
         return cells
@@ -76,14 +88,36 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
     _refuse_unlike(cells, [names.named().get(role, role) for role in PREDICTION_COLUMNS], essay, ids[keys[0]], source)
     ratings: list[list[Rating]] = [[] for _ in range(essay.max() + 1)] if len(essay) else []
     first: dict[int, int] = {}
-    for position, (number, rater, score) in enumerate(zip(essay.tolist(), ids["rater"], scores.tolist(), strict=True)):
-        if np.isfinite(score):
+    given = zip(essay.tolist(), ids["rater"], scores.tolist(), _days(cells, names, source), strict=True)
+    for position, (number, *rating) in enumerate(given):
+        if np.isfinite(rating[1]):
             first[number] = position if not ratings[number] else first[number]
-            ratings[number].append((rater, score))
+            ratings[number].append(Rating(*rating))
         first.setdefault(number, position)
     table = cells.iloc[[first[number] for number in range(len(ratings))]].copy()
     table[second] = [own[1][1] if len(own) > 1 else float("nan") for own in ratings]
     return table.assign(**{RATINGS_COLUMN: pd.Series(map(tuple, ratings), index=table.index)})
+
+
+def _days(cells: pd.DataFrame, names: ColumnNames, source: str) -> list[float]:
+    """Days since 1970 of each row's date; NaN where there is none."""
+    if names.date is None:
+        return [np.nan] * len(cells)
+    if names.date not in cells:
+        advice = {names.date: "Name the column of dates with --date-column."}
+        raise DataError(missing_columns(source, advice, list(map(str, cells.columns))))
+    column = cells[names.date]
+    blank = np.array([is_blank(cell) for cell in column])
+    dates = pd.to_datetime(column.astype(str).where(~blank), format="ISO8601", utc=True, errors="coerce")
+    faults = np.flatnonzero(dates.isna().to_numpy() & ~blank)
+    if len(faults):
+        row = row_number(column, int(faults[0]))
+        raise DataError(
+            f"Row {row} of {source}: {column.iloc[faults[0]]!r} is no date. Write dates as 2026-11-30 or "
+            "2026-11-30 14:05."
+        )
+    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+    return [float(day) for day in days]
 
 
 def rating_note(table: pd.DataFrame) -> str:
@@ -93,7 +127,7 @@ def rating_note(table: pd.DataFrame) -> str:
         table: What :func:`one_row_an_essay` returned.
     """
     ratings = table[RATINGS_COLUMN].tolist()
-    raters = {rater for own in ratings for rater, _ in own}
+    raters = {one.rater for own in ratings for one in own}
     return (
         f"{sum(map(len, ratings)):,} ratings of {len(ratings):,} essays by {len(raters):,} raters: the human score is "
         "an essay's first rating, the second human score its second; PRMSE uses all."

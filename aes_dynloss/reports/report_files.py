@@ -13,6 +13,7 @@ import pandas as pd
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.drivers import Drivers, with_groups
 from aes_dynloss.reports.features import FEATURE_COLUMNS, feature_rows
+from aes_dynloss.reports.human_entries import RaterReport
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
@@ -72,9 +73,23 @@ def report_rows(report: Report) -> list[Row]:
         rows += _robustness_rows(report.robustness)
     for rater in report.ratings.raters if report.ratings else ():
         rows += _rows(rater, "ratings", item=rater.rater)
+    rows += _rater_rows(report.raters)
     if report.drivers:
         rows += _driver_rows(report.drivers)
     return rows
+
+
+def _rater_rows(raters: RaterReport | None) -> Iterator[Row]:
+    """Rows of human raters and the machine, of whether raters were assigned by chance, and of adjusted scores."""
+    if raters is None:
+        return
+    yield from _rows(raters, "raters")
+    for rater in (*raters.raters, raters.machine):
+        yield from _rows(rater, "raters", item=rater.rater)
+    for name, test in raters.assignment.items():
+        yield from _rows(test, "rater_assignment", item=name)
+    for prompt, figures in raters.adjusted.items():
+        yield from _rows(figures, "adjusted", prompt=prompt)
 
 
 def _driver_rows(drivers: Drivers) -> Iterator[Row]:

@@ -115,6 +115,8 @@ def report_text(report: Report) -> str:
         lines.append(f"Floors, mean QWK{on}: {floors}")
     if report.robustness:
         lines += filter(None, [headline_words(report.robustness)])
+    if report.raters:
+        lines += [f"Raters: {sentence}" for sentence in report.raters.conclusions]
     if report.features:
         lines += filter(None, [features_words(report.features)])
     lines += [f"Note: {note}" for note in report.notes]
@@ -191,7 +193,9 @@ def human_tables(report: Report) -> list[Block]:
 def rater_pair_table(report: Report) -> Table:
     """Agreement of two human raters in full, by prompt; without rows where no essay was scored twice."""
     names = ("qwk", "kappa", "exact_agreement", "adjacent_agreement", "pearson")
-    moments = {f"{moment}_{which}": f"{moment}, {which}" for which in ("first", "second") for moment in ("mean", "sd")}
+    moments = {
+        f"{moment.lower()}_{which}": f"{moment}, {which}" for which in ("first", "second") for moment in ("Mean", "SD")
+    }
     rows = [
         [words(prompt), count(human.n), *(number(human[key]) for key in (*names, "smd", *moments))]
         for prompt, entry in report.prompts.items()
@@ -202,7 +206,7 @@ def rater_pair_table(report: Report) -> Table:
         Column("twice", "Scored twice"),
         *map(measure_column, names),
         Column("smd", "SMD", explanation="Second rater's mean less the first's, in pooled SDs."),
-        *(Column(key, title.capitalize()) for key, title in moments.items()),
+        *(Column(key, title) for key, title in moments.items()),
     ]
     return Table("rater-pair-table", "Agreement of the two raters in full", columns, rows).known_columns()
 

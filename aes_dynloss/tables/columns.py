@@ -28,7 +28,7 @@ REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
 # Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.
 RATER_COLUMNS = ("rater1", "rater2")
-# Each essay's ratings as pairs of rater and score, where a file has a row a rating.
+# Each essay's ratings with their raters and days, where a file has a row a rating.
 RATINGS_COLUMN = "ratings_by_rater"
 # Length of the essay, for what a machine owes to it.
 LENGTH_COLUMN = "words"
@@ -64,6 +64,7 @@ class ColumnNames:
         text: The essays themselves; None means: not read, whatever the file has.
         rater: Who gave the human score of a row, where an essay has a row for each of its ratings; None means: not
             read, likewise.
+        date: When that score was given; read with ``rater`` alone.
         mapped: Pairs of a field and a column, for several files of different names: see :meth:`in_file`.
         traits: Pairs of a trait and the column of its human scores, where that is not called as the trait.
 
@@ -85,6 +86,7 @@ class ColumnNames:
     words: str | None = None
     text: str | None = None
     rater: str | None = None
+    date: str | None = None
     mapped: tuple[tuple[str, str], ...] = ()
     traits: tuple[tuple[str, str], ...] = ()
 

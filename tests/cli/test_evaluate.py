@@ -138,6 +138,26 @@ def test_a_row_a_rating(run, tmp_path):
     assert entry["qwk_rescaled"] is not None
 
 
+def test_raters_dates_and_adjusted_scores(run, tmp_path):
+    lines = [
+        f"{essay},{(essay + rater) % 4 + 1},{essay % 4 + 1.2},{name},2026-01-{1 + essay % 28:02d}"
+        for essay in range(40)
+        for rater, name in enumerate(("Ann", "Bo"))
+    ]
+    (tmp_path / "rated.csv").write_text("\n".join(["essay_id,reference,raw,who,when", *lines]), encoding="utf-8")
+    options = ("--rater-column", "who", "--date-column", "when", "--adjusted-scores", "adjusted.csv", "--dev", "d.csv")
+    report = json.loads(run("rated.csv", *options, "--json").stdout)
+    assert [one["rater"] for one in report["raters"]["raters"]] == ["Ann", "Bo"]
+    assert report["raters"]["raters"][0]["drift"] is not None
+    header, *rows = (tmp_path / "adjusted.csv").read_text(encoding="utf-8").splitlines()
+    assert (header, len(rows)) == ("essay_id,prompt_id,ratings,mean_rating,adjusted", 40)
+    with pytest.raises(ConfigError, match=r"adjusted\.csv is there already"):
+        run("rated.csv", *options)
+    for option, value in (("--date-column", "when"), ("--adjusted-scores", "other.csv")):
+        with pytest.raises(ConfigError, match=f"{option} needs to know who gave each score"):
+            run("p.csv", option, value)
+
+
 def test_criteria_title_and_smallest_group(run, tmp_path):
     (tmp_path / "criteria.yaml").write_text("qwk: 0.99\nsmd: null\n", encoding="utf-8")
     options = ("--criteria", "criteria.yaml", "--title", "Spring & autumn", "--min-group", "3")
