@@ -19,7 +19,7 @@ from aes_dynloss.configfile import value_words as found_words
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.criteria import CRITERIA, RULES, Criterion, Direction, Rules
 from aes_dynloss.reports.entry import Entry
-from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.model import Disagreement, Flag, MeanEntry, PromptEntry, Verdict
 from aes_dynloss.reports.row_words import PROMPT_ROWS, RowWords
 from aes_dynloss.tables.columns import nearest
@@ -116,7 +116,7 @@ def report_flags(
         prompts: The report's entries by prompt.
         mean: Its mean over prompts, on which the criteria of agreement are judged.
         called: What the prompts, or traits, are called.
-        rules: The criteria, and the fewest essays scored twice of which a degradation is judged.
+        rules: The criteria, and the fewest essays scored twice of which degradation, PRMSE and the like are judged.
 
     Returns:
         Flags, the mean first.
@@ -146,7 +146,7 @@ def few_notes(prompts: Mapping[str, PromptEntry], min_group: int) -> list[str]:
         min_group: Fewest essays to rest on.
     """
     few = {prompt: entry.scored_twice for prompt, entry in prompts.items() if 0 < entry.scored_twice < min_group}
-    because = f"essays were scored twice, fewer than {min_group}: no degradation is judged."
+    because = f"essays were scored twice, fewer than {min_group}: nothing that rests on them is judged."
     return [f"Prompt {prompt}: {count} {because}" for prompt, count in few.items()]
 
 
@@ -156,9 +156,12 @@ def _is_of_mean(name: str) -> bool:
 
 def _figure(entry: PromptEntry | MeanEntry, name: str, *, few: bool) -> float | None:
     """What a criterion of a prompt or of the mean judges; None too where ``few`` essays were scored twice."""
+    of_two = name.endswith(_DEGRADATION) or (name in MEASURES and MEASURES[name].needs is Missing.NO_SECOND_SCORE)
+    if of_two and few:
+        return None
     if name.endswith(_DEGRADATION):
         key = {"qwk": "degradation"}.get(name.removesuffix(_DEGRADATION), name)
-        return getattr(entry.human_human, key) if entry.human_human and not few else None
+        return getattr(entry.human_human, key) if entry.human_human else None
     if name == "score_share":
         gaps = [one.gap for one in getattr(entry, "score_points", ())]
         return max(gaps, key=abs, default=None)

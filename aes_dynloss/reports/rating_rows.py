@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,27 +62,11 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
         return cells
     columns = {role: names.named().get(role, role) for role in (*ID_COLUMNS, "reference", "rater")}
     second = names.second_reference or "second_reference"
-    options = {"essay_id": "--id-column", "reference": "--reference-column", "rater": "--rater-column"}
-    missing = {
-        columns[role]: f"Name it with {option}." for role, option in options.items() if columns[role] not in cells
-    }
-    if missing:
-        raise DataError(missing_columns(source, missing, list(map(str, cells.columns))))
-    if second in cells:
-        raise DataError(
-            f"{source} has a row for each rating, by --rater-column {names.rater}, and second scores in the column "
-            f"{second!r} as well. Give each of them a row with its rater, and leave that column out."
-        )
+    _check_columns(cells, columns, second, source)
     keys = [one for one in (*(columns[role] for role in ID_COLUMNS), TRAIT_COLUMN) if one in cells]
     ids = pd.DataFrame({key: parse_ids(cells[key], key, source) for key in keys}, index=cells.index)
     ids["rater"] = parse_ids(cells[columns["rater"]], "rater", source)
-    repeated = ids.duplicated().to_numpy()
-    if repeated.any():
-        of, rater = ids.iloc[int(repeated.argmax())][[keys[0], "rater"]]
-        raise DataError(
-            f"{source} has more than one row of rater {rater!r} for essay {of!r}. Keep one; if essays of several "
-            "prompts share ids, name the column of prompts (--prompt-column)."
-        )
+    _refuse_repeats(ids, keys[0], source)
     scores = parse_numbers(cells[columns["reference"]], "reference", ids[columns["essay_id"]], source)
     essay = ids.groupby(keys, sort=False).ngroup().to_numpy()
     _refuse_unlike(cells, [names.named().get(role, role) for role in PREDICTION_COLUMNS], essay, ids[keys[0]], source)
@@ -97,6 +81,32 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
     table = cells.iloc[[first[number] for number in range(len(ratings))]].copy()
     table[second] = [own[1][1] if len(own) > 1 else float("nan") for own in ratings]
     return table.assign(**{RATINGS_COLUMN: pd.Series(map(tuple, ratings), index=table.index)})
+
+
+def _check_columns(cells: pd.DataFrame, columns: Mapping[str, str], second: str, source: str) -> None:
+    """Refuse cells without the columns of a rating, or with one of second ratings."""
+    options = {"essay_id": "--id-column", "reference": "--reference-column", "rater": "--rater-column"}
+    missing = {
+        columns[role]: f"Name it with {option}." for role, option in options.items() if columns[role] not in cells
+    }
+    if missing:
+        raise DataError(missing_columns(source, missing, list(map(str, cells.columns))))
+    if second in cells:
+        raise DataError(
+            f"{source} has a row for each rating, by --rater-column {columns['rater']}, and second scores in the "
+            f"column {second!r} as well. Give each of them a row with its rater, and leave that column out."
+        )
+
+
+def _refuse_repeats(ids: pd.DataFrame, essay_column: str, source: str) -> None:
+    """Refuse two scores of an essay by one rater."""
+    repeated = ids.duplicated().to_numpy()
+    if repeated.any():
+        essay, rater = ids.iloc[int(repeated.argmax())][[essay_column, "rater"]]
+        raise DataError(
+            f"{source} has more than one row of rater {rater!r} for essay {essay!r}. Keep one; if essays of several "
+            "prompts share ids, name the column of prompts (--prompt-column)."
+        )
 
 
 def _days(cells: pd.DataFrame, names: ColumnNames, source: str) -> list[float]:

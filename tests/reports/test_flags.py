@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.reports.criteria import CRITERIA
+from aes_dynloss.reports.criteria import CRITERIA, Criterion
 from aes_dynloss.reports.flags import judge, judge_all, read_criteria, report_flags
 from aes_dynloss.reports.model import MeanEntry, PromptEntry, Report, ScorePoint
 from aes_dynloss.reports.page import report_page
@@ -189,8 +189,9 @@ def test_no_degradation_is_flagged_of_few_essays(twice, verdict):
     table = pd.DataFrame({"essay_id": range(40), "prompt_id": "1", "reference": np.resize([1, 2, 3, 4], 40)})
     table["raw"] = 2.5 + 0.1 * (table["reference"] % 2)
     table["second_reference"] = table["reference"].where(table.index < twice)
-    report = build_report(table, ranges={"1": RANGE}, resamples=0)
-    verdicts = {flag.verdict for flag in report.flags if flag.criterion.endswith("_degradation")}
+    criteria = {**CRITERIA, "prmse": Criterion("PRMSE", "at least", 0.8)}
+    report = build_report(table, ranges={"1": RANGE}, resamples=0, criteria=criteria)
+    verdicts = {flag.verdict for flag in report.flags if flag.criterion.endswith(("_degradation", "prmse"))}
     assert verdicts == {verdict}
     noted = any("9 essays were scored twice, fewer than 10" in note for note in report.notes)
     assert noted == (verdict == "unknown")
