@@ -291,6 +291,23 @@ def assignment_tests(
     return {name: Assignment(*one, None if one.p is None else next(adjusted)) for name, one in found.items()}
 
 
+def refuse_too_many(raters: int, labels: int) -> None:
+    """Refuse a column that seems to hold something else than raters.
+
+    Args:
+        raters: Their number.
+        labels: Number of labels.
+
+    Raises:
+        DataError: There are more than MOST_RATERS.
+    """
+    if raters > MOST_RATERS:
+        raise DataError(
+            f"Found {raters:,} raters of {labels:,} labels; expected at most {MOST_RATERS:,}. Does the column hold ids "
+            "of essays? Name the one of raters."
+        )
+
+
 def _codes(kind: str, ids: ArrayLike, shape: tuple[int, ...]) -> tuple[Codes, list[str]]:
     """Numbers of raters or prompts in the order of their names, and the names."""
     array = np.asarray(ids)
@@ -341,11 +358,7 @@ class _Labels:
             )
         rater, names = _codes("rater", raters, label.shape)
         prompt, prompt_names = _codes("prompt", prompts, label.shape)
-        if len(names) > MOST_RATERS:
-            raise DataError(
-                f"Found {len(names):,} raters of {len(label):,} labels; expected at most {MOST_RATERS:,}. Does the "
-                "column hold ids of essays? Name the one of raters."
-            )
+        refuse_too_many(len(names), len(label))
         by_prompt = pd.Series(label).groupby(prompt)
         mean, sd = by_prompt.transform("mean").to_numpy(), by_prompt.transform("std").to_numpy()
         low, high = by_prompt.transform("min").to_numpy(), by_prompt.transform("max").to_numpy()

@@ -23,6 +23,7 @@ from scipy.stats import norm
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import checked_columns
 from aes_dynloss.measures.differences import holm_adjusted
+from aes_dynloss.measures.raters import refuse_too_many
 from aes_dynloss.measures.shrinkage import Estimate, ShrunkenEffects, empirical_bayes, normal_estimate
 
 Array = NDArray[np.float64]
@@ -116,7 +117,8 @@ def rater_severities(
         Severities from the mean of the raters.
 
     Raises:
-        DataError: The shapes differ, a value is not finite, or no prompt has different ratings.
+        DataError: The shapes differ, a value is not finite, no prompt has different ratings, or raters are more than
+            MOST_RATERS.
 
     References:
         Myford and Wolfe (2003), Journal of Applied Measurement 4(4): severity. Henderson (1975), Biometrics 31(2):
@@ -138,6 +140,7 @@ def rater_severities(
             f"Each rating needs a rater, an essay and a prompt: found shapes {label.shape}, {rater.shape}, "
             f"{essay.shape} and {prompt.shape}."
         )
+    refuse_too_many(len(names), len(label))
     sd = pd.Series(label).groupby(prompt).transform("std").to_numpy(dtype=np.float64)
     used = np.flatnonzero(sd > 0)
     if not len(used):

@@ -32,6 +32,7 @@ from aes_dynloss.reports.drawing import (
     with_legend,
 )
 from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.human_entries import RaterReport
 from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Report
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -108,6 +109,25 @@ def group_picture(
     )
     description = f"Dots with intervals, and the band of the criterion. {words}."
     return saved(panels[0], f"Groups of {column}, {where}", description)
+
+
+def rater_picture(raters: RaterReport) -> Picture:
+    """Severity and consistency of raters with intervals, the machine last; of very many those with the most ratings."""
+    most = {one.rater for one in sorted(raters.raters, key=lambda one: -one.n)[: MOST_DRAWN_ROWS - 1]}
+    shown = [one for one in raters.raters if one.rater in most]
+    entries = [*shown, raters.machine]
+    with drawing():
+        panels = rows_panel([one.rater for one in entries], ["Severity (SDs)", "Consistency"])
+        for axes, measure in zip(panels, ("severity", "consistency"), strict=True):
+            values = [(one[measure], one[f"{measure}_interval"]) for one in entries]
+            draw_intervals(axes, [*values[:-1], (None, None)], colour=HUMAN, label="Rater")
+            draw_intervals(axes, [*[(None, None)] * len(shown), values[-1]], colour=MACHINE, label="Machine")
+        panels[0].axvline(0, color=FAINT, linewidth=1)
+        words = "; ".join(
+            f"{drawn_name(one.rater)}: severity {_rounded(one.severity)}, consistency {_rounded(one.consistency)}"
+            for one in entries
+        )
+        return saved(panels[0], "Severity and consistency", f"Dots with intervals. {words}.", legend_columns=_LEGEND)
 
 
 def _rounded(value: float | None) -> str:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from aes_dynloss.measures.raters import RaterEffects, RaterFigures
 from aes_dynloss.measures.shrinkage import Estimate
-from aes_dynloss.reports.blocks import Bullets, Section, Words
+from aes_dynloss.reports.blocks import Bullets, Gallery, Section, Words
+from aes_dynloss.reports.figures import rater_picture
 from aes_dynloss.reports.human_entries import RaterEntry, RaterReport
 from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
@@ -109,8 +110,9 @@ def raters_section(raters: RaterReport, called: RowWords) -> Section:
     )
     rows, foot = [_row(one) for one in raters.raters], [_row(raters.machine)]
     human = Table("human-raters-table", "Raters, and the machine", _COLUMNS, rows, foot).known_columns()
-    tables = [human, _drift_table(raters.raters), _adjusted_table(raters, called)]
-    return Section("raters", "Raters", [Words(explained), Bullets(raters.conclusions), *tables])
+    drawn = Gallery("raters-picture", "", "Dots with intervals; 0 is the mean of the raters.", [rater_picture(raters)])
+    more = _drift_table(raters.raters), _adjusted_table(raters, called)
+    return Section("raters", "Raters", [Words(explained), Bullets(raters.conclusions), human, drawn, *more])
 
 
 def _compared(raters: RaterReport) -> str:

@@ -129,6 +129,9 @@ def test_what_cannot_be_compared():
     assert (found.adjusted[prompt == 0] == 5).all()
     with pytest.raises(DataError, match="All ratings of a prompt are equal"):
         rater_severities(rater, essay, prompt, flat * 0, machine)
+    many = np.arange(1001)
+    with pytest.raises(DataError, match="Found 1,001 raters of 1,001 labels"):
+        rater_severities(many, many, many * 0, many % 7, many % 5)
     with pytest.raises(DataError, match="Each rating needs a rater"):
         rater_severities(rater[1:], essay, prompt, ratings, machine)
 

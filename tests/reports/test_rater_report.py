@@ -90,6 +90,7 @@ def test_json_csv_page_and_text_have_them(report):
     for name in ("human-raters-table", "drift-table", "adjusted-table"):
         assert f'id="{name}"' in html
     assert "Ann: severe" in html
+    assert "machine: severity 0." in html  # the picture's description
     assert "Raters: Raters differ in severity: the SD between them is" in report_text(report)
     assert 'id="human-raters-table"' not in report_page(replace(report, raters=None), title="None")
 
