@@ -66,7 +66,7 @@ def report_rows(report: Report) -> list[Row]:
     for essay in report.worst:
         figures = {measure: getattr(essay, measure) for measure in ("reference", "raw", "score", "words")}
         rows += _rows(figures, "worst", prompt=essay.prompt_id, item=essay.essay_id)
-    rows += _rows(report.settings, "settings")
+    rows += _rows({**report.settings, "min_group": report.judged_by.min_group}, "settings")
     if report.adjudicated:
         rows += _adjudication_rows(report.adjudicated)
     if report.robustness:
@@ -120,7 +120,9 @@ def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
     for version, figures in entry.get("score_versions", {}).items():
         yield from _rows(figures, "score_versions", prompt=prompt, item=version)
     yield from _confusion_rows(entry, "confusion", prompt)
-    yield from _confusion_rows(entry.get("human_human") or {}, "human_confusion", prompt)
+    human = entry.get("human_human") or {}
+    yield from _confusion_rows(human, "human_confusion", prompt)
+    yield from _rows(human.get("range") or {}, "human_range", prompt=prompt)
     for name, keys in _LISTS.items():
         for figures in entry.get(name) or ():
             item = " to ".join(f"{figures[key]:.12g}" for key in keys)
