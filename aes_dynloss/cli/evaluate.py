@@ -10,6 +10,7 @@ import click
 
 from aes_dynloss.cli.options import (
     EXISTING,
+    FILE,
     FOLDER,
     map_option,
     read_score_ranges,
@@ -54,6 +55,18 @@ if TYPE_CHECKING:
     "second_reference",
     help="Column of a second human's scores.  [default: second_reference, if present]",
 )
+@click.option(
+    "--rater-column",
+    "rater",
+    help="Column of who gave each human score; the file with the human scores then has a row for each rating.",
+)
+@click.option("--date-column", "date", help="Column of when it was given (2026-11-30), to tell raters' drift.")
+@click.option(
+    "--adjusted-scores",
+    type=FILE,
+    metavar="FILE",
+    help="Write each essay's human score adjusted for its raters' severity to this table (csv, jsonl, parquet).",
+)
 @map_option
 @click.option("--raw-column", "raw", help="Column of unrounded predictions.  [default: raw, if present]")
 @click.option("--score-column", "score", help="Column of predicted score points.  [default: score, if present]")
@@ -64,6 +77,18 @@ if TYPE_CHECKING:
 @click.option(
     "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
 )
+@click.option(
+    "--min-group",
+    type=click.IntRange(1),
+    help="Groups and score levels of fewer essays are merged or left out, and none is flagged.  [default: 10]",
+)
+@click.option(
+    "--criteria",
+    type=EXISTING,
+    metavar="FILE",
+    help="Criteria of your own (YAML): thresholds by measure, beside or in place of the usual ones.",
+)
+@click.option("--title", help="Title of report.html.  [default: after PREDICTIONS]")
 @click.option("--robustness", type=EXISTING, help="robustness.json of the same model, to include in the report.")
 @click.option(
     "--features",
@@ -94,6 +119,10 @@ def evaluate(
     prompts: Path | None,
     spans: tuple[str, ...],
     subgroups: tuple[str, ...],
+    min_group: int | None,
+    criteria: Path | None,
+    title: str | None,
+    adjusted_scores: Path | None,
     mapped: tuple[str, ...],
     robustness: Path | None,
     features: Path | None,
@@ -116,7 +145,9 @@ def evaluate(
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
+    from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP
     from aes_dynloss.reports.exports import export_rsmeval
+    from aes_dynloss.reports.flags import read_criteria
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report, report_json
     from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
@@ -133,16 +164,26 @@ def evaluate(
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
     names = ColumnNames(**columns, **reference_columns(reference), mapped=parse_map(mapped))
+    _check_rater_options(names, adjusted_scores, force=force)
     check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
     without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
-    dev_names = replace(names, text=None, words=None, mapped=without)
+    # Dev may have a row an essay, whatever the other file has.
+    by_rater = [(role, column) for role, column in names.named().items() if role in {"rater", "date"}]
+    dev_names = replace(names, text=None, words=None, rater=None, date=None, mapped=(*without, *by_rater))
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
     scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
     decisions = None if adjudicated is None else read_decisions(adjudicated, scales)
     feature_table = None if features is None else _read_features(features, test, names)
-    report = build_report(test, dev=dev_table, features=feature_table, subgroups=subgroups)
+    report = build_report(
+        test,
+        dev=dev_table,
+        features=feature_table,
+        subgroups=subgroups,
+        criteria=CRITERIA if criteria is None else read_criteria(criteria),
+        min_group=MIN_GROUP if min_group is None else min_group,
+    )
     if decisions is not None:
         report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
     if audit is not None:
@@ -152,8 +193,10 @@ def evaluate(
     if export is not None:
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
+    if adjusted_scores is not None:
+        _write_adjusted(test, adjusted_scores)
     if output_dir is not None:
-        write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
+        write_report_files(report, output_dir, title=title or f"Agreement of {predictions.stem} with human scores")
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
@@ -169,6 +212,28 @@ def _log(path: Path, machine: PredictionTable, decisions: Decisions | None) -> N
     if decisions is None:
         raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
     AuditLog(path).append(decision_entries(machine, decisions))
+
+
+def _check_rater_options(names: ColumnNames, adjusted: Path | None, *, force: bool) -> None:
+    """Refuse options that need the raters' column without it, and a file that is there."""
+    if "rater" not in {*names.named(), *(role for role, _ in names.mapped)}:
+        for option, value in (("--date-column", names.date), ("--adjusted-scores", adjusted)):
+            if value is not None:
+                raise ConfigError(f"{option} needs to know who gave each score: name the column with --rater-column.")
+    if adjusted is not None and adjusted.exists() and not force:
+        raise ConfigError(f"{adjusted} is there already. Choose another --adjusted-scores, or give --force.")
+
+
+def _write_adjusted(test: PredictionTable, path: Path) -> None:
+    """Write human scores adjusted for severity."""
+    from aes_dynloss.reports.rater_report import adjusted_scores
+    from aes_dynloss.tables.formats import write_table
+
+    table = adjusted_scores(test.table)
+    if table is None:
+        raise ConfigError("--adjusted-scores needs the scores of two raters or more, which are not all equal.")
+    write_table(table, path)
+    click.echo(f"Wrote {path}", err=True)
 
 
 def _read_features(path: Path, predictions: PredictionTable, names: ColumnNames) -> FeatureTable:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.measures.agreement import (
@@ -18,25 +18,13 @@ from aes_dynloss.measures.agreement import (
     standardized_mean_difference,
 )
 from aes_dynloss.measures.calibration import RescalingLine, score_versions
-from aes_dynloss.measures.reliability import (
-    disattenuated_correlation,
-    prmse,
-    qwk_ceiling,
-    qwk_of_true_score,
-    spearman_brown,
-)
 from aes_dynloss.tables.score_range import ScoreRange
 
 Column = NDArray[np.float64]
 Rows = list[dict[str, Any]]
 
 BINS = 10
-# Where the reference was resolved from two raters it is no rater's, and they may use another scale.
-_RATER_PAIRS = (("rater1", "rater2"), ("reference", "second_reference"))
-# In this share of essays the reference is what it is said to be made of; the others were adjudicated.
-MOSTLY = 0.9
 GIVEN = "given"
-LIMITS = ("pearson_disattenuated", "prmse", "qwk_ceiling", "qwk_of_true_score")
 
 
 def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) -> Rows:
@@ -62,6 +50,79 @@ def score_point_rows(reference: Column, score: Column, score_range: ScoreRange) 
         {"point": float(point), "human": int(human), "machine": int(machine), "gap": float(gap)}
         for point, human, machine, gap in zip(score_range.points, *counts, gaps, strict=True)
     ]
+
+
+# Wider score ranges are divided into so many levels.
+MOST_LEVELS = 12
+# Agreement of the middle is compared with that of both ends.
+_LEAST_COMPARED = 3
+
+
+def score_level_rows(reference: Column, score: Column, score_range: ScoreRange, least: int = 1) -> Rows:
+    """Agreement at each level of human scores: a score point, or of more than MOST_LEVELS points neighbouring ones.
+
+    Levels of fewer essays than ``least`` are merged with the next one, the last with the one before. Scores agree where
+    they are of one level, whatever rows were merged.
+
+    Args:
+        reference: Human scores, shape (n,), score points of ``score_range``.
+        score: Machine scores, likewise.
+        score_range: The prompt's score points.
+        least: Essays of a row, at least.
+
+    Returns:
+        A row a level, ascending: ``low`` and ``high`` score point, ``n`` essays, ``agreement`` (share of the same
+        level) and ``adjacent`` (that or a neighbouring one). None where all essays are fewer than ``least``.
+
+    Examples:
+        >>> human, score = np.array([1.0, 1.0, 2.0, 3.0, 4.0, 4.0]), np.array([1.0, 2.0, 1.0, 3.0, 4.0, 4.0])
+        >>> rows = score_level_rows(human, score, ScoreRange(1, 4), least=2)
+        >>> [(row["low"], row["high"], row["n"], row["agreement"]) for row in rows]
+        [(1.0, 1.0, 2, 0.5), (2.0, 3.0, 2, 0.5), (4.0, 4.0, 2, 1.0)]
+    """
+    width = -(-score_range.count // MOST_LEVELS)
+    human, machine = (score_range.to_index(scores) // width for scores in (reference, score))
+    rows: list[list[int]] = [[]]
+    for level in np.unique(human).tolist():
+        if (np.isin(human, rows[-1])).sum() >= least:
+            rows.append([])
+        rows[-1].append(level)
+    if len(rows) > 1 and np.isin(human, rows[-1]).sum() < least:
+        last = rows.pop()
+        rows[-1] += last
+    points, entries = score_range.points, []
+    for levels in rows:
+        members = np.isin(human, levels)
+        apart = np.abs(human - machine)[members]
+        entries.append({
+            "low": float(points[levels[0] * width]),
+            "high": float(points[min((levels[-1] + 1) * width, score_range.count) - 1]),
+            "n": int(members.sum()),
+            "agreement": float((apart == 0).mean()),
+            "adjacent": float((apart <= 1).mean()),
+        })  # fmt: skip
+    return entries if len(reference) >= least else []
+
+
+def level_gap(levels: Sequence[Mapping[str, Any]]) -> float | None:
+    """Agreement at the lowest and the highest score level less that at those between.
+
+    Args:
+        levels: What ``score_level_rows`` returned.
+
+    Returns:
+        Above 0 where middle scores agree less than the ends; None of fewer than three levels.
+
+    Examples:
+        >>> levels = [{"n": 10, "agreement": 0.8}, {"n": 50, "agreement": 0.3}, {"n": 30, "agreement": 0.6}]
+        >>> round(level_gap(levels), 3)
+        0.35
+    """
+    if len(levels) < _LEAST_COMPARED:
+        return None
+    counts, shares = (np.array([level[key] for level in levels]) for key in ("n", "agreement"))
+    ends = float(np.average(shares[[0, -1]], weights=counts[[0, -1]]))
+    return ends - float(np.average(shares[1:-1], weights=counts[1:-1]))
 
 
 def confusion_cells(reference: Column, score: Column, score_range: ScoreRange) -> list[list[float | int]]:
@@ -208,113 +269,3 @@ def _bins(values: Column) -> list[NDArray[np.intp]]:
     order = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[order])) + 1
     return np.split(order, starts)
-
-
-def human_entry(essays: pd.DataFrame) -> dict[str, Any] | None:
-    """Agreement of two humans, and what the machine loses against it, on the essays that were scored twice.
-
-    Human-human figures are those of two single raters where both are there, or of reference and second_reference;
-    human-machine ones those of reference and score (kappa) or raw (r). Degradation = human-human less human-machine
-    (Williamson, Xi and Breyer, 2012, flag more than .10), both on the same essays, so that it does not
-    measure which essays were scored twice.
-
-    Args:
-        essays: Checked predictions of one prompt.
-
-    Returns:
-        ``n`` essays that were scored twice; ``qwk``, ``human_machine_qwk`` and ``degradation``; ``pearson``,
-        ``human_machine_pearson`` and ``pearson_degradation``, None where undefined; or None where the table holds no
-        two humans' scores.
-
-    Examples:
-        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
-        >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
-        >>> entry = human_entry(essays)
-        >>> round(entry["qwk"], 3), entry["human_machine_qwk"], round(entry["degradation"], 3)
-        (0.9, 1.0, -0.1)
-    """
-    pair, twice = _scored_twice(essays)
-    if pair is None:
-        return None
-    first, second, reference, raw, score = (twice[name].to_numpy() for name in (*pair, "reference", "raw", "score"))
-    qwk = human_qwk = r = human_r = None
-    if len(twice):
-        human_qwk = float(quadratic_weighted_kappa(first, second))
-        qwk = float(quadratic_weighted_kappa(reference, score))
-        human_r, r = none_if_nan(pearson(first, second)), none_if_nan(pearson(reference, raw))
-    return {
-        "n": len(twice),
-        "qwk": human_qwk,
-        "human_machine_qwk": qwk,
-        "degradation": _lost(human_qwk, qwk),
-        "pearson": human_r,
-        "human_machine_pearson": r,
-        "pearson_degradation": _lost(human_r, r),
-    }
-
-
-def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) -> tuple[dict[str, Any], list[str]]:
-    """The machine's agreement corrected for the raters' errors, and the ceilings that these set.
-
-    The reliability behind ``pearson_disattenuated`` and the ceilings is r between two raters, stepped up by Spearman
-    and Brown where the reference is a sum or a mean of both (in MOSTLY of the essays).
-
-    Args:
-        prompt: The prompt's id, for notes.
-        essays: Checked predictions of one prompt.
-        score_range: Its score points.
-
-    Returns:
-        The figures of LIMITS, None where there are no two humans' scores or one is undefined; and notes.
-
-    Examples:
-        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
-        >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
-        >>> limits, notes = limit_entries("1", essays, ScoreRange(1, 4))
-        >>> {name: round(value, 3) for name, value in limits.items()}, notes
-        ({'pearson_disattenuated': 0.999, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
-    """
-    limits: dict[str, Any] = dict.fromkeys(LIMITS)
-    pair, twice = _scored_twice(essays)
-    if pair is None or len(twice) < 2:
-        return limits, []
-    reference, raw = twice["reference"].to_numpy(), twice["raw"].to_numpy()
-    ratings = twice[list(pair)].to_numpy(dtype=np.float64)
-    summed = pair == _RATER_PAIRS[0] and _is_mostly(ratings.sum(axis=1), reference, score_range)
-    averaged = pair == _RATER_PAIRS[0] and _is_mostly(ratings.mean(axis=1), reference, score_range)
-    # Raters whose scores run against each other are as reliable as those that have nothing in common.
-    single = np.maximum(pearson(ratings[:, 0], ratings[:, 1]), 0.0)
-    reliability = spearman_brown(single, 2.0 if summed or averaged else 1.0)
-    limits["pearson_disattenuated"] = none_if_nan(disattenuated_correlation(pearson(reference, raw), reliability))
-    limits["qwk_ceiling"] = none_if_nan(qwk_ceiling(reliability))
-    limits["qwk_of_true_score"] = none_if_nan(qwk_of_true_score(reliability))
-    # The raters' scale is that of single ratings; a sum of two is on twice that scale.
-    scale = 2.0 if summed else 1.0
-    if summed or pair != _RATER_PAIRS[0] or _on_one_scale(ratings, reference):
-        limits["prmse"] = none_if_nan(prmse(raw / scale, ratings))
-        return limits, []
-    return limits, [
-        f"Prompt {prompt}: prmse is null, as the raters' scores are on another scale than the reference, and it is "
-        "not their sum."
-    ]
-
-
-def _scored_twice(essays: pd.DataFrame) -> tuple[tuple[str, str] | None, pd.DataFrame]:
-    """The columns of two humans' scores, None where there are none, and the essays that have both."""
-    pair = next((pair for pair in _RATER_PAIRS if set(pair) <= set(essays.columns)), None)
-    return pair, essays if pair is None else essays.dropna(subset=list(pair))
-
-
-def _lost(human: float | None, machine: float | None) -> float | None:
-    return None if human is None or machine is None else human - machine
-
-
-def _is_mostly(made: NDArray[np.float64], reference: NDArray[np.float64], score_range: ScoreRange) -> bool:
-    """Whether the reference is what was made of the ratings, up to rounding, in most essays."""
-    return bool((np.abs(made - reference) <= 0.5 * score_range.step + 1e-6).mean() >= MOSTLY)
-
-
-def _on_one_scale(ratings: NDArray[np.float64], reference: NDArray[np.float64]) -> bool:
-    """Whether the reference lies between the ratings in most essays, as a resolved score does."""
-    low, high = ratings.min(axis=1) - 1e-6, ratings.max(axis=1) + 1e-6
-    return bool(((low <= reference) & (reference <= high)).mean() >= MOSTLY)

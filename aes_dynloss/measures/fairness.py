@@ -180,8 +180,12 @@ def subgroup_fairness(
     score_range: ScoreRange,
     settings: IntervalSettings,
     small: int = SMALL_GROUP,
+    least: int = 1,
 ) -> Entry:
     """Measures of each group of each column, and tests of differences between groups, on one prompt.
+
+    Groups of fewer essays than ``least`` are merged into one; where that has fewer too, it has no figures and takes no
+    part in the tests. All essays count in the units of DSM and SMD.
 
     The p values of all columns' OSA, OSD and CSD are one family of comparisons, to which Holm's procedure is applied.
 
@@ -191,6 +195,7 @@ def subgroup_fairness(
         score_range: The prompt's score points.
         settings: How intervals are drawn.
         small: Groups of fewer essays are marked.
+        least: Essays of a group of which figures are told, at least.
 
     Returns:
         ``columns`` by name, each with ``groups`` (``group_entries``) and ``osa``, ``osd`` and ``csd`` (each
@@ -217,14 +222,36 @@ def subgroup_fairness(
     by_column: dict[str, Entry] = {}
     notes = []
     for name in dict.fromkeys(columns):
-        labels = group_labels(essays[name])
+        labels, merged_notes = _merged(name, group_labels(essays[name]), least)
+        told = labels != _UNTOLD
         groups = group_entries(essays, labels, score_range, settings, small)
-        tests = score_differences(essays["reference"], essays["raw"], labels)
+        groups.pop(_UNTOLD, None)
+        notes += merged_notes
+        tests = dict.fromkeys(("osa", "osd", "csd"), Explained(None, None))
+        if told.any():
+            tests = score_differences(essays.loc[told, "reference"], essays.loc[told, "raw"], labels[told])
         by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
         notes += _notes(name, groups, small)
     entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
     comparisons = fill_holm([entry for entry in entries if entry["p"] is not None])
     return {"columns": by_column, "comparisons": comparisons, "small_group": small, "notes": notes}
+
+
+_UNTOLD = ""  # no group is called so
+
+
+def _merged(name: str, labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.object_], list[str]]:
+    """Labels with small groups merged, or _UNTOLD, and what a reader must know of them."""
+    names, counts = np.unique(labels.astype(str), return_counts=True)
+    few = names[counts < least].tolist()
+    if not few:
+        return labels, []
+    members, listed = np.isin(labels, few), ", ".join(few)
+    merged = f"{len(few)} merged groups"
+    rest = f"Column {name}: fewer than {least} essays in {listed};"
+    if members.sum() >= least and len(few) > 1 and merged not in names:
+        return np.where(members, merged, labels), [f"{rest} they count as one, {merged!r}."]
+    return np.where(members, _UNTOLD, labels), [f"{rest} no figure of them is told, and no flag rests on them."]
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:

@@ -25,7 +25,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import FISHER_CAP, checked_columns
 from aes_dynloss.measures.differences import holm_adjusted
 from aes_dynloss.measures.fairness import FLOAT_NOISE, Explained, explained_by_groups
-from aes_dynloss.measures.shrinkage import Estimate, Heterogeneity, normal_estimate, shrunken_effects
+from aes_dynloss.measures.shrinkage import Estimate, Heterogeneity, ShrunkenEffects, normal_estimate, shrunken_effects
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -115,7 +115,12 @@ class RaterEffects:
 
 
 def rater_effects(
-    raters: ArrayLike, prompts: ArrayLike, labels: ArrayLike, reference: ArrayLike, confidence: float = 0.95
+    raters: ArrayLike,
+    prompts: ArrayLike,
+    labels: ArrayLike,
+    reference: ArrayLike,
+    confidence: float = 0.95,
+    severity: ShrunkenEffects | None = None,
 ) -> RaterEffects:
     """Severity, consistency and range of each rater, shrunk to what all raters have in common.
 
@@ -137,6 +142,7 @@ def rater_effects(
         labels: Labels on the prompt's own scale, shape (n,), finite.
         reference: On the same scale, shape (n,); NaN where there is none.
         confidence: Of the intervals, between 0 and 1.
+        severity: Severity of the raters, in the order of their names, where it is estimated otherwise.
 
     Returns:
         The raters by name.
@@ -158,7 +164,7 @@ def rater_effects(
         [('0', ('lenient',)), ('1', ()), ('2', ()), ('3', ('reversed',))]
     """
     rated = _Labels.of(raters, prompts, labels, reference)
-    severity = shrunken_effects(*_mean_errors(rated), confidence)
+    severity = severity or shrunken_effects(*_mean_errors(rated), confidence)
     consistency = shrunken_effects(*_fisher_z(rated), confidence)
     spread, residual_dof = _spread(rated)
     counts = np.bincount(rated.rater)
@@ -285,6 +291,23 @@ def assignment_tests(
     return {name: Assignment(*one, None if one.p is None else next(adjusted)) for name, one in found.items()}
 
 
+def refuse_too_many(raters: int, labels: int) -> None:
+    """Refuse a column that seems to hold something else than raters.
+
+    Args:
+        raters: Their number.
+        labels: Number of labels.
+
+    Raises:
+        DataError: There are more than MOST_RATERS.
+    """
+    if raters > MOST_RATERS:
+        raise DataError(
+            f"Found {raters:,} raters of {labels:,} labels; expected at most {MOST_RATERS:,}. Does the column hold ids "
+            "of essays? Name the one of raters."
+        )
+
+
 def _codes(kind: str, ids: ArrayLike, shape: tuple[int, ...]) -> tuple[Codes, list[str]]:
     """Numbers of raters or prompts in the order of their names, and the names."""
     array = np.asarray(ids)
@@ -335,11 +358,7 @@ class _Labels:
             )
         rater, names = _codes("rater", raters, label.shape)
         prompt, prompt_names = _codes("prompt", prompts, label.shape)
-        if len(names) > MOST_RATERS:
-            raise DataError(
-                f"Found {len(names):,} raters of {len(label):,} labels; expected at most {MOST_RATERS:,}. Does the "
-                "column hold ids of essays? Name the one of raters."
-            )
+        refuse_too_many(len(names), len(label))
         by_prompt = pd.Series(label).groupby(prompt)
         mean, sd = by_prompt.transform("mean").to_numpy(), by_prompt.transform("std").to_numpy()
         low, high = by_prompt.transform("min").to_numpy(), by_prompt.transform("max").to_numpy()

@@ -117,20 +117,57 @@ def shrunken_effects(values: Array, weights: Array, confidence: float) -> Shrunk
     sums = np.where(weights.sum(0) > 0, weights.sum(0), 1.0)
     level = (weights * values).sum(0) / sums
     information = np.diag(weights.sum(1)) - (weights / sums) @ weights.T
-    roots, vectors = np.linalg.eigh(information)
-    identified = roots > _SMALLEST_ROOT * weights.sum(1).max()
-    roots, vectors = roots[identified], vectors[:, identified]
-    projected = vectors.T @ (weights * (values - level)).sum(1)
-    q, dof = float((projected**2 / roots).sum()), len(roots)
-    variance = max(0.0, (q - dof) / roots.sum()) if dof else 0.0
-    shrunk = vectors @ (variance * projected / (variance * roots + 1))
-    morris = 2 / max(dof - 2, 1) * (vectors @ (projected / roots) - shrunk) ** 2
-    errors = np.sqrt(vectors**2 @ (variance / (variance * roots + 1)) + morris + 1 / total)
-    mean = float((weights * (values - shrunk[:, None])).sum() / total)
-    comparable = np.diag(information) > _SMALLEST_ROOT * weights.sum(1).max()
+    found = empirical_bayes(information, (weights * (values - level)).sum(1), float(weights.sum(1).max()))
+    mean = float((weights * (values - found.effects[:, None])).sum() / total)
+    errors = np.sqrt(found.covariance.diagonal() + 1 / total)
     estimates = [
         normal_estimate(mean + float(effect), float(error), confidence) if known else None
-        for effect, error, known in zip(shrunk, errors, comparable, strict=True)
+        for effect, error, known in zip(found.effects, errors, found.known, strict=True)
     ]
+    return ShrunkenEffects(estimates, found.differences)
+
+
+class EmpiricalBayes(NamedTuple):
+    """Shrunken effects around their mean, which is 0.
+
+    Args:
+        effects: One a group, (G,).
+        covariance: Of their errors, (G, G), with Morris's term on the diagonal.
+        known: Which groups are compared with another, (G,).
+        differences: How much groups differ.
+    """
+
+    effects: Array
+    covariance: Array
+    known: NDArray[np.bool_]
+    differences: Heterogeneity
+
+
+def empirical_bayes(information: Array, sums: Array, largest: float, *, limited: bool = False) -> EmpiricalBayes:
+    """Effects from the normal equations information effect = sums that are left when all else is eliminated.
+
+    Args:
+        information: M, (G, G), symmetric, none of whose eigenvalues is below 0.
+        sums: b, (G,).
+        largest: Largest information of a group before anything was eliminated: what is nothing beside it is 0.
+        limited: Whether effects are shrunken by no more than the part (dof - 2) / dof (Morris, 1983), so that intervals
+            of few groups that hardly differ stay wide enough.
+
+    Examples:
+        >>> found = empirical_bayes(np.array([[50.0, -50.0], [-50.0, 50.0]]), np.array([50.0, -50.0]), 100.0)
+        >>> found.effects.round(2), found.differences.dof
+        (array([ 0.49, -0.49]), 1)
+    """
+    roots, vectors = np.linalg.eigh(information)
+    identified = roots > _SMALLEST_ROOT * largest
+    roots, vectors = roots[identified], vectors[:, identified]
+    projected = vectors.T @ sums
+    q, dof = float((projected**2 / roots).sum()), len(roots)
+    variance = max(0.0, (q - dof) / roots.sum()) if dof else 0.0
+    shrinkage = (max(dof - 2, 0) / dof if limited and dof else 1.0) / (variance * roots + 1)
+    effects = vectors @ ((1 - shrinkage) * projected / roots)
+    morris = 2 / max(dof - 2, 1) * (vectors @ (projected / roots) - effects) ** 2
+    covariance = (vectors * ((1 - shrinkage) / roots)) @ vectors.T + np.diag(morris)
+    known = np.diag(information) > _SMALLEST_ROOT * largest
     p = float(chi2.sf(q, dof)) if dof else None
-    return ShrunkenEffects(estimates, Heterogeneity(q, dof, p, float(variance**0.5)))
+    return EmpiricalBayes(effects, covariance, known, Heterogeneity(q, dof, p, float(variance**0.5)))

@@ -16,7 +16,7 @@ import pandas as pd
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, sd_ratio
 from aes_dynloss.measures.bootstrap import IntervalSettings
-from aes_dynloss.measures.breakdowns import human_entry
+from aes_dynloss.measures.human_agreement import human_entry
 from aes_dynloss.reports.arms import HALVES, are_dev_halves, seed_ensemble, shared_seeds, split_by_prompt
 from aes_dynloss.reports.chosen import chosen_runs
 from aes_dynloss.reports.comparison import (
@@ -394,7 +394,8 @@ def _human_human(runs: Sequence[ScoredRun], prompts: Sequence[str]) -> HumanRate
     entries = {}
     for prompt in prompts:
         tables = [run.test.table[run.test.table["prompt_id"] == prompt] for run in runs]
-        human = human_entry(pd.concat([rows for rows in tables if len(rows)]).drop_duplicates("essay_id"))
+        essays = pd.concat([rows for rows in tables if len(rows)]).drop_duplicates("essay_id")
+        human = human_entry(essays, next(run.test.ranges[prompt] for run in runs if prompt in run.test.ranges))
         if human is not None:
             entries[prompt] = Raters(human["n"], human["qwk"])
     return HumanRaters(

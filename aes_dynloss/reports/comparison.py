@@ -10,8 +10,8 @@ from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, sm
 from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, build_cells
-from aes_dynloss.reports.entry import Entry, Figure
-from aes_dynloss.reports.model import Floor, Interval, Settings
+from aes_dynloss.reports.entry import Entry, Figure, Interval
+from aes_dynloss.reports.model import Floor, Settings
 from aes_dynloss.reports.ratings import WeightOverRuns
 from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.tables.columns import TRAIT_COLUMN

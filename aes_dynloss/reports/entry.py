@@ -26,6 +26,7 @@ def _as_written(values: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Sc
 
 _adapter = cache(pydantic.TypeAdapter)
 Figure = float | None  # None: undefined, or unknown
+Interval = list[float] | None
 WrittenRange = Annotated[ScoreRange, pydantic.WrapValidator(_as_written)]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.reports.blocks import Gallery
+from aes_dynloss.reports.criteria import CRITERIA, Criterion
 from aes_dynloss.reports.drawing import (
     FAINT,
     HUMAN,
@@ -31,8 +32,9 @@ from aes_dynloss.reports.drawing import (
     with_legend,
 )
 from aes_dynloss.reports.entry import Entry
-from aes_dynloss.reports.flags import CRITERIA
+from aes_dynloss.reports.human_entries import RaterReport
 from aes_dynloss.reports.model import GroupAgreement, MeanEntry, PromptEntry, Report
+from aes_dynloss.tables.score_range import ScoreRange
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,17 +56,19 @@ def agreement_figure(report: Report, measure: str = "qwk") -> Figure:
     rows, _ = _largest(report.prompts, MOST_DRAWN_ROWS, report.rows.plural)
     shown = replace(report, prompts={prompt: report.prompts[prompt] for prompt in rows})
     with drawing():
-        return with_legend(_agreement_axes(_agreement_rows(shown), measure), _LEGEND)
+        rule = report.judged_by.criteria.get(measure)
+        return with_legend(_agreement_axes(_agreement_rows(shown), measure, rule), _LEGEND)
 
 
 def agreement_picture(report: Report, measure: str) -> Picture:
     """QWK or r by prompt with intervals, human-human agreement and the ceiling, and the criterion."""
-    criterion, rows = CRITERIA[measure], _agreement_rows(report)
+    rule, rows = report.judged_by.criteria.get(measure), _agreement_rows(report)
+    name = CRITERIA[measure].title
     words = "; ".join(f"{drawn_name(name)} {_rounded(entry.get(measure))}" for name, entry in rows.items())
-    line = f"The dotted line is the criterion of {criterion.threshold:.2f}."
-    description = f"Dots with intervals. {criterion.title}: {words}. {line}"
-    title = f"{criterion.title} by {report.rows.noun}"
-    return saved(_agreement_axes(rows, measure), title, description, legend_columns=_LEGEND)
+    line = f" The dotted line is the criterion of {rule.threshold:.2f}." if rule else ""
+    description = f"Dots with intervals. {name}: {words}.{line}"
+    title = f"{name} by {report.rows.noun}"
+    return saved(_agreement_axes(rows, measure, rule), title, description, legend_columns=_LEGEND)
 
 
 def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
@@ -73,9 +77,10 @@ def _agreement_rows(report: Report) -> dict[str, PromptEntry | MeanEntry]:
     return rows if len(rows) == 1 else rows | {"Mean": report.mean}
 
 
-def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str) -> Axes:
+def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str, rule: Criterion | None) -> Axes:
     (axes,) = rows_panel(list(rows), [CRITERIA[measure].title])
-    axes.axvline(CRITERIA[measure].threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
+    if rule is not None:
+        axes.axvline(rule.threshold, color=FAINT, linewidth=1, linestyle=":", label="Criterion")
     humans = [entry.human_human[measure] if entry.human_human else None for entry in rows.values()]
     draw_marks(axes, humans, label="Human-human", colour=HUMAN, marker="D")
     ceilings = [entry.get(f"{measure}_ceiling") for entry in rows.values()]
@@ -85,12 +90,15 @@ def _agreement_axes(rows: Mapping[str, PromptEntry | MeanEntry], measure: str) -
     return axes
 
 
-def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement], reach: float) -> Picture:
+def group_picture(
+    column: str, where: str, groups: Mapping[str, GroupAgreement], reach: float, criteria: Mapping[str, Criterion]
+) -> Picture:
     """DSM and SMD of each group with intervals, and the band within which they should lie, from -reach to reach."""
     panels = rows_panel(list(groups), ["DSM", "SMD"])
     for axes, measure in zip(panels, ("dsm", "smd"), strict=True):
-        threshold = CRITERIA[f"subgroup_{measure}"].threshold
-        axes.axvspan(-threshold, threshold, color=FAINT, alpha=0.18, linewidth=0)
+        rule = criteria.get(f"subgroup_{measure}")
+        if rule is not None:
+            axes.axvspan(-rule.threshold, rule.threshold, color=FAINT, alpha=0.18, linewidth=0)
         axes.axvline(0, color=FAINT, linewidth=1)
         values = [(entry[measure], entry[f"{measure}_interval"]) for entry in groups.values()]
         hollow = [row for row, entry in enumerate(groups.values()) if entry.small]
@@ -99,8 +107,27 @@ def group_picture(column: str, where: str, groups: Mapping[str, GroupAgreement],
     words = "; ".join(
         f"{drawn_name(name)}: DSM {_rounded(entry.dsm)}, SMD {_rounded(entry.smd)}" for name, entry in groups.items()
     )
-    description = f"Dots with intervals, and the band from -.10 to .10. {words}."
+    description = f"Dots with intervals, and the band of the criterion. {words}."
     return saved(panels[0], f"Groups of {column}, {where}", description)
+
+
+def rater_picture(raters: RaterReport) -> Picture:
+    """Severity and consistency of raters with intervals, the machine last; of very many those with the most ratings."""
+    most = {one.rater for one in sorted(raters.raters, key=lambda one: -one.n)[: MOST_DRAWN_ROWS - 1]}
+    shown = [one for one in raters.raters if one.rater in most]
+    entries = [*shown, raters.machine]
+    with drawing():
+        panels = rows_panel([one.rater for one in entries], ["Severity (SDs)", "Consistency"])
+        for axes, measure in zip(panels, ("severity", "consistency"), strict=True):
+            values = [(one[measure], one[f"{measure}_interval"]) for one in entries]
+            draw_intervals(axes, [*values[:-1], (None, None)], colour=HUMAN, label="Rater")
+            draw_intervals(axes, [*[(None, None)] * len(shown), values[-1]], colour=MACHINE, label="Machine")
+        panels[0].axvline(0, color=FAINT, linewidth=1)
+        words = "; ".join(
+            f"{drawn_name(one.rater)}: severity {_rounded(one.severity)}, consistency {_rounded(one.consistency)}"
+            for one in entries
+        )
+        return saved(panels[0], "Severity and consistency", f"Dots with intervals. {words}.", legend_columns=_LEGEND)
 
 
 def _rounded(value: float | None) -> str:
@@ -115,19 +142,30 @@ _SHADES = 8
 
 
 def confusion_picture(where: str, entry: PromptEntry) -> Picture:
-    """How often each human score met each machine score; only cells that occur are tinted, the diagonal is outlined.
+    """How often each human score met each machine score."""
+    return _confusion(f"Confusion matrix, {where}", entry.confusion, entry.range, ("human", "machine"))
+
+
+def human_confusion_picture(where: str, entry: PromptEntry) -> Picture:
+    """How often each score of one rater met each of another, on their own scale."""
+    span = (entry.human_human and entry.human_human.range) or entry.range
+    return _confusion(f"Two raters, {where}", entry.human_confusion, span, ("first rater's", "second rater's"))
+
+
+def _confusion(title: str, cells: Sequence[Sequence[float]], span: ScoreRange, whose: tuple[str, str]) -> Picture:
+    """Counts upwards by the first score, to the right by the second; the diagonal is outlined, cells that occur tinted.
 
     Where there are more score points than MOST_CELLS, neighbours share a cell; a tick is at the first of them.
     """
     from matplotlib.patches import PathPatch
 
-    low, step = entry.range.low, entry.range.step
-    shared = -(-entry.range.count // MOST_CELLS)
-    across, width = -(-entry.range.count // shared), shared * step
+    low, step = span.low, span.step
+    shared = -(-span.count // MOST_CELLS)
+    across, width = -(-span.count // shared), shared * step
     centres = low - step / 2 + width * (np.arange(across) + 0.5)
     counts: Counter[tuple[float, float]] = Counter()
-    for human, machine, count in entry.confusion:
-        row, column = (round((score - low) / step) // shared for score in (human, machine))
+    for first, second, count in cells:
+        row, column = (round((score - low) / step) // shared for score in (first, second))
         counts[centres[column], centres[row]] += int(count)
     axes = panel(square=True)
     _draw_cells(axes, counts, width)
@@ -135,25 +173,26 @@ def confusion_picture(where: str, entry: PromptEntry) -> Picture:
     for (x, y), count in counts.items():
         axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=8.5 if across <= 7 else 7.0)
     edges, ticks = (centres[0] - width / 2, centres[-1] + width / 2), low + width * np.arange(across)
-    axes.set(xlim=edges, ylim=edges, xlabel="Machine score", ylabel="Human score")
+    upwards, across_label = (f"{one.capitalize()} score" for one in whose)
+    axes.set(xlim=edges, ylim=edges, xlabel=across_label, ylabel=upwards)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.grid(visible=False)
-    title = f"Confusion matrix, {where}"
+    description = _confusion_words(cells, step, whose)
     if shared == 1:
-        return saved(axes, title, _confusion_words(entry))
+        return saved(axes, title, description)
     grouped = f" A cell holds {shared} neighbouring score points; a tick is at the first."
-    return saved(axes, f"{title}, {shared} points a cell", _confusion_words(entry) + grouped)
+    return saved(axes, f"{title}, {shared} points a cell", description + grouped)
 
 
-def _confusion_words(entry: PromptEntry) -> str:
-    step, essays = entry.range.step, max(1, sum(count for *_, count in entry.confusion))
+def _confusion_words(cells: Sequence[Sequence[float]], step: float, whose: tuple[str, str]) -> str:
+    essays = int(max(1, sum(count for *_, count in cells)))
     same, near = (
-        100 * sum(count for human, machine, count in entry.confusion if abs(human - machine) < most) / essays
+        100 * sum(count for first, second, count in cells if abs(first - second) < most) / essays
         for most in (step / 2, 1.5 * step)
     )
     return (
-        "Heat map of counts, human score upwards and machine score to the right, the diagonal outlined. "
+        f"Heat map of counts, {whose[0]} score upwards and {whose[1]} score to the right, the diagonal outlined. "
         f"{same:.0f} % of {essays:,} essays have the same score from both, {near:.0f} % that or a neighbouring one."
     )
 
@@ -285,6 +324,13 @@ _BY_PROMPT: tuple[tuple[str, str, str, str, Callable[[str, PromptEntry], Picture
         confusion_picture,
     ),
     (
+        "human-confusion",
+        "human_confusion",
+        "Two human raters",
+        "Essays that were scored twice, by the first rater's score (upwards) and the second's (to the right).",
+        human_confusion_picture,
+    ),
+    (
         "distributions",
         "score_points",
         "Scores given",
@@ -379,6 +425,7 @@ def fairness_figures(report: Report) -> dict[str, tuple[Picture, ...]]:
             ends = [entry[f"{name}_interval"] or [entry[name] or 0.0] for entry in entries for name in ("dsm", "smd")]
             reach = 1.05 * max(1.5 * CRITERIA["subgroup_smd"].threshold, float(np.abs(np.concatenate(ends)).max()))
             pictures[column] = tuple(
-                group_picture(column, report.rows.within(prompt), groups, reach) for prompt, groups in drawn.items()
+                group_picture(column, report.rows.within(prompt), groups, reach, report.judged_by.criteria)
+                for prompt, groups in drawn.items()
             )
     return pictures

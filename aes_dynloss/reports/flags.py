@@ -6,76 +6,34 @@ A report's flags, and the essays that humans and machine disagree about most.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.errors import DataError
-from aes_dynloss.reports.model import Direction, Disagreement, Flag, MeanEntry, PromptEntry, Verdict
+from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import value_words as found_words
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.reports.criteria import CRITERIA, RULES, Criterion, Direction, Rules
+from aes_dynloss.reports.entry import Entry
+from aes_dynloss.reports.measure_list import MEASURES, Missing
+from aes_dynloss.reports.model import Disagreement, Flag, MeanEntry, PromptEntry, Verdict
 from aes_dynloss.reports.row_words import PROMPT_ROWS, RowWords
+from aes_dynloss.tables.columns import nearest
 from aes_dynloss.tables.score_range import ScoreRange
 
-# .8 - .7 is .10000000000000009, and is no more than .1.
-FLOAT_NOISE = 1e-9
-WILLIAMSON = "Williamson, Xi and Breyer (2012)"
 
-
-@dataclass(frozen=True)
-class Criterion:
-    """A threshold and the side of it on which a value should lie.
-
-    Args:
-        title: What is judged, in words.
-        direction: "at least" or "at most" the threshold, or "within" it on both sides of 0; the threshold passes.
-        threshold: The threshold.
-        source: Whose criterion it is.
-        percent: Whether the value is a share, to be told in percentage points.
-    """
-
-    title: str
-    direction: Direction
-    threshold: float
-    source: str = WILLIAMSON
-    percent: bool = False
-
-    def met_by(self, value: float) -> bool:
-        """Whether a value meets the criterion."""
-        if self.direction == "at least":
-            return value >= self.threshold - FLOAT_NOISE
-        return (abs(value) if self.direction == "within" else value) <= self.threshold + FLOAT_NOISE
-
-    def __str__(self) -> str:
-        """Words for a reader: ``at least 0.70``, ``from -0.15 to 0.15``, ``within 5 percentage points``."""
-        if self.percent:
-            return f"{self.direction} {100 * self.threshold:g} percentage points"
-        if self.direction == "within":
-            return f"from -{self.threshold:.2f} to {self.threshold:.2f}"
-        return f"{self.direction} {self.threshold:.2f}"
-
-
-# The share criterion is a convention of assessment programmes beside those of Williamson et al.; the DSM's threshold is
-# the one from which RSMTool's report by group marks a value.
-CRITERIA: Mapping[str, Criterion] = {
-    "qwk": Criterion("QWK", "at least", 0.70),
-    "pearson": Criterion("r", "at least", 0.70),
-    "qwk_degradation": Criterion("QWK lost against human-human agreement", "at most", 0.10),
-    "pearson_degradation": Criterion("r lost against human-human agreement", "at most", 0.10),
-    "smd": Criterion("SMD", "within", 0.15),
-    "subgroup_smd": Criterion("SMD of a subgroup", "within", 0.10),
-    "subgroup_dsm": Criterion("DSM of a subgroup", "within", 0.10, source="RSMTool"),
-    "score_share": Criterion("Largest gap of a score point's share", "within", 0.05, "programmes' convention", True),
-}
-
-
-def judge(name: str, value: float | None, where: str = "") -> Flag:
+def judge(name: str, value: float | None, where: str = "", criteria: Mapping[str, Criterion] = CRITERIA) -> Flag:
     """Hold a value against a criterion.
 
     Args:
-        name: The criterion, a name of ``CRITERIA``.
+        name: The criterion, a name of ``criteria``.
         value: The value; None or NaN where it is unknown, such as a degradation without a second human score.
         where: What was judged, such as "prompt 3" or "gender f"; empty for all essays.
+        criteria: Criteria by name.
 
     Returns:
         The verdict. A value equal to the threshold passes.
@@ -87,9 +45,9 @@ def judge(name: str, value: float | None, where: str = "") -> Flag:
         Williamson, Xi and Breyer (2012), A framework for evaluation and use of automated scoring, Educational
         Measurement: Issues and Practice 31(1), 2-13.
     """
-    if name not in CRITERIA:
-        raise DataError(f"There is no criterion {name!r}. Choose from {', '.join(CRITERIA)}.")
-    criterion = CRITERIA[name]
+    if name not in criteria:
+        raise DataError(f"There is no criterion {name!r}. Choose from {', '.join(criteria)}.")
+    criterion = criteria[name]
     known = None if value is None or np.isnan(value) else float(value)
     if known is not None and np.isinf(known):
         raise DataError(f"The criterion {name} needs a finite value or None, found {known}. Look for its cause.")
@@ -125,49 +83,160 @@ def value_words(value: float, criterion: Criterion) -> str:
     return f"{text} percentage points" if criterion.percent else text
 
 
-def judge_all(values: Mapping[str, float | None], where: str = "") -> list[Flag]:
+def judge_all(
+    values: Mapping[str, float | None], where: str = "", criteria: Mapping[str, Criterion] = CRITERIA
+) -> list[Flag]:
     """Hold several values against their criteria.
 
     Args:
         values: Values by name of criterion; None or NaN where unknown.
         where: What was judged.
+        criteria: Criteria by name.
 
     Returns:
-        A verdict for each value, in the order of ``CRITERIA``.
+        A verdict for each value, in the order of ``criteria``.
 
     Raises:
         DataError: There is no such criterion, or a value is infinite.
     """
-    return [judge(name, values[name], where) for name in sorted(values, key=[*CRITERIA, *values].index)]
+    order = [*criteria, *values]
+    return [judge(name, values[name], where, criteria) for name in sorted(values, key=order.index)]
 
 
 MOST_WORST = 20
+_SUBGROUP, _DEGRADATION = "subgroup_", "_degradation"
 
 
-def report_flags(prompts: Mapping[str, PromptEntry], mean: MeanEntry, called: RowWords = PROMPT_ROWS) -> list[Flag]:
+def report_flags(
+    prompts: Mapping[str, PromptEntry], mean: MeanEntry, called: RowWords = PROMPT_ROWS, rules: Rules = RULES
+) -> list[Flag]:
     """Every criterion, judged on every prompt, in the mean over prompts, and on every subgroup.
 
     Args:
         prompts: The report's entries by prompt.
         mean: Its mean over prompts, on which the criteria of agreement are judged.
         called: What the prompts, or traits, are called.
+        rules: The criteria, and the fewest essays scored twice of which degradation, PRMSE and the like are judged.
 
     Returns:
         Flags, the mean first.
     """
-    flags = judge_all(_agreement(mean), f"mean over {called.kind}s")
+    of_groups = {name: name.removeprefix(_SUBGROUP) for name in rules.criteria if name.startswith(_SUBGROUP)}
+    named = [name for name in rules.criteria if name not in of_groups]
+    few = {prompt for prompt, entry in prompts.items() if 0 < entry.scored_twice < rules.min_group}
+    on_mean = {name: _figure(mean, name, few=bool(few)) for name in named if _is_of_mean(name)}
+    flags = judge_all(on_mean, f"mean over {called.kind}s", rules.criteria)
     for prompt, entry in prompts.items():
-        values = _agreement(entry) | {
-            "smd": entry.smd,
-            "score_share": max((one.gap for one in entry.score_points), key=abs),
-        }
-        flags += [replace(flag, prompt=prompt) for flag in judge_all(values, called.within(prompt))]
+        values = {name: _figure(entry, name, few=prompt in few) for name in named}
+        verdicts = judge_all(values, called.within(prompt), rules.criteria)
+        flags += [replace(flag, prompt=prompt) for flag in verdicts]
         for column, part in entry.fairness.columns.items() if entry.fairness else ():
             for group, figures in part.groups.items():
-                judged = {"subgroup_smd": figures.smd, "subgroup_dsm": figures.dsm}
-                verdicts = judge_all(judged, f"{called.within(prompt)}, {column} {group}")
+                judged = {name: getattr(figures, measure) for name, measure in of_groups.items()}
+                verdicts = judge_all(judged, f"{called.within(prompt)}, {column} {group}", rules.criteria)
                 flags += [replace(flag, prompt=prompt, group=[column, group]) for flag in verdicts]
     return flags
+
+
+def few_notes(prompts: Mapping[str, PromptEntry], min_group: int) -> list[str]:
+    """What is not judged as it would rest on few essays.
+
+    Args:
+        prompts: The report's entries by prompt.
+        min_group: Fewest essays to rest on.
+    """
+    few = {prompt: entry.scored_twice for prompt, entry in prompts.items() if 0 < entry.scored_twice < min_group}
+    because = f"essays were scored twice, fewer than {min_group}: nothing that rests on them is judged."
+    return [f"Prompt {prompt}: {count} {because}" for prompt, count in few.items()]
+
+
+def _is_of_mean(name: str) -> bool:
+    return name.endswith(_DEGRADATION) or name in _FIGURES_OF_MEAN
+
+
+def _figure(entry: PromptEntry | MeanEntry, name: str, *, few: bool) -> float | None:
+    """What a criterion of a prompt or of the mean judges; None too where ``few`` essays were scored twice."""
+    of_two = name.endswith(_DEGRADATION) or (name in MEASURES and MEASURES[name].needs is Missing.NO_SECOND_SCORE)
+    if of_two and few:
+        return None
+    if name.endswith(_DEGRADATION):
+        key = {"qwk": "degradation"}.get(name.removesuffix(_DEGRADATION), name)
+        return getattr(entry.human_human, key) if entry.human_human else None
+    if name == "score_share":
+        gaps = [one.gap for one in getattr(entry, "score_points", ())]
+        return max(gaps, key=abs, default=None)
+    value: float | None = getattr(entry, name)
+    return value
+
+
+def _figures_of(kind: type[Entry]) -> list[str]:
+    """Names of a kind of entry's figures."""
+    return [one.name for one in fields(kind) if one.type == "Figure" and one.name in MEASURES]
+
+
+_FIGURES_OF_MEAN = _figures_of(MeanEntry)
+# Every criterion that there may be, and what it is about where it is not one of ours.
+JUDGED: Mapping[str, str] = {
+    **{name: criterion.title for name, criterion in CRITERIA.items()},
+    **{name: MEASURES[name].title for name in _figures_of(PromptEntry) if name not in CRITERIA},
+    **{f"{_SUBGROUP}{name}": f"{MEASURES[name].title} of a subgroup" for name in ("qwk", "pearson")},
+}
+
+
+_DIRECTIONS: Mapping[str, Direction] = {"at_least": "at least", "at_most": "at most", "within": "within"}
+
+
+def read_criteria(path: Path) -> dict[str, Criterion]:
+    r"""Criteria of one's own from a YAML or JSON file, in addition to the usual ones or in place of them.
+
+    Each key is a name of JUDGED. Its value is a threshold of a usual criterion; or ``at_least``, ``at_most`` or
+    ``within`` with a threshold, and if wanted ``title`` and ``source``; or null: not to be judged.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: It cannot be read, or holds something else; with every fault at once.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "criteria.yaml")
+        ...     _ = file.write_text("qwk: 0.8\nkappa: {at_least: 0.5, source: our board}\nsubgroup_dsm: null\n")
+        ...     criteria = read_criteria(file)
+        >>> str(criteria["qwk"]), criteria["kappa"].source, "subgroup_dsm" in criteria
+        ('at least 0.80', 'our board', False)
+    """
+    criteria, faults = dict(CRITERIA), []
+    for name, value in read_mapping(path).items():
+        if name not in JUDGED:
+            faults.append(f"there is no criterion {name!r}; {nearest(str(name), JUDGED)}")
+        elif value is None:
+            criteria.pop(name, None)
+        else:
+            try:
+                criteria[name] = _criterion(name, value, path.name)
+            except ConfigError as error:
+                faults.append(f"{name}: {error}")
+    if faults:
+        raise ConfigError(f"{path} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+    return criteria
+
+
+def _criterion(name: str, value: object, source: str) -> Criterion:
+    """One criterion of a file: a threshold, or a mapping."""
+    usual = CRITERIA.get(name)
+    if isinstance(value, int | float) and usual is not None:
+        value = {next(key for key, one in _DIRECTIONS.items() if one == usual.direction): value}
+    expected = "expected one of at_least, at_most and within with a number, and of words title and source"
+    if not isinstance(value, dict) or value.keys() - {*_DIRECTIONS, "title", "source"}:
+        raise ConfigError(f"{expected}, found {found_words(value)}.")
+    given = [key for key in _DIRECTIONS if key in value]
+    threshold = value[given[0]] if len(given) == 1 else None
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not isfinite(threshold):
+        raise ConfigError(f"{expected}, found {found_words(value)}.")
+    title, whose = (str(value.get(key, usual)) for key, usual in (("title", JUDGED[name]), ("source", source)))
+    return Criterion(title, _DIRECTIONS[given[0]], float(threshold), whose, bool(usual and usual.percent))
 
 
 def worst_disagreements(
@@ -190,13 +259,3 @@ def worst_disagreements(
     columns = [one.name for one in fields(Disagreement) if one.name in table]
     rows: list[Any] = table[columns].iloc[order].to_dict("records")
     return [Disagreement(**row) for row in rows]
-
-
-def _agreement(entry: PromptEntry | MeanEntry) -> dict[str, float | None]:
-    human = entry.human_human
-    return {
-        "qwk": entry.qwk,
-        "pearson": entry.pearson,
-        "qwk_degradation": human.degradation if human else None,
-        "pearson_degradation": human.pearson_degradation if human else None,
-    }

@@ -11,10 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.rating_rows import one_row_an_essay
 from aes_dynloss.reports.trait_forms import long_references, with_scale_ids
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
+    RATINGS_COLUMN,
     REFERENCE_COLUMNS,
     TRAIT_COLUMN,
     ColumnNames,
@@ -56,6 +58,8 @@ def join_references(
     if TRAIT_COLUMN in table:
         traits = list(dict.fromkeys(map(str, table[TRAIT_COLUMN])))
         cells = _row_a_trait(cells, names, traits, names.reference or "reference", path.name)
+    if names.rater is not None:
+        cells, kept = one_row_an_essay(cells, names, path.name), [*kept, RATINGS_COLUMN]
     human = _take_references(cells, names, path.name)
     keys = [key for key in (*ID_COLUMNS, TRAIT_COLUMN) if key in table and key in human]
     left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys], names=keys)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from aes_dynloss.measures.breakdowns import level_gap
+from aes_dynloss.reports.criteria import RULES, Direction, Rules
 from aes_dynloss.reports.drivers import Drivers
-from aes_dynloss.reports.entry import Entry, Figure, WrittenRange
+from aes_dynloss.reports.entry import Entry, Figure, Interval, WrittenRange
+from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement, RaterReport
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.report_frame import SHORT, measures_frame
@@ -21,30 +24,7 @@ from aes_dynloss.tables.scale_ids import scale_id
 if TYPE_CHECKING:
     import pandas as pd
 
-Direction = Literal["at least", "at most", "within"]
 Verdict = Literal["pass", "flag", "unknown"]
-Interval = list[float] | None
-
-
-class MeanHumanAgreement(Entry):
-    """Agreement of two humans, and what the machine loses against it, in the mean over prompts."""
-
-    qwk: Figure
-    degradation: Figure
-    pearson: Figure
-    pearson_degradation: Figure
-
-
-class HumanAgreement(Entry):
-    """Agreement of two humans with each other, and the machine's on the same ``n`` essays of a prompt."""
-
-    n: int
-    qwk: Figure
-    human_machine_qwk: Figure
-    degradation: Figure
-    pearson: Figure
-    human_machine_pearson: Figure
-    pearson_degradation: Figure
 
 
 class ScorePoint(Entry):
@@ -54,6 +34,16 @@ class ScorePoint(Entry):
     human: int
     machine: int
     gap: float
+
+
+class ScoreLevel(Entry):
+    """Essays whose human score is from ``low`` to ``high``: the machine's score is of the same level, or adjacent."""
+
+    low: float
+    high: float
+    n: int
+    agreement: float
+    adjacent: float
 
 
 class VersionAgreement(Entry):
@@ -153,7 +143,7 @@ class Fairness(Entry):
 class PromptEntry(Entry):
     """All that is measured on one prompt: measures, and the scores broken down for tables and pictures."""
 
-    LEFT_OUT = ("human_human", "fairness")
+    LEFT_OUT = ("human_human", "human_ratings", "fairness")
 
     n: int
     range: WrittenRange
@@ -183,8 +173,10 @@ class PromptEntry(Entry):
     qwk_ceiling: Figure = None
     qwk_of_true_score: Figure = None
     human_human: HumanAgreement | None = None
+    human_ratings: HumanRatings | None = None
     score_points: list[ScorePoint] = field(default_factory=list)
     confusion: list[list[int | float]] = field(default_factory=list)
+    score_levels: list[ScoreLevel] = field(default_factory=list)
     score_versions: dict[str, VersionAgreement] = field(default_factory=dict)
     residuals_by_score: list[ScoreResiduals] = field(default_factory=list)
     residuals_by_length: list[LengthResiduals] | None = None
@@ -196,6 +188,16 @@ class PromptEntry(Entry):
     def scored_twice(self) -> int:
         """Essays with two humans' scores."""
         return self.human_human.n if self.human_human else 0
+
+    @property
+    def score_level_gap(self) -> float | None:
+        """Agreement at the lowest and the highest score level less that at those between; None without such."""
+        return level_gap(self.score_levels)
+
+    @property
+    def human_confusion(self) -> list[list[int | float]]:
+        """First human's score, second's, and essays; empty where none was scored twice."""
+        return self.human_human.confusion if self.human_human else []
 
     def why_missing(self, measure: str) -> Missing | None:
         """The reason why a measure has no value; None where it has one.
@@ -420,16 +422,21 @@ class Report(Entry, kw_only=True):
         worst: The largest disagreements.
         notes: What a reader must know.
         settings: How intervals were drawn.
-        adjudicated: What human review made of the scores, if there was any.
+        adjudicated: What human review made of the scores.
         robustness: What ``measure_robustness`` found on the same model, if it was given.
         features: Features of the essays beside their human scores, if they were given.
         ratings: What a learned loss made of the scores that the model was trained on, if one did.
         drivers: What parts of essays, and what features, add to scores, if that was looked at.
         traits: The same by trait, where essays are scored on several.
         trait_means: Means over these traits.
+        raters: Raters of the evaluated essays, where ratings are told by rater.
+        rules: Criteria of one's own, and the smallest group; None: the usual ones.
     """
 
-    LEFT_OUT = ("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means")
+    LEFT_OUT = (
+        *("adjudicated", "robustness", "features", "ratings", "drivers", "traits", "trait_means"),
+        *("raters", "rules"),
+    )
 
     prompts: dict[str, PromptEntry]
     mean: MeanEntry
@@ -445,6 +452,8 @@ class Report(Entry, kw_only=True):
     drivers: Drivers | None = None
     traits: dict[str, TraitEntry] | None = None
     trait_means: TraitMeans | None = None
+    raters: RaterReport | None = None
+    rules: Rules | None = None
 
     def __repr__(self) -> str:
         """Its size and its first figure."""
@@ -464,6 +473,11 @@ class Report(Entry, kw_only=True):
             traits = self.traits.items()
             entries = {scale_id(prompt, name): one for name, trait in traits for prompt, one in trait.prompts.items()}
         return measures_frame([*entries.items(), ("mean", self.mean)])
+
+    @property
+    def judged_by(self) -> Rules:
+        """The criteria, and the smallest group."""
+        return self.rules or RULES
 
     @property
     def rows(self) -> RowWords:

@@ -22,22 +22,24 @@ from aes_dynloss.reports.blocks import (
     render_page,
     write_page,
 )
+from aes_dynloss.reports.criteria import CRITERIA, Criterion
 from aes_dynloss.reports.drawing import Picture, picture_from_svg
 from aes_dynloss.reports.drivers import drivers_section
+from aes_dynloss.reports.fairness_tables import fairness_blocks
 from aes_dynloss.reports.features import features_section
 from aes_dynloss.reports.figures import report_figures
-from aes_dynloss.reports.flags import CRITERIA
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.raters import raters_section
 from aes_dynloss.reports.ratings import ratings_section
 from aes_dynloss.reports.report_tables import (
     Flags,
     agreement_tables,
     coverage_table,
-    fairness_blocks,
     flag_title,
     floor_table,
     human_tables,
+    level_blocks,
     light_table,
     light_words,
     point_table,
@@ -68,7 +70,7 @@ def summary_sentences(report: Report) -> list[str]:
     Returns:
         Three sentences.
     """
-    return [_agreement_sentence(report), _humans(report), _watch(report.flags, report.rows)]
+    return [_agreement_sentence(report), _humans(report), _watch(report.flags, report.rows, report.judged_by.criteria)]
 
 
 def _agreement_sentence(report: Report) -> str:
@@ -116,22 +118,22 @@ def _average(values: Iterable[float | None]) -> float:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def _watch(flags: Flags, called: RowWords) -> str:
+def _watch(flags: Flags, called: RowWords, criteria: Mapping[str, Criterion] = CRITERIA) -> str:
     """Which criteria are missed and where, and which are unknown."""
-    missed, unknown = (_named(flags, verdict, called) for verdict in ("flag", "unknown"))
+    missed, unknown = (_named(flags, verdict, called, criteria) for verdict in ("flag", "unknown"))
     if not flags:
         return "No criterion was judged."
     first = f"Watch what misses its criterion: {missed}" if missed else "No criterion that could be judged is missed"
     return f"{first}; {'still unknown' if missed else 'unknown'}: {unknown}." if unknown else f"{first}."
 
 
-def _named(flags: Flags, verdict: str, called: RowWords) -> str:
+def _named(flags: Flags, verdict: str, called: RowWords, criteria: Mapping[str, Criterion]) -> str:
     """Criteria with that verdict, and the rows, or the mean, that have it."""
-    order = list(CRITERIA)
+    order = list(criteria)
     flags = sorted(flags, key=lambda flag: order.index(flag.criterion))
     named = []
-    for title in dict.fromkeys(flag_title(flag) for flag in flags if flag.verdict == verdict):
-        judged = [flag for flag in flags if flag_title(flag) == title]
+    for title in dict.fromkeys(flag_title(flag, criteria) for flag in flags if flag.verdict == verdict):
+        judged = [flag for flag in flags if flag_title(flag, criteria) == title]
         matches = dict.fromkeys(flag.prompt for flag in judged if flag.verdict == verdict)
         prompts = [prompt for prompt in matches if prompt is not None]
         listed = called.listed(prompts) if len(prompts) <= MOST_NAMED else called.counted(len(prompts))
@@ -172,6 +174,7 @@ def report_page(
         else None
     )
     gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
+    levels = level_blocks(report)
     texts = [
         (f"Essay {row.essay_id} of {report.rows.within(row.prompt_id)}", row.text) for row in report.worst if row.text
     ]
@@ -183,7 +186,8 @@ def report_page(
         Section("agreement", "Agreement", [*agreement_tables(report), fisher, coverage_table(report)]),
         Section("versions", "Score versions", [version_table(report)]),
         Section("humans", "Human agreement and ceilings", human_tables(report)),
-        Section("points", "Score points", [gap, points]),
+        Section("points", "Score points", [gap, points, *levels]),
+        raters_section(report.raters, report.rows) if report.raters else None,
         adjudication_section(report.adjudicated, report.rows) if report.adjudicated else None,
         Section("fairness", "Fairness by subgroups", fairness_blocks(report)),
         robustness_section(report.robustness) if report.robustness else None,

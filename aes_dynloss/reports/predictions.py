@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.human_scores import join_references, refuse_repeats, refuse_rows, with_references
+from aes_dynloss.reports.rating_rows import one_row_an_essay, rating_note
 from aes_dynloss.reports.trait_forms import long_predictions, with_scale_ids
 from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth
 from aes_dynloss.tables.columns import (
@@ -24,6 +25,7 @@ from aes_dynloss.tables.columns import (
     NUMBER_COLUMNS,
     PREDICTION_COLUMNS,
     RATER_COLUMNS,
+    RATINGS_COLUMN,
     REFERENCE_COLUMNS,
     TEXT_COLUMN,
     TRAIT_COLUMN,
@@ -67,8 +69,8 @@ class PredictionTable:
     Args:
         table: Columns essay_id, prompt_id (text; of prompt and trait, where there is a column trait), reference (NaN
             throughout where unknown), second_reference (only if there; NaN where blank), raw, score, rater1, rater2 and
-            words (only if there), float64; text and the columns that were to be kept, as they were; in the file's
-            order.
+            words (only if there), float64; text and the columns that were to be kept, as they were; ratings_by_rater
+            (only where a file had a row a rating); in the file's order.
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
@@ -96,7 +98,8 @@ def read_predictions(
     At least one of ``raw`` and ``score`` must be there, and be filled in but in rows whose column ``withheld`` says
     true: such essays are set aside. A missing score is raw, trimmed to the range and rounded half
     up; a missing raw is the score. rater1 and rater2 are single raters' scores, from which the reference was resolved.
-    Columns without a role are left aside, but for those to be kept.
+    Columns without a role are left aside, but for those to be kept. Where a column of raters is named, the file with
+    the human scores has a row for each rating: see ``one_row_an_essay``.
 
     Args:
         path: File of predictions.
@@ -133,9 +136,11 @@ def read_predictions(
     by_trait = [TRAIT_COLUMN] if TRAIT_COLUMN in cells else []
     roles = (*ID_COLUMNS, *by_trait, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     if references is None:
-        table = take_kept(take_columns(cells, names, roles, source), cells, kept, names, None)
+        cells = one_row_an_essay(cells, names, source)
+        own = kept if names.rater is None else [*kept, RATINGS_COLUMN]
+        table = take_kept(take_columns(cells, names, roles, source), cells, own, names, None)
     else:
-        predicted = replace(names, reference=None, second_reference=None)
+        predicted = replace(names, reference=None, second_reference=None, rater=None)
         table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
         table = join_references(table, given, source, Path(references), kept)
@@ -150,6 +155,8 @@ def read_predictions(
         table["prompt_id"] = ONE_PROMPT
         notes.append(f"No prompt column in {source}: all essays count as one prompt, {ONE_PROMPT!r}.")
     table = with_scale_ids(table, source)
+    if RATINGS_COLUMN in table:
+        notes.append(rating_note(table))
     checked = check_predictions(
         table,
         ranges=ranges,
@@ -172,7 +179,7 @@ def check_predictions(
 
     Args:
         table: Columns essay_id, prompt_id, and of reference, second_reference, raw, score those that are known;
-            ``withheld`` (bool) says which rows may lack raw and score.
+            ``withheld`` (bool) says which rows may lack raw and score; ``ratings_by_rater``, all ratings of an essay.
         ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         source: Words for the table in messages.
         kept: Further columns that must be there, such as groups of writers.
@@ -185,8 +192,8 @@ def check_predictions(
         DataError: A column or a row cannot be used.
     """
     checked = _parsed(table, source)
-    if TRAIT_COLUMN in table:
-        checked[TRAIT_COLUMN] = table[TRAIT_COLUMN].to_numpy(dtype=object)
+    for column in {TRAIT_COLUMN, RATINGS_COLUMN} & set(table.columns):
+        checked[column] = table[column].to_numpy(dtype=object)
     if "reference" not in checked:
         checked["reference"] = np.nan
     for column in (column for column in NUMBER_COLUMNS if column in checked):
@@ -204,10 +211,10 @@ def check_predictions(
         checked["raw"] = checked["score"]
     refuse_outside(checked, REFERENCE_COLUMNS, spans, source, "" if references is None else f" (in {references})")
     refuse_outside(checked, ["score"], spans, source)
-    ordered = [*ID_COLUMNS, *(column for column in NUMBER_COLUMNS if column in checked)]
-    if TRAIT_COLUMN in checked:
-        ordered.insert(len(ID_COLUMNS), TRAIT_COLUMN)
-    for column in (*([TEXT_COLUMN] if TEXT_COLUMN in table else []), *dict.fromkeys(kept)):
+    refuse_outside(_rating_rows(checked), ["rating"], spans, source if references is None else references)
+    known = (*ID_COLUMNS, TRAIT_COLUMN, *NUMBER_COLUMNS, RATINGS_COLUMN)
+    ordered = [column for column in known if column in checked]
+    for column in dict.fromkeys((*{TEXT_COLUMN} & set(table.columns), *kept)):
         if column not in table:
             where = source if references is None else f"{source} with {references}"
             advice = {column: "Name the column of groups."}
@@ -369,12 +376,28 @@ def inferred_notes(ranges: Mapping[str, ScoreRange], inferred: Collection[str], 
     ]
 
 
-def _seen_range(scores: pd.DataFrame, where: str) -> ScoreRange:
+def _seen_range(essays: pd.DataFrame, where: str) -> ScoreRange:
     """The grid of one prompt's scores: its step is that of human scores, of which machine scores are multiples too."""
-    human = [scores[column].to_numpy() for column in REFERENCE_COLUMNS if column in scores]
+    human, machine = (
+        [essays[column].to_numpy(dtype=np.float64) for column in columns if column in essays]
+        for columns in (REFERENCE_COLUMNS, ["score"])
+    )
+    human.append(_rating_rows(essays)["rating"].to_numpy(dtype=np.float64))
     known = any(np.isfinite(column).any() for column in human)
     steps = (infer_range(human, where, STEPS).step,) if known else STEPS[:1]
-    return infer_range([scores[column].to_numpy() for column in scores], where, steps)
+    return infer_range([*human, *machine], where, steps)
+
+
+def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame:
+    """Essays' ratings, one a row: essay_id, prompt_id and rating; no row where they are not told by rater."""
+    if RATINGS_COLUMN not in essays:
+        return pd.DataFrame(columns=[*ID_COLUMNS, "rating"])
+    rows = [
+        (essay, prompt, rating[1])
+        for essay, prompt, ratings in zip(*(essays[one] for one in (*ID_COLUMNS, RATINGS_COLUMN)), strict=True)
+        for rating in ratings
+    ]
+    return pd.DataFrame(rows, columns=[*ID_COLUMNS, "rating"])
 
 
 def resolve_ranges(
@@ -393,13 +416,12 @@ def resolve_ranges(
     """
     ranges: dict[str, ScoreRange] = {}
     inferred = []
-    seen = [column for column in (*REFERENCE_COLUMNS, "score") if column in table]
     for prompt, group in table.groupby("prompt_id", sort=False):
         name = str(prompt)
         names = (name, prompt_and_trait(name)[0] if TRAIT_COLUMN in table else name, ONE_PROMPT)
         known = next((given[one] for one in names if one in given), None)
         if known is None:
-            known = _seen_range(group[seen].astype(np.float64), f"prompt {name} in {source}")
+            known = _seen_range(group, f"prompt {name} in {source}")
             inferred.append(name)
         ranges[name] = known
     return ranges, inferred

@@ -16,24 +16,26 @@ from aes_dynloss.measures.agreement import measures, none_if_nan, quadratic_weig
 from aes_dynloss.measures.bootstrap import IntervalSettings, agreement_draws, percentile_interval, prompt_generator
 from aes_dynloss.measures.breakdowns import (
     confusion_cells,
-    human_entry,
-    limit_entries,
     reliability_rows,
     residuals_by_length,
     residuals_by_score,
+    score_level_rows,
     score_point_rows,
     version_entries,
 )
 from aes_dynloss.measures.calibration import RescalingLine, fit_cut_points, fit_rescaling
 from aes_dynloss.measures.chance_agreement import gwet_ac1, gwet_ac2, unweighted_kappa
 from aes_dynloss.measures.fairness import subgroup_fairness
+from aes_dynloss.measures.human_agreement import human_entry, limit_entries
 from aes_dynloss.measures.intervals import Intervals, coverage_entry, fit_intervals
 from aes_dynloss.measures.reliability import length_partialled_pearson, variance_matched_qwk
+from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP, RULES, Criterion, Rules
 from aes_dynloss.reports.features import FeatureTable, measure_features
-from aes_dynloss.reports.flags import report_flags, worst_disagreements
+from aes_dynloss.reports.flags import few_notes, report_flags, worst_disagreements
 from aes_dynloss.reports.model import Floor, PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable, check_predictions
 from aes_dynloss.reports.prompt_means import PromptReport, mean_entry
+from aes_dynloss.reports.rater_report import assignment_words, measure_raters
 from aes_dynloss.reports.traits import with_traits
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import TRAIT_COLUMN
@@ -49,6 +51,7 @@ def measure_prompt(
     settings: IntervalSettings,
     subgroups: Sequence[str] = (),
     intervals: Intervals | None = None,
+    min_group: int = MIN_GROUP,
 ) -> PromptReport:
     """All that the report says about one prompt.
 
@@ -60,6 +63,7 @@ def measure_prompt(
         settings: How intervals are drawn.
         subgroups: Columns of ``essays`` that say which group of writers an essay comes from.
         intervals: The scorer's prediction intervals; None: those that its errors on dev tell.
+        min_group: Essays of a group or score level of which figures are told, at least.
 
     Returns:
         The entry with its draws and notes.
@@ -92,12 +96,13 @@ def measure_prompt(
         "gwet_ac2": float(gwet_ac2(reference, score, score_range)),
         "qwk_variance_matched": none_if_nan(variance_matched_qwk(reference, raw, score_range)),
         **limits,
-        "human_human": human_entry(essays),
+        "human_human": human_entry(essays, score_range),
+        "score_levels": score_level_rows(reference, score, score_range, min_group),
         **_breakdowns(essays, dev, score_range, bounds),
     }
     notes += [*_constant_notes(prompt, reference, raw, draws), *limit_notes]
     if subgroups:
-        entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings)
+        entry["fairness"] = subgroup_fairness(essays, subgroups, score_range, settings, least=min_group)
         notes += [f"Prompt {prompt}: {note}" for note in entry["fairness"]["notes"]]
     return PromptReport(PromptEntry.from_dict(entry), draws, notes)
 
@@ -192,6 +197,8 @@ def build_report(
     confidence: float = 0.95,
     seed: int = 0,
     intervals: Intervals | None = None,
+    criteria: Mapping[str, Criterion] = CRITERIA,
+    min_group: int = MIN_GROUP,
 ) -> Report:
     """Measure predictions against human scores, prompt by prompt and in the mean over prompts.
 
@@ -212,6 +219,9 @@ def build_report(
         confidence: Share of resamples inside an interval, between 0 and 1.
         seed: Seed of the resamples, >= 0.
         intervals: Prediction intervals of a scorer whose errors on dev do not tell them; their coverage is measured.
+        criteria: What figures are judged by, as ``read_criteria`` gives it.
+        min_group: Fewest essays of a group of writers or score level of which figures are told and judged, and of those
+            scored twice for a degradation to be judged; >= 1. Smaller groups are merged.
 
     Returns:
         The report. ``report.to_dict()`` is the content of report.json, whose keys the report takes too:
@@ -230,6 +240,9 @@ def build_report(
         (0.917, 0.986)
     """
     settings = IntervalSettings(resamples, confidence, seed)
+    if min_group < 1:
+        raise ConfigError(f"The smallest group must have 1 essay or more, found {min_group}.")
+    rules = Rules(dict(criteria), min_group)
     test = _checked(predictions, ranges, "the predictions", subgroups)
     dev_table = None if dev is None else _checked(dev, ranges, "the dev predictions")
     notes, spans = [*test.notes], {**test.ranges}
@@ -245,19 +258,25 @@ def build_report(
     for prompt in sorted(scored, key=prompt_order):
         essays = test.table[test.table["prompt_id"] == prompt]
         dev_essays = None if dev_table is None else dev_table.table[dev_table.table["prompt_id"] == prompt]
-        measured[prompt] = measure_prompt(prompt, essays, dev_essays, spans[prompt], settings, subgroups, intervals)
+        measured[prompt] = measure_prompt(
+            prompt, essays, dev_essays, spans[prompt], settings, subgroups, intervals, min_group
+        )
         notes += measured[prompt].notes
     mean, mean_notes = mean_entry(measured, settings)
+    raters = measure_raters(test.table, spans, min_group, confidence)
+    mean_notes += assignment_words(raters) if raters else []
     entries = {prompt: part.entry for prompt, part in measured.items()}
     report = Report(
         prompts=entries,
         mean=mean,
         floors={name: Floor.from_dict(floor) for name, floor in (floors or {}).items()},
-        flags=report_flags(entries, mean),
+        flags=report_flags(entries, mean, rules=rules),
         worst=worst_disagreements(test.table, spans),
-        notes=[*notes, *mean_notes],
+        notes=[*notes, *mean_notes, *few_notes(entries, min_group)],
         settings=Settings.from_dict(settings.to_dict()),
         features=None if features is None else measure_features(features, test.table, list(entries)),
+        raters=raters,
+        rules=None if rules == RULES else rules,
     )
     return report if TRAIT_COLUMN not in test.table else with_traits(report, measured, test.table, settings)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.drivers import Drivers, with_groups
 from aes_dynloss.reports.features import FEATURE_COLUMNS, feature_rows
+from aes_dynloss.reports.human_entries import RaterReport
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import Picture, report_page, write_page
 from aes_dynloss.reports.prompts import write_report
@@ -26,11 +27,12 @@ COLUMNS = ("prompt", "column", "group", "table", "item", "measure", "value", "lo
 # Lists of an entry, and the keys that name a row of them; a bin is named by both its ends.
 _LISTS = {
     "score_points": ("point",),
+    "score_levels": ("low", "high"),
     "residuals_by_score": ("reference",),
     "residuals_by_length": ("words_from", "words_to"),
     "reliability": ("raw_from", "raw_to"),
 }
-_MAPPINGS = ("range", "human_human", "prediction_interval")
+_MAPPINGS = ("range", "human_human", "human_ratings", "prediction_interval")
 
 
 def report_rows(report: Report) -> list[Row]:
@@ -64,16 +66,30 @@ def report_rows(report: Report) -> list[Row]:
     for essay in report.worst:
         figures = {measure: getattr(essay, measure) for measure in ("reference", "raw", "score", "words")}
         rows += _rows(figures, "worst", prompt=essay.prompt_id, item=essay.essay_id)
-    rows += _rows(report.settings, "settings")
+    rows += _rows({**report.settings, "min_group": report.judged_by.min_group}, "settings")
     if report.adjudicated:
         rows += _adjudication_rows(report.adjudicated)
     if report.robustness:
         rows += _robustness_rows(report.robustness)
     for rater in report.ratings.raters if report.ratings else ():
         rows += _rows(rater, "ratings", item=rater.rater)
+    rows += _rater_rows(report.raters)
     if report.drivers:
         rows += _driver_rows(report.drivers)
     return rows
+
+
+def _rater_rows(raters: RaterReport | None) -> Iterator[Row]:
+    """Rows of human raters and the machine, of whether raters were assigned by chance, and of adjusted scores."""
+    if raters is None:
+        return
+    yield from _rows(raters, "raters")
+    for rater in (*raters.raters, raters.machine):
+        yield from _rows(rater, "raters", item=rater.rater)
+    for name, test in raters.assignment.items():
+        yield from _rows(test, "rater_assignment", item=name)
+    for prompt, figures in raters.adjusted.items():
+        yield from _rows(figures, "adjusted", prompt=prompt)
 
 
 def _driver_rows(drivers: Drivers) -> Iterator[Row]:
@@ -103,8 +119,10 @@ def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
         yield from _rows(entry.get(name) or {}, name, prompt=prompt)
     for version, figures in entry.get("score_versions", {}).items():
         yield from _rows(figures, "score_versions", prompt=prompt, item=version)
-    for human, machine, essays in entry.get("confusion", ()):
-        yield from _rows({"n": essays}, "confusion", prompt=prompt, item=f"{human:g} x {machine:g}")
+    yield from _confusion_rows(entry, "confusion", prompt)
+    human = entry.get("human_human") or {}
+    yield from _confusion_rows(human, "human_confusion", prompt)
+    yield from _rows(human.get("range") or {}, "human_range", prompt=prompt)
     for name, keys in _LISTS.items():
         for figures in entry.get(name) or ():
             item = " to ".join(f"{figures[key]:.12g}" for key in keys)
@@ -117,6 +135,12 @@ def _entry_rows(entry: Entry, prompt: str | None) -> Iterator[Row]:
             if test != "groups":
                 yield from _rows(figures, "fairness", prompt=prompt, column=column, item=test)
     yield from _rows(fairness, "fairness", prompt=prompt)
+
+
+def _confusion_rows(entry: Entry, table: str, prompt: str | None) -> Iterator[Row]:
+    """Rows of how many essays have each pair of two scores."""
+    for first, second, essays in entry.get("confusion", ()):
+        yield from _rows({"n": essays}, table, prompt=prompt, item=f"{first:g} x {second:g}")
 
 
 def _adjudication_rows(adjudicated: Entry) -> Iterator[Row]:

@@ -1,24 +1,19 @@
-"""The tables of a report on predictions, the first with its lights, for its page and for a terminal.
-
-Fairness by subgroups as sections of a page: groups, tests, and how many comparisons there are.
-"""
+"""The tables of a report on predictions, the first with its lights, for its page and for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from aes_dynloss.measures.breakdowns import GIVEN
-from aes_dynloss.reports.blocks import Block, Gallery, Section, Words
+from aes_dynloss.reports.blocks import Block, Folded, Words
+from aes_dynloss.reports.criteria import Criterion
 from aes_dynloss.reports.features import features_words
-from aes_dynloss.reports.figures import fairness_figures
-from aes_dynloss.reports.flags import CRITERIA, value_words
+from aes_dynloss.reports.flags import value_words
 from aes_dynloss.reports.measure_list import Missing, floor_title
-from aes_dynloss.reports.model import ColumnFairness, Fairness, Flag, MeanEntry, PromptEntry, Report
+from aes_dynloss.reports.model import Flag, MeanEntry, PromptEntry, Report
 from aes_dynloss.reports.robustness import headline_words
-from aes_dynloss.reports.row_words import RowWords
 from aes_dynloss.reports.table import (
     MOST_ACROSS,
     NOTHING,
@@ -31,8 +26,8 @@ from aes_dynloss.reports.table import (
     measure_column,
     minus,
     number,
-    p_value,
     point,
+    share,
     text_table,
     words,
     words_column,
@@ -61,6 +56,12 @@ AGREEMENT = {
             *("mean_reference", "mean_raw"),
         ),
     ),
+}
+# Ratings behind the limits, by key of the entry's human_ratings.
+RATING_COLUMNS = {
+    "n": Column("rated", "Essays rated", explanation="With one human rating at least: behind PRMSE and r."),
+    "n_twice": Column("rated_twice", "Rated twice", explanation="With two ratings or more: behind the raters' errors."),
+    "ratings": Column("ratings", "Ratings"),
 }
 LIMIT_MEASURES = ("qwk_ceiling", "qwk_of_true_score", "pearson_disattenuated", "prmse")
 _TWICE = "On the essays that were scored twice."
@@ -114,6 +115,8 @@ def report_text(report: Report) -> str:
         lines.append(f"Floors, mean QWK{on}: {floors}")
     if report.robustness:
         lines += filter(None, [headline_words(report.robustness)])
+    if report.raters:
+        lines += [f"Raters: {sentence}" for sentence in report.raters.conclusions]
     if report.features:
         lines += filter(None, [features_words(report.features)])
     lines += [f"Note: {note}" for note in report.notes]
@@ -136,13 +139,15 @@ def agreement_table(report: Report) -> Table:
         low, high = f"{entry.range.low:g}", f"{entry.range.high:g}"
         step = "" if entry.range.step == 1 else f" by {entry.range.step:g}"
         points = words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
-        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *cells])
+        rated: Mapping[str, Any] = entry.human_ratings or {}
+        ratings = [count(rated[key]) if rated else NOTHING for key in RATING_COLUMNS]
+        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *ratings, *cells])
     # A mean of some measures, such as errors in score points, would mean nothing.
     mean = [
         measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
-    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *mean]]
-    columns = [report.rows.column, *sizes, *human, *map(measure_column, measures)]
+    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *[NOTHING] * len(RATING_COLUMNS), *mean]]
+    columns = [report.rows.column, *sizes, *human, *RATING_COLUMNS.values(), *map(measure_column, measures)]
     return Table("agreement", "Agreement", columns, rows, foot, report.level)
 
 
@@ -174,14 +179,36 @@ def human_tables(report: Report) -> list[Block]:
     """
     whole = agreement_table(report)
     human = whole.chosen("prompt", "twice", *(column.key for column in HUMAN_COLUMNS.values()))
-    limits = whole.chosen("prompt", *LIMIT_MEASURES)
+    limits = whole.chosen("prompt", *(column.key for column in RATING_COLUMNS.values()), *LIMIT_MEASURES)
     tables = [
         _on_page(human, "human-table", "Two human raters, and the machine beside them"),
         _on_page(limits, "limit-table", "What the raters' errors allow a machine"),
     ]
     twice = any(entry.human_human for entry in report.prompts.values())
     known = [table.known_columns() for table in tables if twice or table.name != "human-table"]
-    return [*(table for table in known if len(table.columns) > 1), *_unknown_words(tables)]
+    known.insert(1, rater_pair_table(report))
+    return [*(table for table in known if table and len(table.columns) > 1), *_unknown_words(tables)]
+
+
+def rater_pair_table(report: Report) -> Table:
+    """Agreement of two human raters in full, by prompt; without rows where no essay was scored twice."""
+    names = ("qwk", "kappa", "exact_agreement", "adjacent_agreement", "pearson")
+    moments = {
+        f"{moment.lower()}_{which}": f"{moment}, {which}" for which in ("first", "second") for moment in ("Mean", "SD")
+    }
+    rows = [
+        [words(prompt), count(human.n), *(number(human[key]) for key in (*names, "smd", *moments))]
+        for prompt, entry in report.prompts.items()
+        if (human := entry.human_human) and human.n
+    ]
+    columns = [
+        report.rows.column,
+        Column("twice", "Scored twice"),
+        *map(measure_column, names),
+        Column("smd", "SMD", explanation="Second rater's mean less the first's, in pooled SDs."),
+        *(Column(key, title) for key, title in moments.items()),
+    ]
+    return Table("rater-pair-table", "Agreement of the two raters in full", columns, rows).known_columns()
 
 
 def _unknown_words(tables: Iterable[Table]) -> list[Words]:
@@ -245,6 +272,28 @@ def point_table(report: Report) -> Table:
     return Table("points-table", "Essays and shares at each score point", columns, rows)
 
 
+def level_blocks(report: Report) -> list[Block]:
+    """Agreement by score level, in words of what was merged, and a table; nothing where there are no levels."""
+    rows = []
+    for prompt, entry in report.prompts.items():
+        for level in entry.score_levels:
+            name = f"{level.low:g}" if level.low == level.high else f"{level.low:g} to {level.high:g}"
+            rows.append(
+                [words(prompt), words(minus(name)), count(level.n), share(level.agreement), share(level.adjacent)]
+            )
+    columns = [
+        report.rows.column,
+        words_column("level", "Human score"),
+        Column("n", "Essays"),
+        Column("agreement", "Same level", explanation="Machine's score is of the human score's level."),
+        Column("adjacent", "Same or next", explanation="It is of that level or a neighbouring one."),
+    ]
+    table = Table("levels-table", "Agreement at each level of the human scores", columns, rows)
+    least = report.judged_by.min_group
+    merged = f"Levels of fewer than {least} essays are merged with the next; what agrees is told of single levels."
+    return [Folded("Agreement by score level", [Words(merged), table])] if rows else []
+
+
 def floor_table(report: Report) -> Table:
     """QWK of scorers that any machine should beat."""
     prompts = list(report.prompts)
@@ -272,82 +321,6 @@ def worst_table(report: Report) -> Table:
     return Table("worst-table", caption, columns, rows).known_columns()
 
 
-TESTS = ("osa", "osd", "csd")
-_SMALL = "small"
-
-
-def fairness_blocks(report: Report) -> list[Block]:
-    """How many comparisons were made, and a part of a page for each column of groups; none where no column was named.
-
-    Args:
-        report: What ``build_report`` returned.
-    """
-    measured = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
-    columns = dict.fromkeys(column for fairness in measured.values() for column in fairness.columns)
-    if not columns:
-        return []
-    pictures = fairness_figures(report)
-    explained = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
-    blocks: list[Block] = [Words(_multiplicity_words(list(measured.values()), report.rows.noun))]
-    for position, column in enumerate(columns, start=1):
-        by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
-        name, drawn = f"fairness-{position}", pictures.get(column)
-        tables = [_group_table(name, column, by_prompt, report.rows), _test_table(name, column, by_prompt, report.rows)]
-        gallery = Gallery(f"{name}-pictures", "", explained, drawn) if drawn else None
-        blocks.append(Section(name, column, [*tables, gallery]))
-    return blocks
-
-
-def _multiplicity_words(measured: list[Fairness], noun: str) -> str:
-    """How many comparisons were made, and what that means."""
-    groups = sum(len(part.groups) for one in measured for part in one.columns.values())
-    tests = sum(one.comparisons for one in measured)
-    small = measured[0].small_group
-    family = "of all columns" if len(measured) == 1 else f"of all columns within a {noun}"
-    return (
-        f"{groups} groups and {tests} p values are shown, so that some will look remarkable by chance alone: Holm p "
-        f"corrects for the tests {family}, intervals are not corrected. Groups of fewer than {small} essays are marked "
-        f"“{_SMALL}”; read their intervals rather than their figures."
-    )
-
-
-def _group_table(name: str, column: str, parts: Mapping[str, ColumnFairness], called: RowWords) -> Table:
-    rows = []
-    for prompt, part in parts.items():
-        for group, entry in part.groups.items():
-            cells = [measure_cell(entry, measure) for measure in ("mean_reference", "mean_raw")]
-            for measure in ("dsm", "smd"):
-                missed = entry[measure] is not None and not CRITERIA[f"subgroup_{measure}"].met_by(entry[measure])
-                cells.append(measure_cell(entry, measure, mark="flag" if missed else ""))
-            cells += [measure_cell(entry, measure) for measure in ("qwk", "pearson")]
-            small = words(_SMALL) if entry.small else NOTHING
-            rows.append([words(group), words(prompt), count(entry.n), small, *cells])
-    columns = [
-        words_column("group", "Group"),
-        called.column,
-        Column("n", "Essays"),
-        words_column("size", "Size"),
-        *map(measure_column, ("mean_reference", "mean_raw", "subgroup_dsm", "subgroup_smd", "qwk", "pearson")),
-    ]
-    return Table(f"{name}-groups", f"Groups of {column}", columns, rows)
-
-
-def _test_table(name: str, column: str, parts: Mapping[str, ColumnFairness], called: RowWords) -> Table:
-    rows = []
-    for prompt, part in parts.items():
-        tests = [part[test] for test in TESTS]
-        cells = [(number(one.r_squared_adjusted), p_value(one.p), p_value(one.p_holm)) for one in tests]
-        rows.append([words(prompt), *chain.from_iterable(cells)])
-    columns = [called.column]
-    for test in TESTS:
-        columns += [
-            measure_column(test),
-            Column(f"{test}_p", f"{test.upper()} p"),
-            measure_column("p_holm", f"{test.upper()} Holm p", f"{test}_p_holm"),
-        ]
-    return Table(f"{name}-tests", f"What {column} explains of the machine's errors (adjusted R²)", columns, rows)
-
-
 def light_table(report: Report) -> Table:
     """Criteria down, the mean and the prompts across; a cell is the worst of the groups where several are judged.
 
@@ -361,8 +334,8 @@ def light_table(report: Report) -> Table:
     across: list[str | None] = [*([None] if len(prompts) > 1 else []), *([] if many else prompts)]
     rows = []
     for (criterion, title), judged in _judged(report).items():
-        name = words(title, note=minus(str(CRITERIA[criterion])))
-        rows.append([name, *(_light(judged.get(prompt, [])) for prompt in across)])
+        name = words(title, note=minus(str(report.judged_by.criteria[criterion])))
+        rows.append([name, *(_light(judged.get(prompt, []), report) for prompt in across)])
         if many:
             verdicts = [
                 worst_verdict(flag.verdict for flag in judged[prompt]) for prompt in prompts if prompt in judged
@@ -386,7 +359,10 @@ def prompt_light_table(report: Report) -> Table | None:
     if len(report.prompts) <= MOST_ACROSS or not report.flags:
         return None
     judged = _judged(report)
-    rows = [[words(prompt), *(_light(flags.get(prompt, [])) for flags in judged.values())] for prompt in report.prompts]
+    rows = [
+        [words(prompt), *(_light(flags.get(prompt, []), report) for flags in judged.values())]
+        for prompt in report.prompts
+    ]
     columns = [report.rows.column, *(words_column(title, title) for _, title in judged)]
     return Table("prompt-lights", f"Each criterion on each {report.rows.noun}", columns, rows)
 
@@ -395,14 +371,14 @@ def _judged(report: Report) -> dict[tuple[str, str], dict[str | None, list[Flag]
     """Flags by criterion and title, which names the column of groups, and by prompt, or None for the mean."""
     judged: dict[tuple[str, str], dict[str | None, list[Flag]]] = {}
     for flag in report.flags:
-        row = judged.setdefault((flag.criterion, flag_title(flag)), {})
+        row = judged.setdefault((flag.criterion, flag_title(flag, report.judged_by.criteria)), {})
         row.setdefault(flag.prompt, []).append(flag)
     return judged
 
 
-def flag_title(flag: Flag) -> str:
+def flag_title(flag: Flag, criteria: Mapping[str, Criterion]) -> str:
     """What is judged, in words, with the column of groups."""
-    title = CRITERIA[flag.criterion].title
+    title = criteria[flag.criterion].title
     return f"{title}: {flag.group[0]}" if flag.group else title
 
 
@@ -410,7 +386,7 @@ def light_words(report: Report) -> str:
     """How to read the lights, and whose criteria they are."""
     sources: dict[str, dict[str, None]] = {}
     for flag in report.flags:
-        sources.setdefault(flag.source, {})[CRITERIA[flag.criterion].title] = None
+        sources.setdefault(flag.source, {})[report.judged_by.criteria[flag.criterion].title] = None
     whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
     grouped = any(flag.group for flag in report.flags)
     groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
@@ -420,7 +396,7 @@ def light_words(report: Report) -> str:
     )
 
 
-def _light(flags: Flags) -> Cell:
+def _light(flags: Flags, report: Report) -> Cell:
     """The verdict on one criterion at one place: a group that misses it is not outweighed by others that do not."""
     if not flags:
         return NOTHING
@@ -428,7 +404,7 @@ def _light(flags: Flags) -> Cell:
     worst = [flag for flag in flags if flag.verdict == verdict]
     shown = max(worst, key=lambda flag: abs(flag.value or 0.0))
     # With more decimals where few would put it on the other side of its threshold.
-    value = "" if shown.value is None else minus(value_words(shown.value, CRITERIA[shown.criterion]))
+    value = "" if shown.value is None else minus(value_words(shown.value, report.judged_by.criteria[shown.criterion]))
     value = value.replace("percentage points", "pp")
     if len(flags) > 1:
         farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""

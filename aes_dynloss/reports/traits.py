@@ -50,7 +50,9 @@ def with_traits(
     for trait, own in parts.items():
         entries = {prompt: part.entry for prompt, part in own.items()}
         mean, _ = mean_entry(own, settings)
-        traits[trait] = TraitEntry(entries, mean, _floors_of(report, trait), report_flags(entries, mean))
+        traits[trait] = TraitEntry(
+            entries, mean, _floors_of(report, trait), report_flags(entries, mean, rules=report.judged_by)
+        )
     by_prompt: dict[str, list[PromptReport]] = {}
     for scale, part in measured.items():
         by_prompt.setdefault(prompt_and_trait(scale)[0], []).append(part)
@@ -72,7 +74,7 @@ def with_traits(
     prompts = {prompt: _over_traits(own) for prompt, own in by_prompt.items()}
     floors = {name: _mean_floor([trait.floors[name] for trait in traits.values()]) for name in report.floors}
     flat = {scale_id(*key): entry for key, entry in _entries(traits).items()}
-    flags = report_flags(flat, means.over_prompts_first, report.rows)
+    flags = report_flags(flat, means.over_prompts_first, report.rows, report.judged_by)
     return replace(report, prompts=prompts, mean=means.over_prompts_first, floors=floors, flags=flags)
 
 
@@ -112,7 +114,7 @@ def by_scale(report: Report, *, short: bool = False) -> Report:
         prompts=entries,
         mean=mean,
         floors=floors,
-        flags=report_flags(entries, mean, report.rows),
+        flags=report_flags(entries, mean, report.rows, report.judged_by),
         worst=worst,
         features=features,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from aes_dynloss.reports.flags import CRITERIA, value_words
+from aes_dynloss.reports.criteria import Criterion
+from aes_dynloss.reports.flags import value_words
 from aes_dynloss.reports.measure_list import floor_title
 from aes_dynloss.reports.model import Flag, Floor, Report
 from aes_dynloss.reports.table import figure_words
@@ -80,7 +81,8 @@ def next_step(report: Report) -> str:
         )
     missed = [flag for flag in report.flags if flag.verdict == "flag"]
     if missed:
-        first = f"Before scores are used, look into what misses its criterion: {_missed_words(missed)}."
+        words = _missed_words(missed, report.judged_by.criteria)
+        first = f"Before scores are used, look into what misses its criterion: {words}."
         if best is None or not {"qwk", "pearson"} & {flag.criterion for flag in missed}:
             return first
         return f"{first} More essays scored by humans, or a better scorer (aes-dynloss tune), may raise QWK and r."
@@ -89,14 +91,14 @@ def next_step(report: Report) -> str:
     return "Have humans score a new sample, and hold the machine's scores against theirs: aes-dynloss evaluate."
 
 
-def _missed_words(missed: Sequence[Flag]) -> str:
+def _missed_words(missed: Sequence[Flag], criteria: Mapping[str, Criterion]) -> str:
     """Each criterion that is missed, with its worst case: the mean, else a prompt, else a group of writers."""
     named: dict[str, list[Flag]] = {}
     for flag in sorted(missed, key=lambda one: (one.group is not None, one.prompt is not None)):
         named.setdefault(flag.criterion, []).append(flag)
     words = []
     for criterion, flags in named.items():
-        first, rule = flags[0], CRITERIA[criterion]
+        first, rule = flags[0], criteria[criterion]
         value = "" if first.value is None else f" {value_words(first.value, rule)}"
         where = "" if first.prompt is None else f" on {first.where}"
         more = "" if first.prompt is None or len(flags) == 1 else f" and {len(flags) - 1} more"

@@ -28,6 +28,8 @@ REFERENCE_COLUMNS = ("reference", "second_reference")
 PREDICTION_COLUMNS = ("raw", "score")
 # Two raters' own scores, where the reference was resolved from them; they may be on a scale of their own.
 RATER_COLUMNS = ("rater1", "rater2")
+# Each essay's ratings with their raters and days, where a file has a row a rating.
+RATINGS_COLUMN = "ratings_by_rater"
 # Length of the essay, for what a machine owes to it.
 LENGTH_COLUMN = "words"
 NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN)
@@ -36,7 +38,7 @@ TEXT_COLUMN = "text"
 # Columns that have a meaning in tables of essays or of predictions: no column of a user's own has such a name.
 TABLE_COLUMNS = (
     *("essay_id", "prompt_id", "text", "score", "second_score", "split", "group", "weight", "rater", "trusted"),
-    *("dropped_tokens", "part", "probabilities", "trait"),
+    *("dropped_tokens", "part", "probabilities", "trait", RATINGS_COLUMN),
     *NUMBER_COLUMNS,
 )
 
@@ -60,6 +62,9 @@ class ColumnNames:
         score: Predicted score points.
         words: Essays' lengths in words.
         text: The essays themselves; None means: not read, whatever the file has.
+        rater: Who gave the human score of a row, where an essay has a row for each of its ratings; None means: not
+            read, likewise.
+        date: When that score was given; read with ``rater`` alone.
         mapped: Pairs of a field and a column, for several files of different names: see :meth:`in_file`.
         traits: Pairs of a trait and the column of its human scores, where that is not called as the trait.
 
@@ -80,6 +85,8 @@ class ColumnNames:
     score: str | None = None
     words: str | None = None
     text: str | None = None
+    rater: str | None = None
+    date: str | None = None
     mapped: tuple[tuple[str, str], ...] = ()
     traits: tuple[tuple[str, str], ...] = ()
 

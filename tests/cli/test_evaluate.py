@@ -124,6 +124,54 @@ def test_columns_references_and_prompts(run, tmp_path):
         assert not any("ange" in note for note in every["notes"])
 
 
+def test_a_row_a_rating(run, tmp_path):
+    rows = [(*row, rater) for row in ROWS for rater in ("Ann", "Bo")] + [("007", "1", 3, 3.6, "Cy")]
+    human = "".join(f"{essay},{prompt},{score},{rater}\n" for essay, prompt, score, _, rater in rows)
+    (tmp_path / "human.csv").write_text(f"ID,prompt_id,grade,judge\n{human}", encoding="utf-8")
+    (tmp_path / "s.csv").write_text(
+        "essay_id,prompt_id,raw\n" + "".join(f"{a},{b},{d}\n" for a, b, _, d in ROWS), encoding="utf-8"
+    )
+    options = ("--references", "human.csv", "--map", "essay_id=ID", "--map", "reference=grade", "--rater-column=judge")
+    entry = json.loads(run("s.csv", *options, "--dev", "d.csv", "--json").stdout)["prompts"]["1"]
+    assert entry["human_human"]["n"] == entry["human_ratings"]["n_twice"] == 3
+    assert entry["human_ratings"]["ratings"] == 7
+    assert entry["qwk_rescaled"] is not None
+
+
+def test_raters_dates_and_adjusted_scores(run, tmp_path):
+    lines = [
+        f"{essay},{(essay + rater) % 4 + 1},{essay % 4 + 1.2},{name},2026-01-{1 + essay % 28:02d}"
+        for essay in range(40)
+        for rater, name in enumerate(("Ann", "Bo"))
+    ]
+    (tmp_path / "rated.csv").write_text("\n".join(["essay_id,reference,raw,who,when", *lines]), encoding="utf-8")
+    options = ("--rater-column", "who", "--date-column", "when", "--adjusted-scores", "adjusted.csv", "--dev", "d.csv")
+    report = json.loads(run("rated.csv", *options, "--json").stdout)
+    assert [one["rater"] for one in report["raters"]["raters"]] == ["Ann", "Bo"]
+    assert report["raters"]["raters"][0]["drift"] is not None
+    header, *rows = (tmp_path / "adjusted.csv").read_text(encoding="utf-8").splitlines()
+    assert (header, len(rows)) == ("essay_id,prompt_id,ratings,mean_rating,adjusted", 40)
+    with pytest.raises(ConfigError, match=r"adjusted\.csv is there already"):
+        run("rated.csv", *options)
+    for option, value in (("--date-column", "when"), ("--adjusted-scores", "other.csv")):
+        with pytest.raises(ConfigError, match=f"{option} needs to know who gave each score"):
+            run("p.csv", option, value)
+
+
+def test_criteria_title_and_smallest_group(run, tmp_path):
+    (tmp_path / "criteria.yaml").write_text("qwk: 0.99\nsmd: null\n", encoding="utf-8")
+    options = ("--criteria", "criteria.yaml", "--title", "Spring & autumn", "--min-group", "3")
+    report = json.loads(run("p.csv", *options, "-o", "out", "--json").stdout)
+    assert {flag["criterion"] for flag in report["flags"]} >= {"qwk", "score_level_gap"}
+    assert "smd" not in {flag["criterion"] for flag in report["flags"]}
+    assert report["rules"]["min_group"] == 3
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<title>Spring &amp; autumn</title>" in page
+    (tmp_path / "criteria.yaml").write_text("quality: 1", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no criterion 'quality'"):
+        run("p.csv", "--criteria", "criteria.yaml")
+
+
 def test_errors_are_the_packages_own(run):
     with pytest.raises(DataError, match=r"There is no file none.csv"):
         run("none.csv")

@@ -11,9 +11,11 @@ from sklearn.metrics import confusion_matrix
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.breakdowns import (
     confusion_cells,
+    level_gap,
     reliability_rows,
     residuals_by_length,
     residuals_by_score,
+    score_level_rows,
     score_point_rows,
     version_entries,
 )
@@ -109,3 +111,28 @@ def test_versions():
     assert entries["scale"]["pearson"] == pytest.approx(entries["raw"]["pearson"])
     assert entries["raw_trim"]["sd"] < entries["raw"]["sd"]
     assert list(version_entries(human, raw, score, SPAN, None)) == ["given", "raw", "raw_trim", "raw_trim_round"]
+
+
+def test_levels_of_few_essays_are_merged_and_none_is_smaller():
+    human = np.repeat([1.0, 2, 3, 4, 5, 6], [2, 30, 4, 40, 12, 3])
+    rows = score_level_rows(human, human, ScoreRange(1, 6), 10)
+    assert [(row["low"], row["high"], row["n"]) for row in rows] == [(1, 2, 32), (3, 4, 44), (5, 6, 15)]
+    assert all(row["agreement"] == row["adjacent"] == 1 for row in rows)
+    assert score_level_rows(human, human, ScoreRange(1, 6), 92) == []
+    assert level_gap(score_level_rows(human, human, ScoreRange(1, 6), 40)) is None
+
+
+def test_agreement_is_of_single_levels_in_a_merged_row():
+    human, machine = np.repeat([1.0, 2.0], 5), np.array([2.0] * 5 + [2.0] * 5)
+    (row,) = score_level_rows(human, machine, ScoreRange(1, 4), 10)
+    assert (row["agreement"], row["adjacent"]) == (0.5, 1.0)
+
+
+def test_wide_ranges_have_levels_of_several_points():
+    human = np.arange(61.0)
+    rows = score_level_rows(human, np.minimum(human + 3, 60), ScoreRange(0, 60))
+    assert len(rows) == 11
+    assert (rows[0]["low"], rows[0]["high"], rows[0]["n"]) == (0, 5, 6)
+    assert (rows[-1]["low"], rows[-1]["high"], rows[-1]["n"]) == (60, 60, 1)
+    assert rows[0]["agreement"] == 0.5
+    assert level_gap(rows) == pytest.approx(4 / 7 - 0.5)

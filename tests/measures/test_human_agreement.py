@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from rated_essays import sample
+from rated_essays import sample, with_gaps
 
 from aes_dynloss.measures.agreement import pearson
-from aes_dynloss.measures.breakdowns import LIMITS, human_entry, limit_entries
+from aes_dynloss.measures.human_agreement import LIMITS, human_entry, limit_entries
 from aes_dynloss.measures.reliability import prmse
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -72,8 +72,8 @@ def test_raters_on_a_scale_of_their_own_have_no_prmse():
 @pytest.mark.parametrize("second", [None, np.nan])
 def test_without_a_second_rater_nothing_is_known(second):
     table = essays() if second is None else essays(second_reference=second)
-    assert limits(table) == (dict.fromkeys(LIMITS), [])
-    assert (human_entry(table) is None) == (second is None)
+    assert limits(table) == ({**dict.fromkeys(LIMITS), "human_ratings": None}, [])
+    assert (human_entry(table, SPAN) is None) == (second is None)
 
 
 def test_raters_who_do_not_agree_set_no_limit_that_could_be_told():
@@ -86,4 +86,114 @@ def test_raters_who_do_not_agree_set_no_limit_that_could_be_told():
 
 def test_constant_raters():
     found, _ = limits(essays(reference=3.0, second_reference=3.0))
-    assert found == dict.fromkeys(LIMITS)
+    assert {name: found[name] for name in LIMITS} == dict.fromkeys(LIMITS)
+    assert found["human_ratings"]["error_variance"] == found["human_ratings"]["true_variance"] == 0
+
+
+def partly(ratings, share, seed=3):
+    """Ratings of which only a share of essays has more than the first."""
+    scored_twice = np.random.default_rng(seed).permutation(len(ratings)) < round(share * len(ratings))
+    return np.where((np.arange(ratings.shape[1]) > 0) & ~scored_twice[:, None], np.nan, ratings)
+
+
+def by_rater(ratings):
+    """Essays' ratings by rater, as a file with a row a rating gives them."""
+    return [tuple((f"r{rater}", one) for rater, one in enumerate(own) if not np.isnan(one)) for own in ratings]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+def test_essays_with_one_score_count_too(share):
+    ratings, raw, _, _ = sample()
+    pair = partly(ratings[:, :2], share)
+    found, notes = limits(essays(second_reference=pair[:, 1]))
+    twice = ~np.isnan(pair[:, 1])
+    reliability = np.corrcoef(pair[twice].T)[0, 1]
+    assert found["prmse"] == pytest.approx(float(prmse(raw, pair)))
+    assert found["pearson_disattenuated"] == pytest.approx(np.corrcoef(pair[:, 0], raw)[0, 1] / np.sqrt(reliability))
+    assert found["qwk_ceiling"] == pytest.approx(np.sqrt(reliability))
+    counts = {name: found["human_ratings"][name] for name in ("n", "n_twice", "ratings")}
+    assert counts == {"n": 240, "n_twice": twice.sum(), "ratings": 240 + twice.sum()}
+    assert notes == []
+    if share < 1:
+        assert found["prmse"] != pytest.approx(float(prmse(raw[twice], pair[twice])), abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("raters", [2, 3])
+def test_partial_scoring_is_that_of_rsmtool(rsmtool, share, raters):
+    ratings, raw, _, _ = sample(200, seed=11)
+    ratings = partly(ratings[:, :raters], share)
+    table = pd.DataFrame(ratings, columns=[f"h{rater}" for rater in range(raters)]).assign(raw=raw)
+    theirs = rsmtool("utils.prmse.get_true_score_evaluations", table, "raw", list(table.columns[:-1])).loc["raw"]
+    columns = {"reference": ratings[:, 0], "raw": raw, "second_reference": ratings[:, 1]}
+    if raters > 2:
+        columns["ratings_by_rater"] = by_rater(ratings)
+    found, _ = limits(pd.DataFrame(columns))
+    ours = found["human_ratings"]
+    assert found["prmse"] == pytest.approx(theirs["PRMSE true"], abs=1e-6)
+    assert ours["error_variance"] == pytest.approx(theirs["Variance of errors"], abs=1e-6)
+    assert ours["true_variance"] == pytest.approx(theirs["True score var"], abs=1e-6)
+    assert (ours["n"], ours["n_twice"]) == (theirs["N"], theirs["N multiple"])
+    twice = table.dropna()
+    machine, human = (np.corrcoef(*pair)[0, 1] for pair in ((table["h0"], raw), (twice["h0"], twice["h1"])))
+    straight = rsmtool("analyzer.Analyzer.compute_disattenuated_correlations", *map(one_value, (machine, human)))
+    assert found["pearson_disattenuated"] == pytest.approx(straight["corr_disattenuated"].iloc[0], abs=1e-6)
+
+
+def one_value(correlation):
+    return pd.Series([correlation], index=["raw"])
+
+
+def test_all_ratings_of_more_than_two_raters_count():
+    ratings, raw, _, _ = sample()
+    gaps = with_gaps(ratings)
+    second = [own[1][1] if len(own) > 1 else np.nan for own in by_rater(gaps)]
+    found, _ = limits(essays(second_reference=second, ratings_by_rater=by_rater(gaps)))
+    assert found["prmse"] == pytest.approx(float(prmse(raw, gaps)))
+    assert found["human_ratings"]["ratings"] == (~np.isnan(gaps)).sum()
+
+
+def test_a_mean_of_one_or_two_raters_is_as_reliable_as_their_harmonic_number_says():
+    ratings, raw, _, _ = sample()
+    pair = partly(ratings[:, :2], 0.5)
+    table = essays(reference=np.nanmean(pair, axis=1), rater1=pair[:, 0], rater2=pair[:, 1])
+    found, _ = limits(table, ScoreRange(1, 6, 0.5))
+    twice = ~np.isnan(pair[:, 1])
+    r, number = np.corrcoef(pair[twice].T)[0, 1], 1 / (0.5 * 1 + 0.5 / 2)
+    assert found["qwk_ceiling"] == pytest.approx(np.sqrt(number * r / (1 + (number - 1) * r)))
+    assert found["pearson_disattenuated"] == pytest.approx(
+        float(pearson(table["reference"], raw)) / found["qwk_ceiling"]
+    )
+
+
+def test_essays_that_no_rater_scored_take_no_part():
+    ratings, _, _, _ = sample()
+    table = essays(rater1=ratings[:, 0], rater2=ratings[:, 1])
+    table.loc[:39, ["rater1", "rater2"]] = np.nan
+    table.loc[:39, "raw"] = -50.0
+    assert limits(table)[0] == limits(table[40:])[0]
+    assert limits(table)[0]["human_ratings"]["n"] == 200
+
+
+def test_two_raters_in_full():
+    table = pd.DataFrame({"reference": [1, 2, 3, 4, 6], "second_reference": [1, 3, 3, 4, 4], "raw": 3.0, "score": 3})
+    entry = human_entry(table, SPAN)
+    assert (entry["exact_agreement"], entry["adjacent_agreement"]) == (0.6, 0.8)
+    assert entry["kappa"] == pytest.approx((0.6 - 5 / 25) / (1 - 5 / 25))
+    assert entry["smd"] == pytest.approx((3.0 - 3.2) / np.sqrt((3.7 + 1.5) / 2))
+    assert (entry["mean_first"], entry["mean_second"]) == (3.2, 3.0)
+    assert (entry["sd_first"], entry["sd_second"]) == pytest.approx((np.sqrt(3.7), np.sqrt(1.5)))
+    assert entry["confusion"] == [[1, 1, 1], [2, 3, 1], [3, 3, 1], [4, 4, 1], [6, 4, 1]]
+    assert entry["range"] == SPAN
+
+
+def test_raters_on_another_scale_are_compared_on_theirs():
+    table = pd.DataFrame(
+        {"rater1": [0.5, 1, 2], "rater2": [0.5, 1.5, 2], "reference": [2, 2, 4], "raw": 3.0, "score": 3}
+    )
+    entry = human_entry(table, ScoreRange(2, 8))
+    assert entry["range"] == ScoreRange(0.5, 2, 0.5)
+    assert (entry["exact_agreement"], entry["adjacent_agreement"]) == (pytest.approx(2 / 3), 1)
+    strange = human_entry(table.assign(rater1=[0.51, 1.013, 2.2]), ScoreRange(2, 8))
+    assert "kappa" not in strange
+    assert strange["smd"] is not None

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aes_dynloss.errors import DataError
-from aes_dynloss.reports.flags import CRITERIA, judge, judge_all, report_flags
-from aes_dynloss.reports.model import MeanEntry, PromptEntry, ScorePoint
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.reports.criteria import CRITERIA, Criterion
+from aes_dynloss.reports.flags import judge, judge_all, read_criteria, report_flags
+from aes_dynloss.reports.model import MeanEntry, PromptEntry, Report, ScorePoint
+from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.prompts import build_report, report_json
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
@@ -28,6 +33,7 @@ def test_the_thresholds():
         "subgroup_smd": ("within", 0.1),
         "subgroup_dsm": ("within", 0.1),
         "score_share": ("within", 0.05),
+        "score_level_gap": ("at most", 0.15),
     }
 
 
@@ -123,3 +129,91 @@ def test_the_largest_gap_keeps_its_sign(gaps, largest):
     points = [ScorePoint(point, 1, 1, gap) for point, gap in enumerate(gaps)]
     flags = report_flags({"1": PromptEntry(2, RANGE, 0.5, score_points=points)}, MeanEntry(1, 0.5))
     assert [flag.value for flag in flags if flag.criterion == "score_share"] == [largest]
+
+
+def own(tmp_path, text):
+    (tmp_path / "criteria.yaml").write_text(text, encoding="utf-8")
+    return read_criteria(tmp_path / "criteria.yaml")
+
+
+def test_criteria_of_ones_own(tmp_path):
+    text = "qwk: 0.8\nsmd: null\nsubgroup_qwk: {at_least: 0.6}\nsd_ratio: {within: 1.1, title: Spread, source: board}\n"
+    criteria = own(tmp_path, text)
+    assert [*criteria] == [*(name for name in CRITERIA if name != "smd"), "subgroup_qwk", "sd_ratio"]
+    assert criteria["qwk"] == replace(CRITERIA["qwk"], threshold=0.8, source="criteria.yaml")
+    assert criteria["score_share"] == CRITERIA["score_share"]
+    table = pd.DataFrame({"essay_id": range(40), "prompt_id": "1", "reference": np.resize([1, 2, 3, 4], 40)})
+    table["raw"], table["group"] = table["reference"] + 0.3, np.repeat(["a", "b"], 20)
+    report = build_report(table, ranges={"1": RANGE}, subgroups=["group"], criteria=criteria, resamples=0)
+    found = {(flag.criterion, tuple(flag.group or ())): flag for flag in report.flags if flag.prompt}
+    assert ("smd", ()) not in found
+    assert found["sd_ratio", ()].words.startswith("Spread (prompt 1) is 1.000 and meets the criterion (from -1.1")
+    assert found["subgroup_qwk", ("group", "b")].threshold == 0.6
+    assert Report.from_dict(json.loads(report_json(report))) == report
+    html = report_page(report, title="Own")
+    assert "Spread" in html
+    assert "at least 0.80" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("qwl: 0.8", "there is no criterion 'qwl'; did you mean 'qwk'?"),
+        ("kappa: 0.5", "kappa: expected one of at_least, at_most and within with a number"),
+        ("qwk: {at_least: 0.8, at_most: 0.9}", "qwk: expected one of"),
+        ("qwk: {at_least: high}", "qwk: expected one of"),
+        ("qwk: .nan", "qwk: expected one of"),
+        ("qwk: {atleast: 0.8}\nsmd: true", "has 2 faults"),
+    ],
+)
+def test_faults_of_criteria_are_named(tmp_path, text, words):
+    with pytest.raises(ConfigError) as caught:
+        own(tmp_path, text)
+    assert words in str(caught.value)
+
+
+def level(low, n, agreement):
+    return {"low": low, "high": low, "n": n, "agreement": agreement, "adjacent": 1.0}
+
+
+@pytest.mark.parametrize(("middle", "verdict"), [(0.66, "pass"), (0.6, "flag")])
+def test_middle_scores_that_agree_far_less_than_the_ends(middle, verdict):
+    levels = [level(1, 30, 0.8), level(2, 50, middle), level(3, 50, middle), level(4, 10, 0.8)]
+    entry = PromptEntry.from_dict({"n": 140, "range": RANGE, "qwk": 0.5, "score_levels": levels})
+    (flag,) = (one for one in report_flags({"1": entry}, MeanEntry(1, 0.5)) if one.criterion == "score_level_gap")
+    assert (flag.verdict, flag.value) == (verdict, pytest.approx(0.8 - middle))
+
+
+@pytest.mark.parametrize(("twice", "verdict"), [(9, "unknown"), (10, "flag")])
+def test_no_degradation_is_flagged_of_few_essays(twice, verdict):
+    table = pd.DataFrame({"essay_id": range(40), "prompt_id": "1", "reference": np.resize([1, 2, 3, 4], 40)})
+    table["raw"] = 2.5 + 0.1 * (table["reference"] % 2)
+    table["second_reference"] = table["reference"].where(table.index < twice)
+    criteria = {**CRITERIA, "prmse": Criterion("PRMSE", "at least", 0.8)}
+    report = build_report(table, ranges={"1": RANGE}, resamples=0, criteria=criteria)
+    verdicts = {flag.verdict for flag in report.flags if flag.criterion.endswith(("_degradation", "prmse"))}
+    assert verdicts == {verdict}
+    noted = any("9 essays were scored twice, fewer than 10" in note for note in report.notes)
+    assert noted == (verdict == "unknown")
+
+
+def test_no_flag_rests_on_a_small_group():
+    rows = {"a": 40, "b": 6, "c": 5, "d": 9}
+    labels = np.repeat([*rows], [*rows.values()])
+    table = pd.DataFrame({"essay_id": range(60), "prompt_id": "1", "reference": np.resize([1, 2, 3, 4], 60)})
+    table["raw"] = table["reference"] + np.where(labels == "a", 0.0, 1.0)
+    reports = {
+        least: build_report(table.assign(group=labels), subgroups=["group"], resamples=0, min_group=least)
+        for least in (1, 7, 10, 12, 25)
+    }
+    flagged = {
+        least: {flag.group[1] for flag in report.flags if flag.group and flag.verdict == "flag"}
+        for least, report in reports.items()
+    }
+    assert flagged == {1: {*rows}, 7: {"a", "d", "2 merged groups"}, 10: {"a", "3 merged groups"},
+                       12: {"a", "3 merged groups"}, 25: {"a"}}  # fmt: skip
+    assert any("fewer than 25 essays in b, c, d; no figure of them is told" in note for note in reports[25].notes)
+    assert any("in b, c, d; they count as one, '3 merged groups'" in note for note in reports[10].notes)
+    whole = reports[25].prompts["1"].fairness.columns["group"]
+    assert whole.groups["a"].smd == pytest.approx(reports[1].prompts["1"].fairness.columns["group"].groups["a"].smd)
+    assert whole.osd.p is None

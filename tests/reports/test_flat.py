@@ -36,7 +36,8 @@ def test_the_rows_hold_every_number_of_the_report(made):
     flat = Counter(float(row[key]) for row in rows for key in ("value", "low", "high") if row[key] is not None)
     for entry in report["prompts"].values():
         # The coordinates of a cell are the item's.
-        entry["confusion"] = [[count] for _, _, count in entry["confusion"]]
+        for one in (entry, entry.get("human_human") or {"confusion": []}):
+            one["confusion"] = [[count] for _, _, count in one["confusion"]]
     missing = Counter(numbers(report)) - flat
     assert not missing
 

@@ -77,8 +77,8 @@ KEYS = {
         "n range qwk qwk_interval qwk_rescaled qwk_rescaled_interval qwk_cut_points qwk_cut_points_interval "
         "exact_agreement adjacent_agreement pearson pearson_interval spearman rmse smd sd_ratio mean_reference "
         "mean_raw kappa gwet_ac1 gwet_ac2 qwk_variance_matched pearson_without_length pearson_disattenuated prmse "
-        "qwk_ceiling qwk_of_true_score score_points confusion score_versions residuals_by_score residuals_by_length "
-        "reliability prediction_interval"
+        "qwk_ceiling qwk_of_true_score score_points confusion score_levels score_versions residuals_by_score "
+        "residuals_by_length reliability prediction_interval"
     ),
     "mean": (
         "n_prompts qwk qwk_interval qwk_fisher qwk_rescaled qwk_rescaled_interval qwk_cut_points "
@@ -106,7 +106,10 @@ def test_the_keys_of_report_json_stay():
     assert list(feature["by_name"]["commas"]["prompts"]["1"]) == ["n", "mean", "sd", "clamped", "r", "partial_r"]
     full = keys_of(full)
     assert full["report"] == f"{KEYS['report']} adjudicated robustness features"
-    assert full["prompt"] == f"{KEYS['prompt'].replace(' score_points', ' human_human score_points')} fairness"
+    assert (
+        full["prompt"]
+        == f"{KEYS['prompt'].replace(' score_points', ' human_human human_ratings score_points')} fairness"
+    )
     assert full["mean"] == f"{KEYS['mean']} human_human"
     assert full["worst"] == f"{KEYS['worst']} words"
 

@@ -88,7 +88,13 @@ def test_every_number_of_the_agreement_tables_is_there(report, document):
                 assert cell == value + interval
     limits = table_texts(document, "limit-table")[1:]
     for row, entry in zip(limits, report["prompts"].values(), strict=False):
-        assert row[1:] == [figure_words(entry[measure]) for measure in LIMIT_MEASURES]
+        counts = [str(entry["human_ratings"][name]) for name in ("n", "n_twice", "ratings")]
+        assert row[1:] == [*counts, *(figure_words(entry[measure]) for measure in LIMIT_MEASURES)]
+    pairs = table_texts(document, "rater-pair-table")[1:]
+    for row, entry in zip(pairs, report["prompts"].values(), strict=True):
+        human = entry["human_human"]
+        names = ("qwk", "kappa", "exact_agreement", "adjacent_agreement", "pearson", "smd")
+        assert row[1:8] == [str(human["n"]), *(figure_words(human[name]).replace("-", "\u2212") for name in names)]
 
 
 def test_coverage_is_told_where_there_is_dev(report, document, bare):

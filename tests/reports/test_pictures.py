@@ -126,7 +126,7 @@ def test_a_picture_that_is_not_there_is_named(tmp_path):
 
 def test_figures_are_drawn_for_what_a_report_has():
     full = {gallery.name: len(gallery.pictures) for gallery in report_figures(full_report(essays=80, resamples=5))}
-    by_prompt = ("confusion", "distributions", "residuals-score", "residuals-length", "reliability")
+    by_prompt = ("confusion", "human-confusion", "distributions", "residuals-score", "residuals-length", "reliability")
     assert full == {"agreement-figure": 2, **dict.fromkeys(by_prompt, 8)}
     bare = [gallery.name for gallery in report_figures(bare_report())]
     assert bare == ["agreement-figure", "confusion", "distributions", "residuals-score", "reliability"]
@@ -193,7 +193,7 @@ def test_groups_are_drawn_where_there_are_several():
 @pytest.mark.parametrize("constant", [1.0, 4.0])
 def test_scores_that_are_all_equal_can_be_drawn(constant):
     table = made_up_essays({"1": ScoreRange(1, 4)}, 10).assign(reference=constant, raw=constant, score=constant)
-    report = build_report(table, ranges={"1": ScoreRange(1, 4)}, resamples=5, subgroups=["gender"])
+    report = build_report(table, ranges={"1": ScoreRange(1, 4)}, resamples=5, subgroups=["gender"], min_group=2)
     assert report_figures(report)
     assert fairness_figures(report)
 

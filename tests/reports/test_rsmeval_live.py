@@ -36,6 +36,7 @@ def runs(rsmtool_python, tmp_path_factory):
     halves = essays_of(HALVES, HALF, 150, 3)
     # The report's subgroups are those of raw, RSMTool's those of trimmed raw.
     halves["raw"] = halves["raw"].clip(HALF.low, HALF.high)
+    halves.loc[np.arange(150) % 10 >= 3, "second_reference"] = math.nan  # three in ten are scored twice
     table = pd.concat([essays_of("1", WHOLE, 240, 6), halves], ignore_index=True)
     table.loc[: len(IDS) - 1, "essay_id"] = IDS
     test, dev = checked(table), dev_of_one()
@@ -126,13 +127,28 @@ def test_two_humans_and_true_scores(runs, prompt):
     humans, worse = tables("consistency").iloc[0], tables("degradation")
     assert humans["wtkappa"] == near(ours["human_human"]["qwk"])
     assert humans["corr"] == near(ours["human_human"]["pearson"])
-    # RSMTool subtracts the other way round.
-    assert -worse.loc["raw_trim_round", "wtkappa"] == near(ours["human_human"]["degradation"])
-    assert -worse.loc["raw", "corr"] == near(ours["human_human"]["pearson_degradation"])
+    assert humans["kappa"] == near(ours["human_human"]["kappa"])
+    assert humans["SMD"] == near(ours["human_human"]["smd"])
+    assert humans["N"] == ours["human_human"]["n"]
+    assert humans["exact_agr"] / 100 == near(ours["human_human"]["exact_agreement"])
+    assert humans["adj_agr"] / 100 == near(ours["human_human"]["adjacent_agreement"])
+    for theirs, name in (("h1_mean", "mean_first"), ("h2_sd", "sd_second")):
+        assert humans[theirs] * RANGES[prompt].step == near(ours["human_human"][name])
+    # RSMTool subtracts the other way round, and takes the machine's agreement on all essays, scored twice or not.
+    assert -worse.loc["raw_trim_round", "wtkappa"] == near(ours["human_human"]["qwk"] - ours["qwk"])
+    assert -worse.loc["raw", "corr"] == near(ours["human_human"]["pearson"] - ours["pearson"])
+    if prompt == "1":
+        assert -worse.loc["raw_trim_round", "wtkappa"] == near(ours["human_human"]["degradation"])
     straight = tables("disattenuated_correlations")["corr_disattenuated"]
     assert straight["raw"] == near(ours["pearson_disattenuated"])
     true = tables("true_score_eval")
     assert true.loc["raw", "PRMSE true"] == near(ours["prmse"])
+    assert (true.loc["raw", "N"], true.loc["raw", "N multiple"]) == (
+        ours["human_ratings"]["n"],
+        ours["human_ratings"]["n_twice"],
+    )
+    for theirs, name in (("Variance of errors", "error_variance"), ("True score var", "true_variance")):
+        assert true.loc["raw", theirs] * RANGES[prompt].step ** 2 == near(ours["human_ratings"][name])
     for version, scores in versions.items():
         expected = float(prmse(scores, np.column_stack([human, second])))
         assert true.loc[version, "PRMSE true"] == near(expected), version

@@ -38,7 +38,10 @@ def test_criteria_are_judged_on_the_mean_and_on_every_prompt():
     ]  # fmt: skip
     for prompt, entry in report["prompts"].items():
         found = {flag["criterion"]: flag for flag in flags_of(report, prompt=prompt)}
-        assert list(found) == ["qwk", "pearson", "qwk_degradation", "pearson_degradation", "smd", "score_share"]
+        assert list(found) == [
+            "qwk", "pearson", "qwk_degradation", "pearson_degradation", "smd", "score_share", "score_level_gap",
+        ]  # fmt: skip
+        assert found["score_level_gap"]["value"] == entry.score_level_gap
         assert found["smd"]["value"] == entry["smd"]
         gaps = [row["gap"] for row in entry["score_points"]]
         assert abs(found["score_share"]["value"]) == max(map(abs, gaps))

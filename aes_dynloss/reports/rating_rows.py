@@ -1,0 +1,158 @@
+"""Tables with a row for each rating of an essay, brought into the form with a row for each essay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_number
+from aes_dynloss.tables.columns import (
+    ID_COLUMNS,
+    PREDICTION_COLUMNS,
+    RATINGS_COLUMN,
+    TRAIT_COLUMN,
+    ColumnNames,
+    missing_columns,
+)
+
+
+class Rating(NamedTuple):
+    """One rater's score of an essay.
+
+    Args:
+        rater: Who gave it.
+        score: The score.
+        day: When, in days since 1970; NaN where unknown.
+    """
+
+    rater: str
+    score: float
+    day: float
+
+
+def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
+    """A file's cells with one row for each essay, of rows that hold one rater's score each.
+
+    The essay's first rating stays its human score, the second one becomes ``second_reference``, and RATINGS_COLUMN
+    holds all of them as :class:`Rating`, in the file's order. Rows without a score count as no rating.
+
+    Args:
+        cells: As read, with a row a rating.
+        names: Names of its columns; without a column of raters the cells are returned as they are.
+        source: The file's name for messages.
+
+    Raises:
+        DataError: A column is missing, a rater is blank or rated an essay twice, the rows of an essay differ in its
+            prediction, or there is a column of second scores too.
+
+    Examples:
+        >>> rows = {"essay_id": ["a", "a", "b"], "rater": ["Ann", "Bo", "Bo"], "reference": [2, 3, 4]}
+        >>> essays = one_row_an_essay(pd.DataFrame(rows), ColumnNames(rater="rater"), "human.csv")
+        >>> essays[["essay_id", "reference", "second_reference"]].values.tolist()
+        [['a', 2, 3.0], ['b', 4, nan]]
+        >>> [(one.rater, one.score) for one in essays["ratings_by_rater"][0]]
+        [('Ann', 2.0), ('Bo', 3.0)]
+    """
+    if names.rater is None:
+        return cells
+    columns = {role: names.named().get(role, role) for role in (*ID_COLUMNS, "reference", "rater")}
+    second = names.second_reference or "second_reference"
+    _check_columns(cells, columns, second, source)
+    keys = [one for one in (*(columns[role] for role in ID_COLUMNS), TRAIT_COLUMN) if one in cells]
+    ids = pd.DataFrame({key: parse_ids(cells[key], key, source) for key in keys}, index=cells.index)
+    ids["rater"] = parse_ids(cells[columns["rater"]], "rater", source)
+    _refuse_repeats(ids, keys[0], source)
+    scores = parse_numbers(cells[columns["reference"]], "reference", ids[columns["essay_id"]], source)
+    essay = ids.groupby(keys, sort=False).ngroup().to_numpy()
+    _refuse_unlike(cells, [names.named().get(role, role) for role in PREDICTION_COLUMNS], essay, ids[keys[0]], source)
+    ratings: list[list[Rating]] = [[] for _ in range(essay.max() + 1)] if len(essay) else []
+    first: dict[int, int] = {}
+    given = zip(essay.tolist(), ids["rater"], scores.tolist(), _days(cells, names, source), strict=True)
+    for position, (number, *rating) in enumerate(given):
+        if np.isfinite(rating[1]):
+            first[number] = position if not ratings[number] else first[number]
+            ratings[number].append(Rating(*rating))
+        first.setdefault(number, position)
+    table = cells.iloc[[first[number] for number in range(len(ratings))]].copy()
+    table[second] = [own[1][1] if len(own) > 1 else float("nan") for own in ratings]
+    return table.assign(**{RATINGS_COLUMN: pd.Series(map(tuple, ratings), index=table.index)})
+
+
+def _check_columns(cells: pd.DataFrame, columns: Mapping[str, str], second: str, source: str) -> None:
+    """Refuse cells without the columns of a rating, or with one of second ratings."""
+    options = {"essay_id": "--id-column", "reference": "--reference-column", "rater": "--rater-column"}
+    missing = {
+        columns[role]: f"Name it with {option}." for role, option in options.items() if columns[role] not in cells
+    }
+    if missing:
+        raise DataError(missing_columns(source, missing, list(map(str, cells.columns))))
+    if second in cells:
+        raise DataError(
+            f"{source} has a row for each rating, by --rater-column {columns['rater']}, and second scores in the "
+            f"column {second!r} as well. Give each of them a row with its rater, and leave that column out."
+        )
+
+
+def _refuse_repeats(ids: pd.DataFrame, essay_column: str, source: str) -> None:
+    """Refuse two scores of an essay by one rater."""
+    repeated = ids.duplicated().to_numpy()
+    if repeated.any():
+        essay, rater = ids.iloc[int(repeated.argmax())][[essay_column, "rater"]]
+        raise DataError(
+            f"{source} has more than one row of rater {rater!r} for essay {essay!r}. Keep one; if essays of several "
+            "prompts share ids, name the column of prompts (--prompt-column)."
+        )
+
+
+def _days(cells: pd.DataFrame, names: ColumnNames, source: str) -> list[float]:
+    """Days since 1970 of each row's date; NaN where there is none."""
+    if names.date is None:
+        return [np.nan] * len(cells)
+    if names.date not in cells:
+        advice = {names.date: "Name the column of dates with --date-column."}
+        raise DataError(missing_columns(source, advice, list(map(str, cells.columns))))
+    column = cells[names.date]
+    blank = np.array([is_blank(cell) for cell in column])
+    dates = pd.to_datetime(column.astype(str).where(~blank), format="ISO8601", utc=True, errors="coerce")
+    faults = np.flatnonzero(dates.isna().to_numpy() & ~blank)
+    if len(faults):
+        row = row_number(column, int(faults[0]))
+        raise DataError(
+            f"Row {row} of {source}: {column.iloc[faults[0]]!r} is no date. Write dates as 2026-11-30 or "
+            "2026-11-30 14:05."
+        )
+    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+    return [float(day) for day in days]
+
+
+def rating_note(table: pd.DataFrame) -> str:
+    """What was made of rows with one rating each, for a report's notes.
+
+    Args:
+        table: What :func:`one_row_an_essay` returned.
+    """
+    ratings = table[RATINGS_COLUMN].tolist()
+    raters = {one.rater for own in ratings for one in own}
+    return (
+        f"{sum(map(len, ratings)):,} ratings of {len(ratings):,} essays by {len(raters):,} raters: the human score is "
+        "an essay's first rating, the second human score its second; PRMSE uses all."
+    )
+
+
+def _refuse_unlike(
+    cells: pd.DataFrame, columns: Sequence[str], essay: NDArray[Any], ids: pd.Series[str], source: str
+) -> None:
+    """Refuse rows of one essay with different predictions."""
+    for column in (column for column in columns if column in cells):
+        values = cells[column].astype(str)
+        unlike = (values.groupby(essay).transform("nunique") > 1).to_numpy()
+        if unlike.any():
+            raise DataError(
+                f"{source}: the rows of essay {list(ids)[int(unlike.argmax())]!r} hold different values of {column!r}. "
+                "An essay's rows repeat its prediction, each with another rater's score."
+            )

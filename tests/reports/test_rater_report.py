@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.predictions import read_predictions
+from aes_dynloss.reports.prompts import build_report, report_json
+from aes_dynloss.reports.rater_report import adjusted_scores, measure_raters
+from aes_dynloss.reports.report_files import report_rows
+from aes_dynloss.reports.report_tables import report_text
+from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
+
+RANGES = {"1": ScoreRange(0, 12), "2": ScoreRange(0, 12)}
+NAMES = ["Ann", "Bo", "Cy", "Di", "Ed"]
+SEVERITY = np.array([-1.5, 0.0, 0.0, 0.0, 1.5])
+
+
+def ratings(seed=0, essays=300, twice=0.4, chosen=False, drift=0.0):
+    """Rows of ratings: Ann is severe, Ed lenient, Di does not look; the machine is a point more lenient than all."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(6, 1.5, essays)
+    raw = 7 + 0.7 * (truth - 6) + random.normal(0, 0.7, essays)
+    first = random.integers(0, 5, essays)
+    if chosen:
+        first = np.argsort(np.argsort(truth)) * 5 // essays
+    again = np.flatnonzero(random.random(essays) < twice)
+    essay = np.r_[np.arange(essays), again]
+    rater = np.r_[first, (first[again] + random.integers(1, 5, len(again))) % 5]
+    day = random.integers(0, 90, len(essay))
+    score = np.where(rater == 3, random.normal(6, 1.5, len(essay)), truth[essay] + random.normal(0, 0.8, len(essay)))
+    score = np.clip(np.rint(score + SEVERITY[rater] + drift * (rater == 1) * day / 90), 0, 12)
+    return pd.DataFrame({
+        "essay_id": essay, "prompt_id": essay % 2 + 1, "reference": score, "raw": raw[essay],
+        "rater": [NAMES[one] for one in rater], "date": pd.Timestamp("2026-01-05") + pd.to_timedelta(day, unit="D"),
+        "words": np.rint(100 + 30 * truth[essay]),
+    })  # fmt: skip
+
+
+def read(tmp_path, rows, **names):
+    rows.to_csv(tmp_path / "ratings.csv", index=False)
+    return read_predictions(tmp_path / "ratings.csv", columns=ColumnNames(rater="rater", **names), ranges=RANGES)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    table = read(tmp_path_factory.mktemp("raters"), ratings(essays=900, twice=0.6, drift=3.0), date="date")
+    return build_report(table, resamples=0)
+
+
+def test_who_is_severe_inconsistent_and_drifting(report):
+    found = {one.rater: one for one in report.raters.raters}
+    assert list(found) == NAMES
+    assert "severe" in found["Ann"].remarks
+    assert "lenient" in found["Ed"].remarks
+    assert found["Ann"].severity < -0.4 < 0.4 < found["Ed"].severity
+    assert "inconsistent" in found["Di"].remarks
+    assert report.raters.compared_with == "other raters"
+    assert [name for name, one in found.items() if "drifting" in one.remarks] == ["Bo"]
+    assert found["Bo"].drift > 0.5
+    assert report.raters.severity_p < 0.001
+
+
+def test_the_machine_is_one_more_rater(report):
+    machine = report.raters.machine
+    assert machine.n == report.prompts["1"].n + report.prompts["2"].n == 900
+    assert 0.2 < machine.severity < 0.8
+    assert machine.severity_interval[0] < machine.severity < machine.severity_interval[1]
+    assert machine.sd_ratio < 0.9
+    assert machine.consistency > {one.rater: one for one in report.raters.raters}["Di"].consistency
+
+
+def test_adjusted_scores_agree_better_with_the_machine(report):
+    for one in report.raters.adjusted.values():
+        assert one.pearson_adjusted > one.pearson
+        assert one.rmse_adjusted < one.rmse
+
+
+def test_json_csv_page_and_text_have_them(report):
+    assert Report.from_dict(json.loads(report_json(report))) == report
+    rows = [row for row in report_rows(report) if row["table"] == "raters" and row["item"] == "Ann"]
+    assert {row["measure"] for row in rows} >= {"n", "severity", "consistency", "drift"}
+    html = report_page(report, title="Raters")
+    for name in ("human-raters-table", "drift-table", "adjusted-table"):
+        assert f'id="{name}"' in html
+    assert "Ann: severe" in html
+    assert "machine: severity 0." in html  # the picture's description
+    assert "Raters: Raters differ in severity: the SD between them is" in report_text(report)
+    assert 'id="human-raters-table"' not in report_page(replace(report, raters=None), title="None")
+
+
+def test_a_warning_where_raters_were_not_assigned_by_chance(tmp_path, report):
+    assert not [note for note in report.notes if "by chance" in note]
+    chosen = build_report(read(tmp_path, ratings(chosen=True)), resamples=0)
+    warnings = [note for note in chosen.notes if note.startswith("Raters were not assigned to essays by chance")]
+    assert len(warnings) == 2  # by the machine's score, and by length
+    assert all(one.p_holm < 0.01 for one in chosen.raters.assignment.values())
+
+
+def test_raters_of_few_ratings_are_not_told(tmp_path):
+    rows = ratings()
+    rows.loc[rows.index[rows["rater"] == "Cy"][9:], "rater"] = "Bo"
+    rows = rows.drop_duplicates(["essay_id", "rater"])
+    found = build_report(read(tmp_path, rows), resamples=0).raters
+    assert [one.rater for one in found.raters] == ["Ann", "Bo", "Di", "Ed"]
+    assert found.untold == 1
+    assert "1 rater has fewer than 10 ratings, and no figures here." in found.conclusions
+
+
+def test_without_essays_scored_twice_the_machine_is_the_reference(tmp_path):
+    found = build_report(read(tmp_path, ratings(twice=0.0)), resamples=0).raters
+    assert found.compared_with == "machine"
+    assert found.machine.consistency is None
+    assert all(one.consistency is not None for one in found.raters)
+    assert found.raters[0].drift is None
+
+
+def test_one_rater_is_none_to_compare(tmp_path):
+    rows = ratings(twice=0.0).assign(rater="Ann")
+    assert build_report(read(tmp_path, rows), resamples=0).raters is None
+    plain = rows.drop(columns="rater")
+    assert measure_raters(plain, RANGES, 10) is None
+    assert adjusted_scores(plain) is None
+
+
+def test_adjusted_scores_of_each_essay(tmp_path):
+    table = read(tmp_path, ratings()).table
+    found = adjusted_scores(table).set_index("essay_id")
+    assert list(found.columns) == ["prompt_id", "ratings", "mean_rating", "adjusted"]
+    assert len(found) == len(table)
+    sole = [row for row in table.itertuples() if len(row.ratings_by_rater) == 1]
+    severe = [row.essay_id for row in sole if row.ratings_by_rater[0].rater == "Ann"]
+    assert (found.loc[severe, "adjusted"] - found.loc[severe, "mean_rating"]).between(0.8, 2.0).all()
+    assert found["adjusted"].mean() == pytest.approx(found["mean_rating"].mean(), abs=0.3)
+
+
+def test_dates_are_iso_dates(tmp_path):
+    rows = ratings(essays=40)
+    blank = rows.assign(date=rows["date"].astype(str).where(rows.index > 0, ""))
+    found = read(tmp_path, blank, date="date").table
+    assert np.isnan(found["ratings_by_rater"].iloc[0][0].day)
+    assert found["ratings_by_rater"].iloc[1][0].day == (rows["date"][1] - pd.Timestamp(0)).days
+    with pytest.raises(Exception, match=r"Row 3 of ratings\.csv: '5\.1\.2026' is no date\. Write dates as 2026-11-30"):
+        read(tmp_path, blank.assign(date=["2026-01-05", "5.1.2026", *blank["date"][2:]]), date="date")
