@@ -49,7 +49,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "jsonl", "parquet"]),
+    type=click.Choice(["csv", "jsonl", "parquet", "xlsx"]),
     help="Output format.  [default: by the suffix of --output, else csv]",
 )
 @click.option(
@@ -70,7 +70,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--review",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write essays with advisories and uncertain ones to this csv, jsonl or parquet file for human scorers.",
+    help="Write essays with advisories and uncertain ones to this csv, jsonl, parquet or xlsx file for human scorers.",
 )
 @click.option(
     "--uncertain",

@@ -187,7 +187,7 @@ class ReviewSheet:
 
     Args:
         path: The file.
-        form: csv, jsonl or parquet.
+        form: One of `output.FORMATS`.
         unsure: Share of essays like those of dev that counts as uncertain.
     """
 
@@ -216,7 +216,7 @@ def score_to_files(
         scorer: The scorer.
         essays: Essays; each process must be given the same.
         output: The file of scores.
-        form: csv, jsonl or parquet.
+        form: One of `output.FORMATS`.
         options: What is answered.
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
