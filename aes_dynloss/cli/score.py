@@ -28,6 +28,7 @@ from aes_dynloss.errors import ConfigError
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.essays.model.protocol import Scorer
+    from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
     from aes_dynloss.essays.scoring.resume import Processes
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts, ScoreOptions
@@ -90,6 +91,13 @@ def _kinds() -> list[tuple[str, str, str]]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it.",
 )
+@click.option(
+    "--scale",
+    multiple=True,
+    metavar="[ID=]LOW:HIGH[:STEP]",
+    help="Report scores on this scale too, in the column reported: a line from the prompt's range. May be repeated.  "
+    "[default: the model's own scale, if it has one]",
+)
 @click.option("--long", is_flag=True, help="With several traits: a row for each trait of an essay.")
 @click.option(
     "--range",
@@ -120,6 +128,7 @@ def score(
     review: Path | None,
     uncertain: float,
     explain: Path | None,
+    scale: tuple[str, ...],
     long: bool,
     span: str | None,
     target_labels: Path | None,
@@ -143,10 +152,12 @@ def score(
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
     from aes_dynloss.essays.screening.kinds import Policy
+    from aes_dynloss.tables.score_range import parse_ranges
 
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     chosen = Policy.from_words(policy)
+    scales = parse_ranges(scale, "--scale")
     new = _new_prompt(layout["prompt"], span, target_labels, adapted, replaceable=force or resume)
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
     complete = _is_complete(path, review, inputs, resume=resume, force=force)
@@ -156,9 +167,10 @@ def score(
     check_sources(inputs)
     # Heavy imports here keep --help and usage errors fast.
     from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.model.prompt_scales import linear_tables
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.audit import ScoreAudit
-    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
@@ -174,39 +186,56 @@ def score(
         essays = list(essays)
         scorer, digest = _adapted(scorer, new, essays, digest, adapted)
     warn_unless_screened(scorer)
-    if precision != "float32":
-        from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
-
-        full, scorer = scorer, in_precision(scorer, precision)
-        essays = checked_essays(full, scorer, precision, essays)
+    scorer, essays = _in_precision(scorer, essays, precision)
     sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
+    options = ScoreOptions(
+        chosen, coverage, probabilities, precision, keep_columns, long, linear_tables(scorer.prompts, scales)
+    )
     trail = ScoreAudit.into(audit, folder, chosen, digest)
     counts = None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
-    elif path is None:
-        counts = score_to_stream(scorer, essays, form, options, processes=processes, audit=trail)
     else:
-        counts = score_to_files(
-            scorer,
-            essays,
-            path,
-            form,
-            options,
-            processes=processes,
-            model_digest=digest,
-            review=sheet,
-            audit=trail,
-            resume=resume,
-            force=force,
-        )
+        file: dict[str, Any] = {"model_digest": digest, "review": sheet, "resume": resume, "force": force}
+        counts = _written(scorer, essays, path, form, options, processes, trail, **file)
     if processes.is_main_process:
         if counts is not None:
             _tell(counts, sheet)
         if explain is not None and not (resume and explain.exists()):
-            again = read_essays(inputs, 1, scorer.own_features, **layout)
-            _explain(scorer, again, explain, options, digest, resume=resume, force=force)
+            essays = read_essays(inputs, 1, scorer.own_features, **layout)
+            _explain(scorer, essays, explain, options, digest, resume=resume, force=force)
+
+
+def _in_precision(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    precision: Any,  # noqa: ANN401 - a choice, checked by click
+) -> tuple[Scorer, Iterable[UnscoredEssay]]:
+    """The scorer in a precision, and the essays, the first of which are scored in float32 too."""
+    if precision == "float32":
+        return scorer, essays
+    from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
+
+    fast = in_precision(scorer, precision)
+    return fast, checked_essays(scorer, fast, precision, essays)
+
+
+def _written(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    path: Path | None,
+    form: str,
+    options: ScoreOptions,
+    processes: Processes,
+    audit: ScoreAudit | None,
+    **of_a_file: Any,  # noqa: ANN401 - what score_to_files alone takes
+) -> ScoreCounts:
+    """Score into a file, or to standard output."""
+    from aes_dynloss.essays.scoring.run import score_to_files, score_to_stream
+
+    if path is None:
+        return score_to_stream(scorer, essays, form, options, processes=processes, audit=audit)
+    return score_to_files(scorer, essays, path, form, options, processes=processes, audit=audit, **of_a_file)
 
 
 def _explain(

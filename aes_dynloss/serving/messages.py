@@ -76,6 +76,7 @@ class ScoredEssay(BaseModel):
     prompt_id: str = _said("The prompt that the essay answers.", "phones")
     raw: float | None = _maybe("Continuous prediction, neither rescaled nor trimmed.", 3.2)
     score: float | None = _maybe("Score point in the prompt's range; null if it is withheld.", 3.0)
+    reported: float | None = _maybe("The score on the reported scale, where the model has one.", 40.0)
     low: float | None = _maybe("Lower end of the prediction interval; null if unknown.", 2.0)
     high: float | None = _maybe("Upper end of the prediction interval; null if unknown.", 4.0)
     certainty: float | None = _maybe("Chance that a human gives the same score.", 0.6)

@@ -18,15 +18,16 @@ FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 _SUFFIXES = ", ".join(f".{name}" for name in FORMATS)
 _WHOLE = ("parquet", "xlsx")  # formats that no stream can hold
 
-# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
-# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
-# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
-# cap.
+# Every column that a row of scores may have, in their order. reported is the score on a reported scale, low and high
+# are the ends of the prediction interval, certainty the chance that a human gives the same score, set right on dev,
+# probabilities those of all score points as the head gives them; withheld, advisories and reasons are there under a
+# policy; dropped_tokens where the model has a cap.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
     "prompt_id": str,
     "raw": float,
     "score": float,
+    "reported": float,
     "low": float,
     "high": float,
     "certainty": float,

@@ -9,7 +9,7 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
@@ -171,6 +172,7 @@ class ScoreOptions:
         precision: In which the scorer reads; a run that is resumed must find it as it was.
         keep_columns: Whether the input's columns, which the essays then have with them, stand behind the scores.
         long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
+        scale: Tables of reported scores by prompt, in the place of the model's own.
     """
 
     policy: Policy
@@ -179,6 +181,7 @@ class ScoreOptions:
     precision: Precision = "float32"
     keep_columns: bool = False
     long: bool = False
+    scale: Mapping[str, ConversionTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -237,6 +240,7 @@ def score_to_files(
         "model": model_digest,
         **asdict(options),
         "policy": options.policy.model_dump(),
+        "scale": {prompt: table.to_dict() for prompt, table in options.scale.items()},
         "review": None if review is None else [_beside(output, review.path), review.unsure],
         "audit": None if audit is None else _beside(output, audit.log.path),
     }
@@ -249,6 +253,7 @@ def score_to_files(
             coverage=options.coverage,
             probabilities=options.probabilities,
             long=options.long,
+            scale=options.scale,
             done=done,
         )
         if not processes.is_main_process:
@@ -350,6 +355,7 @@ def score_to_stream(
         coverage=options.coverage,
         probabilities=options.probabilities,
         long=options.long,
+        scale=options.scale,
     )
     counts = ScoreCounts()
     if processes.is_main_process:
