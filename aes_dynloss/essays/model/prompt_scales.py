@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -135,6 +135,18 @@ class Postprocessing:
             rows = answered == prompt.id
             points[rows] = self.score(prompt.id, prompt.range, raw[rows])
         return points
+
+    def on_scale_of(self, earlier: Postprocessing) -> Postprocessing:
+        """The same with the reported scale of an earlier one, but for tables that hang on how its scores are spread."""
+        lost = [prompt for prompt, table in earlier.reported.items() if table.method == "equipercentile"]
+        if lost:
+            logger.warning(
+                "The equipercentile tables of %s were of the earlier scores and are taken out. Make them again: "
+                "aes-dynloss calibrate --reference-form FILE.",
+                ", ".join(lost),
+            )
+        kept = {prompt: table for prompt, table in earlier.reported.items() if prompt not in lost}
+        return replace(self, reported=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a model folder; ``reported`` where there is a reported scale."""
