@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
     from aes_dynloss.essays.scoring.resume import Processes
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts, ScoreOptions
+    from aes_dynloss.essays.scoring.worksheets import Feedback, Worksheet
+    from aes_dynloss.measures.scales import ConversionTable
+    from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +54,19 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "jsonl", "parquet", "xlsx"]),
-    help="Output format.  [default: by the suffix of --output, else csv]",
+    type=click.Choice(["csv", "jsonl", "parquet", "xlsx", "moodle", "canvas"]),
+    help="Output format; moodle, canvas: --worksheet with grades.  [default: by the suffix of --output, else csv]",
+)
+@click.option(
+    "--worksheet",
+    "sheet",
+    type=EXISTING,
+    help="Grading worksheet of Moodle or gradebook of Canvas, as exported. Rows without a grade get one; nothing else "
+    "changes.  [default with --format moodle: INPUT, column Online text]",
+)
+@click.option(
+    "--grade-column",
+    help="With --worksheet: column of grades, of Canvas an assignment.  [default: Grade, or the only assignment]",
 )
 @click.option(
     "--policy",
@@ -89,7 +104,8 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--explain",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it.",
+    help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it. With --format "
+    "moodle also as feedback.",
 )
 @click.option(
     "--scale",
@@ -121,6 +137,8 @@ def score(
     inputs: tuple[str, ...],
     output: Path,
     form: str | None,
+    sheet: Path | None,
+    grade_column: str | None,
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
@@ -156,18 +174,22 @@ def score(
 
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
+    filled = _worksheet(
+        form, sheet, inputs, layout, grade_column=grade_column, unused=long or keep_columns or probabilities
+    )
     chosen = Policy.from_words(policy)
     scales = parse_ranges(scale, "--scale")
     new = _new_prompt(layout["prompt"], span, target_labels, adapted, replaceable=force or resume)
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
-    complete = _is_complete(path, review, inputs, resume=resume, force=force)
+    complete = _is_complete(
+        path, review, inputs if sheet is None else (*inputs, str(sheet)), resume=resume, force=force
+    )
     if complete and (explain is None or explain.exists()):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
     check_sources(inputs)
     # Heavy imports here keep --help and usage errors fast.
     from aes_dynloss.essays.model.model_folder import CONFIG
-    from aes_dynloss.essays.model.prompt_scales import linear_tables
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
@@ -179,31 +201,84 @@ def score(
     if explain is not None and processes.num_processes > 1:
         raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
     digest = file_sha256(folder / CONFIG)
-    essays: Iterable[UnscoredEssay] = read_essays(
-        inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout
-    )
+    read = partial(_essays, filled, inputs, layout, own=sheet is None)
+    essays = read(scorer, processes.num_processes, keep=keep_columns)
     if new is not None:
         essays = list(essays)
         scorer, digest = _adapted(scorer, new, essays, digest, adapted)
     warn_unless_screened(scorer)
+    tables = _scale(scorer, scales, filled)
     scorer, essays = _in_precision(scorer, essays, precision)
-    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(
-        chosen, coverage, probabilities, precision, keep_columns, long, linear_tables(scorer.prompts, scales)
-    )
+    review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
     counts = None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     else:
-        file: dict[str, Any] = {"model_digest": digest, "review": sheet, "resume": resume, "force": force}
-        counts = _written(scorer, essays, path, form, options, processes, trail, **file)
+        file: dict[str, Any] = {"model_digest": digest, "review": review_sheet, "resume": resume, "force": force}
+        counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, **file)
     if processes.is_main_process:
         if counts is not None:
-            _tell(counts, sheet)
+            _tell(counts, review_sheet)
         if explain is not None and not (resume and explain.exists()):
-            essays = read_essays(inputs, 1, scorer.own_features, **layout)
-            _explain(scorer, essays, explain, options, digest, resume=resume, force=force)
+            feedback = None if filled is None else filled.feedback_into(path)
+            _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
+
+
+def _worksheet(
+    form: str | None,
+    sheet: Path | None,
+    inputs: tuple[str, ...],
+    layout: dict[str, Any],
+    *,
+    grade_column: str | None,
+    unused: bool,
+) -> Worksheet | None:
+    """The learning platform's file that is filled in, if one is; as INPUT itself it brings names of its columns."""
+    from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, PLATFORMS, Worksheet
+
+    platform = next((one for one in PLATFORMS if one == form), None)
+    if platform is None:
+        if sheet is not None or grade_column is not None:
+            raise ConfigError(f"--worksheet and --grade-column go with --format {' or '.join(PLATFORMS)}. Add it.")
+        return None
+    if unused:
+        raise ConfigError(
+            f"--format {platform} fills in grades alone. Leave out --keep-columns, --long and --probabilities."
+        )
+    if sheet is None:
+        if platform != "moodle" or len(inputs) != 1 or inputs[0] == "-":
+            raise ConfigError(
+                f"--format {platform} fills in the file that {platform.capitalize()} exports. Name it with --worksheet."
+            )
+        layout |= {"text": layout["text"] or MOODLE_TEXT, "essay_id": layout["essay_id"] or MOODLE_ID}
+    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_column, layout["encoding"])
+
+
+def _essays(
+    filled: Worksheet | None,
+    inputs: tuple[str, ...],
+    layout: dict[str, Any],
+    scorer: Scorer,
+    processes: int,
+    *,
+    own: bool,
+    keep: bool = False,
+) -> Iterable[UnscoredEssay]:
+    """The essays of INPUT; those of a worksheet have a row in it, and may be its own."""
+    essays = read_essays(inputs, processes, scorer.own_features, keep=keep, **layout)
+    return essays if filled is None else filled.essays(essays, own=own)
+
+
+def _scale(scorer: Scorer, scales: dict[str, ScoreRange], filled: Worksheet | None) -> dict[str, ConversionTable]:
+    """The tables of --scale; scores that would be no grades of a worksheet are refused."""
+    from aes_dynloss.essays.model.prompt_scales import linear_tables
+
+    tables = linear_tables(scorer.prompts, scales)
+    if filled is not None:
+        filled.check_scale(scorer.prompts, {**scorer.postprocessing.reported, **tables})
+    return tables
 
 
 def _in_precision(
@@ -244,15 +319,19 @@ def _explain(
     path: Path,
     options: ScoreOptions,
     digest: str,
+    feedback: Feedback | None,
     *,
     resume: bool,
     force: bool,
 ) -> None:
-    """Write why each essay got its score."""
+    """Write why each essay got its score, also as feedback into a worksheet."""
     from aes_dynloss.essays.explaining.run import explain_to_file
 
     known = {"coverage": options.coverage, "policy": options.policy}
-    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force)
+    also: dict[str, Any] = {}
+    if feedback is not None:
+        also = {"seen": lambda _number, line, _explained: feedback.add(line), "finish": feedback.write}
+    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force, **also)
     logger.info("%d essays are explained: %s.", count, path)
 
 

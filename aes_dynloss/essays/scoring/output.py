@@ -16,7 +16,7 @@ from aes_dynloss.tables.workbook import write_sheet
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 _SUFFIXES = ", ".join(f".{name}" for name in FORMATS)
-_WHOLE = ("parquet", "xlsx")  # formats that no stream can hold
+_STREAMED = ("csv", "jsonl")
 
 # Every column that a row of scores may have, in their order. reported is the score on a reported scale, low and high
 # are the ends of the prediction interval, certainty the chance that a human gives the same score, set right on dev,
@@ -45,18 +45,18 @@ def output_format(name: str | None, path: Path | None, option: str = "--output")
     """The format that is asked for: by name, else by the file's suffix, else csv.
 
     Args:
-        name: One of FORMATS, or None.
+        name: One of FORMATS, a learning platform, or None.
         path: The file; None for standard output.
         option: The option that named the file.
 
     Raises:
-        ConfigError: The file's suffix is no known format, or parquet or xlsx is asked for on standard output.
+        ConfigError: The file's suffix is no known format, or what is no stream is asked for on standard output.
     """
     if name is None and path is not None:
         name = path.suffix.lower().removeprefix(".")
         if name not in FORMATS:
             raise ConfigError(f"{option} {path}: expected a suffix out of {_SUFFIXES}, or --format with it.")
-    if name in _WHOLE and path is None:
+    if path is None and name not in {None, *_STREAMED}:
         raise ConfigError(f"{name} cannot be written to standard output. Name a file with --output.")
     return name or "csv"
 

@@ -28,6 +28,7 @@ from aes_dynloss.essays.scoring.output import (
 )
 from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
+from aes_dynloss.essays.scoring.worksheets import Worksheet
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
@@ -210,6 +211,7 @@ def score_to_files(
     model_digest: str,
     review: ReviewSheet | None = None,
     audit: ScoreAudit | None = None,
+    worksheet: Worksheet | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> ScoreCounts:
@@ -219,12 +221,13 @@ def score_to_files(
         scorer: The scorer.
         essays: Essays; each process must be given the same.
         output: The file of scores.
-        form: One of `output.FORMATS`.
+        form: One of `output.FORMATS`, or a learning platform.
         options: What is answered.
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
         review: The review sheet, if one is wanted.
         audit: Where each score is logged, as soon as it is saved.
+        worksheet: What is filled in with the scores, where the format is a learning platform's.
         resume: Resume from the saved parts.
         force: Begin again.
 
@@ -275,7 +278,10 @@ def score_to_files(
         # The scores last: they mark a complete run.
         for one in parts.tables(_COUNTS):
             counts.add(one["withheld"])
-        _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+        if worksheet is None:
+            _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+        else:
+            worksheet.write(parts.tables(_SCORES), output)
         return counts
 
 
