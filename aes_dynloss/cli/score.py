@@ -236,13 +236,15 @@ def _worksheet(
     unused: bool,
 ) -> Worksheet | None:
     """The learning platform's file that is filled in, if one is; as INPUT itself it brings names of its columns."""
-    from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, PLATFORMS, Worksheet
+    from aes_dynloss.essays.scoring.output import PLATFORMS
 
     platform = next((one for one in PLATFORMS if one == form), None)
     if platform is None:
         if sheet is not None or grade_column is not None:
             raise ConfigError(f"--worksheet and --grade-column go with --format {' or '.join(PLATFORMS)}. Add it.")
         return None
+    from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, Worksheet
+
     if unused:
         raise ConfigError(
             f"--format {platform} fills in grades alone. Leave out --keep-columns, --long and --probabilities."

@@ -132,6 +132,7 @@ class ExplainedScore(BaseModel):
     trait: str | None = _maybe("The trait; null where essays have one score.", "content")
     raw: float = _said("Continuous prediction, neither rescaled nor trimmed.", 3.2)
     score: float = _said("Score point in the prompt's range.", 3.0)
+    reported: float | None = _maybe("The score on the reported scale, where the model has one.", 40.0)
     contributions: list[float] = _said("What each sentence adds to raw, in score points.", [0.4])
     left_out: list[float] = _said("What raw loses without each sentence.", [0.4])
     features: dict[str, Any] | None = _said(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.tables.atomic import atomic_file
@@ -17,6 +17,8 @@ from aes_dynloss.tables.workbook import write_sheet
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 _SUFFIXES = ", ".join(f".{name}" for name in FORMATS)
 _STREAMED = ("csv", "jsonl")
+Platform = Literal["moodle", "canvas"]
+PLATFORMS: tuple[Platform, ...] = ("moodle", "canvas")  # learning platforms, whose own file is filled in
 
 # Every column that a row of scores may have, in their order. reported is the score on a reported scale, low and high
 # are the ends of the prediction interval, certainty the chance that a human gives the same score, set right on dev,

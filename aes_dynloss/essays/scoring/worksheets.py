@@ -13,21 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.scoring.output import Columns
-from aes_dynloss.measures.scales import ConversionTable
+from aes_dynloss.essays.scoring.output import Columns, Platform
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_cells import CsvCells
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from aes_dynloss.essays.data.essay_table import Prompt
+    from aes_dynloss.essays.data.readers import UnscoredEssay
+    from aes_dynloss.measures.scales import ConversionTable
 
-Platform = Literal["moodle", "canvas"]
-PLATFORMS: tuple[Platform, ...] = ("moodle", "canvas")
+logger = logging.getLogger(__name__)
 
 MOODLE_ID, MOODLE_TEXT = "Identifier", "Online text"
 _MOODLE_GRADE, _MOODLE_HIGHEST, _MOODLE_FEEDBACK = "Grade", "Maximum Grade", "Feedback comments"

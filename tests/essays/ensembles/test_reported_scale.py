@@ -12,10 +12,11 @@ import yaml
 from command_line import command
 from facts import facts
 from folder_content import content
+from served_app import Served
 from small_run import read_rows, small_essays, tune, write_rows, write_small_run
 
 from aes_dynloss import EssayScorer
-from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
+from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, open_scorer
 from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
 from aes_dynloss.essays.model.card import with_reported_scale
 from aes_dynloss.essays.model.model_folder import read_fitted
@@ -138,3 +139,19 @@ def test_a_card_that_was_edited_keeps_what_stands_behind():
     assert again.count("## Reported scale") == 1
     assert again.endswith("\n## More\n\nMine.\n")
     assert with_reported_scale(again, {}) == "# Mine\n\nWords.\n\n## More\n\nMine.\n"
+
+
+def test_explanations_and_the_service_tell_it(made, run):
+    calibrate_scale(run, ["0:100"])
+    why = run / "why"
+    outcome = command("explain", run / "model", made / "essays.csv", "-o", why)
+    assert outcome.code == 0, outcome.err
+    lines = [json.loads(line) for line in next(why.glob("*.jsonl")).read_text().splitlines()]
+    told = [score for line in lines for score in line["scores"]]
+    assert told
+    assert [score["reported"] for score in told] == [25 * score["score"] for score in told]
+    assert f"Score {told[0]['score']:g}, reported as {told[0]['reported']:g}" in next(why.rglob("*1.html")).read_text()
+    served = Served(open_scorer(run / "model", None))
+    essays = [{"text": row["text"], "prompt_id": "river"} for row in read_rows(made / "essays.csv")]
+    for row in served.post({"essays": essays}).json["scores"]:
+        assert row["reported"] == (None if row["score"] is None else 25 * row["score"])
