@@ -1,4 +1,4 @@
-"""``aes-dynloss calibrate``: another post-processing for a run that is done."""
+"""``aes-dynloss calibrate``: another post-processing, or a reported scale, for a run that is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import FILE
+from aes_dynloss.cli.options import EXISTING, FILE
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,15 +29,50 @@ if TYPE_CHECKING:
     help="Fit it on these predictions with human scores (essay_id, prompt_id, reference, raw) of other essays.  "
     "[default: what the run fitted it on]",
 )
-def calibrate(run: Path, rule: Any, on: Path | None) -> None:  # noqa: ANN401 - a choice, checked by click
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    metavar="[ID=]LOW:HIGH[:STEP]|FILE|none",
+    help="Scale on which scores are reported beside the score points: a line from the prompt's range, or a table with "
+    "the columns score, reported and, if it is not for all prompts, prompt_id. Post-processing stays.",
+)
+@click.option(
+    "--reference-form",
+    "form",
+    type=EXISTING,
+    help="Report scores on the scale of this form: a table of its scores, column score and perhaps prompt_id, to which "
+    "the run's are equated (equipercentile).",
+)
+def calibrate(
+    run: Path,
+    rule: Any,  # noqa: ANN401 - a choice, checked by click
+    on: Path | None,
+    scales: tuple[str, ...],
+    form: Path | None,
+) -> None:
     """Change how a finished RUN makes scores of its raw predictions; nothing is trained, no essay is read.
 
     RUN is a folder that finetune or ensemble wrote. Model, predictions, report and model card are rewritten together.
+    With --scale or --reference-form the model gets a reported scale, and nothing else changes; RUN may be a model too.
     """
     if not run.is_dir():
         raise ConfigError(f"There is no folder {run}. Name one that finetune or ensemble wrote.")
     if on is not None and not on.is_file():
         raise ConfigError(f"--on: there is no file {on}. Name a table of predictions with human scores.")
+    if scales or form is not None:
+        if rule is not None or on is not None or (scales and form is not None):
+            raise ConfigError(
+                "--scale and --reference-form each go alone: they set the reported scale of the scores that "
+                "--postprocessing and --on make. Call calibrate twice."
+            )
+        from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
+
+        tables = calibrate_scale(run, scales, form)
+        for prompt, table in tables.items():
+            click.echo(f"{prompt}: {', '.join(f'{value:g}' for value in table.reported)}")
+        click.echo(f"{run}: {'scores are reported on a scale' if tables else 'there is no reported scale'}.", err=True)
+        return
     from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
     from aes_dynloss.essays.finetune.calibration import Recalibration
 

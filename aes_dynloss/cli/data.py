@@ -104,7 +104,7 @@ def check(
 
 @data.command()
 @_data_options
-@click.option("--output", "-o", type=FILE, help="Write the table of raters to this .csv, .jsonl or .parquet file.")
+@click.option("--output", "-o", type=FILE, help="Write the table of raters to this csv, jsonl, parquet or xlsx file.")
 @click.option("--force", is_flag=True, help="Overwrite an existing --output file.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report as JSON.")
 def raters(

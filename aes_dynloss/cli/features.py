@@ -70,8 +70,8 @@ def features(
     """Write the linguistic features of the essays of INPUT as a table.
 
     INPUT is a .csv, .tsv, .jsonl or .parquet file, a folder of .txt files, or - for standard input. One row of output
-    per essay, in the same order: essay_id, prompt_id, and a column for each feature; as csv, jsonl or parquet by the
-    suffix of --output. Overlap with the prompt's own words is 0 where --config does not tell them.
+    per essay, in the same order: essay_id, prompt_id, and a column for each feature; as csv, jsonl, parquet or xlsx by
+    the suffix of --output. Overlap with the prompt's own words is 0 where --config does not tell them.
     """
     from aes_dynloss.essays.features.linguistic import ALL_GROUPS, GROUPS, feature_names
     from aes_dynloss.essays.scoring.output import output_format, write_scores

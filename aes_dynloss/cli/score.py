@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,13 @@ from aes_dynloss.errors import ConfigError
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.essays.model.protocol import Scorer
+    from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.new_prompt import NewPrompt
     from aes_dynloss.essays.scoring.resume import Processes
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts, ScoreOptions
+    from aes_dynloss.essays.scoring.worksheets import Feedback, Worksheet
+    from aes_dynloss.measures.scales import ConversionTable
+    from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +54,19 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="Output format.  [default: by the suffix of --output, else csv]",
+    type=click.Choice(["csv", "jsonl", "parquet", "xlsx", "moodle", "canvas"]),
+    help="Output format; moodle, canvas: --worksheet with grades.  [default: by the suffix of --output, else csv]",
+)
+@click.option(
+    "--worksheet",
+    "sheet",
+    type=EXISTING,
+    help="Grading worksheet of Moodle or gradebook of Canvas, as exported. Rows without a grade get one; nothing else "
+    "changes.  [default with --format moodle: INPUT, column Online text]",
+)
+@click.option(
+    "--grade-column",
+    help="With --worksheet: column of grades, of Canvas an assignment.  [default: Grade, or the only assignment]",
 )
 @click.option(
     "--policy",
@@ -70,7 +86,7 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--review",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write essays with advisories and uncertain ones to this csv, jsonl or parquet file for human scorers.",
+    help="Write essays with advisories and uncertain ones to this csv, jsonl, parquet or xlsx file for human scorers.",
 )
 @click.option(
     "--uncertain",
@@ -88,7 +104,15 @@ def _kinds() -> list[tuple[str, str, str]]:
 @click.option(
     "--explain",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it.",
+    help="Write why each essay got its score to this jsonl file; INPUT is read a second time for it. With --format "
+    "moodle also as feedback.",
+)
+@click.option(
+    "--scale",
+    multiple=True,
+    metavar="[ID=]LOW:HIGH[:STEP]",
+    help="Report scores on this scale too, in the column reported: a line from the prompt's range. May be repeated.  "
+    "[default: the model's own scale, if it has one]",
 )
 @click.option("--long", is_flag=True, help="With several traits: a row for each trait of an essay.")
 @click.option(
@@ -119,6 +143,8 @@ def score(
     inputs: tuple[str, ...],
     output: Path,
     form: str | None,
+    sheet: Path | None,
+    grade_column: str | None,
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
@@ -126,6 +152,7 @@ def score(
     review: Path | None,
     uncertain: float,
     explain: Path | None,
+    scale: tuple[str, ...],
     long: bool,
     span: str | None,
     target_labels: Path | None,
@@ -150,10 +177,15 @@ def score(
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
     from aes_dynloss.essays.screening.kinds import Policy
+    from aes_dynloss.tables.score_range import parse_ranges
 
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
+    filled = _worksheet(
+        form, sheet, inputs, layout, grade_column=grade_column, unused=long or keep_columns or probabilities
+    )
     chosen = Policy.from_words(policy)
+    scales = parse_ranges(scale, "--scale")
     new = _new_prompt(
         layout["prompt"],
         span,
@@ -162,7 +194,9 @@ def score(
         replaceable=force or resume,
     )
     _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
-    complete = _is_complete(path, review, inputs, resume=resume, force=force)
+    complete = _is_complete(
+        path, review, inputs if sheet is None else (*inputs, str(sheet)), resume=resume, force=force
+    )
     if complete and (explain is None or explain.exists()):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
@@ -171,7 +205,7 @@ def score(
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.audit import ScoreAudit
-    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions, score_to_files, score_to_stream
+    from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
@@ -180,46 +214,118 @@ def score(
     if explain is not None and processes.num_processes > 1:
         raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
     digest = file_sha256(folder / CONFIG)
-    essays: Iterable[UnscoredEssay] = read_essays(
-        inputs, processes.num_processes, scorer.own_features, keep=keep_columns, **layout
-    )
+    read = partial(_essays, filled, inputs, layout, own=sheet is None)
+    essays = read(scorer, processes.num_processes, keep=keep_columns)
     if new is not None:
         essays = list(essays)
         scorer, digest = _adapted(scorer, new, essays, digest, adapted, mark_first)
     warn_unless_screened(scorer)
-    if precision != "float32":
-        from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
-
-        full, scorer = scorer, in_precision(scorer, precision)
-        essays = checked_essays(full, scorer, precision, essays)
-    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long)
+    tables = _scale(scorer, scales, filled)
+    scorer, essays = _in_precision(scorer, essays, precision)
+    review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
     counts = None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
-    elif path is None:
-        counts = score_to_stream(scorer, essays, form, options, processes=processes, audit=trail)
     else:
-        counts = score_to_files(
-            scorer,
-            essays,
-            path,
-            form,
-            options,
-            processes=processes,
-            model_digest=digest,
-            review=sheet,
-            audit=trail,
-            resume=resume,
-            force=force,
-        )
+        file: dict[str, Any] = {"model_digest": digest, "review": review_sheet, "resume": resume, "force": force}
+        counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, **file)
     if processes.is_main_process:
         if counts is not None:
-            _tell(counts, sheet)
+            _tell(counts, review_sheet)
         if explain is not None and not (resume and explain.exists()):
-            again = read_essays(inputs, 1, scorer.own_features, **layout)
-            _explain(scorer, again, explain, options, digest, resume=resume, force=force)
+            feedback = None if filled is None else filled.feedback_into(path)
+            _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
+
+
+def _worksheet(
+    form: str | None,
+    sheet: Path | None,
+    inputs: tuple[str, ...],
+    layout: dict[str, Any],
+    *,
+    grade_column: str | None,
+    unused: bool,
+) -> Worksheet | None:
+    """The learning platform's file that is filled in, if one is; as INPUT itself it brings names of its columns."""
+    from aes_dynloss.essays.scoring.output import PLATFORMS
+
+    platform = next((one for one in PLATFORMS if one == form), None)
+    if platform is None:
+        if sheet is not None or grade_column is not None:
+            raise ConfigError(f"--worksheet and --grade-column go with --format {' or '.join(PLATFORMS)}. Add it.")
+        return None
+    from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, Worksheet
+
+    if unused:
+        raise ConfigError(
+            f"--format {platform} fills in grades alone. Leave out --keep-columns, --long and --probabilities."
+        )
+    if sheet is None:
+        if platform != "moodle" or len(inputs) != 1 or inputs[0] == "-":
+            raise ConfigError(
+                f"--format {platform} fills in the file that {platform.capitalize()} exports. Name it with --worksheet."
+            )
+        layout |= {"text": layout["text"] or MOODLE_TEXT, "essay_id": layout["essay_id"] or MOODLE_ID}
+    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_column, layout["encoding"])
+
+
+def _essays(
+    filled: Worksheet | None,
+    inputs: tuple[str, ...],
+    layout: dict[str, Any],
+    scorer: Scorer,
+    processes: int,
+    *,
+    own: bool,
+    keep: bool = False,
+) -> Iterable[UnscoredEssay]:
+    """The essays of INPUT; those of a worksheet have a row in it, and may be its own."""
+    essays = read_essays(inputs, processes, scorer.own_features, keep=keep, **layout)
+    return essays if filled is None else filled.essays(essays, own=own)
+
+
+def _scale(scorer: Scorer, scales: dict[str, ScoreRange], filled: Worksheet | None) -> dict[str, ConversionTable]:
+    """The tables of --scale; scores that would be no grades of a worksheet are refused."""
+    from aes_dynloss.essays.model.prompt_scales import linear_tables
+
+    tables = linear_tables(scorer.prompts, scales)
+    if filled is not None:
+        filled.check_scale(scorer.prompts, {**scorer.postprocessing.reported, **tables})
+    return tables
+
+
+def _in_precision(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    precision: Any,  # noqa: ANN401 - a choice, checked by click
+) -> tuple[Scorer, Iterable[UnscoredEssay]]:
+    """The scorer in a precision, and the essays, the first of which are scored in float32 too."""
+    if precision == "float32":
+        return scorer, essays
+    from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
+
+    fast = in_precision(scorer, precision)
+    return fast, checked_essays(scorer, fast, precision, essays)
+
+
+def _written(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    path: Path | None,
+    form: str,
+    options: ScoreOptions,
+    processes: Processes,
+    audit: ScoreAudit | None,
+    **of_a_file: Any,  # noqa: ANN401 - what score_to_files alone takes
+) -> ScoreCounts:
+    """Score into a file, or to standard output."""
+    from aes_dynloss.essays.scoring.run import score_to_files, score_to_stream
+
+    if path is None:
+        return score_to_stream(scorer, essays, form, options, processes=processes, audit=audit)
+    return score_to_files(scorer, essays, path, form, options, processes=processes, audit=audit, **of_a_file)
 
 
 def _explain(
@@ -228,15 +334,19 @@ def _explain(
     path: Path,
     options: ScoreOptions,
     digest: str,
+    feedback: Feedback | None,
     *,
     resume: bool,
     force: bool,
 ) -> None:
-    """Write why each essay got its score."""
+    """Write why each essay got its score, also as feedback into a worksheet."""
     from aes_dynloss.essays.explaining.run import explain_to_file
 
     known = {"coverage": options.coverage, "policy": options.policy}
-    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force)
+    also: dict[str, Any] = {}
+    if feedback is not None:
+        also = {"seen": lambda _number, line, _explained: feedback.add(line), "finish": feedback.write}
+    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force, **also)
     logger.info("%d essays are explained: %s.", count, path)
 
 

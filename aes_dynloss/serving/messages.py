@@ -76,6 +76,7 @@ class ScoredEssay(BaseModel):
     prompt_id: str = _said("The prompt that the essay answers.", "phones")
     raw: float | None = _maybe("Continuous prediction, neither rescaled nor trimmed.", 3.2)
     score: float | None = _maybe("Score point in the prompt's range; null if it is withheld.", 3.0)
+    reported: float | None = _maybe("The score on the reported scale, where the model has one.", 40.0)
     low: float | None = _maybe("Lower end of the prediction interval; null if unknown.", 2.0)
     high: float | None = _maybe("Upper end of the prediction interval; null if unknown.", 4.0)
     certainty: float | None = _maybe("Chance that a human gives the same score.", 0.6)
@@ -131,6 +132,7 @@ class ExplainedScore(BaseModel):
     trait: str | None = _maybe("The trait; null where essays have one score.", "content")
     raw: float = _said("Continuous prediction, neither rescaled nor trimmed.", 3.2)
     score: float = _said("Score point in the prompt's range.", 3.0)
+    reported: float | None = _maybe("The score on the reported scale, where the model has one.", 40.0)
     contributions: list[float] = _said("What each sentence adds to raw, in score points.", [0.4])
     left_out: list[float] = _said("What raw loses without each sentence.", [0.4])
     features: dict[str, Any] | None = _said(

@@ -19,6 +19,7 @@ TRAIT_COLUMN = "trait"
 TRAIT_COLUMNS = {
     "score": "",
     "raw": "_raw",
+    "reported": "_reported",
     "low": "_low",
     "high": "_high",
     "certainty": "_certainty",

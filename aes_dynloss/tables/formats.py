@@ -15,9 +15,8 @@ import io
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,12 +31,12 @@ from aes_dynloss.tables.csv_jsonl import (
     delimited_rows,
     describe_byte,
     json_rows,
-    no_rows,
     peeked,
     read_lines,
 )
 from aes_dynloss.tables.frames import frame_rows, is_frame
-from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, refuse
+from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, damaged_table, refuse
+from aes_dynloss.tables.workbook import sheet_rows, write_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +48,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # Rows of a batch of parquet, at most; fewer where rows that share a dictionary's long values could have more bytes.
 _BATCH_ROWS, _BATCH_BYTES = 256, 2**28
-# Of a spreadsheet; a damaged one may have a row of any number, and all before it would be passed through.
-_LAST_ROW = 2**20
 
 
 def iterate_rows(
@@ -142,7 +139,7 @@ def _file_rows(
     if suffix == ".parquet":
         return _parquet_rows(path, content or path, wanted)
     if suffix == ".xlsx":
-        return _sheet_rows(path, content or path)
+        return sheet_rows(path, content or path)
     return _text_rows(path, content, encoding, quoting, on_fault)
 
 
@@ -179,7 +176,7 @@ def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] |
     try:
         file = pq.ParquetFile(opened, page_checksum_verification=True)
     except Exception as error:  # Damage reaches Python as any of a dozen classes.
-        raise _damaged(path, "parquet", error) from None
+        raise damaged_table(path, "parquet", error) from None
     with file:
         names = list(file.schema_arrow.names)
         expected = file.metadata.num_rows
@@ -194,7 +191,7 @@ def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] |
             for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
                 yield number, row
         except Exception as error:  # As above.
-            raise _damaged(path, "parquet", error) from None
+            raise damaged_table(path, "parquet", error) from None
         if number != expected:
             raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
 
@@ -203,66 +200,6 @@ def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - pyarrow is untyped
     """Rows to read at a time: a row of plain columns is at most as large as its whole row group."""
     largest: int = max(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     return min(_BATCH_ROWS, max(1, _BATCH_BYTES // max(1, largest)))
-
-
-def _sheet_rows(path: Path, opened: Path | BinaryIO) -> Iterator[Row]:
-    """Rows of a workbook's first sheet; a row without a value is no row."""
-    try:
-        import openpyxl
-    except ImportError:
-        raise DataError(
-            f"{path.name}: reading .xlsx needs openpyxl. Install the extra: pip install 'aes-dynloss[excel]', or save "
-            "the sheet as csv."
-        ) from None
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of styles and print settings
-            book = openpyxl.load_workbook(opened, read_only=True, data_only=True)
-    except Exception as error:  # Damage reaches Python as any of a dozen classes.
-        raise _damaged(path, "xlsx", error) from None
-    try:
-        sheet = book.worksheets[0] if book.worksheets else None
-        if len(book.worksheets) > 1:
-            logger.warning("%s has %d sheets; the first is read.", path.name, len(book.worksheets))
-        rows = _sheet_values(sheet, path)
-        header = ["" if value is None else str(value) for _, values in islice(rows, 1) for value in values]
-        if "" in header:
-            raise DataError(f"Column {header.index('') + 1} of {path.name} has no name in the header. Give it one.")
-        check_header(header, path.name)
-        number = 0
-        for number, values in rows:
-            if len(values) > len(header):
-                raise DataError(
-                    f"Row {number} of {path.name} has {len(values)} values, the header {len(header)}. Mend the row."
-                )
-            yield number, dict(zip_longest(header, values))
-        if not number:
-            raise no_rows(path.name, header)
-    finally:
-        book.close()
-
-
-def _sheet_values(sheet: Any, path: Path) -> Iterator[tuple[int, list[object]]]:  # noqa: ANN401 - openpyxl is untyped
-    """Rows that hold a value, numbered as the spreadsheet numbers them."""
-    blank: object = None  # what stands for every row that the file leaves out
-    try:
-        found = () if sheet is None else sheet.iter_rows(max_row=_LAST_ROW, values_only=True)
-        for number, cells in enumerate(found, start=1):
-            if cells is blank:
-                continue
-            values = list(cells)
-            while values and values[-1] is None:
-                values.pop()
-            if values:
-                yield number, values
-            else:
-                blank = cells
-    except Exception as error:  # As above.
-        raise _damaged(path, "xlsx", error) from None
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> DataError:
-    message = " ".join(str(error).split())[:300]
-    return DataError(f"{path.name} cannot be read as {kind}: {message}. Save it again.")
 
 
 def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterator[Row]:
@@ -291,7 +228,7 @@ def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterato
         on_fault(RowFault(folder.name, number, reason))
 
 
-WRITTEN_SUFFIXES = (".csv", ".jsonl", ".parquet")
+WRITTEN_SUFFIXES = (".csv", ".jsonl", ".parquet", ".xlsx")
 # A table with more columns is none: some writers make a column of each essay.
 MOST_COLUMNS = 2000
 
@@ -354,7 +291,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
     Args:
         table: Columns of strings and numbers; NaN and None are blanks.
-        path: File that ends in .csv, .jsonl or .parquet; missing folders are made.
+        path: File that ends in .csv, .jsonl, .parquet or .xlsx; missing folders are made.
 
     Raises:
         DataError: Another suffix, or the file cannot be written.
@@ -366,6 +303,10 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
             table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
         elif suffix == ".parquet":
             table.to_parquet(temporary, index=False)
+        elif suffix == ".xlsx":
+            blanks = table.astype(object).where(table.notna(), None)
+            with temporary.open("wb") as stream:
+                write_sheet(chain([list(table.columns)], blanks.itertuples(index=False, name=None)), stream)
         else:
             blanks = table.astype(object).where(table.notna(), None)
             lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in blanks.to_dict("records")]

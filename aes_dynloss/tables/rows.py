@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aes_dynloss.errors import DataError
 
@@ -79,3 +80,15 @@ class FaultLog:
         if lines:
             count = "1 row" if len(self.faults) == 1 else f"{len(self.faults)} rows"
             raise DataError(f"{count} of {self.faults[0].source} cannot be used:\n  " + "\n  ".join(lines))
+
+
+def damaged_table(path: Path, kind: str, error: Exception) -> DataError:
+    """The error on a file that its reader cannot read.
+
+    Args:
+        path: The file.
+        kind: Its format, such as parquet.
+        error: What the reader says.
+    """
+    message = " ".join(str(error).split())[:300]
+    return DataError(f"{path.name} cannot be read as {kind}: {message}. Save it again.")

@@ -140,8 +140,12 @@ def parse_range(text: str) -> tuple[str, ScoreRange]:
     return prompt_id or ONE_PROMPT, ScoreRange(*numbers)
 
 
-def parse_ranges(texts: Iterable[str]) -> dict[str, ScoreRange]:
+def parse_ranges(texts: Iterable[str], option: str = "--range") -> dict[str, ScoreRange]:
     """Ranges as :func:`parse_range` reads them, one a prompt.
+
+    Args:
+        texts: The ranges.
+        option: What gave them, for messages.
 
     Raises:
         ConfigError: A text is no range, or a prompt has two.
@@ -151,7 +155,7 @@ def parse_ranges(texts: Iterable[str]) -> dict[str, ScoreRange]:
         prompt_id, score_range = parse_range(text)
         if prompt_id in ranges:
             prompt = "all prompts" if prompt_id == ONE_PROMPT else f"prompt {prompt_id!r}"
-            raise ConfigError(f"--range names {prompt} twice. Give each prompt one range.")
+            raise ConfigError(f"{option} names {prompt} twice. Give each prompt one range.")
         ranges[prompt_id] = score_range
     return ranges
 

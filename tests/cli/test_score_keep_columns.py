@@ -17,6 +17,7 @@ from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.scoring import run as run_module
 from aes_dynloss.essays.scoring import score as module
+from aes_dynloss.tables.formats import read_cells
 
 TEXTS = ["An otter by the river.", "", 'She said "phones", twice.\nOn two lines.', "The head teacher's lesson.", "Fish"]
 CLASSES = ["007", "NA", "", "1e5", "8b"]
@@ -182,3 +183,26 @@ class TestResume:
         changed.write_text((place / "essays.csv").read_text(encoding="utf-8").replace("007", "008"), encoding="utf-8")
         outcome = command("score", place / "model", changed, "-o", output, "--resume", "--keep-columns")
         assert "The essays are not those of the saved scores" in outcome.error
+
+
+def test_a_workbook_says_what_a_table_says(place, tmp_path):
+    """Also of a review sheet; ids and texts that look like numbers and formulas stay what they are."""
+    texts = ["=1+1 otter", "+1 by the river", "-", "@head 🦦", "", "007"]
+    with (tmp_path / "essays.jsonl").open("w", encoding="utf-8") as file:
+        for text in texts:
+            file.write(json.dumps({"essay_id": text or "0", "prompt_id": "letter", "text": text}) + "\n")
+    words = ["--keep-columns", "--review"]
+    for suffix in ("xlsx", "jsonl"):
+        output, review = tmp_path / f"scores.{suffix}", tmp_path / f"review.{suffix}"
+        assert command("score", place / "model", tmp_path / "essays.jsonl", "-o", output, *words, review).code == 0
+    for name in ("scores", "review"):
+        sheet, lines = (read_cells(tmp_path / f"{name}.{suffix}") for suffix in ("xlsx", "jsonl"))
+        expected = {
+            column: ["; ".join(cell) or None if isinstance(cell, list) else cell for cell in cells]
+            for column, cells in lines.to_dict("list").items()
+        }
+        assert sheet.to_dict("list") == expected
+    assert read_cells(tmp_path / "scores.xlsx")["essay_id"].tolist() == [text or "0" for text in texts]
+    refused = command("score", place / "model", place / "essays.csv", "--format", "xlsx")
+    assert refused.code == 2
+    assert "xlsx cannot be written to standard output" in refused.err

@@ -55,7 +55,7 @@ def _calibrate_ensemble(folder: Path, rule: Rule | None, on: Path | None) -> Fit
             made = recalibrate(folder, ensemble.prompts, rule, on, probabilities=False)
         else:
             made = fit_on(on, rule, ensemble.prompts, probabilities=False)
-        ensemble.postprocessing = made.calibration.postprocessing
+        ensemble.postprocessing = made.calibration.postprocessing.on_scale_of(ensemble.postprocessing)
         ensemble.intervals, ensemble.certainty = made.calibration.intervals, made.calibration.certainty
         ensemble.calibrated.append({**made.record, "fitted_on": made.fitted_on})
         with rewritten(folder) as new:

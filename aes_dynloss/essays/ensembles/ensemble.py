@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.ensembles.card import ensemble_card
+from aes_dynloss.essays.model.card import with_reported_scale
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_folder import (
     CARD,
@@ -316,7 +317,7 @@ class EssayEnsemble:
             report = read_report(folder / REPORT) if (folder / REPORT).is_file() else None
             rule = self.postprocessing.kind
             card = ensemble_card(self.prompts, members, self.weights, self.fitted_on, rule, fitted_on, report)
-        write_text(folder / CARD, card)
+        write_text(folder / CARD, with_reported_scale(card, self.postprocessing.reported))
 
 
 def weighted_mean(

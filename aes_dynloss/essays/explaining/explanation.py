@@ -60,6 +60,7 @@ class ScoreExplanation:
         values: The features that the scorer sees, beside those of training essays.
         next_point: How far it is to the next score point; None on the highest that the scorer gives.
         neighbours: The nearest training essays, if they were asked for and the scorer keeps their vectors.
+        reported: The score on the model's reported scale; None where it has none.
     """
 
     trait: str | None
@@ -73,6 +74,7 @@ class ScoreExplanation:
     values: list[FeatureValue] = field(default_factory=list)
     next_point: NextPoint | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
+    reported: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Explanation:
 
 
 def _score_dict(one: ScoreExplanation) -> dict[str, Any]:
-    names = ("trait", "raw", "score", "low", "high", "contributions", "left_out")
+    names = ("trait", "raw", "score", "reported", "low", "high", "contributions", "left_out")
     parts = one.features
     features = None if parts is None else {"baseline": parts.baseline, "groups": parts.groups}
     return {name: getattr(one, name) for name in names} | {
@@ -243,6 +245,7 @@ def _explained(
                 [] if seen is None else feature_values(seen, score),
                 next_point(scorer, scale, raw, score, seen),
                 neighbours(scorer, read, scale) if nearest else [],
+                columns.get("reported", {row: None})[row],
             )
         )
     method: Method = "exact" if _read_anew(scorer, spans, exact) else "estimate"

@@ -94,7 +94,8 @@ def _score_sections(explained: Explanation, one: ScoreExplanation) -> list[Secti
 
 def _score_words(one: ScoreExplanation) -> str:
     ends = "" if one.low is None or one.high is None else f", interval {one.low:g} to {one.high:g}"
-    return f"{_capital(one.trait or 'score')} {one.score:g}{ends}; raw prediction {figure(one.raw)}."
+    told = "" if one.reported is None else f", reported as {one.reported:g}"
+    return f"{_capital(one.trait or 'score')} {one.score:g}{told}{ends}; raw prediction {figure(one.raw)}."
 
 
 def _capital(name: str) -> str:

@@ -65,8 +65,9 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
         with rewritten(run) as new:
             manifest = made.write(new)
             calibration = made.calibration
-            card = model_card(config, prompts, made.after, calibration.postprocessing, made.fitted_on, manifest)
-            set_calibration(new / MODEL, calibration.postprocessing, calibration.intervals, calibration.certainty, card)
+            way = calibration.postprocessing.on_scale_of(fitted.postprocessing)
+            card = model_card(config, prompts, made.after, way, made.fitted_on, manifest)
+            set_calibration(new / MODEL, way, calibration.intervals, calibration.certainty, card)
             write_run_report(config, made.after, new, run.absolute().name, manifest)
     return made
 

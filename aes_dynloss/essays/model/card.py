@@ -17,6 +17,7 @@ from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.model.model_config import ModelConfig
 
 if TYPE_CHECKING:  # the configuration of a run knows this module, and is read before anything heavy is imported
+    from aes_dynloss.measures.scales import ConversionTable
     from aes_dynloss.reports.model import MeanEntry, PromptEntry, Report
     from aes_dynloss.tables.score_range import ScoreRange
 
@@ -148,6 +149,32 @@ class CardFacts:
             data_sha256=digests[0] if digests.count(digests[0]) == len(digests) else {},
             **own,
         )
+
+
+_REPORTED = "\n## Reported scale\n"
+_MOST_LISTED = 20
+
+
+def with_reported_scale(card: str, tables: Mapping[str, ConversionTable]) -> str:
+    """A card's text with a section on the reported scale, in the place of an earlier one.
+
+    Args:
+        card: The text.
+        tables: By prompt; none for no section.
+    """
+    before, found, behind = card.partition(_REPORTED)
+    if not (found or tables):
+        return card
+    next_section = behind.find("\n## ")
+    rest = behind[next_section:] if found and next_section >= 0 else ""
+    lines = []
+    for prompt, table in tables.items():
+        listed = [f"{value:g}" for value in table.reported]
+        if len(listed) > _MOST_LISTED:
+            listed = [*listed[:3], "...", *listed[-3:]]
+        lines.append(f"- {prompt} ({table.method}): its score points are reported as {', '.join(listed)}.\n")
+    section = f"{_REPORTED}\n{''.join(lines)}" if lines else ""
+    return f"{before.rstrip()}\n{section}{rest}"
 
 
 @dataclass(frozen=True)

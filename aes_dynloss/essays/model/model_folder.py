@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from pydantic import ValidationError
 from aes_dynloss.errors import AesDynlossError, CheckpointError, first_line
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
-from aes_dynloss.essays.model.card import EssayModelCard
+from aes_dynloss.essays.model.card import EssayModelCard, with_reported_scale
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
+from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.parts import recorded_origins
 from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
 from aes_dynloss.tables.scale_ids import SEPARATOR
@@ -147,7 +148,8 @@ def write_scorer_folder(
         whole["sha256"] = {path.relative_to(new).as_posix(): file_sha256(path) for path in files}
         whole["sha256"][CONFIG] = config_digest(whole)
         (new / CONFIG).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (new / CARD).write_text(card or _short_card(values), encoding="utf-8")
+        text = with_reported_scale(card or _short_card(values), _reported(values))
+        (new / CARD).write_text(text, encoding="utf-8")
         # safetensors writes for its owner alone; the weights are as open as the rest of the folder.
         for path in new.glob("*.safetensors"):
             path.chmod((new / CONFIG).stat().st_mode)
@@ -199,7 +201,34 @@ def set_calibration(
     }
     values["sha256"][CONFIG] = config_digest(values)
     write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / CARD, card)
+    write_text(folder / CARD, with_reported_scale(card, postprocessing.reported))
+
+
+def _reported(values: Mapping[str, Any]) -> Mapping[str, ConversionTable]:
+    """The tables of reported scores of a config.json."""
+    return Postprocessing.from_dict(values["postprocessing"]).reported
+
+
+def set_reported_scale(folder: Path, tables: Mapping[str, ConversionTable]) -> None:
+    """Give the scorer or ensemble in a folder a reported scale; all else stays, in the card too.
+
+    Args:
+        folder: The model folder.
+        tables: By prompt; none for no reported scale.
+
+    Raises:
+        CheckpointError: The folder holds no scorer or ensemble.
+        DataError: It cannot be written.
+    """
+    values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
+    with damage_named(folder):
+        values["postprocessing"] = replace(
+            Postprocessing.from_dict(values["postprocessing"]), reported=tables
+        ).to_dict()
+        values["sha256"][CONFIG] = config_digest(values)
+    write_text(folder / CONFIG, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else "# Essay scorer\n"
+    write_text(folder / CARD, with_reported_scale(card, tables))
 
 
 @contextmanager

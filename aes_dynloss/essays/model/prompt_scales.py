@@ -1,20 +1,21 @@
-"""Each prompt's scale: statistics of its training scores, and the postprocessing from raw to score fitted on dev."""
+"""Each prompt's scale: statistics of its training scores, the way from raw to score, and on to a reported scale."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aes_dynloss.errors import CheckpointError, DataError
+from aes_dynloss.errors import CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.model_config import LEAST_RESCALED
 from aes_dynloss.measures.calibration import RESAMPLES, CutPoints, RescalingLine, fit_cut_points, fit_rescaling
-from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.measures.scales import ConversionTable, linear_table
+from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 Rule = Literal["none", "rescale", "cut_points"]
 
@@ -97,15 +98,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Rounding of raw predictions, prompt by prompt.
+    """Rounding of raw predictions, prompt by prompt, and the scale on which the scores are reported.
 
     Args:
         kind: none, rescale or cut_points.
         fitted: What was fitted on dev for each prompt; prompts without are rounded.
+        reported: Table of reported scores of each prompt; prompts without have none.
     """
 
     kind: Rule = "none"
     fitted: Mapping[str, RescalingLine | CutPoints] = field(default_factory=dict)
+    reported: Mapping[str, ConversionTable] = field(default_factory=dict)
 
     def score(self, prompt_id: str, score_range: ScoreRange, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Score points of raw predictions of one prompt: trimmed to its range and rounded half up. NaN: DataError."""
@@ -133,9 +136,26 @@ class Postprocessing:
             points[rows] = self.score(prompt.id, prompt.range, raw[rows])
         return points
 
+    def on_scale_of(self, earlier: Postprocessing) -> Postprocessing:
+        """The same with the reported scale of an earlier one, but for tables that hang on how its scores are spread."""
+        lost = [prompt for prompt, table in earlier.reported.items() if table.method == "equipercentile"]
+        if lost:
+            logger.warning(
+                "The equipercentile tables of %s were of the earlier scores and are taken out. Make them again: "
+                "aes-dynloss calibrate --reference-form FILE.",
+                ", ".join(lost),
+            )
+        kept = {prompt: table for prompt, table in earlier.reported.items() if prompt not in lost}
+        return replace(self, reported=kept)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a model folder."""
-        return {"kind": self.kind, "prompts": {prompt: rule.to_dict() for prompt, rule in self.fitted.items()}}
+        """Plain values for a model folder; ``reported`` where there is a reported scale."""
+        reported = {prompt: table.to_dict() for prompt, table in self.reported.items()}
+        return {
+            "kind": self.kind,
+            "prompts": {prompt: rule.to_dict() for prompt, rule in self.fitted.items()},
+            **({"reported": reported} if reported else {}),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Postprocessing:
@@ -148,7 +168,12 @@ class Postprocessing:
         kind, prompts = values.get("kind"), values.get("prompts")
         if kind not in {"none", *rules} or not isinstance(prompts, Mapping) or (kind == "none" and prompts):
             raise CheckpointError("config.json: postprocessing is damaged. Fetch the model folder again.")
-        return cls(kind, {prompt: rules[kind].from_dict(rule) for prompt, rule in prompts.items()})
+        tables = values.get("reported", {})
+        return cls(
+            kind,
+            {prompt: rules[kind].from_dict(rule) for prompt, rule in prompts.items()},
+            {prompt: ConversionTable.from_dict(table) for prompt, table in tables.items()},
+        )
 
 
 def fit_postprocessing(
@@ -181,3 +206,47 @@ def fit_postprocessing(
         else:
             fitted[prompt_id] = fit_rescaling(raw[rows], reference[rows])
     return Postprocessing("rescale" if kind == "auto" else kind, fitted)
+
+
+def reported_scores(
+    tables: Mapping[str, ConversionTable],
+    prompts: Mapping[str, Prompt],
+    prompt_ids: Sequence[str],
+    scores: NDArray[np.float64],
+) -> list[float | None]:
+    """Scores of several prompts on their reported scales; None of a prompt without one.
+
+    Args:
+        tables: By prompt.
+        prompts: The prompts by id.
+        prompt_ids: The prompt of each score, N of them.
+        scores: Score points, (N,).
+    """
+    reported = np.full(len(scores), np.nan)
+    answered = np.array(prompt_ids, dtype=object)
+    for prompt, table in tables.items():
+        rows = answered == prompt
+        if rows.any():
+            reported[rows] = table.apply(prompts[prompt].range, scores[rows])
+    return [None if np.isnan(value) else value for value in reported.tolist()]
+
+
+def linear_tables(prompts: Mapping[str, Prompt], scales: Mapping[str, ScoreRange]) -> dict[str, ConversionTable]:
+    """Tables of linear scales.
+
+    Args:
+        prompts: The prompts by id.
+        scales: The reported range by prompt, by prompt and trait, or of ``ONE_PROMPT`` for all others.
+
+    Raises:
+        ConfigError: There is no such prompt.
+    """
+    known = {ONE_PROMPT, *prompts, *(prompt.prompt_id for prompt in prompts.values())}
+    unknown = [name for name in scales if name not in known]
+    if unknown:
+        raise ConfigError(f"--scale names prompt {unknown[0]!r}, and the model knows {', '.join(prompts)}. Correct it.")
+    found = {
+        name: next((scales[one] for one in (name, prompt.prompt_id, ONE_PROMPT) if one in scales), None)
+        for name, prompt in prompts.items()
+    }
+    return {name: linear_table(prompts[name].range, scale) for name, scale in found.items() if scale is not None}

@@ -98,6 +98,11 @@ class EssayScores:
         return self._numbers("score")
 
     @property
+    def reported(self) -> NDArray[np.float64]:
+        """Scores on the model's reported scale, (N,); NaN where it has none, or where withheld."""
+        return self._known_numbers("reported")
+
+    @property
     def low(self) -> NDArray[np.float64]:
         """Lower ends of the prediction intervals, (N,), in score points; NaN where unknown or withheld."""
         return self._known_numbers("low")

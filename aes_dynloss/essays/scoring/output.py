@@ -1,4 +1,4 @@
-"""Output of scores: csv, jsonl or parquet, to a file written atomically or streamed to standard output."""
+"""Output of scores: csv, jsonl, parquet or xlsx, to a file written atomically or streamed to standard output."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.workbook import write_sheet
 
-FORMATS = ("csv", "jsonl", "parquet")
+FORMATS = ("csv", "jsonl", "parquet", "xlsx")
+_SUFFIXES = ", ".join(f".{name}" for name in FORMATS)
+_STREAMED = ("csv", "jsonl")
+Platform = Literal["moodle", "canvas"]
+PLATFORMS: tuple[Platform, ...] = ("moodle", "canvas")  # learning platforms, whose own file is filled in
 
-# Every column that a row of scores may have, in their order. low and high are the ends of the prediction interval,
-# certainty the chance that a human gives the same score, set right on dev, probabilities those of all score points as
-# the head gives them; withheld, advisories and reasons are there under a policy; dropped_tokens where the model has a
-# cap.
+# Every column that a row of scores may have, in their order. reported is the score on a reported scale, low and high
+# are the ends of the prediction interval, certainty the chance that a human gives the same score, set right on dev,
+# probabilities those of all score points as the head gives them; withheld, advisories and reasons are there under a
+# policy; dropped_tokens where the model has a cap.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
     "prompt_id": str,
     "raw": float,
     "score": float,
+    "reported": float,
     "low": float,
     "high": float,
     "certainty": float,
@@ -41,19 +47,19 @@ def output_format(name: str | None, path: Path | None, option: str = "--output")
     """The format that is asked for: by name, else by the file's suffix, else csv.
 
     Args:
-        name: csv, jsonl or parquet, or None.
+        name: One of FORMATS, a learning platform, or None.
         path: The file; None for standard output.
         option: The option that named the file.
 
     Raises:
-        ConfigError: The file's suffix is no known format, or parquet is asked for on standard output.
+        ConfigError: The file's suffix is no known format, or what is no stream is asked for on standard output.
     """
     if name is None and path is not None:
         name = path.suffix.lower().removeprefix(".")
         if name not in FORMATS:
-            raise ConfigError(f"{option} {path}: expected a suffix out of .csv, .jsonl, .parquet, or --format with it.")
-    if name == "parquet" and path is None:
-        raise ConfigError("parquet cannot be written to standard output. Name a file with --output.")
+            raise ConfigError(f"{option} {path}: expected a suffix out of {_SUFFIXES}, or --format with it.")
+    if path is None and name not in {None, *_STREAMED}:
+        raise ConfigError(f"{name} cannot be written to standard output. Name a file with --output.")
     return name or "csv"
 
 
@@ -64,7 +70,7 @@ def write_scores(
 
     Args:
         windows: Columns of some rows each, of one length and the same names throughout; None is a blank.
-        form: csv, jsonl or parquet.
+        form: One of FORMATS.
         path: File, which appears only when all are written; None: standard output.
         kinds: Type of each column.
 
@@ -179,6 +185,8 @@ def write_rows(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: M
     """
     if form == "parquet":
         return _write_parquet(windows, stream, kinds)
+    if form == "xlsx":
+        return _write_sheet(windows, stream)
     total = 0
     for number, window in enumerate(windows):
         rows = list(zip(*window.values(), strict=True))
@@ -192,6 +200,22 @@ def write_rows(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: M
                 stream.write(json.dumps(dict(zip(window, row, strict=True)), ensure_ascii=False).encode() + b"\n")
         stream.flush()
         total += len(rows)
+    return total
+
+
+def _write_sheet(windows: Iterable[Columns], stream: BinaryIO) -> int:
+    total = 0
+
+    def rows() -> Iterator[Sequence[object]]:
+        nonlocal total
+        for number, window in enumerate(windows):
+            if number == 0:
+                yield list(window)
+            for row in zip(*window.values(), strict=True):
+                total += 1
+                yield [_cell(value) if isinstance(value, dict | list) else value for value in row]
+
+    write_sheet(rows(), stream)
     return total
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from aes_dynloss.essays.scoring.output import (
 )
 from aes_dynloss.essays.scoring.resume import Processes, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.score import ScoredWindow, score_essays, window_digest
+from aes_dynloss.essays.scoring.worksheets import Worksheet
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
@@ -171,6 +173,7 @@ class ScoreOptions:
         precision: In which the scorer reads; a run that is resumed must find it as it was.
         keep_columns: Whether the input's columns, which the essays then have with them, stand behind the scores.
         long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
+        scale: Tables of reported scores by prompt, in the place of the model's own.
     """
 
     policy: Policy
@@ -179,6 +182,7 @@ class ScoreOptions:
     precision: Precision = "float32"
     keep_columns: bool = False
     long: bool = False
+    scale: Mapping[str, ConversionTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ class ReviewSheet:
 
     Args:
         path: The file.
-        form: csv, jsonl or parquet.
+        form: One of `output.FORMATS`.
         unsure: Share of essays like those of dev that counts as uncertain.
     """
 
@@ -207,6 +211,7 @@ def score_to_files(
     model_digest: str,
     review: ReviewSheet | None = None,
     audit: ScoreAudit | None = None,
+    worksheet: Worksheet | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> ScoreCounts:
@@ -216,12 +221,13 @@ def score_to_files(
         scorer: The scorer.
         essays: Essays; each process must be given the same.
         output: The file of scores.
-        form: csv, jsonl or parquet.
+        form: One of `output.FORMATS`, or a learning platform.
         options: What is answered.
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
         review: The review sheet, if one is wanted.
         audit: Where each score is logged, as soon as it is saved.
+        worksheet: What is filled in with the scores, where the format is a learning platform's.
         resume: Resume from the saved parts.
         force: Begin again.
 
@@ -237,6 +243,7 @@ def score_to_files(
         "model": model_digest,
         **asdict(options),
         "policy": options.policy.model_dump(),
+        "scale": {prompt: table.to_dict() for prompt, table in options.scale.items()},
         "review": None if review is None else [_beside(output, review.path), review.unsure],
         "audit": None if audit is None else _beside(output, audit.log.path),
     }
@@ -249,6 +256,7 @@ def score_to_files(
             coverage=options.coverage,
             probabilities=options.probabilities,
             long=options.long,
+            scale=options.scale,
             done=done,
         )
         if not processes.is_main_process:
@@ -270,7 +278,10 @@ def score_to_files(
         # The scores last: they mark a complete run.
         for one in parts.tables(_COUNTS):
             counts.add(one["withheld"])
-        _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+        if worksheet is None:
+            _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+        else:
+            worksheet.write(parts.tables(_SCORES), output)
         return counts
 
 
@@ -350,6 +361,7 @@ def score_to_stream(
         coverage=options.coverage,
         probabilities=options.probabilities,
         long=options.long,
+        scale=options.scale,
     )
     counts = ScoreCounts()
     if processes.is_main_process:

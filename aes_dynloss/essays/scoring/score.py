@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.model.prompt_scales import reported_scores
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, known_prompts, probabilities_by_point
 from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.screening.duplicates import DuplicateFinder
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
 from aes_dynloss.measures.intervals import COVERAGE
+from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 
 logger = logging.getLogger(__name__)
@@ -144,6 +146,7 @@ def score_essays(
     coverage: float | None = COVERAGE,
     probabilities: bool = False,
     long: bool = False,
+    scale: Mapping[str, ConversionTable] | None = None,
     window: int = WINDOW,
     done: Sequence[str] = (),
     progress: str | None = "score essays",
@@ -158,6 +161,7 @@ def score_essays(
         coverage: Stated coverage of the prediction intervals, between 0 and 1; None for none.
         probabilities: Whether the probability of each score point is answered, where the model's head gives it.
         long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
+        scale: Tables of reported scores, in the place of the model's own; prompts without keep theirs.
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
         progress: Words beside a progress bar on standard error; None for none.
@@ -172,6 +176,7 @@ def score_essays(
             essays are not those that were scored before.
     """
     stream = iter(essays)
+    tables = {**scorer.postprocessing.reported, **(scale or {})}
     warned: set[str] = set()
     adviser = None if policy is None else Adviser(scorer, policy)
     for digest in done:
@@ -191,7 +196,7 @@ def score_essays(
             warned.update(asked.scales)
         texts, own = [part[place].text for place in asked.owner], [part[place].features for place in asked.owner]
         scores = scorer.score(texts, asked.scales, features=own, progress=progress)
-        columns = _score_columns(scorer, asked.scales, scores, coverage, probabilities=probabilities)
+        columns = _score_columns(scorer, asked.scales, scores, coverage, tables, probabilities=probabilities)
         yield _window(scorer, part, prompt_ids, asked, scores, columns, adviser, long=long)
 
 
@@ -270,9 +275,17 @@ def window_digest(essays: Sequence[UnscoredEssay]) -> str:
 
 
 def _score_columns(
-    scorer: Scorer, prompt_ids: Sequence[str], scores: Scores, coverage: float | None, *, probabilities: bool
+    scorer: Scorer,
+    prompt_ids: Sequence[str],
+    scores: Scores,
+    coverage: float | None,
+    tables: Mapping[str, ConversionTable],
+    *,
+    probabilities: bool,
 ) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"raw": scores.raw.tolist(), "score": scores.score.tolist()}
+    if tables:
+        columns["reported"] = reported_scores(tables, scorer.prompts, prompt_ids, scores.score)
     if coverage is not None and scorer.intervals.prompts:
         columns |= _interval_columns(scorer, prompt_ids, scores, coverage)
     if scorer.intervals.prompts or scores.probabilities is not None:

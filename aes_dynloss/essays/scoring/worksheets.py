@@ -1,0 +1,382 @@
+"""Grading worksheets of learning platforms: Moodle's offline grading worksheet, Canvas' gradebook.
+
+The platform's own file is filled in: a grade where there is none, feedback on it, and nothing else changes. Columns are
+those that Moodle (mod_assign, assignfeedback_offline) and Canvas (gradebook export and import) write and read.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.scoring.output import Columns, Platform
+from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.csv_cells import CsvCells
+
+if TYPE_CHECKING:
+    from aes_dynloss.essays.data.essay_table import Prompt
+    from aes_dynloss.essays.data.readers import UnscoredEssay
+    from aes_dynloss.measures.scales import ConversionTable
+
+logger = logging.getLogger(__name__)
+
+MOODLE_ID, MOODLE_TEXT = "Identifier", "Online text"
+_MOODLE_GRADE, _MOODLE_HIGHEST, _MOODLE_FEEDBACK = "Grade", "Maximum Grade", "Feedback comments"
+_CANVAS_IDS = ("ID", "SIS Login ID", "SIS User ID")
+_CANVAS_POINTS = "Points Possible"
+_ASSIGNMENT = re.compile(r"(.*) \((\d+)\)", re.DOTALL)
+# A student's number in the names of the files that the platform's "download all submissions" gives.
+_IN_FILE_NAME: Mapping[Platform, re.Pattern[str]] = {
+    "moodle": re.compile(r".*_(\d+)_assignsubmission_.*", re.DOTALL),
+    "canvas": re.compile(r"[^_]+(?:_late)?_(\d+)_\d+_.*", re.DOTALL | re.IGNORECASE),
+}
+_NO_GRADE = ("", "-")
+
+
+@dataclass(frozen=True)
+class Worksheet:
+    """A platform's file, and where in it what stands.
+
+    Args:
+        platform: Whose it is.
+        name: What the file is called.
+        cells: Its cells.
+        ids: By column of ids, the row of each id.
+        grade: The column of grades.
+        highest: The highest grade; None where the file does not say.
+        feedback: The column of feedback; None where there is none.
+    """
+
+    platform: Platform
+    name: str
+    cells: CsvCells
+    ids: Mapping[str, Mapping[str, int]]
+    grade: int
+    highest: float | None
+    feedback: int | None
+
+    @classmethod
+    def read(
+        cls, path: Path, platform: Platform, grade_column: str | None = None, encoding: str = "utf-8"
+    ) -> Worksheet:
+        """Read a worksheet as the platform exports it.
+
+        Args:
+            path: The file.
+            platform: Whose it is.
+            grade_column: Column of grades; of Canvas an assignment, by its column's name, its title or its id. None:
+                Moodle's "Grade", Canvas' only assignment.
+            encoding: Of the file.
+
+        Raises:
+            ConfigError: It is open, or unknown, which column has the grades.
+            DataError: It cannot be read, or is no such worksheet.
+        """
+        cells = CsvCells.read(path, encoding)
+        rows = [cells.row(number) for number in range(len(cells.places))]
+        header = rows[0] if rows else []
+        wrong = next((n for n, row in enumerate(rows) if len(row) != len(header) and row != [""]), None)
+        if wrong is not None:
+            raise DataError(f"Row {wrong + 1} of {path.name} has {len(rows[wrong])} values, the header {len(header)}.")
+        make = _of_moodle if platform == "moodle" else _of_canvas
+        return cls(platform, path.name, cells, *make(rows, path.name, grade_column))
+
+    def check_scale(self, prompts: Mapping[str, Prompt], tables: Mapping[str, ConversionTable]) -> None:
+        """Refuse scores that would be no grades on this worksheet's scale.
+
+        Args:
+            prompts: The model's prompts.
+            tables: Of its reported scores.
+
+        Raises:
+            ConfigError: Essays have several scores each, or scores beyond the highest grade or on another scale.
+        """
+        if any(prompt.trait is not None for prompt in prompts.values()):
+            raise ConfigError(
+                f"--format {self.platform} writes one grade an essay, and the model scores several traits. Write csv."
+            )
+        if self.highest is None:
+            return
+        for prompt in prompts.values():
+            table = tables.get(prompt.id)
+            if table is None and prompt.range.high != self.highest:
+                raise ConfigError(
+                    f"Grades of {self.name} go up to {self.highest:g}, scores of prompt {prompt.id} "
+                    f"from {prompt.range}. Say how they become grades, such as by --scale 0:{self.highest:g}."
+                )
+            if table is not None and max(table.reported) > self.highest:
+                raise ConfigError(
+                    f"Grades of {self.name} go up to {self.highest:g}, reported scores of prompt {prompt.id} up to "
+                    f"{max(table.reported):g}. Correct --scale."
+                )
+
+    def essays(self, essays: Iterable[UnscoredEssay], *, own: bool) -> Iterator[UnscoredEssay]:
+        """The essays that have a row in the worksheet.
+
+        Args:
+            essays: Essays.
+            own: Whether they are read from the worksheet itself: then their text is HTML, and a blank one is none.
+
+        Raises:
+            DataError: An essay has no row.
+        """
+        for essay in essays:
+            if own and not essay.text.strip():
+                continue
+            if all(known is None for known in self._places(essay.essay_id)):
+                raise self._no_row(essay.essay_id)
+            yield essay._replace(text=plain_text(essay.text)) if own else essay
+
+    def write(self, windows: Iterable[Columns], path: Path) -> int:
+        """Write the worksheet with the grades of scored essays; those that are withheld get none.
+
+        Args:
+            windows: Columns of scores.
+            path: Where to.
+
+        Returns:
+            Number of essays.
+
+        Raises:
+            DataError: Essays have no row, or one row together, or the file cannot be written.
+        """
+        ids: list[str] = []
+        grades: list[float | None] = []
+        for window in windows:
+            ids += window["essay_id"]
+            grades += window["reported"] if "reported" in window else window["score"]
+        told = {
+            (row, self.grade): f"{grade:.10g}"
+            for row, grade in zip(self.rows(ids), grades, strict=True)
+            if grade is not None
+        }
+        fresh = {place: grade for place, grade in told.items() if self._is_blank(place)}
+        if len(fresh) < len(told):
+            logger.warning("Scored essays that have a grade already, which stays: %d.", len(told) - len(fresh))
+        _write(path, self.cells.filled(fresh))
+        return len(ids)
+
+    def feedback_into(self, path: Path | None) -> Feedback | None:
+        """What fills in feedback, in the file that has the grades; None where the platform takes none from a file."""
+        return None if path is None or self.platform != "moodle" else Feedback(self, path)
+
+    def rows(self, essay_ids: Sequence[str]) -> list[int]:
+        """The row of each essay, all by one column of ids.
+
+        Raises:
+            DataError: There is no such column, or two essays have one row.
+        """
+        found = zip(*(self._places(essay_id) for essay_id in essay_ids), strict=True)
+        rows = next((list(column) for column in found if None not in column), None)
+        if rows is None and essay_ids:
+            first = [next(iter(self._places(essay_id))) for essay_id in essay_ids]
+            raise self._no_row(essay_ids[first.index(None)])
+        known: dict[int, str] = {}
+        for essay_id, row in zip(essay_ids, rows or [], strict=True):
+            if row in known:
+                raise DataError(f"Essays {known[row]!r} and {essay_id!r} have one row in {self.name}. Leave one out.")
+            known[row] = essay_id
+        return list(known)
+
+    def _places(self, essay_id: str) -> list[int | None]:
+        """The essay's row by each column of ids, and by the number in a file's name."""
+        match = _IN_FILE_NAME[self.platform].fullmatch(essay_id)
+        numbers = next(iter(self.ids.values()))
+        return [*(rows.get(essay_id) for rows in self.ids.values()), None if match is None else numbers.get(match[1])]
+
+    def _no_row(self, essay_id: str) -> DataError:
+        return DataError(
+            f"Essay {essay_id!r} has no row in {self.name}, by its {', '.join(self.ids)}. Name INPUT's column of these "
+            "with --id-column, or call the files so."
+        )
+
+    def _is_blank(self, place: tuple[int, int]) -> bool:
+        row, column = place
+        return self.cells.row(row)[column].strip() in _NO_GRADE
+
+
+def _of_moodle(
+    rows: Sequence[Sequence[str]], name: str, grade_column: str | None
+) -> tuple[dict[str, dict[str, int]], int, float | None, int | None]:
+    header = rows[0] if rows else []
+    grade_column = grade_column or _MOODLE_GRADE
+    missing = {
+        column: advice
+        for column, advice in {
+            MOODLE_ID: "Download the grading worksheet in English.",
+            grade_column: "Name the column of grades with --grade-column.",
+        }.items()
+        if column not in header
+    }
+    if missing:
+        raise DataError(missing_columns(name, missing, header))
+    place = header.index(MOODLE_ID)
+    known = [(number, row) for number, row in enumerate(rows[1:], start=1) if row != [""]]
+    # "Participant 123", and the number alone.
+    ids = {one: number for number, row in known for one in (row[place], re.sub(r".*\D", "", row[place])) if one}
+    highest = None
+    if _MOODLE_HIGHEST in header:
+        highest = next((_number(row[header.index(_MOODLE_HIGHEST)]) for _, row in known), None)
+    feedback = header.index(_MOODLE_FEEDBACK) if _MOODLE_FEEDBACK in header else None
+    return {MOODLE_ID: ids}, header.index(grade_column), highest, feedback
+
+
+def _of_canvas(
+    rows: Sequence[Sequence[str]], name: str, grade_column: str | None
+) -> tuple[dict[str, dict[str, int]], int, float | None, int | None]:
+    header = rows[0] if rows else []
+    points = next((row for row in rows[1:4] if _CANVAS_POINTS in row[0]), None)
+    if "ID" not in header or points is None:
+        raise DataError(
+            f"{name} is no gradebook of Canvas: expected a column ID and a row {_CANVAS_POINTS!r}. Export it anew."
+        )
+    found = {column: _number(points[column]) for column in range(len(header))}
+    assignments = {
+        column: match
+        for column, title in enumerate(header)
+        if (match := _ASSIGNMENT.fullmatch(title)) and found[column] is not None
+    }
+    chosen = [
+        column
+        for column, match in assignments.items()
+        if grade_column is None or grade_column in (header[column], match[1], match[2])
+    ]
+    if len(chosen) != 1:
+        listed = ", ".join(repr(header[column]) for column in assignments) or "none"
+        raise ConfigError(f"{name}: name the one assignment that is graded with --grade-column. It has {listed}.")
+    # Rows of students have an ID; those of points and of hidden assignments have none.
+    ids = {
+        title: {
+            row[header.index(title)]: number
+            for number, row in enumerate(rows)
+            if number > 0 and row != [""] and row[header.index("ID")].strip() and row[header.index(title)].strip()
+        }
+        for title in _CANVAS_IDS
+        if title in header
+    }
+    return ids, chosen[0], found[chosen[0]], None
+
+
+def _number(cell: str) -> float | None:
+    """A number as the platforms write it, in some languages with a comma."""
+    try:
+        return float(cell.strip().replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+class Feedback:
+    """Feedback on explained essays, which goes into the worksheet that has their grades.
+
+    Args:
+        worksheet: The worksheet before it was filled in.
+        path: The file that has the grades.
+    """
+
+    def __init__(self, worksheet: Worksheet, path: Path) -> None:
+        self._worksheet, self._path = worksheet, path
+        self._words: dict[str, str] = {}
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Take an essay's line of explanations."""
+        words = feedback_words(line)
+        if words:
+            self._words[str(line["essay_id"])] = words
+
+    def write(self) -> None:
+        """Fill in the column of feedback, where it is blank.
+
+        Raises:
+            DataError: The file was changed so that it cannot be read, or cannot be written.
+        """
+        sheet = self._worksheet
+        if sheet.feedback is None:
+            logger.warning("%s has no column of feedback, so that none is written.", sheet.name)
+            return
+        cells = CsvCells.read(self._path, sheet.cells.encoding)
+        rows = dict(zip(sheet.rows(list(self._words)), self._words.values(), strict=True))
+        column = sheet.feedback
+        told = {(row, column): words for row, words in rows.items() if not cells.row(row)[column].strip()}
+        _write(self._path, cells.filled(told))
+
+
+_MOST_QUOTED = 2
+
+
+def feedback_words(line: Mapping[str, Any]) -> str:
+    """What an essay's explanation says to its writer, in HTML; nothing of a withheld score.
+
+    Args:
+        line: The essay's line, as ``aes-dynloss explain`` writes it.
+
+    Example:
+        >>> sentences = [{"text": "I am for it."}, {"text": "Good & bye."}]
+        >>> score = {"contributions": [0.6, -0.2]}
+        >>> feedback_words({"withheld": False, "sentences": sentences, "scores": [score]})
+        '<p>Raised the score most: "I am for it."</p><p>Lowered it most: "Good &amp; bye."</p>'
+    """
+    if line["withheld"] or not line["scores"]:
+        return ""
+    weights = [float(weight) for weight in line["scores"][0]["contributions"]]
+    order = sorted(range(len(weights)), key=lambda place: -weights[place])
+    quoted = ['"' + html.escape(" ".join(one["text"].split()), quote=False) + '"' for one in line["sentences"]]
+    up = [quoted[place] for place in order if weights[place] > 0][:_MOST_QUOTED]
+    down = [quoted[place] for place in reversed(order) if weights[place] < 0][:_MOST_QUOTED]
+    parts = (("Raised the score most", up), ("Lowered it most", down))
+    return "".join(f"<p>{title}: {' '.join(found)}</p>" for title, found in parts if found)
+
+
+class _Text(HTMLParser):
+    """Takes the text out of HTML; paragraphs and line breaks become line ends."""
+
+    _BLOCKS = frozenset({"p", "div", "li", "ul", "ol", "tr", "table", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6"})
+    _UNSEEN = frozenset({"script", "style"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        self._unseen += tag in self._UNSEEN
+        if tag == "br" or tag in self._BLOCKS:
+            self.pieces.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen -= tag in self._UNSEEN and self._unseen > 0
+        if tag in self._BLOCKS:
+            self.pieces.append("\n\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.pieces.append(data)
+
+
+def plain_text(text: str) -> str:
+    r"""The text of an essay that was written in an editor of HTML; text without tags stays as it is.
+
+    Example:
+        >>> plain_text("<p>Dear editor,</p><p>cats &amp; dogs<br>are fine.</p>")
+        'Dear editor,\n\ncats & dogs\nare fine.'
+    """
+    if not re.search(r"</?[a-zA-Z][^>]*>", text):
+        return text
+    parser = _Text()
+    parser.feed(text)
+    parser.close()
+    found = "".join(parser.pieces).replace("\u00a0", " ")
+    return re.sub(r"[ \t]*\n[ \t]*", "\n", re.sub(r"\s*\n\s*\n\s*", "\n\n", found)).strip()

@@ -1,0 +1,195 @@
+"""Grading worksheets of Moodle and Canvas, made by hand: grades and feedback come in, and nothing else changes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command_line import command
+from facts import facts
+from small_run import write_rows
+from tiny_encoder import write_tiny_encoder
+from tiny_scorer import TWO_PROMPTS, tiny_scorer
+
+SAMPLES = Path(__file__).parent / "worksheets_made_by_hand"
+MOODLE, CANVAS = SAMPLES / "moodle_grading_worksheet.csv", SAMPLES / "canvas_gradebook.csv"
+ESSAYS = [
+    {"key": "S-008", "text": "Phones in the school of the head teacher. They are a bridge."},
+    {"key": "S-007", "text": "The otter and the river are by the bridge."},
+    {"key": "S-010", "text": "An otter by the river is a lesson."},
+    {"key": "S-009", "text": " "},
+]
+BOOK = ["--format", "canvas", "--grade-column", "301", "--scale", "0:10", "--id-column", "key"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("worksheets")
+    tiny_scorer(write_tiny_encoder(folder / "encoder"), scales=TWO_PROMPTS[:1]).save_pretrained(folder / "model")
+    write_rows(folder / "essays.csv", ESSAYS)
+    return folder
+
+
+def grid(content: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+def scores(place: Path, essays: Path, *words: object) -> dict[str, str]:
+    outcome = command("score", place / "model", essays, "--scale", "0:100", *words)
+    return {row["essay_id"]: row["reported"] for row in csv.DictReader(io.StringIO(outcome.out))}
+
+
+def test_moodle_from_its_own_texts(place, tmp_path):
+    output, why = tmp_path / "filled.csv", tmp_path / "why.jsonl"
+    words = ["--format", "moodle", "--scale", "0:100", "-o", output, "--explain", why]
+    outcome = command("score", place / "model", MOODLE, *words)
+    assert outcome.code == 0, outcome.err
+    assert "have a grade already, which stays: 1." in outcome.err
+    before, after = grid(MOODLE.read_bytes()), grid(output.read_bytes())
+    texts = ["Dear editor,\n\nThe \"otter\" & the river are by the bridge.",
+             "Phones in the school of the head teacher. They are a bridge.\nAnd a lesson."]  # fmt: skip
+    plain = write_rows(tmp_path / "plain.csv", [{"essay_id": str(n), "text": text} for n, text in enumerate(texts)])
+    expected = [f"{float(grade):g}" for grade in scores(place, plain).values()]
+    assert [row[4] for row in after[1:]] == [*expected, "", "85.00", ""]  # none handed in, graded, withheld
+    told = [row[10] for row in after[1:]]
+    assert all("<p>Raised the score most: " in words or "<p>Lowered it most: " in words for words in told[:2])
+    assert "&amp; the river" in told[0]
+    assert told[2:] == ["", "<p>Well done.</p>", ""]
+    for old, new in zip(before, after, strict=True):
+        assert [cell for n, cell in enumerate(old) if n not in (4, 10)] == [
+            cell for n, cell in enumerate(new) if n not in (4, 10)
+        ]
+    assert len(why.read_text().splitlines()) == 4  # the blank one too, whose score is withheld
+
+
+def test_every_other_byte_stays(place, tmp_path):
+    output = tmp_path / "filled.csv"
+    assert command("score", place / "model", MOODLE, "--format", "moodle", "--scale", "0:100", "-o", output).code == 0
+    first, second = (row[4] for row in grid(output.read_bytes())[1:3])
+    given = MOODLE.read_bytes()
+    for grade in (first, second):
+        given = given.replace(
+            b'"Submitted for grading",,"100.00"', f'"Submitted for grading",{grade},"100.00"'.encode(), 1
+        )
+    assert output.read_bytes() == given
+
+
+def test_moodle_by_a_folder_of_its_downloads(place, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "Made Up, Ada_1001_assignsubmission_file_draft.txt").write_text("The otter is by the river.")
+    output = tmp_path / "filled.csv"
+    words = ["--format", "moodle", "--worksheet", MOODLE, "--scale", "0:100", "-o", output]
+    assert command("score", place / "model", texts, *words).code == 0
+    (expected,) = scores(place, texts).values()
+    assert [row[4] for row in grid(output.read_bytes())[1:]] == [f"{float(expected):g}", "", "", "85.00", ""]
+
+
+def test_canvas(place, tmp_path):
+    output = tmp_path / "filled.csv"
+    words = ["--format", "canvas", "--worksheet", CANVAS, "--id-column", "key", "--scale", "0:10:0.5", "-o", output]
+    outcome = command("score", place / "model", place / "essays.csv", *words, "--grade-column", "301")
+    assert outcome.code == 0, outcome.err
+    before, after = grid(CANVAS.read_bytes()), grid(output.read_bytes())
+    ids = scores(place, place / "essays.csv", "--id-column", "key", "--scale", "letter=0:10:0.5")
+    expected = {row[2]: f"{float(ids[row[2]]):g}" for row in before if row[2] in {"S-007", "S-008"}}
+    assert [row[6] for row in after[3:]] == [expected["S-007"], expected["S-008"], "N/A", "7.50", ""]
+    given = CANVAS.read_bytes().replace(b"4.00,,80.00", f"4.00,{expected['S-007']},80.00".encode())
+    given = given.replace(b'North",,,,\r\n"Nobody', f'North",,{expected["S-008"]},,\r\n"Nobody'.encode())
+    assert output.read_bytes() == given
+    for name in ("Essay, first draft", "Essay, first draft (301)"):
+        again = [*words, "--force", "--grade-column", name]
+        assert command("score", place / "model", place / "essays.csv", *again).code == 0
+        assert output.read_bytes() == given
+
+
+def test_the_scores_as_grades_where_scales_agree(place, tmp_path):
+    sheet = tmp_path / "six.csv"
+    sheet.write_bytes(MOODLE.read_bytes().replace(b"100.00", b"6,00"))
+    output = tmp_path / "filled.csv"
+    assert command("score", place / "model", sheet, "--format", "moodle", "-o", output).code == 0
+    rows = grid(output.read_bytes())
+    assert all(1 <= float(row[4]) <= 6 for row in rows[1:3])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "moodle"], facts("100", "1 to 6", "--scale 0:100")),
+        (["--format", "moodle", "--scale", "0:200"], facts("100", "200", "--scale")),
+        (["--format", "canvas"], facts("Canvas", "--worksheet")),
+        ([*BOOK, "--worksheet", CANVAS, "-o", CANVAS, "--force"], facts("INPUT", "--output")),
+        (["--format", "csv", "--worksheet", MOODLE], facts("--worksheet", "moodle")),
+        (["--format", "moodle", "--keep-columns"], facts("--keep-columns")),
+        (["--format", "canvas", "--worksheet", CANVAS], facts("--grade-column", "Warm-up (300)", "first draft (301)")),
+        (["--format", "canvas", "--worksheet", MOODLE], facts("gradebook", "ID", "Points Possible")),
+        (["--format", "moodle", "--worksheet", CANVAS], facts("'Identifier'", "'Grade'")),
+    ],
+)
+def test_what_is_refused(place, tmp_path, words, message):
+    outcome = command("score", place / "model", MOODLE, "-o", tmp_path / "filled.csv", *words)
+    assert outcome.code == 2
+    assert re.search(message, outcome.err), outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_standard_output_is_refused(place):
+    outcome = command("score", place / "model", MOODLE, "--format", "moodle", "--scale", "0:100")
+    assert outcome.code == 2
+    assert "moodle cannot be written to standard output" in outcome.err
+
+
+def test_essays_without_a_row_and_two_of_one(place, tmp_path):
+    words = [
+        "--format",
+        "canvas",
+        "--worksheet",
+        CANVAS,
+        "--grade-column",
+        "301",
+        "--scale",
+        "0:10",
+        "--id-column",
+        "key",
+    ]
+    for rows, message in (
+        (
+            [*ESSAYS, {"key": "S-999", "text": "An otter."}],
+            facts("'S-999'", "ID, SIS Login ID, SIS User ID", "--id-column"),
+        ),
+        ([*ESSAYS, ESSAYS[0]], facts("'S-008'", "one row")),
+        ([*ESSAYS, {"key": "15", "text": "An otter."}], facts("no row")),  # by another column than the others
+    ):
+        essays = write_rows(tmp_path / "essays.csv", rows)
+        outcome = command("score", place / "model", essays, *words, "-o", tmp_path / "filled.csv", "--force")
+        assert outcome.code == 2
+        assert re.search(message, outcome.err), outcome.err
+        assert not (tmp_path / "filled.csv").exists()
+
+
+def test_a_gradebook_in_another_form(place, tmp_path):
+    """With semicolons and decimal commas, as Canvas writes it in some languages."""
+    rows = [";".join(f'"{cell}"' if ";" in cell else cell for cell in row) for row in grid(CANVAS.read_bytes())]
+    sheet = tmp_path / "book.csv"
+    sheet.write_bytes("\n".join(rows).replace("10.00", "10,00").encode())
+    words = [
+        "--format",
+        "canvas",
+        "--worksheet",
+        sheet,
+        "--grade-column",
+        "301",
+        "--scale",
+        "0:10",
+        "--id-column",
+        "key",
+    ]
+    output = tmp_path / "filled.csv"
+    assert command("score", place / "model", place / "essays.csv", *words, "-o", output).code == 0
+    found = [line.split(";") for line in output.read_text().splitlines()]
+    assert all(float(row[6]) <= 10 for row in found[3:5])
+    assert json.dumps([row[:6] for row in found]) == json.dumps([line.split(";")[:6] for line in rows])
