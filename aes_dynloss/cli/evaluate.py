@@ -23,6 +23,7 @@ from aes_dynloss.errors import ConfigError
 if TYPE_CHECKING:
     from aes_dynloss.reports.adjudication import Decisions
     from aes_dynloss.reports.features import FeatureTable
+    from aes_dynloss.reports.model import Report
     from aes_dynloss.reports.predictions import PredictionTable
     from aes_dynloss.tables.columns import ColumnNames
 
@@ -144,7 +145,7 @@ def evaluate(
     each trait, and NAME in the file with the human scores.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.reports.adjudication import adjudication_entry, adjudication_text, read_decisions
+    from aes_dynloss.reports.adjudication import adjudication_text, read_decisions
     from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP
     from aes_dynloss.reports.exports import export_rsmeval
     from aes_dynloss.reports.flags import read_criteria
@@ -184,10 +185,7 @@ def evaluate(
         criteria=CRITERIA if criteria is None else read_criteria(criteria),
         min_group=MIN_GROUP if min_group is None else min_group,
     )
-    if decisions is not None:
-        report = replace(report, adjudicated=adjudication_entry(report, test, decisions))
-    if audit is not None:
-        _log(audit, test, decisions)
+    report = _adjudicated(report, test, decisions, audit)
     if changed is not None:
         report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
     if export is not None:
@@ -204,14 +202,18 @@ def evaluate(
         click.echo(adjudication_text(report.adjudicated, report.rows))
 
 
-def _log(path: Path, machine: PredictionTable, decisions: Decisions | None) -> None:
-    """Add human decisions to an audit log."""
-    from aes_dynloss.reports.adjudication import decision_entries
+def _adjudicated(report: Report, machine: PredictionTable, decisions: Decisions | None, log: Path | None) -> Report:
+    """The report with human decisions, if there are any, which are logged where that is wanted."""
+    from aes_dynloss.reports.adjudication import adjudication_entry, decision_entries
     from aes_dynloss.tables.audit_log import AuditLog
 
     if decisions is None:
-        raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
-    AuditLog(path).append(decision_entries(machine, decisions))
+        if log is not None:
+            raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
+        return report
+    if log is not None:
+        AuditLog(log).append(decision_entries(machine, decisions))
+    return replace(report, adjudicated=adjudication_entry(report, machine, decisions))
 
 
 def _check_rater_options(names: ColumnNames, adjusted: Path | None, *, force: bool) -> None:
