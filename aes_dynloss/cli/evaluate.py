@@ -125,6 +125,7 @@ def evaluate(
     from aes_dynloss.reports.traits import by_scale
     from aes_dynloss.tables.columns import TRAIT_COLUMN, ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
+    from aes_dynloss.tables.provenance import Provenance, seal
 
     changed = None if robustness is None else read_robustness(robustness)
     written = (REPORT, TABLE, PAGE, *([] if features is None else [FEATURES]))
@@ -153,7 +154,11 @@ def evaluate(
         for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
             click.echo(f"Wrote {path}", err=True)
     if output_dir is not None:
-        write_report_files(report, output_dir, title=f"Agreement of {predictions.stem} with human scores")
+        given = (predictions, references, adjudicated, dev, prompts, robustness, features)
+        made = Provenance.now(path for path in given if path is not None)
+        title = f"Agreement of {predictions.stem} with human scores"
+        write_report_files(report, output_dir, title=title, about=made.about())
+        seal(output_dir, made, written)
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)

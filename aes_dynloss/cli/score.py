@@ -204,6 +204,7 @@ def score(
     if processes.is_main_process:
         if counts is not None:
             _tell(counts, sheet)
+            _seal((path, review), inputs, digest)
         if explain is not None and not (resume and explain.exists()):
             again = read_essays(inputs, 1, scorer.own_features, **layout)
             _explain(scorer, again, explain, options, digest, resume=resume, force=force)
@@ -278,6 +279,16 @@ def _opened(
             check_bf16("--precision is bf16", "Leave it out")
         leave_busy_cores()
     return accelerator or OneProcess(), open_scorer(model, accelerator)
+
+
+def _seal(files: tuple[Path | None, ...], inputs: tuple[str, ...], digest: str) -> None:
+    """Write beside each file where it comes from."""
+    from aes_dynloss.tables.provenance import Provenance, seal
+
+    made = Provenance.now(map(Path, inputs), digest)
+    for path in files:
+        if path is not None:
+            seal(path, made)
 
 
 def _tell(counts: ScoreCounts, sheet: ReviewSheet | None) -> None:
