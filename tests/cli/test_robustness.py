@@ -27,7 +27,7 @@ ROWS = [
     }
     for number in range(24)
 ]
-FILES = {"robustness.json", "robustness.csv", "robustness.html"}
+FILES = {"robustness.json", "robustness.csv", "robustness.html", "provenance.json"}
 
 
 @pytest.fixture(scope="module")
