@@ -75,8 +75,10 @@ def calibrate(
         return
     from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
     from aes_dynloss.essays.finetune.calibration import Recalibration
+    from aes_dynloss.tables.provenance import Provenance, files_of, seal
 
     made = calibrate_folder(run, rule, on)
+    seal(run, Provenance.now([] if on is None else [on]), list(files_of(run)))
     if isinstance(made, Recalibration):
         click.echo("\n".join(_figures(made.before, made.after)))
     fitted = "" if made.rule == "none" else f" fitted on {made.fitted_on}"

@@ -82,6 +82,7 @@ def compare(
     from aes_dynloss.reports.report_files import refuse_existing, replacing_together
     from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
+    from aes_dynloss.tables.provenance import Provenance, seal
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
@@ -93,10 +94,12 @@ def compare(
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
-        page = comparison_page(comparison, title=f"{', '.join(arms)}: a comparison")
+        made = Provenance.now([*runs, *([] if references is None else [references])])
+        page = comparison_page(comparison, title=f"{', '.join(arms)}: a comparison", about=made.about())
         with replacing_together(output_dir, (COMPARISON_PAGE, COMPARISON)) as new:
             write_page(page, new / COMPARISON_PAGE)
             write_report(comparison, new / COMPARISON)
+        seal(output_dir, made, (COMPARISON_PAGE, COMPARISON))
         click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
     click.echo(report_json(comparison) if as_json else comparison_text(comparison), nl=not as_json)
 

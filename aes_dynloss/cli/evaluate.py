@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,7 @@ def evaluate(
     from aes_dynloss.reports.flags import read_criteria
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import build_report, report_json
-    from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing, write_report_files
+    from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
     from aes_dynloss.reports.traits import by_scale
@@ -194,12 +195,23 @@ def evaluate(
     if adjusted_scores is not None:
         _write_adjusted(test, adjusted_scores)
     if output_dir is not None:
-        write_report_files(report, output_dir, title=title or f"Agreement of {predictions.stem} with human scores")
+        given = (predictions, references, adjudicated, dev, prompts, robustness, features, criteria)
+        _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", given, written)
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
+
+
+def _write(report: Report, folder: Path, title: str, given: Sequence[Path | None], written: Sequence[str]) -> None:
+    """Write a report, and which files it is made from."""
+    from aes_dynloss.reports.report_files import write_report_files
+    from aes_dynloss.tables.provenance import Provenance, seal
+
+    made = Provenance.now(path for path in given if path is not None)
+    write_report_files(report, folder, title=title, about=made.about())
+    seal(folder, made, written)
 
 
 def _adjudicated(report: Report, machine: PredictionTable, decisions: Decisions | None, log: Path | None) -> Report:

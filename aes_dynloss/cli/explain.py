@@ -90,7 +90,10 @@ def explain(
     _refuse_unfit(output_dir, check=check, resume=resume, force=force, exact=exact, dialect=dialect)
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.explaining.explanation import check_options
+    from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
+    from aes_dynloss.tables.atomic import file_sha256
+    from aes_dynloss.tables.provenance import Provenance, seal
     from aes_dynloss.training.accelerator import plain_accelerator
 
     accelerator = plain_accelerator(cpu=cpu)
@@ -99,14 +102,15 @@ def explain(
     folder = locate_model(model)
     scorer = open_scorer(folder, accelerator)
     check_options(scorer, traits, language, dialect)
+    digest = file_sha256(folder / CONFIG)
+    made = Provenance.now(map(Path, inputs), digest)
     essays = read_essays(inputs, 1, scorer.own_features, **layout)
     chosen = essays if wanted is None else _named(essays, wanted)
     if check:
         _check(scorer, chosen, output_dir, most=most, seed=seed, traits=traits)
+        seal(output_dir, made, [CHECK])
         return
     from aes_dynloss.essays.explaining.run import INDEX, explain_to_folder
-    from aes_dynloss.essays.model.model_folder import CONFIG
-    from aes_dynloss.tables.atomic import file_sha256
 
     options = {
         "exact": exact,
@@ -117,11 +121,12 @@ def explain(
         "nearest": not no_neighbours,
     }
     name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-    known = {"model": name, "model_digest": file_sha256(folder / CONFIG)}
+    known = {"model": name, "model_digest": digest}
     count = explain_to_folder(scorer, chosen, output_dir, options, **known, resume=resume, force=force)
     if count is None:
         logger.info("%s is complete; INPUT was not looked at. --force explains it anew.", output_dir)
     else:
+        seal(output_dir, made)
         logger.info("Explained %d essays: %s.", count, output_dir / INDEX)
 
 

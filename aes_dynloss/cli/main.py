@@ -11,6 +11,7 @@ import sys
 import click
 
 from aes_dynloss.errors import AesDynlossError
+from aes_dynloss.tables.provenance import command_words
 
 # Command: where it is written. Only the one that is asked for is imported.
 COMMANDS = {
@@ -26,6 +27,7 @@ COMMANDS = {
     "robustness": "aes_dynloss.cli.robustness:robustness",
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",
     "data": "aes_dynloss.cli.data:data",
+    "verify": "aes_dynloss.cli.verify:verify",
     "audit": "aes_dynloss.cli.audit:audit",
     "features": "aes_dynloss.cli.features:features",
     "parts": "aes_dynloss.cli.parts:parts",
@@ -133,6 +135,7 @@ def run_command(command: click.Command, name: str, arguments: list[str] | None =
     Returns:
         Exit code: 0, or 2 for an error that the user can mend, 130 after an interrupt. A bug is raised.
     """
+    command_words.set((name, *(sys.argv[1:] if arguments is None else arguments)))
     try:
         result = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except AesDynlossError as error:

@@ -237,6 +237,8 @@ def score(
         if explain is not None and not (resume and explain.exists()):
             feedback = None if filled is None else filled.feedback_into(path)
             _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
+        if counts is not None or explain is not None:
+            _seal((path, review, explain), (*inputs, *([] if sheet is None else [str(sheet)])), digest)
 
 
 def _worksheet(
@@ -412,6 +414,16 @@ def _opened(
             check_bf16("--precision is bf16", "Leave it out")
         leave_busy_cores()
     return accelerator or OneProcess(), open_scorer(model, accelerator)
+
+
+def _seal(files: tuple[Path | None, ...], inputs: tuple[str, ...], digest: str) -> None:
+    """Write beside each file where it comes from."""
+    from aes_dynloss.tables.provenance import Provenance, seal
+
+    made = Provenance.now(map(Path, inputs), digest)
+    for path in files:
+        if path is not None:
+            seal(path, made)
 
 
 def _tell(counts: ScoreCounts, sheet: ReviewSheet | None) -> None:

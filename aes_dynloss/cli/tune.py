@@ -50,6 +50,7 @@ def tune(
     from aes_dynloss.essays.finetune.tuning import tune as search
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.tables.formats import is_table
+    from aes_dynloss.tables.provenance import Provenance, seal
     from aes_dynloss.training.hardware import leave_busy_cores
 
     if is_table(source):
@@ -68,6 +69,7 @@ def tune(
             f"{one.name}: {one.note or f'QWK {one.mean:.4f} on held-out essays, {one.minutes:.1f} min'}", err=True
         ),
     )
+    seal(output_dir, Provenance.now([source]))
     click.echo(report_text(found.report))
     click.echo(
         f"Best: {found.winner.name}, of {sum(bool(one.qwk) for one in found.trials)} settings\n"

@@ -16,6 +16,7 @@ from small_grid import write_small_grid
 pytestmark = pytest.mark.slow
 
 FILES = {
+    "provenance.json",
     "benchmark.csv",
     "report.html",
     "benchmark.json",

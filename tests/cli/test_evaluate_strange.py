@@ -14,7 +14,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 SPANS = {"1": ScoreRange(1, 6), "2": ScoreRange(0, 3)}
 GROUPS = ("--subgroup", "L1", "--subgroup", "gender")
-FILES = {"report.html", "report.json", "report.csv"}
+FILES = {"report.html", "report.json", "report.csv", "provenance.json"}
 MARKUP = "<img src=x onerror=alert(1)>"
 
 

@@ -161,7 +161,8 @@ class TestStoppedRuns:
         assert "Going on behind 2 essays" in outcome.err
         for name in ("explanations.jsonl", "index.html", "essays/00003.html"):
             assert (folder / name).read_text() == (whole / name).read_text()
-        assert sorted(path.name for path in folder.iterdir()) == ["essays", "explanations.jsonl", "index.html"]
+        expected = ["essays", "explanations.jsonl", "index.html", "provenance.json"]
+        assert sorted(path.name for path in folder.iterdir()) == expected
 
     def test_what_was_explained_is_not_lost(self, place, stopped):
         """Neither without --resume, nor where a page is missing, nor where only the end was."""

@@ -189,7 +189,9 @@ class TestResumeAndReview:
         for half in (*halves, tmp_path / ".other.csv.123.tmp"):
             half.write_text("half")
         assert run(place, tmp_path / "scores.csv", "--review", tmp_path / "review.csv").code == 0
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.123.tmp", "review.csv", "scores.csv"]
+        made = {"review.csv", "scores.csv"}
+        expected = {".other.csv.123.tmp", *made, *(f"{name}.provenance.json" for name in made)}
+        assert {path.name for path in tmp_path.iterdir()} == expected
 
     def test_complete_without_the_sheet(self, place, tmp_path):
         output, sheet = tmp_path / "scores.csv", tmp_path / "review.csv"

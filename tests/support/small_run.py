@@ -21,7 +21,7 @@ RANGE_OPTIONS = ["--range", "phones=1:6", "--range", "river=0:4"]
 # What a run leaves behind.
 ALWAYS = {
     "config.yaml", "manifest.json", "metrics.jsonl", "model", "plots", "predictions_dev.csv", "report.json",
-    "report.csv", ".lock",
+    "report.csv", "provenance.json", ".lock",
 }  # fmt: skip
 EVERYTHING = ALWAYS | {"predictions_test.csv"}
 

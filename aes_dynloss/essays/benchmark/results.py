@@ -39,6 +39,7 @@ from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.reports.report_files import REPORT as RUN_REPORT
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
+from aes_dynloss.tables.provenance import Provenance
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 
 REPORT, MARKDOWN, TABLE = "benchmark.json", "benchmark.md", "benchmark.csv"
@@ -130,7 +131,8 @@ def write_results(
     write_json(root / REPORT, report.to_dict())
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
-    write_page(comparison_page(report, title=f"Benchmark {root.absolute().name}"), root / PAGE)
+    title = f"Benchmark {root.absolute().name}"
+    write_page(comparison_page(report, title=title, about=Provenance.now().about()), root / PAGE)
     if config.protocol == "folds" and config.measured_on == "test":
         made, _ = make_ensembles(
             arms,

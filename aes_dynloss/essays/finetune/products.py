@@ -45,6 +45,7 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.reports.prompts import build_report
 from aes_dynloss.reports.ratings import measure_ratings
 from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, write_report_files
+from aes_dynloss.tables.provenance import PROVENANCE
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import CHECKPOINT, FIRST_STAGE, MANIFEST, PLOTS, TEACHER, describe_run, write_json
@@ -203,6 +204,7 @@ PRODUCTS = (
     STATES,
     SUSPECTS,
     PAGE,
+    PROVENANCE,
     REPORT,
 )
 
@@ -419,6 +421,7 @@ def write_run_report(
             **_about(config),
             "Started": manifest["started"],
             "Version": manifest["versions"]["aes-dynloss"],
+            "Essays": f"SHA-256 {manifest['data']['sha256']}",
         },
         page=page,
     )

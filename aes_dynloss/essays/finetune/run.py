@@ -47,6 +47,7 @@ from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.formats import STANDARD_INPUT
+from aes_dynloss.tables.provenance import PROVENANCE, Provenance, seal
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.hardware import resolve_precision
@@ -101,6 +102,8 @@ def run_finetuning(
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
             _run(accelerator, config, output_dir, explainer, resume=resume)
+        if accelerator.is_main_process and not (complete and (output_dir / PROVENANCE).exists()):
+            seal(output_dir, Provenance.now([Path(config.data.source)]))
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()

@@ -1,0 +1,34 @@
+"""``aes-dynloss verify``: whether a product is as it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+# The exit code for a product that was changed.
+CHANGED = 3
+
+
+@click.command()
+@click.argument("product", type=click.Path(path_type=Path, exists=True))
+@click.argument("sources", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[SOURCE]...")
+def verify(product: Path, sources: tuple[Path, ...]) -> int:
+    """Recompute the hashes of PRODUCT, a run, a model, a report or a file of scores, and say what differs.
+
+    SOURCE are files that it should be made from, such as the essays, which are held against those that it was. Exit
+    code 3 where something differs.
+    """
+    from aes_dynloss.tables.provenance import read_provenance, verify
+
+    made, differences = read_provenance(product), verify(product, sources)
+    commit = "" if made.commit is None else f", commit {made.commit}"
+    click.echo(f"Made {made.made} by aes-dynloss {made.version}{commit}: {made.command or 'from Python'}")
+    for name, digest in made.sources.items():
+        click.echo(f"Made from {name}, sha256 {digest}")
+    for fault in differences.found:
+        click.echo(f"Differs: {fault}.")
+    if differences.found:
+        return CHANGED
+    click.echo(f"{product}: {differences.files} files as they were.")
+    return 0

@@ -1,0 +1,193 @@
+"""What a product was made of: when, by which version and command, from which files, and its own hashes.
+
+A folder has it in provenance.json, a single file in NAME.provenance.json beside it. Files are told by their names and
+SHA-256; where they lay on the machine is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.tables.atomic import file_sha256, write_text
+from aes_dynloss.versions import package_version, source_commit
+
+PROVENANCE = "provenance.json"
+
+# The words of the command that is running; none where Python was asked.
+command_words: ContextVar[tuple[str, ...]] = ContextVar("words of the command", default=())
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a product comes from.
+
+    Args:
+        made: When, in UTC.
+        version: Of aes-dynloss.
+        commit: Of its source, with ``-dirty`` where that was changed since; None where it is installed without.
+        command: The command, absolute paths cut down to their names; None where Python was asked.
+        sources: SHA-256 of what it was made from, by name.
+        model: SHA-256 of the config.json of the model that made it, which has those of the model's other files.
+        products: SHA-256 of its files, by name.
+    """
+
+    made: str
+    version: str | None
+    commit: str | None
+    command: str | None
+    sources: Mapping[str, str]
+    model: str | None = None
+    products: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def now(cls, sources: Iterable[Path] = (), model: str | None = None) -> Provenance:
+        """That of a product which is made now.
+
+        Args:
+            sources: Files and folders that it is made from; what is not there, such as standard input, is left out.
+            model: SHA-256 of the config.json of the model that makes it.
+        """
+        words = command_words.get()
+        return cls(
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            package_version("aes-dynloss"),
+            source_commit(),
+            shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words) if words else None,
+            {path.name: sha256_of(path) for path in sources if path.exists()},
+            model,
+        )
+
+    def about(self) -> dict[str, str]:
+        """Words for the foot of a page, by name."""
+        version = f"{self.version}, commit {self.commit}" if self.commit else str(self.version)
+        sources = "; ".join(f"{name}, SHA-256 {digest}" for name, digest in self.sources.items())
+        told = {"Made": self.made, "Version": version, "Command": self.command, "Made from": sources}
+        return {name: words for name, words in told.items() if words}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a product differs from what was made.
+
+    Args:
+        files: Files that were looked at.
+        found: What differs, in words.
+    """
+
+    files: int
+    found: list[str]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files and their names, in hexadecimal."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for name in files_of(path):
+        digest.update(f"{name}\0{file_sha256(path / name)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def provenance_path(product: Path) -> Path:
+    """The file that tells where a folder or file comes from."""
+    return product / PROVENANCE if product.is_dir() else product.with_name(f"{product.name}.{PROVENANCE}")
+
+
+def seal(product: Path, made: Provenance, names: Sequence[str] | None = None) -> None:
+    """Write where a product comes from, and the hashes of its files.
+
+    Args:
+        product: A folder, or a file.
+        made: Where it comes from.
+        names: Its files in the folder, which may hold other products, of which the same is told on; by default all
+            files that are there and not hidden.
+
+    Raises:
+        DataError: It cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "scores.csv").write_text("essay_id,score")
+        >>> seal(folder / "scores.csv", Provenance.now())
+        >>> verify(folder / "scores.csv")
+        Differences(files=1, found=[])
+        >>> _ = (folder / "scores.csv").write_text("essay_id,grade")
+        >>> verify(folder / "scores.csv").found
+        ['scores.csv was changed']
+    """
+    folder = product if product.is_dir() else product.parent
+    chosen = [product.name] if product.is_file() else [*files_of(product)] if names is None else names
+    path, hashes = provenance_path(product), {name: file_sha256(folder / name) for name in chosen}
+    made = replace(made, products=hashes)
+    if names is not None and path.exists():
+        before = read_provenance(product)
+        made = replace(made, sources={**before.sources, **made.sources}, products={**before.products, **hashes})
+    write_text(path, json.dumps(asdict(made), indent=2) + "\n")
+
+
+def read_provenance(product: Path) -> Provenance:
+    """Where a folder or file comes from.
+
+    Raises:
+        DataError: Nothing tells it.
+    """
+    path = provenance_path(product)
+    if not path.exists():
+        raise DataError(
+            f"Nothing tells where {product} comes from: there is no {path.name}. Name a folder or file that this "
+            "version of aes-dynloss made."
+        )
+    try:
+        return Provenance(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}. Make {product} again.") from None
+
+
+def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
+    """Whether a product is as it was made.
+
+    Args:
+        product: A folder or file.
+        sources: Files and folders that it is said to be made from, to be held against what it was.
+
+    Raises:
+        DataError: Nothing tells where it comes from.
+    """
+    made = read_provenance(product)
+    folder = product if product.is_dir() else product.parent
+    found = []
+    for name, expected in made.products.items():
+        if not (folder / name).is_file():
+            found.append(f"{name} is gone")
+        elif file_sha256(folder / name) != expected:
+            found.append(f"{name} was changed")
+    given = list(sources)
+    for path in given:
+        if not path.exists():
+            raise DataError(f"There is no {path}. Name files that {product} was made from.")
+        if path.name not in made.sources:
+            found.append(f"it was not made from a {path.name}; it was from {', '.join(made.sources) or 'no file'}")
+        elif sha256_of(path) != made.sources[path.name]:
+            found.append(f"it was made from another {path.name}")
+    return Differences(len(made.products) + len(given), found)
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    """Names of the files below a folder, in order, but for hidden ones and those that tell where others come from.
+
+    Args:
+        folder: The folder.
+    """
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.name != PROVENANCE and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix()
