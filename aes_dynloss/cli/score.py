@@ -210,9 +210,7 @@ def score(
     from aes_dynloss.tables.atomic import file_sha256
 
     folder = locate_model(model)
-    processes, scorer = _opened(folder, precision, cpu=cpu, force_precision=force_precision)
-    if explain is not None and processes.num_processes > 1:
-        raise ConfigError("--explain is for one process. Leave the launcher out, or explain by aes-dynloss explain.")
+    processes, scorer = _opened(folder, precision, cpu=cpu, force_precision=force_precision, alone=explain is not None)
     digest = file_sha256(folder / CONFIG)
     read = partial(_essays, filled, inputs, layout, own=sheet is None)
     essays = read(scorer, processes.num_processes, keep=keep_columns)
@@ -231,14 +229,13 @@ def score(
     else:
         file: dict[str, Any] = {"model_digest": digest, "review": review_sheet, "resume": resume, "force": force}
         counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, **file)
+    if processes.is_main_process and counts is not None:
+        _tell(counts, review_sheet)
+    if processes.is_main_process and explain is not None and not (resume and explain.exists()):
+        feedback = None if filled is None else filled.feedback_into(path)
+        _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
     if processes.is_main_process:
-        if counts is not None:
-            _tell(counts, review_sheet)
-        if explain is not None and not (resume and explain.exists()):
-            feedback = None if filled is None else filled.feedback_into(path)
-            _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
-        if counts is not None or explain is not None:
-            _seal((path, review, explain), (*inputs, *([] if sheet is None else [str(sheet)])), digest)
+        _seal((path, review, explain), (*inputs, *filter(None, [sheet])), digest)
 
 
 def _worksheet(
@@ -399,6 +396,7 @@ def _opened(
     *,
     cpu: bool,
     force_precision: bool,
+    alone: bool,
 ) -> tuple[Processes, Scorer]:
     """The processes that score, and the scorer; torch is loaded where one of both needs it."""
     from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
@@ -412,15 +410,17 @@ def _opened(
         accelerator = plain_accelerator(cpu=cpu)
         if precision == "bf16" and accelerator.device.type == "cpu" and not force_precision:
             check_bf16("--precision is bf16", "Leave it out")
+        if alone and accelerator.num_processes > 1:
+            raise ConfigError("--explain is for one process. Leave the launcher out, or use aes-dynloss explain.")
         leave_busy_cores()
     return accelerator or OneProcess(), open_scorer(model, accelerator)
 
 
-def _seal(files: tuple[Path | None, ...], inputs: tuple[str, ...], digest: str) -> None:
+def _seal(files: tuple[Path | None, ...], sources: tuple[str | Path, ...], digest: str) -> None:
     """Write beside each file where it comes from."""
     from aes_dynloss.tables.provenance import Provenance, seal
 
-    made = Provenance.now(map(Path, inputs), digest)
+    made = Provenance.now(map(Path, sources), digest)
     for path in files:
         if path is not None:
             seal(path, made)
