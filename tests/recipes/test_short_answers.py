@@ -53,5 +53,5 @@ def test_prompts_have_their_words_and_the_grids_score_points(place):
 
 def test_words_that_are_not_there_are_named(place):
     (short_answers.SOURCE / "prompt_7.txt").unlink()
-    with pytest.raises(short_answers.DataError, match="prompt_7.txt is not there"):
+    with pytest.raises(short_answers.DataError, match=r"prompt_7\.txt is not there"):
         short_answers.make(short_answers.SOURCE)
