@@ -114,7 +114,7 @@ class WordForest:
 
         # Trees are grown on texts that are drawn by their weights: one that weighs much is in nearly all trees.
         def predict(rest: Rows) -> Array:
-            inside, outside = np.flatnonzero(rest), np.flatnonzero(~rest)
+            inside, outside = np.flatnonzero(rest).tolist(), np.flatnonzero(~rest).tolist()
             grown, _ = cls._grow([texts[row] for row in inside], numbers[inside], targets[inside], weights[inside])
             return grown.predict([texts[row] for row in outside], numbers[outside])
 

@@ -55,9 +55,9 @@ class ModelConfig(ConfigModel):
         description="encoder: a Transformer and a head; strings: kernel ridge regression over character n-grams and "
         "linguistic features; boosting: gradient boosted trees on linguistic features; forest: a random forest on the "
         "words, word pairs and parts of words that occur, and linguistic features, for short answers; transfer: ridge "
-        "regression on linguistic features that scores prompts without a scored essay. The last four take seconds, have "
-        "no other keys here than solver (strings), form (transfer), linguistic and postprocessing, and score without "
-        "torch.",
+        "regression on linguistic features that scores prompts without a scored essay. The last four take seconds, "
+        "have no other keys here than solver (strings), form (transfer), linguistic and postprocessing, and score "
+        "without torch.",
     )
     form: Literal["strict", "with_target_essays"] | None = Field(
         default=None,
