@@ -94,6 +94,19 @@ def test_it_goes_on_and_is_known_to_be_complete(runs, essays, name, tmp_path):
     assert "predictions_oof.csv" in outcome.err
 
 
+def test_a_run_of_an_earlier_version_is_gone_on_with(runs, essays, tmp_path):
+    """Keys that the configuration has got since have their defaults, those of data too."""
+    shutil.copytree(runs["strings"], tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del values["data"]["kind"]
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    config = write_config(tmp_path, essays, kind="strings")
+    assert tune(config, tmp_path / "run", "--resume").code == 0
+    outcome = tune(config, tmp_path / "run", "--resume", "data.kind=answers")
+    assert (outcome.code, "data.kind was 'essays', now 'answers'" in outcome.error) == (2, True)
+
+
 def test_short_answers_are_told_from_essays(essays, tmp_path):
     """By the screen in the model folder, and on its card."""
     for kind, told in (("answers", True), ("essays", False)):
