@@ -15,13 +15,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 from aes_dynloss.cli.parts import KEYS, part_rows
 from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.essays.features.linguistic import FEATURES
-from aes_dynloss.essays.screening.kinds import KINDS
+from aes_dynloss.essays.screening.kinds import KINDS, OF_ANSWERS
+from aes_dynloss.measures.agreement import fisher_mean
 from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
@@ -99,6 +101,26 @@ def grid_table(path: Path, part: str) -> str:
         elif block.startswith("|") and part in titles and (part == "arms" or title.startswith(titles[part])):
             return block.rstrip("\n")
     raise ValueError(f"{path.name} has no table {part!r}. Choose one of {', '.join(titles)}.")
+
+
+def fisher_table(path: Path, part: str) -> str:
+    """Fisher's mean of QWK over prompts of a grid's floors, raters and arms, beside the plain mean, and minutes.
+
+    Args:
+        path: A benchmark.json.
+        part: ``fisher``; any other is a table of :func:`grid_table`.
+    """
+    if part != "fisher":
+        return grid_table(path, part)
+    report = _read(path)
+    others = {f"floor: {name}": floor["prompts"].values() for name, floor in report["floors"].items()}
+    others["human-human"] = [one["qwk"] for one in report["human_human"]["prompts"].values()]
+    rows = [[name, f"{fisher_mean(list(own)):.3f}", "", f"{fmean(own):.3f}", "", ""] for name, own in others.items()]
+    for arm, entry in report["arms"].items():
+        figures = [[one["qwk"], one["qwk_interval"]] for one in (entry["fisher"], entry["mean"])]
+        cells = [cell for qwk, (low, high) in figures for cell in (f"{qwk:.3f}", f"{low:.3f} to {high:.3f}")]
+        rows.append([arm, *cells, f"{entry['cost']['total_seconds'] / 60:.0f}"])
+    return _markdown(["scorer", "QWK, Fisher's mean", "95 %", "QWK, mean", "95 %", "minutes"], rows)
 
 
 def systems_table(folder: Path, _: str) -> str:
@@ -226,9 +248,9 @@ def features_table(_: Path, __: str) -> str:
 
 
 def advisories_table(_: Path, __: str) -> str:
-    """The kinds of advisories with their default actions."""
-    rows = [[f"`{name}`", kind.title, kind.default] for name, kind in KINDS.items()]
-    return _markdown(["kind", "meaning", "default"], rows, words=3)
+    """The kinds of advisories with their default actions, on essays and on short answers."""
+    rows = [[f"`{name}`", one.title, one.default, OF_ANSWERS.get(name, one.default)] for name, one in KINDS.items()]
+    return _markdown(["kind", "meaning", "default", "on short answers"], rows, words=4)
 
 
 def screening_table(path: Path, part: str) -> str:
@@ -288,6 +310,7 @@ def overview_table(_: Path, __: str) -> str:
 TABLES: dict[str, Table] = {
     "recipes/essays/results/grids": systems_table,
     "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters_results"),
+    "recipes/essays/results/grids/asap_sas.json": fisher_table,
     "recipes/essays/results/grids/*.json": grid_table,
     "recipes/essays/own_parts/results.json": grid_table,
     "recipes/essays/results/explained.json": by_script("essays", "explained_essays"),

@@ -66,6 +66,7 @@ _DATA_OPTIONS = (
     click.option("--split-column", "split__column", help="Column that says train, dev, test or teacher_dev."),
     click.option("--group-column", "split__group", help="Column of writer, class or school, kept in one part."),
     click.option("--hub-split", help="Split of a hub data set, such as train."),
+    click.option("--kind", type=click.Choice(["essays", "answers"]), help="Of the texts.  [default: essays]"),
 )
 
 
@@ -267,7 +268,9 @@ def _configured(config_file: str | None, ranges: tuple[str, ...], options: dict[
 
 def _report_text(report: DataReport) -> str:
     """The report as text for people."""
-    lines = [f"{report.source}: {report.rows} rows read, {report.used} essays usable, {len(report.lost)} rows lost"]
+    lines = [
+        f"{report.source}: {report.rows} rows read, {report.used} {report.kind} usable, {len(report.lost)} rows lost"
+    ]
     if report.left_out:
         lines.append(f"{report.left_out} essays of prompts that are not kept")
     lines += ["", *_prompt_lines(report)]
@@ -320,6 +323,10 @@ def _warnings(report: DataReport) -> list[str]:
     lines = []
     if not report.ranges_given and report.prompts:
         lines.append("ranges are taken from the scores seen; give them by --range, --prompts or data.prompts")
+    if report.may_be_answers:
+        lines.append(
+            "the texts are short; if they answer questions, and are no essays, set data.kind: answers (--kind)"
+        )
     for words, ids in remarks:
         listed = list(ids)
         more = len(listed) - _LISTED_IDS

@@ -316,6 +316,9 @@ _SCORED_TABLE = (
         "--group-column", "group", metavar="COLUMN", help="Table: writer, class or school; each stays in one part."
     ),
     click.option("--encoding", metavar="NAME", help="Table: of text files, such as cp1252.  [default: utf-8]"),
+    click.option(
+        "--kind", type=click.Choice(["essays", "answers"]), help="Table: what the texts are.  [default: essays]"
+    ),
 )
 
 
@@ -401,6 +404,7 @@ def table_options(
     subgroups: Sequence[str],
     group: str | None,
     encoding: str | None,
+    kind: str | None,
     score: Sequence[str],
     **named: str | None,
 ) -> dict[str, Any]:
@@ -418,4 +422,5 @@ def table_options(
         "subgroups": subgroups,
         "group": group,
         "encoding": encoding,
+        "kind": kind,
     }

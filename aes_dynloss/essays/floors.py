@@ -271,12 +271,15 @@ def _by_prompt(part: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     return {str(prompt): group for prompt, group in checked.groupby("prompt_id", sort=False)}
 
 
-def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange]) -> dict[str, pd.DataFrame]:
+def essay_floors(
+    parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRange], names: tuple[str, ...] = tuple(FLOORS)
+) -> dict[str, pd.DataFrame]:
     """Fit simple scorers on train, tune them on dev and let them predict test.
 
     Args:
         parts: Essays of ``train``, ``dev`` and ``test``.
         ranges: Score points by prompt.
+        names: Which floors: keys of ``FLOORS``.
 
     Returns:
         Predictions by floor, as :func:`predict_floors` returns them, with ``essay_id``.
@@ -296,7 +299,7 @@ def essay_floors(parts: Mapping[str, EssayTable], ranges: Mapping[str, ScoreRang
         )
         for part in (parts["train"], parts["dev"], parts["test"])
     )
-    return predict_floors(train, dev, test, ranges)
+    return predict_floors(train, dev, test, ranges, names)
 
 
 def kept_floors(

@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from aes_dynloss.measures.agreement import FISHER_CAP
 from aes_dynloss.measures.bootstrap import kappa_on_resamples, prompt_generator, resample_counts
 
 # Arm and version of its scores: what has a kappa to be compared.
@@ -118,6 +119,20 @@ def mean_figure(figures: Sequence[Figure]) -> Figure:
     if first is not None and all(one.by_seed is not None and one.by_seed.keys() == first.keys() for one in figures):
         by_seed = {seed: float(np.mean([(one.by_seed or {})[seed] for one in figures])) for seed in first}
     return Figure(np.mean([one.values for one in figures], axis=0), by_seed)
+
+
+def fisher_figure(figures: Sequence[Figure]) -> Figure:
+    """The Fisher mean of kappas on the same resamples, see :func:`aes_dynloss.measures.agreement.fisher_mean`.
+
+    Args:
+        figures: At least one, all with as many resamples.
+
+    Examples:
+        >>> fisher_figure([Figure(np.array([0.5, 0.0]), None), Figure(np.array([0.9, 0.0]), None)]).values.round(3)
+        array([0.766, 0.   ])
+    """
+    kappas = np.clip([one.values for one in figures], -FISHER_CAP, FISHER_CAP)
+    return Figure(np.tanh(np.arctanh(kappas).mean(axis=0)), None)
 
 
 def _cell_figures(cell: Cell, resamples: int, seed: int, *, draw_seeds: bool) -> dict[Side, Figure]:

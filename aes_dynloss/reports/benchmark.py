@@ -216,6 +216,7 @@ def build_benchmark_report(
             weights=made[arm].weights if arm in made else None,
             chosen=counts,
             traits=arm_traits(prompts, runs),
+            fisher=compared.fisher,
         )
     essays: dict[str, set[tuple[str, str]]] = {}  # prompt and id, by stratum
     for run in arms[control]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
 from aes_dynloss.measures.differences import DIFFERENCES, difference_entries, smallest_p
-from aes_dynloss.measures.paired_bootstrap import Cell, Side, mean_figure, prompt_figures
+from aes_dynloss.measures.paired_bootstrap import Cell, Side, fisher_figure, mean_figure, prompt_figures
 from aes_dynloss.measures.paired_bootstrap import Figure as DrawnFigure
 from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.entry import Entry, Figure, Interval
@@ -41,13 +41,23 @@ class ArmFigures(Entry):
     qwk_cut_points_by_seed: dict[str, float] | None
 
 
+class FisherMean(Entry):
+    """Fisher's mean of an arm's QWK over prompts, as the ASAP competitions of 2012 took it."""
+
+    qwk: float
+    qwk_interval: Interval
+
+
 class Arm(Entry):
-    """An arm's own figures."""
+    """An arm's own figures; ``fisher`` is None with a single prompt."""
+
+    LEFT_OUT = ("fisher",)
 
     runs: int
     seeds: list[str]
     mean: ArmFigures
     prompts: dict[str, ArmFigures]
+    fisher: FisherMean | None = None
 
 
 class Difference(Entry):
@@ -180,7 +190,7 @@ class GridArm(Entry):
     member; the best of several arms by dev has how often it is each of them.
     """
 
-    LEFT_OUT = ("weights", "chosen", "traits")
+    LEFT_OUT = ("weights", "chosen", "traits", "fisher")
 
     ensemble_of: list[str] | None
     members: int | None
@@ -191,6 +201,7 @@ class GridArm(Entry):
     weights: dict[str, dict[str, dict[str, float]]] | None = None
     chosen: dict[str, int] | None = None
     traits: TraitFigures | None = None
+    fisher: FisherMean | None = None
 
 
 class Raters(Entry):
@@ -321,6 +332,7 @@ def compare_arms(
                 seeds=sorted({run.seed for run in runs}),
                 mean=_arm_figures(arm, mean, confidence),
                 prompts={prompt: _arm_figures(arm, figures, confidence) for prompt, figures in prompts.items()},
+                fisher=_fisher([figures[arm, "qwk"] for figures in prompts.values()], confidence),
             )
             for arm, runs in arms.items()
         },
@@ -367,6 +379,14 @@ def _arm_figures(arm: str, figures: Mapping[Side, DrawnFigure], confidence: floa
         values[f"{version}_interval"] = one and percentile_interval(one.draws, confidence)
         values[f"{version}_by_seed"] = one and one.by_seed
     return ArmFigures.from_dict(values)
+
+
+def _fisher(figures: Sequence[DrawnFigure], confidence: float) -> FisherMean | None:
+    """Fisher's mean of an arm's kappas by prompt."""
+    if len(figures) == 1:
+        return None
+    mean = fisher_figure(figures)
+    return FisherMean(mean.value, percentile_interval(mean.draws, confidence))
 
 
 def _seed_notes(arms: Mapping[str, Sequence[ScoredRun]], cells: Mapping[str, Sequence[Cell]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from command_line import command
+from small_run import small_essays, write_rows
 
 from aes_dynloss.configfile import parse_yaml
 from aes_dynloss.essays.data.data_config import DataConfig
@@ -22,7 +23,7 @@ def test_what_it_writes_is_the_default(tmp_path):
     assert found == default
 
 
-@pytest.mark.parametrize("kind", ["strings", "boosting"])
+@pytest.mark.parametrize("kind", ["strings", "boosting", "forest"])
 def test_another_kind_needs_one_word(tmp_path, kind):
     """What the template spells out fits every kind of model."""
     command("init", tmp_path / "mine.yaml")
@@ -109,3 +110,13 @@ class TestTable:
 
     def test_no_table(self, table):
         assert "There is no file other.csv" in command("init", "other.csv").error
+
+
+def test_short_answers(tmp_path):
+    rows = write_rows(tmp_path / "answers.csv", small_essays(5))
+    shown = command("init", rows, "--kind", "answers", "-o", "-")
+    assert (shown.code, parse_yaml(shown.out, "shown")["data"]["kind"]) == (0, "answers")
+    assert "kind" not in parse_yaml(command("init", rows, "-o", "-").out, "shown")["data"]
+    command("init", tmp_path / "mine.yaml")
+    outcome = command("finetune", tmp_path / "mine.yaml", "--kind", "answers", "--print-config")
+    assert (outcome.code, "Leave out the options of tables" in outcome.error) == (2, True)

@@ -44,7 +44,10 @@ def test_what_it_leaves(searched):
     assert outcome.code == 0, outcome.err
     rows = {row["trial"]: row for row in read_rows(folder / "search/trials.csv")}
     assert list(rows) == list(TRIALS)
-    assert "model.kind: input should be 'encoder', 'strings', 'boosting' or 'transfer'" in rows["no_such"]["note"]
+    assert (
+        "model.kind: input should be 'encoder', 'strings', 'boosting', 'forest' or 'transfer'"
+        in rows["no_such"]["note"]
+    )
     best = max(("strings", "trees"), key=lambda name: float(rows[name]["qwk"]))
     assert f"Best: {best}, of 2 settings" in outcome.err
     assert "Verdict: QWK is " in outcome.out

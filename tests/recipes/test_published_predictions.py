@@ -22,14 +22,16 @@ from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.published import MOST_BYTES, published_name, read_published
 
-sys.path.append(str(ROOT / "recipes"))
+sys.path += [str(ROOT / "recipes"), str(ROOT / "recipes/essays")]
 import readme_tables
+import short_answers
 
 RESULTS = ROOT / "recipes/essays/results"
 FILES = sorted((RESULTS / "predictions").glob("*.parquet"))
 GRIDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / "grids").glob("*.json")}
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
+SHORT_ANSWERS = "asap_sas"  # the grid whose essays are those of another set
 TYPES = {
     "essay_id": pa.string(),
     "prompt_id": pa.string(),
@@ -88,10 +90,29 @@ def with_traits(grid: str, source: Path) -> EssayTable:
     return read_essays(DataConfig(source=str(source), columns=data["columns"], prompts=data["prompts"]))
 
 
+@cache
+def short_answers_of(source: Path) -> EssayTable:
+    """The answers of ASAP-SAS, as its grid reads them."""
+    return read_essays(DataConfig(**{**GRIDS[SHORT_ANSWERS]["config"]["finetune"]["data"], "source": str(source)}))
+
+
 def essays_of(grid: str, asap: tuple[EssayTable, Path]) -> EssayTable:
     """The essays that a grid scored, by prompt or by prompt and trait."""
+    if grid == SHORT_ANSWERS:
+        source = asap[1].parent / short_answers.SOURCE.name / "asap_sas_train.parquet"
+        if not source.exists():
+            pytest.skip("ASAP-SAS, whose human scores cannot be redistributed, is not at hand")
+        return short_answers_of(source)
     score = GRIDS[grid]["config"]["finetune"]["data"].get("columns", {}).get("score")
     return with_traits(grid, asap[1] / "asap_aes.parquet") if isinstance(score, dict) else asap[0]
+
+
+def ids_tested(grid: str, folder: Path, fold: int) -> set[str]:
+    """Ids of a fold's test essays."""
+    if grid == SHORT_ANSWERS:
+        folds = pd.read_csv(short_answers.FOLDS, dtype={"essay_id": str}, index_col="essay_id")["fold"]
+        return set(short_answers.parts_of(folds, fold)["test"])
+    return set((folder / f"folds/fold_{fold}/test_ids.txt").read_text(encoding="utf-8").split())
 
 
 def prompt_figures(predictions: pd.DataFrame, essays: EssayTable) -> dict[str, float]:
@@ -155,7 +176,7 @@ def test_figures_of_its_grid_are_those_of_the_file(path, asap):
     scored = set(zip(essays.essay_ids, essays.values("prompt_id"), strict=True))
     measured = GRIDS[grid_and_arm(path)[0]]["essays"].keys()
     for fold, rows in predictions.groupby("fold"):
-        ids = set((folder / f"folds/fold_{fold}/test_ids.txt").read_text(encoding="utf-8").split())
+        ids = ids_tested(grid_and_arm(path)[0], folder, fold)
         expected = {(one, scale) for one, scale in scored if one in ids and scale in measured}
         assert set(zip(rows["essay_id"], rows["prompt_id"], strict=True)) == expected
     found = prompt_figures(predictions, essays)

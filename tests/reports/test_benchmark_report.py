@@ -108,7 +108,7 @@ def test_the_keys_of_benchmark_json_stay():
         "measured_on protocol control strata essays distinct_essays arms differences human_human floors published "
         "notes settings"
     )
-    assert " ".join(arm) == "ensemble_of members seeds prompts mean cost"
+    assert " ".join(arm) == "ensemble_of members seeds prompts mean cost fisher"
     assert " ".join(arm["mean"]) == (
         "qwk qwk_interval qwk_rescaled qwk_rescaled_interval qwk_cut_points qwk_cut_points_interval pearson sd_ratio "
         "over_seeds"

@@ -10,6 +10,8 @@ from scored_runs import RANGES, grid, scored_run
 from sklearn.metrics import cohen_kappa_score
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.measures.agreement import fisher_mean
+from aes_dynloss.reports.arms import split_by_prompt
 from aes_dynloss.reports.comparison import COVERS, VERSIONS, ScoredRun, compare_arms
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.prompts import build_report, report_json
@@ -38,6 +40,20 @@ def test_an_arms_kappas_are_means_of_its_runs_reports(version):
             low, high = entry["prompts"][prompt][f"{version}_interval"]
             assert low < expected < high
         assert entry["mean"][version] == pytest.approx(np.mean(list(prompts.values())), abs=1e-12)
+
+
+def test_fishers_mean_is_that_of_the_kappas_by_prompt():
+    for entry in RESULT["arms"].values():
+        kappas = [figures["qwk"] for figures in entry["prompts"].values()]
+        low, high = entry["fisher"]["qwk_interval"]
+        assert entry["fisher"]["qwk"] == pytest.approx(fisher_mean(kappas))
+        assert low < entry["fisher"]["qwk"] < high
+    prompt = next(iter(RANGES))
+    alone = {
+        arm: [one for run in runs for one in split_by_prompt(run) if prompt in one.test.ranges]
+        for arm, runs in ARMS.items()
+    }
+    assert all("fisher" not in entry for entry in compare_arms(alone, "mse", resamples=10)["arms"].values())
 
 
 def test_differences_are_those_of_the_kappas():

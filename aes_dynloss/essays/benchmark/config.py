@@ -102,7 +102,10 @@ class BenchmarkConfig(ConfigModel):
         description="Further scorers by name: in each fold and seed, the arm of these with the best QWK on dev, the "
         "mean over prompts; of equal ones the first.",
     )
-    floors: bool = Field(default=True, description="Whether simple scorers' figures stand beside the arms'.")
+    floors: bool | list[str] = Field(
+        default=True,
+        description="Whether simple scorers' figures stand beside the arms'; or which of them, such as [tfidf_ridge].",
+    )
     measured_on: Literal["test", "dev"] = Field(
         default="test", description="dev: for tuning; the report then has no figure of test."
     )
@@ -138,6 +141,22 @@ class BenchmarkConfig(ConfigModel):
     def _check_once(cls, value: object) -> object:
         if isinstance(value, list) and (len(set(value)) < len(value) or not value):
             raise ValueError("expected each once, and at least one")
+        return value
+
+    @property
+    def floor_names(self) -> tuple[str, ...]:
+        """The simple scorers that stand beside the arms."""
+        from aes_dynloss.essays.floors import FLOORS  # loads scikit-learn
+
+        return tuple(self.floors) if isinstance(self.floors, list) else tuple(FLOORS) if self.floors else ()
+
+    @field_validator("floors")
+    @classmethod
+    def _check_floors(cls, value: bool | list[str]) -> bool | list[str]:
+        from aes_dynloss.essays.floors import FLOORS
+
+        if isinstance(value, list) and (not set(value) <= set(FLOORS) or len(set(value)) < len(value)):
+            raise ValueError(f"expected true, false or some of {', '.join(FLOORS)}, each once")
         return value
 
     @model_validator(mode="after")

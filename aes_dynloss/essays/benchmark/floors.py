@@ -14,7 +14,7 @@ from aes_dynloss.essays.benchmark.cells import grid_seeds, part_split_config
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.splits import data_hash, split_essays, split_hash
-from aes_dynloss.essays.floors import FLOORS, essay_floors, floor_figures
+from aes_dynloss.essays.floors import essay_floors, floor_figures
 from aes_dynloss.reports.arms import ScoredRun
 from aes_dynloss.reports.predictions import read_predictions, write_predictions
 from aes_dynloss.tables.score_range import ScoreRange
@@ -45,15 +45,15 @@ def grid_floors(
     if not config.floors or config.measured_on == "dev" or config.protocol == "leave_one_prompt_out":
         return {}
     ranges = {prompt.id: prompt.range for prompt in table.prompts.values()}
-    floors: dict[str, list[ScoredRun]] = {name: [] for name in FLOORS}
+    floors: dict[str, list[ScoredRun]] = {name: [] for name in config.floor_names}
     for part in parts:
         splits = split_essays(table, part_split_config(config, part, grid_seeds(config)[0]))
         made_of = {"data": data_hash(table), "split": split_hash(splits)}
         folder = root / FOLDER / part
-        if not _is_made_of(folder, made_of, ranges):
+        if not _is_made_of(folder, made_of, ranges, config.floor_names):
             logger.info("Floors of %s.", part)
             try:
-                predictions = essay_floors(splits.tables(), ranges)
+                predictions = essay_floors(splits.tables(), ranges, config.floor_names)
             except DataError as error:
                 raise DataError(f"{error} Or leave floors out by floors=false.") from None
             for name, essays in predictions.items():
@@ -85,11 +85,13 @@ def _floor_run(folder: Path, name: str, ranges: Mapping[str, ScoreRange]) -> Sco
     return ScoredRun(folder.name, "", read_predictions(folder / f"{name}.csv", ranges=ranges), None)
 
 
-def _is_made_of(folder: Path, made_of: Mapping[str, object], ranges: Mapping[str, ScoreRange]) -> bool:
+def _is_made_of(
+    folder: Path, made_of: Mapping[str, object], ranges: Mapping[str, ScoreRange], names: Sequence[str]
+) -> bool:
     """Whether an earlier call left whole predictions of the same essays and splits."""
     try:
         kept = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
-        tables = {name: _floor_run(folder, name, ranges).test.table for name in FLOORS}
+        tables = {name: _floor_run(folder, name, ranges).test.table for name in names}
     except (OSError, ValueError, DataError):
         return False
     return bool(kept == {**made_of, "floors": floor_figures(tables)})  # csv and JSON lose no digit

@@ -1,4 +1,4 @@
-"""Gradient boosting of regression trees on numbers that are counted in essays, kept as arrays.
+"""Regression trees on numbers that are counted in essays, kept as arrays; grown by gradient boosting, or a forest's.
 
 scikit-learn grows the trees; what is kept of them is data, so that a model folder holds no code and no pickle.
 
@@ -8,7 +8,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import CheckpointError
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.bool_]
 
 # Chosen on dev of two folds of ASAP among the few settings that were tried.
 _SETTINGS: Mapping[str, Any] = {
@@ -82,10 +83,7 @@ class BoostedTrees:
         # 1 in the mean, so that only their ratios matter.
         model.fit(numbers, targets, sample_weight=None if weights is None else weights / weights.mean())
         trees = [step[0].nodes for step in model._predictors]
-        size = max(len(nodes) for nodes in trees)
-        places = np.broadcast_to(np.arange(size, dtype=np.int32), (len(trees), size))
-        arrays = {name: np.zeros((len(trees), size)) for name in ("feature", *_VALUES)}
-        arrays |= {"left": places.astype(np.float64), "right": places.astype(np.float64)}
+        arrays = _empty(len(trees), max(len(nodes) for nodes in trees))
         for row, nodes in enumerate(trees):
             inner = np.flatnonzero(nodes["is_leaf"] == 0)
             arrays["value"][row, : len(nodes)] = nodes["value"]
@@ -100,6 +98,28 @@ class BoostedTrees:
         return grown
 
     @classmethod
+    def of_forest(cls, trees: Sequence[Any], width: int) -> Self:
+        """The mean of scikit-learn's trees, as the sum of theirs over their number.
+
+        Args:
+            trees: The ``tree_`` of each of its estimators.
+            width: Numbers of an essay, D.
+        """
+        size = max(tree.node_count for tree in trees)
+        arrays = _empty(len(trees), size)
+        for row, tree in enumerate(trees):
+            arrays["value"][row, : tree.node_count] = tree.value[:, 0, 0] / len(trees)
+            inner = np.flatnonzero(tree.children_left >= 0)
+            for name, values in (
+                ("feature", tree.feature),
+                ("threshold", tree.threshold),
+                ("left", tree.children_left),
+                ("right", tree.children_right),
+            ):
+                arrays[name][row, inner] = values[inner]
+        return cls._of(arrays, 0.0, width)
+
+    @classmethod
     def cross_fitted(cls, numbers: Array, targets: Array, weights: Array | None = None) -> Array:
         """Each training essay's prediction by trees of the other parts, (N,); essay i is in part i mod 5.
 
@@ -108,13 +128,12 @@ class BoostedTrees:
             targets: (N,).
             weights: (N,) or None.
         """
-        part = np.arange(len(targets)) % PARTS
-        left_out = np.empty(len(targets))
-        for number in range(PARTS):
-            rest = part != number
+
+        def predict(rest: Rows) -> Array:
             trees = cls.fit(numbers[rest], targets[rest], None if weights is None else weights[rest])
-            left_out[~rest] = trees.predict(numbers[~rest])
-        return left_out
+            return trees.predict(numbers[~rest])
+
+        return by_parts(len(targets), predict)
 
     def predict(self, numbers: Array) -> Array:
         """Continuous predictions, (N,).
@@ -165,3 +184,24 @@ class BoostedTrees:
         feature, left, right = (arrays[name].astype(np.int32) for name in _PLACES)
         threshold, value = (arrays[name].astype(np.float64) for name in _VALUES)
         return cls(feature, threshold, left, right, value, baseline, width)
+
+
+def _empty(trees: int, size: int) -> dict[str, Array]:
+    """Arrays of trees of leaves alone, each of value 0."""
+    places = np.broadcast_to(np.arange(size, dtype=np.float64), (trees, size))
+    arrays = {name: np.zeros((trees, size)) for name in ("feature", *_VALUES)}
+    return arrays | {"left": places.copy(), "right": places.copy()}
+
+
+def by_parts(count: int, predict: Callable[[Rows], Array]) -> Array:
+    """Each training essay's prediction by what was fitted to the other parts, (N,); essay i is in part i mod 5.
+
+    Args:
+        count: Number of essays, N, at least 5.
+        predict: Fits to the essays that it is given, of (N,), and predicts the others.
+    """
+    part = np.arange(count) % PARTS
+    left_out = np.empty(count)
+    for number in range(PARTS):
+        left_out[part == number] = predict(part != number)
+    return left_out

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
+from aes_dynloss.essays.data.data_config import ANSWER_WORDS, DataConfig, SplitConfig, TextKind
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.group_columns import GroupLeak, group_leaks
 from aes_dynloss.essays.data.readers import build_table, gather_essays
@@ -24,6 +24,7 @@ from aes_dynloss.tables.score_range import ScoreRange
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Co", "Cn"}
 _PLAIN = set("\n\r\t")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_FEWEST = 30  # of fewer nothing is said of their kind, by which no advisory would be learned
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class DataReport:
 
     Args:
         source: Name of the source.
+        kind: Whether they are said to be essays or short answers.
         rows: Rows read, usable or not.
         used: Essays that can be used.
         left_out: Essays of prompts that are not kept.
@@ -102,6 +104,7 @@ class DataReport:
     """
 
     source: str
+    kind: TextKind
     rows: int
     used: int
     left_out: int
@@ -121,6 +124,12 @@ class DataReport:
     def clean(self) -> bool:
         """Whether training would accept these essays."""
         return not self.lost and not self.errors
+
+    @property
+    def may_be_answers(self) -> bool:
+        """Whether what are said to be essays are as short as answers, on most prompts."""
+        medians = [prompt.words[len(prompt.words) // 2] for prompt in self.prompts.values()]
+        return self.kind == "essays" and self.used >= _FEWEST and float(np.median(medians)) <= ANSWER_WORDS
 
     def as_dict(self) -> dict[str, object]:
         """The report as plain values, for JSON."""
@@ -164,6 +173,7 @@ def check_data(config: DataConfig, *, check_splits: bool) -> DataReport:
         by_text.setdefault(text_key(essay["text"]), []).append(essay["essay_id"])
     return DataReport(
         source=source_name(config.source),
+        kind=config.kind,
         rows=len(once) + len(gathering.left_out) + len(gathering.repeated) + len(faults.faults),
         used=len(once),
         left_out=len(gathering.left_out),

@@ -39,6 +39,9 @@ def _word(value: object) -> object:
 
 
 Word = Annotated[str, BeforeValidator(_word), Field(min_length=1)]
+TextKind = Literal["essays", "answers"]
+# Texts of so many words in the median, or fewer, may be answers; those of ASAP-SAS have 40, of ASAP-AES 100 and more.
+ANSWER_WORDS = 60
 
 
 def _dash(value: object) -> object:
@@ -355,6 +358,11 @@ class DataConfig(ConfigModel):
             "A .csv, .tsv, .jsonl, .ndjson or .parquet file, a folder of .txt files, - for standard input,"
             f" the id of a data set on the Hugging Face hub, or {BUNDLED}, which come with the package."
         ),
+    )
+    kind: TextKind = Field(
+        default="essays",
+        description="essays; or answers: a few words or sentences each, in answer to a question. Of an answer it is no "
+        "fault that it is short, in the question's words, or the same as another's: see advisories.",
     )
     format: Literal["table", "asap"] = Field(
         default="table",

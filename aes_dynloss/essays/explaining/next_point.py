@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.explaining.reading import Reading
-from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+from aes_dynloss.essays.model.classical_scorer import ClassicalScorer, before_ngrams
 from aes_dynloss.essays.model.protocol import Scorer, own_numbers
 from aes_dynloss.essays.model.training_essays import QUANTILES, FeatureSpread
 
@@ -127,10 +127,10 @@ def _of_counts(scorer: ClassicalScorer, essay: Reading, scale: str) -> FeatureFu
     numbers = scorer.numbers([essay.text], scale, columns)
     strings = model.strings if isinstance(model, TextRegression) else None
     of_strings = 0.0 if strings is None else float(strings.predict([essay.text])[0])
-    counted = model.of_numbers if isinstance(model, TextRegression) else model.predict
 
     def raw(rows: Array) -> Array:
-        return np.asarray(counted(np.column_stack([np.repeat(numbers[:, :1], len(rows), 0), rows])) + of_strings)
+        many = np.column_stack([np.repeat(numbers[:, :1], len(rows), 0), rows])
+        return np.asarray(before_ngrams(model, [essay.text] * len(rows), many) + of_strings)
 
     return FeatureFunction(names, numbers[0, 1:], raw, _spread(scorer, scale))
 

@@ -1,4 +1,4 @@
-"""The part of a run that is a classical scorer's own: for each prompt a regression or boosted trees."""
+"""The part of a run that is a classical scorer's own: for each prompt a regression or trees."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
+from aes_dynloss.essays.classical.forest import LEAST_EXAMPLES as LEAST_OF_FOREST
+from aes_dynloss.essays.classical.forest import WordForest
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.classical.transfer import LEAST_OF_SOURCE
@@ -27,7 +29,7 @@ from aes_dynloss.reports.features import FeatureTable
 logger = logging.getLogger(__name__)
 
 # Training essays of a prompt, by kind of model.
-_LEAST = {"strings": LEAST_EXAMPLES, "boosting": PARTS, "transfer": LEAST_OF_SOURCE}
+_LEAST = {"strings": LEAST_EXAMPLES, "boosting": PARTS, "forest": LEAST_OF_FOREST, "transfer": LEAST_OF_SOURCE}
 
 Array = NDArray[np.float64]
 
@@ -143,6 +145,8 @@ class ClassicalRun:
                 (BoostedTrees.fit(numbers, one, weights), BoostedTrees.cross_fitted(numbers, one, weights))
                 for one in targets
             ]
+        if self.scorer.config.kind == "forest":
+            return [WordForest.fit(texts, numbers, one, weights) for one in targets]
         kernel = self.scorer.config.solver == "kernel_ridge"
         return [
             *TextRegression.fit_all(texts, numbers, targets, weights, own=len(self.scorer.own_features), kernel=kernel)

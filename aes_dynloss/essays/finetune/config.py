@@ -66,8 +66,9 @@ class EvaluationConfig(ConfigModel):
 
 
 def default_values() -> dict[str, Any]:
-    """All keys but ``data`` with their defaults."""
-    return FinetuneConfig(data=DataConfig(source="made-up-essays")).model_dump(mode="json", exclude={"data"})
+    """All keys but ``data.source`` and ``data.prompts`` with their defaults."""
+    config = FinetuneConfig(data=DataConfig(source="made-up-essays"))
+    return config.model_dump(mode="json", exclude={"data": {"source", "prompts"}})
 
 
 class FinetuneConfig(ConfigModel):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.augmentation import Augmentation, augment
+from aes_dynloss.essays.data.data_config import TextKind
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.ratings import treated
 from aes_dynloss.essays.data.splits import Splits
@@ -122,7 +123,7 @@ def fit_to_all(accelerator: Accelerator, config: FinetuneConfig, table: EssayTab
     fitting = build_fitting(accelerator, config, prompts, parts, None)
     predicted = fit_scorer(fitting, config, parts, folder, resume=False)
     learn_errors(fitting, config, parts, predicted)
-    fitting.add_screen(learned_screen(parts.tables["train"], prompts))
+    fitting.add_screen(learned_screen(parts.tables["train"], prompts, config.data.kind))
     fitting.add_training(parts.as_read.scores, keep_ids=False)
     return fitting.scorer
 
@@ -145,10 +146,10 @@ def learn_errors(fitting: Fitting, config: FinetuneConfig, parts: Parts, predict
     learn_from_dev(fitting.scorer, essays.values("prompt_id"), essays.scores, predicted[part], pooled=unseen)
 
 
-def learned_screen(train: EssayTable, prompts: Sequence[Prompt]) -> Screen:
-    """What advisories go by: the training essays of each prompt, whatever they are scored on."""
+def learned_screen(train: EssayTable, prompts: Sequence[Prompt], kind: TextKind) -> Screen:
+    """What advisories go by: the training essays, or answers, of each prompt, whatever they are scored on."""
     texts = {prompt.prompt_id: prompt.text for prompt in prompts}
-    return Screen.fit(train.once.values("text"), train.once.answered, texts)
+    return Screen.fit(train.once.values("text"), train.once.answered, texts, kind)
 
 
 def post_processed_on(predicted: Mapping[str, Predicted]) -> str:

@@ -93,7 +93,7 @@ def model_card(
     return EssayModelCard(
         "Essay scorer",
         {prompt_id: prompt.range for prompt_id, prompt in prompts.items()},
-        made_of=[*_made_of(config), *_sources(config, sources), *_own_columns(config), rule],
+        made_of=[*_texts(config), *_made_of(config), *_sources(config, sources), *_own_columns(config), rule],
         facts=CardFacts.of_run(config.card, manifest, published_name(config.model.encoder) if has_encoder else None),
         report=report,
         measured_on=_measured_on(config, manifest),
@@ -107,6 +107,13 @@ def _measured_on(config: FinetuneConfig, manifest: Mapping[str, Any]) -> Measure
     return "dev" if manifest["split"].get("essays", {}).get("test") == 0 else "test"
 
 
+def _texts(config: FinetuneConfig) -> list[str]:
+    """A line on texts that are no essays."""
+    if config.data.kind == "essays":
+        return []
+    return ["It scores short answers, not essays: that one is short, or the same as another, is no advisory."]
+
+
 def _made_of(config: FinetuneConfig) -> list[str]:
     model = config.model
     features = " and linguistic features" if model.linguistic else ""
@@ -114,6 +121,8 @@ def _made_of(config: FinetuneConfig) -> list[str]:
         return [f"Character n-grams{features}, no encoder; fitted by {model.solver}."]
     if model.kind == "boosting":
         return [f"Gradient boosted trees on the length{features}, no encoder."]
+    if model.kind == "forest":
+        return [f"Random forest on words, word pairs, parts of words, the length{features}, no encoder."]
     if model.kind == "transfer":
         return [f"Ridge regression on the length{features}, no encoder, for prompts that it was not trained on."]
     weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}

@@ -148,7 +148,7 @@ def _run(
     if accelerator.is_main_process:
         ratings = None if fitting.ratings is None else fitting.ratings.assign(score=parts.as_read.scores)
         if config.evaluation.screen:
-            fitting.add_screen(learned_screen(parts.tables["train"], prompts))
+            fitting.add_screen(learned_screen(parts.tables["train"], prompts, config.data.kind))
         fitting.add_training(parts.as_read.scores, keep_ids=config.evaluation.keep_ids)
         as_read = parts.tables | {"train": parts.as_read}
         groups = config.data.subgroups

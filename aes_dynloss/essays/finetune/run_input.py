@@ -26,6 +26,7 @@ def run_values(
     subgroups: Sequence[str],
     group: str | None,
     encoding: str | None,
+    kind: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """A configuration's values: those of a configuration file, or those that suit a table of scored essays.
 
@@ -38,6 +39,7 @@ def run_values(
         subgroups: Columns of groups of writers.
         group: Column of writer, class or school, whose essays stay in one part.
         encoding: Of a text file; None for UTF-8.
+        kind: ``essays`` or ``answers``, what the texts are; None for essays.
 
     Returns:
         The values, and what was found out about a table, in words.
@@ -48,7 +50,7 @@ def run_values(
     """
     path = Path(source)
     if path.suffix.lower() in CONFIG_SUFFIXES:
-        _refuse_options_of_tables(path.name, columns, ranges, subgroups, group, encoding)
+        _refuse_options_of_tables(path.name, columns, ranges, subgroups, group, encoding, kind)
         return read_mapping(path), []
     if not is_table(source):
         raise ConfigError(
@@ -76,6 +78,8 @@ def run_values(
     traits = None if isinstance(score, str) else validate(Columns, {"score": score}, "columns").scores
     named = {role: column for role, column in columns.items() if isinstance(column, str)}
     layout = table_layout(path, named, ranges, subgroups, group, traits=traits, encoding=encoding)
+    if kind is not None:
+        layout.data["kind"] = kind
     return {"data": layout.data}, layout.said + layout.slips
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.errors import AesDynlossError, CheckpointError, ConfigError, DataError
 from aes_dynloss.essays.classical.boosting import BoostedTrees
+from aes_dynloss.essays.classical.forest import WordForest
 from aes_dynloss.essays.classical.strings import ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.classical.transfer import LEAST_OF_TARGET, TransferRegression
@@ -47,7 +48,9 @@ from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.progress import Progress
 
 Array = NDArray[np.float64]
-PromptModel = TextRegression | BoostedTrees
+PromptModel = TextRegression | BoostedTrees | WordForest
+# Of other kinds: TextRegression.
+_MODELS: Mapping[str, type[PromptModel]] = {"boosting": BoostedTrees, "forest": WordForest}
 
 _ESSAYS_AT_ONCE = 256
 
@@ -193,9 +196,7 @@ class ClassicalScorer:
                             by_scale.setdefault(prompt_ids[row], []).append((number, row))
                     for scale, pairs in by_scale.items():
                         at, rows = map(list, zip(*pairs, strict=True))
-                        model = self.models[scale]
-                        counted = model.of_numbers if isinstance(model, TextRegression) else model.predict
-                        raw[rows] = counted(numbers[at])
+                        raw[rows] = before_ngrams(self.models[scale], [texts[row] for row in rows], numbers[at])
                     for place in block:
                         self._add_strings(texts, prompt_ids, essays[place], raw)
                         bar.update(len(essays[place]))
@@ -302,6 +303,19 @@ class ClassicalScorer:
         write_scorer_folder(Path(folder), fitted.to_dict(), write_files, card)
 
 
+def before_ngrams(model: PromptModel, texts: Sequence[str], numbers: Array) -> Array:
+    """What a prompt's model says of texts, (N,), to which the n-grams of a regression add theirs.
+
+    Args:
+        model: The model.
+        texts: N texts.
+        numbers: What was counted in each, (N, D).
+    """
+    if isinstance(model, WordForest):
+        return model.predict(texts, numbers)
+    return model.of_numbers(numbers) if isinstance(model, TextRegression) else model.predict(numbers)
+
+
 def _named_arrays(models: Mapping[str, PromptModel] | Mapping[str, TransferRegression]) -> dict[str, NDArray[Any]]:
     """The arrays of several models for one file, each below its model's name."""
     return {
@@ -344,7 +358,7 @@ def _read_models(path: Path, fitted: Fitted) -> dict[str, PromptModel]:
     stored = _read_named(path)
     if set(stored) != {scale.prompt.id for scale in fitted.scales}:
         raise CheckpointError(f"{path.name} does not fit {CONFIG}. Fetch the folder again.")
-    kind = BoostedTrees if fitted.config.kind == "boosting" else TextRegression
+    kind = _MODELS.get(fitted.config.kind, TextRegression)
     try:
         models = {prompt: kind.from_arrays(arrays) for prompt, arrays in stored.items()}
         for prompt, model in models.items():

@@ -15,6 +15,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "encoder": {"solver": "sgd", "linguistic": False, "strings": False},
     "strings": {"solver": "kernel_ridge", "linguistic": True, "strings": True},
     "boosting": {"linguistic": True, "strings": False},
+    "forest": {"linguistic": True, "strings": False},
     "transfer": {"linguistic": True, "strings": False, "form": "with_target_essays", "postprocessing": "none"},
 }
 # Held-out essays of a prompt by whose human scores its predictions are rescaled where nothing is said.
@@ -49,12 +50,14 @@ class ModelConfig(ConfigModel):
         ('sgd', 'kernel_ridge')
     """
 
-    kind: Literal["encoder", "strings", "boosting", "transfer"] = Field(
+    kind: Literal["encoder", "strings", "boosting", "forest", "transfer"] = Field(
         default="encoder",
         description="encoder: a Transformer and a head; strings: kernel ridge regression over character n-grams and "
-        "linguistic features; boosting: gradient boosted trees on linguistic features; transfer: ridge regression on "
-        "linguistic features that scores prompts without a scored essay. The last three take seconds, have no other "
-        "keys here than solver (strings), form (transfer), linguistic and postprocessing, and score without torch.",
+        "linguistic features; boosting: gradient boosted trees on linguistic features; forest: a random forest on the "
+        "words, word pairs and parts of words that occur, and linguistic features, for short answers; transfer: ridge "
+        "regression on linguistic features that scores prompts without a scored essay. The last four take seconds, "
+        "have no other keys here than solver (strings), form (transfer), linguistic and postprocessing, and score "
+        "without torch.",
     )
     form: Literal["strict", "with_target_essays"] | None = Field(
         default=None,
@@ -257,8 +260,9 @@ class ModelConfig(ConfigModel):
                     "kind strings needs solver ridge or kernel_ridge, and strings true; found "
                     f"{self.solver} and {str(self.strings).lower()}"
                 )
-        elif self.solver is not None or self.strings or not self.feature_names:
-            raise ValueError(f"kind {self.kind} needs linguistic features or own ones; it has no solver and no strings")
+        elif self.solver is not None or self.strings or not (self.feature_names or self.kind == "forest"):
+            needed = "" if self.kind == "forest" else " needs linguistic features or own ones; it"
+            raise ValueError(f"kind {self.kind}{needed} has no solver and no strings")
         elif self.kind == "transfer" and self.postprocessing != "none":
             raise ValueError(
                 "kind transfer sets the level of each prompt's scores itself, and has no score of a new prompt to fit "

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.data_config import TextKind
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.prompt_scales import reported_scores
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, known_prompts, probabilities_by_point
@@ -47,10 +48,11 @@ class Adviser:
     """
 
     def __init__(self, scorer: Scorer, policy: Policy) -> None:
-        self.policy = policy
         self._screen = scorer.screen
+        self._texts: TextKind = "essays" if self._screen is None else self._screen.texts
+        self.policy = policy.of(self._texts)
         self._sources = scorer.sources
-        self._finder = DuplicateFinder() if policy.action("duplicate") != "off" else None
+        self._finder = DuplicateFinder() if self.policy.action("duplicate") != "off" else None
 
     def columns(
         self,
@@ -77,9 +79,9 @@ class Adviser:
         duplicates = self.duplicates(essays, prompt_ids)
         for of_essay, prompt, distance, duplicate in zip(advisories, prompt_ids, ood_distance, duplicates, strict=True):
             if prompt not in self._sources:
-                of_essay.append(advisory("unseen_prompt", len(self._sources), 0))
+                of_essay.append(advisory("unseen_prompt", len(self._sources), 0, texts=self._texts))
             if distance > 1:
-                of_essay.append(advisory("unlike_training", float(distance), 1.0))
+                of_essay.append(advisory("unlike_training", float(distance), 1.0, texts=self._texts))
             if duplicate is not None:
                 of_essay.append(duplicate)
         active = [self.policy.active(of_essay) for of_essay in advisories]

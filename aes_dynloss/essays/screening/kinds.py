@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from aes_dynloss.configfile import ConfigModel, validate
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.data_config import TextKind
 
 Action = Literal["advise", "withhold", "off"]
 
@@ -121,7 +122,21 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def advisory(kind: str, value: float, threshold: float, other: str = "an earlier essay") -> Advisory:
+# What follows from advisories on short answers, where it is not the default. Words that are rare in answers to the
+# question, or the question's own, make a wrong answer, which has a score; a short one may be right, and two the same.
+OF_ANSWERS: Mapping[str, Action] = {
+    "too_short": "off",
+    "repetition": "advise",
+    "gibberish": "advise",
+    "copied_prompt": "advise",
+    "off_topic": "advise",
+    "duplicate": "off",
+}
+
+
+def advisory(
+    kind: str, value: float, threshold: float, other: str = "an earlier essay", texts: TextKind = "essays"
+) -> Advisory:
     """An advisory with its reason.
 
     Args:
@@ -129,8 +144,11 @@ def advisory(kind: str, value: float, threshold: float, other: str = "an earlier
         value: What was measured.
         threshold: What the value is beyond.
         other: Another essay that the reason speaks of, in words.
+        texts: What the reason calls the texts.
     """
     reason = KINDS[kind].reason.format(value=value, threshold=threshold, other=other)
+    if texts == "answers":
+        reason = reason.replace("essay", "answer")
     return Advisory(kind, reason, value, threshold)
 
 
@@ -142,7 +160,13 @@ def _action(kind: str) -> Action:
 
 
 class Policy(ConfigModel):
-    """For each kind of advisory: advise (the score stays), withhold (there is none), or off."""
+    """For each kind of advisory: advise (the score stays), withhold (there is none), or off.
+
+    Example:
+        >>> policy = Policy(gibberish="withhold")
+        >>> policy.too_short, policy.of("answers").too_short, policy.of("answers").gibberish
+        ('advise', 'off', 'withhold')
+    """
 
     empty: Action = _action("empty")
     too_short: Action = _action("too_short")
@@ -175,6 +199,14 @@ class Policy(ConfigModel):
                 raise ConfigError(f"Policy {word!r}: expected KIND=ACTION, such as off_topic=advise.")
             values[kind.strip()] = action.strip()
         return validate(cls, values, "The policy of advisories")
+
+    def of(self, texts: TextKind) -> Policy:
+        """The policy for a kind of texts: actions that nobody chose are this kind's own."""
+        if texts == "essays":
+            return self
+        return self.model_copy(
+            update={kind: own for kind, own in OF_ANSWERS.items() if kind not in self.model_fields_set}
+        )
 
     def action(self, kind: str) -> Action:
         """What follows from a kind of `KINDS`."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError, DataError
+from aes_dynloss.essays.data.data_config import TextKind
 from aes_dynloss.essays.screening import content, language
 from aes_dynloss.essays.screening.content import PLACES, Topics
 from aes_dynloss.essays.screening.kinds import Advisory, advisory
@@ -71,6 +72,7 @@ class Screen:
         topics: The prompts' words.
         runs: The prompts' runs of four words, mixed with their prompt's.
         foreign: Words of other languages.
+        texts: Whether they are essays or short answers.
     """
 
     prompts: tuple[str, ...]
@@ -79,9 +81,16 @@ class Screen:
     topics: Topics
     runs: BitTable
     foreign: Foreign
+    texts: TextKind = "essays"
 
     @classmethod
-    def fit(cls, texts: Sequence[str], prompt_ids: Sequence[str], prompt_texts: Mapping[str, str | None]) -> Screen:
+    def fit(
+        cls,
+        texts: Sequence[str],
+        prompt_ids: Sequence[str],
+        prompt_texts: Mapping[str, str | None],
+        kind: TextKind = "essays",
+    ) -> Screen:
         """Learn from training essays.
 
         A kind's threshold for a prompt is learned from its essays if there are 30 of them, else from all
@@ -91,6 +100,7 @@ class Screen:
             texts: Training essays, N >= 1.
             prompt_ids: The prompt of each.
             prompt_texts: Prompts' own words where they are known.
+            kind: Whether they are essays or short answers.
 
         Raises:
             DataError: There is no essay, or not a prompt for each.
@@ -121,7 +131,7 @@ class Screen:
         thresholds = np.column_stack([learned[kind] for kind in LEARNED])
         kept = [*range(len(prompts)), essays.prompt_count]
         topics = Topics(topics.weights[:, : len(prompts)], topics.averages[: len(prompts)])
-        return cls(prompts, thresholds[kept], pairs, topics, runs, foreign)
+        return cls(prompts, thresholds[kept], pairs, topics, runs, foreign, kind)
 
     def examine(self, texts: Sequence[str], prompt_ids: Sequence[str]) -> list[tuple[Advisory, ...]]:
         """What should keep a reader from believing the scores of some essays.
@@ -179,7 +189,7 @@ class Screen:
         for kind, beyond, reported, shown in flags:
             limits = np.broadcast_to(shown, len(texts))
             for row in np.flatnonzero(beyond):
-                advisories[row].append(advisory(kind, float(reported[row]), float(limits[row])))
+                advisories[row].append(advisory(kind, float(reported[row]), float(limits[row]), texts=self.texts))
         return [tuple(of_essay) for of_essay in advisories]
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -189,6 +199,7 @@ class Screen:
             "prompts": self.prompts,
             "home": self.foreign.home,
             "average": self.pairs.average,
+            "texts": self.texts,
         }
         arrays: dict[str, NDArray[Any]] = {
             "thresholds": self.thresholds,
@@ -217,7 +228,7 @@ class Screen:
         for name, kind in _TYPES.items():
             if arrays[name].dtype != kind:
                 raise CheckpointError(f"{name} of the advisories must be {np.dtype(kind)}, found {arrays[name].dtype}.")
-        prompts, home, average = _read_description(arrays["description"])
+        prompts, home, average, texts = _read_description(arrays["description"])
         _check_arrays(arrays, len(prompts))
         tables = {name: BitTable(arrays[name].astype(np.uint8)) for name in _TABLES}
         return cls(
@@ -227,11 +238,12 @@ class Screen:
             Topics(arrays["weights"].astype(np.float32), arrays["averages"].astype(np.float64)),
             tables["runs"],
             Foreign(tables["foreign"], home),
+            texts,
         )
 
 
-def _read_description(written: NDArray[Any]) -> tuple[tuple[str, ...], tuple[str, ...], float]:
-    """What is no array: prompts that were learned, alphabets of the training essays, their share of known pairs."""
+def _read_description(written: NDArray[Any]) -> tuple[tuple[str, ...], tuple[str, ...], float, TextKind]:
+    """What is no array: prompts that were learned, alphabets and known pairs' share of the essays, kind of texts."""
     if written.ndim != 1 or written.size > _LONGEST:
         raise CheckpointError(f"The description of the advisories has shape {written.shape}; it cannot be one.")
     try:
@@ -247,7 +259,8 @@ def _read_description(written: NDArray[Any]) -> tuple[tuple[str, ...], tuple[str
         raise CheckpointError("The advisories name an alphabet that does not exist, or one twice.")
     if not isinstance(average, float) or not 0 <= average <= 1:
         raise CheckpointError("The advisories' share of known pairs must be a number from 0 to 1.")
-    return tuple(prompts), tuple(home), average
+    texts: TextKind = "answers" if values.get("texts") == "answers" else "essays"  # earlier versions do not say it
+    return tuple(prompts), tuple(home), average, texts
 
 
 def _are_names(values: object) -> TypeGuard[list[str]]:

@@ -11,6 +11,7 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.benchmark.cells import grid_cells, leaves_out_of_fold
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
+from aes_dynloss.essays.floors import FLOORS
 
 PROMPTS = ["phones", "river"]
 DRAWN = {"floors": False, "ensembles": False}
@@ -76,6 +77,8 @@ def names(grid: BenchmarkConfig) -> list[str]:
         ({"splits_dir": "draw_{seed}", "ensembles": False}, "floors: the data differ by {seed}"),
         ({"finetune": {"data": {"source": "{fold}.csv"}}}, "floors: the data differ by {fold}"),
         ({"splits_dir": "draw_{seed}", "floors": False}, "expected ensembles: false"),
+        ({"floors": ["tfidf_ridge", "guesses"]}, "expected true, false or some of mean_score, length"),
+        ({"floors": ["length", "length"]}, "each once"),
         (
             {**DRAWN, "finetune": {"data": {"source": "x", "trusted": "{seed}"}}, "mixtures": {"both": ["mse", "mae"]}},
             "mixtures: seeds are draws of the data here",
@@ -87,6 +90,11 @@ def test_faults_are_named(changes, words):
     with pytest.raises(ConfigError, match="fault") as error:
         config(**changes)
     assert words in str(error.value)
+
+
+def test_floors_by_name():
+    assert config(floors=["tfidf_ridge", "length"]).floor_names == ("tfidf_ridge", "length")
+    assert (config(floors=False).floor_names, config().floor_names) == ((), tuple(FLOORS))
 
 
 def test_an_arm_may_be_of_another_kind():

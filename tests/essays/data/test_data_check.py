@@ -181,3 +181,11 @@ def test_all_rows_lost(tmp_path):
     report = checked(tmp_path, [{**row, "score": ""} for row in essays(3)], check_splits=True)
     assert (report.rows, report.used, len(report.lost), report.prompts) == (3, 0, 3, {})
     assert report.errors == ["essays.csv holds no usable essay."]
+
+
+def test_texts_as_short_as_answers_are_told(tmp_path):
+    rows = essays(40)
+    assert checked(tmp_path, rows).may_be_answers
+    assert not checked(tmp_path, rows, kind="answers").may_be_answers
+    assert not checked(tmp_path, rows[:20]).may_be_answers
+    assert not checked(tmp_path, [{**row, "text": f"{row['text']} " * 9} for row in rows]).may_be_answers

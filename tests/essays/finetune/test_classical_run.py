@@ -18,14 +18,18 @@ from small_run import RANGES, check_scores, read_rows, report_of, small_essays, 
 from tiny_scorer import sign, values_of
 
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble, needs_torch, open_scorer
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.scorer import EncoderScorer
+from aes_dynloss.essays.scoring.score import Adviser
+from aes_dynloss.essays.screening.kinds import Policy
 
 KINDS = {
     "strings": {"kind": "strings"},
     "strings, linear, no features": {"kind": "strings", "solver": "ridge", "linguistic": False},
     "boosting": {"kind": "boosting", "linguistic": ["counts", "diversity", "spelling"]},
+    "forest": {"kind": "forest", "linguistic": False},
 }
 
 
@@ -90,6 +94,34 @@ def test_it_goes_on_and_is_known_to_be_complete(runs, essays, name, tmp_path):
     assert "predictions_oof.csv" in outcome.err
 
 
+def test_a_run_of_an_earlier_version_is_gone_on_with(runs, essays, tmp_path):
+    """Keys that the configuration has got since have their defaults, those of data too."""
+    shutil.copytree(runs["strings"], tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del values["data"]["kind"]
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    config = write_config(tmp_path, essays, kind="strings")
+    assert tune(config, tmp_path / "run", "--resume").code == 0
+    outcome = tune(config, tmp_path / "run", "--resume", "data.kind=answers")
+    assert (outcome.code, "data.kind was 'essays', now 'answers'" in outcome.error) == (2, True)
+
+
+def test_short_answers_are_told_from_essays(essays, tmp_path):
+    """By the screen in the model folder, and on its card."""
+    for kind, told in (("answers", True), ("essays", False)):
+        run = tmp_path / kind
+        assert tune(write_config(tmp_path, essays, kind="forest"), run, f"data.kind={kind}").code == 0
+        scorer = open_scorer(run / "model")
+        assert scorer.screen.texts == kind
+        assert ("scores short answers" in (run / "model" / "README.md").read_text(encoding="utf-8")) == told
+        adviser = Adviser(scorer, Policy(off_topic="withhold"))
+        assert adviser.policy.too_short == ("off" if told else "advise")
+        assert adviser.policy.off_topic == "withhold"
+        twice = [UnscoredEssay(f"{number}", "river", "We cross the old bridge. " * 20) for number in range(2)]
+        assert [one is not None for one in adviser.duplicates(twice, ["river"] * 2)] == [False, not told]
+
+
 def test_two_runs_are_the_same(essays, tmp_path):
     config = write_config(tmp_path, essays, kind="boosting")
     for name in ("one", "other"):
@@ -114,7 +146,7 @@ def test_score_needs_no_torch(runs, essays, tmp_path):
     """Neither for a model, nor for an ensemble of such; an encoder does."""
     both = tmp_path / "both"
     assert command("ensemble", runs["strings"], runs["boosting"], "-o", both).code == 0
-    for model in (runs["strings"] / "model", runs["boosting"] / "model", both):
+    for model in (runs["strings"] / "model", runs["boosting"] / "model", runs["forest"] / "model", both):
         assert not needs_torch(model)
         words = [str(model), str(essays), "--output", str(tmp_path / "scores.csv"), "--force"]
         done = subprocess.run([sys.executable, "-c", LOADED, *words], capture_output=True, text=True, check=True)
@@ -201,7 +233,8 @@ def test_line_ends_are_alike(runs, name):
         ({"kind": "strings", "strings": False}, "strings true"),
         ({"kind": "boosting", "linguistic": False}, "needs linguistic features"),
         ({"kind": "boosting", "solver": "ridge"}, "has no solver"),
-        ({"kind": "trees"}, "'encoder', 'strings', 'boosting' or 'transfer'"),
+        ({"kind": "forest", "strings": True}, "kind forest has no solver and no strings"),
+        ({"kind": "trees"}, "'encoder', 'strings', 'boosting', 'forest' or 'transfer'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(essays, tmp_path, model, message):
