@@ -69,20 +69,28 @@ def calibrate(
         from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
 
         tables = calibrate_scale(run, scales, form)
+        _seal(run, form)
         for prompt, table in tables.items():
             click.echo(f"{prompt}: {', '.join(f'{value:g}' for value in table.reported)}")
         click.echo(f"{run}: {'scores are reported on a scale' if tables else 'there is no reported scale'}.", err=True)
         return
     from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
     from aes_dynloss.essays.finetune.calibration import Recalibration
-    from aes_dynloss.tables.provenance import Provenance, files_of, seal
 
     made = calibrate_folder(run, rule, on)
-    seal(run, Provenance.now([] if on is None else [on]), list(files_of(run)))
+    _seal(run, on)
     if isinstance(made, Recalibration):
         click.echo("\n".join(_figures(made.before, made.after)))
     fitted = "" if made.rule == "none" else f" fitted on {made.fitted_on}"
     click.echo(f"{run}: scores are now by {made.rule}{fitted}.", err=True)
+
+
+def _seal(run: Path, source: Path | None) -> None:
+    """Write anew what tells where a run comes from; a model may be part of one."""
+    from aes_dynloss.tables.provenance import PROVENANCE, Provenance, files_of, seal
+
+    whole = run.parent if (run.parent / PROVENANCE).is_file() else run
+    seal(whole, Provenance.now([] if source is None else [source]), list(files_of(whole)))
 
 
 def _figures(before: Report, after: Report) -> list[str]:

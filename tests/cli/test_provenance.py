@@ -41,6 +41,7 @@ def place(tmp_path_factory) -> Path:
     ok("explain", model, essays, "-o", folder / "tests", "--check", "--most", "2")
     ok(*train, "-o", folder / "calibrated")
     ok("calibrate", folder / "calibrated", "--postprocessing", "none")
+    ok("calibrate", folder / "calibrated" / "model", "--scale", "0:100")
     return folder
 
 
