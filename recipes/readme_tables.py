@@ -74,8 +74,8 @@ SHOWN_TRAITS = {
         "balanced": "6 traits of Feedback-ELL: preset balanced, frozen all-MiniLM-L6-v2, features and n-grams",
         "best": "6 traits of Feedback-ELL: preset best, frozen all-mpnet-base-v2, features and n-grams",
     },
-    "asap_traits_unseen_prompts": {
-        "ridge_features": "9 traits of ASAP++ on an unseen prompt: frozen all-MiniLM-L6-v2 and features, ridge",
+    "asap_traits_with_target_essays": {
+        "with_target_essays": "9 traits of ASAP++ on an unseen prompt, given its essays without scores: no encoder",
     },
 }
 
