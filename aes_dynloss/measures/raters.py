@@ -300,6 +300,9 @@ def refuse_too_many(raters: int, labels: int) -> None:
 
     Raises:
         DataError: There are more than MOST_RATERS.
+
+    Examples:
+        >>> refuse_too_many(5, 300)
     """
     if raters > MOST_RATERS:
         raise DataError(

@@ -18,6 +18,7 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.reports.flags import CRITERIA, JUDGED, read_criteria
 
 # Blocks that tests/serving/test_readme.py and tests/essays/model/test_sharing.py run, with a server, a hub, an encoder.
 ELSEWHERE = ("urllib.request", "push_to_hub", "sentence_transformers")
@@ -65,12 +66,15 @@ def test_recipes_that_are_named_exist(readme):
 
 
 @each_readme
-def test_configurations_are_valid(readme):
+def test_configurations_are_valid(readme, tmp_path):
     for body in blocks(readme, "yaml"):
         values = yaml.safe_load(body)
         if "arms" in values:
             grid = validate(BenchmarkConfig, values, "the README")
             assert grid_cells(grid, ["phones", "river"], Path("grid"))
+        elif values.keys() <= set(JUDGED):
+            (tmp_path / "criteria.yaml").write_text(body, encoding="utf-8")
+            assert read_criteria(tmp_path / "criteria.yaml") != CRITERIA
         else:
             validate(FinetuneConfig, {"data": {"source": "essays.csv"}} | values, "the README")
 

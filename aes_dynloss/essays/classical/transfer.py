@@ -165,11 +165,11 @@ class TransferRegression:
 
         Example:
             >>> quality = np.linspace(-2.0, 2.0, 41)
-            >>> numbers = {"a": quality[:, None] + 5, "b": quality[:, None] * 9}
+            >>> numbers = {"a": quality[:, None] + 5, "b": quality[:, None] + 9}
             >>> ranges = {"a": ScoreRange(1, 5), "b": ScoreRange(0, 4), "c": ScoreRange(0, 8)}
             >>> scores = {"a": 3 + quality, "b": 2 + quality}
-            >>> model = TransferRegression.fit(numbers, scores, ranges).adapted(quality[:, None] * 7, ranges["c"])
-            >>> model.of_numbers(np.array([[-14.0], [0.0], [14.0]])).round(1)
+            >>> model = TransferRegression.fit(numbers, scores, ranges).adapted(quality[:, None] + 7, ranges["c"])
+            >>> model.of_numbers(np.array([[5.0], [7.0], [9.0]])).round(1)
             array([0., 4., 8.])
         """
         if not numbers:
