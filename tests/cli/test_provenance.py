@@ -42,6 +42,7 @@ def place(tmp_path_factory) -> Path:
     ok(*train, "-o", folder / "calibrated")
     ok("calibrate", folder / "calibrated", "--postprocessing", "none")
     ok("calibrate", folder / "calibrated" / "model", "--scale", "0:100")
+    ok("score", folder / "ensemble", essays, "-o", folder / "of_ensemble.csv")
     return folder
 
 
@@ -55,6 +56,7 @@ PRODUCTS = {
     "ensemble": ("ensemble", "run"),
     "scores.csv": ("score", "essays.csv"),
     "review.csv": ("score", "essays.csv"),
+    "of_ensemble.csv": ("score", "essays.csv"),
     "features.csv": ("features", "essays.csv"),
     "report": ("evaluate", "scores.csv"),
     "comparison": ("compare", "run"),

@@ -32,6 +32,7 @@ from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.parts import recorded_origins
 from aes_dynloss.tables.atomic import atomic_folder, file_sha256, write_text
+from aes_dynloss.tables.provenance import PROVENANCE
 from aes_dynloss.tables.scale_ids import SEPARATOR
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -454,7 +455,7 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
 
     Args:
         folder: A model folder. Names that begin with a dot are nowhere read; neither are, at its top, a licence, a
-            notice, Markdown and pictures.
+            notice, Markdown, pictures and what tells where it comes from.
         listed: Paths of its files in it.
         subfolders: Folders in it that have lists of their own.
 
@@ -466,7 +467,7 @@ def check_unlisted(folder: Path, listed: Collection[str], subfolders: Collection
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = inner / name
-            for_people = name in files and path == Path(name) and is_for_people(name)
+            for_people = name in files and path == Path(name) and (is_for_people(name) or name == PROVENANCE)
             if str(path) not in listed and not name.startswith(".") and not for_people:
                 raise CheckpointError(
                     f"{folder / path} is not among the files that {folder / CONFIG} lists, so the folder is not "
