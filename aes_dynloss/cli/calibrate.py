@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +70,8 @@ def calibrate(
             )
         from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
 
-        tables = calibrate_scale(run, scales, form)
-        _seal(run, form)
+        with _resealed(run, [form, *map(Path, scales)]):
+            tables = calibrate_scale(run, scales, form)
         for prompt, table in tables.items():
             click.echo(f"{prompt}: {', '.join(f'{value:g}' for value in table.reported)}")
         click.echo(f"{run}: {'scores are reported on a scale' if tables else 'there is no reported scale'}.", err=True)
@@ -77,20 +79,27 @@ def calibrate(
     from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
     from aes_dynloss.essays.finetune.calibration import Recalibration
 
-    made = calibrate_folder(run, rule, on)
-    _seal(run, on)
+    with _resealed(run, [on]):
+        made = calibrate_folder(run, rule, on)
     if isinstance(made, Recalibration):
         click.echo("\n".join(_figures(made.before, made.after)))
     fitted = "" if made.rule == "none" else f" fitted on {made.fitted_on}"
     click.echo(f"{run}: scores are now by {made.rule}{fitted}.", err=True)
 
 
-def _seal(run: Path, source: Path | None) -> None:
-    """Write anew what tells where a run comes from; a model may be part of one."""
+@contextmanager
+def _resealed(run: Path, sources: Sequence[Path | None]) -> Iterator[None]:
+    """Tell anew where the files come from that the block rewrites, of a run or of a model that is part of one."""
+    from aes_dynloss.tables.atomic import file_sha256
     from aes_dynloss.tables.provenance import PROVENANCE, Provenance, files_of, seal
 
-    whole = run.parent if (run.parent / PROVENANCE).is_file() else run
-    seal(whole, Provenance.now([] if source is None else [source]), list(files_of(whole)))
+    here = run.resolve()
+    in_run = here.name == "model" and not (here / PROVENANCE).exists() and (here.parent / PROVENANCE).exists()
+    whole = here.parent if in_run else here
+    before = {name: file_sha256(whole / name) for name in files_of(whole)}
+    yield
+    rewritten = [name for name in files_of(whole) if before.get(name) != file_sha256(whole / name)]
+    seal(whole, Provenance.now(path for path in sources if path is not None and path.is_file()), rewritten)
 
 
 def _figures(before: Report, after: Report) -> list[str]:

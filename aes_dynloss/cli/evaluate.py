@@ -166,7 +166,8 @@ def evaluate(
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
     names = ColumnNames(**columns, **reference_columns(reference), mapped=parse_map(mapped))
-    _check_rater_options(names, adjusted_scores, force=force)
+    given = [predictions, references, adjudicated, dev, prompts, robustness, features, criteria]
+    _check_rater_options(names, adjusted_scores, given, force=force)
     check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
     ranges = read_score_ranges(prompts, spans)
     test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
@@ -195,10 +196,10 @@ def evaluate(
     if adjusted_scores is not None:
         _write_adjusted(test, adjusted_scores)
     if output_dir is not None:
-        given = (predictions, references, adjudicated, dev, prompts, robustness, features, criteria)
         _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", given, written)
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
+    _log(audit, test, decisions)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
@@ -215,27 +216,37 @@ def _write(report: Report, folder: Path, title: str, given: Sequence[Path | None
 
 
 def _adjudicated(report: Report, machine: PredictionTable, decisions: Decisions | None, log: Path | None) -> Report:
-    """The report with human decisions, if there are any, which are logged where that is wanted."""
-    from aes_dynloss.reports.adjudication import adjudication_entry, decision_entries
-    from aes_dynloss.tables.audit_log import AuditLog
+    """The report with human decisions, if there are any, of which a log may be wanted."""
+    from aes_dynloss.reports.adjudication import adjudication_entry
 
     if decisions is None:
         if log is not None:
             raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
         return report
-    if log is not None:
-        AuditLog(log).append(decision_entries(machine, decisions))
     return replace(report, adjudicated=adjudication_entry(report, machine, decisions))
 
 
-def _check_rater_options(names: ColumnNames, adjusted: Path | None, *, force: bool) -> None:
-    """Refuse options that need the raters' column without it, and a file that is there."""
+def _log(path: Path | None, machine: PredictionTable, decisions: Decisions | None) -> None:
+    """Add the decisions, which have been checked, to a log if that is wanted."""
+    from aes_dynloss.reports.adjudication import decision_entries
+    from aes_dynloss.tables.audit_log import AuditLog
+
+    if path is not None and decisions is not None:
+        AuditLog(path).append(decision_entries(machine, decisions))
+
+
+def _check_rater_options(
+    names: ColumnNames, adjusted: Path | None, given: Sequence[Path | None], *, force: bool
+) -> None:
+    """Refuse options that need the raters' column without it, and a file that is there or is read."""
     if "rater" not in {*names.named(), *(role for role, _ in names.mapped)}:
         for option, value in (("--date-column", names.date), ("--adjusted-scores", adjusted)):
             if value is not None:
                 raise ConfigError(f"{option} needs to know who gave each score: name the column with --rater-column.")
     if adjusted is not None and adjusted.exists() and not force:
         raise ConfigError(f"{adjusted} is there already. Choose another --adjusted-scores, or give --force.")
+    if adjusted is not None and adjusted.resolve() in {path.resolve() for path in given if path is not None}:
+        raise ConfigError(f"--adjusted-scores would replace {adjusted}, which is read. Choose another path.")
 
 
 def _write_adjusted(test: PredictionTable, path: Path) -> None:

@@ -24,6 +24,7 @@ from aes_dynloss.cli.options import (
     output_option,
     read_essays,
 )
+from aes_dynloss.cli.score_files import check_apart, check_explain, is_complete
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts, ScoreOptions
     from aes_dynloss.essays.scoring.worksheets import Feedback, Worksheet
     from aes_dynloss.measures.scales import ConversionTable
+    from aes_dynloss.tables.provenance import Provenance
     from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
@@ -193,10 +195,13 @@ def score(
         {"--adapted": adapted, "--mark-first": mark_first and mark_first[1]},
         replaceable=force or resume,
     )
-    _check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
-    complete = _is_complete(
-        path, review, inputs if sheet is None else (*inputs, str(sheet)), resume=resume, force=force
+    check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
+    check_apart(
+        {"--output": path, "--review": review, "--explain": explain, "--audit": audit}
+        | {"--mark-first": mark_first and mark_first[1]},
+        {"INPUT": inputs, "--target-labels": [target_labels], "--worksheet": [sheet]},
     )
+    complete = is_complete(path, review, inputs if sheet is None else (*inputs, str(sheet)), resume=resume, force=force)
     if complete and (explain is None or explain.exists()):
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
@@ -214,28 +219,28 @@ def score(
     digest = file_sha256(folder / CONFIG)
     read = partial(_essays, filled, inputs, layout, own=sheet is None)
     essays = read(scorer, processes.num_processes, keep=keep_columns)
-    if new is not None:
-        essays = list(essays)
-        scorer, digest = _adapted(scorer, new, essays, digest, adapted, mark_first)
+    scorer, essays, state = _adapted(scorer, new, essays, digest)
     warn_unless_screened(scorer)
     tables = _scale(scorer, scales, filled)
+    if processes.is_main_process:
+        _keep(scorer, new, essays, adapted, mark_first, resume=resume)
     scorer, essays = _in_precision(scorer, essays, precision)
     review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
     options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
-    counts = None
+    made, counts = _made((*inputs, sheet, target_labels), digest), None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     else:
-        file: dict[str, Any] = {"model_digest": digest, "review": review_sheet, "resume": resume, "force": force}
+        file: dict[str, Any] = {"model_digest": state, "review": review_sheet, "resume": resume, "force": force}
         counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, **file)
     if processes.is_main_process and counts is not None:
         _tell(counts, review_sheet)
     if processes.is_main_process and explain is not None and not (resume and explain.exists()):
         feedback = None if filled is None else filled.feedback_into(path)
-        _explain(scorer, read(scorer, 1), explain, options, digest, feedback, resume=resume, force=force)
+        _explain(scorer, read(scorer, 1), explain, options, state, feedback, resume=resume, force=force)
     if processes.is_main_process:
-        _seal((path, review, explain), (*inputs, *filter(None, [sheet])), digest)
+        _seal((path, review, explain, mark_first and mark_first[1]), made)
 
 
 def _worksheet(
@@ -341,7 +346,7 @@ def _explain(
     """Write why each essay got its score, also as feedback into a worksheet."""
     from aes_dynloss.essays.explaining.run import explain_to_file
 
-    known = {"coverage": options.coverage, "policy": options.policy}
+    known = {"coverage": options.coverage, "policy": options.policy, "scale": options.scale}
     also: dict[str, Any] = {}
     if feedback is not None:
         also = {"seen": lambda _number, line, _explained: feedback.add(line), "finish": feedback.write}
@@ -372,22 +377,36 @@ def _new_prompt(
 
 
 def _adapted(
+    scorer: Scorer, new: NewPrompt | None, essays: Iterable[UnscoredEssay], digest: str
+) -> tuple[Scorer, Iterable[UnscoredEssay], str]:
+    """The scorer, adapted to a new prompt if there is one, the essays, and a digest of what their scores depend on."""
+    if new is None:
+        return scorer, essays, digest
+    from aes_dynloss.essays.scoring.new_prompt import adapted_scorer
+
+    every = list(essays)
+    return adapted_scorer(scorer, new, every), every, new.digest(digest, every)
+
+
+def _keep(
     scorer: Scorer,
-    new: NewPrompt,
-    essays: Sequence[UnscoredEssay],
-    digest: str,
+    new: NewPrompt | None,
+    essays: Iterable[UnscoredEssay],
     folder: Path | None,
     mark_first: tuple[int, Path] | None,
-) -> tuple[Scorer, str]:
-    """The scorer adapted to a new prompt, and its digest; it is kept, and essays to mark are listed, if wanted."""
-    from aes_dynloss.essays.scoring.new_prompt import adapted_scorer, write_essays_to_mark
+    *,
+    resume: bool,
+) -> None:
+    """Write the adapted scorer, and the essays to mark, if they are wanted; a list may be filled in by now."""
+    from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+    from aes_dynloss.essays.scoring.new_prompt import write_essays_to_mark
 
-    made = adapted_scorer(scorer, new, essays)
-    if mark_first is not None:
-        write_essays_to_mark(made, new, essays, *mark_first)
+    if new is None or not isinstance(scorer, ClassicalScorer):
+        return
+    if mark_first is not None and not (resume and mark_first[1].exists()):
+        write_essays_to_mark(scorer, new, list(essays), *mark_first)
     if folder is not None:
-        made.save_pretrained(folder)
-    return made, new.digest(digest, essays)
+        scorer.save_pretrained(folder)
 
 
 def _opened(
@@ -416,13 +435,19 @@ def _opened(
     return accelerator or OneProcess(), open_scorer(model, accelerator)
 
 
-def _seal(files: tuple[Path | None, ...], sources: tuple[str | Path, ...], digest: str) -> None:
-    """Write beside each file where it comes from."""
-    from aes_dynloss.tables.provenance import Provenance, seal
+def _made(sources: Sequence[str | Path | None], digest: str) -> Provenance:
+    """Where the scores come from; told before they are written, lest they lie in a folder that is read."""
+    from aes_dynloss.tables.provenance import Provenance
 
-    made = Provenance.now(map(Path, sources), digest)
+    return Provenance.now((Path(source) for source in sources if source is not None), digest)
+
+
+def _seal(files: Sequence[Path | None], made: Provenance) -> None:
+    """Write beside each file where it comes from."""
+    from aes_dynloss.tables.provenance import seal
+
     for path in files:
-        if path is not None:
+        if path is not None and path.exists():
             seal(path, made)
 
 
@@ -433,61 +458,3 @@ def _tell(counts: ScoreCounts, sheet: ReviewSheet | None) -> None:
         logger.info("%d more have no score: it is withheld, and their reasons say why.", counts.withheld)
     if sheet is not None:
         logger.info("%d essays are for review: %s.", counts.reviewed, sheet.path)
-
-
-def _check_explain(
-    path: Path | None,
-    others: tuple[Path | None, ...],
-    inputs: tuple[str, ...],
-    precision: str,
-    *,
-    resume: bool,
-    force: bool,
-) -> None:
-    """Refuse a file of explanations that cannot be written, or essays that cannot be read twice."""
-    if path is None:
-        return
-    if precision != "float32":
-        raise ConfigError(
-            "--explain explains scores in float32. Leave --precision out, or explain by aes-dynloss explain."
-        )
-    if any(other is not None and other.resolve() == path.resolve() for other in others):
-        raise ConfigError(f"--explain names a file that is written already, {path}. Choose another --explain.")
-    if "-" in inputs:
-        raise ConfigError("--explain reads INPUT a second time, which standard input does not allow. Name a file.")
-    _check_path("--explain", path, inputs, force or resume)
-
-
-def _is_complete(
-    output: Path | None, review: Path | None, inputs: tuple[str, ...], *, resume: bool, force: bool
-) -> bool:
-    """Whether --resume has nothing left to do; paths that would overwrite what they should not are refused."""
-    from aes_dynloss.essays.scoring.resume import unfinished
-
-    if output is None:
-        if resume:
-            raise ConfigError("--resume needs a file of scores to resume. Name it with --output.")
-        if review is not None:
-            raise ConfigError("--review needs a file of scores too. Name one with --output.")
-        return False
-    if resume and force:
-        raise ConfigError("--resume resumes a run and --force begins it again; give one of them.")
-    complete = resume and output.exists() and not unfinished(output)
-    replaceable = force or complete or (resume and unfinished(output))
-    _check_path("--output", output, inputs, replaceable)
-    if review is not None:
-        _check_path("--review", review, inputs, replaceable)
-        if review.resolve() == output.resolve():
-            raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
-        if complete and not review.exists():
-            raise ConfigError(f"{output} is complete, but there is no {review}. Score again with --force for both.")
-    return complete
-
-
-def _check_path(option: str, path: Path, inputs: tuple[str, ...], replaceable: bool) -> None:
-    if path.is_dir():
-        raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
-    if path.exists() and not replaceable:
-        raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
-    if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
-        raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")

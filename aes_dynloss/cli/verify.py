@@ -26,6 +26,8 @@ def verify(product: Path, sources: tuple[Path, ...]) -> int:
     click.echo(f"Made {made.made} by aes-dynloss {made.version}{commit}: {made.command or 'from Python'}")
     for name, digest in made.sources.items():
         click.echo(f"Made from {name}, sha256 {digest}")
+    if made.model is not None:
+        click.echo(f"Made by a model whose config.json has sha256 {made.model}")
     for fault in differences.found:
         click.echo(f"Differs: {fault}.")
     if differences.found:

@@ -177,6 +177,13 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
         "error_variance": none_if_nan(variance_of_errors(every)),
         "true_variance": none_if_nan(true_score_variance(every)),
     }
+    ones = counts == 1
+    if summed and ones.any() and _is_mostly(np.nansum(every[ones], axis=1), reference[ones], score_range):
+        limits["pearson_disattenuated"] = None
+        return limits, [
+            f"Prompt {prompt}: prmse and the disattenuated r are null, as the reference is the sum of two ratings and, "
+            "where there is one, that rating: two scales."
+        ]
     if resolved and not summed and not _on_one_scale(both, resolution):
         return limits, [
             f"Prompt {prompt}: prmse is null, as the raters' scores are on another scale than the reference, and it is "

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, diags_array, hstack
-from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import checked_columns
@@ -290,7 +290,8 @@ def rater_drifts(
         slope = float(at @ own / squares)
         spread = float(np.square(own - own.mean() - slope * at).sum()) / (len(own) - 2)
         error = float(np.sqrt(max(spread, np.finfo(float).tiny) / squares))
-        estimate = normal_estimate(slope, error, confidence)
-        found[str(name)] = (len(own), estimate, float(2 * norm.sf(abs(slope) / error)))
+        reach = float(student_t.ppf((1 + confidence) / 2, len(own) - 2)) * error
+        estimate = Estimate(slope, error, slope - reach, slope + reach)
+        found[str(name)] = (len(own), estimate, float(2 * student_t.sf(abs(slope) / error, len(own) - 2)))
     adjusted = holm_adjusted([p for *_, p in found.values()]).tolist() if found else []
     return {name: Drift(*one, holm) for (name, one), holm in zip(found.items(), adjusted, strict=True)}

@@ -195,6 +195,8 @@ def _conclusions(report: RaterReport, min_group: int) -> list[str]:
     said = [
         f"Raters differ in severity: the SD between them is {report.severity_sd:.2f} SDs of a prompt's ratings."
         if differ
+        else "Raters' severities cannot be compared: no essays and no prompts connect them."
+        if report.severity_p is None
         else "No difference in severity between raters is beyond chance."
     ]
     marked = [f"{one.rater}: {one.remarks}" for one in report.raters if one.remarks]

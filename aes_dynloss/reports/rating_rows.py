@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,16 +119,24 @@ def _days(cells: pd.DataFrame, names: ColumnNames, source: str) -> list[float]:
         raise DataError(missing_columns(source, advice, list(map(str, cells.columns))))
     column = cells[names.date]
     blank = np.array([is_blank(cell) for cell in column])
-    dates = pd.to_datetime(column.astype(str).where(~blank), format="ISO8601", utc=True, errors="coerce")
-    faults = np.flatnonzero(dates.isna().to_numpy() & ~blank)
+    days = [np.nan if empty else _day(str(cell)) for cell, empty in zip(column, blank, strict=True)]
+    faults = np.flatnonzero(np.isnan(days) & ~blank)
     if len(faults):
         row = row_number(column, int(faults[0]))
         raise DataError(
             f"Row {row} of {source}: {column.iloc[faults[0]]!r} is no date. Write dates as 2026-11-30 or "
             "2026-11-30 14:05."
         )
-    days = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-    return [float(day) for day in days]
+    return days
+
+
+def _day(text: str) -> float:
+    """Days from 1970 to an ISO date, in UTC where it names no zone; NaN for another text."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return np.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() / 86_400
 
 
 def rating_note(table: pd.DataFrame) -> str:

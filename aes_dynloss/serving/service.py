@@ -142,9 +142,11 @@ class EssayService:
 def _explained(audit: ScoreAudit, essay: UnscoredEssay, row: Row) -> Row:
     """What the log says of an explanation: the scores that it tells."""
     scores = {
-        one["trait"] or "score": {name: one[name] for name in ("raw", "score", "low", "high")} for one in row["scores"]
+        one["trait"] or "score": {name: one[name] for name in ("raw", "score", "low", "high", "reported")}
+        for one in row["scores"]
     }
-    return audit.entry("explain", essay, {} if row["withheld"] else scores, row["withheld"], [])
+    entry = audit.entry("explain", essay, {} if row["withheld"] else scores, row["withheld"], [])
+    return entry | {"reasons": row["advisories"]}
 
 
 def column_rows(columns: Mapping[str, Sequence[object]]) -> list[Row]:

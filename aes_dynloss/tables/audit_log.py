@@ -26,7 +26,7 @@ from aes_dynloss.tables.atomic import write_text
 
 # What the first line is chained to.
 BEGINNING = "0" * 64
-_LINE = re.compile(rb'(\{"number": ([0-9]+), .*"previous": "([0-9a-f]{64})", )"hash": "([0-9a-f]{64})"\}\n')
+_LINE = re.compile(rb'(\{"number": ([0-9]{1,15}), .*"previous": "([0-9a-f]{64})", )"hash": "([0-9a-f]{64})"\}\n')
 _TAIL = len(f'"hash": "{BEGINNING}"}}\n')
 # Seconds for which one writer waits for others.
 _PATIENCE = 60
@@ -56,6 +56,8 @@ class Head:
         try:
             text = path.read_text(encoding="ascii")
             found = cls(**json.loads(text))
+            if not all(type(value) is kind for value, kind in zip(vars(found).values(), (int, int, str), strict=True)):
+                raise ValueError("it needs two numbers and a hash")
             if found.text() != text:
                 raise ValueError("it is not in the form in which it is written")
         except (OSError, ValueError, TypeError) as error:

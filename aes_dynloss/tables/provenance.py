@@ -24,6 +24,9 @@ PROVENANCE = "provenance.json"
 # The words of the command that is running; none where Python was asked.
 command_words: ContextVar[tuple[str, ...]] = ContextVar("words of the command", default=())
 
+# What is told of a command whose products stand beside those of a later one.
+_COMMAND = ("made", "version", "commit", "command")
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -34,9 +37,10 @@ class Provenance:
         version: Of aes-dynloss.
         commit: Of its source, with ``-dirty`` where that was changed since; None where it is installed without.
         command: The command, absolute paths cut down to their names; None where Python was asked.
-        sources: SHA-256 of what it was made from, by name.
+        sources: SHA-256 of what it was made from, by name, with folders before it where names are alike.
         model: SHA-256 of the config.json of the model that made it, which has those of the model's other files.
         products: SHA-256 of its files, by name.
+        earlier: When, by which version and by which command other products in the folder were made before.
     """
 
     made: str
@@ -46,6 +50,7 @@ class Provenance:
     sources: Mapping[str, str]
     model: str | None = None
     products: Mapping[str, str] = field(default_factory=dict)
+    earlier: Sequence[Mapping[str, str | None]] = ()
 
     @classmethod
     def now(cls, sources: Iterable[Path] = (), model: str | None = None) -> Provenance:
@@ -55,13 +60,13 @@ class Provenance:
             sources: Files and folders that it is made from; what is not there, such as standard input, is left out.
             model: SHA-256 of the config.json of the model that makes it.
         """
-        words = command_words.get()
+        words, there = command_words.get(), [path for path in sources if path.exists()]
         return cls(
             datetime.now(UTC).isoformat(timespec="seconds"),
             package_version("aes-dynloss"),
             source_commit(),
-            shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words) if words else None,
-            {path.name: sha256_of(path) for path in sources if path.exists()},
+            shlex.join(map(_without_place, words)) if words else None,
+            {name: sha256_of(path) for name, path in zip(_short_names(there), there, strict=True)},
             model,
         )
 
@@ -71,6 +76,24 @@ class Provenance:
         sources = "; ".join(f"{name}, SHA-256 {digest}" for name, digest in self.sources.items())
         told = {"Made": self.made, "Version": version, "Command": self.command, "Made from": sources}
         return {name: words for name, words in told.items() if words}
+
+    def beside(self, before: Provenance, kept: Mapping[str, str]) -> Provenance:
+        """The same together with what was made before in the folder.
+
+        Args:
+            before: What was told of the folder.
+            kept: Those of its products that are still there and are not made anew.
+        """
+        if not kept:
+            return self
+        command = {name: getattr(before, name) for name in _COMMAND}
+        return replace(
+            self,
+            sources={**before.sources, **self.sources},
+            model=self.model or before.model,
+            products={**kept, **self.products},
+            earlier=[*before.earlier, command],
+        )
 
 
 @dataclass(frozen=True)
@@ -126,11 +149,12 @@ def seal(product: Path, made: Provenance, names: Sequence[str] | None = None) ->
     """
     folder = product if product.is_dir() else product.parent
     chosen = [product.name] if product.is_file() else [*files_of(product)] if names is None else names
-    path, hashes = provenance_path(product), {name: file_sha256(folder / name) for name in chosen}
-    made = replace(made, products=hashes)
+    path = provenance_path(product)
+    made = replace(made, products={name: file_sha256(folder / name) for name in chosen})
     if names is not None and path.exists():
         before = read_provenance(product)
-        made = replace(made, sources={**before.sources, **made.sources}, products={**before.products, **hashes})
+        others = {name: digest for name, digest in before.products.items() if name not in names}
+        made = made.beside(before, {name: digest for name, digest in others.items() if (folder / name).exists()})
     write_text(path, json.dumps(asdict(made), indent=2) + "\n")
 
 
@@ -147,9 +171,12 @@ def read_provenance(product: Path) -> Provenance:
             "version of aes-dynloss made."
         )
     try:
-        return Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        found = Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(found.made, str) or not all(map(_are_hashes, (found.sources, found.products))):
+            raise ValueError("it lacks hashes by name")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}. Make {product} again.") from None
+    return found
 
 
 def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
@@ -174,9 +201,10 @@ def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
     for path in given:
         if not path.exists():
             raise DataError(f"There is no {path}. Name files that {product} was made from.")
-        if path.name not in made.sources:
+        called = [digest for name, digest in made.sources.items() if name.split("/")[-1] == path.resolve().name]
+        if not called:
             found.append(f"it was not made from a {path.name}; it was from {', '.join(made.sources) or 'no file'}")
-        elif sha256_of(path) != made.sources[path.name]:
+        elif sha256_of(path) not in called:
             found.append(f"it was made from another {path.name}")
     return Differences(len(made.products) + len(given), found)
 
@@ -189,5 +217,29 @@ def files_of(folder: Path) -> Iterator[str]:
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and name.name != PROVENANCE and not any(part.startswith(".") for part in name.parts):
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not hidden and name.name != PROVENANCE and not name.name.endswith(f".{PROVENANCE}"):
             yield name.as_posix()
+
+
+def _without_place(word: str) -> str:
+    """A word of a command, an absolute path cut down to its name, behind ``=`` too."""
+    option, equals, value = word.partition("=")
+    if equals and Path(value).is_absolute():
+        return f"{option}={Path(value).name}"
+    return Path(word).name if Path(word).is_absolute() else word
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many of each as tell all apart."""
+    parts = [path.resolve().parts for path in paths]
+    deepest = max(map(len, parts), default=1)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names if paths else []
+
+
+def _are_hashes(values: object) -> bool:
+    return isinstance(values, Mapping) and all(isinstance(word, str) for pair in values.items() for word in pair)

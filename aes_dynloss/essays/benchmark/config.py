@@ -153,9 +153,11 @@ class BenchmarkConfig(ConfigModel):
     @field_validator("floors")
     @classmethod
     def _check_floors(cls, value: bool | list[str]) -> bool | list[str]:
+        if isinstance(value, bool):
+            return value
         from aes_dynloss.essays.floors import FLOORS
 
-        if isinstance(value, list) and (not set(value) <= set(FLOORS) or len(set(value)) < len(value)):
+        if not set(value) <= set(FLOORS) or len(set(value)) < len(value):
             raise ValueError(f"expected true, false or some of {', '.join(FLOORS)}, each once")
         return value
 

@@ -30,6 +30,7 @@ from aes_dynloss.essays.explaining.sentences import Span, sentence_spans
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import KINDS, Policy
+from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import scale_id
 
@@ -146,6 +147,7 @@ def explain_essays(
     dialect: str | None = None,
     policy: Policy | None = None,
     nearest: bool = True,
+    scale: Mapping[str, ConversionTable] | None = None,
     done: Sequence[str] = (),
 ) -> Iterator[Explanation]:
     """Explain the scores of essays, one after the other.
@@ -162,6 +164,7 @@ def explain_essays(
         dialect: English whose spelling and grammar are remarked on, one of DIALECTS; None for no remarks.
         policy: What follows from advisories; by default what ``score`` does.
         nearest: Whether the nearest training essays are named.
+        scale: Tables of reported scores, in the place of the model's own; prompts without keep theirs.
         done: Digests of the first essays, by ``window_digest`` of each, which were explained before.
 
     Yields:
@@ -173,11 +176,12 @@ def explain_essays(
         DataError: A prompt or a trait is unknown, or a column is missing.
     """
     check_options(scorer, traits, language, dialect)
-    policy = policy or Policy()
+    policy = (policy or Policy()).of("essays" if scorer.screen is None else scorer.screen.texts)
     # Scores are given of withheld essays too.
     told = policy.model_copy(update={kind: "advise" for kind in KINDS if policy.action(kind) == "withhold"})
+    quiet: dict[str, Any] = {"progress": None, "warn": False}
     scored = score_essays(
-        scorer, essays, policy=told, coverage=coverage, long=True, window=1, done=done, progress=None, warn=False
+        scorer, essays, policy=told, coverage=coverage, long=True, scale=scale, window=1, done=done, **quiet
     )
     for window in scored:
         (essay,) = window.essays

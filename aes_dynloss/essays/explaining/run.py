@@ -171,6 +171,8 @@ class _Essays(Iterator[UnscoredEssay]):
 def _plain(value: Any) -> Any:  # noqa: ANN401 - an option
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {name: table.to_dict() for name, table in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -103,7 +103,7 @@ def run_finetuning(
         else:
             _run(accelerator, config, output_dir, explainer, resume=resume)
         if accelerator.is_main_process and not (complete and (output_dir / PROVENANCE).exists()):
-            seal(output_dir, Provenance.now([Path(config.data.source)]))
+            seal(output_dir, Provenance.now([Path(config.data.source).expanduser()]))
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()
