@@ -94,16 +94,18 @@ class CsvCells:
         values = [self.text[begin:end] for begin, end in self.places[number]]
         return [value[1:-1].replace('""', '"') if value.startswith('"') else value for value in values]
 
-    def filled(self, values: Mapping[tuple[int, int], str]) -> bytes:
+    def filled(self, values: Mapping[tuple[int, int], str], errors: str = "strict") -> bytes:
         """The file with other values.
 
         Args:
             values: By row and column.
+            errors: What becomes of their characters that the encoding lacks, as str.encode has it.
         """
         pieces, place = [], 0
         for row, column in sorted(values):
             begin, end = self.places[row][column]
-            pieces += [self.text[place:begin], self._quoted(values[row, column])]
+            value = values[row, column].encode(self.encoding, errors).decode(self.encoding)
+            pieces += [self.text[place:begin], self._quoted(value)]
             place = end
         content = "".join([*pieces, self.text[place:]]).encode(self.encoding)
         return (_BOM if self.bom else b"") + content

@@ -44,3 +44,9 @@ def test_a_byte_order_mark_and_another_encoding_stay(tmp_path):
         assert cells.filled({(1, 1): "5"}) == content[:-1] + b"5\n"
     with pytest.raises(DataError, match=r"t\.csv: expected utf-8"):
         CsvCells.read(tmp_path / "t.csv")
+
+
+def test_characters_that_the_encoding_lacks(tmp_path):
+    (tmp_path / "t.csv").write_bytes("id;gä\n1;\n".encode("latin-1"))
+    cells = CsvCells.read(tmp_path / "t.csv", "latin-1")
+    assert cells.filled({(1, 1): "🦦"}, "xmlcharrefreplace") == 'id;gä\n1;"&#129446;"\n'.encode("latin-1")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.data_config import text_encoding
 from aes_dynloss.essays.scoring.output import Columns, Platform
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
@@ -38,6 +39,7 @@ _IN_FILE_NAME: Mapping[Platform, re.Pattern[str]] = {
     "moodle": re.compile(r".*_(\d+)_assignsubmission_.*", re.DOTALL),
     "canvas": re.compile(r"[^_]+(?:_late)?_(\d+)_\d+_.*", re.DOTALL | re.IGNORECASE),
 }
+_FILE_NAME = "number in a file's name"
 _NO_GRADE = ("", "-")
 
 
@@ -77,9 +79,13 @@ class Worksheet:
             encoding: Of the file.
 
         Raises:
-            ConfigError: It is open, or unknown, which column has the grades.
+            ConfigError: It is open, or unknown, which column has the grades, or there is no such encoding.
             DataError: It cannot be read, or is no such worksheet.
         """
+        try:
+            text_encoding(encoding)
+        except ValueError as error:
+            raise ConfigError(f"--encoding: {error}.") from None
         cells = CsvCells.read(path, encoding)
         rows = [cells.row(number) for number in range(len(cells.places))]
         header = rows[0] if rows else []
@@ -103,19 +109,28 @@ class Worksheet:
             raise ConfigError(
                 f"--format {self.platform} writes one grade an essay, and the model scores several traits. Write csv."
             )
+        highest = {
+            prompt.id: max(tables[prompt.id].reported) if prompt.id in tables else prompt.range.high
+            for prompt in prompts.values()
+        }
         if self.highest is None:
+            if len({*highest.values()}) > 1:
+                raise ConfigError(
+                    f"Grades of {self.name} would be on several scales, by prompt up to "
+                    f"{', '.join(f'{prompt} {grade:g}' for prompt, grade in highest.items())}. "
+                    "Give one with --scale LOW:HIGH."
+                )
             return
         for prompt in prompts.values():
-            table = tables.get(prompt.id)
-            if table is None and prompt.range.high != self.highest:
+            if prompt.id not in tables and prompt.range.high != self.highest:
                 raise ConfigError(
                     f"Grades of {self.name} go up to {self.highest:g}, scores of prompt {prompt.id} "
                     f"from {prompt.range}. Say how they become grades, such as by --scale 0:{self.highest:g}."
                 )
-            if table is not None and max(table.reported) > self.highest:
+            if highest[prompt.id] > self.highest:
                 raise ConfigError(
                     f"Grades of {self.name} go up to {self.highest:g}, reported scores of prompt {prompt.id} up to "
-                    f"{max(table.reported):g}. Correct --scale."
+                    f"{highest[prompt.id]:g}. Correct --scale."
                 )
 
     def essays(self, essays: Iterable[UnscoredEssay], *, own: bool) -> Iterator[UnscoredEssay]:
@@ -126,13 +141,13 @@ class Worksheet:
             own: Whether they are read from the worksheet itself: then their text is HTML, and a blank one is none.
 
         Raises:
-            DataError: An essay has no row.
+            DataError: An essay has no row by the column of ids that the others have theirs by, or the row of another.
         """
+        found = _EssayRows(self)
         for essay in essays:
             if own and not essay.text.strip():
                 continue
-            if all(known is None for known in self._places(essay.essay_id)):
-                raise self._no_row(essay.essay_id)
+            found.add(essay.essay_id)
             yield essay._replace(text=plain_text(essay.text)) if own else essay
 
     def write(self, windows: Iterable[Columns], path: Path) -> int:
@@ -152,7 +167,9 @@ class Worksheet:
         grades: list[float | None] = []
         for window in windows:
             ids += window["essay_id"]
-            grades += window["reported"] if "reported" in window else window["score"]
+            # Prompts without a reported scale are graded by their scores; a withheld essay has neither.
+            pairs = zip(window.get("reported", window["score"]), window["score"], strict=True)
+            grades += [score if reported is None else reported for reported, score in pairs]
         told = {
             (row, self.grade): f"{grade:.10g}"
             for row, grade in zip(self.rows(ids), grades, strict=True)
@@ -174,33 +191,64 @@ class Worksheet:
         Raises:
             DataError: There is no such column, or two essays have one row.
         """
-        found = zip(*(self._places(essay_id) for essay_id in essay_ids), strict=True)
-        rows = next((list(column) for column in found if None not in column), None)
-        if rows is None and essay_ids:
-            first = [next(iter(self._places(essay_id))) for essay_id in essay_ids]
-            raise self._no_row(essay_ids[first.index(None)])
-        known: dict[int, str] = {}
-        for essay_id, row in zip(essay_ids, rows or [], strict=True):
-            if row in known:
-                raise DataError(f"Essays {known[row]!r} and {essay_id!r} have one row in {self.name}. Leave one out.")
-            known[row] = essay_id
-        return list(known)
-
-    def _places(self, essay_id: str) -> list[int | None]:
-        """The essay's row by each column of ids, and by the number in a file's name."""
-        match = _IN_FILE_NAME[self.platform].fullmatch(essay_id)
-        numbers = next(iter(self.ids.values()))
-        return [*(rows.get(essay_id) for rows in self.ids.values()), None if match is None else numbers.get(match[1])]
-
-    def _no_row(self, essay_id: str) -> DataError:
-        return DataError(
-            f"Essay {essay_id!r} has no row in {self.name}, by its {', '.join(self.ids)}. Name INPUT's column of these "
-            "with --id-column, or call the files so."
-        )
+        found = _EssayRows(self)
+        for essay_id in essay_ids:
+            found.add(essay_id)
+        return found.rows
 
     def _is_blank(self, place: tuple[int, int]) -> bool:
         row, column = place
         return self.cells.row(row)[column].strip() in _NO_GRADE
+
+
+class _EssayRows:
+    """The rows of essays as they come, by each column of ids that knows all of them.
+
+    Args:
+        worksheet: Whose rows.
+    """
+
+    def __init__(self, worksheet: Worksheet) -> None:
+        self._sheet = worksheet
+        self._known: dict[str, dict[int, str]] = {title: {} for title in (*worksheet.ids, _FILE_NAME)}
+
+    @property
+    def rows(self) -> list[int]:
+        """The row of each essay, in their order."""
+        return list(next(iter(self._known.values())))
+
+    def add(self, essay_id: str) -> None:
+        """Find an essay's row.
+
+        Raises:
+            DataError: No column knows it and all before it, or another essay has its row.
+        """
+        sheet, places = self._sheet, self._places(essay_id)
+        if not places:
+            raise DataError(
+                f"Essay {essay_id!r} has no row in {sheet.name}, by its {', '.join(sheet.ids)}. Name INPUT's column "
+                "of these with --id-column, or call the files so."
+            )
+        known = {title: rows for title, rows in self._known.items() if title in places}
+        if not known:
+            raise DataError(
+                f"Essay {essay_id!r} has no row in {sheet.name} by {', '.join(self._known)}, as all before it have, "
+                f"but by {', '.join(places)}. Give each essay its id of one column."
+            )
+        for title, rows in known.items():
+            row = places[title]
+            if row in rows:
+                raise DataError(f"Essays {rows[row]!r} and {essay_id!r} have one row in {sheet.name}. Leave one out.")
+            rows[row] = essay_id
+        self._known = known
+
+    def _places(self, essay_id: str) -> dict[str, int]:
+        """The essay's row by each column of ids that knows it, and by the number in a file's name."""
+        match = _IN_FILE_NAME[self._sheet.platform].fullmatch(essay_id)
+        numbers = next(iter(self._sheet.ids.values()))
+        found = {title: rows.get(essay_id) for title, rows in self._sheet.ids.items()}
+        found[_FILE_NAME] = None if match is None else numbers.get(match[1])
+        return {title: row for title, row in found.items() if row is not None}
 
 
 def _of_moodle(
@@ -310,7 +358,7 @@ class Feedback:
         rows = dict(zip(sheet.rows(list(self._words)), self._words.values(), strict=True))
         column = sheet.feedback
         told = {(row, column): words for row, words in rows.items() if not cells.row(row)[column].strip()}
-        _write(self._path, cells.filled(told))
+        _write(self._path, cells.filled(told, "xmlcharrefreplace"))
 
 
 _MOST_QUOTED = 2

@@ -15,6 +15,10 @@ from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.scoring.worksheets import Worksheet
+
 SAMPLES = Path(__file__).parent / "worksheets_made_by_hand"
 MOODLE, CANVAS = SAMPLES / "moodle_grading_worksheet.csv", SAMPLES / "canvas_gradebook.csv"
 ESSAYS = [
@@ -121,6 +125,7 @@ def test_the_scores_as_grades_where_scales_agree(place, tmp_path):
     [
         (["--format", "moodle"], facts("100", "1 to 6", "--scale 0:100")),
         (["--format", "moodle", "--scale", "0:200"], facts("100", "200", "--scale")),
+        (["--format", "moodle", "--encoding", "nope"], facts("--encoding", "'nope'")),
         (["--format", "canvas"], facts("Canvas", "--worksheet")),
         ([*BOOK, "--worksheet", CANVAS, "-o", CANVAS, "--force"], facts("INPUT", "--output")),
         (["--format", "csv", "--worksheet", MOODLE], facts("--worksheet", "moodle")),
@@ -193,3 +198,59 @@ def test_a_gradebook_in_another_form(place, tmp_path):
     found = [line.split(";") for line in output.read_text().splitlines()]
     assert all(float(row[6]) <= 10 for row in found[3:5])
     assert json.dumps([row[:6] for row in found]) == json.dumps([line.split(";")[:6] for line in rows])
+
+
+def test_prompts_on_a_reported_scale_and_on_their_own(place, tmp_path):
+    model = tmp_path / "model"
+    tiny_scorer(place / "encoder").save_pretrained(model)
+    sheet, output = tmp_path / "two.csv", tmp_path / "filled.csv"
+    sheet.write_bytes(CANVAS.read_bytes().replace(b"10.00", b"2.00"))
+    rows = [{**row, "prompt_id": prompt} for row, prompt in zip(ESSAYS, ("letter", "notice"), strict=False)]
+    essays = write_rows(tmp_path / "essays.csv", rows)
+    scale = ["--id-column", "key", "--scale", "letter=0:2:0.1"]
+    plain = command("score", model, essays, *scale)
+    letter, notice = csv.DictReader(io.StringIO(plain.out))
+    assert letter["reported"]
+    assert not notice["reported"]
+    words = ["--format", "canvas", "--worksheet", sheet, "--grade-column", "301", *scale, "-o", output]
+    outcome = command("score", model, essays, *words)
+    assert outcome.code == 0, outcome.err
+    expected = [f"{float(grade):g}" for grade in (notice["score"], letter["reported"])]
+    assert [row[6] for row in grid(output.read_bytes())[3:5]] == expected
+
+
+def test_prompts_on_several_scales_are_refused_where_no_highest_grade_tells(place, tmp_path):
+    model = tmp_path / "model"
+    tiny_scorer(place / "encoder").save_pretrained(model)
+    sheet, output = tmp_path / "open.csv", tmp_path / "filled.csv"
+    sheet.write_bytes(MOODLE.read_bytes().replace(b"Maximum Grade", b"Highest"))
+    outcome = command("score", model, sheet, "--format", "moodle", "--scale", "letter=0:100", "-o", output)
+    assert outcome.code == 2
+    assert re.search(facts("open.csv", "letter 100", "notice 2", "--scale"), outcome.err), outcome.err
+
+
+def test_feedback_in_characters_that_the_encoding_lacks(place, tmp_path):
+    sheet, output = tmp_path / "western.csv", tmp_path / "filled.csv"
+    text = MOODLE.read_text(encoding="utf-8").replace("Ada", "Åda").replace('The ""otter', 'The &#129446; ""otter')
+    sheet.write_bytes(text.replace("\n", "\r\n").encode("latin-1"))
+    words = ["--format", "moodle", "--scale", "0:100", "--encoding", "latin-1", "-o", output]
+    outcome = command("score", place / "model", sheet, *words, "--explain", tmp_path / "why.jsonl")
+    assert outcome.code == 0, outcome.err
+    rows = list(csv.reader(io.StringIO(output.read_bytes().decode("latin-1"), newline="")))
+    assert rows[1][1] == "Made Up, Åda"
+    assert 'The &#129446; "otter" &amp; the river' in rows[1][10]
+
+
+def test_essays_are_refused_as_they_come():
+    book = Worksheet.read(CANVAS, "canvas", "301")
+    for ids, message in (
+        (["S-007", "S-008", "15"], facts("'15'", "no row", "by SIS User ID,", "but by ID")),
+        (["S-007", "S-008", "S-007"], facts("'S-007'", "one row")),
+        (["Ada_11_1_a.txt", "Ada_late_11_2_b.txt"], facts("Ada_11_1_a.txt", "Ada_late_11_2_b.txt", "one row")),
+    ):
+        essays = (UnscoredEssay(one, "letter", "An otter.") for one in ids)
+        found = book.essays(essays, own=False)
+        for one in ids[:-1]:
+            assert next(found).essay_id == one
+        with pytest.raises(DataError, match=message):
+            next(found)
