@@ -97,6 +97,37 @@ def test_decisions_are_logged(place, tmp_path):
     assert verify_log(log) == Verification(len(rows))
 
 
+@pytest.mark.parametrize(("human", "message"), [(33, "33"), (2, "has no such essay")])
+def test_a_decision_that_is_refused_is_not_logged(place, tmp_path, human, message):
+    scores, log = tmp_path / "scores.csv", tmp_path / "audit.jsonl"
+    assert command("score", place / "model", place / "essays.jsonl", "-o", scores).code == 0
+    essay = "1" if human == 33 else "none"
+    write_rows(tmp_path / "sheet.csv", [{"essay_id": essay, "prompt_id": "a", "human_score": human}])
+    write_rows(tmp_path / "human.csv", [{"essay_id": row["essay_id"], "reference": 3} for row in ROWS])
+    words = ("--references", tmp_path / "human.csv", "--range", "1:6", "--adjudicated", tmp_path / "sheet.csv")
+    refused = command("evaluate", scores, *words, "--audit", log)
+    assert refused.code == 2
+    assert message in refused.error
+    assert not log.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--audit", "scores.jsonl"), "--audit and --output name one file"),
+        (("--audit", "essays.jsonl"), "--audit names "),
+    ],
+)
+def test_a_log_is_a_file_of_its_own(place, tmp_path, words, message):
+    (tmp_path / "essays.jsonl").write_bytes((place / "essays.jsonl").read_bytes())
+    option, name = words
+    given = ("score", place / "model", tmp_path / "essays.jsonl", "-o", tmp_path / "scores.jsonl")
+    refused = command(*given, option, tmp_path / name)
+    assert refused.code == 2
+    assert message in refused.error
+    assert (tmp_path / "essays.jsonl").read_bytes() == (place / "essays.jsonl").read_bytes()
+
+
 @pytest.mark.slow
 def test_four_writers_and_fifty_kills_lose_and_double_nothing(place, tmp_path):
     log, generator = tmp_path / "audit.jsonl", random.Random(0)

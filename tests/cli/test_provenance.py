@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,37 @@ def test_what_nothing_is_told_of_is_refused(tmp_path):
     assert "there is no own.csv.provenance.json" in outcome.error
     provenance_path(tmp_path / "own.csv").write_text(json.dumps({"made": 1}))
     assert "is damaged" in command("verify", tmp_path / "own.csv").error
+
+
+def test_two_sources_of_one_name_are_told_apart(place, tmp_path):
+    for name, rows in (("a", ROWS), ("b", ROWS[1:])):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "essays.csv", [{**row, "essay_id": f"{name}{row['essay_id']}"} for row in rows])
+    inputs = [tmp_path / name / "essays.csv" for name in ("a", "b")]
+    ok("score", place / "model", *inputs, "-o", tmp_path / "scores.csv")
+    assert list(read_provenance(tmp_path / "scores.csv").sources) == ["a/essays.csv", "b/essays.csv"]
+    assert verify(tmp_path / "scores.csv", inputs).found == []
+
+
+def test_a_command_hides_absolute_paths_behind_an_equals_sign_too(place, tmp_path):
+    ok("score", place / "model", place / "essays.csv", f"--output={tmp_path / 'scores.csv'}")
+    assert str(tmp_path) not in read_provenance(tmp_path / "scores.csv").command
+
+
+def test_another_report_in_the_folder_has_its_own_sources_alone(place, tmp_path):
+    human = ("--references", place / "human.csv", "--range", "1:6", "-o", tmp_path / "out", "--force")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.csv").write_bytes((place / "scores.csv").read_bytes())
+        ok("evaluate", tmp_path / f"{name}.csv", *human)
+    made = read_provenance(tmp_path / "out")
+    assert list(made.sources) == ["second.csv", "human.csv"]
+    assert made.earlier == []
+
+
+def test_what_was_changed_by_hand_is_not_certified_by_another_command(place, tmp_path):
+    shutil.copytree(place / "calibrated", tmp_path / "out" / "run")
+    (tmp_path / "out" / PROVENANCE).write_bytes((place / "report" / PROVENANCE).read_bytes())  # of another product
+    (tmp_path / "out" / "run" / "predictions_test.csv").write_text("forged")
+    ok("calibrate", tmp_path / "out" / "run", "--scale", "0:50")
+    assert verify(tmp_path / "out" / "run").found == ["predictions_test.csv was changed"]
+    assert [one["command"].split()[1] for one in read_provenance(tmp_path / "out" / "run").earlier][-1] == "calibrate"

@@ -210,3 +210,18 @@ def test_a_table_with_a_column_of_prompts(models, tmp_path):
     assert outcome.code == 0, outcome.err
     human = np.array([row["score"] for row in RIVER])
     assert raw_of(tmp_path / "scores.csv").mean() == pytest.approx(human.mean(), abs=0.3)
+
+
+def test_a_list_that_was_filled_in_is_not_blanked(models, new_essays, tmp_path):
+    model, marked = models["with_target_essays"], tmp_path / "marked.csv"
+    words = ("score", model, new_essays, *NEW, "-o", tmp_path / "scores.csv", "--mark-first", 9, marked)
+    assert command(*words).code == 0
+    rows = [row | {"score": 2} for row in read_rows(marked)]
+    write_csv(marked, rows, *rows[0])
+    filled = marked.read_bytes()
+    refused = command(*words, "--target-labels", marked, "--force")
+    assert refused.code == 2
+    assert "--mark-first names" in refused.error
+    (tmp_path / "scores.csv").unlink()
+    assert command(*words, "--resume").code == 0
+    assert marked.read_bytes() == filled

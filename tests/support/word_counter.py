@@ -8,6 +8,7 @@ import numpy as np
 
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
+from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.measures.intervals import Intervals
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -19,7 +20,7 @@ class WordCounter:
     """Raw is a factor times the number of words; the score is its score point."""
 
     capped, screen, intervals, own_features = False, None, Intervals({}), ()
-    sources = tuple(PROMPTS)
+    sources, postprocessing = tuple(PROMPTS), Postprocessing()
 
     def __init__(self, factor=1.0, prompts=PROMPTS):
         self.factor, self.prompts, self.texts = factor, prompts, []

@@ -91,6 +91,17 @@ def test_a_head_that_is_behind_is_brought_up_and_half_a_line_removed(path, tail)
     assert lines_of(path)[:10] == lines
 
 
+def test_a_head_of_words_and_an_endless_number_are_faults(path):
+    whole, head = path.read_bytes(), head_path(path).read_bytes()
+    head_path(path).write_bytes(head.replace(b'"lines": 10', b'"lines": "10"'))
+    assert "needs two numbers and a hash" in verify_log(path).faults[0]
+    with pytest.raises(DataError, match="is damaged"):
+        AuditLog(path).append([{"essay_id": "new"}])
+    head_path(path).write_bytes(head)
+    path.write_bytes(whole.replace(b'"number": 3,', b'"number": ' + b"3" * 5000 + b","))
+    assert verify_log(path).faults[0] == "line 3 was changed"
+
+
 def test_lines_behind_the_head_that_are_none_are_refused(path):
     with path.open("ab") as file:
         file.write(b"something\n")
