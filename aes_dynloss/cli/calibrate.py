@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +68,7 @@ def calibrate(
             )
         from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
 
-        with _resealed(run, [form, *map(Path, scales)]):
-            tables = calibrate_scale(run, scales, form)
+        tables = calibrate_scale(run if form is not None else _whole(run), scales, form)
         for prompt, table in tables.items():
             click.echo(f"{prompt}: {', '.join(f'{value:g}' for value in table.reported)}")
         click.echo(f"{run}: {'scores are reported on a scale' if tables else 'there is no reported scale'}.", err=True)
@@ -79,27 +76,20 @@ def calibrate(
     from aes_dynloss.essays.ensembles.calibrating import calibrate_folder
     from aes_dynloss.essays.finetune.calibration import Recalibration
 
-    with _resealed(run, [on]):
-        made = calibrate_folder(run, rule, on)
+    made = calibrate_folder(run, rule, on)
     if isinstance(made, Recalibration):
         click.echo("\n".join(_figures(made.before, made.after)))
     fitted = "" if made.rule == "none" else f" fitted on {made.fitted_on}"
     click.echo(f"{run}: scores are now by {made.rule}{fitted}.", err=True)
 
 
-@contextmanager
-def _resealed(run: Path, sources: Sequence[Path | None]) -> Iterator[None]:
-    """Tell anew where the files come from that the block rewrites, of a run or of a model that is part of one."""
-    from aes_dynloss.tables.atomic import file_sha256
-    from aes_dynloss.tables.provenance import PROVENANCE, Provenance, files_of, seal
+def _whole(folder: Path) -> Path:
+    """The run that a model is part of, whose files and what tells where they come from are rewritten together."""
+    from aes_dynloss.tables.provenance import PROVENANCE
 
-    here = run.resolve()
+    here = folder.resolve()
     in_run = here.name == "model" and not (here / PROVENANCE).exists() and (here.parent / PROVENANCE).exists()
-    whole = here.parent if in_run else here
-    before = {name: file_sha256(whole / name) for name in files_of(whole)}
-    yield
-    rewritten = [name for name in files_of(whole) if before.get(name) != file_sha256(whole / name)]
-    seal(whole, Provenance.now(path for path in sources if path is not None and path.is_file()), rewritten)
+    return here.parent if in_run else folder
 
 
 def _figures(before: Report, after: Report) -> list[str]:

@@ -38,7 +38,7 @@ KINDS = {
     "ordinal": ["model.head=ordinal", "training.epochs=1"],
 }
 # Of a run's files, those that say when it was made.
-DATED = {"manifest.json", "report.html", "config.yaml", "metrics.jsonl", ".lock"}
+DATED = {"provenance.json", "manifest.json", "report.html", "config.yaml", "metrics.jsonl", ".lock"}
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def _calibrate_ensemble(folder: Path, rule: Rule | None, on: Path | None) -> Fit
         ensemble.postprocessing = made.calibration.postprocessing.on_scale_of(ensemble.postprocessing)
         ensemble.intervals, ensemble.certainty = made.calibration.intervals, made.calibration.certainty
         ensemble.calibrated.append({**made.record, "fitted_on": made.fitted_on})
-        with rewritten(folder) as new:
+        with rewritten(folder, [on]) as new:
             if isinstance(made, Recalibration):
                 made.write(new)
                 write_ensemble_report(made.after, new, folder.absolute().name)

@@ -66,7 +66,7 @@ def calibrate_scale(folder: Path, scales: Sequence[str], form: Path | None = Non
             tables = _given(Path(scales[0]), prompts)
         else:
             tables = linear_tables(prompts, parse_ranges(scales, "--scale"))
-        with rewritten(folder) as new:
+        with rewritten(folder, [form, *map(Path, scales)]) as new:
             set_reported_scale(new / model.relative_to(folder), tables)
             if (new / MANIFEST).is_file():
                 _record(new / MANIFEST, tables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from aes_dynloss.essays.finetune.products import model_card, write_run_report
 from aes_dynloss.essays.model.model_folder import MODEL, read_fitted, set_calibration
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule
 from aes_dynloss.reports.report_files import REPORT
-from aes_dynloss.tables.atomic import atomic_copy
+from aes_dynloss.tables.atomic import atomic_copy, file_sha256
+from aes_dynloss.tables.provenance import Provenance, files_of, seal
 from aes_dynloss.training.run_folder import CONFIG, MANIFEST, held_folder
 
 
@@ -62,7 +63,7 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
                 f"{run} has learned from standardised scores (data.untrusted), and was post-processed by them, but "
                 "its predictions hold those that humans gave. Name a table of predictions with --on."
             )
-        with rewritten(run) as new:
+        with rewritten(run, [on]) as new:
             manifest = made.write(new)
             calibration = made.calibration
             way = calibration.postprocessing.on_scale_of(fitted.postprocessing)
@@ -93,8 +94,14 @@ def chosen_rule(folder: Path, rule: Rule | None, own: Postprocessing, on: Path |
 
 
 @contextmanager
-def rewritten(folder: Path) -> Iterator[Path]:
+def rewritten(folder: Path, sources: Sequence[Path | None] = ()) -> Iterator[Path]:
     """A copy of a folder to change, which takes its place as a whole when the block ends without an error.
+
+    It then tells where the files that were changed come from; what was told of the others stays.
+
+    Args:
+        folder: The folder.
+        sources: Files that the changes are made from; None for none.
 
     Raises:
         DataError: The folder cannot be written.
@@ -102,8 +109,14 @@ def rewritten(folder: Path) -> Iterator[Path]:
     try:
         with atomic_copy(folder) as new:
             yield new
+            changed = [name for name in files_of(new) if not _is_same(folder / name, new / name)]
+            seal(new, Provenance.now(path for path in sources if path is not None and path.is_file()), changed)
     except OSError as error:
         raise DataError(
             f"{folder} cannot be replaced: {error.strerror or error}. It is as it was; its parent folder needs room, "
             "and the right to write there."
         ) from error
+
+
+def _is_same(before: Path, after: Path) -> bool:
+    return before.is_file() and (before.samefile(after) or file_sha256(before) == file_sha256(after))

@@ -57,7 +57,7 @@ def test_a_line_is_set_used_kept_and_removed(made, run):
     assert outcome.out == "phones: 0, 20, 40, 60, 80, 100\nriver: 0, 25, 50, 75, 100\n"
     assert tables_of(run) == LINE
     changed = {name for name, file in content(run).items() if before.get(name) != file}
-    assert changed == {"model/config.json", "model/README.md", "manifest.json"}
+    assert changed == {"model/config.json", "model/README.md", "manifest.json", "provenance.json"}
     words = "- river (linear): its score points are reported as 0, 25, 50, 75, 100."
     assert words in (run / "model/README.md").read_text()
     scored = command("score", run / "model", made / "essays.csv", "-o", run / "scores.csv")
