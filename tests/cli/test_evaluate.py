@@ -153,6 +153,10 @@ def test_raters_dates_and_adjusted_scores(run, tmp_path):
     assert (header, len(rows)) == ("essay_id,prompt_id,ratings,mean_rating,adjusted", 40)
     with pytest.raises(ConfigError, match=r"adjusted\.csv is there already"):
         run("rated.csv", *options)
+    rated = (tmp_path / "rated.csv").read_bytes()
+    with pytest.raises(ConfigError, match=r"would replace rated\.csv, which is read"):
+        run("rated.csv", "--rater-column", "who", "--adjusted-scores", "rated.csv", "--force")
+    assert (tmp_path / "rated.csv").read_bytes() == rated
     for option, value in (("--date-column", "when"), ("--adjusted-scores", "other.csv")):
         with pytest.raises(ConfigError, match=f"{option} needs to know who gave each score"):
             run("p.csv", option, value)

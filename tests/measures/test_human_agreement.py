@@ -49,6 +49,19 @@ def test_a_sum_of_two_raters_is_more_reliable_than_one_and_twice_their_scale():
     assert notes == []
 
 
+def test_a_sum_of_two_beside_single_ratings_has_two_scales():
+    ratings, raw, _, _ = sample()
+    second = np.where(np.arange(len(raw)) % 3 == 0, ratings[:, 1], np.nan)
+    total = ratings[:, 0] + np.nan_to_num(second)
+    table = essays(reference=total, raw=raw, rater1=ratings[:, 0], rater2=second)
+    found, notes = limits(table, ScoreRange(1, 12))
+    assert (found["prmse"], found["pearson_disattenuated"]) == (None, None)
+    assert "two scales" in notes[0]
+    doubled = np.where(np.isnan(second), 2 * ratings[:, 0], total)
+    found, notes = limits(table.assign(reference=doubled, raw=2 * raw), ScoreRange(2, 12))
+    assert (found["prmse"] > 0.5, notes) == (True, [])
+
+
 def test_a_resolved_score_counts_as_one_raters():
     ratings, raw, _, _ = sample()
     table = essays(reference=ratings[:, :2].max(axis=1), rater1=ratings[:, 0], rater2=ratings[:, 1])

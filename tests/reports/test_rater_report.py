@@ -148,3 +148,19 @@ def test_dates_are_iso_dates(tmp_path):
     assert found["ratings_by_rater"].iloc[1][0].day == (rows["date"][1] - pd.Timestamp(0)).days
     with pytest.raises(Exception, match=r"Row 3 of ratings\.csv: '5\.1\.2026' is no date\. Write dates as 2026-11-30"):
         read(tmp_path, blank.assign(date=["2026-01-05", "5.1.2026", *blank["date"][2:]]), date="date")
+
+
+@pytest.mark.parametrize("date", ["0001-01-01", "9999-12-31", "1500-06-01T12:00:00+02:00"])
+def test_dates_of_all_times_are_days(tmp_path, date):
+    rows = ratings(essays=40)
+    found = read(tmp_path, rows.assign(date=[date, *rows["date"].astype(str)[1:]]), date="date").table
+    expected = np.datetime64(date[:10], "D").astype(int)
+    assert found["ratings_by_rater"].iloc[0][0].day == pytest.approx(expected, abs=0.5)
+
+
+def test_raters_whom_nothing_connects_are_not_compared(tmp_path):
+    rows = ratings(essays=200, twice=0.0)
+    rows = rows[rows["rater"].isin(["Ann", "Bo"])].assign(prompt_id=lambda table: table["rater"])
+    found = build_report(read(tmp_path, rows), resamples=0)
+    assert found.raters.severity_p is None
+    assert found.raters.conclusions[0].startswith("Raters' severities cannot be compared: ")

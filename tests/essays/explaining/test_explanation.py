@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from explained_scorers import SCORERS, TEXT, classical, with_kernel
+from small_screen import small_screen
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
@@ -19,6 +21,8 @@ from aes_dynloss.essays.explaining.occlusion import left_out, sentence_values
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sentences import sentence_spans
 from aes_dynloss.essays.features.linguistic import GROUPS
+from aes_dynloss.essays.scoring.score import score_essays
+from aes_dynloss.essays.screening.kinds import Policy
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +126,14 @@ def test_only_what_is_asked_for_is_explained(encoder):
         list(explain_essays(scorer, [UnscoredEssay("1", "letter", TEXT)], traits=["style"]))
     with pytest.raises(DataError, match="not trained on prompt 'poem'"):
         list(explain_essays(scorer, [UnscoredEssay("1", "poem", TEXT)]))
+
+
+@pytest.mark.parametrize(("texts", "withheld"), [("essays", True), ("answers", False)])
+def test_short_answers_are_withheld_as_their_scores_are(texts, withheld):
+    scorer = classical()
+    scorer.screen = replace(small_screen(), texts=texts)
+    essay = UnscoredEssay("1", "a", "xqzt wrkp blgf " * 30)
+    (scored,) = score_essays(scorer, [essay], policy=Policy(), progress=None, warn=False)
+    (explained,) = explain_essays(scorer, [essay])
+    assert "gibberish" in scored.columns["advisories"][0]
+    assert (scored.columns["withheld"], explained.withheld) == ([withheld], withheld)
