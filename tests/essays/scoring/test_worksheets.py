@@ -127,7 +127,7 @@ def test_the_scores_as_grades_where_scales_agree(place, tmp_path):
         (["--format", "moodle", "--scale", "0:200"], facts("100", "200", "--scale")),
         (["--format", "moodle", "--encoding", "nope"], facts("--encoding", "'nope'")),
         (["--format", "canvas"], facts("Canvas", "--worksheet")),
-        ([*BOOK, "--worksheet", CANVAS, "-o", CANVAS, "--force"], facts("INPUT", "--output")),
+        ([*BOOK, "--worksheet", CANVAS, "-o", CANVAS, "--force"], facts("--worksheet", "--output")),
         (["--format", "csv", "--worksheet", MOODLE], facts("--worksheet", "moodle")),
         (["--format", "moodle", "--keep-columns"], facts("--keep-columns")),
         (["--format", "canvas", "--worksheet", CANVAS], facts("--grade-column", "Warm-up (300)", "first draft (301)")),
