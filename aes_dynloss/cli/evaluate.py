@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -245,7 +246,7 @@ def _check_rater_options(
                 raise ConfigError(f"{option} needs to know who gave each score: name the column with --rater-column.")
     if adjusted is not None and adjusted.exists() and not force:
         raise ConfigError(f"{adjusted} is there already. Choose another --adjusted-scores, or give --force.")
-    if adjusted is not None and adjusted.resolve() in {path.resolve() for path in given if path is not None}:
+    if adjusted is not None and os.path.realpath(adjusted) in {os.path.realpath(path) for path in given if path}:
         raise ConfigError(f"--adjusted-scores would replace {adjusted}, which is read. Choose another path.")
 
 

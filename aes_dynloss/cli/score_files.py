@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,13 +19,14 @@ def check_apart(written: Mapping[str, Path | None], read: Mapping[str, Sequence[
     Raises:
         ConfigError: One is.
     """
-    known: dict[Path, str] = {}
+    known: dict[str, str] = {}
     for option, path in written.items():
-        if path is not None and known.setdefault(path.resolve(), option) != option:
-            raise ConfigError(f"{option} and {known[path.resolve()]} name one file, {path}. Choose another {option}.")
+        # Path.resolve raises RuntimeError for a link to itself.
+        if path is not None and (first := known.setdefault(os.path.realpath(path), option)) != option:
+            raise ConfigError(f"{option} and {first} name one file, {path}. Choose another {option}.")
     for option, sources in read.items():
         for source in sources:
-            other = None if source is None else known.get(Path(source).resolve())
+            other = None if source is None else known.get(os.path.realpath(source))
             if other is not None and not (option == "INPUT" and other in {"--output", "--review", "--explain"}):
                 raise ConfigError(f"{other} names {source}, which is read as {option}. Choose another {other}.")
 

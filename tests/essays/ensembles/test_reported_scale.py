@@ -12,7 +12,6 @@ import yaml
 from command_line import command
 from facts import facts
 from folder_content import content
-from served_app import Served
 from small_run import read_rows, small_essays, tune, write_rows, write_small_run
 
 from aes_dynloss import EssayScorer
@@ -141,7 +140,7 @@ def test_a_card_that_was_edited_keeps_what_stands_behind():
     assert with_reported_scale(again, {}) == "# Mine\n\nWords.\n\n## More\n\nMine.\n"
 
 
-def test_explanations_and_the_service_tell_it(made, run):
+def test_explanations_tell_it(made, run):
     calibrate_scale(run, ["0:100"])
     why = run / "why"
     outcome = command("explain", run / "model", made / "essays.csv", "-o", why)
@@ -151,6 +150,13 @@ def test_explanations_and_the_service_tell_it(made, run):
     assert told
     assert [score["reported"] for score in told] == [25 * score["score"] for score in told]
     assert f"Score {told[0]['score']:g}, reported as {told[0]['reported']:g}" in next(why.rglob("*1.html")).read_text()
+
+
+def test_the_service_tells_it(made, run):
+    pytest.importorskip("fastapi")
+    from served_app import Served
+
+    assert command("calibrate", run, "--scale", "0:100").code == 0
     served = Served(open_scorer(run / "model", None))
     essays = [{"text": row["text"], "prompt_id": "river"} for row in read_rows(made / "essays.csv")]
     for row in served.post({"essays": essays}).json["scores"]:
