@@ -76,6 +76,8 @@ def test_another_clients_essay_is_no_duplicate(served, scorer):
 class Screened:
     """A scorer whose screen finds each essay with two words of its own fault."""
 
+    texts = "essays"
+
     def __init__(self, scorer) -> None:
         self._scorer = scorer
         self.screen = self

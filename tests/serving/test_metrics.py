@@ -20,6 +20,8 @@ counting = pytest.mark.skipif(
 class Advised:
     """A scorer whose screen withholds odd essays and advises on short ones."""
 
+    texts = "essays"
+
     def __init__(self, scorer) -> None:
         self._scorer, self.screen = scorer, self
 

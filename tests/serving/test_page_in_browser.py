@@ -45,6 +45,8 @@ def evil(scorer):
     from aes_dynloss.tables.score_range import ScoreRange
 
     class Evil:
+        texts = "essays"
+
         def __init__(self) -> None:
             self.prompts = {EVIL: Prompt(EVIL, ScoreRange(1, 6), EVIL)}
             self.sources = [EVIL]
