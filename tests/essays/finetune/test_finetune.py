@@ -184,6 +184,16 @@ def test_second_scores_are_measured(run_yaml, tmp_path):
     check_report(tmp_path / "run")
 
 
+def test_groups_of_writers_are_measured(run_yaml, tmp_path):
+    rows = [row | {"l1": ["en", "xy", None][place % 3]} for place, row in enumerate(small_essays(90))]
+    words = [f"data.source={write_rows(tmp_path / 'essays.csv', rows)}", "data.subgroups=[l1]", "training.epochs=1"]
+    most = "data.split={fractions: {train: 0.3, dev: 0.1, test: 0.6}}"
+    assert tune(run_yaml, tmp_path / "run", *words, most).code == 0
+    groups = report_of(tmp_path / "run")["prompts"]["river"]["fairness"]["columns"]["l1"]["groups"]
+    assert set(groups) == {"en", "xy", "No info"}
+    assert sum(group["n"] for group in groups.values()) == report_of(tmp_path / "run")["prompts"]["river"]["n"]
+
+
 def test_groups_of_writers_are_kept_and_small_ones_not_told(run_yaml, tmp_path):
     rows = [row | {"l1": ["en", "xy", None][place % 3]} for place, row in enumerate(small_essays())]
     words = [f"data.source={write_rows(tmp_path / 'essays.csv', rows)}", "data.subgroups=[l1]"]
