@@ -107,7 +107,7 @@ def test_a_few_scores_set_its_level(models, new_essays, tmp_path):
     assert outcome.code == 0, outcome.err
     without, with_labels = raw_of(tmp_path / "without.csv"), raw_of(tmp_path / "with.csv")
     assert with_labels.mean() > without.mean() + 0.3
-    assert np.corrcoef(without, with_labels)[0, 1] > 0.8
+    assert np.corrcoef(without, with_labels)[0, 1] > 0.98
 
 
 def test_which_essays_to_mark_first(models, new_essays, tmp_path):

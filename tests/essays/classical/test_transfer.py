@@ -146,7 +146,9 @@ class TestAFewScores:
         numbers, scores = prompts()
         unit = RANGES["new"].to_unit(scores["new"])
         truth = RANGES["new"].from_unit(0.8 + 2 * (unit - unit.mean()))
-        model, gaps = fitted(), []
+        # One source prompt's scores vary twice as much as the others', so that guesses are known to be far off.
+        wide = RANGES["a"].from_unit(0.5 + 2 * (RANGES["a"].to_unit(scores["a"]) - 0.5))
+        model, gaps = fitted(a=wide), []
         for seed in range(20):
             drawn = np.random.default_rng(seed).permutation(len(truth))[:count]
             labels = (numbers["new"][drawn], truth[drawn]) if count else None
@@ -159,7 +161,7 @@ class TestAFewScores:
         assert list(means) == sorted(means, reverse=True)
         assert list(sds) == sorted(sds, reverse=True)
         assert means[0] > 3 * means[-1]
-        assert sds[0] > 1.5 * sds[-1]
+        assert sds[0] > 10 * sds[-1]
 
     def test_one_score_moves_the_mean_alone(self):
         assert self.gap(1)[1] == pytest.approx(self.gap(0)[1])
