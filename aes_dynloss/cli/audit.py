@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-# The exit code for a log that was changed.
-CHANGED = 3
+from aes_dynloss.cli.options import CHANGED
+
 _MOST_FAULTS = 20
 
 

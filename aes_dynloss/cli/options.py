@@ -88,6 +88,9 @@ force_precision_option = click.option(
     is_flag=True,
     help="Compute in bf16 even on a processor without instructions for it, where that is 6 to 67 times slower.",
 )
+# The exit code of commands that find that something was changed since it was made.
+CHANGED = 3
+
 audit_option = click.option(
     "--audit",
     type=click.Path(path_type=Path, dir_okay=False),

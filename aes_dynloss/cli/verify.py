@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-# The exit code for a product that was changed.
-CHANGED = 3
+from aes_dynloss.cli.options import CHANGED
 
 
 @click.command()
