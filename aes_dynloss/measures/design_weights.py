@@ -60,8 +60,8 @@ def weighted_agreement(
         step: Distance of two score points.
 
     Returns:
-        ``qwk``, ``exact_agreement``, ``adjacent_agreement``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``,
-        ``mean_reference`` and ``mean_raw``, each of shape (...); NaN where undefined.
+        ``qwk``, ``exact_agreement``, ``adjacent_agreement``, ``pearson``, ``rmse``, ``smd``, ``pooled_sd`` (its unit),
+        ``sd_ratio``, ``mean_reference`` and ``mean_raw``, each of shape (...); NaN where undefined.
 
     Raises:
         DataError: The columns' shapes differ, there is no essay, or a value is not finite.
@@ -98,6 +98,7 @@ def weighted_agreement(
         "rmse": np.sqrt(np.maximum(h2 - 2 * hx + x2, 0.0)),
         "smd": divided(x1 - h1, pooled),
         "sd_ratio": np.sqrt(divided(raw_variance, human_variance)),
+        "pooled_sd": pooled,
         "mean_reference": h1 + centre,
         "mean_raw": x1 + centre,
     }
@@ -158,6 +159,7 @@ def weighted_draws(
     weights: ArrayLike,
     resamples: int,
     generator: np.random.Generator,
+    *,
     step: float = 1.0,
 ) -> dict[str, Array]:
     """Measures of ``weighted_agreement`` on the resamples of ``replicate_weights``, each of shape (resamples,).

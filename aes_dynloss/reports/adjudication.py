@@ -11,9 +11,10 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.blocks import Section, Words
+from aes_dynloss.reports.human_entries import Adjudication, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.human_scores import refuse_repeats, refuse_rows
 from aes_dynloss.reports.measure_list import Missing
-from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import PredictionTable, refuse_outside
 from aes_dynloss.reports.prompt_means import mean_if_known
 from aes_dynloss.reports.prompts import build_report

@@ -173,7 +173,7 @@ def report_page(
         if len(prompts) > 1
         else None
     )
-    gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
+    gap, points = _largest_gap(report), Folded("Essays at each score point", [point_table(report)])
     levels = level_blocks(report)
     texts = [
         (f"Essay {row.essay_id} of {report.rows.within(row.prompt_id)}", row.text) for row in report.worst if row.text
@@ -226,12 +226,14 @@ def _summary(report: Report, first: Sequence[str]) -> Section:
     )
 
 
-def _largest_gap(report: Report) -> str:
-    """The largest gap of shares, and where."""
+def _largest_gap(report: Report) -> Words | None:
+    """The largest gap of shares, and where; None where shares are not known."""
     rows = [(row, prompt) for prompt, entry in report.prompts.items() for row in entry.score_points]
+    if not rows:
+        return None
     row, prompt = max(rows, key=lambda one: abs(one[0].gap))
     more = "more" if row.gap > 0 else "less"
-    return (
+    return Words(
         f"The largest gap between the machine's share of a score point and the humans' is at score {row.point:g} of "
         f"{report.rows.within(prompt)}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} "
         "often."
