@@ -459,6 +459,12 @@ class Report(Entry, kw_only=True):
         return self.rules or RULES
 
     @property
+    def stands_for(self) -> float | None:
+        """Essays of which the evaluated ones are a sample; None where they are all there are."""
+        sizes = [entry.stands_for for entry in self.prompts.values() if entry.stands_for is not None]
+        return sum(sizes) if sizes else None
+
+    @property
     def rows(self) -> RowWords:
         """What the rows of its tables are called, where ``by_scale`` has made them of the traits."""
         rows = [scale_id(prompt, name) for name, trait in (self.traits or {}).items() for prompt in trait.prompts]

@@ -84,10 +84,16 @@ def _agreement_sentence(report: Report) -> str:
         for share in (mean.exact_agreement, mean.adjacent_agreement)
     )
     return (
-        f"The machine's scores of {essay_count(report):,} essays{where} were held against human scores: {average}QWK "
+        f"The machine's scores of {_essays(report)}{where} were held against human scores: {average}QWK "
         f"is {figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
         f"{adjacent} that or a neighbouring one."
     )
+
+
+def _essays(report: Report) -> str:
+    """The number of essays, and how many they stand for where they were drawn."""
+    drawn = "" if report.stands_for is None else f" that stand for {report.stands_for:,.0f}"
+    return f"{essay_count(report):,} essays{drawn}"
 
 
 def _humans(report: Report) -> str:
@@ -164,7 +170,7 @@ def report_page(
     Raises:
         DataError: A picture is no svg.
     """
-    facts = [f"{essay_count(report):,} essays", what_is_scored(report)]
+    facts = [_essays(report), what_is_scored(report)]
     first = [verdict_sentence(report), f"Next: {next_step(report)}"]
     report = by_scale(report, short=True)
     prompts = list(report.prompts)

@@ -32,11 +32,8 @@ def scored(tmp_path):
 
 def test_why_essays_are_read_for_certain(scored):
     table = scored().table
-    because = {
-        key: words
-        for *key, words in table[["prompt_id", "essay_id", "because"]].itertuples(index=False)
-        for key in [tuple(key)]
-    }
+    keys = zip(table["prompt_id"], table["essay_id"], strict=True)
+    because = dict(zip(keys, table["because"], strict=True))
     assert because["a", "000"] == ["withheld", "off_topic"]
     assert because["b", "001"][:2] == ["too_long", "duplicate"]
     uncertain = [key for key, words in because.items() if "uncertain" in words]

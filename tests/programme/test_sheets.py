@@ -96,7 +96,7 @@ def test_a_third_reading_goes_to_somebody_else_and_decides(planned, names):
     other = (set(names) - {one["first_marker"], one["second_marker"]} or {""}).pop()
     assert [path.name for path in first.third] == [f"third_1{other and '_'}{other}.csv"]
     sheet = read_sheet(first.third[0])
-    assert sheet[["prompt_id", "essay_id"]].values.tolist() == [list(key)]
+    assert sheet[["prompt_id", "essay_id"]].to_numpy().tolist() == [list(key)]
     assert sheet["text"][0] == f"Essay a {int(key[1])}."
     assert first.decisions.table["human_score"].isna().sum() == 1
     assert read_sheet(first.marked).set_index(["prompt_id", "essay_id"]).loc[key, "reference"] == 2
