@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.bootstrap import prompt_generator
 from aes_dynloss.measures.fairness import group_labels, merged_groups
 from aes_dynloss.programme.allocation import (
@@ -276,25 +276,23 @@ def draw_plan(scored: ScoredEssays, assumed: Mapping[str, Assumed], wanted: Want
     labels = _labels(table, wanted.subgroups)
     certain = np.array([bool(words) for words in table["because"]])
     counted = table["scored"].to_numpy()
-    keys = pd.MultiIndex.from_arrays([table["prompt_id"], *labels])
-    found = sorted(set(keys[counted]), key=lambda key: (prompt_order(str(key[0])), key[1:]))
-    strata = [
-        Stratum(key[0], tuple(key[1:]), int((rows & counted).sum()), int((rows & counted & certain).sum()))
-        for key in found
-        for rows in [np.asarray(keys == key)]
-    ]
+    codes, uniques = pd.MultiIndex.from_arrays([table["prompt_id"], *labels]).factorize()
+    keys: list[tuple[str, ...]] = list(uniques)
+    found = sorted(set(codes[counted].tolist()), key=lambda code: (prompt_order(keys[code][0]), keys[code][1:]))
+    strata = []
+    for code in found:
+        essays, read = (int((codes[rows] == code).sum()) for rows in (counted, counted & certain))
+        strata.append(Stratum(keys[code][0], keys[code][1:], essays, read))
     drawn = allocated(strata, assumed, wanted.half_widths)
     parts = [table[certain].assign(part=CERTAIN, stratum=-1, inclusion_probability=1.0)]
-    for number, (key, stratum, size) in enumerate(zip(found, strata, drawn, strict=True)):
-        rest = np.flatnonzero(np.asarray(keys == key) & counted & ~certain)
-        chosen = prompt_generator(wanted.seed, f"plan {key}").choice(rest, size, replace=False)
+    for number, (code, stratum, size) in enumerate(zip(found, strata, drawn, strict=True)):
+        rest = np.flatnonzero((codes == code) & counted & ~certain)
+        chosen = prompt_generator(wanted.seed, f"plan {keys[code]}").choice(rest, size, replace=False)
         chance = size / stratum.rest if stratum.rest else 1.0
         parts.append(table.iloc[np.sort(chosen)].assign(part=RANDOM, stratum=number, inclusion_probability=chance))
-    essays = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    if essays.empty:
-        raise DataError("There is no essay to read.")
-    essays["weight"] = 1 / essays["inclusion_probability"]
-    return Plan(essays, strata, drawn, assumed, wanted, scored.ranges)
+    chosen_essays = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    chosen_essays["weight"] = 1 / chosen_essays["inclusion_probability"]
+    return Plan(chosen_essays, strata, drawn, assumed, wanted, scored.ranges)
 
 
 def _labels(table: pd.DataFrame, subgroups: Sequence[str]) -> list[np.ndarray[Any, Any]]:
