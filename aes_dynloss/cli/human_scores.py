@@ -181,5 +181,7 @@ def _tell(taken: TakenBack) -> None:
     """Say what is missing of a plan's readings."""
     if taken.unread:
         logger.warning("%d essays of the plan are not read yet; others stand for them.", taken.unread)
+    if taken.waiting:
+        logger.warning("%d essays have readings more than one score point apart, and need a third.", taken.waiting)
     for path in taken.third:
-        logger.warning("Readings are more than one score point apart: %s is to be filled in.", path)
+        logger.warning("Wrote %s, to be filled in.", path)

@@ -75,6 +75,9 @@ def assigned(essays: pd.DataFrame, markers: Markers, seed: int) -> pd.DataFrame:
         markers: Who reads.
         seed: Of what is drawn.
 
+    Raises:
+        ConfigError: There is nothing to read for somebody.
+
     Examples:
         >>> essays = pd.DataFrame({"prompt_id": ["1"] * 4})
         >>> given = assigned(essays, Markers(["Ann", "Ben"], 0.5), seed=0)
@@ -93,6 +96,8 @@ def assigned(essays: pd.DataFrame, markers: Markers, seed: int) -> pd.DataFrame:
             least = np.lexsort((random.random(len(loads)), loads))[: 1 + (number < twice)]
             loads[least] += 1
             readers[place, : len(least)] = [markers.names[one] for one in random.permutation(least)]
+    if (loads == 0).any():
+        raise ConfigError(f"{len(essays)} essays are too few for {len(loads)} markers. Name fewer.")
     return essays.assign(**{FIRST: readers[:, 0], SECOND: readers[:, 1]})
 
 
@@ -142,13 +147,15 @@ class TakenBack:
         decisions: The scores that count, blank where a reading is missing or a third one is needed.
         ranges: Score range by prompt, where the plan knows it.
         unread: Essays without a reading.
-        third: New sheets for third readings.
+        waiting: Essays that need a third reading.
+        third: New sheets for these.
     """
 
     marked: Path
     decisions: Decisions
     ranges: Mapping[str, ScoreRange]
     unread: int
+    waiting: int
     third: Sequence[Path]
 
 
@@ -187,7 +194,7 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
     marked = _marked(essays, plan, readings, decisions)
     write_table(marked, folder / MARKED)
     seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED])
-    return TakenBack(folder / MARKED, decisions, ranges, len(essays) - len(marked), new)
+    return TakenBack(folder / MARKED, decisions, ranges, len(essays) - len(marked), len(wanted), new)
 
 
 def _sheets_of(folder: Path) -> dict[str, Path]:
@@ -199,11 +206,6 @@ def _sheets_of(folder: Path) -> dict[str, Path]:
                 raise DataError(f"{folder} has {sheets[path.stem].name} and {path.name}. Keep what is filled in.")
             sheets[path.stem] = path
     return sheets
-
-
-def is_plan(path: Path) -> bool:
-    """Whether a path is the folder of a plan."""
-    return (path / PLAN).is_file()
 
 
 def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -226,16 +228,16 @@ def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 def _read_sheet(path: Path, essays: pd.DataFrame, name: str, texts: list[pd.DataFrame]) -> Decisions:
     """A sheet, which must hold the essays that its marker was given; what it says of them is added to ``texts``."""
     decisions = read_decisions(path, may_be_blank=True)
-    given = set(essays.index[(essays[FIRST] == name) | (essays[SECOND] == name)])
     own = set(_keys(decisions.table))
-    third = name.startswith(_THIRD)
-    for keys, words in ((own - set(essays.index) if third else own - given, "has"), (given - own, "lacks")):
+    given = set(essays.index[(essays[FIRST] == name) | (essays[SECOND] == name)])
+    if name.startswith(_THIRD):
+        given = own & set(essays.index)
+    for verb, keys in (("has", own - given), ("lacks", given - own)):
         if keys:
             prompt, essay = min(keys)
             raise DataError(
-                f"{path.name} {words} essay {essay!r} of prompt {prompt!r}, which {'the plan lacks' if third else name}"
-                f"{'' if third else ' was not given' if words == 'has' else ' was given'}. Keep the sheet's rows as "
-                "they were written."
+                f"{path.name} {verb} essay {essay!r} of prompt {prompt!r}, other than {ESSAYS} says. Keep the rows of "
+                "the sheet as they were written."
             )
     cells = read_cells(path)
     texts.append(cells[[*ID_COLUMNS, *({TEXT_COLUMN} & set(cells.columns))]])

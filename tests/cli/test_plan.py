@@ -137,6 +137,7 @@ def test_what_has_no_weighted_figures_is_refused(scores, tmp_path, words, messag
         (["--half-width", "kappa=.1"], "--half-width kappa=.1"),
         (["--blind-share", ".2"], "--blind-share needs a second marker"),
         (["--markers", "2", "--marker", "Ann"], "Give one of them"),
+        (["--markers", "500"], "essays are too few for 500 markers"),
         (["--subgroup", "school"], "has no column 'school'"),
         (["--map", "essay_id=candidate"], "'candidate'"),
         (["--report", "scores.csv"], "cannot be read as a report"),

@@ -63,5 +63,14 @@ def test_each_group_and_the_prompt_have_what_they_want():
     assert drawn[2] == 6, "of a small stratum all are read"
 
 
+def test_a_stratum_has_the_highest_rate_of_its_groups():
+    strata = [
+        Stratum("1", groups, size, 0) for groups, size in ((("a", "p"), 900), (("b", "p"), 100), (("a", "q"), 1000))
+    ]
+    drawn = allocated(strata, EVEN, {"qwk": 0.06})
+    assert drawn[1] == sample_size(qwk_spread(EVEN["1"]), 0.06, 100, 0), "all of group b"
+    assert drawn[0] / 900 < drawn[1] / 100
+
+
 def test_few_are_never_enough_for_large_sample_variances():
     assert allocated([Stratum("1", (), 5000, 0)], EVEN, {"smd": 0.9}) == [FEWEST]
