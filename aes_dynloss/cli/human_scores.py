@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,17 +97,25 @@ class HumanSource:
         """What the options name; a plan's sheets are taken back.
 
         Raises:
-            ConfigError: A folder is named beside other sheets.
+            ConfigError: A folder is named beside other sheets, or weights are named where a plan has its own, or not
+                named where the references are a sample.
             DataError: A folder is no plan, or a sheet of it cannot be used.
         """
+        from aes_dynloss.programme.sheets import DESIGN_WEIGHT, take_back
+
         source = cls(references, weights, ranges, adjudicated, rule)
         folders = [path for path in adjudicated if path.is_dir()]
+        if references is not None and weights is None and _has_column(references, DESIGN_WEIGHT):
+            raise ConfigError(
+                f"{references.name} has scores of a sample, with the column {DESIGN_WEIGHT}. Give --weight-column "
+                f"{DESIGN_WEIGHT}."
+            )
         if not folders:
             return source
         if len(adjudicated) > 1:
             raise ConfigError("--adjudicated takes one plan's folder, or review sheets. Give them one after the other.")
-        from aes_dynloss.programme.sheets import DESIGN_WEIGHT, take_back
-
+        if references is None and weights is not None:
+            raise ConfigError("A plan has design weights of its own. Leave out --weight-column, or name --references.")
         taken = take_back(folders[0], rule)
         _tell(taken)
         source = replace(source, sheets=(), plan=taken, ranges={**taken.ranges, **ranges})
@@ -175,6 +184,12 @@ def log_decisions(path: Path | None, test: PredictionTable, decisions: Decisions
 
     if path is not None and decisions is not None:
         AuditLog(path).append(decision_entries(test, decisions))
+
+
+def _has_column(path: Path, column: str) -> bool:
+    from aes_dynloss.tables.formats import iterate_rows
+
+    return any(column in row for _, row in islice(iterate_rows(path), 1))
 
 
 def _tell(taken: TakenBack) -> None:

@@ -116,6 +116,8 @@ def test_an_essay_of_several_review_sheets_has_one_score(scores, tmp_path):
         (["--adjudicated", "plan", "--adjudicated", "scores.csv"], "--adjudicated takes one plan's folder"),
         (["--adjudicated", "."], "is no folder of `aes-dynloss plan`"),
         (["--references", "plan/marked.csv", "--weight-column", "weights"], "'weights'"),
+        (["--references", "plan/marked.csv"], "has scores of a sample, with the column design_weight"),
+        (["--adjudicated", "plan", "--weight-column", "weight"], "A plan has design weights of its own"),
         (["--references", "plan/marked.csv", "--weight-column", "stratum"], "A design weight is"),
         (["--audit", "audit.jsonl"], "--audit logs the decisions of --adjudicated"),
     ],

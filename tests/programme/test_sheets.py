@@ -150,7 +150,7 @@ def change(folder, name, edit):
         (lambda sheet: sheet.iloc[1:], r"Ann\.csv lacks essay '\d+' of prompt '.', other than essays\.csv says\."),
         (
             lambda sheet: sheet.assign(essay_id=["999", *sheet["essay_id"][1:]]),
-            r"Ann\.csv has essay '999' of prompt '.', which",
+            r"Ann\.csv has essay '999' of prompt '.', other",
         ),
         (lambda sheet: sheet.assign(human_score=7), r"Row 1 of Ann\.csv.*human_score 7 is no score point of prompt"),
         (lambda sheet: sheet.assign(human_score="good"), r"of Ann\.csv \(essay '\d+'\)"),
