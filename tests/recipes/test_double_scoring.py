@@ -33,7 +33,7 @@ def test_estimates_are_unbiased_and_intervals_hold():
     assert found["draws"] >= 2000
     for one in found["domains"]:
         for measure in ("qwk", "smd", "exact_agreement", "pearson"):
-            assert abs(one[measure]["bias"]) < 0.002
-            assert 0.93 <= one[measure]["covered"] <= 0.97
+            assert abs(one[measure]["bias"]) < 0.001
+            assert (0.92 if measure == "exact_agreement" else 0.93) <= one[measure]["covered"] <= 0.97
         for measure in ("qwk", "smd"):
             assert one[measure]["half_width"] == pytest.approx(one[measure]["planned"], rel=0.12)
