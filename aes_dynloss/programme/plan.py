@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.bootstrap import prompt_generator
@@ -38,9 +39,10 @@ from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 logger = logging.getLogger(__name__)
+Array = NDArray[np.float64]
 
 WITHHELD, UNCERTAIN = "withheld", "uncertain"
-_CERTAINTY, _ADVISORIES = "certainty", "advisories"
+_CERTAINTY, _INTERVAL, _ADVISORIES = "certainty", ("low", "high"), "advisories"
 # Of a plan's table of essays that are read.
 CERTAIN, RANDOM = "certain", "random"
 
@@ -162,8 +164,8 @@ def read_scored(
     """Read scores that ``aes-dynloss score`` wrote, or another system's.
 
     Args:
-        path: The file: essay_id, prompt_id, raw or score or both; of certainty, advisories, withheld and text what
-            there is.
+        path: The file: essay_id, prompt_id, raw or score or both; of certainty (or low and high), advisories,
+            withheld and text what there is.
         names: Names of its columns.
         ranges: Score range by prompt, where it is known.
         subgroups: Columns of groups of writers.
@@ -177,7 +179,7 @@ def read_scored(
     names = names.in_file(columns)
     if names.text is None and TEXT_COLUMN in columns:
         names = ColumnNames(**{**vars(names), TEXT_COLUMN: TEXT_COLUMN})
-    kept = [*subgroups, *(one for one in (_CERTAINTY, _ADVISORIES) if one in columns)]
+    kept = [*subgroups, *(one for one in (_CERTAINTY, *_INTERVAL, _ADVISORIES) if one in columns)]
     read = read_predictions(path, columns=names, ranges=ranges, kept=kept)
     if TRAIT_COLUMN in read.table:
         raise ConfigError(f"{path.name} has scores of several traits, and a plan is for one. Keep one's columns.")
@@ -186,10 +188,13 @@ def read_scored(
     because = [[] if scored else [WITHHELD] for scored in table["scored"]]
     if _ADVISORIES in table:
         because = [[*one, *_words(cell)] for one, cell in zip(because, table[_ADVISORIES], strict=True)]
-    if uncertain > 0 and _CERTAINTY not in table:
-        logger.warning("%s has no column certainty, so that no essay is read because it is uncertain.", path.name)
-    elif uncertain > 0:
-        for row in _least_certain(table, uncertain, path.name):
+    certainty = _certainty(table, path.name)
+    if uncertain > 0 and certainty is None:
+        logger.warning(
+            "%s has no column certainty, nor low and high, so that no essay is read because it is uncertain.", path.name
+        )
+    elif uncertain > 0 and certainty is not None:
+        for row in _least_certain(table, certainty, uncertain):
             because[row].append(UNCERTAIN)
     known = [column for column in (*ID_COLUMNS, TEXT_COLUMN, "scored", *subgroups) if column in table]
     own = {prompt: span for prompt, span in read.ranges.items() if prompt not in read.inferred}
@@ -202,9 +207,17 @@ def _words(cell: object) -> list[str]:
     return [word for word in (str(one).strip() for one in listed) if word]
 
 
-def _least_certain(table: pd.DataFrame, share: float, source: str) -> list[int]:
+def _certainty(table: pd.DataFrame, source: str) -> Array | None:
+    """How certain the machine is of each essay's score: as it says, or the less the wider its interval is."""
+    columns = [_CERTAINTY] if _CERTAINTY in table else [*_INTERVAL]
+    if not set(columns) <= set(table.columns):
+        return None
+    found = [parse_numbers(table[name], name, table["essay_id"], source) for name in columns]
+    return found[0] if len(found) == 1 else found[0] - found[1]
+
+
+def _least_certain(table: pd.DataFrame, certainty: Array, share: float) -> list[int]:
     """Rows of the scored essays with the least certainty, of each prompt its share."""
-    certainty = parse_numbers(table[_CERTAINTY], _CERTAINTY, table["essay_id"], source)
     rows: list[int] = []
     for _, own in table.groupby("prompt_id"):
         known = own.index[own["scored"].to_numpy() & ~np.isnan(certainty[own.index])]
@@ -295,7 +308,7 @@ def draw_plan(scored: ScoredEssays, assumed: Mapping[str, Assumed], wanted: Want
     return Plan(chosen_essays, strata, drawn, assumed, wanted, scored.ranges)
 
 
-def _labels(table: pd.DataFrame, subgroups: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+def _labels(table: pd.DataFrame, subgroups: Sequence[str]) -> list[NDArray[np.object_]]:
     """Each essay's group in each column, those too small on their prompt merged, as a report merges them."""
     labels = []
     for name in subgroups:

@@ -43,6 +43,16 @@ def test_why_essays_are_read_for_certain(scored):
     assert not any("uncertain" in words for words in scored(uncertain=0).table["because"])
 
 
+def test_the_widest_intervals_are_the_least_certain(tmp_path):
+    path = write_scored(tmp_path)[0]
+    table = pd.read_csv(path, dtype={"essay_id": str}).drop(columns="certainty")
+    width = np.where(table["essay_id"].isin(["005", "017"]), 3.0, 1.0)
+    table.assign(low=table["score"] - width, high=table["score"] + width).to_csv(path, index=False)
+    read = read_scored(path, ColumnNames(), RANGES, [], 0.013).table
+    found = read[[words == ["uncertain"] for words in read["because"]]]
+    assert sorted(found["essay_id"]) == ["005", "005", "017", "017"]
+
+
 def test_the_random_part_is_apart_and_weights_stand_for_all(scored):
     essays = scored()
     plan = draw_plan(essays, ASSUMED, WANTED)
