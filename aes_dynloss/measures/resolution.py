@@ -56,7 +56,7 @@ def resolved_score(readings: Sequence[float], score_range: ScoreRange, rule: Rul
     """
     if not readings or needs_third(readings, score_range):
         return None
-    first, second, third = readings[0], readings[min(1, len(readings) - 1)], readings[-1]
+    first, second, third = (readings[min(place, len(readings) - 1)] for place in range(3))
     if needs_third([first, second], score_range):
         if rule == "third":
             return third

@@ -42,6 +42,7 @@ from aes_dynloss.versions import package_version
 HUMAN_SCORE, READINGS = "human_score", "readings"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
 _KEYS = ["prompt_id", "essay_id"]
+_UNKNOWN = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
 
 
 @dataclass(frozen=True)
@@ -129,21 +130,19 @@ def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreR
         rule: How two or three readings become one.
 
     Raises:
-        DataError: A reading is no score point of its prompt.
+        DataError: A reading is on an unknown prompt, or no score point of its prompt.
     """
     if len(sheets) == 1:
         return sheets[0]
     readings: dict[tuple[str, str], list[float]] = {}
     for sheet in sheets:
-        known = sheet.table[sheet.table["prompt_id"].isin(ranges)]
-        refuse_outside(known, [HUMAN_SCORE], ranges, sheet.source)
+        refuse_rows(~sheet.table["prompt_id"].isin(ranges).to_numpy(), sheet.table, sheet.source, _UNKNOWN)
+        refuse_outside(sheet.table, [HUMAN_SCORE], ranges, sheet.source)
         for key in zip(*(sheet.table[name] for name in _KEYS), strict=True):
             readings.setdefault(key, [])
         for prompt, essay, score in sheet.table[[*_KEYS, HUMAN_SCORE]].dropna().itertuples(index=False, name=None):
             readings[prompt, essay].append(score)
-    unknown = {prompt for prompt, _ in readings} - set(ranges)
-    spans = {**ranges, **dict.fromkeys(unknown, next(iter(ranges.values())))}  # refused as essays that are not there
-    return resolved_decisions(readings, spans, rule, " with ".join(sheet.source for sheet in sheets))
+    return resolved_decisions(readings, ranges, rule, " with ".join(sheet.source for sheet in sheets))
 
 
 def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTable:
@@ -160,8 +159,7 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     keys = pd.MultiIndex.from_frame(final[_KEYS])
     decided = decisions.decided
     unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
-    fault = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
-    refuse_rows(unknown, decisions.table, decisions.source, fault)
+    refuse_rows(unknown, decisions.table, decisions.source, _UNKNOWN)
     refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
     rows = keys.get_indexer(decided.index)
     for column in ("raw", "score"):

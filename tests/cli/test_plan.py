@@ -101,6 +101,10 @@ def test_an_essay_of_several_review_sheets_has_one_score(scores, tmp_path):
     words += [*OPTIONS[2:], "--json", "--rule", "higher", "--audit", "audit.jsonl"]
     report = json.loads(command(*words).out)
     assert (report["adjudicated"]["decided"], report["adjudicated"]["undecided"]) == (2, 1)
+    pd.DataFrame({"essay_id": ["002"], "prompt_id": "c", "human_score": [2]}).to_csv(
+        tmp_path / "three.csv", index=False
+    )
+    assert "three.csv" in command(*words, "--adjudicated", "three.csv").error
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["essay_id"]: (line["human"], line["readings"]) for line in lines} == {
         "003": (4.0, [3.0, 4.0]),
