@@ -60,8 +60,8 @@ def weighted_agreement(
         step: Distance of two score points.
 
     Returns:
-        ``qwk``, ``exact_agreement``, ``adjacent_agreement``, ``pearson``, ``rmse``, ``smd``, ``pooled_sd`` (its unit),
-        ``sd_ratio``, ``mean_reference`` and ``mean_raw``, each of shape (...); NaN where undefined.
+        ``qwk``, ``exact_agreement``, ``adjacent_agreement``, ``pearson``, ``rmse``, ``smd``, ``sd_ratio``,
+        ``mean_reference``, ``mean_raw``, ``sd_reference`` and ``sd_raw``, each of shape (...); NaN where undefined.
 
     Raises:
         DataError: The columns' shapes differ, there is no essay, or a value is not finite.
@@ -89,18 +89,21 @@ def weighted_agreement(
     means = np.moveaxis((w @ columns) / w.sum(axis=-1)[..., None], -1, 0)
     h1, h2, m1, m2, hm, x1, x2, hx, exact, adjacent = means
     human_variance, raw_variance = (_variance(first, second) for first, second in ((h1, h2), (x1, x2)))
-    pooled = np.sqrt((human_variance + raw_variance) / 2 * (essays / (essays - 1) if essays > 1 else np.nan))
+    human_sd, raw_sd = (
+        np.sqrt(one * (essays / (essays - 1) if essays > 1 else np.nan)) for one in (human_variance, raw_variance)
+    )
     return {
         "qwk": kappa_from_means(h1, h2, m1, m2, hm),
         "exact_agreement": exact,
         "adjacent_agreement": adjacent,
         "pearson": np.clip(divided(hx - h1 * x1, np.sqrt(human_variance * raw_variance)), -1, 1),
         "rmse": np.sqrt(np.maximum(h2 - 2 * hx + x2, 0.0)),
-        "smd": divided(x1 - h1, pooled),
+        "smd": divided(x1 - h1, np.sqrt((human_sd**2 + raw_sd**2) / 2)),
         "sd_ratio": np.sqrt(divided(raw_variance, human_variance)),
-        "pooled_sd": pooled,
         "mean_reference": h1 + centre,
         "mean_raw": x1 + centre,
+        "sd_reference": human_sd,
+        "sd_raw": raw_sd,
     }
 
 

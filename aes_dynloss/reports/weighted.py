@@ -16,7 +16,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.agreement import divided, none_if_nan
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval, prompt_generator
 from aes_dynloss.measures.design_weights import checked_weights, effective_size, weighted_agreement, weighted_draws
-from aes_dynloss.measures.fairness import SMALL_GROUP, UNTOLD, group_labels, merged_groups
+from aes_dynloss.measures.fairness import INTERVAL_MEASURES, SMALL_GROUP, UNTOLD, group_labels, merged_groups
 from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP, RULES, Criterion, Rules
 from aes_dynloss.reports.flags import few_notes, report_flags, worst_disagreements
 from aes_dynloss.reports.model import PromptEntry, Report, Settings
@@ -30,7 +30,8 @@ from aes_dynloss.tables.score_range import ScoreRange
 Array = NDArray[np.float64]
 
 WEIGHT = "weight"
-_WITH_INTERVAL = ("qwk", "exact_agreement", "pearson", "smd")
+_WITH_INTERVAL = ("qwk", "exact_agreement", "pearson", "smd", "dsm")
+_SDS = ("sd_reference", "sd_raw")
 
 
 def build_weighted_report(
@@ -118,7 +119,7 @@ def _measured(
         "range": score_range,
         "stands_for": float(weights.sum()),
         "effective_n": effective_size(weights),
-        **{name: none_if_nan(np.asarray(value)) for name, value in figures.items() if name != "pooled_sd"},
+        **{name: none_if_nan(np.asarray(value)) for name, value in figures.items() if name not in _SDS},
         **_intervals(draws, settings),
         "human_human": _two_humans(essays, score_range),
     }
@@ -127,7 +128,7 @@ def _measured(
         columns = {}
         for name in dict.fromkeys(subgroups):
             labels, merged = merged_groups(name, group_labels(essays[name]), min_group)
-            columns[name] = _groups(essays, labels, score_range, settings, figures["pooled_sd"])
+            columns[name] = _groups(essays, labels, score_range, settings, figures)
             notes += [f"Prompt {prompt}: {note}" for note in merged]
         entry["fairness"] = {"columns": columns, "comparisons": 0, "small_group": SMALL_GROUP, "notes": []}
     return PromptReport(PromptEntry.from_dict(entry), draws, notes)
@@ -167,31 +168,39 @@ def _intervals(draws: dict[str, Array], settings: IntervalSettings) -> dict[str,
 
 
 def _groups(
-    essays: pd.DataFrame, labels: NDArray[np.object_], score_range: ScoreRange, settings: IntervalSettings, unit: Array
+    essays: pd.DataFrame,
+    labels: NDArray[np.object_],
+    score_range: ScoreRange,
+    settings: IntervalSettings,
+    whole: Mapping[str, Array],
 ) -> dict[str, Any]:
     """Each group's agreement, in units of all essays; tests of differences have no weights."""
     names, counts = np.unique(labels[labels != UNTOLD].astype(str), return_counts=True)
     groups = {}
     for name in names[np.lexsort((names, -counts))]:
         members = essays[labels == name]
-        figures, draws = _figures(members, score_range, settings, str(name))
-        for one in (figures, draws):
-            if one:
-                one["smd"] = divided(one["mean_raw"] - one["mean_reference"], unit)
-        told = {one: none_if_nan(np.asarray(figures[one])) for one in ("smd", "qwk", "pearson")}
+        figures, draws = (
+            {**one, **_in_units(one, whole)} for one in _figures(members, score_range, settings, str(name))
+        )
+        size = {"n": len(members), "small": len(members) < SMALL_GROUP}
         means = {one: float(figures[one]) for one in ("mean_reference", "mean_raw")}
-        intervals = dict.fromkeys(("dsm_interval", "smd_interval", "qwk_interval", "pearson_interval"))
-        intervals |= {key: ends for key, ends in _intervals(draws, settings).items() if key in intervals}
-        groups[str(name)] = {
-            "n": len(members),
-            "small": len(members) < SMALL_GROUP,
-            **means,
-            "dsm": None,
-            **told,
-            **intervals,
-        }
+        told = {one: none_if_nan(np.asarray(figures[one])) for one in INTERVAL_MEASURES}
+        intervals = dict.fromkeys(f"{one}_interval" for one in INTERVAL_MEASURES) | _intervals(draws, settings)
+        groups[str(name)] = {**size, **means, **told, **intervals}
     untested = {"r_squared_adjusted": None, "p": None, "p_holm": None}
     return {"groups": groups, **dict.fromkeys(("osa", "osd", "csd"), untested)}
+
+
+def _in_units(figures: Mapping[str, Array], whole: Mapping[str, Array]) -> dict[str, Array]:
+    """SMD and DSM of a group, as ``group_entries`` defines them, where it has means."""
+    if not figures:
+        return {}
+    human_sd, raw_sd = (whole[name] for name in _SDS)
+    raw, human = (
+        divided(figures[f"mean_{one}"] - whole[f"mean_{one}"], whole[f"sd_{one}"]) for one in ("raw", "reference")
+    )
+    unit = np.sqrt((human_sd**2 + raw_sd**2) / 2)
+    return {"smd": divided(figures["mean_raw"] - figures["mean_reference"], unit), "dsm": raw - human}
 
 
 def _two_humans(essays: pd.DataFrame, score_range: ScoreRange) -> dict[str, Any] | None:
