@@ -190,7 +190,7 @@ def expected_half_width(spread: float, strata: Sequence[Stratum], drawn: Sequenc
         drawn: Essays that are drawn of each.
 
     Examples:
-        >>> round(expected_half_width(0.1296, [Stratum("1", (), 1000, 100)], [300]), 4)
+        >>> round(expected_half_width(0.1296, [Stratum("1", (), 1000, 100)], [300]), 3)
         0.03
     """
     essays = sum(stratum.essays for stratum in strata)
