@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aes_dynloss.cli.human_scores import HumanSource, human_score_options, log_decisions
 from aes_dynloss.cli.options import (
     EXISTING,
     FILE,
@@ -23,7 +24,6 @@ from aes_dynloss.cli.options import (
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aes_dynloss.reports.adjudication import Decisions
     from aes_dynloss.reports.features import FeatureTable
     from aes_dynloss.reports.model import Report
     from aes_dynloss.reports.predictions import PredictionTable
@@ -32,20 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("predictions", type=EXISTING)
-@click.option(
-    "--references", type=EXISTING, help="File with the human scores, if PREDICTIONS has none; joined by essay id."
-)
-@click.option(
-    "--adjudicated",
-    type=EXISTING,
-    help="A review sheet of `aes-dynloss score --review` with the human_score filled in; the final scores are reported "
-    "beside the machine's.",
-)
-@click.option(
-    "--audit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="With --adjudicated: add a line for each decision to this log, as `score --audit` does for scores.",
-)
+@human_score_options
 @click.option(
     "--dev", type=EXISTING, help="Predictions on dev essays with human scores, to fit rescaling and cut points."
 )
@@ -118,6 +105,7 @@ def evaluate(
     *,
     predictions: Path,
     references: Path | None,
+    weight_column: str | None,
     dev: Path | None,
     prompts: Path | None,
     spans: tuple[str, ...],
@@ -129,7 +117,8 @@ def evaluate(
     mapped: tuple[str, ...],
     robustness: Path | None,
     features: Path | None,
-    adjudicated: Path | None,
+    adjudicated: tuple[Path, ...],
+    rule: Any,  # noqa: ANN401 - a choice, checked by click
     audit: Path | None,
     output_dir: Path | None,
     export: tuple[str, Path] | None,
@@ -147,17 +136,16 @@ def evaluate(
     each trait, and NAME in the file with the human scores.
     """
     # Heavy imports here keep --help fast.
-    from aes_dynloss.reports.adjudication import adjudication_text, read_decisions
-    from aes_dynloss.reports.criteria import CRITERIA, MIN_GROUP
+    from aes_dynloss.reports.adjudication import adjudication_text
     from aes_dynloss.reports.exports import export_rsmeval
     from aes_dynloss.reports.flags import read_criteria
     from aes_dynloss.reports.predictions import read_predictions
-    from aes_dynloss.reports.prompts import build_report, report_json
+    from aes_dynloss.reports.prompts import report_json
     from aes_dynloss.reports.report_files import FEATURES, PAGE, REPORT, TABLE, refuse_existing
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.reports.robustness import of_same_prompts, read_robustness
     from aes_dynloss.reports.traits import by_scale
-    from aes_dynloss.tables.columns import TRAIT_COLUMN, ColumnNames, parse_map
+    from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
 
     changed = None if robustness is None else read_robustness(robustness)
@@ -167,28 +155,38 @@ def evaluate(
     if features is not None and output_dir is not None and features.resolve() == (output_dir / FEATURES).resolve():
         raise ConfigError(f"--features: the report would replace {features}. Choose another --output-dir.")
     names = ColumnNames(**columns, **reference_columns(reference), mapped=parse_map(mapped))
-    given = [predictions, references, adjudicated, dev, prompts, robustness, features, criteria]
+    given = [predictions, references, *adjudicated, dev, prompts, robustness, features, criteria]
     _check_rater_options(names, adjusted_scores, given, force=force)
+    if audit is not None and not adjudicated:
+        raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
+    human = HumanSource.of(references, weight_column, adjudicated, rule, read_score_ranges(prompts, spans))
+    human.refuse(dev=dev, features=features, export=export, rater_column=names.rater)
+    references, ranges = human.references, human.ranges
     check_mapped(names.mapped, [path for path in (predictions, references, dev, features) if path is not None])
-    ranges = read_score_ranges(prompts, spans)
-    test = read_predictions(predictions, columns=names, references=references, ranges=ranges, kept=subgroups)
+    test = read_predictions(
+        predictions,
+        columns=names,
+        references=references,
+        ranges=ranges,
+        kept=(*subgroups, *human.kept),
+        sampled=human.weights is not None,
+    )
     without = tuple((role, column) for role, column in names.mapped if role not in {"text", "words"})
     # Dev may have a row an essay, whatever the other file has.
     by_rater = [(role, column) for role, column in names.named().items() if role in {"rater", "date"}]
     dev_names = replace(names, text=None, words=None, rater=None, date=None, mapped=(*without, *by_rater))
     dev_table = None if dev is None else read_predictions(dev, columns=dev_names, ranges=ranges)
-    scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
-    decisions = None if adjudicated is None else read_decisions(adjudicated, scales)
+    decisions = human.decisions(test)
     feature_table = None if features is None else _read_features(features, test, names)
-    report = build_report(
+    report = human.report(
         test,
+        subgroups,
         dev=dev_table,
         features=feature_table,
-        subgroups=subgroups,
-        criteria=CRITERIA if criteria is None else read_criteria(criteria),
-        min_group=MIN_GROUP if min_group is None else min_group,
+        criteria=None if criteria is None else read_criteria(criteria),
+        min_group=min_group,
     )
-    report = _adjudicated(report, test, decisions, audit)
+    report = human.adjudicated(report, test, decisions)
     if changed is not None:
         report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
     if export is not None:
@@ -200,7 +198,7 @@ def evaluate(
         _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", given, written)
         *others, last = (str(output_dir / name) for name in written)
         click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
-    _log(audit, test, decisions)
+    log_decisions(audit, test, decisions)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
@@ -214,26 +212,6 @@ def _write(report: Report, folder: Path, title: str, given: Sequence[Path | None
     made = Provenance.now(path for path in given if path is not None)
     write_report_files(report, folder, title=title, about=made.about())
     seal(folder, made, written)
-
-
-def _adjudicated(report: Report, machine: PredictionTable, decisions: Decisions | None, log: Path | None) -> Report:
-    """The report with human decisions, if there are any, of which a log may be wanted."""
-    from aes_dynloss.reports.adjudication import adjudication_entry
-
-    if decisions is None:
-        if log is not None:
-            raise ConfigError("--audit logs the decisions of --adjudicated. Give both.")
-        return report
-    return replace(report, adjudicated=adjudication_entry(report, machine, decisions))
-
-
-def _log(path: Path | None, machine: PredictionTable, decisions: Decisions | None) -> None:
-    """Add the decisions, which have been checked, to a log if that is wanted."""
-    from aes_dynloss.reports.adjudication import decision_entries
-    from aes_dynloss.tables.audit_log import AuditLog
-
-    if path is not None and decisions is not None:
-        AuditLog(path).append(decision_entries(machine, decisions))
 
 
 def _check_rater_options(

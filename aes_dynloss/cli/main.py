@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "aes_dynloss.cli.serve:serve",
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "calibrate": "aes_dynloss.cli.calibrate:calibrate",
+    "plan": "aes_dynloss.cli.plan:plan",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "compare": "aes_dynloss.cli.compare:compare",
     "robustness": "aes_dynloss.cli.robustness:robustness",

@@ -379,7 +379,13 @@ class IntervalSettings:
         if self.resamples < 0 or not 0 < self.confidence < 1 or self.seed < 0:
             raise ConfigError(f"Intervals need resamples >= 0, 0 < confidence < 1 and seed >= 0, found {self}.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the report."""
+    def to_dict(self, *, weighted: bool = False) -> dict[str, Any]:
+        """Plain values for the report.
+
+        Args:
+            weighted: Whether intervals are of a sample with design weights, as ``replicate_weights`` draws.
+        """
         kind = f"percentile bootstrap over essays within prompts (more than {MOST_DRAWN_ESSAYS:,}: its normal limit)"
+        if weighted:
+            kind = "percentile rescaling bootstrap within prompts and design weights, for a finite number of essays"
         return {"interval": kind, **asdict(self), "qwk_of_identical_constants": 1.0}

@@ -222,10 +222,10 @@ def subgroup_fairness(
     by_column: dict[str, Entry] = {}
     notes = []
     for name in dict.fromkeys(columns):
-        labels, merged_notes = _merged(name, group_labels(essays[name]), least)
-        told = labels != _UNTOLD
+        labels, merged_notes = merged_groups(name, group_labels(essays[name]), least)
+        told = labels != UNTOLD
         groups = group_entries(essays, labels, score_range, settings, small)
-        groups.pop(_UNTOLD, None)
+        groups.pop(UNTOLD, None)
         notes += merged_notes
         tests = dict.fromkeys(("osa", "osd", "csd"), Explained(None, None))
         if told.any():
@@ -237,11 +237,22 @@ def subgroup_fairness(
     return {"columns": by_column, "comparisons": comparisons, "small_group": small, "notes": notes}
 
 
-_UNTOLD = ""  # no group is called so
+UNTOLD = ""  # no group is called so
 
 
-def _merged(name: str, labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.object_], list[str]]:
-    """Labels with small groups merged, or _UNTOLD, and what a reader must know of them."""
+def merged_groups(name: str, labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.object_], list[str]]:
+    """Labels with small groups merged into one, or UNTOLD where that is small too, and what a reader must know of them.
+
+    Args:
+        name: The column's name, for notes.
+        labels: Each essay's group, shape (n,), as ``group_labels`` gives them.
+        least: Groups of fewer essays are small.
+
+    Examples:
+        >>> labels, notes = merged_groups("class", np.array(["a", "a", "b"], dtype=object), least=2)
+        >>> labels.tolist(), notes[0][:40]
+        (['a', 'a', ''], 'Column class: fewer than 2 essays in b; ')
+    """
     names, counts = np.unique(labels.astype(str), return_counts=True)
     few = names[counts < least].tolist()
     if not few:
@@ -251,7 +262,7 @@ def _merged(name: str, labels: NDArray[np.object_], least: int) -> tuple[NDArray
     rest = f"Column {name}: fewer than {least} essays in {listed};"
     if members.sum() >= least and len(few) > 1 and merged not in names:
         return np.where(members, merged, labels), [f"{rest} they count as one, {merged!r}."]
-    return np.where(members, _UNTOLD, labels), [f"{rest} no figure of them is told, and no flag rests on them."]
+    return np.where(members, UNTOLD, labels), [f"{rest} no figure of them is told, and no flag rests on them."]
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:

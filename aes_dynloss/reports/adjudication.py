@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.measures.resolution import Rule, resolved_score
 from aes_dynloss.reports.blocks import Section, Words
+from aes_dynloss.reports.human_entries import Adjudication, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.human_scores import refuse_repeats, refuse_rows
 from aes_dynloss.reports.measure_list import Missing
-from aes_dynloss.reports.model import Adjudication, Report, ReviewedMean, ReviewedPrompt, ReviewFigures
+from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import PredictionTable, refuse_outside
 from aes_dynloss.reports.prompt_means import mean_if_known
 from aes_dynloss.reports.prompts import build_report
@@ -34,11 +36,13 @@ from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
 from aes_dynloss.tables.formats import read_cells
 from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
+from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.versions import package_version
 
-HUMAN_SCORE = "human_score"
+HUMAN_SCORE, READINGS = "human_score", "readings"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
 _KEYS = ["prompt_id", "essay_id"]
+_UNKNOWN = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,13 @@ class Decisions:
         return pd.Series(made[HUMAN_SCORE].to_numpy(), index=pd.MultiIndex.from_frame(made[_KEYS]))
 
 
-def read_decisions(path: Path, scales: Sequence[str] = ()) -> Decisions:
-    """Read a review sheet that `aes-dynloss score --review` wrote and humans filled in.
+def read_decisions(path: Path, scales: Sequence[str] = (), *, may_be_blank: bool = False) -> Decisions:
+    """Read a review sheet that `aes-dynloss score --review` or `plan` wrote and humans filled in.
 
     Args:
         path: A csv, jsonl or parquet file with essay_id, prompt_id and human_score; or with a column for each trait.
         scales: The prompts and traits that were predicted, where essays are scored on several.
+        may_be_blank: Whether no essay needs to be decided on yet.
 
     Raises:
         DataError: The file or a row cannot be used.
@@ -88,10 +93,56 @@ def read_decisions(path: Path, scales: Sequence[str] = ()) -> Decisions:
             own = own[own["prompt_id"].isin(scales) | own[HUMAN_SCORE].notna()]
         parts.append(own)
     table = pd.concat(parts, ignore_index=True)
-    if table[HUMAN_SCORE].isna().all():
+    if table[HUMAN_SCORE].isna().all() and not may_be_blank:
         named = f"its column {HUMAN_SCORE} is" if not traits else f"its columns {', '.join(traits)} are"
         raise DataError(f"{path.name} holds no decision: {named} blank. Fill it in.")
     return Decisions(table, path.name)
+
+
+def resolved_decisions(
+    readings: Mapping[tuple[str, str], Sequence[float]], ranges: Mapping[str, ScoreRange], rule: Rule, source: str
+) -> Decisions:
+    """One decision on each essay from all readings of it.
+
+    Args:
+        readings: Of each essay, by prompt and essay id, in their order; maybe none.
+        ranges: Score range of each prompt with a reading.
+        rule: How two or three become one.
+        source: Where they are from, for messages.
+
+    Returns:
+        Decisions with one more column, ``readings``; blank where a third reading is needed.
+    """
+    rows = [
+        (essay, prompt, resolved_score(own, ranges[prompt], rule) if own else None, [float(one) for one in own])
+        for (prompt, essay), own in readings.items()
+    ]
+    table = pd.DataFrame(rows, columns=[*ID_COLUMNS, HUMAN_SCORE, READINGS]).astype({HUMAN_SCORE: float})
+    return Decisions(table, source)
+
+
+def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreRange], rule: Rule) -> Decisions:
+    """The decisions of several review sheets, on which an essay may have several readings.
+
+    Args:
+        sheets: The sheets, one at least, in the order of their readings.
+        ranges: Score range by prompt.
+        rule: How two or three readings become one.
+
+    Raises:
+        DataError: A reading is on an unknown prompt, or no score point of its prompt.
+    """
+    if len(sheets) == 1:
+        return sheets[0]
+    readings: dict[tuple[str, str], list[float]] = {}
+    for sheet in sheets:
+        refuse_rows(~sheet.table["prompt_id"].isin(ranges).to_numpy(), sheet.table, sheet.source, _UNKNOWN)
+        refuse_outside(sheet.table, [HUMAN_SCORE], ranges, sheet.source)
+        for key in zip(*(sheet.table[name] for name in _KEYS), strict=True):
+            readings.setdefault(key, [])
+        for prompt, essay, score in sheet.table[[*_KEYS, HUMAN_SCORE]].dropna().itertuples(index=False, name=None):
+            readings[prompt, essay].append(score)
+    return resolved_decisions(readings, ranges, rule, " with ".join(sheet.source for sheet in sheets))
 
 
 def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTable:
@@ -108,8 +159,7 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     keys = pd.MultiIndex.from_frame(final[_KEYS])
     decided = decisions.decided
     unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
-    fault = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
-    refuse_rows(unknown, decisions.table, decisions.source, fault)
+    refuse_rows(unknown, decisions.table, decisions.source, _UNKNOWN)
     refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
     rows = keys.get_indexer(decided.index)
     for column in ("raw", "score"):
@@ -126,7 +176,8 @@ def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dic
         machine: Predictions, with what was withheld.
         decisions: Humans' scores of some of these essays.
     """
-    made = decisions.table.dropna(subset=[HUMAN_SCORE])[[*_KEYS, HUMAN_SCORE]]
+    made = decisions.table.dropna(subset=[HUMAN_SCORE])
+    several = made[READINGS] if READINGS in made else [None] * len(made)
     given = pd.concat([machine.table, machine.withheld], ignore_index=True).set_index(_KEYS)["score"]
     scores = {key: None if pd.isna(score) else float(score) for key, score in given.items()}
     return [
@@ -137,8 +188,11 @@ def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dic
             "prompt_id": prompt_id,
             "machine": scores[prompt_id, essay_id],
             "human": human,
+            **({} if readings is None else {READINGS: readings}),
         }
-        for prompt_id, essay_id, human in made.itertuples(index=False, name=None)
+        for prompt_id, essay_id, human, readings in zip(
+            *(made[name] for name in (*_KEYS, HUMAN_SCORE)), several, strict=True
+        )
     ]
 
 

@@ -44,10 +44,9 @@ def fairness_blocks(report: Report) -> list[Block]:
         by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
         name, drawn = f"fairness-{position}", pictures.get(column)
         criteria = report.judged_by.criteria
-        tables = [
-            _group_table(name, column, by_prompt, report.rows, criteria),
-            _test_table(name, column, by_prompt, report.rows),
-        ]
+        tables = [_group_table(name, column, by_prompt, report.rows, criteria)]
+        if report.stands_for is None:  # tests have no weighted form
+            tables.append(_test_table(name, column, by_prompt, report.rows))
         gallery = Gallery(f"{name}-pictures", "", explained, drawn) if drawn else None
         blocks.append(Section(name, column, [*tables, gallery]))
     return blocks

@@ -1,4 +1,4 @@
-"""What a report says of human raters: their agreement with each other, and the ratings that figures rest on."""
+"""What a report says of human raters: their agreement with each other, the ratings that figures rest on, decisions."""
 
 from __future__ import annotations
 
@@ -137,3 +137,39 @@ class RaterReport(Entry):
     assignment: dict[str, RaterAssignment]
     adjusted: dict[str, AdjustedAgreement]
     conclusions: list[str]
+
+
+class ReviewFigures(Entry):
+    """Agreement of scores before or after human review; the mean over prompts has no ``n``."""
+
+    LEFT_OUT = ("n",)
+
+    n: int | None = None
+    qwk: Figure = None
+    exact_agreement: Figure = None
+    adjacent_agreement: Figure = None
+
+
+class ReviewedMean(Entry):
+    """The machine's figures, and those of the scores that count in the end, over prompts that the machine scored."""
+
+    machine: ReviewFigures
+    final: ReviewFigures
+
+
+class ReviewedPrompt(Entry):
+    """One prompt before and after human review; ``machine`` is None where it scored none of the essays."""
+
+    decided: int
+    machine: ReviewFigures | None
+    final: ReviewFigures
+
+
+class Adjudication(Entry):
+    """What humans decided on essays for review: essays, and figures before and after."""
+
+    decided: int
+    undecided: int
+    without_score: int
+    prompts: dict[str, ReviewedPrompt]
+    mean: ReviewedMean

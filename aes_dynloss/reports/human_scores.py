@@ -29,7 +29,13 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 
 def join_references(
-    table: pd.DataFrame, names: ColumnNames, source: str, path: Path, kept: Collection[str] = ()
+    table: pd.DataFrame,
+    names: ColumnNames,
+    source: str,
+    path: Path,
+    kept: Collection[str] = (),
+    *,
+    sampled: bool = False,
 ) -> pd.DataFrame:
     """The predictions with the human scores of another file, essay by essay.
 
@@ -42,6 +48,7 @@ def join_references(
         source: The predictions' name for messages.
         path: File with essay_id, reference and, if they are known, prompt_id and second_reference.
         kept: Further columns to take from it, unless the predictions have them.
+        sampled: Whether it holds a sample of the essays, so that most may have no human score.
 
     Returns:
         The predictions, in their order, with the human scores; NaN where there is none.
@@ -67,7 +74,7 @@ def join_references(
     for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
         refuse_repeats(index, name)
         alone = index[~index.isin(other)]
-        if len(alone) and (index is right or len(alone) > len(left) / 2):
+        if len(alone) and (index is right or (len(alone) > len(left) / 2 and not sampled)):
             raise DataError(
                 f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
                 f"{_named(alone)} ({len(alone)} in all). If ids differ, name their columns by --map essay_id=COLUMN; "
@@ -204,17 +211,22 @@ def _named(ids: pd.MultiIndex) -> str:
     return ", ".join(names) + (", ..." if len(ids) > 5 else "")
 
 
-def with_references(table: pd.DataFrame, source: str, references: str) -> tuple[pd.DataFrame, list[str]]:
+def with_references(
+    table: pd.DataFrame, source: str, references: str, *, sampled: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
     """The essays that humans have scored, and a note on the others; all essays where none is scored.
 
     Args:
         table: Predictions with ``reference``, NaN where it is not known.
         source: Their name.
         references: Name of the table of human scores.
+        sampled: Whether these are of a sample that stands for all, which is told elsewhere.
     """
     unknown = table["reference"].isna().to_numpy()
     if unknown.all() or not unknown.any():
         return table, []
+    if sampled:
+        return table[~unknown].reset_index(drop=True), []
     alone = pd.MultiIndex.from_arrays([table.loc[unknown, "essay_id"].astype(str)])
     return table[~unknown].reset_index(drop=True), [
         f"{int(unknown.sum())} of {len(unknown)} essays in {source} have no human score in {references}: "

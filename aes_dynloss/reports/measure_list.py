@@ -28,6 +28,7 @@ class Missing(Enum):
     NO_SPREAD = "No change, or no spread of predictions."
     CONSTANT_FEATURE = "Undefined: the feature does not vary."
     FEW_TRAINING_ESSAYS = "Unknown: the model keeps too few training essays to compare with."
+    UNWEIGHTED = "Undefined, or not estimated with design weights."
     UNDEFINED = "It is undefined on these scores."
 
 

@@ -13,7 +13,13 @@ from aes_dynloss.measures.breakdowns import level_gap
 from aes_dynloss.reports.criteria import RULES, Direction, Rules
 from aes_dynloss.reports.drivers import Drivers
 from aes_dynloss.reports.entry import Entry, Figure, Interval, WrittenRange
-from aes_dynloss.reports.human_entries import HumanAgreement, HumanRatings, MeanHumanAgreement, RaterReport
+from aes_dynloss.reports.human_entries import (
+    Adjudication,
+    HumanAgreement,
+    HumanRatings,
+    MeanHumanAgreement,
+    RaterReport,
+)
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.ratings import Ratings
 from aes_dynloss.reports.report_frame import SHORT, measures_frame
@@ -143,23 +149,30 @@ class Fairness(Entry):
 class PromptEntry(Entry):
     """All that is measured on one prompt: measures, and the scores broken down for tables and pictures."""
 
-    LEFT_OUT = ("human_human", "human_ratings", "fairness")
+    LEFT_OUT = (
+        *("human_human", "human_ratings", "fairness"),
+        *("stands_for", "effective_n", "exact_agreement_interval", "smd_interval"),
+    )
 
     n: int
     range: WrittenRange
     qwk: Figure
+    stands_for: Figure = None  # essays of which those read are a sample; None: the essays are all there are
+    effective_n: Figure = None
     qwk_interval: Interval = None
     qwk_rescaled: Figure = None
     qwk_rescaled_interval: Interval = None
     qwk_cut_points: Figure = None
     qwk_cut_points_interval: Interval = None
     exact_agreement: Figure = None
+    exact_agreement_interval: Interval = None
     adjacent_agreement: Figure = None
     pearson: Figure = None
     pearson_interval: Interval = None
     spearman: Figure = None
     rmse: Figure = None
     smd: Figure = None
+    smd_interval: Interval = None
     sd_ratio: Figure = None
     mean_reference: Figure = None
     mean_raw: Figure = None
@@ -207,6 +220,8 @@ class PromptEntry(Entry):
         """
         if getattr(self, measure) is not None:
             return None
+        if self.stands_for is not None:
+            return Missing.UNWEIGHTED
         needs = MEASURES[measure].needs
         if needs is Missing.NO_SECOND_SCORE and self.scored_twice:
             return Missing.RATERS
@@ -310,42 +325,6 @@ class Settings(Entry, kw_only=True):
     confidence: float
     seed: int
     qwk_of_identical_constants: float = 1.0
-
-
-class ReviewFigures(Entry):
-    """Agreement of scores before or after human review; the mean over prompts has no ``n``."""
-
-    LEFT_OUT = ("n",)
-
-    n: int | None = None
-    qwk: Figure = None
-    exact_agreement: Figure = None
-    adjacent_agreement: Figure = None
-
-
-class ReviewedMean(Entry):
-    """The machine's figures, and those of the scores that count in the end, over prompts that the machine scored."""
-
-    machine: ReviewFigures
-    final: ReviewFigures
-
-
-class ReviewedPrompt(Entry):
-    """One prompt before and after human review; ``machine`` is None where it scored none of the essays."""
-
-    decided: int
-    machine: ReviewFigures | None
-    final: ReviewFigures
-
-
-class Adjudication(Entry):
-    """What humans decided on essays for review: essays, and figures before and after."""
-
-    decided: int
-    undecided: int
-    without_score: int
-    prompts: dict[str, ReviewedPrompt]
-    mean: ReviewedMean
 
 
 class FeatureFigures(Entry):
@@ -478,6 +457,12 @@ class Report(Entry, kw_only=True):
     def judged_by(self) -> Rules:
         """The criteria, and the smallest group."""
         return self.rules or RULES
+
+    @property
+    def stands_for(self) -> float | None:
+        """Essays of which the evaluated ones are a sample; None where they are all there are."""
+        sizes = [entry.stands_for for entry in self.prompts.values() if entry.stands_for is not None]
+        return sum(sizes) if sizes else None
 
     @property
     def rows(self) -> RowWords:

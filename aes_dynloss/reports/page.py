@@ -84,10 +84,16 @@ def _agreement_sentence(report: Report) -> str:
         for share in (mean.exact_agreement, mean.adjacent_agreement)
     )
     return (
-        f"The machine's scores of {essay_count(report):,} essays{where} were held against human scores: {average}QWK "
+        f"The machine's scores of {_essays(report)}{where} were held against human scores: {average}QWK "
         f"is {figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
         f"{adjacent} that or a neighbouring one."
     )
+
+
+def _essays(report: Report) -> str:
+    """The number of essays, and how many they stand for where they were drawn."""
+    drawn = "" if report.stands_for is None else f" that stand for {report.stands_for:,.0f}"
+    return f"{essay_count(report):,} essays{drawn}"
 
 
 def _humans(report: Report) -> str:
@@ -164,7 +170,7 @@ def report_page(
     Raises:
         DataError: A picture is no svg.
     """
-    facts = [f"{essay_count(report):,} essays", what_is_scored(report)]
+    facts = [_essays(report), what_is_scored(report)]
     first = [verdict_sentence(report), f"Next: {next_step(report)}"]
     report = by_scale(report, short=True)
     prompts = list(report.prompts)
@@ -173,7 +179,7 @@ def report_page(
         if len(prompts) > 1
         else None
     )
-    gap, points = Words(_largest_gap(report)), Folded("Essays at each score point", [point_table(report)])
+    gap, points = _largest_gap(report), Folded("Essays at each score point", [point_table(report)])
     levels = level_blocks(report)
     texts = [
         (f"Essay {row.essay_id} of {report.rows.within(row.prompt_id)}", row.text) for row in report.worst if row.text
@@ -226,12 +232,14 @@ def _summary(report: Report, first: Sequence[str]) -> Section:
     )
 
 
-def _largest_gap(report: Report) -> str:
-    """The largest gap of shares, and where."""
+def _largest_gap(report: Report) -> Words | None:
+    """The largest gap of shares, and where; None where shares are not known."""
     rows = [(row, prompt) for prompt, entry in report.prompts.items() for row in entry.score_points]
+    if not rows:
+        return None
     row, prompt = max(rows, key=lambda one: abs(one[0].gap))
     more = "more" if row.gap > 0 else "less"
-    return (
+    return Words(
         f"The largest gap between the machine's share of a score point and the humans' is at score {row.point:g} of "
         f"{report.rows.within(prompt)}, which the machine gives {abs(100 * row.gap):.1f} percentage points {more} "
         "often."

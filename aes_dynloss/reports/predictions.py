@@ -92,6 +92,7 @@ def read_predictions(
     references: str | Path | None = None,
     ranges: Mapping[str, ScoreRange] | None = None,
     kept: Collection[str] = (),
+    sampled: bool = False,
 ) -> PredictionTable:
     """Read and check predictions from a csv, jsonl or parquet file.
 
@@ -109,6 +110,7 @@ def read_predictions(
             the essays of ``path``; for predictions that hold no human scores themselves.
         ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         kept: Names of further columns, such as groups of writers, of ``path`` or of ``references``.
+        sampled: Whether ``references`` are of a sample of the essays; the others are then left out without a note.
 
     Returns:
         The checked table; its references are NaN throughout if all are blank.
@@ -143,12 +145,12 @@ def read_predictions(
         predicted = replace(names, reference=None, second_reference=None, rater=None)
         table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
         table = take_kept(table, cells, kept, names, None)
-        table = join_references(table, given, source, Path(references), kept)
+        table = join_references(table, given, source, Path(references), kept, sampled=sampled)
     if WITHHELD in cells:
         table[WITHHELD] = parse_truth(cells[WITHHELD], WITHHELD, source)
     notes: list[str] = []
     if references is not None:
-        table, notes = with_references(table, source, Path(references).name)
+        table, notes = with_references(table, source, Path(references).name, sampled=sampled)
     if "prompt_id" not in table:
         if names.prompt_id is not None:
             raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")

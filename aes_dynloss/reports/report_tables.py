@@ -75,7 +75,7 @@ HUMAN_COLUMNS = {
     "pearson_degradation": measure_column("pearson_degradation"),
 }
 _IN_TERMINAL = (
-    *("prompt", "n", "range", "qwk", "qwk_interval", "qwk_rescaled", "qwk_cut_points", "exact_agreement"),
+    *("prompt", "n", "stands_for", "range", "qwk", "qwk_interval", "qwk_rescaled", "qwk_cut_points", "exact_agreement"),
     *("adjacent_agreement", "pearson", "smd", "sd_ratio", "human_qwk", "degradation"),
 )
 VERSIONS = {
@@ -131,7 +131,11 @@ def agreement_table(report: Report) -> Table:
         report: What ``build_report`` returned.
     """
     measures = [*(name for _, names in AGREEMENT.values() for name in names), *LIMIT_MEASURES]
-    sizes = [Column("n", "Essays", "n"), words_column("range", "Range", "range")]
+    sizes = [
+        Column("n", "Essays", "n"),
+        Column("stands_for", "Stand for", "stand for", explanation="Essays of which those are a sample."),
+        words_column("range", "Range", "range"),
+    ]
     human = [Column("twice", "Scored twice"), *HUMAN_COLUMNS.values()]
     rows = []
     for prompt, entry in report.prompts.items():
@@ -141,12 +145,15 @@ def agreement_table(report: Report) -> Table:
         points = words(f"{minus(low)} to {minus(high)}{step}", short=f"{low}-{high}{step}")
         rated: Mapping[str, Any] = entry.human_ratings or {}
         ratings = [count(rated[key]) if rated else NOTHING for key in RATING_COLUMNS]
-        rows.append([words(prompt), count(entry.n), points, *_human_cells(entry), *ratings, *cells])
+        whole = NOTHING if entry.stands_for is None else count(entry.stands_for)
+        rows.append([words(prompt), count(entry.n), whole, points, *_human_cells(entry), *ratings, *cells])
     # A mean of some measures, such as errors in score points, would mean nothing.
     mean = [
         measure_cell(report.mean, one, report.why_missing(one)) if one in report.mean else NOTHING for one in measures
     ]
-    foot = [[report.rows.mean, NOTHING, NOTHING, *_human_cells(report.mean), *[NOTHING] * len(RATING_COLUMNS), *mean]]
+    foot = [
+        [report.rows.mean, *[NOTHING] * len(sizes), *_human_cells(report.mean), *[NOTHING] * len(RATING_COLUMNS), *mean]
+    ]
     columns = [report.rows.column, *sizes, *human, *RATING_COLUMNS.values(), *map(measure_column, measures)]
     return Table("agreement", "Agreement", columns, rows, foot, report.level)
 
@@ -166,7 +173,7 @@ def agreement_tables(report: Report) -> list[Block]:
     whole = agreement_table(report)
     tables: list[Table] = []
     for name, (title, names) in AGREEMENT.items():
-        table = whole.chosen("prompt", *(() if tables else ("n", "range")), *names)
+        table = whole.chosen("prompt", *(() if tables else ("n", "stands_for", "range")), *names)
         drawn = any(cell.interval for row in (*table.rows, *table.foot) for cell in row)
         tables.append(_on_page(table, name, f"{title}, {table.level} intervals below" if drawn else title))
     return [*(table.known_columns() for table in tables), *_unknown_words(tables)]

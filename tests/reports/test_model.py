@@ -9,17 +9,14 @@ import pytest
 from sample_report import bare_report, full_report
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.human_entries import Adjudication, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.model import (
-    Adjudication,
     Feature,
     FeatureFigures,
     FeatureReport,
     Floor,
     MeanEntry,
     Report,
-    ReviewedMean,
-    ReviewedPrompt,
-    ReviewFigures,
 )
 from aes_dynloss.reports.prompts import read_report, report_json, write_report
 from aes_dynloss.reports.robustness_entry import Robustness, RobustnessSettings
