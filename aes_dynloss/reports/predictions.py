@@ -136,7 +136,7 @@ def read_predictions(
     by_trait = [TRAIT_COLUMN] if TRAIT_COLUMN in cells else []
     roles = (*ID_COLUMNS, *by_trait, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     if references is None:
-        cells = one_row_an_essay(cells, names, source)
+        cells = one_row_an_essay(cells, names, source, kept)
         own = kept if names.rater is None else [*kept, RATINGS_COLUMN]
         table = take_kept(take_columns(cells, names, roles, source), cells, own, names, None)
     else:

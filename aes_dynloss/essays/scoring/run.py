@@ -33,6 +33,7 @@ from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
+from aes_dynloss.tables.provenance import Provenance, sealed
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
 
@@ -209,6 +210,7 @@ def score_to_files(
     *,
     processes: Processes,
     model_digest: str,
+    made: Provenance,
     review: ReviewSheet | None = None,
     audit: ScoreAudit | None = None,
     worksheet: Worksheet | None = None,
@@ -225,6 +227,7 @@ def score_to_files(
         options: What is answered.
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
+        made: Where the files come from, which is told beside them.
         review: The review sheet, if one is wanted.
         audit: Where each score is logged, as soon as it is saved.
         worksheet: What is filled in with the scores, where the format is a learning platform's.
@@ -272,16 +275,17 @@ def score_to_files(
             if audit is not None:
                 audit.tell(part[_AUDIT])
         counts = ScoreCounts()
-        if review is not None:
-            counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
-            _warn_of_repeats(parts)
-        # The scores last: they mark a complete run.
         for one in parts.tables(_COUNTS):
             counts.add(one["withheld"])
-        if worksheet is None:
-            _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
-        else:
-            worksheet.write(parts.tables(_SCORES), output)
+        with sealed(made, output, *others):
+            if review is not None:
+                counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
+                _warn_of_repeats(parts)
+            # The scores last: they mark a complete run.
+            if worksheet is None:
+                _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+            else:
+                worksheet.write(parts.tables(_SCORES), output)
         return counts
 
 

@@ -21,11 +21,13 @@ from aes_dynloss.essays.scoring.output import Columns, Platform
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_cells import CsvCells
+from aes_dynloss.tables.provenance import sealed
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.essay_table import Prompt
     from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.measures.scales import ConversionTable
+    from aes_dynloss.tables.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -344,8 +346,11 @@ class Feedback:
         if words:
             self._words[str(line["essay_id"])] = words
 
-    def write(self) -> None:
+    def write(self, made: Provenance) -> None:
         """Fill in the column of feedback, where it is blank.
+
+        Args:
+            made: Where the file comes from.
 
         Raises:
             DataError: The file was changed so that it cannot be read, or cannot be written.
@@ -358,7 +363,8 @@ class Feedback:
         rows = dict(zip(sheet.rows(list(self._words)), self._words.values(), strict=True))
         column = sheet.feedback
         told = {(row, column): words for row, words in rows.items() if not cells.row(row)[column].strip()}
-        _write(self._path, cells.filled(told, "xmlcharrefreplace"))
+        with sealed(made, self._path):
+            _write(self._path, cells.filled(told, "xmlcharrefreplace"))
 
 
 _MOST_QUOTED = 2
