@@ -51,7 +51,7 @@ def measure_raters(
         return None
     if MACHINE in set(rows["rater"]):
         raise DataError(
-            f"A rater is called {MACHINE!r}, as the machine is that stands beside the raters. Leave these ratings out if "
+            f"A rater is called {MACHINE!r}, the name of the machine beside the raters. Leave these ratings out if "
             "they are a machine's, or give the rater another name."
         )
     found = _severities(rows, confidence)

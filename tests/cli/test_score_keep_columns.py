@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from command_line import command
+from essay_files import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
@@ -206,3 +207,25 @@ def test_a_workbook_says_what_a_table_says(place, tmp_path):
     refused = command("score", place / "model", place / "essays.csv", "--format", "xlsx")
     assert refused.code == 2
     assert "xlsx cannot be written to standard output" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("--keep-columns", "-o", "long.xlsx"), "--keep-columns"),
+        (("-o", "long.csv", "--review", "long.xlsx"), "--review"),
+    ],
+)
+def test_a_text_that_no_cell_of_a_workbook_holds_is_refused_as_it_comes(place, tmp_path, monkeypatch, words, option):
+    texts = [*TEXTS[:3], "lon\u200b " * 7000, *TEXTS]
+    write_rows(tmp_path / "long.csv", [{"essay_id": f"e{n}", "text": text} for n, text in enumerate(texts)])
+    (tmp_path / "long.csv").rename(tmp_path / "input.csv")
+    monkeypatch.chdir(tmp_path)
+    outcome = command("score", place / "model", "input.csv", "--prompt", "letter", *words)
+    assert outcome.code == 2
+    assert f"{option}, essay e3: a text of 35000 characters, and a cell of .xlsx holds 32767" in outcome.error
+    assert len(list(tmp_path.glob("long.*.parts/[0-9]*.json"))) == 1  # of two essays: none behind was scored
+    assert (
+        command("score", place / "model", "input.csv", "--prompt", "letter", "-o", "short.csv", "--keep-columns").code
+        == 0
+    )

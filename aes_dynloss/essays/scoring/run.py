@@ -34,6 +34,7 @@ from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
 from aes_dynloss.tables.provenance import Provenance, sealed
+from aes_dynloss.tables.workbook import refuse_long_text
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
 
@@ -250,6 +251,8 @@ def score_to_files(
         "review": None if review is None else [_beside(output, review.path), review.unsure],
         "audit": None if audit is None else _beside(output, audit.log.path),
     }
+    if form == "xlsx" and options.keep_columns:
+        essays = _that_fit(essays)
     others = [] if review is None else [review.path]
     with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
@@ -289,6 +292,15 @@ def score_to_files(
         return counts
 
 
+def _that_fit(essays: Iterable[UnscoredEssay]) -> Iterator[UnscoredEssay]:
+    """The same essays; those with a cell that a workbook does not hold are refused as they come, not after the last."""
+    for essay in essays:
+        for cell in essay.kept.values():
+            if isinstance(cell, str):
+                refuse_long_text(cell, f"--keep-columns, essay {essay.essay_id}")
+        yield essay
+
+
 def _part(
     scorer: Scorer, window: ScoredWindow, options: ScoreOptions, review: ReviewSheet | None, audit: ScoreAudit | None
 ) -> dict[str, Any]:
@@ -298,7 +310,9 @@ def _part(
     if options.keep_columns:
         part[_KEPT] = _kept_columns(window)
     if review is not None:
-        part[_REVIEW] = review_columns(scorer, window, review.unsure)
+        part[_REVIEW] = rows = review_columns(scorer, window, review.unsure)
+        for essay_id, text in zip(rows["essay_id"], rows["text"], strict=True) if review.form == "xlsx" else ():
+            refuse_long_text(text, f"--review, essay {essay_id}")
     if audit is not None:
         part[_AUDIT] = audit.entries(window)
     return part

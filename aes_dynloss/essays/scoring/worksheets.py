@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.data_config import text_encoding
 from aes_dynloss.essays.scoring.output import Columns, Platform
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
@@ -78,16 +77,12 @@ class Worksheet:
             platform: Whose it is.
             grade_column: Column of grades; of Canvas an assignment, by its column's name, its title or its id. None:
                 Moodle's "Grade", Canvas' only assignment.
-            encoding: Of the file.
+            encoding: Of the file, a known one.
 
         Raises:
-            ConfigError: It is open, or unknown, which column has the grades, or there is no such encoding.
+            ConfigError: It is open, or unknown, which column has the grades.
             DataError: It cannot be read, or is no such worksheet.
         """
-        try:
-            text_encoding(encoding)
-        except ValueError as error:
-            raise ConfigError(f"--encoding: {error}.") from None
         cells = CsvCells.read(path, encoding)
         rows = [cells.row(number) for number in range(len(cells.places))]
         header = rows[0] if rows else []
