@@ -68,7 +68,11 @@ def _kinds() -> list[tuple[str, str, str]]:
 )
 @click.option(
     "--grade-column",
-    help="With --worksheet: column of grades, of Canvas an assignment.  [default: Grade, or the only assignment]",
+    "grade_columns",
+    multiple=True,
+    metavar="[TRAIT=]COLUMN",
+    help="With --worksheet: column of grades, of Canvas an assignment; of each of several traits that is wanted, if "
+    "repeated.  [default: Grade, or the only assignment]",
 )
 @click.option(
     "--policy",
@@ -146,7 +150,7 @@ def score(
     output: Path,
     form: str | None,
     sheet: Path | None,
-    grade_column: str | None,
+    grade_columns: tuple[str, ...],
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
@@ -184,7 +188,7 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     filled = _worksheet(
-        form, sheet, inputs, layout, grade_column=grade_column, unused=long or keep_columns or probabilities
+        form, sheet, inputs, layout, grade_columns=grade_columns, unused=long or keep_columns or probabilities
     )
     chosen = Policy.from_words(policy)
     scales = parse_ranges(scale, "--scale")
@@ -247,7 +251,7 @@ def _worksheet(
     inputs: tuple[str, ...],
     layout: dict[str, Any],
     *,
-    grade_column: str | None,
+    grade_columns: Sequence[str],
     unused: bool,
 ) -> Worksheet | None:
     """The learning platform's file that is filled in, if one is; as INPUT itself it brings names of its columns."""
@@ -255,7 +259,7 @@ def _worksheet(
 
     platform = next((one for one in PLATFORMS if one == form), None)
     if platform is None:
-        if sheet is not None or grade_column is not None:
+        if sheet is not None or grade_columns:
             raise ConfigError(f"--worksheet and --grade-column go with --format {' or '.join(PLATFORMS)}. Add it.")
         return None
     from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, Worksheet
@@ -270,7 +274,7 @@ def _worksheet(
                 f"--format {platform} fills in the file that {platform.capitalize()} exports. Name it with --worksheet."
             )
         layout |= {"text": layout["text"] or MOODLE_TEXT, "essay_id": layout["essay_id"] or MOODLE_ID}
-    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_column, layout["encoding"])
+    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_columns, layout["encoding"])
 
 
 def _essays(

@@ -242,7 +242,7 @@ def test_feedback_in_characters_that_the_encoding_lacks(place, tmp_path):
 
 
 def test_essays_are_refused_as_they_come():
-    book = Worksheet.read(CANVAS, "canvas", "301")
+    book = Worksheet.read(CANVAS, "canvas", ["301"])
     for ids, message in (
         (["S-007", "S-008", "15"], facts("'15'", "no row", "by SIS User ID,", "but by ID")),
         (["S-007", "S-008", "S-007"], facts("'S-007'", "one row")),
