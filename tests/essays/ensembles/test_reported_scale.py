@@ -187,6 +187,8 @@ def test_explanations_tell_it(made, run):
     assert told
     assert [score["reported"] for score in told] == [25 * score["score"] for score in told]
     assert f"Score {told[0]['score']:g}, reported as {told[0]['reported']:g}" in next(why.rglob("*1.html")).read_text()
+    given = [line["scores"][0]["reported"] for line in lines if not line["withheld"]]
+    assert (why / "index.html").read_text().count("reported as") == len(given) > 0
 
 
 def test_the_service_tells_it(made, run):

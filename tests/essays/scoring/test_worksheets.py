@@ -20,6 +20,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.scoring.worksheets import Worksheet
+from aes_dynloss.tables.provenance import verify
 from aes_dynloss.tables.score_range import ScoreRange
 
 SAMPLES = Path(__file__).parent / "worksheets_made_by_hand"
@@ -74,6 +75,8 @@ def test_moodle_from_its_own_texts(place, tmp_path):
             cell for n, cell in enumerate(new) if n not in (4, 10)
         ]
     assert len(why.read_text().splitlines()) == 4  # the blank one too, whose score is withheld
+    for product in (output, why):
+        assert verify(product, [MOODLE]).found == []
 
 
 def test_every_other_byte_stays(place, tmp_path):
