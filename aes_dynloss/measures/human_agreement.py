@@ -145,11 +145,11 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
         ``compute_disattenuated_correlations`` of r over all responses.
 
     Examples:
-        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
+        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2.5, 3, 4]})
         >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
         >>> limits, notes = limit_entries("1", essays, ScoreRange(1, 4))
         >>> {name: round(limits[name], 3) for name in LIMITS}, notes
-        ({'pearson_disattenuated': 0.999, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
+        ({'pearson_disattenuated': 1.017, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
         >>> limits["human_ratings"]["n"], limits["human_ratings"]["ratings"]
         (4, 8)
     """
