@@ -125,7 +125,7 @@ def report_flags(
     of_groups = {name: name.removeprefix(_SUBGROUP) for name in rules.criteria if name.startswith(_SUBGROUP)}
     named = [name for name in rules.criteria if name not in of_groups]
     few = {prompt for prompt, entry in prompts.items() if is_few(entry.scored_twice, rules.min_group)}
-    on_mean = {name: _figure(mean, name, few=False) for name in named if _is_of_mean(name)}
+    on_mean = {name: _figure(mean, name, few=len(few) == len(prompts)) for name in named if _is_of_mean(name)}
     flags = judge_all(on_mean, f"mean over {called.kind}s", rules.criteria)
     for prompt, entry in prompts.items():
         values = {name: _figure(entry, name, few=prompt in few) for name in named}
@@ -147,7 +147,8 @@ def few_notes(prompts: Mapping[str, PromptEntry], min_group: int) -> list[str]:
         min_group: Fewest essays to rest on.
     """
     few = {prompt: n for prompt, entry in prompts.items() if is_few(n := entry.scored_twice, min_group)}
-    because = f"fewer than {min_group}: nothing that rests on them is judged, and no mean over prompts has it."
+    left_out = ", and means over prompts leave it out" if len(few) < len(prompts) else ""
+    because = f"fewer than {min_group}: nothing that rests on them is judged{left_out}."
     return [f"Prompt {prompt}: {count} essays were scored twice, {because}" for prompt, count in few.items()]
 
 

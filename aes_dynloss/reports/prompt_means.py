@@ -49,7 +49,7 @@ def mean_entry(
 ) -> tuple[MeanEntry, list[str]]:
     """Means over prompts, each prompt counting the same; a measure that some prompt lacks has none.
 
-    What rests on essays that were scored twice leaves out prompts with few of these.
+    What rests on essays that were scored twice leaves out prompts with few of these, unless all have few.
 
     Args:
         parts: What was measured, by prompt.
@@ -61,7 +61,7 @@ def mean_entry(
     """
     mean: dict[str, Any] = {"n_prompts": len(parts)}
     notes = []
-    enough = {prompt: part for prompt, part in parts.items() if not is_few(part.entry.scored_twice, min_group)}
+    enough = {prompt: part for prompt, part in parts.items() if not is_few(part.entry.scored_twice, min_group)} or parts
     for name in MEAN_MEASURES:
         known = enough if MEASURES[name].needs is Missing.NO_SECOND_SCORE else parts
         values = [part.entry[name] for part in known.values()]
@@ -75,7 +75,7 @@ def mean_entry(
         if name == "qwk":
             mean["qwk_fisher"] = fisher_mean(values)
     humans = [part.entry.human_human for part in enough.values()]
-    if humans and all(human and human.n for human in humans):
+    if all(human and human.n for human in humans):
         names = ("qwk", "degradation", "pearson", "pearson_degradation")
         mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
     return MeanEntry.from_dict(mean), notes
