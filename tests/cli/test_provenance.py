@@ -311,9 +311,15 @@ def test_another_report_in_the_folder_has_its_own_sources_alone(place, tmp_path)
 def test_what_was_changed_by_hand_is_not_certified_by_another_command(place, tmp_path):
     shutil.copytree(place / "calibrated", tmp_path / "out" / "run")
     (tmp_path / "out" / PROVENANCE).write_bytes((place / "report" / PROVENANCE).read_bytes())  # of another product
-    (tmp_path / "out" / "run" / "predictions_test.csv").write_text("forged")
-    ok("calibrate", tmp_path / "out" / "run", "--scale", "0:50")
-    assert verify(tmp_path / "out" / "run").found == ["predictions_test.csv was changed"]
+    run = tmp_path / "out" / "run"
+    predictions = (run / "predictions_test.csv").read_bytes()
+    (run / "predictions_test.csv").write_bytes(predictions.replace(b",3.0,", b",4.0,"))
+    refused = command("calibrate", run, "--scale", "0:50")
+    assert (refused.code, "predictions_test.csv is not what the run wrote" in refused.error) == (2, True)
+    (run / "predictions_test.csv").write_bytes(predictions)
+    (run / "predictions_inner.csv").write_text("forged")
+    ok("calibrate", run, "--scale", "0:50")
+    assert verify(run).found == ["predictions_inner.csv was changed"]
     assert [one["command"].split()[1] for one in read_provenance(tmp_path / "out" / "run").earlier][-1] == "calibrate"
 
 

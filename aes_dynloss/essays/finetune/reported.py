@@ -10,13 +10,13 @@ import numpy as np
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.essays.data.essay_table import Prompt
-from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, predictions_hashes
+from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out, predictions_hashes
 from aes_dynloss.essays.model.prompt_scales import reported_scores
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.predictions import predictions_file
 from aes_dynloss.reports.trait_forms import with_scale_ids
-from aes_dynloss.tables.cells import parse_numbers
+from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import REPORTED_COLUMN
 from aes_dynloss.tables.formats import read_cells, write_table
 from aes_dynloss.tables.scale_ids import scale_id
@@ -30,11 +30,16 @@ def write_reported(folder: Path, prompts: Mapping[str, Prompt], tables: Mapping[
         folder: Of a run or ensemble, with a manifest of its predictions if it has any.
         prompts: The model's prompts.
         tables: Of reported scores, by prompt.
+
+    Raises:
+        DataError: Predictions are not what was written there.
     """
-    for path in (folder / predictions_file(part) for part in ("dev", "test", OUT_OF_FOLD)):
+    for part in ("dev", "test", OUT_OF_FOLD):
+        path = folder / predictions_file(part)
         cells = read_cells(path) if path.is_file() else None
         if cells is None or not (tables or REPORTED_COLUMN in cells):
             continue
+        check_held_out(folder, part, parse_ids(cells["essay_id"], "essay_id", path.name))
         kept = cells.drop(columns=REPORTED_COLUMN, errors="ignore")
         if tables:
             ids = with_scale_ids(kept, path.name)["prompt_id"].astype(str)
