@@ -75,19 +75,15 @@ def benchmark(
     if output_dir is None:
         raise click.UsageError("--output-dir is missing: name a folder for the runs and the report.")
     from aes_dynloss.essays.benchmark.ray_cluster import run_on_ray
-    from aes_dynloss.essays.benchmark.results import MARKDOWN, PAGE, REPORT, TABLE
+    from aes_dynloss.essays.benchmark.results import MARKDOWN, PAGE
     from aes_dynloss.essays.benchmark.run import benchmark as run
     from aes_dynloss.reports.comparison_tables import benchmark_markdown
-    from aes_dynloss.tables.provenance import Provenance, seal
     from aes_dynloss.training.grid import run_in_turn
     from aes_dynloss.training.hardware import leave_busy_cores
 
     on_ray = partial(run_on_ray, gpus=gpus_per_run, cpus=cpus_per_run)
     leave_busy_cores()
     chosen = on_ray if engine == "ray" else run_in_turn
-    report = run(resolved, output_dir, chosen, against, force_precision=force_precision)
-    sources = [config, Path(str(resolved.finetune.get("data", {}).get("source", ""))), *against]
-    predictions = sorted(path.relative_to(output_dir).as_posix() for path in output_dir.glob("predictions/*.parquet"))
-    seal(output_dir, Provenance.now(sources), (REPORT, MARKDOWN, TABLE, PAGE, *predictions))
+    report = run(resolved, output_dir, chosen, against, force_precision=force_precision, written_in=config)
     click.echo(benchmark_markdown(report), nl=False)
     click.echo(f"Report: {output_dir / PAGE}, and {MARKDOWN}, .json and .csv beside it", err=True)

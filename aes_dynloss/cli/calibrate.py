@@ -44,12 +44,19 @@ if TYPE_CHECKING:
     help="Report scores on the scale of this form: a table of its scores, column score and perhaps prompt_id, to which "
     "the run's are equated (equipercentile).",
 )
+@click.option(
+    "--smoothing",
+    type=click.IntRange(1, 10),
+    metavar="MOMENTS",
+    help="With --reference-form: smooth both distributions first (log-linear), so that so many of their moments stay.",
+)
 def calibrate(
     run: Path,
     rule: Any,  # noqa: ANN401 - a choice, checked by click
     on: Path | None,
     scales: tuple[str, ...],
     form: Path | None,
+    smoothing: int | None,
 ) -> None:
     """Change how a finished RUN makes scores of its raw predictions; nothing is trained, no essay is read.
 
@@ -60,6 +67,8 @@ def calibrate(
         raise ConfigError(f"There is no folder {run}. Name one that finetune or ensemble wrote.")
     if on is not None and not on.is_file():
         raise ConfigError(f"--on: there is no file {on}. Name a table of predictions with human scores.")
+    if smoothing is not None and form is None:
+        raise ConfigError("--smoothing is of the scores that --reference-form equates. Give both.")
     if scales or form is not None:
         if rule is not None or on is not None or (scales and form is not None):
             raise ConfigError(
@@ -68,7 +77,7 @@ def calibrate(
             )
         from aes_dynloss.essays.ensembles.reported_scale import calibrate_scale
 
-        tables = calibrate_scale(run if form is not None else _whole(run), scales, form)
+        tables = calibrate_scale(run if form is not None else _whole(run), scales, form, smoothing)
         for prompt, table in tables.items():
             click.echo(f"{prompt}: {', '.join(f'{value:g}' for value in table.reported)}")
         click.echo(f"{run}: {'scores are reported on a scale' if tables else 'there is no reported scale'}.", err=True)

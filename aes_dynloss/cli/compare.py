@@ -82,7 +82,7 @@ def compare(
     from aes_dynloss.reports.report_files import refuse_existing, replacing_together
     from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     if output_dir is not None and not force:
         refuse_existing(output_dir, (COMPARISON, COMPARISON_PAGE))
@@ -94,12 +94,12 @@ def compare(
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
-        made = Provenance.now([*runs, *([] if references is None else [references])])
+        made = Provenance.now([*runs, *(path for path in (references, prompts) if path is not None)])
         page = comparison_page(comparison, title=f"{', '.join(arms)}: a comparison", about=made.about())
-        with replacing_together(output_dir, (COMPARISON_PAGE, COMPARISON)) as new:
+        names = (COMPARISON_PAGE, COMPARISON)
+        with sealed(made, output_dir, names=names), replacing_together(output_dir, names) as new:
             write_page(page, new / COMPARISON_PAGE)
             write_report(comparison, new / COMPARISON)
-        seal(output_dir, made, (COMPARISON_PAGE, COMPARISON))
         click.echo(f"Wrote {output_dir / COMPARISON} and {output_dir / COMPARISON_PAGE}", err=True)
     click.echo(report_json(comparison) if as_json else comparison_text(comparison), nl=not as_json)
 

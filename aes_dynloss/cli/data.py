@@ -125,6 +125,7 @@ def raters(
     from dataclasses import replace
 
     from aes_dynloss.essays.scoring.output import output_format, write_scores
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     form = None if output is None else output_format(None, output)
     if output is not None and output.exists() and not force:
@@ -139,7 +140,8 @@ def raters(
     if output is not None and form is not None:
         records = table_records(replace(table, foot=()))
         kinds = {name: str if name in {"rater", "remarks"} else float for name in records[0]}
-        write_scores([{name: [record[name] for record in records] for name in kinds}], form, output, kinds)
+        with sealed(Provenance.now(_files(config, config_file)), output):
+            write_scores([{name: [record[name] for record in records] for name in kinds}], form, output, kinds)
     click.echo(json.dumps(found.as_dict(), indent=1, allow_nan=False) if as_json else _rater_text(found, table))
 
 
@@ -168,12 +170,20 @@ def split(
     from aes_dynloss.essays.data.data_config import SplitConfig
     from aes_dynloss.essays.data.readers import read_essays
     from aes_dynloss.essays.data.splits import cross_fit_splits, write_ids
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     table = read_essays(config)
     wanted = SplitConfig(cross_fit=folds, group=config.split.group, seed=seed)
-    for number, parts in enumerate(cross_fit_splits(table, wanted, with_dev=True)[0]):
-        write_ids(parts, output_dir / f"fold_{number}")
+    made = Provenance.now(_files(config, config_file))
+    with sealed(made, output_dir, names=[f"fold_{number}" for number in range(folds)]):
+        for number, parts in enumerate(cross_fit_splits(table, wanted, with_dev=True)[0]):
+            write_ids(parts, output_dir / f"fold_{number}")
     click.echo(f"{len(table)} essays in {folds} folds: {output_dir}", err=True)
+
+
+def _files(config: DataConfig, config_file: str | None) -> list[Path]:
+    """The files that essays and their configuration are read from."""
+    return [Path(name).expanduser() for name in (config.source, config_file) if name is not None]
 
 
 def _rater_text(found: RaterCheck, table: Table) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aes_dynloss.reports.model import Report
     from aes_dynloss.reports.predictions import PredictionTable
     from aes_dynloss.tables.columns import ColumnNames
+    from aes_dynloss.tables.provenance import Provenance
 
 
 @click.command()
@@ -137,7 +138,6 @@ def evaluate(
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_text
-    from aes_dynloss.reports.exports import export_rsmeval
     from aes_dynloss.reports.flags import read_criteria
     from aes_dynloss.reports.predictions import read_predictions
     from aes_dynloss.reports.prompts import report_json
@@ -147,6 +147,7 @@ def evaluate(
     from aes_dynloss.reports.traits import by_scale
     from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
+    from aes_dynloss.tables.provenance import Provenance
 
     changed = None if robustness is None else read_robustness(robustness)
     written = (REPORT, TABLE, PAGE, *([] if features is None else [FEATURES]))
@@ -189,29 +190,47 @@ def evaluate(
     report = human.adjudicated(report, test, decisions)
     if changed is not None:
         report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
+    made = Provenance.now(path for path in given if path is not None)
     if export is not None:
-        for path in export_rsmeval(test, dev_table, export[1], subgroups=subgroups, force=force):
-            click.echo(f"Wrote {path}", err=True)
+        _export(test, dev_table, export[1], subgroups, made, force=force)
     if adjusted_scores is not None:
-        _write_adjusted(test, adjusted_scores)
+        _write_adjusted(test, adjusted_scores, made)
     if output_dir is not None:
-        _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", given, written)
-        *others, last = (str(output_dir / name) for name in written)
-        click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
+        _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", made, written)
     log_decisions(audit, test, decisions)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))
 
 
-def _write(report: Report, folder: Path, title: str, given: Sequence[Path | None], written: Sequence[str]) -> None:
-    """Write a report, and which files it is made from."""
+def _write(report: Report, folder: Path, title: str, made: Provenance, names: Sequence[str]) -> None:
+    """Write a report, and where it comes from."""
     from aes_dynloss.reports.report_files import write_report_files
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import sealed
 
-    made = Provenance.now(path for path in given if path is not None)
-    write_report_files(report, folder, title=title, about=made.about())
-    seal(folder, made, written)
+    with sealed(made, folder, names=names):
+        write_report_files(report, folder, title=title, about=made.about())
+    *others, last = (str(folder / name) for name in names)
+    click.echo(f"Wrote {', '.join(others)} and {last}", err=True)
+
+
+def _export(
+    test: PredictionTable,
+    dev: PredictionTable | None,
+    folder: Path,
+    subgroups: Sequence[str],
+    made: Provenance,
+    *,
+    force: bool,
+) -> None:
+    """Write what RSMTool's rsmeval reads."""
+    from aes_dynloss.reports.exports import export_rsmeval
+    from aes_dynloss.tables.provenance import sealed
+
+    with sealed(made, folder):
+        paths = export_rsmeval(test, dev, folder, subgroups=subgroups, force=force)
+    for path in paths:
+        click.echo(f"Wrote {path}", err=True)
 
 
 def _check_rater_options(
@@ -228,15 +247,17 @@ def _check_rater_options(
         raise ConfigError(f"--adjusted-scores would replace {adjusted}, which is read. Choose another path.")
 
 
-def _write_adjusted(test: PredictionTable, path: Path) -> None:
+def _write_adjusted(test: PredictionTable, path: Path, made: Provenance) -> None:
     """Write human scores adjusted for severity."""
     from aes_dynloss.reports.rater_report import adjusted_scores
     from aes_dynloss.tables.formats import write_table
+    from aes_dynloss.tables.provenance import sealed
 
     table = adjusted_scores(test.table)
     if table is None:
         raise ConfigError("--adjusted-scores needs the scores of two raters or more, which are not all equal.")
-    write_table(table, path)
+    with sealed(made, path):
+        write_table(table, path)
     click.echo(f"Wrote {path}", err=True)
 
 

@@ -93,7 +93,7 @@ def explain(
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.tables.atomic import file_sha256
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
     from aes_dynloss.training.accelerator import plain_accelerator
 
     accelerator = plain_accelerator(cpu=cpu)
@@ -107,8 +107,8 @@ def explain(
     essays = read_essays(inputs, 1, scorer.own_features, **layout)
     chosen = essays if wanted is None else _named(essays, wanted)
     if check:
-        _check(scorer, chosen, output_dir, most=most, seed=seed, traits=traits)
-        seal(output_dir, made, [CHECK])
+        with sealed(made, output_dir, names=[CHECK]):
+            _check(scorer, chosen, output_dir, most=most, seed=seed, traits=traits)
         return
     from aes_dynloss.essays.explaining.run import INDEX, explain_to_folder
 
@@ -121,12 +121,11 @@ def explain(
         "nearest": not no_neighbours,
     }
     name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-    known = {"model": name, "model_digest": digest}
+    known: dict[str, Any] = {"model": name, "model_digest": digest, "made": made}
     count = explain_to_folder(scorer, chosen, output_dir, options, **known, resume=resume, force=force)
     if count is None:
         logger.info("%s is complete; INPUT was not looked at. --force explains it anew.", output_dir)
     else:
-        seal(output_dir, made)
         logger.info("Explained %d essays: %s.", count, output_dir / INDEX)
 
 

@@ -75,7 +75,7 @@ def features(
     """
     from aes_dynloss.essays.features.linguistic import ALL_GROUPS, GROUPS, feature_names
     from aes_dynloss.essays.scoring.output import output_format, write_scores
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     named = ["all"] if groups is None else groups
     chosen = [group for one in named for group in (ALL_GROUPS if one == "all" else [one])]
@@ -90,9 +90,9 @@ def features(
     kinds = {"essay_id": str, "prompt_id": str, **dict.fromkeys(feature_names(chosen), float)}
     texts = {} if config_file is None else _prompt_texts(config_file)
     without_text = Counter[str | None]()
-    count = write_scores(_windows(read_essays(inputs, 1, **layout), chosen, texts, without_text), form, path, kinds)
-    if path is not None:
-        seal(path, Provenance.now(map(Path, inputs)))
+    made = Provenance.now(Path(name) for name in (*inputs, config_file) if name is not None)
+    with sealed(made, *([] if path is None else [path])):
+        count = write_scores(_windows(read_essays(inputs, 1, **layout), chosen, texts, without_text), form, path, kinds)
     logger.info("Essays: %d, features: %d.", count, len(kinds) - 2)
     if without_text and "overlap" in chosen:
         prompts = [prompt for prompt in without_text if prompt is not None]

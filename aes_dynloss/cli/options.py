@@ -209,12 +209,24 @@ def read_data_values(config: str | Path) -> dict[str, Any]:
     return values
 
 
+def _known_encoding(_: click.Context, __: click.Parameter, name: str) -> str:
+    """The callback of --encoding: refuses what is none, before anything is read."""
+    if name != "utf-8":
+        from aes_dynloss.essays.data.data_config import text_encoding
+
+        try:
+            text_encoding(name)
+        except ValueError as error:
+            raise ConfigError(f"--encoding: {error}.") from None
+    return name
+
+
 _ESSAY_INPUT = (
     click.option("--text-column", "text", help="Column of the essays.  [default: text, else found]"),
     click.option("--id-column", "essay_id", help="Column of their ids.  [default: essay_id, else found, else rows]"),
     click.option("--prompt-column", "prompt_id", help="Column of their prompts.  [default: prompt_id, if present]"),
     click.option("--prompt", help="The prompt of all essays, if there is no column of prompts."),
-    click.option("--encoding", default="utf-8", help="Encoding of text files."),
+    click.option("--encoding", default="utf-8", callback=_known_encoding, help="Encoding of text files."),
     click.option(
         "--quoting",
         type=click.Choice(["minimal", "none"]),
@@ -272,15 +284,10 @@ def read_essays(
         named: Columns whose names are not the default ones.
 
     Raises:
-        ConfigError: There is no such encoding, one column is named twice, or processes would share standard input.
+        ConfigError: One column is named twice, or processes would share standard input.
     """
-    from aes_dynloss.essays.data.data_config import text_encoding
     from aes_dynloss.essays.data.readers import essays_to_score
 
-    try:
-        text_encoding(encoding)
-    except ValueError as error:
-        raise ConfigError(f"--encoding: {error}.") from None
     if "-" in sources and processes > 1:
         raise ConfigError("Standard input reaches one process only. Name a file, or start one process.")
     return essays_to_score(

@@ -21,6 +21,7 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.configfile import read_mapping, validate
     from aes_dynloss.essays.data.readers import iterate_unscored
     from aes_dynloss.essays.finetune.config import FinetuneConfig
+    from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.scorer import EncoderScorer
     from aes_dynloss.essays.public.finetune import finetune
     from aes_dynloss.essays.samples import ESSAYS, QUICKSTART
@@ -29,6 +30,8 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
     from aes_dynloss.essays.screening.kinds import Policy
     from aes_dynloss.reports.report_files import PAGE, REPORT
     from aes_dynloss.reports.report_tables import report_text
+    from aes_dynloss.tables.atomic import file_sha256
+    from aes_dynloss.tables.provenance import Provenance, sealed
     from aes_dynloss.training.accelerator import build_accelerator
 
     if resume and force:
@@ -44,7 +47,8 @@ def quickstart(output_dir: Path, force: bool, resume: bool) -> None:
         for _ in windows:  # other processes only help to score
             pass
         return
-    write_scores((window.columns for window in windows), "csv", scores)
+    with sealed(Provenance.now([ESSAYS], file_sha256(model / CONFIG)), scores):
+        write_scores((window.columns for window in windows), "csv", scores)
     click.echo(
         "\nAgreement with the scores of test essays (made up, so these figures say nothing about real essays):\n"
     )

@@ -103,7 +103,7 @@ def robustness(
     from aes_dynloss.reports.report_files import refuse_existing
     from aes_dynloss.reports.robustness import robustness_page, robustness_rows, robustness_text
     from aes_dynloss.tables.formats import write_table
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     if kinds is not None:
         check_kinds(kinds)
@@ -127,13 +127,14 @@ def robustness(
     if not accelerator.is_main_process:
         return
     if output_dir is not None:
-        # The table and the page first: the result marks them complete.
-        write_table(pd.DataFrame(robustness_rows(measured)), output_dir / TABLE)
         name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-        made = Provenance.now([Path(data), model])
-        write_page(robustness_page(measured, title=f"Robustness of {name}", about=made.about()), output_dir / PAGE)
-        write_report(measured, output_dir / RESULT)
-        seal(output_dir, made, (RESULT, TABLE, PAGE))
+        made = Provenance.now([Path(data), model, *([] if prompts is None else [prompts])])
+        page = robustness_page(measured, title=f"Robustness of {name}", about=made.about())
+        with sealed(made, output_dir, names=(RESULT, TABLE, PAGE)):
+            # The table and the page first: the result marks them complete.
+            write_table(pd.DataFrame(robustness_rows(measured)), output_dir / TABLE)
+            write_page(page, output_dir / PAGE)
+            write_report(measured, output_dir / RESULT)
         click.echo(f"Wrote {output_dir / RESULT}, {output_dir / TABLE} and {output_dir / PAGE}", err=True)
     click.echo(report_json(measured) if as_json else robustness_text(measured), nl=not as_json)
 

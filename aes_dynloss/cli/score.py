@@ -68,7 +68,11 @@ def _kinds() -> list[tuple[str, str, str]]:
 )
 @click.option(
     "--grade-column",
-    help="With --worksheet: column of grades, of Canvas an assignment.  [default: Grade, or the only assignment]",
+    "grade_columns",
+    multiple=True,
+    metavar="[TRAIT=]COLUMN",
+    help="With --worksheet: column of grades, of Canvas an assignment; of each of several traits that is wanted, if "
+    "repeated.  [default: Grade, or the only assignment]",
 )
 @click.option(
     "--policy",
@@ -146,7 +150,7 @@ def score(
     output: Path,
     form: str | None,
     sheet: Path | None,
-    grade_column: str | None,
+    grade_columns: tuple[str, ...],
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
@@ -184,7 +188,7 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     filled = _worksheet(
-        form, sheet, inputs, layout, grade_column=grade_column, unused=long or keep_columns or probabilities
+        form, sheet, inputs, layout, grade_columns=grade_columns, unused=long or keep_columns or probabilities
     )
     chosen = Policy.from_words(policy)
     scales = parse_ranges(scale, "--scale")
@@ -195,14 +199,14 @@ def score(
         {"--adapted": adapted, "--mark-first": mark_first and mark_first[1]},
         replaceable=force or resume,
     )
-    check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
+    explained = check_explain(explain, (path, review), inputs, precision, resume=resume, force=force)
     check_apart(
         {"--output": path, "--review": review, "--explain": explain, "--audit": audit}
         | {"--mark-first": mark_first and mark_first[1]},
         {"INPUT": inputs, "--target-labels": [target_labels], "--worksheet": [sheet]},
     )
     complete = is_complete(path, review, inputs if sheet is None else (*inputs, str(sheet)), resume=resume, force=force)
-    if complete and (explain is None or explain.exists()):
+    if complete and explained:
         logger.info("%s is complete; INPUT was not looked at. --force scores it anew.", path)
         return
     check_sources(inputs)
@@ -222,25 +226,23 @@ def score(
     scorer, essays, state = _adapted(scorer, new, essays, digest)
     warn_unless_screened(scorer)
     tables = _scale(scorer, scales, filled)
+    made = _made((*inputs, sheet, target_labels), digest)
     if processes.is_main_process:
-        _keep(scorer, new, essays, adapted, mark_first, resume=resume)
+        _keep(scorer, new, essays, adapted, mark_first, made, resume=resume)
     scorer, essays = _in_precision(scorer, essays, precision)
     review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
     options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
-    made, counts = _made((*inputs, sheet, target_labels), digest), None
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     else:
         file: dict[str, Any] = {"model_digest": state, "review": review_sheet, "resume": resume, "force": force}
-        counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, **file)
-    if processes.is_main_process and counts is not None:
-        _tell(counts, review_sheet)
-    if processes.is_main_process and explain is not None and not (resume and explain.exists()):
+        counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, made=made, **file)
+        if processes.is_main_process:
+            _tell(counts, review_sheet)
+    if processes.is_main_process and explain is not None and not explained:
         feedback = None if filled is None else filled.feedback_into(path)
-        _explain(scorer, read(scorer, 1), explain, options, state, feedback, resume=resume, force=force)
-    if processes.is_main_process:
-        _seal((path, review, explain, mark_first and mark_first[1]), made)
+        _explain(scorer, read(scorer, 1), explain, options, state, feedback, made, resume=resume, force=force)
 
 
 def _worksheet(
@@ -249,7 +251,7 @@ def _worksheet(
     inputs: tuple[str, ...],
     layout: dict[str, Any],
     *,
-    grade_column: str | None,
+    grade_columns: Sequence[str],
     unused: bool,
 ) -> Worksheet | None:
     """The learning platform's file that is filled in, if one is; as INPUT itself it brings names of its columns."""
@@ -257,7 +259,7 @@ def _worksheet(
 
     platform = next((one for one in PLATFORMS if one == form), None)
     if platform is None:
-        if sheet is not None or grade_column is not None:
+        if sheet is not None or grade_columns:
             raise ConfigError(f"--worksheet and --grade-column go with --format {' or '.join(PLATFORMS)}. Add it.")
         return None
     from aes_dynloss.essays.scoring.worksheets import MOODLE_ID, MOODLE_TEXT, Worksheet
@@ -272,7 +274,7 @@ def _worksheet(
                 f"--format {platform} fills in the file that {platform.capitalize()} exports. Name it with --worksheet."
             )
         layout |= {"text": layout["text"] or MOODLE_TEXT, "essay_id": layout["essay_id"] or MOODLE_ID}
-    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_column, layout["encoding"])
+    return Worksheet.read(sheet or Path(inputs[0]), platform, grade_columns, layout["encoding"])
 
 
 def _essays(
@@ -339,18 +341,21 @@ def _explain(
     options: ScoreOptions,
     digest: str,
     feedback: Feedback | None,
+    made: Provenance,
     *,
     resume: bool,
     force: bool,
 ) -> None:
     """Write why each essay got its score, also as feedback into a worksheet."""
     from aes_dynloss.essays.explaining.run import explain_to_file
+    from aes_dynloss.tables.provenance import sealed
 
     known = {"coverage": options.coverage, "policy": options.policy, "scale": options.scale}
     also: dict[str, Any] = {}
     if feedback is not None:
-        also = {"seen": lambda _number, line, _explained: feedback.add(line), "finish": feedback.write}
-    count = explain_to_file(scorer, essays, path, known, model_digest=digest, resume=resume, force=force, **also)
+        also = {"seen": lambda _number, line, _explained: feedback.add(line), "finish": partial(feedback.write, made)}
+    run: dict[str, Any] = {"model_digest": digest, "resume": resume, "force": force}
+    count = explain_to_file(scorer, essays, path, known, sealing=sealed(made, path), **run, **also)
     logger.info("%d essays are explained: %s.", count, path)
 
 
@@ -394,19 +399,23 @@ def _keep(
     essays: Iterable[UnscoredEssay],
     folder: Path | None,
     mark_first: tuple[int, Path] | None,
+    made: Provenance,
     *,
     resume: bool,
 ) -> None:
     """Write the adapted scorer, and the essays to mark, if they are wanted; a list may be filled in by now."""
     from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
     from aes_dynloss.essays.scoring.new_prompt import write_essays_to_mark
+    from aes_dynloss.tables.provenance import sealed
 
     if new is None or not isinstance(scorer, ClassicalScorer):
         return
     if mark_first is not None and not (resume and mark_first[1].exists()):
-        write_essays_to_mark(scorer, new, list(essays), *mark_first)
+        with sealed(made, mark_first[1]):
+            write_essays_to_mark(scorer, new, list(essays), *mark_first)
     if folder is not None:
-        scorer.save_pretrained(folder)
+        with sealed(made, folder):
+            scorer.save_pretrained(folder)
 
 
 def _opened(
@@ -440,15 +449,6 @@ def _made(sources: Sequence[str | Path | None], digest: str) -> Provenance:
     from aes_dynloss.tables.provenance import Provenance
 
     return Provenance.now((Path(source) for source in sources if source is not None), digest)
-
-
-def _seal(files: Sequence[Path | None], made: Provenance) -> None:
-    """Write beside each file where it comes from."""
-    from aes_dynloss.tables.provenance import seal
-
-    for path in files:
-        if path is not None and path.exists():
-            seal(path, made)
 
 
 def _tell(counts: ScoreCounts, sheet: ReviewSheet | None) -> None:

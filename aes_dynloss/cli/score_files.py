@@ -39,10 +39,10 @@ def check_explain(
     *,
     resume: bool,
     force: bool,
-) -> None:
-    """Refuse a file of explanations that cannot be written, or essays that cannot be read twice."""
+) -> bool:
+    """Whether nothing is left to explain; a file that cannot be written and essays not to be read twice are refused."""
     if path is None:
-        return
+        return True
     if precision != "float32":
         raise ConfigError(
             "--explain explains scores in float32. Leave --precision out, or explain by aes-dynloss explain."
@@ -52,6 +52,9 @@ def check_explain(
     if "-" in inputs:
         raise ConfigError("--explain reads INPUT a second time, which standard input does not allow. Name a file.")
     check_path("--explain", path, inputs, force or resume)
+    from aes_dynloss.essays.explaining.run import is_explained
+
+    return resume and is_explained(path)
 
 
 def is_complete(

@@ -50,7 +50,7 @@ def tune(
     from aes_dynloss.essays.finetune.tuning import tune as search
     from aes_dynloss.reports.report_tables import report_text
     from aes_dynloss.tables.formats import is_table
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
     from aes_dynloss.training.hardware import leave_busy_cores
 
     if is_table(source):
@@ -60,16 +60,19 @@ def tune(
         click.echo(line, err=True)
     leave_busy_cores()
     settings = candidates(values, table=is_table(source)) if listed is None else listed
-    found = search(
-        values,
-        settings,
-        output_dir,
-        minutes,
-        say=lambda one: click.echo(
-            f"{one.name}: {one.note or f'QWK {one.mean:.4f} on held-out essays, {one.minutes:.1f} min'}", err=True
-        ),
-    )
-    seal(output_dir, Provenance.now([source]))
+    data = values.get("data")
+    named = (source, trials, data.get("source") if isinstance(data, dict) else None)
+    made = Provenance.now({Path(str(path)).expanduser(): None for path in named if path is not None})
+    with sealed(made, output_dir):
+        found = search(
+            values,
+            settings,
+            output_dir,
+            minutes,
+            say=lambda one: click.echo(
+                f"{one.name}: {one.note or f'QWK {one.mean:.4f} on held-out essays, {one.minutes:.1f} min'}", err=True
+            ),
+        )
     click.echo(report_text(found.report))
     click.echo(
         f"Best: {found.winner.name}, of {sum(bool(one.qwk) for one in found.trials)} settings\n"

@@ -125,8 +125,9 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     """The machine's agreement corrected for the raters' errors, and the ceilings that these set.
 
     The reliability behind ``pearson_disattenuated`` and the ceilings is r between two raters on the essays that were
-    scored twice. Where the reference is a sum or a mean of both (in MOSTLY of these essays), it is stepped up by
-    Spearman and Brown for the harmonic mean of the essays' numbers of ratings, for the variance of a mean's error is
+    scored twice. Where the reference is the sum of both (in MOSTLY of these essays), or their mean (in MOSTLY of those
+    on which they differ, and no rater's own score there), it is stepped up by Spearman and Brown for the harmonic mean
+    of the essays' numbers of ratings, for the variance of a mean's error is
     proportional to 1 / number. r of humans and machine, PRMSE and its variances are those of all rated essays.
 
     Args:
@@ -144,11 +145,11 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
         ``compute_disattenuated_correlations`` of r over all responses.
 
     Examples:
-        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2, 3, 4]})
+        >>> essays = pd.DataFrame({"rater1": [1, 2, 3, 4], "rater2": [1, 3, 3, 4], "reference": [1, 2.5, 3, 4]})
         >>> essays["raw"], essays["score"] = [1.2, 2.4, 2.9, 3.5], [1, 2, 3, 4]
         >>> limits, notes = limit_entries("1", essays, ScoreRange(1, 4))
         >>> {name: round(limits[name], 3) for name in LIMITS}, notes
-        ({'pearson_disattenuated': 0.999, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
+        ({'pearson_disattenuated': 1.017, 'prmse': 0.99, 'qwk_ceiling': 0.98, 'qwk_of_true_score': 0.98}, [])
         >>> limits["human_ratings"]["n"], limits["human_ratings"]["ratings"]
         (4, 8)
     """
@@ -162,7 +163,7 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     every, reference, raw = every[rated], *(essays[one].to_numpy()[rated] for one in ("reference", "raw"))
     both, resolution = twice[list(pair)].to_numpy(dtype=np.float64), twice["reference"].to_numpy()
     summed = resolved and _is_mostly(both.sum(axis=1), resolution, score_range)
-    averaged = resolved and _is_mostly(both.mean(axis=1), resolution, score_range)
+    averaged = resolved and _is_mean(both, resolution, score_range)
     counts = (~np.isnan(every)).sum(axis=1)
     # Raters whose scores run against each other are as reliable as those that have nothing in common.
     single = np.maximum(pearson(both[:, 0], both[:, 1]), 0.0)
@@ -216,6 +217,18 @@ def _lost(human: float | None, machine: float | None) -> float | None:
 def _is_mostly(made: Array, reference: Array, score_range: ScoreRange) -> bool:
     """Whether the reference is what was made of the ratings, up to rounding, in most essays."""
     return bool((np.abs(made - reference) <= 0.5 * score_range.step + 1e-6).mean() >= MOSTLY)
+
+
+def _is_mean(ratings: Array, reference: Array, score_range: ScoreRange) -> bool:
+    """Whether the reference is the mean of two ratings, up to rounding, where they differ: elsewhere all are one score.
+
+    Of neighbouring scores either is the mean rounded up or down, so that it must not mostly be the same rater's.
+    """
+    differ = ratings[:, 0] != ratings[:, 1]
+    own, resolution = ratings[differ], reference[differ]
+    if not len(own) or (own == resolution[:, None]).mean(axis=0).max() >= MOSTLY:
+        return False
+    return _is_mostly(own.mean(axis=1), resolution, score_range)
 
 
 def _on_one_scale(ratings: Array, reference: Array) -> bool:

@@ -93,7 +93,11 @@ def linear_table(score_range: ScoreRange, scale: ScoreRange) -> ConversionTable:
 
 
 def equipercentile_table(
-    scores: ArrayLike, score_range: ScoreRange, form_scores: ArrayLike, form_range: ScoreRange
+    scores: ArrayLike,
+    score_range: ScoreRange,
+    form_scores: ArrayLike,
+    form_range: ScoreRange,
+    moments: int | None = None,
 ) -> ConversionTable:
     """For each score point the score of a reference form that has the same percentile rank.
 
@@ -103,25 +107,28 @@ def equipercentile_table(
 
     in steps, with F, f of the scores and G, g of the form's scores, cumulative and relative frequencies, and y the
     lowest point of the form with G(y) > P(x); where there is none, e(x) is half a step above the form's highest point.
-    e(x) is trimmed to the form's range. There is no smoothing: with few essays, the table is as uneven as they are.
+    e(x) is trimmed to the form's range. Without smoothing the table is as uneven as few essays are.
 
     Args:
         scores: Score points of N essays, (N,), N >= 1.
         score_range: The range of these.
         form_scores: Score points of M essays of the reference form, (M,), M >= 1, by writers as able.
         form_range: The range of these.
+        moments: Of both distributions that log-linear presmoothing keeps, see :func:`smoothed`; None: no smoothing.
 
     Raises:
-        DataError: There are no scores, or a score is none of its range's score points.
+        DataError: There are no scores, or too few different ones to smooth, or one is none of its range's score points.
 
     References:
-        Kolen and Brennan (2014), Test Equating, Scaling, and Linking, 3rd edition, section 2.5.
+        Kolen and Brennan (2014), Test Equating, Scaling, and Linking, 3rd edition, sections 2.5 and 3.3.
 
     Example:
         >>> equipercentile_table([1, 2, 2, 3], ScoreRange(1, 3), [1, 1, 2, 3], ScoreRange(1, 3)).reported
         (1.0, 1.5, 3.0)
     """
     f, g = _frequencies(scores, score_range, "scores"), _frequencies(form_scores, form_range, "reference form")
+    if moments is not None:
+        f, g = smoothed(f, moments, "scores"), smoothed(g, moments, "reference form")
     rank = np.cumsum(f) - f / 2
     # Rounded: sums of frequencies that are equal on paper differ in their last digits.
     above = np.round(np.cumsum(g), 12) > np.round(rank, 12)[:, None]  # (points, points of the form)
@@ -131,6 +138,64 @@ def equipercentile_table(
         steps = np.where(above.any(axis=1), y - 0.5 + (rank - below) / g[y], form_range.count - 0.5)
     equated = np.clip(form_range.low + form_range.step * steps, form_range.low, form_range.high)
     return ConversionTable("equipercentile", tuple(np.round(equated, 6).tolist()))
+
+
+_NEWTON_STEPS, _SETTLED = 100, 1e-12
+
+
+def smoothed(frequencies: ArrayLike, moments: int, what: str = "scores") -> NDArray[np.float64]:
+    """Relative frequencies on a smooth curve with the first moments of the given ones (log-linear presmoothing).
+
+    The logarithm of a score point's frequency is a polynomial of the point, fitted by maximum likelihood, so that mean,
+    variance and so on, up to the polynomial's degree, stay what they are.
+
+    Args:
+        frequencies: Relative frequencies of K score points at equal distances, (K,), with a sum of 1.
+        moments: Degree of the polynomial, 1 <= moments; four or more of long scales, fewer of few score points.
+        what: Whose they are, for the message.
+
+    Returns:
+        The smoothed frequencies, (K,), all above 0.
+
+    Raises:
+        DataError: ``moments`` or fewer different scores occur, which such a curve cannot have.
+
+    References:
+        Holland and Thayer (2000), Journal of Educational and Behavioral Statistics 25(2); Kolen and Brennan (2014),
+        section 3.3.1.
+
+    Example:
+        >>> smoothed([0.1, 0.4, 0.1, 0.4], 2).round(3)
+        array([0.16 , 0.219, 0.281, 0.34 ])
+    """
+    given = np.asarray(frequencies, dtype=np.float64)
+    if (seen := int((given > 0).sum())) <= moments:
+        raise DataError(
+            f"Smoothing ({what}): a curve with {moments} moments needs {moments + 1} different scores, found {seen}. "
+            "Keep fewer moments, or do not smooth."
+        )
+    powers = np.vander(np.linspace(-1, 1, len(given)), moments + 1, increasing=True)
+    basis = np.linalg.qr(powers)[0][:, 1:]  # without the constant, which makes the sum 1
+    fitted, weights = np.full(len(given), 1 / len(given)), np.zeros(moments)
+    for _ in range(_NEWTON_STEPS):
+        missing = basis.T @ (given - fitted)
+        if np.abs(missing).max() < _SETTLED:
+            break
+        centred = basis - fitted @ basis
+        step = np.linalg.solve(centred.T @ (fitted[:, None] * centred), missing)
+        while True:  # halved until the likelihood rises
+            tried = _normalised(basis @ (weights + step))
+            if given @ np.log(tried) >= given @ np.log(fitted) - _SETTLED:
+                break
+            step /= 2
+        weights, fitted = weights + step, tried
+    return fitted
+
+
+def _normalised(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Frequencies with a sum of 1 from their logarithms, but for a constant."""
+    relative = np.exp(np.clip(logarithms - logarithms.max(), -500, 0))
+    return np.asarray(relative / relative.sum(), dtype=np.float64)
 
 
 def _frequencies(scores: ArrayLike, score_range: ScoreRange, what: str) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ from aes_dynloss.measures.fairness import group_labels
 from aes_dynloss.reports.predictions import PredictionTable
 from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.columns import RATER_COLUMNS
+from aes_dynloss.tables.provenance import PROVENANCE
 from aes_dynloss.tables.score_range import ScoreRange, widened
 
 CONFIG = "config.json"
@@ -47,7 +48,7 @@ def _check_replaceable(folder: Path, *, force: bool) -> None:
     entries = sorted(folder.iterdir()) if folder.exists() else []
     if entries and not force:
         raise DataError(f"{folder} is there already. Choose another folder, or give --force to replace the export.")
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.name != PROVENANCE):
         exported = entry.is_dir() and entry.name.startswith(EXPERIMENT)
         for path in sorted(entry.iterdir()) if exported else [entry]:
             if not exported or not path.is_file() or not _EXPORTED.fullmatch(path.name):

@@ -21,6 +21,7 @@ from aes_dynloss.reports.criteria import CRITERIA, RULES, Criterion, Direction, 
 from aes_dynloss.reports.entry import Entry
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.model import Disagreement, Flag, MeanEntry, PromptEntry, Verdict
+from aes_dynloss.reports.prompt_means import is_few
 from aes_dynloss.reports.row_words import PROMPT_ROWS, RowWords
 from aes_dynloss.tables.columns import nearest
 from aes_dynloss.tables.score_range import ScoreRange
@@ -123,8 +124,8 @@ def report_flags(
     """
     of_groups = {name: name.removeprefix(_SUBGROUP) for name in rules.criteria if name.startswith(_SUBGROUP)}
     named = [name for name in rules.criteria if name not in of_groups]
-    few = {prompt for prompt, entry in prompts.items() if 0 < entry.scored_twice < rules.min_group}
-    on_mean = {name: _figure(mean, name, few=bool(few)) for name in named if _is_of_mean(name)}
+    few = {prompt for prompt, entry in prompts.items() if is_few(entry.scored_twice, rules.min_group)}
+    on_mean = {name: _figure(mean, name, few=len(few) == len(prompts)) for name in named if _is_of_mean(name)}
     flags = judge_all(on_mean, f"mean over {called.kind}s", rules.criteria)
     for prompt, entry in prompts.items():
         values = {name: _figure(entry, name, few=prompt in few) for name in named}
@@ -145,9 +146,10 @@ def few_notes(prompts: Mapping[str, PromptEntry], min_group: int) -> list[str]:
         prompts: The report's entries by prompt.
         min_group: Fewest essays to rest on.
     """
-    few = {prompt: entry.scored_twice for prompt, entry in prompts.items() if 0 < entry.scored_twice < min_group}
-    because = f"essays were scored twice, fewer than {min_group}: nothing that rests on them is judged."
-    return [f"Prompt {prompt}: {count} {because}" for prompt, count in few.items()]
+    few = {prompt: n for prompt, entry in prompts.items() if is_few(n := entry.scored_twice, min_group)}
+    left_out = ", and means over prompts leave it out" if len(few) < len(prompts) else ""
+    because = f"fewer than {min_group}: nothing that rests on them is judged{left_out}."
+    return [f"Prompt {prompt}: {count} essays were scored twice, {because}" for prompt, count in few.items()]
 
 
 def _is_of_mean(name: str) -> bool:
@@ -183,6 +185,8 @@ JUDGED: Mapping[str, str] = {
 }
 
 
+# In SDs or score points; all others are shares, correlations or their differences, of which a threshold is at most 1.
+_BEYOND_ONE = frozenset({"smd", "dsm", "rmse", "sd_ratio", "mean_reference", "mean_raw"})
 _DIRECTIONS: Mapping[str, Direction] = {"at_least": "at least", "at_most": "at most", "within": "within"}
 
 
@@ -235,8 +239,16 @@ def _criterion(name: str, value: object, source: str) -> Criterion:
     threshold = value[given[0]] if len(given) == 1 else None
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not isfinite(threshold):
         raise ConfigError(f"{expected}, found {found_words(value)}.")
-    title, whose = (str(value.get(key, usual)) for key, usual in (("title", JUDGED[name]), ("source", source)))
-    return Criterion(title, _DIRECTIONS[given[0]], float(threshold), whose, bool(usual and usual.percent))
+    if given == ["within"] and threshold < 0:
+        raise ConfigError(f"within {threshold:g} holds for no value. Give the largest distance from 0, 0 or more.")
+    if abs(threshold) > 1 and name.removeprefix(_SUBGROUP) not in _BEYOND_ONE:
+        raise ConfigError(f"{threshold:g} is beyond 1, the most that it can be. Write 0.7 for 70 %.")
+    words = {"title": JUDGED[name], "source": source} | {key: value[key] for key in ("title", "source") if key in value}
+    blank = [key for key, told in words.items() if not isinstance(told, str) or not told.strip()]
+    if blank:
+        raise ConfigError(f"{blank[0]}: expected words, found {found_words(words[blank[0]])}. Leave it out otherwise.")
+    percent = bool(usual and usual.percent)
+    return Criterion(words["title"], _DIRECTIONS[given[0]], float(threshold), words["source"], percent)
 
 
 def worst_disagreements(

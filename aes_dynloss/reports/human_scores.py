@@ -66,7 +66,7 @@ def join_references(
         traits = list(dict.fromkeys(map(str, table[TRAIT_COLUMN])))
         cells = _row_a_trait(cells, names, traits, names.reference or "reference", path.name)
     if names.rater is not None:
-        cells, kept = one_row_an_essay(cells, names, path.name), [*kept, RATINGS_COLUMN]
+        cells, kept = one_row_an_essay(cells, names, path.name, kept), [*kept, RATINGS_COLUMN]
     human = _take_references(cells, names, path.name)
     keys = [key for key in (*ID_COLUMNS, TRAIT_COLUMN) if key in table and key in human]
     left = pd.MultiIndex.from_arrays([parse_ids(table[key], key, source) for key in keys], names=keys)

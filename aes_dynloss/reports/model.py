@@ -1,7 +1,6 @@
 """The report on predictions, typed: what report.json holds, by the same names and in the same order.
 
-Every part is a frozen dataclass. Code reads attributes; whoever knows report.json may read the same by its keys, as
-``report["mean"]["qwk"]``.
+Every part is a frozen dataclass, which can also be read by report.json's keys, as ``report["mean"]["qwk"]``.
 """
 
 from __future__ import annotations
@@ -301,7 +300,7 @@ class Flag(Entry):
 class Disagreement(Entry):
     """An essay whose human score and prediction are far apart; length and text where they are known."""
 
-    LEFT_OUT = ("trait", "words", "text")
+    LEFT_OUT = ("trait", "reported", "words", "text")
 
     essay_id: str
     prompt_id: str
@@ -309,6 +308,7 @@ class Disagreement(Entry):
     raw: float
     score: float
     trait: str | None = None
+    reported: Figure = None
     words: Figure = None
     text: str | None = None
 

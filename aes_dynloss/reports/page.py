@@ -30,6 +30,7 @@ from aes_dynloss.reports.features import features_section
 from aes_dynloss.reports.figures import report_figures
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Report
+from aes_dynloss.reports.prompt_means import is_few
 from aes_dynloss.reports.raters import raters_section
 from aes_dynloss.reports.ratings import ratings_section
 from aes_dynloss.reports.report_tables import (
@@ -97,7 +98,9 @@ def _essays(report: Report) -> str:
 
 
 def _humans(report: Report) -> str:
+    least = report.judged_by.min_group
     entries = [entry for entry in report.prompts.values() if entry.scored_twice]
+    entries = [entry for entry in entries if not is_few(entry.scored_twice, least)] or entries
     humans = [entry.human_human for entry in entries if entry.human_human]
     if not humans:
         return (

@@ -27,6 +27,7 @@ from aes_dynloss.tables.columns import (
     RATER_COLUMNS,
     RATINGS_COLUMN,
     REFERENCE_COLUMNS,
+    REPORTED_COLUMN,
     TEXT_COLUMN,
     TRAIT_COLUMN,
     ColumnNames,
@@ -58,7 +59,7 @@ def is_cross_fitted(run: Path) -> bool:
 
 
 WITHHELD = "withheld"
-MAY_BE_BLANK = {"second_reference", *RATER_COLUMNS}
+MAY_BE_BLANK = {"second_reference", REPORTED_COLUMN, *RATER_COLUMNS}
 LARGEST_NUMBER = 1e50
 
 
@@ -68,9 +69,9 @@ class PredictionTable:
 
     Args:
         table: Columns essay_id, prompt_id (text; of prompt and trait, where there is a column trait), reference (NaN
-            throughout where unknown), second_reference (only if there; NaN where blank), raw, score, rater1, rater2 and
-            words (only if there), float64; text and the columns that were to be kept, as they were; ratings_by_rater
-            (only where a file had a row a rating); in the file's order.
+            throughout where unknown), second_reference (only if there; NaN where blank), raw, score, reported, rater1,
+            rater2 and words (only if there), float64; text and the columns that were to be kept, as they were;
+            ratings_by_rater (only where a file had a row a rating); in the file's order.
         ranges: Score range of every prompt of the table, given or inferred.
         inferred: Prompts whose range was inferred from the scores seen.
         notes: What was assumed while reading.
@@ -138,7 +139,7 @@ def read_predictions(
     by_trait = [TRAIT_COLUMN] if TRAIT_COLUMN in cells else []
     roles = (*ID_COLUMNS, *by_trait, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
     if references is None:
-        cells = one_row_an_essay(cells, names, source)
+        cells = one_row_an_essay(cells, names, source, kept)
         own = kept if names.rater is None else [*kept, RATINGS_COLUMN]
         table = take_kept(take_columns(cells, names, roles, source), cells, own, names, None)
     else:

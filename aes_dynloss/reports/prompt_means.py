@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aes_dynloss.measures.agreement import fisher_mean
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
+from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.model import MeanEntry, PromptEntry
 
 _MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
@@ -33,30 +34,47 @@ class PromptReport:
     notes: list[str]
 
 
-def mean_entry(parts: Mapping[str, PromptReport], settings: IntervalSettings) -> tuple[MeanEntry, list[str]]:
+def is_few(scored_twice: int, min_group: int) -> bool:
+    """Whether some essays were scored twice, and too few to judge by.
+
+    Args:
+        scored_twice: Essays with two humans' scores.
+        min_group: Fewest essays to rest on.
+    """
+    return 0 < scored_twice < min_group
+
+
+def mean_entry(
+    parts: Mapping[str, PromptReport], settings: IntervalSettings, min_group: int
+) -> tuple[MeanEntry, list[str]]:
     """Means over prompts, each prompt counting the same; a measure that some prompt lacks has none.
+
+    What rests on essays that were scored twice leaves out prompts with few of these, unless all have few.
 
     Args:
         parts: What was measured, by prompt.
         settings: How intervals are drawn.
+        min_group: Fewest essays to rest on.
 
     Returns:
         Means, and notes on them.
     """
     mean: dict[str, Any] = {"n_prompts": len(parts)}
     notes = []
+    enough = {prompt: part for prompt, part in parts.items() if not is_few(part.entry.scored_twice, min_group)} or parts
     for name in MEAN_MEASURES:
-        values = [part.entry[name] for part in parts.values()]
-        lacking = [prompt for prompt, part in parts.items() if part.entry[name] is None]
+        known = enough if MEASURES[name].needs is Missing.NO_SECOND_SCORE else parts
+        values = [part.entry[name] for part in known.values()]
+        lacking = [prompt for prompt, part in known.items() if part.entry[name] is None]
         mean[name] = mean_if_known(values)
-        if 0 < len(lacking) < len(parts):
+        if 0 < len(lacking) < len(known):
             notes.append(f"The mean {name} is null: prompts {', '.join(lacking)} have none.")
-        drawn = [part.draws[name] for part in parts.values() if name in part.draws]
+        drawn = [part.draws[name] for part in known.values() if name in part.draws]
         if drawn and not lacking:
             mean[f"{name}_interval"] = percentile_interval(np.mean(drawn, axis=0), settings.confidence)
         if name == "qwk":
             mean["qwk_fisher"] = fisher_mean(values)
-    humans = [part.entry.human_human for part in parts.values()]
+    humans = [part.entry.human_human for part in enough.values()]
     if all(human and human.n for human in humans):
         names = ("qwk", "degradation", "pearson", "pearson_degradation")
         mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}

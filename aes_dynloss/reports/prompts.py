@@ -262,7 +262,7 @@ def build_report(
             prompt, essays, dev_essays, spans[prompt], settings, subgroups, intervals, min_group
         )
         notes += measured[prompt].notes
-    mean, mean_notes = mean_entry(measured, settings)
+    mean, mean_notes = mean_entry(measured, settings, min_group)
     raters = measure_raters(test.table, spans, min_group, confidence)
     mean_notes += assignment_words(raters) if raters else []
     entries = {prompt: part.entry for prompt, part in measured.items()}

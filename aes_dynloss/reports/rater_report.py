@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import none_if_nan, pearson, quadratic_weighted_kappa, rmse
 from aes_dynloss.measures.raters import ALARM, SEVERE, assignment_tests, pooled_correlation, rater_effects
 from aes_dynloss.measures.severity import Drift, Severities, rater_drifts, rater_severities
@@ -22,6 +23,8 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 MACHINE = "machine"
 OTHERS = "other raters"
+# Essays with two ratings or more from which raters' consistency is told by each other's, not by the machine's scores.
+LEAST_RATED_TWICE = 30
 _MOST_NAMED = 8
 
 
@@ -39,13 +42,23 @@ def measure_raters(
     Returns:
         None where ratings are not told by rater, there are fewer than two raters, or all ratings of each prompt are
         equal.
+
+    Raises:
+        DataError: A rater is called as the machine is.
     """
     rows = _rating_rows(essays)
     if rows is None:
         return None
+    if MACHINE in set(rows["rater"]):
+        raise DataError(
+            f"A rater is called {MACHINE!r}, the name of the machine beside the raters. Leave these ratings out if "
+            "they are a machine's, or give the rater another name."
+        )
     found = _severities(rows, confidence)
     others = _others(rows, found.adjusted)
-    compared = OTHERS if np.isfinite(others).any() else MACHINE
+    twice = rows.loc[np.isfinite(others), "essay"].nunique()
+    compared = OTHERS if twice >= LEAST_RATED_TWICE else MACHINE
+    others = others if compared == OTHERS else np.full(len(others), np.nan)
     reference = others if compared == OTHERS else rows["raw"]
     effects = rater_effects(rows["rater"], rows["prompt"], rows["rating"], reference, confidence, found.effects)
     drifts = rater_drifts(rows["rater"], found.residuals, rows["day"], confidence)
@@ -66,7 +79,8 @@ def measure_raters(
         adjusted=_adjusted_agreement(rows, found.adjusted, ranges),
         conclusions=[],
     )
-    return replace(report, conclusions=_conclusions(report, min_group))
+    few = f"{twice} essay{'s' * (twice != 1)} have two ratings or more" if twice else ""
+    return replace(report, conclusions=_conclusions(report, min_group, few if compared == MACHINE else ""))
 
 
 def adjusted_scores(essays: pd.DataFrame) -> pd.DataFrame | None:
@@ -189,8 +203,11 @@ def assignment_words(report: RaterReport) -> list[str]:
     ]
 
 
-def _conclusions(report: RaterReport, min_group: int) -> list[str]:
-    """Whether raters differ, who stands out, where the machine stands among them, and warnings."""
+def _conclusions(report: RaterReport, min_group: int, few: str) -> list[str]:
+    """Whether raters differ, who stands out, where the machine stands among them, and warnings.
+
+    ``few`` says how many essays have several ratings where these are too few.
+    """
     differ = report.severity_p is not None and report.severity_p < ALARM
     said = [
         f"Raters differ in severity: the SD between them is {report.severity_sd:.2f} SDs of a prompt's ratings."
@@ -215,4 +232,6 @@ def _conclusions(report: RaterReport, min_group: int) -> list[str]:
     if report.untold:
         few = "1 rater has" if report.untold == 1 else f"{report.untold} raters have"
         said.append(f"{few} fewer than {min_group} ratings, and no figures here.")
+    if few:
+        said.append(f"{few}, fewer than {LEAST_RATED_TWICE}: consistency is that with the machine's scores.")
     return said + assignment_words(report)

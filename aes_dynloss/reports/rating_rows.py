@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,12 +14,17 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_number
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
+    LENGTH_COLUMN,
     PREDICTION_COLUMNS,
+    RATER_COLUMNS,
     RATINGS_COLUMN,
     TRAIT_COLUMN,
     ColumnNames,
     missing_columns,
 )
+
+# What is told of an essay, not of a rating: the same in all its rows.
+_OF_ESSAYS = (*PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN, "withheld")
 
 
 class Rating(NamedTuple):
@@ -36,20 +41,22 @@ class Rating(NamedTuple):
     day: float
 
 
-def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd.DataFrame:
+def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str, kept: Collection[str] = ()) -> pd.DataFrame:
     """A file's cells with one row for each essay, of rows that hold one rater's score each.
 
     The essay's first rating stays its human score, the second one becomes ``second_reference``, and RATINGS_COLUMN
-    holds all of them as :class:`Rating`, in the file's order. Rows without a score count as no rating.
+    holds all of them as :class:`Rating`, in the file's order. Rows without a score count as no rating, and need no
+    rater.
 
     Args:
         cells: As read, with a row a rating.
         names: Names of its columns; without a column of raters the cells are returned as they are.
         source: The file's name for messages.
+        kept: Further columns that are read, such as groups of writers.
 
     Raises:
-        DataError: A column is missing, a rater is blank or rated an essay twice, the rows of an essay differ in its
-            prediction, or there is a column of second scores too.
+        DataError: A column is missing, a rater is blank or rated an essay twice, the rows of an essay differ in what is
+            read of the essay, such as its prediction, or there is a column of second scores too.
 
     Examples:
         >>> rows = {"essay_id": ["a", "a", "b"], "rater": ["Ann", "Bo", "Bo"], "reference": [2, 3, 4]}
@@ -66,11 +73,14 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str) -> pd
     _check_columns(cells, columns, second, source)
     keys = [one for one in (*(columns[role] for role in ID_COLUMNS), TRAIT_COLUMN) if one in cells]
     ids = pd.DataFrame({key: parse_ids(cells[key], key, source) for key in keys}, index=cells.index)
-    ids["rater"] = parse_ids(cells[columns["rater"]], "rater", source)
-    _refuse_repeats(ids, keys[0], source)
     scores = parse_numbers(cells[columns["reference"]], "reference", ids[columns["essay_id"]], source)
+    is_rating = np.isfinite(scores)
     essay = ids.groupby(keys, sort=False).ngroup().to_numpy()
-    _refuse_unlike(cells, [names.named().get(role, role) for role in PREDICTION_COLUMNS], essay, ids[keys[0]], source)
+    shared = [*(names.named().get(role, role) for role in _OF_ESSAYS), *([names.text] if names.text else []), *kept]
+    _refuse_unlike(cells, [one for one in shared if one not in columns.values()], essay, ids[keys[0]], source)
+    ids["rater"] = ""
+    ids.loc[is_rating, "rater"] = parse_ids(cells.loc[is_rating, columns["rater"]], "rater", source)
+    _refuse_repeats(ids[is_rating], keys[0], source)
     ratings: list[list[Rating]] = [[] for _ in range(essay.max() + 1)] if len(essay) else []
     first: dict[int, int] = {}
     given = zip(essay.tolist(), ids["rater"], scores.tolist(), _days(cells, names, source), strict=True)
@@ -156,12 +166,16 @@ def rating_note(table: pd.DataFrame) -> str:
 def _refuse_unlike(
     cells: pd.DataFrame, columns: Sequence[str], essay: NDArray[Any], ids: pd.Series[str], source: str
 ) -> None:
-    """Refuse rows of one essay with different predictions."""
+    """Refuse rows of one essay that differ in what is told of the essay."""
+    unlike: dict[str, int] = {}
     for column in (column for column in columns if column in cells):
         values = cells[column].astype(str)
-        unlike = (values.groupby(essay).transform("nunique") > 1).to_numpy()
-        if unlike.any():
-            raise DataError(
-                f"{source}: the rows of essay {list(ids)[int(unlike.argmax())]!r} hold different values of {column!r}. "
-                "An essay's rows repeat its prediction, each with another rater's score."
-            )
+        differ = (values.groupby(essay).transform("nunique") > 1).to_numpy()
+        if differ.any():
+            unlike[column] = int(differ.argmax())
+    if unlike:
+        named = ", ".join(map(repr, unlike))
+        raise DataError(
+            f"{source}: the rows of essay {list(ids)[next(iter(unlike.values()))]!r} hold different values of {named}. "
+            "An essay's rows repeat its prediction and what else is told of it, each with another rater's score."
+        )

@@ -64,7 +64,7 @@ def report_rows(report: Report) -> list[Row]:
         figures["flagged"] = {"pass": 0, "flag": 1}.get(flag.verdict)
         rows += _rows(figures, "flags", prompt=flag.prompt, item=flag.criterion, column=column, group=group)
     for essay in report.worst:
-        figures = {measure: getattr(essay, measure) for measure in ("reference", "raw", "score", "words")}
+        figures = {measure: getattr(essay, measure) for measure in ("reference", "raw", "score", "reported", "words")}
         rows += _rows(figures, "worst", prompt=essay.prompt_id, item=essay.essay_id)
     rows += _rows({**report.settings, "min_group": report.judged_by.min_group}, "settings")
     if report.adjudicated:

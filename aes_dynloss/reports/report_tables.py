@@ -318,11 +318,11 @@ def worst_table(report: Report) -> Table:
     """Essays whose human score and prediction are farthest apart."""
     rows = []
     for row in report.worst:
-        scores = [point(row.reference), number(row.raw), point(row.score)]
+        scores = [point(row.reference), number(row.raw), point(row.score), number(row.reported)]
         length = count(row.words, why=Missing.NO_LENGTHS)
         difference = number(row.raw - row.reference)
         rows.append([words(row.essay_id), words(row.prompt_id), *scores, difference, length])
-    titles = ("Human score", "Prediction", "Machine score", "Difference", "Words")
+    titles = ("Human score", "Prediction", "Machine score", "Reported", "Difference", "Words")
     columns = [words_column("essay", "Essay"), report.rows.column, *(Column(title.lower(), title) for title in titles)]
     caption = f"The {len(rows)} largest differences of prediction and human score"
     return Table("worst-table", caption, columns, rows).known_columns()

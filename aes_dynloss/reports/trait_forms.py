@@ -8,7 +8,7 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import is_blank, parse_ids
-from aes_dynloss.tables.columns import TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
+from aes_dynloss.tables.columns import REPORTED_COLUMN, TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
 from aes_dynloss.tables.scale_ids import SEPARATOR, scale_id
 
 _RAW = TRAIT_COLUMNS["raw"]
@@ -48,6 +48,8 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
         scored = set(prompts[given])
         rows = prompts.isin(scored).to_numpy()
         own = shared.assign(**{TRAIT_COLUMN: trait}).assign(score=cells[trait], raw=cells[f"{trait}{_RAW}"])
+        if (reported := trait + TRAIT_COLUMNS[REPORTED_COLUMN]) in cells:
+            own[REPORTED_COLUMN] = cells[reported]
         parts.append(own[rows])
     together: pd.DataFrame = pd.concat(parts)
     return together.sort_index(kind="stable").reset_index(drop=True)

@@ -49,7 +49,7 @@ def with_traits(
     traits = {}
     for trait, own in parts.items():
         entries = {prompt: part.entry for prompt, part in own.items()}
-        mean, _ = mean_entry(own, settings)
+        mean, _ = mean_entry(own, settings, report.judged_by.min_group)
         traits[trait] = TraitEntry(
             entries, mean, _floors_of(report, trait), report_flags(entries, mean, rules=report.judged_by)
         )

@@ -70,7 +70,7 @@ def build_weighted_report(
         str(prompt): _measured(str(prompt), essays, predictions.ranges[str(prompt)], settings, subgroups, min_group)
         for prompt, essays in sorted(table.groupby("prompt_id"), key=lambda one: prompt_order(str(one[0])))
     }
-    mean, mean_notes = mean_entry(parts, settings)
+    mean, mean_notes = mean_entry(parts, settings, min_group)
     entries = {prompt: part.entry for prompt, part in parts.items()}
     notes = [note for part in parts.values() for note in part.notes]
     return Report(

@@ -41,7 +41,7 @@ const ask = async (address, options) => (await fetched(address, options)).json()
 function answered(row, trait, scale) {
   const own = trait === null ? name => row[name] : name => row[name === "score" ? trait : `${trait}_${name}`];
   const has = name => typeof own(name) === "number";
-  return {trait, scale, score: own("score"), raw: own("raw"), low: own("low"), high: own("high"), certainty: own("certainty"),
+  return {trait, scale, score: own("score"), raw: own("raw"), reported: own("reported"), low: own("low"), high: own("high"), certainty: own("certainty"),
     given: has("score") && row.withheld !== true, bounded: has("low") && has("high"), words: (scale.levels || {})[number(own("score") ?? NaN)]};
 }
 
@@ -49,7 +49,7 @@ function answered(row, trait, scale) {
 function drawn(one) {
   const list = document.createElement("dl"), head = document.createElement("dt"), place = value => `${100 * (value - one.scale.low) / (one.scale.high - one.scale.low)}%`;
   list.className = "trait";
-  for (const words of [one.trait, `${number(one.score)} (${number(one.scale.low)} to ${number(one.scale.high)})`]) {
+  for (const words of [one.trait, `${number(one.score)} (${number(one.scale.low)} to ${number(one.scale.high)})${one.reported == null ? "" : `, reported as ${number(one.reported)}`}`]) {
     head.append(Object.assign(document.createElement("span"), {textContent: words}));
   }
   const bar = document.createElement("span"), reach = document.createElement("span"), mark = document.createElement("span");
@@ -91,6 +91,7 @@ function show(row, prompt) {
   }));
   part("advice").hidden = kinds.length + reasons.length === 0;
   const more = [];
+  if (given && single && typeof row.reported === "number") more.push(`Reported as ${number(row.reported)}.`);
   if (given && single && typeof row.raw === "number") more.push(`Before rounding: ${number(row.raw)}.`);
   if (given && single && typeof row.certainty === "number") more.push(`Chance that a human gives the same score: ${Math.round(row.certainty * 100)} %.`);
   if (row.dropped_tokens) more.push(`The model read only the beginning: ${row.dropped_tokens} tokens at the end were left out.`);

@@ -33,7 +33,9 @@ RATER_COLUMNS = ("rater1", "rater2")
 RATINGS_COLUMN = "ratings_by_rater"
 # Length of the essay, for what a machine owes to it.
 LENGTH_COLUMN = "words"
-NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, *RATER_COLUMNS, LENGTH_COLUMN)
+# The score on the scale on which a programme reports it.
+REPORTED_COLUMN = "reported"
+NUMBER_COLUMNS = (*REFERENCE_COLUMNS, *PREDICTION_COLUMNS, REPORTED_COLUMN, *RATER_COLUMNS, LENGTH_COLUMN)
 # The essay itself is read where its column is named, and never otherwise.
 TEXT_COLUMN = "text"
 # Columns that have a meaning in tables of essays or of predictions: no column of a user's own has such a name.

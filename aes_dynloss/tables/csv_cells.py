@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,14 @@ from pathlib import Path
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.csv_jsonl import codec_name, describe_byte
 
-_BOM = codecs.BOM_UTF8
+# Byte order marks, and how text behind them is written.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's, with which it begins
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class CsvCells:
         separator: Between cells.
         places: Begin and end of each cell, quotes included, row by row; the header is row 0.
         encoding: In which it is written.
-        bom: Whether a byte order mark stands before it.
+        mark: The byte order mark before it.
 
     Example:
         >>> cells = CsvCells.parse('id,"grade"\r\n"7, b",\r\n', "grades.csv")
@@ -37,7 +45,7 @@ class CsvCells:
     separator: str
     places: list[list[tuple[int, int]]]
     encoding: str = "utf-8"
-    bom: bool = False
+    mark: bytes = b""
 
     @classmethod
     def read(cls, path: Path, encoding: str = "utf-8") -> CsvCells:
@@ -54,22 +62,22 @@ class CsvCells:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-        bom = content.startswith(_BOM) and codec_name(encoding) == "utf-8-sig"
+        mark, encoding = _written_in(content, encoding)
         try:
-            text = content.removeprefix(_BOM if bom else b"").decode(encoding)
+            text = content.removeprefix(mark).decode(encoding)
         except UnicodeDecodeError as error:
             raise DataError(f"{path.name}: {describe_byte(error, encoding, at_start=error.start == 0)}") from None
-        return cls.parse(text, path.name, encoding, bom=bom)
+        return cls.parse(text, path.name, encoding, mark)
 
     @classmethod
-    def parse(cls, text: str, name: str, encoding: str = "utf-8", *, bom: bool = False) -> CsvCells:
+    def parse(cls, text: str, name: str, encoding: str = "utf-8", mark: bytes = b"") -> CsvCells:
         """From a text.
 
         Args:
             text: The text; a comma, a semicolon or a tab separates cells, whichever its first line has most.
             name: The text's name in messages.
             encoding: In which it is written.
-            bom: Whether a byte order mark stands before it.
+            mark: The byte order mark before it.
 
         Raises:
             DataError: Quotes do not fit.
@@ -87,7 +95,7 @@ class CsvCells:
                 places.append([])
             places[-1].append(found.span(1))
             place, begins = found.end(), found[2] != separator
-        return cls(text, separator, places, encoding, bom)
+        return cls(text, separator, places, encoding, mark)
 
     def row(self, number: int) -> list[str]:
         """The values of a row, without their quotes."""
@@ -108,8 +116,19 @@ class CsvCells:
             pieces += [self.text[place:begin], self._quoted(value)]
             place = end
         content = "".join([*pieces, self.text[place:]]).encode(self.encoding)
-        return (_BOM if self.bom else b"") + content
+        return self.mark + content
 
     def _quoted(self, value: str) -> str:
         is_plain = not set(value) & {self.separator, '"', "\r", "\n"} and value == value.strip()
         return value if is_plain else '"' + value.replace('"', '""') + '"'
+
+
+def _written_in(content: bytes, encoding: str) -> tuple[bytes, str]:
+    """The byte order mark of a file, and its encoding with the order of bytes: written anew, it has the same."""
+    named = codec_name(encoding).removesuffix("-sig")
+    for mark, exact in _MARKS.items():
+        if content.startswith(mark) and exact.startswith(named):
+            return mark, exact
+    # Without a mark, "utf-16" means this machine's order to a reader, and a mark as well to a writer.
+    order = "le" if sys.byteorder == "little" else "be"
+    return b"", f"{named}-{order}" if named in {"utf-16", "utf-32"} else named

@@ -10,13 +10,14 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aes_dynloss.errors import DataError
-from aes_dynloss.tables.atomic import file_sha256, write_text
+from aes_dynloss.errors import AesDynlossError, DataError
+from aes_dynloss.tables.atomic import atomic_file, file_sha256, write_text
 from aes_dynloss.versions import package_version, source_commit
 
 PROVENANCE = "provenance.json"
@@ -130,8 +131,8 @@ def seal(product: Path, made: Provenance, names: Sequence[str] | None = None) ->
     Args:
         product: A folder, or a file.
         made: Where it comes from.
-        names: Its files in the folder, which may hold other products, of which the same is told on; by default all
-            files that are there and not hidden.
+        names: Its files and folders in the folder, which may hold other products, of which the same is told on; by
+            default all files that are there and not hidden.
 
     Raises:
         DataError: It cannot be written.
@@ -147,15 +148,71 @@ def seal(product: Path, made: Provenance, names: Sequence[str] | None = None) ->
         >>> verify(folder / "scores.csv").found
         ['scores.csv was changed']
     """
+    before = None if names is None or not provenance_path(product).exists() else read_provenance(product)
+    _write(product, made, names, before)
+
+
+@contextmanager
+def sealed(made: Provenance, *products: Path, names: Sequence[str] | None = None) -> Iterator[None]:
+    """Seal what the block writes.
+
+    What was told of earlier products is gone before the block begins, so that a process that is killed leaves new files
+    without a word rather than with a false one. Where the block fails with one of our errors it is put back: by its
+    hashes :func:`verify` finds what changed nevertheless.
+
+    Args:
+        made: Where the products come from.
+        products: Folders or files; what the block does not write is passed over.
+        names: As :func:`seal` takes them, for a folder; looked at when the block ends.
+
+    Raises:
+        DataError: It cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> scores = Path(tempfile.mkdtemp()) / "scores.csv"
+        >>> with sealed(Provenance.now(), scores):
+        ...     _ = scores.write_text("essay_id,score")
+        >>> verify(scores)
+        Differences(files=1, found=[])
+    """
+    paths = [provenance_path(product) for product in products]
+    earlier = [path.read_bytes() if path.is_file() else None for path in paths]
+    before = [
+        None if told is None or names is None else _parsed(told, path)
+        for told, path in zip(earlier, paths, strict=True)
+    ]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except AesDynlossError:
+        for path, told in zip(paths, earlier, strict=True):
+            if told is not None and path.parent.exists():
+                with atomic_file(path) as temporary:
+                    temporary.write_bytes(told)
+        raise
+    for product, one in zip(products, before, strict=True):
+        if product.exists():
+            _write(product, made, names, one)
+
+
+def _write(product: Path, made: Provenance, names: Sequence[str] | None, before: Provenance | None) -> None:
+    """Write where a product comes from, with what was told before of other files of its folder."""
     folder = product if product.is_dir() else product.parent
-    chosen = [product.name] if product.is_file() else [*files_of(product)] if names is None else names
-    path = provenance_path(product)
+    chosen = [product.name] if product.is_file() else [*files_of(product)] if names is None else _files(product, names)
     made = replace(made, products={name: file_sha256(folder / name) for name in chosen})
-    if names is not None and path.exists():
-        before = read_provenance(product)
-        others = {name: digest for name, digest in before.products.items() if name not in names}
+    if before is not None:
+        others = {name: digest for name, digest in before.products.items() if name not in chosen}
         made = made.beside(before, {name: digest for name, digest in others.items() if (folder / name).exists()})
-    write_text(path, json.dumps(asdict(made), indent=2) + "\n")
+    write_text(provenance_path(product), json.dumps(asdict(made), indent=2) + "\n")
+
+
+def _files(folder: Path, names: Iterable[str]) -> list[str]:
+    """The files of these names, and those in the folders of these names."""
+    paths = [(name, folder / name) for name in names]
+    inner = [f"{name}/{file}" for name, path in paths if path.is_dir() for file in files_of(path)]
+    return [*(name for name, path in paths if path.is_file()), *inner]
 
 
 def read_provenance(product: Path) -> Provenance:
@@ -171,11 +228,18 @@ def read_provenance(product: Path) -> Provenance:
             "version of aes-dynloss made."
         )
     try:
-        found = Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        return _parsed(path.read_bytes(), path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}. Make {product} again.") from None
+
+
+def _parsed(told: bytes, path: Path) -> Provenance:
+    try:
+        found = Provenance(**json.loads(told))
         if not isinstance(found.made, str) or not all(map(_are_hashes, (found.sources, found.products))):
             raise ValueError("it lacks hashes by name")
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {error}. Make {product} again.") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}. Remove it, or make the product again.") from None
     return found
 
 

@@ -27,6 +27,7 @@ _LONGEST_TEXT = 32_767
 # Characters that XML cannot hold or, as a carriage return, does not keep, and text that looks like one of them escaped:
 # _xHHHH_ stands for a character (ECMA-376, ST_Xstring).
 _ESCAPED = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+_LONGEST_ESCAPE = len("_x0000_")
 _ESCAPE = re.compile(r"_x(?!0000|[dD][89a-fA-F])([0-9A-Fa-f]{4})_")
 
 
@@ -134,6 +135,30 @@ def write_sheet(rows: Iterable[Sequence[object]], stream: BinaryIO) -> None:
     book.save(stream)
 
 
+def refuse_long_text(text: str, where: str) -> None:
+    """Refuse a text that no cell of a workbook holds.
+
+    Args:
+        text: The text.
+        where: It stands.
+
+    Raises:
+        DataError: It is too long.
+    """
+    if _LONGEST_ESCAPE * len(text) <= _LONGEST_TEXT:
+        return
+    length = len(_escaped(text).encode("utf-16-le", "surrogatepass")) // 2
+    if length > _LONGEST_TEXT:
+        raise DataError(
+            f"{where}: a text of {length} characters, and a cell of .xlsx holds {_LONGEST_TEXT}. Write csv, jsonl or "
+            "parquet."
+        )
+
+
+def _escaped(text: str) -> str:
+    return _ESCAPED.sub(lambda match: f"_x{ord(match[0]):04X}_", text)
+
+
 def _cell(openpyxl: Any, sheet: Any, value: object, row: int) -> object:  # noqa: ANN401 - openpyxl is untyped
     """A cell whose type is that of its value; openpyxl alone would guess it, and round numbers to 16 digits."""
     if isinstance(value, bool):
@@ -142,13 +167,8 @@ def _cell(openpyxl: Any, sheet: Any, value: object, row: int) -> object:  # noqa
         return None
     text, kind = str(float(value) if isinstance(value, float) else value), "n"
     if not isinstance(value, float | int):
-        text, kind = _ESCAPED.sub(lambda match: f"_x{ord(match[0]):04X}_", text), "s"
-    length = len(text.encode("utf-16-le")) // 2
-    if length > _LONGEST_TEXT:
-        raise DataError(
-            f"Row {row}: a text of {length} characters, and a cell of .xlsx holds {_LONGEST_TEXT}. Write csv, jsonl or "
-            "parquet."
-        )
+        refuse_long_text(text, f"Row {row}")
+        text, kind = _escaped(text), "s"
     cell = openpyxl.cell.WriteOnlyCell(sheet, text)
     cell.data_type = kind
     return cell

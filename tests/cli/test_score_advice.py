@@ -19,6 +19,7 @@ from tiny_scorer import tiny_scorer
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EncoderScorer
+from aes_dynloss.essays.scoring import score as module
 from aes_dynloss.essays.screening.kinds import KINDS
 from aes_dynloss.measures.intervals import Certainty
 from aes_dynloss.tables.score_range import ScoreRange
@@ -255,3 +256,15 @@ def test_probabilities_are_named_after_score_points(tmp_path, monkeypatch, span,
     row = json.loads(outcome.out)
     assert list(row["probabilities"]) == names
     assert float(row["certainty"]) == pytest.approx(row["probabilities"][f"{row['score']:.12g}"])
+
+
+def test_a_text_for_review_that_no_cell_of_a_workbook_holds_is_refused_with_its_window(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.score_essays, "__kwdefaults__", module.score_essays.__kwdefaults__ | {"window": 2})
+    rows = [
+        {"essay_id": f"{n}", "prompt_id": PROMPTS[0], "text": "lon\u200b " * (7000 if n == 3 else 2)} for n in range(9)
+    ]
+    words = ("score", place / "regression", write_rows(tmp_path / "long.csv", rows), "-o", tmp_path / "scores.csv")
+    outcome = command(*words, "--review", tmp_path / "review.xlsx")
+    assert outcome.code == 2
+    assert "--review, essay 3: a text of 35000 characters, and a cell of .xlsx holds 32767" in outcome.error
+    assert len(list(tmp_path.glob("scores.csv.parts/[0-9]*.json"))) == 1

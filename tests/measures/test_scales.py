@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.measures.scales import ConversionTable, equipercentile_table, linear_table
+from aes_dynloss.measures.scales import ConversionTable, equipercentile_table, linear_table, smoothed
 from aes_dynloss.tables.score_range import ScoreRange
 
 
@@ -83,3 +83,37 @@ def test_a_table_of_another_range():
     assert ConversionTable("table", (6.0, 1.0)).apply(ScoreRange(0, 1), [0, 1]).tolist() == [6, 1]  # falling: as marks
     with pytest.raises(ConfigError, match=facts(2, "1 to 6")):
         ConversionTable("table", (6.0, 1.0)).apply(ScoreRange(1, 6), [1])
+
+
+@given(st.lists(st.integers(0, 40), min_size=4, max_size=30), st.integers(1, 6))
+def test_smoothing_keeps_moments_and_leaves_no_gaps(counts, moments):
+    given_shares = np.array(counts) / max(sum(counts), 1)
+    if (given_shares > 0).sum() <= moments:
+        with pytest.raises(DataError, match="different scores"):
+            smoothed(given_shares, moments)
+        return
+    curve = smoothed(given_shares, moments)
+    points = np.linspace(-1, 1, len(counts))
+    for power in range(moments + 1):
+        assert curve @ points**power == pytest.approx(given_shares @ points**power, abs=1e-8)
+    assert (curve > 0).all()
+    differences = np.diff(np.log(curve), n=moments + 1)  # a polynomial of that degree
+    assert differences == pytest.approx(0, abs=1e-4)
+
+
+def test_with_as_many_moments_as_steps_nothing_is_smoothed():
+    shares = [0.1, 0.4, 0.1, 0.4]
+    assert smoothed(shares, 3) == pytest.approx(shares)
+
+
+def test_a_smoothed_table_is_nearer_to_that_of_all_essays_than_an_uneven_one():
+    """Two forms of one bell-shaped distribution, the second half a point harder: 60 essays each, 200 times."""
+    random, span = np.random.default_rng(0), ScoreRange(0, 20)
+    points = np.arange(1, 20)
+    off = {None: [], 3: []}
+    for _ in range(200):
+        own, form = (np.clip(np.rint(random.normal(mean, 3, 60)), 0, 20) for mean in (9.5, 10))
+        for moments, errors in off.items():
+            reported = np.array(equipercentile_table(own, span, form, span, moments).reported)[points]
+            errors.append(np.sqrt(np.mean((reported - points - 0.5)[4:14] ** 2)))
+    assert np.mean(off[3]) < 0.9 * np.mean(off[None])

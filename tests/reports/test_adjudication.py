@@ -106,7 +106,7 @@ def test_a_prompt_of_which_everything_was_withheld(tmp_path):
         assert entry["mean"][which]["qwk"] == pytest.approx(np.mean(own))
     words = ["evaluate", path, *RANGES, "--range", "3=1:3", "--export", "rsmeval", tmp_path / "rsm"]
     assert command(*words).code == 0
-    assert sorted(folder.name for folder in (tmp_path / "rsm").iterdir()) == ["prompt_1", "prompt_2"]
+    assert sorted(folder.name for folder in (tmp_path / "rsm").glob("prompt_*")) == ["prompt_1", "prompt_2"]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,12 @@ def test_criteria_of_ones_own(tmp_path):
         ("qwk: {at_least: high}", "qwk: expected one of"),
         ("qwk: .nan", "qwk: expected one of"),
         ("qwk: {atleast: 0.8}\nsmd: true", "has 2 faults"),
+        ("smd: -0.15", "smd: within -0.15 holds for no value"),
+        ("qwk: 70", "qwk: 70 is beyond 1, the most that it can be. Write 0.7 for 70 %."),
+        ("subgroup_qwk: {at_least: 60}", "subgroup_qwk: 60 is beyond 1"),
+        ("score_share: 5", "score_share: 5 is beyond 1"),
+        ("kappa: {at_least: 0.5, title: null}", "title: expected words, found nothing"),
+        ("kappa: {at_least: 0.5, source: 2026}", "source: expected words, found 2026"),
     ],
 )
 def test_faults_of_criteria_are_named(tmp_path, text, words):
@@ -195,6 +201,29 @@ def test_no_degradation_is_flagged_of_few_essays(twice, verdict):
     assert verdicts == {verdict}
     noted = any("9 essays were scored twice, fewer than 10" in note for note in report.notes)
     assert noted == (verdict == "unknown")
+
+
+def test_a_prompt_with_few_double_scored_essays_is_left_out_of_the_mean():
+    part = pd.DataFrame({"essay_id": range(40), "reference": np.resize([1, 2, 3, 4], 40)})
+    part["raw"] = 2.5 + 0.1 * (part["reference"] % 2)
+    one, other = (part.assign(prompt_id=name) for name in "12")
+    one["second_reference"] = one["reference"]
+    other["second_reference"] = other["reference"].where(other.index < 9)
+    criteria = {**CRITERIA, "prmse": Criterion("PRMSE", "at least", 0.8)}
+    both = {"ranges": {"1": RANGE, "2": RANGE}, "resamples": 0, "criteria": criteria}
+    report = build_report(pd.concat([one, other]), **both)
+    alone = report.prompts["1"]
+    assert report.mean.human_human.degradation == alone.human_human.degradation
+    assert report.mean.prmse == alone.prmse
+    of_mean = {flag.criterion: flag.verdict for flag in report.flags if not flag.prompt}
+    assert (of_mean["qwk_degradation"], of_mean["prmse"]) == ("flag", "flag")
+    note = "Prompt 2: 9 essays were scored twice, fewer than 10: nothing that rests on them is judged, and means"
+    assert any(one.startswith(note) for one in report.notes)
+    page = report_page(report, title="Few")
+    assert "(40 essays scored twice)" in page
+    few = build_report(other, ranges={"2": RANGE}, resamples=0)  # told, and not judged
+    assert few.mean.human_human.degradation == report.prompts["2"].human_human.degradation
+    assert {one.verdict for one in few.flags if one.criterion.endswith("_degradation")} == {"unknown"}
 
 
 def test_no_flag_rests_on_a_small_group():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aes_dynloss.errors import DataError
 from aes_dynloss.reports.model import Report
 from aes_dynloss.reports.page import report_page
 from aes_dynloss.reports.predictions import read_predictions
@@ -119,6 +120,24 @@ def test_without_essays_scored_twice_the_machine_is_the_reference(tmp_path):
     assert found.machine.consistency is None
     assert all(one.consistency is not None for one in found.raters)
     assert found.raters[0].drift is None
+
+
+@pytest.mark.parametrize(("twice", "compared"), [(29, "machine"), (30, "other raters")])
+def test_consistency_is_that_with_other_raters_from_a_stated_number_of_essays_on(tmp_path, twice, compared):
+    rows = ratings(twice=1.0)
+    again = rows.duplicated("essay_id").to_numpy()
+    keep = ~again | rows["essay_id"].isin(rows["essay_id"].unique()[:twice]).to_numpy()
+    found = build_report(read(tmp_path, rows[keep]), resamples=0).raters
+    assert found.compared_with == compared
+    said = [one for one in found.conclusions if one.startswith("29 essays have two ratings or more, fewer than 30: ")]
+    assert len(said) == (compared == "machine")
+    assert (found.machine.consistency is None) == (compared == "machine")
+
+
+def test_a_rater_who_is_called_as_the_machine_is_refused(tmp_path):
+    rows = ratings()
+    with pytest.raises(DataError, match="A rater is called 'machine'"):
+        build_report(read(tmp_path, rows.replace({"rater": {"Ann": "machine"}})), resamples=0)
 
 
 def test_one_rater_is_none_to_compare(tmp_path):

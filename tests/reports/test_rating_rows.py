@@ -93,10 +93,11 @@ def test_prmse_uses_all_ratings_and_a_column_of_raters_is_not_read_unasked(tmp_p
     [
         (lambda rows: rows.assign(judge="Ann"), ["more than one row of rater 'Ann' for essay 'a'", "prompt"]),
         (lambda rows: rows.assign(raw=range(6)), ["rows of essay 'a'", "different values of 'raw'"]),
+        (lambda rows: rows.assign(raw=range(6), words=range(6)), ["rows of essay 'a'", "values of 'raw', 'words'"]),
         (lambda rows: rows.assign(second_reference=2), ["'second_reference' as well", "its rater"]),
         (lambda rows: rows.rename(columns={"judge": "judges"}), ["did you mean 'judges'", "--rater-column"]),
         (lambda rows: rows.rename(columns={"reference": "mark"}), ["no column 'reference'", "--reference-column"]),
-        (lambda rows: rows.assign(judge=["Ann", None, "Cy", "Bo", "Ann", "Bo"]), ["Row 3 of scores.csv", "rater"]),
+        (lambda rows: rows.assign(judge=["Ann", "Bo", None, "Bo", "Ann", "Bo"]), ["Row 4 of scores.csv", "rater"]),
         (lambda rows: rows.assign(reference=[2, 3, 4, 5, 3, 9]), ["rating 9", "range 1 to 6"]),
     ],
 )  # fmt: skip
@@ -104,3 +105,30 @@ def test_faults_are_named(tmp_path, change, words):
     with pytest.raises(DataError) as caught:
         read(tmp_path, change(ROWS), ranges={"1": SPAN})
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_groups_that_are_read_are_the_same_in_all_rows_of_an_essay(tmp_path):
+    rows = ROWS.assign(group=["x", "x", "y", "x", "x", "x"])
+    with pytest.raises(DataError, match="rows of essay 'a' hold different values of 'group'"):
+        read(tmp_path, rows, kept=["group"])
+    assert len(read(tmp_path, rows).table) == 3  # nobody reads it
+
+
+def test_a_row_without_a_score_needs_no_rater(tmp_path):
+    rows = ROWS.assign(judge=["Ann", None, "Cy", "Bo", "Ann", "Bo"])  # of the second row, which has no score
+    assert read(tmp_path, rows).table["ratings_by_rater"].map(len).tolist() == [3, 1, 1]
+    again = pd.concat([rows, rows.iloc[[1]]])
+    assert read(tmp_path, again).table["ratings_by_rater"].map(len).tolist() == [3, 1, 1]
+    scores = pd.DataFrame({"essay_id": list("abcd"), "prompt_id": "1", "raw": [2.2, 3.1, 4.4, 3.0]})
+    unrated = pd.concat([rows, rows.iloc[[1]].assign(essay_id="d")]).drop(columns="raw")
+    found = read(tmp_path, scores, unrated)
+    assert found.table["essay_id"].tolist() == ["a", "b", "c"]
+    assert any("d" in note for note in found.notes)
+
+
+def test_human_scores_may_be_in_the_column_that_a_machine_has_elsewhere(tmp_path):
+    """As in the README: `--references ratings.csv --rater-column rater --map reference=score`."""
+    scores = pd.DataFrame({"essay_id": ["c", "b", "a"], "prompt_id": "1", "raw": [4.4, 3.1, 2.2]})
+    ratings = ROWS.drop(columns=["raw", "prompt_id"]).rename(columns={"reference": "score"})
+    found = read(tmp_path, scores, ratings, names={"mapped": (("reference", "score"),)})
+    assert found.table.set_index("essay_id")["reference"].to_dict() == {"a": 2, "b": 3, "c": 5}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,22 @@ def test_a_byte_order_mark_and_another_encoding_stay(tmp_path):
         assert cells.filled({(1, 1): "5"}) == content[:-1] + b"5\n"
     with pytest.raises(DataError, match=r"t\.csv: expected utf-8"):
         CsvCells.read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("width", [16, 32])
+def test_the_order_of_bytes_stays(tmp_path, width, order, mark):
+    written = f"utf-{width}-{order}"
+    content = ("\ufeff" * mark + "id,g\r\n\u00e4,\r\n").encode(written)
+    (tmp_path / "t.csv").write_bytes(content)
+    usual = order == ("le" if sys.byteorder == "little" else "be")
+    for encoding in (written, f"utf-{width}") if mark or usual else (written,):
+        cells = CsvCells.read(tmp_path / "t.csv", encoding)
+        assert cells.filled({}) == content
+        assert cells.filled({(1, 1): "4"}) == content.replace("\u00e4,".encode(written), "\u00e4,4".encode(written))
+        assert cells.row(0) == ["id", "g"]
+        assert CsvCells.read(tmp_path / "t.csv", cells.encoding) == cells
 
 
 def test_characters_that_the_encoding_lacks(tmp_path):

@@ -26,6 +26,7 @@ from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
+from aes_dynloss.tables.provenance import read_provenance, seal
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.grid import Cell, grid_precision
@@ -89,6 +90,7 @@ class EssayCell(Cell):
         # Only now: without its model, a run that was stopped here could not be taken for complete.
         if not self.keeps_model:
             shutil.rmtree(self.work / MODEL, ignore_errors=True)
+        seal(self.work, read_provenance(self.work))  # with its cost, and without what was removed
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.work.replace(self.folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -115,6 +116,20 @@ def read_grid(config: BenchmarkConfig, prompts: Sequence[str], first: EssayTable
         essays = pd.concat([test.human_scores.table for test in tests.values()])
         scores = replace(scores, table=essays.drop_duplicates([*ID_COLUMNS], ignore_index=True))
     return GridEssays(table, made_of, {part: test.essay_ids for part, test in tests.items()}, scores)
+
+
+def source_files(config: BenchmarkConfig, prompts: Sequence[str]) -> list[Path]:
+    """The files of all parts and seeds that essays, and which of them are trusted, are read from.
+
+    A data set on the hub, or a column, is named too: there is no such file.
+
+    Args:
+        config: The grid.
+        prompts: The prompts that its models see.
+    """
+    data = [_data(config, part, seed) for part in part_names(config, prompts) for seed in grid_seeds(config)]
+    named = dict.fromkeys(name for one in data for name in (one.source, one.trusted) if name is not None)
+    return [Path(name).expanduser() for name in named]
 
 
 def _data(config: BenchmarkConfig, part: str, seed: int) -> DataConfig:

@@ -15,7 +15,7 @@ from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, leaves
 from aes_dynloss.essays.benchmark.config import SEED, BenchmarkConfig
 from aes_dynloss.essays.benchmark.essays import GridEssays
 from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
-from aes_dynloss.essays.benchmark.published_arms import publish_arms
+from aes_dynloss.essays.benchmark.published_arms import FOLDER, publish_arms
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD, check_held_out
 from aes_dynloss.essays.finetune.suspects import SUSPECTS
@@ -39,11 +39,11 @@ from aes_dynloss.reports.read_runs import read_run
 from aes_dynloss.reports.report_files import REPORT as RUN_REPORT
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.formats import write_table
-from aes_dynloss.tables.provenance import Provenance
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 
 REPORT, MARKDOWN, TABLE = "benchmark.json", "benchmark.md", "benchmark.csv"
 PAGE = "report.html"
+PRODUCTS = (REPORT, MARKDOWN, TABLE, PAGE, FOLDER)
 
 
 def write_results(
@@ -52,6 +52,8 @@ def write_results(
     essays: GridEssays,
     root: Path,
     against: Mapping[str, Sequence[ScoredRun]] | None = None,
+    *,
+    about: Mapping[str, str] | None = None,
 ) -> Benchmark:
     """Measure all arms on the same essays, and write benchmark.json, .md and .csv, report.html, and predictions.
 
@@ -61,6 +63,7 @@ def write_results(
         essays: The essays that they were made of.
         root: The grid's folder.
         against: Published arms to stand beside the grid's, by name.
+        about: Words for the page's foot.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -132,7 +135,7 @@ def write_results(
     write_text(root / MARKDOWN, benchmark_markdown(report))
     write_table(pd.DataFrame(benchmark_rows(report), dtype=object), root / TABLE)
     title = f"Benchmark {root.absolute().name}"
-    write_page(comparison_page(report, title=title, about=Provenance.now().about()), root / PAGE)
+    write_page(comparison_page(report, title=title, about=about), root / PAGE)
     if config.protocol == "folds" and config.measured_on == "test":
         made, _ = make_ensembles(
             arms,

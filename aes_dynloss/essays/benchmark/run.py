@@ -9,11 +9,12 @@ from pathlib import Path
 from aes_dynloss.configfile import dump_yaml
 from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
-from aes_dynloss.essays.benchmark.essays import grid_prompts, read_first, read_grid
+from aes_dynloss.essays.benchmark.essays import grid_prompts, read_first, read_grid, source_files
 from aes_dynloss.essays.benchmark.published_arms import read_against
-from aes_dynloss.essays.benchmark.results import write_results
+from aes_dynloss.essays.benchmark.results import PRODUCTS, write_results
 from aes_dynloss.reports.comparison import Benchmark
 from aes_dynloss.tables.atomic import TEMPORARY, write_text
+from aes_dynloss.tables.provenance import Provenance, sealed
 from aes_dynloss.training.grid import Cell, grid_lock
 
 CONFIG = "benchmark.yaml"
@@ -21,7 +22,13 @@ Engine = Callable[[Sequence[Cell]], None]
 
 
 def benchmark(
-    config: BenchmarkConfig, root: Path, run: Engine, against: Sequence[Path] = (), *, force_precision: bool = False
+    config: BenchmarkConfig,
+    root: Path,
+    run: Engine,
+    against: Sequence[Path] = (),
+    *,
+    force_precision: bool = False,
+    written_in: Path | None = None,
 ) -> Benchmark:
     """Run all cells of a grid that are not done, and report the grid.
 
@@ -31,6 +38,7 @@ def benchmark(
         run: Runs cells, such as :func:`aes_dynloss.training.grid.run_in_turn`.
         against: Files of published predictions of the same folds, to stand beside the grid's arms.
         force_precision: Allow bf16 on a processor that has it in software alone.
+        written_in: File that the configuration was read from, for the report's provenance.
 
     Returns:
         The report, whose content is that of benchmark.json.
@@ -53,5 +61,6 @@ def benchmark(
             half.unlink(missing_ok=True)
         write_text(root / CONFIG, dump_yaml(config.model_dump(mode="json", by_alias=True)))
     run(cells)
-    with alone:
-        return write_results(config, cells, essays, root, published)
+    made = Provenance.now([*([] if written_in is None else [written_in]), *source_files(config, prompts), *against])
+    with alone, sealed(made, root, names=(CONFIG, *PRODUCTS)):
+        return write_results(config, cells, essays, root, published, about=made.about())

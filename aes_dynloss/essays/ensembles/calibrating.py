@@ -9,6 +9,7 @@ from aes_dynloss.essays.ensembles.cross_fitted import write_ensemble_report
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.finetune.calibrate import calibrate_run, chosen_rule, rewritten
 from aes_dynloss.essays.finetune.calibration import Fit, Recalibration, fit_on, recalibrate
+from aes_dynloss.essays.finetune.reported import with_reported, write_reported
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, FORMAT, read_config
 from aes_dynloss.essays.model.prompt_scales import Rule
 from aes_dynloss.reports.report_files import REPORT
@@ -61,6 +62,9 @@ def _calibrate_ensemble(folder: Path, rule: Rule | None, on: Path | None) -> Fit
         with rewritten(folder, [on]) as new:
             if isinstance(made, Recalibration):
                 made.write(new)
-                write_ensemble_report(made.after, new, folder.absolute().name)
+                tables = ensemble.postprocessing.reported
+                write_reported(new, ensemble.prompts, tables)
+                report = with_reported(made.after, ensemble.prompts, tables)
+                write_ensemble_report(report, new, folder.absolute().name)
             ensemble.write_description(new)
     return made

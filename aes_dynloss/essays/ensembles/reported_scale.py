@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aes_dynloss.configfile import read_mapping
+from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.ensembles.cross_fitted import write_ensemble_report
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.finetune.calibrate import rewritten
 from aes_dynloss.essays.finetune.calibration import KeptPredictions
+from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.products import write_run_report
+from aes_dynloss.essays.finetune.reported import with_reported, write_reported
 from aes_dynloss.essays.model.model_folder import (
     ENSEMBLE_FORMAT,
     FORMAT,
@@ -27,12 +31,14 @@ from aes_dynloss.essays.model.model_folder import (
 )
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, linear_tables
 from aes_dynloss.measures.scales import ConversionTable, equipercentile_table
+from aes_dynloss.reports.prompts import read_report
+from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.reports.trait_forms import with_scale_ids
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.formats import is_table, read_cells
 from aes_dynloss.tables.score_range import STEPS, infer_range, parse_ranges
-from aes_dynloss.training.run_folder import MANIFEST, held_folder, write_json
+from aes_dynloss.training.run_folder import CONFIG, MANIFEST, held_folder, write_json
 from aes_dynloss.versions import package_version
 
 logger = logging.getLogger(__name__)
@@ -40,7 +46,9 @@ logger = logging.getLogger(__name__)
 _FEW = 100  # essays, below which an equipercentile table is mostly noise
 
 
-def calibrate_scale(folder: Path, scales: Sequence[str], form: Path | None = None) -> dict[str, ConversionTable]:
+def calibrate_scale(
+    folder: Path, scales: Sequence[str], form: Path | None = None, moments: int | None = None
+) -> dict[str, ConversionTable]:
     """Give a run, an ensemble or a model a reported scale; raw predictions and score points stay what they are.
 
     Args:
@@ -48,6 +56,7 @@ def calibrate_scale(folder: Path, scales: Sequence[str], form: Path | None = Non
         scales: Each [ID=]LOW:HIGH[:STEP]; or a table with the columns score and reported, and prompt_id where it is
             not for all prompts; or "none".
         form: Scores of a reference form, in the column score, to which the run's own are equated instead.
+        moments: Of both forms' scores that smoothing keeps; None: no smoothing.
 
     Returns:
         The tables by prompt.
@@ -59,7 +68,7 @@ def calibrate_scale(folder: Path, scales: Sequence[str], form: Path | None = Non
         model = model_folder(folder)
         prompts, way = _described(model)
         if form is not None:
-            tables = _equated(folder, prompts, way, form)
+            tables = _equated(folder, prompts, way, form, moments)
         elif list(scales) == ["none"]:
             tables = {}
         elif len(scales) == 1 and is_table(scales[0]):
@@ -69,7 +78,9 @@ def calibrate_scale(folder: Path, scales: Sequence[str], form: Path | None = Non
         with rewritten(folder, [form, *map(Path, scales)]) as new:
             set_reported_scale(new / model.relative_to(folder), tables)
             if (new / MANIFEST).is_file():
-                _record(new / MANIFEST, tables)
+                write_reported(new, prompts, tables)
+                _record(new / MANIFEST, tables, moments)
+                _write_report(new, folder.absolute().name, prompts, tables)
     return tables
 
 
@@ -84,12 +95,27 @@ def _described(model: Path) -> tuple[dict[str, Prompt], Postprocessing]:
     return ensemble.prompts, ensemble.postprocessing
 
 
-def _record(path: Path, tables: Mapping[str, ConversionTable]) -> None:
+def _write_report(
+    folder: Path, name: str, prompts: Mapping[str, Prompt], tables: Mapping[str, ConversionTable]
+) -> None:
+    """Write the report of a run or ensemble, where it has one, with reported scores."""
+    if not (folder / REPORT).is_file():
+        return
+    report = with_reported(read_report(folder / REPORT), prompts, tables)
+    if (folder / CONFIG).is_file():
+        config = validate(FinetuneConfig, read_mapping(folder / CONFIG), str(folder / CONFIG))
+        write_run_report(config, report, folder, name, read_mapping(folder / MANIFEST))
+    else:
+        write_ensemble_report(report, folder, name)
+
+
+def _record(path: Path, tables: Mapping[str, ConversionTable], moments: int | None) -> None:
     manifest: dict[str, Any] = dict(read_mapping(path))
     manifest["scaled"] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": package_version("aes-dynloss"),
         "reported": {prompt: table.method for prompt, table in tables.items()},
+        **({} if moments is None else {"smoothed_moments": moments}),
     }
     write_json(path, manifest)
 
@@ -135,7 +161,9 @@ def _given(path: Path, prompts: Mapping[str, Prompt]) -> dict[str, ConversionTab
     return tables
 
 
-def _equated(folder: Path, prompts: dict[str, Prompt], way: Postprocessing, path: Path) -> dict[str, ConversionTable]:
+def _equated(
+    folder: Path, prompts: dict[str, Prompt], way: Postprocessing, path: Path, moments: int | None
+) -> dict[str, ConversionTable]:
     """Tables from the scores of the essays on which the run fitted its post-processing to those of a reference form."""
     if not (folder / MANIFEST).is_file():
         raise ConfigError(
@@ -150,9 +178,9 @@ def _equated(folder: Path, prompts: dict[str, Prompt], way: Postprocessing, path
         if min(len(form), len(ours)) < _FEW:
             logger.warning(
                 "Prompt %s: %d scores are equated to %d of the reference form. With fewer than %d an equipercentile "
-                "table is uneven: look at it before it is used.",
+                "table is uneven: look at it before it is used, or smooth it (--smoothing 4).",
                 prompt, len(ours), len(form), _FEW,
             )  # fmt: skip
         form_range = infer_range([form], f"prompt {prompt} in {path.name}", STEPS)
-        tables[prompt] = equipercentile_table(ours, prompts[prompt].range, form, form_range)
+        tables[prompt] = equipercentile_table(ours, prompts[prompt].range, form, form_range, moments)
     return tables

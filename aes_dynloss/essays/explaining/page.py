@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from textwrap import shorten
 from typing import Any
@@ -290,6 +290,7 @@ class IndexRow:
         scores: Its scores by trait.
         best: The sentence that adds most.
         withheld: Whether its score would be withheld.
+        reported: Its scores on their reported scales, by trait; none where there is no such scale.
     """
 
     essay_id: str
@@ -298,6 +299,7 @@ class IndexRow:
     scores: dict[str, float]
     best: str
     withheld: bool = False
+    reported: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, line: Mapping[str, Any], file: str) -> IndexRow:
@@ -307,8 +309,11 @@ class IndexRow:
         text = "" if best is None else line["sentences"][best]["text"].strip()
         shown = shorten(text, _SHOWN, placeholder=" …")
         shown = f"{text[:_SHOWN]}…" if shown == "…" else shown  # one long word
-        scores = {one["trait"] or "score": one["score"] for one in line["scores"]}
-        return cls(line["essay_id"], line["prompt_id"], file, scores, shown, line["withheld"])
+        scores, reported = (
+            {one["trait"] or "score": one[name] for one in line["scores"] if one.get(name) is not None}
+            for name in ("score", "reported")
+        )
+        return cls(line["essay_id"], line["prompt_id"], file, scores, shown, line["withheld"], reported)
 
 
 def index_page(essays: Sequence[IndexRow], about: Mapping[str, Any] | None = None) -> str:
@@ -345,4 +350,6 @@ def index_page(essays: Sequence[IndexRow], about: Mapping[str, Any] | None = Non
 
 def _index_score(one: IndexRow, trait: str) -> Cell:
     cell = point(one.scores.get(trait))
-    return replace(cell, note="withheld", mark="flag") if one.withheld else cell
+    if one.withheld:
+        return replace(cell, note="withheld", mark="flag")
+    return replace(cell, note=f"reported as {one.reported[trait]:g}") if trait in one.reported else cell

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from aes_dynloss.essays.scoring.score import window_digest
 from aes_dynloss.progress import Progress
 from aes_dynloss.reports.page import write_page
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.provenance import Provenance, provenance_path, sealed
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+def is_explained(path: Path) -> bool:
+    """Whether a file of explanations is there, and no run into it was stopped."""
+    return path.exists() and not partial_file(path).exists()
+
+
 def explain_to_file(
     scorer: Scorer,
     essays: Iterable[UnscoredEssay],
@@ -43,6 +49,7 @@ def explain_to_file(
     options: Mapping[str, Any],
     *,
     model_digest: str,
+    sealing: AbstractContextManager[None],
     resume: bool = False,
     force: bool = False,
     seen: Seen | None = None,
@@ -56,6 +63,7 @@ def explain_to_file(
         path: The file, which appears when all lines are there; until then they are in :func:`partial_file`.
         options: As :func:`~aes_dynloss.essays.explaining.explanation.explain_essays` takes them.
         model_digest: Of the model's config.json.
+        sealing: Is entered when the file is to appear, and seals what there is when it has.
         resume: Go on with a run that was stopped, with the same model and options.
         force: Begin anew where one was stopped.
         seen: Is told of each essay before its line is kept.
@@ -91,7 +99,7 @@ def explain_to_file(
             finish()
         file.seek(0)
         next(file)
-        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+        with sealing, atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
             for kept in file:
                 lines.write(json.dumps(json.loads(kept)[_LINE]) + "\n")
         part.unlink()
@@ -106,6 +114,7 @@ def explain_to_folder(
     *,
     model: str,
     model_digest: str,
+    made: Provenance,
     resume: bool = False,
     force: bool = False,
 ) -> int | None:
@@ -118,6 +127,7 @@ def explain_to_folder(
         options: As :func:`~aes_dynloss.essays.explaining.explanation.explain_essays` takes them.
         model: What the model is called.
         model_digest: Of its config.json.
+        made: Where the folder's files come from, which is told beside them.
         resume: Go on with a run that was stopped.
         force: Replace an earlier one.
 
@@ -127,12 +137,12 @@ def explain_to_folder(
     Raises:
         ConfigError, DataError: As :func:`explain_to_file` does; or there is an earlier run.
     """
-    if (folder / LINES).exists():
-        if resume:
-            return None
+    if resume and is_explained(folder / LINES):
+        return None
+    if (folder / LINES).exists() and not resume:
         if not force:
             raise ConfigError(f"{folder / LINES} is there already. Choose another --output-dir, or give --force.")
-        for path in (folder / LINES, folder / INDEX, *(folder / PAGES).glob("[0-9]*.html")):
+        for path in (provenance_path(folder), folder / LINES, folder / INDEX, *(folder / PAGES).glob("[0-9]*.html")):
             path.unlink(missing_ok=True)
     rows: list[IndexRow] = []
     about = {"Model": model}
@@ -148,6 +158,7 @@ def explain_to_folder(
         folder / LINES,
         options,
         model_digest=model_digest,
+        sealing=sealed(made, folder, names=(LINES, INDEX, PAGES)),
         resume=resume,
         force=force,
         seen=seen,

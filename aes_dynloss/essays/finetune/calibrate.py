@@ -12,6 +12,7 @@ from aes_dynloss.essays.finetune.calibration import Recalibration, recalibrate
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
 from aes_dynloss.essays.finetune.products import model_card, write_run_report
+from aes_dynloss.essays.finetune.reported import with_reported, write_reported
 from aes_dynloss.essays.model.model_folder import MODEL, read_fitted, set_calibration
 from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule
 from aes_dynloss.reports.report_files import REPORT
@@ -67,9 +68,11 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
             manifest = made.write(new)
             calibration = made.calibration
             way = calibration.postprocessing.on_scale_of(fitted.postprocessing)
+            write_reported(new, prompts, way.reported)
+            report = with_reported(made.after, prompts, way.reported)
             card = model_card(config, prompts, made.after, way, made.fitted_on, manifest)
             set_calibration(new / MODEL, way, calibration.intervals, calibration.certainty, card)
-            write_run_report(config, made.after, new, run.absolute().name, manifest)
+            write_run_report(config, report, new, run.absolute().name, manifest)
     return made
 
 

@@ -51,7 +51,7 @@ from aes_dynloss.tables.provenance import PROVENANCE, Provenance, seal
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.hardware import resolve_precision
-from aes_dynloss.training.run_folder import MANIFEST, recorded_precision, run_folder
+from aes_dynloss.training.run_folder import CONFIG, MANIFEST, METRICS, recorded_precision, run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def run_finetuning(
         else:
             _run(accelerator, config, output_dir, explainer, resume=resume)
         if accelerator.is_main_process and not (complete and (output_dir / PROVENANCE).exists()):
-            seal(output_dir, Provenance.now([Path(config.data.source).expanduser()]))
+            seal(output_dir, Provenance.now([Path(config.data.source).expanduser()]), (CONFIG, METRICS, *PRODUCTS))
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.wait_for_everyone()

@@ -33,6 +33,8 @@ from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
+from aes_dynloss.tables.provenance import Provenance, sealed
+from aes_dynloss.tables.workbook import refuse_long_text
 from aes_dynloss.training.config import Precision
 from aes_dynloss.versions import package_version
 
@@ -209,6 +211,7 @@ def score_to_files(
     *,
     processes: Processes,
     model_digest: str,
+    made: Provenance,
     review: ReviewSheet | None = None,
     audit: ScoreAudit | None = None,
     worksheet: Worksheet | None = None,
@@ -225,6 +228,7 @@ def score_to_files(
         options: What is answered.
         processes: Those that score; the main one alone writes.
         model_digest: Digest of the model, which a run that is resumed must find as it was.
+        made: Where the files come from, which is told beside them.
         review: The review sheet, if one is wanted.
         audit: Where each score is logged, as soon as it is saved.
         worksheet: What is filled in with the scores, where the format is a learning platform's.
@@ -247,6 +251,8 @@ def score_to_files(
         "review": None if review is None else [_beside(output, review.path), review.unsure],
         "audit": None if audit is None else _beside(output, audit.log.path),
     }
+    if form == "xlsx" and options.keep_columns:
+        essays = _that_fit(essays)
     others = [] if review is None else [review.path]
     with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
         windows = score_essays(
@@ -272,17 +278,27 @@ def score_to_files(
             if audit is not None:
                 audit.tell(part[_AUDIT])
         counts = ScoreCounts()
-        if review is not None:
-            counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
-            _warn_of_repeats(parts)
-        # The scores last: they mark a complete run.
         for one in parts.tables(_COUNTS):
             counts.add(one["withheld"])
-        if worksheet is None:
-            _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
-        else:
-            worksheet.write(parts.tables(_SCORES), output)
+        with sealed(made, output, *others):
+            if review is not None:
+                counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
+                _warn_of_repeats(parts)
+            # The scores last: they mark a complete run.
+            if worksheet is None:
+                _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
+            else:
+                worksheet.write(parts.tables(_SCORES), output)
         return counts
+
+
+def _that_fit(essays: Iterable[UnscoredEssay]) -> Iterator[UnscoredEssay]:
+    """The same essays; those with a cell that a workbook does not hold are refused as they come, not after the last."""
+    for essay in essays:
+        for cell in essay.kept.values():
+            if isinstance(cell, str):
+                refuse_long_text(cell, f"--keep-columns, essay {essay.essay_id}")
+        yield essay
 
 
 def _part(
@@ -294,7 +310,9 @@ def _part(
     if options.keep_columns:
         part[_KEPT] = _kept_columns(window)
     if review is not None:
-        part[_REVIEW] = review_columns(scorer, window, review.unsure)
+        part[_REVIEW] = rows = review_columns(scorer, window, review.unsure)
+        for essay_id, text in zip(rows["essay_id"], rows["text"], strict=True) if review.form == "xlsx" else ():
+            refuse_long_text(text, f"--review, essay {essay_id}")
     if audit is not None:
         part[_AUDIT] = audit.entries(window)
     return part

@@ -9,23 +9,24 @@ from __future__ import annotations
 import html
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.data_config import text_encoding
 from aes_dynloss.essays.scoring.output import Columns, Platform
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.columns import TRAIT_COLUMNS, missing_columns
 from aes_dynloss.tables.csv_cells import CsvCells
+from aes_dynloss.tables.provenance import sealed
 
 if TYPE_CHECKING:
     from aes_dynloss.essays.data.essay_table import Prompt
     from aes_dynloss.essays.data.readers import UnscoredEssay
     from aes_dynloss.measures.scales import ConversionTable
+    from aes_dynloss.tables.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,36 @@ _FILE_NAME = "number in a file's name"
 _NO_GRADE = ("", "-")
 
 
+class GradeColumn(NamedTuple):
+    """A column that may hold grades.
+
+    Args:
+        place: Its place in a row.
+        names: What it is called; all do.
+        highest: The highest grade; None where the file does not say.
+    """
+
+    place: int
+    names: tuple[str, ...]
+    highest: float | None
+
+
+class _Layout(NamedTuple):
+    """What is where in a platform's file.
+
+    Args:
+        ids: By column of ids, the row of each id.
+        columns: Those that may hold grades.
+        usual: Those of them that hold grades where nobody names one.
+        feedback: The column of feedback; None where there is none.
+    """
+
+    ids: Mapping[str, Mapping[str, int]]
+    columns: Sequence[GradeColumn]
+    usual: Sequence[GradeColumn]
+    feedback: int | None
+
+
 @dataclass(frozen=True)
 class Worksheet:
     """A platform's file, and where in it what stands.
@@ -52,8 +83,7 @@ class Worksheet:
         name: What the file is called.
         cells: Its cells.
         ids: By column of ids, the row of each id.
-        grade: The column of grades.
-        highest: The highest grade; None where the file does not say.
+        grades: The column of grades of each trait; of None, where an essay has one score.
         feedback: The column of feedback; None where there is none.
     """
 
@@ -61,39 +91,34 @@ class Worksheet:
     name: str
     cells: CsvCells
     ids: Mapping[str, Mapping[str, int]]
-    grade: int
-    highest: float | None
+    grades: Mapping[str | None, GradeColumn]
     feedback: int | None
 
     @classmethod
     def read(
-        cls, path: Path, platform: Platform, grade_column: str | None = None, encoding: str = "utf-8"
+        cls, path: Path, platform: Platform, grade_columns: Sequence[str] = (), encoding: str = "utf-8"
     ) -> Worksheet:
         """Read a worksheet as the platform exports it.
 
         Args:
             path: The file.
             platform: Whose it is.
-            grade_column: Column of grades; of Canvas an assignment, by its column's name, its title or its id. None:
-                Moodle's "Grade", Canvas' only assignment.
-            encoding: Of the file.
+            grade_columns: Column of grades; of Canvas an assignment, by its column's name, its title or its id. None:
+                Moodle's "Grade", Canvas' only assignment. Of several traits ``TRAIT=COLUMN`` of each that is wanted.
+            encoding: Of the file, a known one.
 
         Raises:
-            ConfigError: It is open, or unknown, which column has the grades, or there is no such encoding.
+            ConfigError: It is open, or unknown, which column has the grades.
             DataError: It cannot be read, or is no such worksheet.
         """
-        try:
-            text_encoding(encoding)
-        except ValueError as error:
-            raise ConfigError(f"--encoding: {error}.") from None
         cells = CsvCells.read(path, encoding)
         rows = [cells.row(number) for number in range(len(cells.places))]
         header = rows[0] if rows else []
         wrong = next((n for n, row in enumerate(rows) if len(row) != len(header) and row != [""]), None)
         if wrong is not None:
             raise DataError(f"Row {wrong + 1} of {path.name} has {len(rows[wrong])} values, the header {len(header)}.")
-        make = _of_moodle if platform == "moodle" else _of_canvas
-        return cls(platform, path.name, cells, *make(rows, path.name, grade_column))
+        layout = (_of_moodle if platform == "moodle" else _of_canvas)(rows, path.name)
+        return cls(platform, path.name, cells, layout.ids, _chosen(layout, grade_columns, path.name), layout.feedback)
 
     def check_scale(self, prompts: Mapping[str, Prompt], tables: Mapping[str, ConversionTable]) -> None:
         """Refuse scores that would be no grades on this worksheet's scale.
@@ -103,17 +128,30 @@ class Worksheet:
             tables: Of its reported scores.
 
         Raises:
-            ConfigError: Essays have several scores each, or scores beyond the highest grade or on another scale.
+            ConfigError: It is open which trait's scores are grades, or they are beyond the highest grade or on another
+                scale.
         """
-        if any(prompt.trait is not None for prompt in prompts.values()):
+        traits = list(dict.fromkeys(prompt.trait for prompt in prompts.values()))
+        if not {*self.grades} <= {*traits}:
+            if traits == [None]:
+                raise ConfigError("The model scores no traits: name one --grade-column, without TRAIT=.")
             raise ConfigError(
-                f"--format {self.platform} writes one grade an essay, and the model scores several traits. Write csv."
+                f"The model scores the traits {', '.join(filter(None, traits))}: say which of them are grades of "
+                f"{self.name}, and where, by --grade-column TRAIT=COLUMN for each."
             )
+        for trait, column in self.grades.items():
+            of_trait = [prompt for prompt in prompts.values() if prompt.trait == trait]
+            self._check_column(column, of_trait, tables)
+
+    def _check_column(
+        self, column: GradeColumn, prompts: Sequence[Prompt], tables: Mapping[str, ConversionTable]
+    ) -> None:
+        """Refuse scores of some prompts, or of one trait of theirs, that would be no grades of a column."""
         highest = {
             prompt.id: max(tables[prompt.id].reported) if prompt.id in tables else prompt.range.high
-            for prompt in prompts.values()
+            for prompt in prompts
         }
-        if self.highest is None:
+        if column.highest is None:
             if len({*highest.values()}) > 1:
                 raise ConfigError(
                     f"Grades of {self.name} would be on several scales, by prompt up to "
@@ -121,15 +159,15 @@ class Worksheet:
                     "Give one with --scale LOW:HIGH."
                 )
             return
-        for prompt in prompts.values():
-            if prompt.id not in tables and prompt.range.high != self.highest:
+        for prompt in prompts:
+            if prompt.id not in tables and prompt.range.high != column.highest:
                 raise ConfigError(
-                    f"Grades of {self.name} go up to {self.highest:g}, scores of prompt {prompt.id} "
-                    f"from {prompt.range}. Say how they become grades, such as by --scale 0:{self.highest:g}."
+                    f"Grades of {self.name} go up to {column.highest:g}, scores of prompt {prompt.id} "
+                    f"from {prompt.range}. Say how they become grades, such as by --scale 0:{column.highest:g}."
                 )
-            if highest[prompt.id] > self.highest:
+            if highest[prompt.id] > column.highest:
                 raise ConfigError(
-                    f"Grades of {self.name} go up to {self.highest:g}, reported scores of prompt {prompt.id} up to "
+                    f"Grades of {self.name} go up to {column.highest:g}, reported scores of prompt {prompt.id} up to "
                     f"{highest[prompt.id]:g}. Correct --scale."
                 )
 
@@ -164,15 +202,21 @@ class Worksheet:
             DataError: Essays have no row, or one row together, or the file cannot be written.
         """
         ids: list[str] = []
-        grades: list[float | None] = []
+        grades: dict[str | None, list[float | None]] = {trait: [] for trait in self.grades}
         for window in windows:
             ids += window["essay_id"]
-            # Prompts without a reported scale are graded by their scores; a withheld essay has neither.
-            pairs = zip(window.get("reported", window["score"]), window["score"], strict=True)
-            grades += [score if reported is None else reported for reported, score in pairs]
+            for trait, known in grades.items():
+                score, reported = (
+                    name if trait is None else trait + TRAIT_COLUMNS[name] for name in ("score", "reported")
+                )
+                # Prompts without a reported scale are graded by their scores; a withheld essay has neither.
+                pairs = zip(window.get(reported, window[score]), window[score], strict=True)
+                known += [point if told is None else told for told, point in pairs]
+        rows = self.rows(ids)
         told = {
-            (row, self.grade): f"{grade:.10g}"
-            for row, grade in zip(self.rows(ids), grades, strict=True)
+            (row, self.grades[trait].place): f"{grade:.10g}"
+            for trait, known in grades.items()
+            for row, grade in zip(rows, known, strict=True)
             if grade is not None
         }
         fresh = {place: grade for place, grade in told.items() if self._is_blank(place)}
@@ -251,20 +295,45 @@ class _EssayRows:
         return {title: row for title, row in found.items() if row is not None}
 
 
-def _of_moodle(
-    rows: Sequence[Sequence[str]], name: str, grade_column: str | None
-) -> tuple[dict[str, dict[str, int]], int, float | None, int | None]:
+def _chosen(layout: _Layout, words: Sequence[str], name: str) -> dict[str | None, GradeColumn]:
+    """The columns of grades that are named, by trait; a name with = in it may be a column's own."""
+    if not words:
+        return {None: _only(layout.usual, layout, f"{name}: it is open which column has the grades")}
+    chosen: dict[str | None, GradeColumn] = {}
+    for word in words:
+        trait, _, title = word.partition("=")
+        of_traits = [one for one in layout.columns if title and title in one.names]
+        whole = [one for one in layout.columns if word in one.names]
+        column = _only(whole or of_traits, layout, f"{name}: there is not one column {word!r}")
+        key = None if whole else trait
+        if key in chosen or column in chosen.values():
+            raise ConfigError(
+                f"--grade-column {word}: there is another of the same {'trait' if key in chosen else 'column'}. Give "
+                "each trait a column, as TRAIT=COLUMN."
+            )
+        chosen[key] = column
+    return chosen
+
+
+def _only(found: Sequence[GradeColumn], layout: _Layout, fault: str) -> GradeColumn:
+    """The one column that was found."""
+    if len(found) != 1:
+        listed = ", ".join(repr(one.names[0]) for one in layout.columns) or "none"
+        raise ConfigError(f"{fault}. Name the one that is graded with --grade-column. It has {listed}.")
+    return found[0]
+
+
+def _of_moodle(rows: Sequence[Sequence[str]], name: str) -> _Layout:
     header = rows[0] if rows else []
-    grade_column = grade_column or _MOODLE_GRADE
     missing = {
         column: advice
         for column, advice in {
             MOODLE_ID: "Download the grading worksheet in English.",
-            grade_column: "Name the column of grades with --grade-column.",
+            _MOODLE_GRADE: "Name the column of grades with --grade-column.",
         }.items()
         if column not in header
     }
-    if missing:
+    if MOODLE_ID in missing:
         raise DataError(missing_columns(name, missing, header))
     place = header.index(MOODLE_ID)
     known = [(number, row) for number, row in enumerate(rows[1:], start=1) if row != [""]]
@@ -273,33 +342,24 @@ def _of_moodle(
     highest = None
     if _MOODLE_HIGHEST in header:
         highest = next((_number(row[header.index(_MOODLE_HIGHEST)]) for _, row in known), None)
+    columns = [GradeColumn(column, (title,), highest) for column, title in enumerate(header) if column != place]
+    usual = [column for column in columns if column.names == (_MOODLE_GRADE,)]
     feedback = header.index(_MOODLE_FEEDBACK) if _MOODLE_FEEDBACK in header else None
-    return {MOODLE_ID: ids}, header.index(grade_column), highest, feedback
+    return _Layout({MOODLE_ID: ids}, columns, usual, feedback)
 
 
-def _of_canvas(
-    rows: Sequence[Sequence[str]], name: str, grade_column: str | None
-) -> tuple[dict[str, dict[str, int]], int, float | None, int | None]:
+def _of_canvas(rows: Sequence[Sequence[str]], name: str) -> _Layout:
     header = rows[0] if rows else []
     points = next((row for row in rows[1:4] if _CANVAS_POINTS in row[0]), None)
     if "ID" not in header or points is None:
         raise DataError(
             f"{name} is no gradebook of Canvas: expected a column ID and a row {_CANVAS_POINTS!r}. Export it anew."
         )
-    found = {column: _number(points[column]) for column in range(len(header))}
-    assignments = {
-        column: match
+    columns = [
+        GradeColumn(column, (title, match[1], match[2]), highest)
         for column, title in enumerate(header)
-        if (match := _ASSIGNMENT.fullmatch(title)) and found[column] is not None
-    }
-    chosen = [
-        column
-        for column, match in assignments.items()
-        if grade_column is None or grade_column in (header[column], match[1], match[2])
+        if (match := _ASSIGNMENT.fullmatch(title)) and (highest := _number(points[column])) is not None
     ]
-    if len(chosen) != 1:
-        listed = ", ".join(repr(header[column]) for column in assignments) or "none"
-        raise ConfigError(f"{name}: name the one assignment that is graded with --grade-column. It has {listed}.")
     # Rows of students have an ID; those of points and of hidden assignments have none.
     ids = {
         title: {
@@ -310,7 +370,7 @@ def _of_canvas(
         for title in _CANVAS_IDS
         if title in header
     }
-    return ids, chosen[0], found[chosen[0]], None
+    return _Layout(ids, columns, columns, None)
 
 
 def _number(cell: str) -> float | None:
@@ -340,12 +400,15 @@ class Feedback:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Take an essay's line of explanations."""
-        words = feedback_words(line)
+        words = feedback_words(line, self._worksheet.grades)
         if words:
             self._words[str(line["essay_id"])] = words
 
-    def write(self) -> None:
+    def write(self, made: Provenance) -> None:
         """Fill in the column of feedback, where it is blank.
+
+        Args:
+            made: Where the file comes from.
 
         Raises:
             DataError: The file was changed so that it cannot be read, or cannot be written.
@@ -358,17 +421,19 @@ class Feedback:
         rows = dict(zip(sheet.rows(list(self._words)), self._words.values(), strict=True))
         column = sheet.feedback
         told = {(row, column): words for row, words in rows.items() if not cells.row(row)[column].strip()}
-        _write(self._path, cells.filled(told, "xmlcharrefreplace"))
+        with sealed(made, self._path):
+            _write(self._path, cells.filled(told, "xmlcharrefreplace"))
 
 
 _MOST_QUOTED = 2
 
 
-def feedback_words(line: Mapping[str, Any]) -> str:
+def feedback_words(line: Mapping[str, Any], traits: Collection[str | None] = (None,)) -> str:
     """What an essay's explanation says to its writer, in HTML; nothing of a withheld score.
 
     Args:
         line: The essay's line, as ``aes-dynloss explain`` writes it.
+        traits: Of which scores; None where an essay has one.
 
     Example:
         >>> sentences = [{"text": "I am for it."}, {"text": "Good & bye."}]
@@ -376,15 +441,19 @@ def feedback_words(line: Mapping[str, Any]) -> str:
         >>> feedback_words({"withheld": False, "sentences": sentences, "scores": [score]})
         '<p>Raised the score most: "I am for it."</p><p>Lowered it most: "Good &amp; bye."</p>'
     """
-    if line["withheld"] or not line["scores"]:
+    if line["withheld"]:
         return ""
-    weights = [float(weight) for weight in line["scores"][0]["contributions"]]
-    order = sorted(range(len(weights)), key=lambda place: -weights[place])
     quoted = ['"' + html.escape(" ".join(one["text"].split()), quote=False) + '"' for one in line["sentences"]]
-    up = [quoted[place] for place in order if weights[place] > 0][:_MOST_QUOTED]
-    down = [quoted[place] for place in reversed(order) if weights[place] < 0][:_MOST_QUOTED]
-    parts = (("Raised the score most", up), ("Lowered it most", down))
-    return "".join(f"<p>{title}: {' '.join(found)}</p>" for title, found in parts if found)
+    told = []
+    for score in (one for one in line["scores"] if one.get("trait") in traits):
+        of_trait = "" if score.get("trait") is None else f"{html.escape(score['trait'], quote=False)}: "
+        weights = [float(weight) for weight in score["contributions"]]
+        order = sorted(range(len(weights)), key=lambda place: -weights[place])
+        up = [quoted[place] for place in order if weights[place] > 0][:_MOST_QUOTED]
+        down = [quoted[place] for place in reversed(order) if weights[place] < 0][:_MOST_QUOTED]
+        parts = ((f"{of_trait}Raised the score most", up), (f"{of_trait}Lowered it most", down))
+        told += [f"<p>{title}: {' '.join(found)}</p>" for title, found in parts if found]
+    return "".join(told)
 
 
 class _Text(HTMLParser):

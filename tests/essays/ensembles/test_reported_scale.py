@@ -56,7 +56,17 @@ def test_a_line_is_set_used_kept_and_removed(made, run):
     assert outcome.out == "phones: 0, 20, 40, 60, 80, 100\nriver: 0, 25, 50, 75, 100\n"
     assert tables_of(run) == LINE
     changed = {name for name, file in content(run).items() if before.get(name) != file}
-    assert changed == {"model/config.json", "model/README.md", "manifest.json", "provenance.json"}
+    predictions = {name for name in before if name.startswith("predictions_") and "inner" not in name}
+    reports = {"report.json", "report.csv"}
+    assert changed == {
+        "model/config.json",
+        "model/README.md",
+        "manifest.json",
+        "provenance.json",
+        *reports,
+        *predictions,
+    }
+    check_told(run, LINE)
     words = "- river (linear): its score points are reported as 0, 25, 50, 75, 100."
     assert words in (run / "model/README.md").read_text()
     scored = command("score", run / "model", made / "essays.csv", "-o", run / "scores.csv")
@@ -69,10 +79,27 @@ def test_a_line_is_set_used_kept_and_removed(made, run):
     assert [f"{value:.1f}" for value in found.reported] == [row["reported"] for row in rows]
     assert command("calibrate", run, "--postprocessing", "none").code == 0
     assert tables_of(run) == LINE
+    check_told(run, LINE)
     assert "reported as 0, 25" in (run / "model/README.md").read_text()
     assert command("calibrate", run / "model", "--scale", "none").code == 0
     assert tables_of(run) == {}
+    check_told(run, {})
+    assert command("verify", run).code == 0
     assert "Reported" not in (run / "model/README.md").read_text()
+
+
+def check_told(run: Path, tables: dict[str, tuple[float, ...]]) -> None:
+    """A run's own predictions, and the worst disagreements of its report, have reported scores, or none."""
+    ranges = {"phones": ScoreRange(1, 6), "river": ScoreRange(0, 4)}
+    told = []
+    for path in run.glob("predictions_*.csv"):
+        told += [row for row in read_rows(path) if "score" in row]
+    told += json.loads((run / "report.json").read_text())["worst"]
+    assert told
+    assert {"reported" in row for row in told} == {bool(tables)}
+    for row in told if tables else ():
+        place = ranges[row["prompt_id"]].to_index([float(row["score"])])[0]
+        assert float(row["reported"]) == tables[row["prompt_id"]][place]
 
 
 def test_a_table(run, tmp_path):
@@ -105,6 +132,16 @@ def test_equated_to_a_reference_form(run, tmp_path):
     own = [float(row["score"]) for row in read_rows(run / f"predictions_{part}.csv") if row["prompt_id"] == "river"]
     by_hand = equipercentile_table(own, ScoreRange(0, 4), form, ScoreRange(10, 50))
     assert table == by_hand
+    form *= 2
+    write_rows(tmp_path / "form.csv", [{"prompt_id": "river", "score": score} for score in form])
+    assert command("calibrate", run, "--reference-form", tmp_path / "form.csv", "--smoothing", "2").code == 0
+    (table,) = read_fitted(run / "model").postprocessing.reported.values()
+    assert table == equipercentile_table(own, ScoreRange(0, 4), form, ScoreRange(10, 50), moments=2) != by_hand
+    assert json.loads((run / "manifest.json").read_text())["scaled"]["smoothed_moments"] == 2
+    refused = command("calibrate", run, "--reference-form", tmp_path / "form.csv", "--smoothing", "9")
+    assert (refused.code, "needs 10 different scores" in refused.err) == (2, True)
+    assert command("calibrate", run, "--scale", "0:100", "--smoothing", "2").code == 2
+    assert command("calibrate", run, "--reference-form", tmp_path / "form.csv").code == 0
     outcome = command("calibrate", run, "--postprocessing", "none")
     assert "equipercentile tables of river were of the earlier scores" in outcome.err
     assert tables_of(run) == {}
@@ -150,6 +187,8 @@ def test_explanations_tell_it(made, run):
     assert told
     assert [score["reported"] for score in told] == [25 * score["score"] for score in told]
     assert f"Score {told[0]['score']:g}, reported as {told[0]['reported']:g}" in next(why.rglob("*1.html")).read_text()
+    given = [line["scores"][0]["reported"] for line in lines if not line["withheld"]]
+    assert (why / "index.html").read_text().count("reported as") == len(given) > 0
 
 
 def test_the_service_tells_it(made, run):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.scoring.worksheets import Worksheet
+from aes_dynloss.tables.provenance import verify
+from aes_dynloss.tables.score_range import ScoreRange
 
 SAMPLES = Path(__file__).parent / "worksheets_made_by_hand"
 MOODLE, CANVAS = SAMPLES / "moodle_grading_worksheet.csv", SAMPLES / "canvas_gradebook.csv"
@@ -27,6 +31,7 @@ ESSAYS = [
     {"key": "S-010", "text": "An otter by the river is a lesson."},
     {"key": "S-009", "text": " "},
 ]
+TRAITS = ("content", "style")
 BOOK = ["--format", "canvas", "--grade-column", "301", "--scale", "0:10", "--id-column", "key"]
 
 
@@ -35,6 +40,8 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("worksheets")
     tiny_scorer(write_tiny_encoder(folder / "encoder"), scales=TWO_PROMPTS[:1]).save_pretrained(folder / "model")
     write_rows(folder / "essays.csv", ESSAYS)
+    traits = [replace(TWO_PROMPTS[0], prompt=Prompt(f"letter/{name}", ScoreRange(1, 6), trait=name)) for name in TRAITS]
+    tiny_scorer(folder / "encoder", scales=traits).save_pretrained(folder / "traits")
     return folder
 
 
@@ -68,6 +75,8 @@ def test_moodle_from_its_own_texts(place, tmp_path):
             cell for n, cell in enumerate(new) if n not in (4, 10)
         ]
     assert len(why.read_text().splitlines()) == 4  # the blank one too, whose score is withheld
+    for product in (output, why):
+        assert verify(product, [MOODLE]).found == []
 
 
 def test_every_other_byte_stays(place, tmp_path):
@@ -242,7 +251,7 @@ def test_feedback_in_characters_that_the_encoding_lacks(place, tmp_path):
 
 
 def test_essays_are_refused_as_they_come():
-    book = Worksheet.read(CANVAS, "canvas", "301")
+    book = Worksheet.read(CANVAS, "canvas", ["301"])
     for ids, message in (
         (["S-007", "S-008", "15"], facts("'15'", "no row", "by SIS User ID,", "but by ID")),
         (["S-007", "S-008", "S-007"], facts("'S-007'", "one row")),
@@ -254,3 +263,76 @@ def test_essays_are_refused_as_they_come():
             assert next(found).essay_id == one
         with pytest.raises(DataError, match=message):
             next(found)
+
+
+def of_traits(place: Path, essays: Path, *words: object) -> dict[str, dict[str, str]]:
+    """What a model of two traits says of essays, by id."""
+    outcome = command("score", place / "traits", essays, *words)
+    assert outcome.code == 0, outcome.err
+    return {row["essay_id"]: row for row in csv.DictReader(io.StringIO(outcome.out))}
+
+
+def test_an_assignment_of_canvas_for_each_trait(place, tmp_path):
+    output = tmp_path / "filled.csv"
+    scale = ["--id-column", "key", "--scale", "letter/content=0:10", "--scale", "letter/style=0:5"]
+    words = ["--format", "canvas", "--worksheet", CANVAS, *scale, "-o", output]
+    columns = ["--grade-column", "content=Essay, first draft", "--grade-column", "style=300"]
+    outcome = command("score", place / "traits", place / "essays.csv", *words, *columns)
+    assert outcome.code == 0, outcome.err
+    assert "have a grade already, which stays: 3." in outcome.err
+    known = of_traits(place, place / "essays.csv", *scale)
+    before, after = grid(CANVAS.read_bytes()), grid(output.read_bytes())
+    for old, new in zip(before[3:], after[3:], strict=True):
+        told = known.get(old[2], {})
+        expected = [*old]
+        for column, trait in ((5, "style"), (6, "content")):
+            if not old[column] and told.get(f"{trait}_reported"):
+                expected[column] = f"{float(told[f'{trait}_reported']):g}"
+        assert new == expected
+    assert all((after[4][5], after[3][6], after[4][6]))
+
+
+def test_one_trait_in_moodles_only_column(place, tmp_path):
+    output, why = tmp_path / "filled.csv", tmp_path / "why.jsonl"
+    scale = ["--scale", "letter/style=0:100", "--scale", "letter/content=0:10"]
+    words = ["--format", "moodle", *scale, "--grade-column", "style=Grade", "-o", output, "--explain", why]
+    outcome = command("score", place / "traits", MOODLE, *words)
+    assert outcome.code == 0, outcome.err
+    rows = grid(output.read_bytes())[1:]
+    text = "Phones in the school of the head teacher. They are a bridge.\nAnd a lesson."
+    plain = write_rows(tmp_path / "plain.csv", [{"essay_id": "1", "text": text}])
+    told = of_traits(place, plain, *scale)["1"]
+    assert told["style_reported"] != told["content_reported"]
+    assert rows[1][4] == f"{float(told['style_reported']):g}"
+    assert "<p>style: Raised the score most: " in rows[1][10] or "<p>style: Lowered it most: " in rows[1][10]
+    assert "content" not in rows[1][10]
+
+
+@pytest.mark.parametrize(
+    ("model", "columns", "message"),
+    [
+        ("traits", [], facts("the traits content, style", "--grade-column TRAIT=COLUMN")),
+        ("traits", ["Grade"], facts("the traits content, style", "--grade-column TRAIT=COLUMN")),
+        ("traits", ["form=Grade"], facts("the traits content, style", "--grade-column TRAIT=COLUMN")),
+        ("traits", ["style=Grades"], facts("'style=Grades'", "'Grade'")),
+        ("traits", ["style=Grade", "content=Grade"], facts("content=Grade", "same column")),
+        ("traits", ["style=Grade", "style=Status"], facts("style=Status", "same trait")),
+        ("model", ["style=Grade"], facts("no traits", "without TRAIT=")),
+    ],
+)
+def test_which_trait_goes_where_is_said(place, tmp_path, model, columns, message):
+    named = [word for column in columns for word in ("--grade-column", column)]
+    words = ["--format", "moodle", "--scale", "0:100", *named, "-o", tmp_path / "filled.csv"]
+    outcome = command("score", place / model, MOODLE, *words)
+    assert outcome.code == 2
+    assert re.search(message, outcome.error), outcome.error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_column_whose_own_name_has_an_equals_sign(tmp_path):
+    sheet = tmp_path / "odd.csv"
+    sheet.write_text('Identifier,"a=b",b\n1,,\n')
+    assert Worksheet.read(sheet, "moodle", ["a=b"]).grades[None].place == 1
+    assert Worksheet.read(sheet, "moodle", ["c=b"]).grades["c"].place == 2
+    with pytest.raises(ConfigError, match="it is open which column has the grades"):
+        Worksheet.read(sheet, "moodle")
