@@ -55,7 +55,9 @@ class ImageDataConfig(ConfigModel):
     @model_validator(mode="after")
     def _check_trusted(self) -> Self:
         if self.trusted and self.teacher_dev_fraction:
-            raise ValueError("trusted images are what a teacher learns on; leave teacher_dev_fraction out beside trusted")
+            raise ValueError(
+                "trusted images are what a teacher learns on; leave teacher_dev_fraction out beside trusted"
+            )
         if self.untrusted == "leave_out" and not self.trusted:
             raise ValueError("untrusted leave_out needs trusted images to train on; set trusted")
         return self
@@ -212,22 +214,26 @@ def _digits() -> tuple[Sequence[str], Images, Images]:
 def _grey_squares(path: Path) -> tuple[Sequence[str], Images, Images]:
     """One file with both parts, as MNIST is kept: a byte a pixel, row by row."""
     table = read_columns(path, ("part", "label", "pixels"))
-    labels = np.array(_labels(table, path), dtype=np.int64)
-    check_numbering(set(labels.tolist()), lambda label: _where({path: labels.tolist()}, label), "Number the classes anew.")
-    known = np.array(table["part"].to_pylist())
-    pixels = table["pixels"].to_pylist()
+    labels = _labels(table, path)
+    check_numbering(set(labels), lambda label: _where({path: labels}, label), "Number the classes anew.")
+    pixels, parts = table["pixels"].to_pylist(), np.array(table["part"].to_pylist())
     side = math.isqrt(len(pixels[0]))
     odd = next((number for number, one in enumerate(pixels, start=1) if len(one) != side**2), None)
     if odd is not None:
         raise DataError(
-            f"Row {odd} of {path}: {len(pixels[odd - 1])} pixels, expected {side} x {side}. Make all images squares of one size."
+            f"Row {odd} of {path}: the image has {len(pixels[odd - 1])} pixels, expected {side} x {side}. Make all "
+            "images squares of one size."
         )
     images = torch.frombuffer(bytearray(b"".join(pixels)), dtype=torch.uint8).view(-1, 1, side, side)
-    parts = [np.flatnonzero(known == part) for part in ("train", "test")]
-    if not all(len(rows) for rows in parts) :
-        raise DataError(f"{path}: the column part holds {', '.join(sorted(set(known)))}, expected train and test.")
-    tables = [Images(images[rows], torch.from_numpy(labels[rows])) for rows in parts]
-    return [str(number) for number in range(labels.max() + 1)], *tables
+    tables = []
+    for part in ("train", "test"):
+        rows = np.flatnonzero(parts == part)
+        if len(rows) == 0:
+            raise DataError(
+                f"{path}: the column part holds {', '.join(sorted(set(parts)))}, expected train and test. Name them so."
+            )
+        tables.append(Images(images[rows], torch.tensor(labels)[rows]))
+    return [str(number) for number in range(max(labels) + 1)], tables[0], tables[1]
 
 
 def _labels(table: Table, path: Path) -> list[int]:
