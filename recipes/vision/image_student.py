@@ -65,7 +65,7 @@ class ImageClassifier(ImageStudent):
         self.set_chance_error(1.0 - (torch.bincount(labels, minlength=classes) / len(labels)).max())
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:  # noqa: ARG002
-        """One element an image.
+        """One element an image; its target is the middle of the class's share of [0, 1], for weights by level.
 
         Args:
             outputs: Logits, (B, classes).
@@ -74,4 +74,7 @@ class ImageClassifier(ImageStudent):
         """
         classes, raters = (targets, None) if targets.ndim == 1 else targets.unbind(1)
         elements = Elements.of_classes(outputs.log_softmax(1), classes, self.chance_error)
-        return elements if raters is None else replace(elements, raters=raters)
+        if raters is None:
+            return elements
+        places = (classes + 0.5).to(elements.scores.dtype) / outputs.shape[1]
+        return replace(elements, scores=elements.scores - 1.0 + places, targets=places, centre=places, raters=raters)

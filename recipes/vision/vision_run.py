@@ -94,7 +94,8 @@ class VisionConfig(ConfigModel):
             raise ValueError(
                 "training.averaging averages weights, not the statistics of batch norm that go with them; leave it out"
             )
-        if self.teacher is not None and "loss" in self.model_fields_set and self.loss != _DEFAULT_LOSS:
+        plain = self.loss.model_copy(update={"by": [], "levels": _DEFAULT_LOSS.levels})
+        if self.teacher is not None and "loss" in self.model_fields_set and plain != _DEFAULT_LOSS:
             raise ValueError("a teacher brings its own loss; leave the section loss out")
         return self
 
