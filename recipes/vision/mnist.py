@@ -1,6 +1,6 @@
 """MNIST with labels that are misread: grids whose arms are tuned on dev, their table, and pictures of what was taught.
 
-    python recipes/vision/mnist.py run -o runs/vision_mnist [STUDENT_LABELS ...]    # resumed where it was stopped
+    python recipes/vision/mnist.py run [STUDENT_LABELS ...] -o runs/vision_mnist    # resumed where it was stopped
     python recipes/vision/mnist.py collect -o runs/vision_mnist                   # results and pictures of what is done
 
 A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at three
@@ -233,18 +233,24 @@ def picture(matrices: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def collect(root: Path, seeds: int) -> None:
-    """Write results and picture of each student, of the grids that have been begun."""
+def collect(root: Path, seeds: int, into: Path = RESULTS) -> None:
+    """Write results and picture of each student, of the grids that have been begun.
+
+    Args:
+        root: Folder of all grids' runs.
+        seeds: Those that an arm must have to be shown.
+        into: Where they are written.
+    """
     for student in STUDENTS:
         begun = [name for name in GRIDS if name.startswith(student) and (root / name).is_dir()]
         figures = {name.partition("_")[2]: collected(name, root / name, seeds) for name in begun}
         if figures:
-            write_json(RESULTS / f"mnist_{student}.json", figures)
+            write_json(into / f"mnist_{student}.json", figures)
         taught = {labels: root / f"{student}_{labels}" for labels, own in figures.items() if MATRIX in own["arms"]}
         if taught:
             with plot_style():
                 figure = picture({labels: taught_matrix(folder, seeds) for labels, folder in taught.items()})
-                figure.savefig(RESULTS / f"mnist_{student}.svg", metadata={"Date": None})
+                figure.savefig(into / f"mnist_{student}.svg", metadata={"Date": None})
 
 
 def main() -> None:
@@ -254,7 +260,7 @@ def main() -> None:
     parser.add_argument("grids", nargs="*", metavar="STUDENT_LABELS", help="default: all, in turn")
     parser.add_argument("-o", "--output-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5, help="to collect: those that all arms shown have")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     log_to_stderr(logging.INFO)
     try:
         if unknown := set(options.grids) - set(GRIDS):

@@ -11,12 +11,14 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.losses.components import focal, generalised_cross_entropy, label_smoothing
 from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
+from aes_dynloss.teaching.losses.rater_weights import weighted_by_rater
 
 pytestmark = pytest.mark.usefixtures("recipes_in_reach")
 
 CLASSES = 10
 IMAGES = torch.randint(256, (30, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 LABELS = torch.arange(30) % CLASSES
+RATERS = ("trusted", "untrusted")
 
 
 def student(kind: str) -> Any:
@@ -64,7 +66,7 @@ def test_second_derivatives_are_those_of_differences(kind: str) -> None:
 def test_lenet_wants_its_size() -> None:
     from classification import CONFIGS, STUDENTS
 
-    with pytest.raises(ConfigError, match="expects images of 28 x 28 pixels, found 6 x 5. Take model.kind=mlp"):
+    with pytest.raises(ConfigError, match=r"expects images of 28 x 28 pixels, found 6 x 5\. Take model.kind=mlp"):
         STUDENTS["lenet"](CONFIGS["lenet"](), IMAGES[:, :, :5, :6], LABELS, CLASSES)
 
 
@@ -81,6 +83,17 @@ def test_who_is_trusted_is_shown(batch: Any) -> None:
     assert torch.equal(elements.classes, classes)
     assert (elements.raters == 0).tolist() == [number % 3 == 0 for number in range(30)]
     assert student("mlp").elements(torch.zeros(30, CLASSES), LABELS, 0 * LABELS).raters is None
+
+
+def test_labels_are_weighed_by_class_and_trust(batch: Any) -> None:
+    """The weight of an untrusted label is its class's; trusted ones count 1. Errors are those without weights."""
+    p, classes, elements = batch
+    weights = torch.linspace(0.1, 2.0, CLASSES, dtype=torch.float64)
+    loss = weighted_by_rater({"cross_entropy": 1.0}, RATERS, CLASSES, standardise=False, unit=RATERS[0])
+    expected = -p[torch.arange(30), classes].log() * torch.where(torch.arange(30) % 3 == 0, 1.0, weights[classes])
+    assert torch.allclose(loss(weights, elements), expected)
+    plain = student("mlp").double().elements(p.log(), classes, 0 * classes)
+    assert torch.allclose(elements.errors(), plain.errors())
 
 
 def test_losses_against_their_formulas(batch: Any) -> None:
