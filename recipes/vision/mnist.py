@@ -3,7 +3,7 @@
     python recipes/vision/mnist.py run [STUDENT_LABELS ...] -o runs/vision_mnist    # resumed where it was stopped
     python recipes/vision/mnist.py collect -o runs/vision_mnist                   # results and pictures of what is done
 
-A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at three
+A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
 rates with seed 0; dev chooses one, and the seeds are made five. Of L2T-DLF the teacher (_taught) learns at half the
 rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
 """
@@ -40,7 +40,7 @@ GRID = HERE / "grids" / "mnist.yaml"
 RESULTS = HERE / "results"
 STUDENTS = ("mlp", "lenet")
 GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero40", "pair45", "clean"))
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.01, 0.03, 0.1, 0.3)
 TUNED_ON = 1  # seeds, from 0 on
 CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
 MATRIX = "l2t_dlf_matrix_taught"
@@ -61,8 +61,8 @@ def at_rate(arm: Arm, rate: float) -> Arm:
 
 
 def candidates(arms: Iterable[str], own: Mapping[str, Arm]) -> dict[str, Arm]:
-    """Each arm at each rate, by ARM.NUMBER."""
-    return {f"{name}.{number}": at_rate(own[name], rate) for name in arms for number, rate in enumerate(RATES)}
+    """Each arm at each rate, by ARM-RATE."""
+    return {f"{name}-{rate:g}": at_rate(own[name], rate) for name in arms for rate in RATES}
 
 
 def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
@@ -72,22 +72,22 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
-    """The arms whose rates were all tried, at the one that is best on dev, by ARM.NUMBER; of equal ones the lowest.
+    """The arms whose rates were all tried, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
 
     What teaches is not tuned: its students learn at half the rate that cross-entropy chose.
     """
-    best: dict[str, int] = {}
+    best: dict[str, float] = {}
     for arm in whole.arms:
         tried = [reports(root / name, TUNED_ON) for name in candidates([arm], whole.arms)]
         if all(tried):
             dev = [fmean(report["dev"][whole.measure] for report in seeds) for seeds in tried]
-            best[arm] = dev.index(max(dev))
+            best[arm] = RATES[dev.index(max(dev))]
     arms = {}
     for arm, settings in whole.arms.items():
         if arm in best:
-            arms[f"{arm}.{best[arm]}"] = at_rate(settings, RATES[best[arm]])
+            arms[f"{arm}-{best[arm]:g}"] = at_rate(settings, best[arm])
         elif arm.endswith(TEACHES) and CONTROL in best:
-            arms[arm] = at_rate(settings, RATES[best[CONTROL]] / 2)
+            arms[arm] = at_rate(settings, best[CONTROL] / 2)
     return arms
 
 
@@ -127,14 +127,14 @@ def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
         for arm, own in arms.items()
         if all((root / arm / f"seed_{seed}" / REPORT).exists() for seed in range(seeds))
     }
-    if not any(arm.startswith(f"{CONTROL}.") for arm in done):
+    if not any(arm.startswith(f"{CONTROL}-") for arm in done):
         raise ConfigError(
             f"{root} holds no {CONTROL} that is tuned and has {seeds} seeds. Run `python recipes/vision/mnist.py run` "
             "first, or collect fewer --seeds."
         )
     grid = grid_of(name, done, seeds=seeds)
     figures = results(grid, cells_of(grid, root.resolve()))
-    figures["arms"] = {arm.partition(".")[0]: values for arm, values in figures["arms"].items()}
+    figures["arms"] = {arm.partition("-")[0]: values for arm, values in figures["arms"].items()}
     return figures
 
 

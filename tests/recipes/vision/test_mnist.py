@@ -31,11 +31,13 @@ def whole(mnist: Any) -> Any:
 
 
 def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1) -> None:
-    """Reports of arms at all rates; on test each seed is .01 below dev."""
+    """Reports of arms at the first rates; on test each seed is .01 below dev."""
+    from mnist import RATES
+
     for arm, values in dev.items():
-        for number, value in enumerate(values):
+        for rate, value in zip(RATES, values, strict=False):
             for seed in range(seeds):
-                folder = root / f"{arm}.{number}" / f"seed_{seed}"
+                folder = root / f"{arm}-{rate:g}" / f"seed_{seed}"
                 folder.mkdir(parents=True)
                 report = {"dev": {"accuracy": value}, "test": {"accuracy": value - 0.01 * (1 + seed)}, "seconds": 60.0}
                 (folder / "report.json").write_text(json.dumps(report))
@@ -45,13 +47,13 @@ def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1) -> No
 
 def test_dev_chooses_each_arm_s_rate(tmp_path: Path, mnist: Any, whole: Any) -> None:
     """Of equal ones the lowest; an arm that is not tried at all rates has none; teachers go at half the control's."""
-    write_reports(tmp_path, {"cross_entropy": [0.7, 0.8, 0.8], "focal": [0.7, 0.6, 0.9], "mwn": [0.9, 0.9]})
+    write_reports(tmp_path, {"cross_entropy": [0.7, 0.8, 0.8, 0.1], "focal": [0.7, 0.6, 0.1, 0.9], "mwn": [0.9] * 3})
     arms = mnist.tuned(tmp_path, whole)
-    assert list(arms) == ["cross_entropy.1", "l2t_dlf_classes_taught", "l2t_dlf_matrix_taught", "focal.2"]
-    low, half, high = mnist.RATES[1], mnist.RATES[1] / 2, mnist.RATES[2]
-    assert arms["cross_entropy.1"].sets[-2:] == [f"training.{name}learning_rate={low:g}" for name in ("", "head_")]
+    assert list(arms) == ["cross_entropy-0.03", "l2t_dlf_classes_taught", "l2t_dlf_matrix_taught", "focal-0.3"]
+    low, half, high = mnist.RATES[1], mnist.RATES[1] / 2, mnist.RATES[3]
+    assert arms["cross_entropy-0.03"].sets[-2:] == [f"training.{name}learning_rate={low:g}" for name in ("", "head_")]
     assert f"training.learning_rate={half:g}" in arms["l2t_dlf_matrix_taught"].sets
-    assert f"training.learning_rate={high:g}" in arms["focal.2"].sets
+    assert f"training.learning_rate={high:g}" in arms["focal-0.3"].sets
 
 
 def test_all_arms_are_tried_at_as_many_rates(mnist: Any, whole: Any) -> None:
@@ -74,11 +76,10 @@ def test_every_arm_of_every_grid_is_a_configuration(tmp_path: Path, mnist: Any, 
 def test_what_is_collected(tmp_path: Path, mnist: Any) -> None:
     """Arms that are tuned and have the seeds, without their rates' numbers; L2T-DLF's form is the one best on dev."""
     root = tmp_path / "mlp_zero40"
-    write_reports(root, {"cross_entropy": [0.7, 0.8, 0.6], "glc": [0.9, 0.9, 0.9]}, seeds=2)
-    write_reports(root, {"l2t_dlf_classes": [0.95] * 3, "l2t_dlf_matrix": [0.85] * 3}, seeds=2)
-    write_reports(root, {"focal": [0.7] * 3}, seeds=1)
+    write_reports(root, {"cross_entropy": [0.7, 0.8, 0.6, 0.1], "glc": [0.9] * 4}, seeds=2)
+    write_reports(root, {"l2t_dlf_classes": [0.95] * 4, "l2t_dlf_matrix": [0.85] * 4}, seeds=2)
+    write_reports(root, {"focal": [0.7] * 4}, seeds=1)
     for kind in ("classes", "matrix"):
-        write_reports(root, {}, seeds=0)
         for seed in range(2):
             taught = root / f"l2t_dlf_{kind}_taught" / f"seed_{seed}"
             taught.mkdir(parents=True)
