@@ -1,4 +1,4 @@
-"""The two students of L2T-DLF's experiments on MNIST: a multilayer perceptron and LeNet."""
+"""Students of MNIST of the two kinds that L2T-DLF was published on, a perceptron and LeNet; their sizes are ours."""
 
 from __future__ import annotations
 
