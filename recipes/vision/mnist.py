@@ -142,7 +142,7 @@ def table(figures: Mapping[str, Any]) -> str:
     """Errors on test in percent, mean (SD) over seeds; then by what part L2T-DLF has fewer (-), with 95 % intervals."""
     names = list(dict.fromkeys(arm for own in figures.values() for arm in own["arms"] if not arm.endswith(TEACHES)))
     titles = [
-        f"{labels}, errors in % of {own['grid']['seeds']} seeds | {best_taught(own) or 'L2T-DLF'} beside it"
+        f"{labels}: error in %, seeds: {own['grid']['seeds']} | {best_taught(own) or 'L2T-DLF'} beside it"
         for labels, own in figures.items()
     ]
     lines = [f"| loss | {' | '.join(titles)} |", f"|---|{'---:|' * 2 * len(titles)}"]
