@@ -331,6 +331,7 @@ TABLES: dict[str, Table] = {
     "recipes/benchmarks/results/scoring_throughput_*.json": by_script("benchmarks", "scoring_throughput"),
     "recipes/benchmarks/results/scoring_memory.json": by_script("benchmarks", "scoring_memory"),
     "recipes/benchmarks/results/reporting_speed.json": by_script("benchmarks", "reporting_speed", "speed_table"),
+    "recipes/vision/results/mnist_*.json": by_script("vision", "mnist"),
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
     "aes_dynloss/cli/parts.py": parts_table,

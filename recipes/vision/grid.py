@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 class Arm(ConfigModel):
     """One loss, on one student."""
 
-    sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid.")
+    sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid; {seed} is the run's seed.")
     student: str | None = Field(default=None, description="Its student in words, where it is another than the grid's.")
     teacher_of: str | None = Field(default=None, description="An arm before it whose teacher steers it, seed by seed.")
 
@@ -110,7 +110,8 @@ def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
     for seed in range(grid.seeds):
         of_seed: dict[str, VisionCell] = {}
         for name, arm in grid.arms.items():
-            overrides, needs = [*grid.sets, *arm.sets, f"training.seed={seed}"], {}
+            overrides = [text.replace("{seed}", str(seed)) for text in (*grid.sets, *arm.sets)]
+            overrides, needs = [*overrides, f"training.seed={seed}"], {}
             if arm.teacher_of is not None:
                 teacher = _teacher_of(name, arm.teacher_of, of_seed)
                 needs["teacher.from"] = teacher.name

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from extras import needs
 from image_table import ImageTable, check_numbering
+from label_noise import NOISE, choose_trusted, misread
 from numpy.typing import NDArray
 from picture_files import opened, read_columns
 from pyarrow import Table
-from pydantic import Field
-from splits import apart
+from pydantic import Field, model_validator
+from splits import Rows, apart
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,15 +34,33 @@ class ImageDataConfig(ConfigModel):
 
     source: str = Field(
         default=DIGITS,
-        description="digits (8 x 8, of scikit-learn); a folder that torchvision.datasets.CIFAR10 reads; or one with "
-        "*train*.parquet and *test*.parquet (columns image, label).",
+        description="digits (8 x 8, of scikit-learn); a folder that torchvision.datasets.CIFAR10 reads; one with "
+        "*train*.parquet and *test*.parquet (columns image, label); or one file .parquet of grey squares (columns "
+        "part, label, and pixels, a byte each).",
     )
     dev_fraction: float = Field(default=0.1, gt=0, lt=1, description="Part of train on which epochs are chosen.")
     teacher_dev_fraction: float = Field(default=0.0, ge=0, lt=1, description="Part of train that a teacher learns on.")
     most: int | None = Field(default=None, ge=10, description="Training images, at most, with those set apart.")
-    seed: int = Field(default=0, ge=0, description="Of the division.")
+    labels: Literal["clean", "zero40", "pair45"] = Field(
+        default="clean", description="How labels of train, and of teacher_dev, are read; see label_noise.py."
+    )
+    trusted: int = Field(
+        default=0, ge=0, description="Training images whose labels are right, and told; a teacher learns on them."
+    )
+    untrusted: Literal["keep", "leave_out"] = Field(default="keep", description="The training images beside those.")
+    seed: int = Field(default=0, ge=0, description="Of the division, of what is trusted and of what is misread.")
     padding: int = Field(default=0, ge=0, description="Training images are shifted by up to so many pixels.")
     flip: bool = Field(default=False, description="And mirrored, one in two.")
+
+    @model_validator(mode="after")
+    def _check_trusted(self) -> Self:
+        if self.trusted and self.teacher_dev_fraction:
+            raise ValueError(
+                "trusted images are what a teacher learns on; leave teacher_dev_fraction out beside trusted"
+            )
+        if self.untrusted == "leave_out" and not self.trusted:
+            raise ValueError("untrusted leave_out needs trusted images to train on; set trusted")
+        return self
 
 
 @dataclass(frozen=True)
@@ -51,16 +72,28 @@ class Images(ImageTable):
         labels: (N,) int64.
         padding: Pixels by which a batch's images are shifted at most.
         flip: Whether they are mirrored at times.
+        trusted: Which labels are known to be right, (N,) bool, where others may be wrong.
     """
 
     images: Tensor
     labels: Tensor
     padding: int = 0
     flip: bool = False
+    trusted: Tensor | None = None
+
+    @property
+    def trusted_rows(self) -> NDArray[np.int64] | None:
+        """Rows whose labels are known to be right."""
+        return None if self.trusted is None else np.flatnonzero(self.trusted.cpu().numpy())
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    def select(self, rows: Rows) -> Images:
+        """The images in these rows, as they are, without what is drawn."""
+        trusted = None if self.trusted is None else self.trusted[rows]
+        return Images(self.images[rows], self.labels[rows], trusted=trusted)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """The images in these rows, varied anew: what is drawn stays in the batch, so that a step can be replayed."""
@@ -70,7 +103,8 @@ class Images(ImageTable):
         if self.flip:
             mirrored = (torch.rand(len(index)) < 0.5).to(images.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        return Batch({"images": images}, labels, torch.zeros_like(labels), index)
+        targets = labels if self.trusted is None else torch.stack([labels, (~self.trusted[here]).long()], dim=1)
+        return Batch({"images": images}, targets, torch.zeros_like(labels), index)
 
     def _shifted(self, images: Tensor) -> Tensor:
         if not self.padding:
@@ -99,16 +133,40 @@ def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence
         most=config.most,
         seed=config.seed,
     )
-    images, labels = train.images.to(device), train.labels.to(device)
+    read, trusted = _labels_as_read(config, train.labels.numpy(), parts, len(names))
+    if config.untrusted == "leave_out":
+        parts["train"], trusted = parts["train"][trusted], None
+    images, labels = train.images.to(device), torch.from_numpy(read).to(device)
     tables = {name: Images(images[rows], labels[rows]) for name, rows in parts.items()}
-    tables["train"] = replace(tables["train"], padding=config.padding, flip=config.flip)
-    return names, {**tables, "test": Images(test.images.to(device), test.labels.to(device))}
+    train = replace(tables["train"], padding=config.padding, flip=config.flip)
+    if trusted is not None:
+        train = replace(train, trusted=torch.from_numpy(trusted).to(device))
+        tables["teacher_dev"] = train.select(train.trusted_rows)
+    return names, {**tables, "train": train, "test": Images(test.images.to(device), test.labels.to(device))}
+
+
+def _labels_as_read(
+    config: ImageDataConfig, labels: Rows, parts: Mapping[str, Rows], classes: int
+) -> tuple[Rows, NDArray[np.bool_] | None]:
+    """All labels, those of train and teacher_dev as they are read; which of train's are trusted, if some are."""
+    random = np.random.default_rng([config.seed, len(NOISE)])
+    noisy = misread(labels, NOISE[config.labels](classes), random)
+    read = labels.copy()
+    for name in ("train", "teacher_dev"):
+        read[parts[name]] = noisy[parts[name]]
+    if not config.trusted:
+        return read, None
+    trusted = choose_trusted(len(parts["train"]), config.trusted, random)
+    read[parts["train"][trusted]] = labels[parts["train"][trusted]]
+    return read, trusted
 
 
 def _read(source: str) -> tuple[Sequence[str], Images, Images]:
     if source == DIGITS:
         return _digits()
     folder = user_path(source, "data.source")
+    if folder.is_file():
+        return _grey_squares(folder)
     if (folder / "cifar-10-batches-py").is_dir():
         needs("torchvision")
         import torchvision.datasets
@@ -151,6 +209,31 @@ def _digits() -> tuple[Sequence[str], Images, Images]:
     first = 2 * len(labels) // 3
     names = [str(name) for name in known.target_names]
     return names, Images(images[:first], labels[:first]), Images(images[first:], labels[first:])
+
+
+def _grey_squares(path: Path) -> tuple[Sequence[str], Images, Images]:
+    """One file with both parts, as MNIST is kept: a byte a pixel, row by row."""
+    table = read_columns(path, ("part", "label", "pixels"))
+    labels = _labels(table, path)
+    check_numbering(set(labels), lambda label: _where({path: labels}, label), "Number the classes anew.")
+    pixels, parts = table["pixels"].to_pylist(), np.array(table["part"].to_pylist())
+    side = math.isqrt(len(pixels[0]))
+    odd = next((number for number, one in enumerate(pixels, start=1) if len(one) != side**2), None)
+    if odd is not None:
+        raise DataError(
+            f"Row {odd} of {path}: the image has {len(pixels[odd - 1])} pixels, expected {side} x {side}. Make all "
+            "images squares of one size."
+        )
+    images = torch.frombuffer(bytearray(b"".join(pixels)), dtype=torch.uint8).view(-1, 1, side, side)
+    tables = []
+    for part in ("train", "test"):
+        rows = np.flatnonzero(parts == part)
+        if len(rows) == 0:
+            raise DataError(
+                f"{path}: the column part holds {', '.join(sorted(set(parts)))}, expected train and test. Name them so."
+            )
+        tables.append(Images(images[rows], torch.tensor(labels)[rows]))
+    return [str(number) for number in range(max(labels) + 1)], tables[0], tables[1]
 
 
 def _labels(table: Table, path: Path) -> list[int]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from aes_dynloss import DataError
 
+RATERS = ("trusted", "untrusted")  # by the numbers that targets have beside them, see ImageTable.trusted_rows
+
 
 class ImageTable(Sized):
     """A table, see :class:`aes_dynloss.training.batching.Examples`, whose examples are images of one size."""
@@ -19,6 +21,11 @@ class ImageTable(Sized):
     def lengths(self) -> NDArray[np.int64]:
         """All alike."""
         return np.ones(len(self), dtype=np.int64)
+
+    @property
+    def trusted_rows(self) -> NDArray[np.int64] | None:
+        """Rows whose targets are known to be right; None where nothing says that others' may be wrong."""
+        return None
 
     @property
     def sequences(self) -> NDArray[np.int64]:

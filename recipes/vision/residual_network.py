@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from batch_norm import BatchNorm
-from image_student import ImageStudent
-from image_table import pixel_moments
+from image_student import ImageClassifier
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import Module, functional
 
-from aes_dynloss import Elements
 from aes_dynloss.configfile import ConfigModel
 
 
 class ResidualNetworkConfig(ConfigModel):
     """Depth and width."""
 
+    kind: Literal["residual"] = "residual"
     depth: Literal[8, 20, 32] = Field(default=8, description="Layers: 8, 20 or 32.")
     width: int = Field(
         default=16,
@@ -56,7 +54,7 @@ class Block(nn.Module):
         return functional.relu(answer + shortcut)
 
 
-class ResidualNetwork(ImageStudent):
+class ResidualNetwork(ImageClassifier):
     """A student, see :class:`aes_dynloss.teaching.student.Student`: images to logits.
 
     Args:
@@ -71,7 +69,7 @@ class ResidualNetwork(ImageStudent):
     """
 
     def __init__(self, config: ResidualNetworkConfig, images: Tensor, labels: Tensor, classes: int) -> None:
-        super().__init__()
+        super().__init__(images, labels, classes)
         channels, width = images.shape[1], config.width
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), BatchNorm(width), nn.ReLU())
         stages, into = [], width
@@ -87,9 +85,6 @@ class ResidualNetwork(ImageStudent):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        self.set_moments(*pixel_moments(images))
-        shares = torch.bincount(labels, minlength=classes) / len(labels)
-        self.set_chance_error(1.0 - shares.max())
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, (B, C, H, W) uint8, to logits, (B, classes) float32."""
@@ -98,10 +93,6 @@ class ResidualNetwork(ImageStudent):
             x = stage(x)
         logits: Tensor = self.head(x.mean((2, 3)))
         return logits.to(self.mean.dtype)
-
-    def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:  # noqa: ARG002
-        """One element an image."""
-        return Elements.of_classes(outputs.log_softmax(1), targets, self.chance_error)
 
     def layers(self) -> Sequence[tuple[str, Module]]:
         """Stem, stages, head."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import click
 from accelerate import Accelerator
+from image_table import RATERS, ImageTable
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
@@ -62,7 +63,7 @@ class VisionConfig(ConfigModel):
         description=f"The loss without a teacher, of {', '.join(OF_CLASSES)}.",
     )
     teacher: TeacherConfig | None = Field(
-        default=None, description="A teacher that brings a loss of its own: kind dlf, dln or mwn, or from: DIR."
+        default=None, description="A teacher that brings a loss of its own: kind dlf, dln, mwn or glc, or from: DIR."
     )
     training: TrainingConfig = Field(default=TrainingConfig())
     measure_size: int = Field(default=256, ge=1, description="Images in one forward pass where nothing is learnt.")
@@ -93,7 +94,8 @@ class VisionConfig(ConfigModel):
             raise ValueError(
                 "training.averaging averages weights, not the statistics of batch norm that go with them; leave it out"
             )
-        if self.teacher is not None and "loss" in self.model_fields_set and self.loss != _DEFAULT_LOSS:
+        plain = self.loss.model_copy(update={"by": [], "levels": _DEFAULT_LOSS.levels})
+        if self.teacher is not None and "loss" in self.model_fields_set and plain != _DEFAULT_LOSS:
             raise ValueError("a teacher brings its own loss; leave the section loss out")
         return self
 
@@ -104,7 +106,7 @@ class Task(Protocol):
     student: Student
     classes: int
     select_by: str
-    train: Examples
+    train: ImageTable
     teacher_dev: Examples
     dev: Examples
     test: Examples
@@ -175,7 +177,16 @@ def _train_and_test(
     measure = partial(_measured, accelerator, task, config.measure_size)
     context = RunContext(accelerator, config.training, folder, measure, task.select_by, resume)
     result = train_student(
-        context, task.student, task.train, task.teacher_dev, config.loss, config.teacher, classes=task.classes
+        context,
+        task.student,
+        task.train,
+        task.teacher_dev,
+        config.loss,
+        config.teacher,
+        classes=task.classes,
+        raters=() if task.train.trusted_rows is None else RATERS,
+        unit=None if task.train.trusted_rows is None else RATERS[0],
+        shared=task.train.trusted_rows,
     )
     outputs = _outputs(accelerator, task, task.test, config.measure_size)
     if accelerator.is_main_process:

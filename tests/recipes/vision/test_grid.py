@@ -18,7 +18,7 @@ from aes_dynloss.configfile import dump_yaml, read_mapping, validate
 
 pytestmark = pytest.mark.slow
 
-RESULTS = sorted((VISION / "results").glob("*.json"))
+RESULTS = [path for path in sorted((VISION / "results").glob("*.json")) if not path.stem.startswith("mnist_")]
 SHORT = ["training.epochs=1", "data.most=300", "training.batch_size=64"]
 TEACHER = "teacher={kind: dlf, episodes: 1, steps: 2, measure: expected_error}"
 GRID = {
@@ -79,6 +79,12 @@ def test_a_grid_from_start_to_table(tmp_path, grid_module):
     assert [Path(config["teacher"]["from"]).parts[-3:] for config in seeds] == [
         ("taught", f"seed_{seed}", "teacher") for seed in range(2)
     ]
+
+
+def test_a_setting_may_follow_the_seed(tmp_path, grid_module):
+    grid = validate(grid_module.GridConfig, {**GRID, "sets": [*SHORT, "data.seed={seed}"]}, "grid")
+    cells = grid_module.cells_of(grid, tmp_path)
+    assert {(cell.config.data.seed, cell.config.training.seed) for cell in cells} == {(0, 0), (1, 1)}
 
 
 def test_what_is_complete_is_not_made_again(tmp_path):

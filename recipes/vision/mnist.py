@@ -1,0 +1,278 @@
+"""MNIST with labels that are misread: grids whose arms are tuned on dev, their table, and pictures of what was taught.
+
+    python recipes/vision/mnist.py run [STUDENT_LABELS ...] -o runs/vision_mnist    # resumed where it was stopped
+    python recipes/vision/mnist.py collect -o runs/vision_mnist                   # results and pictures of what is done
+
+A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
+rates with seed 0; dev chooses one, and the seeds are made five. Of L2T-DLF the teacher (_taught) learns at half the
+rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from grid import HERE, Arm, GridConfig, cells_of, results
+from label_noise import NOISE
+from matplotlib.figure import Figure
+from scipy.stats import t
+from torch import Tensor
+from vision_run import REPORT
+
+from aes_dynloss.cli.main import log_to_stderr
+from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.plot_style import empty_figure, plot_style
+from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.policies import StudentState
+from aes_dynloss.training.grid import run_in_turn
+from aes_dynloss.training.run_folder import TEACHER, write_json
+from aes_dynloss.training.teacher_folder import read_teacher
+
+GRID = HERE / "grids" / "mnist.yaml"
+RESULTS = HERE / "results"
+STUDENTS = ("mlp", "lenet")
+GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero40", "pair45", "clean"))
+RATES = (0.01, 0.03, 0.1, 0.3)
+TUNED_ON = 1  # seeds, from 0 on
+CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
+MATRIX = "l2t_dlf_matrix_taught"
+
+
+def grid_of(name: str, arms: Mapping[str, Arm], **changes: object) -> GridConfig:
+    """The grid of a student and a kind of labels, with some arms instead of its own."""
+    student, labels = name.split("_")
+    grid = validate(GridConfig, read_mapping(GRID), GRID.name)
+    sets = [*grid.sets, f"model={{kind: {student}}}", f"data.labels={labels}"]
+    return grid.model_copy(update={"sets": sets, "student": student, "arms": dict(arms), **changes})
+
+
+def at_rate(arm: Arm, rate: float) -> Arm:
+    """An arm at a rate of the student."""
+    sets = [*arm.sets, f"training.learning_rate={rate:g}", f"training.head_learning_rate={rate:g}"]
+    return arm.model_copy(update={"sets": sets})
+
+
+def candidates(arms: Iterable[str], own: Mapping[str, Arm]) -> dict[str, Arm]:
+    """Each arm at each rate, by ARM-RATE."""
+    return {f"{name}-{rate:g}": at_rate(own[name], rate) for name in arms for rate in RATES}
+
+
+def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
+    """The reports of an arm's first seeds; empty where one is lacking."""
+    paths = [folder / f"seed_{seed}" / REPORT for seed in range(seeds)]
+    return [read_mapping(path) for path in paths] if all(path.exists() for path in paths) else []
+
+
+def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
+    """The arms whose rates were all tried, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
+
+    What teaches is not tuned: its students learn at half the rate that cross-entropy chose.
+    """
+    best: dict[str, float] = {}
+    for arm in whole.arms:
+        tried = [reports(root / name, TUNED_ON) for name in candidates([arm], whole.arms)]
+        if all(tried):
+            dev = [fmean(report["dev"][whole.measure] for report in seeds) for seeds in tried]
+            best[arm] = RATES[dev.index(max(dev))]
+    arms = {}
+    for arm, settings in whole.arms.items():
+        if arm in best:
+            arms[f"{arm}-{best[arm]:g}"] = at_rate(settings, best[arm])
+        elif arm.endswith(TEACHES) and CONTROL in best:
+            arms[arm] = at_rate(settings, best[CONTROL] / 2)
+    return arms
+
+
+def run(name: str, root: Path) -> None:
+    """Tune the arms of a grid one after the other, then run them with all seeds; what is done is not done again.
+
+    Args:
+        name: STUDENT_LABELS.
+        root: Folder of the grid's runs.
+    """
+    whole = validate(GridConfig, read_mapping(GRID), GRID.name)
+
+    def run_arms(arms: Mapping[str, Arm], seeds: int) -> None:
+        cells = cells_of(grid_of(name, arms, seeds=seeds), root.resolve())
+        for cell in cells:
+            cell.check()
+        run_in_turn(cells)
+
+    for arm, settings in whole.arms.items():
+        if not arm.endswith(TEACHES):
+            teacher = settings.teacher_of
+            taught = {} if teacher is None else {teacher: tuned(root, whole)[teacher]}
+            run_arms(taught | candidates([arm], whole.arms), TUNED_ON)
+    for seeds in range(TUNED_ON, whole.seeds + 1):  # so that what is there can be compared whenever it is stopped
+        run_arms(tuned(root, whole), seeds)
+
+
+def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
+    """Figures of the arms of a grid that are tuned and have so many seeds; see :func:`grid.results`.
+
+    Raises:
+        ConfigError: The control is not among them.
+    """
+    arms = tuned(root, validate(GridConfig, read_mapping(GRID), GRID.name))
+    done = {
+        arm: own
+        for arm, own in arms.items()
+        if all((root / arm / f"seed_{seed}" / REPORT).exists() for seed in range(seeds))
+    }
+    if not any(arm.startswith(f"{CONTROL}-") for arm in done):
+        raise ConfigError(
+            f"{root} holds no {CONTROL} that is tuned and has {seeds} seeds. Run `python recipes/vision/mnist.py run` "
+            "first, or collect fewer --seeds."
+        )
+    grid = grid_of(name, done, seeds=seeds)
+    figures = results(grid, cells_of(grid, root.resolve()))
+    figures["arms"] = {arm.partition("-")[0]: values for arm, values in figures["arms"].items()}
+    return figures
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Errors on test in percent, mean (SD) over seeds; then by what part L2T-DLF has fewer (-), with 95 % intervals."""
+    names = list(dict.fromkeys(arm for own in figures.values() for arm in own["arms"] if not arm.endswith(TEACHES)))
+    titles = [
+        f"{labels}: error in %, seeds: {own['grid']['seeds']} | {best_taught(own) or 'L2T-DLF'} beside it"
+        for labels, own in figures.items()
+    ]
+    lines = [f"| loss | {' | '.join(titles)} |", f"|---|{'---:|' * 2 * len(titles)}"]
+    for arm in names:
+        cells = [cell for own in figures.values() for cell in _cells(own, arm)]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cells(own: Mapping[str, Any], arm: str) -> tuple[str, str]:
+    if arm not in own["arms"]:
+        return "", ""
+    errors = errors_of(own, arm)
+    shown = f"{100 * fmean(errors):.2f} ({100 * stdev(errors):.2f})" if len(errors) > 1 else f"{100 * errors[0]:.2f}"
+    best = best_taught(own)
+    if best in {None, arm}:
+        return shown, ""
+    change, low, high = relative_change(errors_of(own, best), errors)
+    interval = "" if math.isnan(low) else f" ({100 * low:+.0f} to {100 * high:+.0f})"
+    return shown, f"{100 * change:+.0f} %{interval}"
+
+
+def best_taught(own: Mapping[str, Any]) -> str | None:
+    """The form of L2T-DLF that is best on dev; None where none is there."""
+    forms = [arm for arm in own["arms"] if arm.startswith(DLF) and not arm.endswith(TEACHES)]
+    measure = own["grid"]["measure"]
+    return max(forms, key=lambda arm: fmean(report[measure] for report in own["arms"][arm]["dev"]), default=None)
+
+
+def errors_of(own: Mapping[str, Any], arm: str) -> list[float]:
+    """Shares of test that each seed's student gets wrong."""
+    return [1.0 - report[own["grid"]["measure"]] for report in own["arms"][arm]["test"]]
+
+
+def relative_change(errors: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """By what part some errors differ from others in the geometric mean over seeds, with its 95 % interval (t).
+
+    Args:
+        errors: Of the seeds, above 0.
+        others: Of the same seeds.
+
+    Examples:
+        >>> [round(value, 3) for value in relative_change([0.02, 0.04], [0.04, 0.08])]
+        [-0.5, -0.5, -0.5]
+    """
+    ratios = [math.log(one / other) for one, other in zip(errors, others, strict=True)]
+    centre = fmean(ratios)
+    half = (
+        float(t.ppf(0.975, len(ratios) - 1)) * stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+    )
+    return math.expm1(centre), math.expm1(centre - half), math.expm1(centre + half)
+
+
+def taught_matrix(root: Path, seeds: int) -> Tensor:
+    """W of the bilinear loss half-way through a training, the mean over seeds, (K, K)."""
+    matrices = []
+    for seed in range(seeds):
+        spec, policy = read_teacher(root / MATRIX / f"seed_{seed}" / TEACHER, torch.device("cpu"))
+        loss = spec.build()
+        if not isinstance(loss, BilinearLogLoss):
+            raise ConfigError(f"{root / MATRIX}: expected a bilinear loss, found {spec.family}. Run it again.")
+        matrices.append(loss.unpacked(policy.coefficients(StudentState(0.5, 0.5, 0.9)))[0])
+    return torch.stack(matrices).mean(0)
+
+
+def picture(matrices: Mapping[str, Tensor]) -> Figure:
+    """What the loss makes of each label as it is read, above what such a label truly is.
+
+    Args:
+        matrices: W by kind of labels, (K, K) each.
+    """
+    figure = empty_figure("", 0.6 + 2.6 * len(matrices), 5.4)
+    above, below = figure.subplots(2, len(matrices), squeeze=False)
+    for upper, lower, (labels, matrix) in zip(above, below, matrices.items(), strict=True):
+        shares = NOISE[labels](len(matrix)).T
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        for axes, values, words in ((upper, matrix.numpy(), "W[y, j], taught"), (lower, shares, "truly j when read y")):
+            largest = float(abs(values).max())
+            axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.set_title(f"{labels}: {words}")
+            axes.grid(visible=False)
+            axes.set_xticks(range(len(matrix)))
+            axes.set_yticks(range(len(matrix)))
+            figure.colorbar(axes.images[0], ax=axes, shrink=0.8)
+    above[0].set_ylabel("Read as y")
+    below[0].set_ylabel("Read as y")
+    below[0].set_xlabel("Class j")
+    return figure
+
+
+def collect(root: Path, seeds: int, into: Path = RESULTS) -> None:
+    """Write results and picture of each student, of the grids that have been begun.
+
+    Args:
+        root: Folder of all grids' runs.
+        seeds: Those that an arm must have to be shown.
+        into: Where they are written.
+    """
+    for student in STUDENTS:
+        begun = [name for name in GRIDS if name.startswith(student) and (root / name).is_dir()]
+        figures = {name.partition("_")[2]: collected(name, root / name, seeds) for name in begun}
+        if figures:
+            write_json(into / f"mnist_{student}.json", figures)
+        taught = {labels: root / f"{student}_{labels}" for labels, own in figures.items() if MATRIX in own["arms"]}
+        if taught:
+            with plot_style():
+                figure = picture({labels: taught_matrix(folder, seeds) for labels, folder in taught.items()})
+                figure.savefig(into / f"mnist_{student}.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    """Run one of the two commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "collect"])
+    parser.add_argument("grids", nargs="*", metavar="STUDENT_LABELS", help="default: all, in turn")
+    parser.add_argument("-o", "--output-dir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5, help="to collect: those that all arms shown have")
+    options = parser.parse_intermixed_args()
+    log_to_stderr(logging.INFO)
+    try:
+        if unknown := set(options.grids) - set(GRIDS):
+            raise ConfigError(f"There is no grid {', '.join(sorted(unknown))}. Choose from {', '.join(GRIDS)}.")
+        if options.command == "collect":
+            collect(options.output_dir, options.seeds)
+        else:
+            for name in options.grids or GRIDS:
+                run(name, options.output_dir / name)
+    except AesDynlossError as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
