@@ -186,7 +186,9 @@ JUDGED: Mapping[str, str] = {
 _DIRECTIONS: Mapping[str, Direction] = {"at_least": "at least", "at_most": "at most", "within": "within"}
 
 
-def read_criteria(path: Path) -> dict[str, Criterion]:
+def read_criteria(
+    path: Path, usual: Mapping[str, Criterion] = CRITERIA, judged: Mapping[str, str] | None = None
+) -> dict[str, Criterion]:
     r"""Criteria of one's own from a YAML or JSON file, in addition to the usual ones or in place of them.
 
     Each key is a name of JUDGED. Its value is a threshold of a usual criterion; or ``at_least``, ``at_most`` or
@@ -194,6 +196,8 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
 
     Args:
         path: The file.
+        usual: The usual criteria.
+        judged: Titles of what may be judged, in place of JUDGED.
 
     Raises:
         ConfigError: It cannot be read, or holds something else; with every fault at once.
@@ -207,15 +211,15 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
         >>> str(criteria["qwk"]), criteria["kappa"].source, "subgroup_dsm" in criteria
         ('at least 0.80', 'our board', False)
     """
-    criteria, faults = dict(CRITERIA), []
+    criteria, faults, known = dict(usual), [], JUDGED if judged is None else judged
     for name, value in read_mapping(path).items():
-        if name not in JUDGED:
-            faults.append(f"there is no criterion {name!r}; {nearest(str(name), JUDGED)}")
+        if name not in known:
+            faults.append(f"there is no criterion {name!r}; {nearest(str(name), known)}")
         elif value is None:
             criteria.pop(name, None)
         else:
             try:
-                criteria[name] = _criterion(name, value, path.name)
+                criteria[name] = _criterion(known[name], value, path.name, usual.get(name))
             except ConfigError as error:
                 faults.append(f"{name}: {error}")
     if faults:
@@ -223,9 +227,8 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
     return criteria
 
 
-def _criterion(name: str, value: object, source: str) -> Criterion:
+def _criterion(judged: str, value: object, source: str, usual: Criterion | None) -> Criterion:
     """One criterion of a file: a threshold, or a mapping."""
-    usual = CRITERIA.get(name)
     if isinstance(value, int | float) and usual is not None:
         value = {next(key for key, one in _DIRECTIONS.items() if one == usual.direction): value}
     expected = "expected one of at_least, at_most and within with a number, and of words title and source"
@@ -235,7 +238,7 @@ def _criterion(name: str, value: object, source: str) -> Criterion:
     threshold = value[given[0]] if len(given) == 1 else None
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not isfinite(threshold):
         raise ConfigError(f"{expected}, found {found_words(value)}.")
-    title, whose = (str(value.get(key, usual)) for key, usual in (("title", JUDGED[name]), ("source", source)))
+    title, whose = (str(value.get(key, usual)) for key, usual in (("title", judged), ("source", source)))
     return Criterion(title, _DIRECTIONS[given[0]], float(threshold), whose, bool(usual and usual.percent))
 
 
