@@ -31,7 +31,7 @@ from aes_dynloss.tables.formats import iterate_rows, read_cells
 from aes_dynloss.tables.provenance import provenance_path, read_provenance
 from aes_dynloss.tables.score_range import ScoreRange
 
-ADVISORIES = "advisories"
+ADVISORIES, OOD_DISTANCE = "advisories", "ood_distance"  # as `score` names them
 _KEYS = ["prompt_id", "essay_id"]
 
 
@@ -80,8 +80,8 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
     """Read a file of scores that ``aes-dynloss score`` wrote, or another system's.
 
     Args:
-        path: The file: essay_id, prompt_id, raw or score or both; of words or text, advisories and withheld what there
-            is.
+        path: The file: essay_id, prompt_id, raw or score or both; of words or text, advisories, withheld and
+            ood_distance what there is.
         read: What is read of it.
         human: File with human scores of a sample of its essays, and perhaps their design weights.
 
@@ -93,24 +93,25 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
     names = read.columns.in_file(there)
     if names.words is None and LENGTH_COLUMN not in there and names.text is None and TEXT_COLUMN in there:
         names = replace(names, text=TEXT_COLUMN)
-    kept = [*read.subgroups, *read.features, *({ADVISORIES} & there)]
+    features = [*read.features, *({OOD_DISTANCE} & there - {*read.features})]
+    kept = [*read.subgroups, *features, *({ADVISORIES} & there)]
     scored = read_predictions(path, columns=names, ranges=read.ranges, kept=kept)
     if TRAIT_COLUMN in scored.table:
         raise ConfigError(f"{path.name} has scores of several traits, and a monitor is of one. Keep one's columns.")
     parts = [scored.table.assign(withheld=False)]
     if scored.withheld is not None:
         parts.append(scored.withheld.assign(withheld=True))
-    table = pd.concat([part.dropna(axis="columns", how="all") for part in parts], ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
         table[LENGTH_COLUMN] = [float(len(str(text).split())) for text in table[TEXT_COLUMN]]
     if ADVISORIES in kept:
-        cells = table[ADVISORIES] if ADVISORIES in table else [None] * len(table)
-        table[ADVISORIES] = pd.Series([_kinds(cell) for cell in cells], index=table.index, dtype=object)
+        kinds = [_kinds(cell) for cell in table[ADVISORIES]]
+        table[ADVISORIES] = pd.Series(kinds, index=table.index, dtype=object)
     elif scored.withheld is None and WITHHELD not in there:
         table = table.drop(columns=WITHHELD)
-    for name in read.features:
+    for name in features:
         table[name] = parse_numbers(table[name], name, table["essay_id"], path.name)
-    table, features = _with_features(table, read)
+    table, features = _with_features(table, features, read)
     made = read_provenance(path).model if provenance_path(path).exists() else None
     table = table.drop(columns=TEXT_COLUMN, errors="ignore")
     return Scores(path.name, table, scored.ranges, features, _human(path, read, human, scored.table), made)
@@ -122,9 +123,9 @@ def _kinds(cell: object) -> frozenset[str]:
     return frozenset(word for word in (str(one).strip() for one in words) if word)
 
 
-def _with_features(table: pd.DataFrame, read: Read) -> tuple[pd.DataFrame, list[str]]:
-    """The table with the features of those of its essays that tables of features have."""
-    names = list(read.features)
+def _with_features(table: pd.DataFrame, names: Sequence[str], read: Read) -> tuple[pd.DataFrame, list[str]]:
+    """The table with the features of those of its essays that tables of features have, and all names of features."""
+    names = list(names)
     index = pd.MultiIndex.from_frame(table[_KEYS])
     for path in read.tables:
         values = read_features(path, table, read.columns).reindex(index)
@@ -179,7 +180,18 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
     Args:
         files: What ``training_files`` returned.
         read: What is read of them.
+
+    Raises:
+        DataError: A column of groups or of features is not known of them.
     """
+    for path in files:
+        columns = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+        missing = [name for name in (*read.subgroups, *read.features) if name not in columns]
+        if missing:
+            raise DataError(
+                f"The run's {path.name} has no column {missing[0]!r}. Give an earlier administration's scores that "
+                "have it as --baseline, or leave the column out."
+            )
     parts = [read_scores(path, read) for path in files]
     known = [part.human for part in parts if part.human is not None]
     return Scores(

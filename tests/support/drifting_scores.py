@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from aes_dynloss.essays.model.model_folder import CONFIG, FORMAT, MODEL, VERSION
 from aes_dynloss.programme.administrations import Scores
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -60,3 +65,28 @@ def administration(
         )
     table = pd.concat(parts, ignore_index=True)
     return Scores(name, table, RANGES, ["spelling"], table if human else None)
+
+
+def write_scores(folder: Path, name: str, seed: int, **settings: float) -> Path:
+    """The file that ``score --keep-columns`` would write, and human_NAME with human scores of every third essay."""
+    table = administration(name, seed, **settings).table
+    texts = ["word " * int(words) for words in table["words"]]
+    kept = table.drop(columns=["reference", "words"]).assign(
+        advisories=["; ".join(sorted(kinds)) for kinds in table["advisories"]], text=texts
+    )
+    path = folder / name
+    kept.to_csv(path, index=False)
+    table.iloc[::3][["essay_id", "prompt_id", "reference"]].to_csv(folder / f"human_{name}", index=False)
+    return path
+
+
+def write_run(folder: Path, seed: int = 0, essays: int = 150) -> Path:
+    """A run whose model is there in name alone, and whose predictions of test are whole."""
+    prompts = [{"prompt": {"id": prompt, "range": asdict(span), "text": None}} for prompt, span in RANGES.items()]
+    (folder / MODEL).mkdir(parents=True)
+    values = {"format": FORMAT, "version": VERSION, "prompts": prompts}
+    (folder / MODEL / CONFIG).write_text(json.dumps(values), encoding="utf-8")
+    table = administration("test", seed, essays).table
+    columns = ["essay_id", "prompt_id", "reference", "raw", "score", "words", "group"]
+    table[columns].to_csv(folder / "predictions_test.csv", index=False)
+    return folder
