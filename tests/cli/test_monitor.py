@@ -23,7 +23,7 @@ def programme(tmp_path, monkeypatch):
     for name, seed, settings in (
         ("spring.csv", 1, {}),
         ("summer.csv", 2, {}),
-        ("autumn.csv", 3, {"group_y": -1.0, "lengths": 1.0}),
+        ("autumn.csv", 3, {"group_y": -1.5, "lengths": 1.0}),
     ):
         write_scores(tmp_path, name, seed, **settings)
     return tmp_path
@@ -84,7 +84,7 @@ def test_criteria_of_ones_own_and_features_from_a_table(programme):
     [
         (
             ["run", "few.csv"],
-            "too few scores to compare: 30 or more of a prompt are needed in each, found a: 150 and 4",
+            "30 or more of a prompt are needed in each, found a: 150 and 4",
         ),
         (["run", "other.csv"], "there is no common prompt. Name scores of the same prompts"),
         (["run", "high.csv"], "score 9 is no score point of prompt a's range 1 to 6"),
