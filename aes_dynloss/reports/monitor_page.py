@@ -18,7 +18,16 @@ from aes_dynloss.reports.drawing import (
     saved,
 )
 from aes_dynloss.reports.measure_list import MEASURES
-from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Drifted, DriftFigure, Kind, Monitor, alarm_words, drift_table
+from aes_dynloss.reports.monitor import (
+    DRIFT_CRITERIA,
+    LEVEL,
+    Drifted,
+    DriftFigure,
+    Kind,
+    Monitor,
+    alarm_words,
+    drift_table,
+)
 from aes_dynloss.reports.page import measure_pairs
 from aes_dynloss.reports.table import figure_words
 
@@ -62,7 +71,7 @@ def monitor_page(monitor: Monitor, *, title: str, about: Mapping[str, Any] | Non
 
 def _sentences(monitor: Monitor) -> list[str]:
     """The verdict, and what it rests on."""
-    last, alarms, level = monitor.last, monitor.alarms, monitor.settings["level"]
+    last, alarms = monitor.last, monitor.alarms
     verdict = "There is no alarm."
     if alarms:
         many = "1 thing has" if len(alarms) == 1 else f"{len(alarms)} things have"
@@ -71,8 +80,8 @@ def _sentences(monitor: Monitor) -> list[str]:
     return [
         f"{last.name} ({last.essays:,} essays) is held against {monitor.baseline} ({monitor.baseline_essays:,} "
         f"essays). {verdict}",
-        f"An alarm needs a difference beyond its criterion and a Holm p below {level:g} over all {monitor.tests} tests "
-        f"of this page, so that without any drift at most one page in {1 / float(str(level)):.0f} has an alarm.",
+        f"An alarm needs a difference beyond its criterion and a Holm p below {LEVEL:g} over all {monitor.tests} tests "
+        f"of this page, so that without any drift at most {100 * LEVEL:g} % of pages have an alarm.",
         f"Criteria: {criteria}.",
     ]
 
