@@ -93,6 +93,12 @@ def build_monitor(
     Raises:
         DataError: An administration shares no prompt with the baseline, or none of which both have FEWEST_ESSAYS
             essays; or a column holds too many groups.
+
+    Examples:
+        >>> table = pd.DataFrame({"essay_id": range(60), "prompt_id": "1", "score": [1.0, 2.0, 3.0] * 20})
+        >>> then, now = Scores("then", table, {}), Scores("now", table.assign(score=table["score"] + 1), {})
+        >>> [one.what for one in build_monitor(then, [now]).alarms]
+        ['score']
     """
     notes: list[str] = []
     known = {} if baseline.human is None else dict(_agreements(baseline, seed))
