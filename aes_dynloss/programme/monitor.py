@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +102,7 @@ def build_monitor(
         ['score']
     """
     notes: list[str] = []
-    known = {} if baseline.human is None else dict(_agreements(baseline, seed))
+    known = dict(_agreements(baseline, seed))
     found, look = [], 0
     for scores in administrations:
         refuse_nothing_in_common(baseline, scores)
@@ -112,7 +113,8 @@ def build_monitor(
             compared += _with_humans(_agreements(scores, seed), known, look, criteria)
         found.append(Administration(scores.name, len(scores.table), compared))
     compared, tests = judged(found[-1].compared, criteria)
-    settings: dict[str, float | int | str | list[str]] = {
+    found[-1] = replace(found[-1], compared=compared)
+    settings: dict[str, float | int | str] = {
         "level": LEVEL,
         "correction": "Holm, over all tests of the last administration",
         "intervals": f"{100 * CONFIDENCE:g} %; of QWK at the k-th look {100 * LEVEL:g} % / (k (k + 1)) are outside",
@@ -122,15 +124,14 @@ def build_monitor(
         "looks": look,
         "subgroups": ", ".join(subgroups) or "none",
     }
-    judged_one = Administration(found[-1].name, found[-1].essays, compared)
     return Monitor(
         baseline=baseline.name,
         baseline_essays=len(baseline.table),
-        administrations=[*found[:-1], judged_one],
+        administrations=found,
         criteria=dict(criteria),
         tests=tests,
         settings=settings,
-        notes=notes + _model_notes(administrations),
+        notes=notes + _notes(administrations),
     )
 
 
@@ -292,7 +293,13 @@ def _drifted(part: _Part, kind: Kind, found: Mapping[str, Drift], **known: Any) 
     return Drifted(kind=kind, measures=measures, **{**own, **sizes, **known})
 
 
-def _model_notes(administrations: Sequence[Scores]) -> list[str]:
-    """A note on administrations that were not scored by one model."""
+def _notes(administrations: Sequence[Scores]) -> list[str]:
+    """What a reader must know of who scored."""
     models = {scores.model for scores in administrations if scores.model is not None}
-    return ["Administrations were scored by different models: drift may be the models'."] if len(models) > 1 else []
+    notes = ["Administrations were scored by different models: drift may be the models'."] if len(models) > 1 else []
+    human = administrations[-1].human
+    sizes = {} if human is None else human["prompt_id"].value_counts().to_dict()
+    few = [f"{prompt} ({size})" for prompt, size in sizes.items() if size < FEWEST_ESSAYS]
+    if few:
+        notes.append(f"Fewer than {FEWEST_ESSAYS} human scores, so that no QWK is told: prompts {', '.join(few)}.")
+    return notes

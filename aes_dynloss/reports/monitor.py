@@ -148,7 +148,7 @@ class Monitor(Entry, kw_only=True):
     administrations: list[Administration]
     criteria: dict[str, Criterion]
     tests: int
-    settings: dict[str, float | int | str | list[str]] = field(default_factory=dict)
+    settings: dict[str, float | int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -182,14 +182,13 @@ def judged(
         >>> found.alarms, found.measures["psi"].verdict, tests
         (['shift'], 'pass', 2)
     """
-    tested = [
-        (place, name)
+    tested = {
+        (place, name): figure.p
         for place, one in enumerate(compared)
         for name, figure in one.measures.items()
         if name in criteria and figure.p is not None
-    ]
-    p_values = [compared[place].measures[name].p for place, name in tested]
-    adjusted = dict(zip(tested, holm_adjusted(p_values) if tested else (), strict=True))
+    }
+    adjusted = dict(zip(tested, holm_adjusted(list(tested.values())) if tested else (), strict=True))
     found = []
     for place, one in enumerate(compared):
         measures = {

@@ -122,6 +122,17 @@ def test_features_that_one_side_lacks_are_told():
     assert any("spelling" in note for note in monitor.notes)
 
 
+def test_few_human_scores_and_other_models_are_told():
+    then, now = administration("then", 0), administration("now", 1, human=True)
+    few = replace(now, human=now.human[(now.human["prompt_id"] == "a") | (now.human.index % 10 == 0)], model="one")
+    monitor = build_monitor(then, [replace(then, model="other"), few])
+    assert [one.prompt for one in monitor.last.compared if one.kind == "agreement"] == ["a"]
+    assert monitor.notes == [
+        "Administrations were scored by different models: drift may be the models'.",
+        "Fewer than 30 human scores, so that no QWK is told: prompts b (15).",
+    ]
+
+
 def test_rows_text_and_json_tell_the_same():
     monitor = build_monitor(administration("then", 0), [administration("now", 1, lengths=1.0)], subgroups=["group"])
     assert Monitor.from_dict(monitor.to_dict()) == monitor
