@@ -13,6 +13,7 @@ from typing import Literal
 from aes_dynloss.measures.differences import holm_adjusted
 from aes_dynloss.reports.criteria import Criterion
 from aes_dynloss.reports.entry import Entry, Figure, Interval
+from aes_dynloss.reports.flags import value_words
 from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Verdict
 from aes_dynloss.reports.table import (
@@ -23,7 +24,6 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
-    figure_words,
     measure_column,
     number,
     p_value,
@@ -285,10 +285,11 @@ def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
         one: What gives it.
         criteria: Criteria by measure.
     """
-    figures = [
-        f"{MEASURES[name].title} {figure_words(one.measures[name].value)} (criterion: {criteria[name]})"
-        for name in one.alarms
-    ]
+    figures = []
+    for name in one.alarms:
+        value, criterion = one.measures[name].value, criteria[name]
+        known = "-" if value is None else value_words(value, criterion)
+        figures.append(f"{criterion.title} {known} (criterion: {criterion})")
     where = f"prompt {one.prompt}{f', {one.of}' if one.of else ''}"
     return f"{one.what[:1].upper()}{one.what[1:]}, {where}: {'; '.join(figures)}."
 
