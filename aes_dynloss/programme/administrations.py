@@ -103,7 +103,7 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
         parts.append(scored.withheld.assign(withheld=True))
     table = pd.concat(parts, ignore_index=True)
     if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
-        table[LENGTH_COLUMN] = [float(len(str(text).split())) for text in table[TEXT_COLUMN]]
+        table[LENGTH_COLUMN] = [0.0 if is_blank(text) else float(len(str(text).split())) for text in table[TEXT_COLUMN]]
     if ADVISORIES in kept:
         kinds = [_kinds(cell) for cell in table[ADVISORIES]]
         table[ADVISORIES] = pd.Series(kinds, index=table.index, dtype=object)
