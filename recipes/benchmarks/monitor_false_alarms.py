@@ -139,7 +139,7 @@ def table(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=1000, help="without drift; a quarter of it with each drift")
+    parser.add_argument("--pages", type=int, default=600, help="without drift; a quarter of it with each drift")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     measured = measure(arguments.pages)
