@@ -24,6 +24,7 @@ COMMANDS = {
     "calibrate": "aes_dynloss.cli.calibrate:calibrate",
     "plan": "aes_dynloss.cli.plan:plan",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
+    "monitor": "aes_dynloss.cli.monitor:monitor",
     "compare": "aes_dynloss.cli.compare:compare",
     "robustness": "aes_dynloss.cli.robustness:robustness",
     "benchmark": "aes_dynloss.cli.benchmark:benchmark",

@@ -88,7 +88,7 @@ force_precision_option = click.option(
     is_flag=True,
     help="Compute in bf16 even on a processor without instructions for it, where that is 6 to 67 times slower.",
 )
-# The exit code of commands that find that something was changed since it was made.
+# The exit code of commands that find that something was changed since it was made, or has drifted.
 CHANGED = 3
 
 audit_option = click.option(

@@ -84,6 +84,11 @@ def _kinds() -> list[tuple[str, str, str]]:
 @coverage_option
 @click.option("--probabilities", is_flag=True, help="Add the probability of each score point, if the head provides it.")
 @click.option(
+    "--ood-distance",
+    is_flag=True,
+    help="Add the distance from the training essays, which 1 is for nearly all essays, if the model knows it.",
+)
+@click.option(
     "--keep-columns",
     is_flag=True,
     help="Add INPUT's columns behind those of the scores, unchanged, the essays too; input_ goes before a name that a "
@@ -154,6 +159,7 @@ def score(
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
+    ood_distance: bool,
     keep_columns: bool,
     review: Path | None,
     uncertain: float,
@@ -188,7 +194,12 @@ def score(
     form = output_format(form, path)
     sheet_form = None if review is None else output_format(None, review, "--review")
     filled = _worksheet(
-        form, sheet, inputs, layout, grade_columns=grade_columns, unused=long or keep_columns or probabilities
+        form,
+        sheet,
+        inputs,
+        layout,
+        grade_columns=grade_columns,
+        unused=any((long, keep_columns, probabilities, ood_distance)),
     )
     chosen = Policy.from_words(policy)
     scales = parse_ranges(scale, "--scale")
@@ -231,7 +242,7 @@ def score(
         _keep(scorer, new, essays, adapted, mark_first, made, resume=resume)
     scorer, essays = _in_precision(scorer, essays, precision)
     review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables)
+    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
@@ -266,7 +277,8 @@ def _worksheet(
 
     if unused:
         raise ConfigError(
-            f"--format {platform} fills in grades alone. Leave out --keep-columns, --long and --probabilities."
+            f"--format {platform} fills in grades alone. Leave out --keep-columns, --long, --probabilities and "
+            "--ood-distance."
         )
     if sheet is None:
         if platform != "moodle" or len(inputs) != 1 or inputs[0] == "-":

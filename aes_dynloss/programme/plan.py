@@ -33,7 +33,7 @@ from aes_dynloss.programme.allocation import (
 from aes_dynloss.reports.criteria import MIN_GROUP
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.reports.prompts import prompt_order, read_report
-from aes_dynloss.tables.cells import is_blank, parse_numbers
+from aes_dynloss.tables.cells import listed_words, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
 from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
@@ -187,7 +187,7 @@ def read_scored(
     table = pd.concat(parts, ignore_index=True)
     because = [[] if scored else [WITHHELD] for scored in table["scored"]]
     if _ADVISORIES in table:
-        because = [[*one, *_words(cell)] for one, cell in zip(because, table[_ADVISORIES], strict=True)]
+        because = [[*one, *listed_words(cell)] for one, cell in zip(because, table[_ADVISORIES], strict=True)]
     certainty = _certainty(table, path.name)
     if uncertain > 0 and certainty is None:
         logger.warning(
@@ -199,12 +199,6 @@ def read_scored(
     known = [column for column in (*ID_COLUMNS, TEXT_COLUMN, "scored", *subgroups) if column in table]
     own = {prompt: span for prompt, span in read.ranges.items() if prompt not in read.inferred}
     return ScoredEssays(table[known].assign(because=pd.Series(because, dtype=object)), own)
-
-
-def _words(cell: object) -> list[str]:
-    """Advisories, as a list or as csv has them."""
-    listed = cell if isinstance(cell, list) else [] if is_blank(cell) else str(cell).split(";")
-    return [word for word in (str(one).strip() for one in listed) if word]
 
 
 def _certainty(table: pd.DataFrame, source: str) -> Array | None:

@@ -185,12 +185,14 @@ JUDGED: Mapping[str, str] = {
 }
 
 
-# In SDs or score points; all others are shares, correlations or their differences, of which a threshold is at most 1.
-_BEYOND_ONE = frozenset({"smd", "dsm", "rmse", "sd_ratio", "mean_reference", "mean_raw"})
+# In SDs, score points or nats; all others are shares, correlations or their differences: a threshold is at most 1.
+_BEYOND_ONE = frozenset({"smd", "dsm", "rmse", "sd_ratio", "mean_reference", "mean_raw", "shift", "psi"})
 _DIRECTIONS: Mapping[str, Direction] = {"at_least": "at least", "at_most": "at most", "within": "within"}
 
 
-def read_criteria(path: Path) -> dict[str, Criterion]:
+def read_criteria(
+    path: Path, usual: Mapping[str, Criterion] = CRITERIA, judged: Mapping[str, str] | None = None
+) -> dict[str, Criterion]:
     r"""Criteria of one's own from a YAML or JSON file, in addition to the usual ones or in place of them.
 
     Each key is a name of JUDGED. Its value is a threshold of a usual criterion; or ``at_least``, ``at_most`` or
@@ -198,6 +200,8 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
 
     Args:
         path: The file.
+        usual: The usual criteria.
+        judged: Titles of what may be judged, in place of JUDGED.
 
     Raises:
         ConfigError: It cannot be read, or holds something else; with every fault at once.
@@ -211,15 +215,15 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
         >>> str(criteria["qwk"]), criteria["kappa"].source, "subgroup_dsm" in criteria
         ('at least 0.80', 'our board', False)
     """
-    criteria, faults = dict(CRITERIA), []
+    criteria, faults, known = dict(usual), [], JUDGED if judged is None else judged
     for name, value in read_mapping(path).items():
-        if name not in JUDGED:
-            faults.append(f"there is no criterion {name!r}; {nearest(str(name), JUDGED)}")
+        if name not in known:
+            faults.append(f"there is no criterion {name!r}; {nearest(str(name), known)}")
         elif value is None:
             criteria.pop(name, None)
         else:
             try:
-                criteria[name] = _criterion(name, value, path.name)
+                criteria[name] = _criterion(name, known[name], value, path.name, usual.get(name))
             except ConfigError as error:
                 faults.append(f"{name}: {error}")
     if faults:
@@ -227,9 +231,8 @@ def read_criteria(path: Path) -> dict[str, Criterion]:
     return criteria
 
 
-def _criterion(name: str, value: object, source: str) -> Criterion:
+def _criterion(name: str, judged: str, value: object, source: str, usual: Criterion | None) -> Criterion:
     """One criterion of a file: a threshold, or a mapping."""
-    usual = CRITERIA.get(name)
     if isinstance(value, int | float) and usual is not None:
         value = {next(key for key, one in _DIRECTIONS.items() if one == usual.direction): value}
     expected = "expected one of at_least, at_most and within with a number, and of words title and source"
@@ -243,7 +246,7 @@ def _criterion(name: str, value: object, source: str) -> Criterion:
         raise ConfigError(f"within {threshold:g} holds for no value. Give the largest distance from 0, 0 or more.")
     if abs(threshold) > 1 and name.removeprefix(_SUBGROUP) not in _BEYOND_ONE:
         raise ConfigError(f"{threshold:g} is beyond 1, the most that it can be. Write 0.7 for 70 %.")
-    words = {"title": JUDGED[name], "source": source} | {key: value[key] for key in ("title", "source") if key in value}
+    words = {"title": judged, "source": source} | {key: value[key] for key in ("title", "source") if key in value}
     blank = [key for key, told in words.items() if not isinstance(told, str) or not told.strip()]
     if blank:
         raise ConfigError(f"{blank[0]}: expected words, found {found_words(words[blank[0]])}. Leave it out otherwise.")

@@ -317,3 +317,14 @@ def _unicode(value: str, column: str) -> str:
         half = f"character {error.start} of {column} is half of a surrogate pair"
         raise CellError(f"{half}, which no text can hold. Write the character whole.") from None
     return value
+
+
+def listed_words(cell: object) -> list[str]:
+    """The words of a cell that lists some: a list of them, or what csv has, with semicolons between.
+
+    Examples:
+        >>> listed_words("too_short; unseen_prompt"), listed_words(["too_short"]), listed_words(None)
+        (['too_short', 'unseen_prompt'], ['too_short'], [])
+    """
+    listed = cell if isinstance(cell, list | np.ndarray) else [] if is_blank(cell) else str(cell).split(";")
+    return [word for word in (str(one).strip() for one in listed) if word]

@@ -64,6 +64,7 @@ def place(tmp_path_factory) -> Path:
     ok("score", folder / "ensemble", essays, "-o", folder / "of_ensemble.csv")
     wanted = ("--half-width", "qwk=0.1", "--assume-qwk", "0.7", "--markers", "2")
     ok("plan", folder / "scores.csv", *wanted, "-o", folder / "plan")
+    ok("monitor", folder / "run", folder / "scores.csv", "-o", folder / "monitor")
     make_with_raters(folder)
     make_searched(folder)
     make_for_a_new_prompt(folder)
@@ -160,6 +161,7 @@ PRODUCTS = {
     "grid": ("benchmark", "scored_1.csv"),
     "grid/cells/strings/fold_0/seed_0": ("benchmark", "scored_0.csv"),
     "plan": ("plan", "scores.csv"),
+    "monitor": ("monitor", "scores.csv"),
     "quickstart": ("quickstart", None),
     "quickstart/scores.csv": ("quickstart", "made_up.jsonl"),
 }
@@ -185,6 +187,7 @@ WRITTEN = {
     "data split --output-dir": ["folds"],
     "features --output": ["features.csv"],
     "plan --output-dir": ["plan"],
+    "monitor --output-dir": ["monitor"],
     "quickstart --output-dir": ["quickstart", "quickstart/scores.csv"],
 }
 # Others that name a file or folder: it is read, is a log that only grows, or is a configuration to be edited.

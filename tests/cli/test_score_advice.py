@@ -51,6 +51,14 @@ def score(place: Path, output: Path, *words: object, head: str = "regression") -
     return read_rows(output)
 
 
+def test_distances_from_training_essays_are_told_where_they_are_known(place, tmp_path):
+    plain, told = score(place, tmp_path / "plain.csv"), score(place, tmp_path / "told.csv", "--ood-distance")
+    assert "ood_distance" not in plain[0]
+    assert all(float(row["ood_distance"]) > 0 for row in told[::2]), "even where the score is withheld"
+    assert {row["ood_distance"] for row in told[1::2]} == {""}, "nothing is known of the second prompt"
+    assert [{name: row[name] for name in plain[0]} for row in told] == plain
+
+
 def test_what_is_withheld_has_no_score_and_its_reason(place, tmp_path):
     outcome = command("score", place / "regression", place / "essays.csv", "-o", tmp_path / "s.csv")
     rows = read_rows(tmp_path / "s.csv")

@@ -23,7 +23,7 @@ PLATFORMS: tuple[Platform, ...] = ("moodle", "canvas")  # learning platforms, wh
 # Every column that a row of scores may have, in their order. reported is the score on a reported scale, low and high
 # are the ends of the prediction interval, certainty the chance that a human gives the same score, set right on dev,
 # probabilities those of all score points as the head gives them; withheld, advisories and reasons are there under a
-# policy; dropped_tokens where the model has a cap.
+# policy; dropped_tokens where the model has a cap; ood_distance where it is asked for and the model knows it.
 COLUMN_KINDS: Mapping[str, type] = {
     "essay_id": str,
     "prompt_id": str,
@@ -38,6 +38,7 @@ COLUMN_KINDS: Mapping[str, type] = {
     "advisories": list,
     "reasons": list,
     "dropped_tokens": int,
+    "ood_distance": float,
 }
 
 Columns = Mapping[str, list[Any]]

@@ -176,6 +176,7 @@ class ScoreOptions:
         keep_columns: Whether the input's columns, which the essays then have with them, stand behind the scores.
         long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
         scale: Tables of reported scores by prompt, in the place of the model's own.
+        ood_distance: Whether each essay's distance from the training essays is answered.
     """
 
     policy: Policy
@@ -185,6 +186,7 @@ class ScoreOptions:
     keep_columns: bool = False
     long: bool = False
     scale: Mapping[str, ConversionTable] = field(default_factory=dict)
+    ood_distance: bool = False
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,7 @@ def score_to_files(
             probabilities=options.probabilities,
             long=options.long,
             scale=options.scale,
+            ood_distance=options.ood_distance,
             done=done,
         )
         if not processes.is_main_process:
@@ -380,6 +383,7 @@ def score_to_stream(
         probabilities=options.probabilities,
         long=options.long,
         scale=options.scale,
+        ood_distance=options.ood_distance,
     )
     counts = ScoreCounts()
     if processes.is_main_process:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,7 @@ def score_essays(
     probabilities: bool = False,
     long: bool = False,
     scale: Mapping[str, ConversionTable] | None = None,
+    ood_distance: bool = False,
     window: int = WINDOW,
     done: Sequence[str] = (),
     progress: str | None = "score essays",
@@ -164,6 +165,7 @@ def score_essays(
         probabilities: Whether the probability of each score point is answered, where the model's head gives it.
         long: Where essays are scored on several traits, whether each of an essay's scores has a row of its own.
         scale: Tables of reported scores, in the place of the model's own; prompts without keep theirs.
+        ood_distance: Whether each essay's distance from the training essays is answered, as `Scores` has it.
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
         progress: Words beside a progress bar on standard error; None for none.
@@ -199,7 +201,12 @@ def score_essays(
         texts, own = [part[place].text for place in asked.owner], [part[place].features for place in asked.owner]
         scores = scorer.score(texts, asked.scales, features=own, progress=progress)
         columns = _score_columns(scorer, asked.scales, scores, coverage, tables, probabilities=probabilities)
-        yield _window(scorer, part, prompt_ids, asked, scores, columns, adviser, long=long)
+        scored = _window(scorer, part, prompt_ids, asked, scores, columns, adviser, long=long)
+        if ood_distance:
+            first = asked.first_places(len(part))
+            distances = [None if np.isnan(one) else float(one) for one in scores.ood_distance[first]]
+            scored = replace(scored, columns={**scored.columns, "ood_distance": [distances[n] for n in scored.owner]})
+        yield scored
 
 
 def _window(

@@ -1,0 +1,231 @@
+"""The scores of administrations, and of the essays that a model was tested on, as a monitor compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.model.model_folder import (
+    CONFIG,
+    ENSEMBLE_FORMAT,
+    FORMAT,
+    MEMBERS,
+    MODEL,
+    model_folder,
+    read_config,
+)
+from aes_dynloss.measures.design_weights import checked_weights
+from aes_dynloss.programme.sheets import DESIGN_WEIGHT
+from aes_dynloss.reports.features import read_features
+from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST, WITHHELD, read_predictions
+from aes_dynloss.tables.atomic import file_sha256
+from aes_dynloss.tables.cells import is_blank, listed_words, parse_numbers
+from aes_dynloss.tables.columns import LENGTH_COLUMN, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
+from aes_dynloss.tables.formats import iterate_rows, read_cells
+from aes_dynloss.tables.provenance import provenance_path, read_provenance
+from aes_dynloss.tables.score_range import ScoreRange
+
+ADVISORIES, OOD_DISTANCE = "advisories", "ood_distance"  # as `score` names them
+_KEYS = ["prompt_id", "essay_id"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is read of each file.
+
+    Args:
+        columns: Names of its columns.
+        ranges: Score range by prompt.
+        subgroups: Columns of groups of writers.
+        features: Numeric columns.
+        tables: Tables of features of essays of any file.
+    """
+
+    columns: ColumnNames
+    ranges: Mapping[str, ScoreRange]
+    subgroups: Sequence[str] = ()
+    features: Sequence[str] = ()
+    tables: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scored essays of one administration, or those that a model was tested on.
+
+    Args:
+        name: What they are called.
+        table: Columns essay_id, prompt_id, score (NaN where withheld), the columns of groups and features; words,
+            advisories (a set of kinds) and withheld where they are known.
+        ranges: Score range by prompt.
+        features: Columns of features.
+        human: Essays that humans scored, with prompt_id, reference, raw, score and perhaps design_weight; None: none.
+        model: SHA-256 of the config.json of the model that scored them, where it is known.
+    """
+
+    name: str
+    table: pd.DataFrame
+    ranges: Mapping[str, ScoreRange]
+    features: Sequence[str] = ()
+    human: pd.DataFrame | None = None
+    model: str | None = None
+
+
+def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
+    """Read a file of scores that ``aes-dynloss score`` wrote, or another system's.
+
+    Args:
+        path: The file: essay_id, prompt_id, raw or score or both; of words or text, advisories, withheld and
+            ood_distance what there is.
+        read: What is read of it.
+        human: File with human scores of a sample of its essays, and perhaps their design weights.
+
+    Raises:
+        ConfigError: Essays are scored on several traits.
+        DataError: A file cannot be used, or lacks a column that is needed.
+    """
+    there = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+    names = read.columns.in_file(there)
+    if names.words is None and LENGTH_COLUMN not in there and names.text is None and TEXT_COLUMN in there:
+        names = replace(names, text=TEXT_COLUMN)
+    features = [*read.features, *({OOD_DISTANCE} & there - {*read.features})]
+    kept = [*read.subgroups, *features, *({ADVISORIES} & there)]
+    scored = read_predictions(path, columns=names, ranges=read.ranges, kept=kept)
+    if TRAIT_COLUMN in scored.table:
+        raise ConfigError(f"{path.name} has scores of several traits, and a monitor is of one. Keep one's columns.")
+    parts = [scored.table.assign(withheld=False)]
+    if scored.withheld is not None:
+        parts.append(scored.withheld.assign(withheld=True))
+    table = pd.concat(parts, ignore_index=True)
+    if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
+        table[LENGTH_COLUMN] = [0.0 if is_blank(text) else float(len(str(text).split())) for text in table[TEXT_COLUMN]]
+    if ADVISORIES in kept:
+        kinds = [frozenset(listed_words(cell)) for cell in table[ADVISORIES]]
+        table[ADVISORIES] = pd.Series(kinds, index=table.index, dtype=object)
+    elif scored.withheld is None and WITHHELD not in there:
+        table = table.drop(columns=WITHHELD)
+    for name in features:
+        table[name] = parse_numbers(table[name], name, table["essay_id"], path.name)
+    table, features = _with_features(table, features, read)
+    made = read_provenance(path).model if provenance_path(path).exists() else None
+    table = table.drop(columns=TEXT_COLUMN, errors="ignore")
+    return Scores(path.name, table, scored.ranges, features, _human(path, read, human, scored.table), made)
+
+
+def _with_features(table: pd.DataFrame, names: Sequence[str], read: Read) -> tuple[pd.DataFrame, list[str]]:
+    """The table with the features of those of its essays that tables of features have, and all names of features."""
+    names = list(names)
+    index = pd.MultiIndex.from_frame(table[_KEYS])
+    for path in read.tables:
+        values = read_features(path, table, read.columns).reindex(index)
+        for name in values:
+            known = values[name].to_numpy()
+            if np.isnan(known).all():
+                continue
+            if name in names:
+                known = np.where(np.isnan(known), table[name], known)
+            else:
+                names.append(str(name))
+            table[name] = known
+    return table, names
+
+
+def _human(path: Path, read: Read, sample: Path | None, scored: pd.DataFrame) -> pd.DataFrame | None:
+    """The essays that humans scored."""
+    if sample is None:
+        known = scored[scored["reference"].notna()]
+        return known if len(known) else None
+    weighted = DESIGN_WEIGHT in read_cells(sample)
+    kept = [DESIGN_WEIGHT] if weighted else []
+    table = read_predictions(
+        path, columns=read.columns, references=sample, ranges=read.ranges, kept=kept, sampled=True
+    ).table
+    if weighted:
+        weights = parse_numbers(table[DESIGN_WEIGHT], DESIGN_WEIGHT, table["essay_id"], sample.name)
+        table[DESIGN_WEIGHT] = checked_weights(weights)
+    return table
+
+
+def training_files(model: Path) -> list[Path]:
+    """The predictions that a run keeps of essays that its model was tested on.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    folder = model_folder(model)
+    run = folder.absolute().parent if folder.name == MODEL else folder
+    found = [run / name for name in (PREDICTIONS_TEST, PREDICTIONS_DEV) if (run / name).is_file()]
+    if not found:
+        raise ConfigError(
+            f"{model} has no {PREDICTIONS_TEST} beside its model to compare with. Name the run that finetune wrote, or "
+            "give the scores of an earlier administration as --baseline."
+        )
+    return found
+
+
+def training_scores(files: Sequence[Path], read: Read) -> Scores:
+    """The essays that a model was tested on, test and dev, as one administration.
+
+    Args:
+        files: What ``training_files`` returned.
+        read: What is read of them.
+
+    Raises:
+        DataError: A column of groups or of features is not known of them.
+    """
+    for path in files:
+        columns = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+        missing = [name for name in (*read.subgroups, *read.features) if name not in columns]
+        if missing:
+            raise DataError(
+                f"The run's {path.name} has no column {missing[0]!r}. Give an earlier administration's scores that "
+                "have it as --baseline, or leave the column out."
+            )
+    parts = [read_scores(path, read) for path in files]
+    known = [part.human for part in parts if part.human is not None]
+    return Scores(
+        "training: " + " and ".join(part.name for part in parts),
+        pd.concat([part.table for part in parts], ignore_index=True),
+        parts[0].ranges,
+        list(dict.fromkeys(name for part in parts for name in part.features)),
+        pd.concat(known, ignore_index=True) if known else None,
+    )
+
+
+def model_ranges(model: Path) -> tuple[dict[str, ScoreRange], str]:
+    """The score range of each of a model's prompts, and the SHA-256 of its config.json.
+
+    Args:
+        model: The folder of a model or of a run.
+
+    Raises:
+        CheckpointError: It is none.
+        ConfigError: The model scores several traits.
+    """
+    folder = model_folder(model)
+    values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
+    if "prompts" not in values:
+        values = read_config(folder / MEMBERS / "0", FORMAT)
+    prompts = [entry["prompt"] for entry in values["prompts"]]
+    if any(prompt.get("trait") for prompt in prompts):
+        raise ConfigError(f"{model} scores several traits, and a monitor is of one score.")
+    return {prompt["id"]: ScoreRange(**prompt["range"]) for prompt in prompts}, file_sha256(folder / CONFIG)
+
+
+def refuse_nothing_in_common(then: Scores, now: Scores) -> None:
+    """Refuse administrations that share no prompt.
+
+    Raises:
+        DataError: They share none.
+    """
+    before, after = (list(dict.fromkeys(one.table["prompt_id"])) for one in (then, now))
+    if not set(before) & set(after):
+        raise DataError(
+            f"{now.name} has essays on {', '.join(after)}, and {then.name} on {', '.join(before)}: there is no common "
+            "prompt. Name scores of the same prompts, or their ids' column with --map prompt_id=COLUMN."
+        )

@@ -1,0 +1,305 @@
+"""A monitor of scores over administrations: whether essays, their scores or agreement with humans have drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.essays.screening.training_statistics import FLAGGED_SHARE
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import agreement_draws, prompt_generator
+from aes_dynloss.measures.design_weights import weighted_agreement, weighted_draws
+from aes_dynloss.measures.drift import (
+    Agreement,
+    Drift,
+    bin_counts,
+    difference_interval,
+    ks_distance,
+    look_level,
+    rise_above,
+    share_rise,
+    stability_index,
+    standardized_shift,
+)
+from aes_dynloss.measures.fairness import group_labels
+from aes_dynloss.programme.administrations import ADVISORIES, Scores, refuse_nothing_in_common
+from aes_dynloss.programme.sheets import DESIGN_WEIGHT
+from aes_dynloss.reports.criteria import Criterion
+from aes_dynloss.reports.monitor import (
+    DRIFT_CRITERIA,
+    LEVEL,
+    Administration,
+    Drifted,
+    DriftFigure,
+    Kind,
+    Monitor,
+    judged,
+)
+from aes_dynloss.reports.predictions import WITHHELD
+from aes_dynloss.reports.prompts import prompt_order
+from aes_dynloss.tables.columns import LENGTH_COLUMN
+from aes_dynloss.tables.score_range import ScoreRange
+
+Array = NDArray[np.float64]
+
+# Essays of a prompt or a group, then and now, below which nothing is compared.
+FEWEST_ESSAYS = 30
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+
+class _Part(NamedTuple):
+    """Essays of a prompt, or of one group on it."""
+
+    prompt: str
+    then: pd.DataFrame
+    now: pd.DataFrame
+    column: str | None = None
+    group: str | None = None
+
+    @property
+    def enough(self) -> bool:
+        return min(len(self.then), len(self.now)) >= FEWEST_ESSAYS
+
+    def groups(self, column: str) -> Iterator[_Part]:
+        """Its groups in a column."""
+        then, now = (group_labels(table[column]) for table in (self.then, self.now))
+        for group in sorted({*then} | {*now}):
+            yield self._replace(column=column, group=group, then=self.then[then == group], now=self.now[now == group])
+
+
+def build_monitor(
+    baseline: Scores,
+    administrations: Sequence[Scores],
+    *,
+    subgroups: Sequence[str] = (),
+    criteria: Mapping[str, Criterion] = DRIFT_CRITERIA,
+    seed: int = 0,
+) -> Monitor:
+    """Hold administrations against a baseline; the last one is judged.
+
+    Args:
+        baseline: What was before: the essays that the model was tested on, or an earlier administration.
+        administrations: Administrations in their order, one at least.
+        subgroups: Columns of groups of writers.
+        criteria: Criteria by measure.
+        seed: Seed of the resamples of QWK, >= 0.
+
+    Raises:
+        DataError: An administration shares no prompt with the baseline, or none of which both have FEWEST_ESSAYS
+            essays; or a column holds too many groups.
+
+    Examples:
+        >>> table = pd.DataFrame({"essay_id": range(60), "prompt_id": "1", "score": [1.0, 2.0, 3.0] * 20})
+        >>> then, now = Scores("then", table, {}), Scores("now", table.assign(score=table["score"] + 1), {})
+        >>> [one.what for one in build_monitor(then, [now]).alarms]
+        ['score']
+    """
+    notes: list[str] = []
+    known = dict(_agreements(baseline, seed))
+    found, look = [], 0
+    for scores in administrations:
+        refuse_nothing_in_common(baseline, scores)
+        last = scores is administrations[-1]
+        compared = list(_compared(baseline, scores, subgroups, notes if last else []))
+        if scores.human is not None:
+            look += 1
+            compared += _with_humans(_agreements(scores, seed), known, look, criteria)
+        found.append(Administration(scores.name, len(scores.table), compared))
+    compared, tests = judged(found[-1].compared, criteria)
+    found[-1] = replace(found[-1], compared=compared)
+    settings: dict[str, float | int | str] = {
+        "level": LEVEL,
+        "correction": "Holm, over all tests of the last administration",
+        "intervals": f"{100 * CONFIDENCE:g} %; of QWK at the k-th look {100 * LEVEL:g} % / (k (k + 1)) are outside",
+        "fewest_essays": FEWEST_ESSAYS,
+        "resamples_of_qwk": RESAMPLES,
+        "seed": seed,
+        "looks": look,
+        "subgroups": ", ".join(subgroups) or "none",
+    }
+    return Monitor(
+        baseline=baseline.name,
+        baseline_essays=len(baseline.table),
+        administrations=found,
+        criteria=dict(criteria),
+        tests=tests,
+        settings=settings,
+        notes=notes + _notes(administrations),
+    )
+
+
+def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes: list[str]) -> Iterator[Drifted]:
+    """Everything that is compared but agreement with humans; what is left out goes into the notes."""
+    features = [name for name in scores.features if name in baseline.features]
+    unknown = [name for name in scores.features if name not in features]
+    if unknown:
+        notes.append(f"Features that are not known of {baseline.name} are not compared: {', '.join(unknown)}.")
+    parts = _by_prompt(baseline, scores, notes)
+    for part in parts:
+        yield from _differences(part, features)
+        for column in subgroups:
+            groups = list(part.groups(column))
+            index = stability_index([len(one.then) for one in groups], [len(one.now) for one in groups], CONFIDENCE)
+            yield _drifted(part, "groups", {"psi": index}, column=column)
+            few = [str(one.group) for one in groups if not one.enough]
+            if few:
+                notes.append(f"Prompt {part.prompt}, {column}: fewer than {FEWEST_ESSAYS} essays of {', '.join(few)}.")
+            for one in groups:
+                if one.enough:
+                    yield from _differences(one, features)
+
+
+def _by_prompt(baseline: Scores, scores: Scores, notes: list[str]) -> list[_Part]:
+    """The prompts that both have, in their order."""
+    then, now = _tables(baseline.table), _tables(scores.table)
+    empty = scores.table.iloc[:0]
+    prompts = sorted({*then} | {*now}, key=prompt_order)
+    parts = [_Part(prompt, then.get(prompt, empty), now.get(prompt, empty)) for prompt in prompts]
+    few = [part for part in parts if not part.enough]
+    if len(few) == len(parts):
+        sizes = ", ".join(f"{part.prompt}: {len(part.then)} and {len(part.now)}" for part in parts)
+        raise DataError(
+            f"{baseline.name} and {scores.name} have too few scores to compare: {FEWEST_ESSAYS} or more of a prompt "
+            f"are needed in each, found {sizes}. Wait for more."
+        )
+    notes += [
+        f"Prompt {part.prompt} is not compared: {len(part.then)} essays then and {len(part.now)} now, of which "
+        f"{FEWEST_ESSAYS} are needed."
+        for part in few
+    ]
+    return [part for part in parts if part.enough]
+
+
+def _tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each prompt."""
+    return {str(prompt): own for prompt, own in table.groupby("prompt_id")}
+
+
+def _differences(part: _Part, features: Sequence[str]) -> Iterator[Drifted]:
+    """Scores, lengths, features and advisories of some essays."""
+    columns: list[tuple[Kind, str, str]] = [("score", "", "score"), ("length", "", LENGTH_COLUMN)]
+    columns += [("feature", name, name) for name in features]
+    for kind, name, column in columns:
+        if column in part.then and column in part.now:
+            then, now = (table[column].dropna().to_numpy(dtype=np.float64) for table in (part.then, part.now))
+            if min(len(then), len(now)) >= FEWEST_ESSAYS:
+                yield _numbers(part, kind, name, then, now)
+    if ADVISORIES in part.now:
+        yield from _advisories(part)
+
+
+def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Drifted:
+    found = {
+        "shift": standardized_shift(then, now, CONFIDENCE),
+        "psi": stability_index(*bin_counts(then, now), CONFIDENCE),
+        "ks": ks_distance(then, now, CONFIDENCE),
+    }
+    sizes = {"n_then": len(then), "n_now": len(now)}
+    return _drifted(part, kind, found, name=name, then=float(then.mean()), now=float(now.mean()), **sizes)
+
+
+def _advisories(part: _Part) -> Iterator[Drifted]:
+    """Shares of essays with each advisory that there is, and of withheld scores.
+
+    Where no advisories are known of the essays then, their share was the one that thresholds were learned for.
+    """
+    known, essays = ADVISORIES in part.then, len(part.now)
+    counts = [_advisory_counts(table) for table in ((part.then, part.now) if known else (part.now,))]
+    for kind in sorted({name for one in counts for name in one}):
+        now = counts[-1].get(kind, 0)
+        if known:
+            then, of = counts[0].get(kind, 0), len(part.then)
+            drift, share = share_rise((then, of), (now, essays), CONFIDENCE), then / of
+        elif kind == WITHHELD:
+            continue
+        else:
+            drift, share = rise_above(FLAGGED_SHARE, (now, essays), CONFIDENCE), FLAGGED_SHARE
+        before = len(part.then) if known else None
+        yield _drifted(part, "advisory", {"rise": drift}, name=kind, then=share, now=now / essays, n_then=before)
+
+
+def _advisory_counts(table: pd.DataFrame) -> dict[str, int]:
+    """Essays with each advisory, and those whose score is withheld."""
+    counts = {str(kind): int(essays) for kind, essays in table[ADVISORIES].explode().value_counts().items()}
+    withheld = int(table[WITHHELD].sum())
+    return {**counts, WITHHELD: withheld} if withheld else counts
+
+
+def _agreements(scores: Scores, seed: int) -> Iterator[tuple[str, tuple[float, int, Agreement]]]:
+    """QWK with humans by prompt, of how many essays, and on Fisher's scale."""
+    if scores.human is None:
+        return
+    tables = _tables(scores.human)
+    for prompt in sorted(tables, key=prompt_order):
+        if len(tables[prompt]) >= FEWEST_ESSAYS:
+            value, draws = _kappa(tables[prompt], scores.ranges[prompt], prompt_generator(seed, prompt))
+            agreement = Agreement.of(value, draws)
+            if agreement is not None:
+                yield prompt, (value, len(tables[prompt]), agreement)
+
+
+def _kappa(essays: pd.DataFrame, span: ScoreRange, generator: np.random.Generator) -> tuple[float, Array]:
+    """QWK and its bootstrap draws; with design weights, those of all essays that they stand for."""
+    human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
+    if DESIGN_WEIGHT in essays:
+        columns = human, raw, score, essays[DESIGN_WEIGHT].to_numpy(dtype=np.float64)
+        drawn = weighted_draws(*columns, RESAMPLES, generator, step=span.step)["qwk"]
+        return float(weighted_agreement(*columns, step=span.step)["qwk"]), drawn
+    points = [span.to_index(values) for values in (human, score)]
+    drawn = agreement_draws(points[0], {"qwk": points[1]}, {}, RESAMPLES, generator)["qwk"]
+    return float(quadratic_weighted_kappa(*points)), drawn
+
+
+def _with_humans(
+    agreements: Iterator[tuple[str, tuple[float, int, Agreement]]],
+    known: Mapping[str, tuple[float, int, Agreement]],
+    look: int,
+    criteria: Mapping[str, Criterion],
+) -> Iterator[Drifted]:
+    """QWK now and what of it was lost, at a level that bounds the chance of any false alarm over all looks."""
+    level = look_level(look, LEVEL)
+    correction = LEVEL / level
+    for prompt, (value, essays, agreement) in agreements:
+        least = criteria["qwk"].threshold if "qwk" in criteria else 0.0
+        p = min(1.0, correction * agreement.p_below(least))
+        ends = agreement.interval(level)
+        measures = {"qwk": DriftFigure(value=value, interval=list(ends), p=p)}
+        then, before = None, None
+        if prompt in known:
+            then, before, earlier = known[prompt]
+            fall = difference_interval((then, *earlier.interval(level)), (value, *ends))
+            p = min(1.0, correction * agreement.p_lower_than(earlier))
+            measures["qwk_fall"] = DriftFigure(value=then - value, interval=list(fall), p=p)
+        yield Drifted(
+            prompt=prompt, kind="agreement", n_then=before, n_now=essays, then=then, now=value, measures=measures
+        )
+
+
+def _drifted(part: _Part, kind: Kind, found: Mapping[str, Drift], **known: Any) -> Drifted:  # noqa: ANN401 - its fields
+    """What is compared of some essays; their place and numbers are the part's, unless they are known better."""
+    measures = {
+        measure: DriftFigure(value=one.value, interval=None if one.interval is None else list(one.interval), p=one.p)
+        for measure, one in found.items()
+    }
+    own = {"prompt": part.prompt, "column": part.column, "group": part.group}
+    sizes = {"n_then": len(part.then), "n_now": len(part.now)}
+    return Drifted(kind=kind, measures=measures, **{**own, **sizes, **known})
+
+
+def _notes(administrations: Sequence[Scores]) -> list[str]:
+    """What a reader must know of who scored."""
+    models = {scores.model for scores in administrations if scores.model is not None}
+    notes = ["Administrations were scored by different models: drift may be the models'."] if len(models) > 1 else []
+    human = administrations[-1].human
+    sizes = {} if human is None else human["prompt_id"].value_counts().to_dict()
+    few = [f"{prompt} ({size})" for prompt, size in sizes.items() if size < FEWEST_ESSAYS]
+    if few:
+        notes.append(f"Fewer than {FEWEST_ESSAYS} human scores, so that no QWK is told: prompts {', '.join(few)}.")
+    return notes

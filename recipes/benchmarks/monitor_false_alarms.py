@@ -1,0 +1,148 @@
+"""How often a monitor's page has an alarm without drift, and whether it finds drift that was planted.
+
+    python recipes/benchmarks/monitor_false_alarms.py --results recipes/benchmarks/results/monitor_false_alarms.json
+
+Made-up administrations on two prompts and in two groups, with scores, lengths, ten features that correlate with them,
+advisories, and human scores of all essays. Pages are built by `aes_dynloss.programme.monitor.build_monitor`; "evidence
+alone" sets every criterion's size to 0, so that corrected p values decide. Prints the README table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from result_table import result_table
+
+from aes_dynloss.measures.differences import wilson_interval
+from aes_dynloss.programme.administrations import Scores
+from aes_dynloss.programme.monitor import build_monitor
+from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Monitor
+from aes_dynloss.tables.atomic import write_text
+from aes_dynloss.tables.score_range import ScoreRange
+
+RANGES = {"six points": ScoreRange(1, 6), "thirty-one points": ScoreRange(0, 30)}
+FEATURES = [f"feature {number}" for number in range(10)]
+FIRST = next(iter(RANGES))
+# Evidence alone: no difference is too small, but QWK stays judged by what it is.
+NO_SIZE = {
+    name: criterion if name == "qwk" else replace(criterion, threshold=0.0)
+    for name, criterion in DRIFT_CRITERIA.items()
+}
+
+
+def administration(
+    random: np.random.Generator, essays: int, *, lengths: float = 0.0, group: float = 0.0, advisories: float = 0.0
+) -> Scores:
+    """Scored essays; drift is of the first prompt.
+
+    Args:
+        random: Source of randomness.
+        essays: On each prompt.
+        lengths: SDs by which essays are longer.
+        group: SDs by which scores of group b are higher.
+        advisories: Share of essays with an advisory beyond the usual 1 %.
+    """
+    parts = []
+    for prompt, span in RANGES.items():
+        here = float(prompt == FIRST)
+        quality, error, noise, length = random.standard_normal((4, essays))
+        groups = np.where(random.random(essays) < 0.35, "b", "a")
+        middle, unit = (span.low + span.high) / 2, (span.high - span.low) / 5
+        raw = middle + unit * (0.9 * quality + 0.4 * error + here * group * (groups == "b"))
+        marked = random.random(essays) < 0.01 + here * advisories
+        part = {"essay_id": np.arange(essays).astype(str), "prompt_id": prompt, "group": groups, "raw": raw}
+        part |= {"score": span.to_point(raw), "reference": span.to_point(middle + unit * (quality + 0.3 * noise))}
+        part |= {
+            "words": np.round(np.exp(5.5 + 0.4 * (0.6 * quality + 0.8 * length + here * lengths))),
+            "withheld": False,
+        }
+        # Half of the features are heavy-tailed, as counts of errors are.
+        values = 0.5 * quality[:, None] + random.standard_normal((essays, len(FEATURES)))
+        values[:, ::2] = np.exp(values[:, ::2])
+        kinds = [frozenset({"too_long"} if one else ()) for one in marked]
+        parts.append(pd.DataFrame({**part, **dict(zip(FEATURES, values.T, strict=True)), "advisories": kinds}))
+    table = pd.concat(parts, ignore_index=True)
+    return Scores("administration", table, RANGES, FEATURES, table)
+
+
+def where(monitor: Monitor) -> set[tuple[str, str]]:
+    """Prompt and kind of each alarm."""
+    return {(one.prompt, one.kind) for one in monitor.alarms}
+
+
+def measure_row(
+    name: str, pages: int, sizes: tuple[int, int], planted: dict[str, float], kind: str, seed: int
+) -> dict[str, Any]:
+    """Pages of one kind: how many have an alarm, find what was planted, and have an alarm elsewhere."""
+    criteria = NO_SIZE if kind == "evidence alone" else DRIFT_CRITERIA
+    expected = {"lengths": "length", "group": "score", "advisories": "advisory"}
+    wanted = {(FIRST, expected[one]) for one in planted}
+    counts, tests = np.zeros(3, dtype=np.int64), 0
+    for page in range(pages):
+        random = np.random.default_rng([seed, page])
+        then, now = administration(random, sizes[0]), administration(random, sizes[1], **planted)
+        monitor = build_monitor(then, [now], subgroups=["group"], criteria=criteria)
+        alarms, tests = where(monitor), monitor.tests
+        # Human scores do not drift with the machine's: that QWK falls is no false alarm.
+        elsewhere = alarms - wanted - ({(FIRST, "agreement")} if "group" in planted else set())
+        counts += [bool(alarms), bool(wanted) and wanted <= alarms, bool(elsewhere)]
+    shares = dict(zip(("alarm", "found", "elsewhere"), (counts / pages).tolist(), strict=True))
+    return {"drift": name, "then": sizes[0], "now": sizes[1], "judged": kind, "pages": pages, "tests": tests, **shares}
+
+
+def measure(pages: int, seed: int = 0) -> dict[str, Any]:
+    """Rows of the table."""
+    rows = [("none", {}, kind, sizes) for kind in ("evidence alone", "criteria") for sizes in ((100, 60), (600, 300))]
+    planted: dict[str, dict[str, float]] = {
+        "lengths +0.4 SD": {"lengths": 0.4},
+        "scores of a group -0.4 SD": {"group": -0.4},
+        "advisories +6 points": {"advisories": 0.06},
+    }
+    rows += [(name, drift, "criteria", (600, 300)) for name, drift in planted.items()]
+    rows += [(name, drift, "criteria", (2400, 1200)) for name, drift in planted.items() if "group" in drift]
+    found = [
+        measure_row(name, pages if not drift else max(1, pages // 4), sizes, drift, kind, seed + place)
+        for place, (name, drift, kind, sizes) in enumerate(rows)
+    ]
+    return {"rows": found}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The README's table."""
+    titles = [
+        "drift",
+        "judged by",
+        "essays then",
+        "now",
+        "tests",
+        "pages",
+        "with an alarm",
+        "95 %",
+        "found",
+        "elsewhere",
+    ]
+    lines = []
+    for row in result["rows"]:
+        low, high = wilson_interval(row["alarm"], row["pages"])
+        found = "" if row["drift"] == "none" else f"{100 * row['found']:.1f} %"
+        cells = [row["drift"], row["judged"], *(str(row[name]) for name in ("then", "now", "tests", "pages"))]
+        cells += [f"{100 * row['alarm']:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %", found]
+        lines.append([*cells, "" if not found else f"{100 * row['elsewhere']:.1f} %"])
+    return result_table(titles, lines, words=2)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=int, default=600, help="without drift; a quarter of it with each drift")
+    parser.add_argument("--results", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    measured = measure(arguments.pages)
+    if arguments.results:
+        write_text(arguments.results, json.dumps(measured, indent=1) + "\n")
+    print(table(measured))  # noqa: T201 - it is what the script is for

@@ -1,0 +1,143 @@
+"""A monitor: no false alarms without drift, and planted drift found where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drifting_scores import RANGES, administration
+
+from aes_dynloss.errors import DataError
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.programme.administrations import Scores
+from aes_dynloss.programme.monitor import build_monitor
+from aes_dynloss.programme.sheets import DESIGN_WEIGHT
+from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Monitor, monitor_rows, monitor_text
+
+# Every difference is beyond these, so that evidence alone decides.
+NO_SIZE = {name: replace(criterion, threshold=0.0) for name, criterion in DRIFT_CRITERIA.items()}
+
+
+def alarms(monitor):
+    return {(one.prompt, one.kind, one.group) for one in monitor.alarms}
+
+
+def test_pages_without_drift_have_an_alarm_in_one_of_twenty_at_most():
+    pages = [
+        build_monitor(
+            administration("then", 2 * page, 90),
+            [administration("now", 2 * page + 1, 70)],
+            subgroups=["group"],
+            criteria=NO_SIZE,
+        )
+        for page in range(60)
+    ]
+    assert all(page.tests > 35 for page in pages)
+    assert sum(bool(page.alarms) for page in pages) <= 5
+    beyond_single = [one.p < 0.05 for page in pages for row in page.last.compared for one in row.measures.values()]
+    assert 0.02 < np.mean(beyond_single) < 0.06, "p values hold, without being far too high"
+
+
+def test_longer_essays_are_found_where_they_are():
+    monitor = build_monitor(
+        administration("then", 0, 400), [administration("now", 1, 400, lengths=0.6)], subgroups=["group"]
+    )
+    assert {(prompt, kind) for prompt, kind, _ in alarms(monitor)} == {("a", "length")}
+
+
+def test_a_group_with_other_scores_is_found_where_it_is():
+    earlier = administration("between", 2, 600)
+    monitor = build_monitor(
+        administration("then", 0, 600), [earlier, administration("now", 1, 600, group_y=-0.5)], subgroups=["group"]
+    )
+    assert (
+        {("a", "score", "y"), ("b", "score", "y")}
+        <= alarms(monitor)
+        <= {(prompt, "score", group) for prompt in "ab" for group in ("y", None)}
+    )
+    first, last = monitor.administrations
+    assert all(one.verdict is None for row in first.compared for one in row.measures.values())
+    assert [one.name for one in monitor.administrations] == ["between", "now"]
+    assert last.essays == 1200
+
+
+def test_more_advisories_are_found_beside_an_administration_and_beside_training():
+    then, now = administration("then", 3, 400), administration("now", 4, 400, too_long=0.08)
+    training = replace(then, table=then.table.drop(columns=["advisories", "withheld"]))
+    for baseline, share in ((then, 0.01), (training, 0.002)):
+        monitor = build_monitor(baseline, [now])
+        assert alarms(monitor) == {("a", "advisory", None), ("b", "advisory", None)}
+        assert monitor.alarms[0].then == pytest.approx(share, abs=0.008)
+
+
+def test_agreement_that_fell_is_found_and_its_levels_get_smaller():
+    then = administration("then", 0, 300, human=True)
+    good, bad = administration("one", 1, 300, human=True), administration("two", 2, 300, machine_error=1.3, human=True)
+    monitor = build_monitor(then, [good, bad])
+    found = {one.prompt: one for one in monitor.alarms if one.kind == "agreement"}
+    assert set(found) == {"a", "b"}
+    assert found["a"].alarms == ["qwk", "qwk_fall"]
+    first, second = (
+        next(row.measures["qwk"] for row in one.compared if row.kind == "agreement")
+        for one in build_monitor(then, [good, good]).administrations
+    )
+    assert first.value == second.value
+    assert second.interval[0] < first.interval[0] < first.value < first.interval[1] < second.interval[1]
+    assert second.p == pytest.approx(min(1, 3 * first.p))
+
+
+def test_design_weights_stand_for_essays_that_were_not_read():
+    every = administration("now", 1, 400, human=True).table
+    certain = (every["raw"] - every["reference"]).abs().rank(pct=True) > 0.8
+    drawn = certain | (np.random.default_rng(0).random(len(every)) < 0.5)
+    read = every[drawn].assign(**{DESIGN_WEIGHT: np.where(certain[drawn], 1.0, 2.0)})
+    values = {}
+    for name, human in (("weighted", read), ("plain", read.drop(columns=DESIGN_WEIGHT))):
+        scores = Scores("now", every, RANGES, [], human)
+        rows = build_monitor(administration("then", 0, 400), [scores]).last.compared
+        values[name] = next(row.now for row in rows if row.kind == "agreement" and row.prompt == "b")
+    own = every[every["prompt_id"] == "b"]
+    truth = float(quadratic_weighted_kappa(own["reference"], own["score"]))
+    assert abs(values["weighted"] - truth) < abs(values["plain"] - truth)
+
+
+def test_small_prompts_and_groups_are_told_and_not_compared():
+    then, now = administration("then", 0, 60), administration("now", 1, 60)
+    few = replace(now, table=now.table[(now.table["prompt_id"] == "a") | (now.table.index % 6 == 0)])
+    monitor = build_monitor(then, [few], subgroups=["group"])
+    assert {one.prompt for one in monitor.last.compared} == {"a"}
+    assert any("Prompt b is not compared" in note for note in monitor.notes)
+    assert any("fewer than 30 essays of" in note for note in monitor.notes)
+    with pytest.raises(DataError, match="too few scores to compare: 30 or more of a prompt are needed"):
+        build_monitor(then, [replace(now, table=now.table[::6])])
+    with pytest.raises(DataError, match="there is no common prompt"):
+        build_monitor(then, [replace(now, table=now.table.assign(prompt_id="c"))])
+
+
+def test_features_that_one_side_lacks_are_told():
+    then, now = administration("then", 0), administration("now", 1)
+    monitor = build_monitor(replace(then, features=[]), [now])
+    assert not [one for one in monitor.last.compared if one.kind == "feature"]
+    assert any("spelling" in note for note in monitor.notes)
+
+
+def test_few_human_scores_and_other_models_are_told():
+    then, now = administration("then", 0), administration("now", 1, human=True)
+    few = replace(now, human=now.human[(now.human["prompt_id"] == "a") | (now.human.index % 10 == 0)], model="one")
+    monitor = build_monitor(then, [replace(then, model="other"), few])
+    assert [one.prompt for one in monitor.last.compared if one.kind == "agreement"] == ["a"]
+    assert monitor.notes == [
+        "Administrations were scored by different models: drift may be the models'.",
+        "Fewer than 30 human scores, so that no QWK is told: prompts b (15).",
+    ]
+
+
+def test_rows_text_and_json_tell_the_same():
+    monitor = build_monitor(administration("then", 0), [administration("now", 1, lengths=1.0)], subgroups=["group"])
+    assert Monitor.from_dict(monitor.to_dict()) == monitor
+    rows = monitor_rows(monitor)
+    flagged = [row for row in rows if row["verdict"] == "flag"]
+    assert len(flagged) == sum(len(one.alarms) for one in monitor.alarms) > 0
+    assert sum(row["p_holm"] is not None for row in rows) == monitor.tests
+    assert monitor_text(monitor).startswith("now (300 essays) beside then (300): alarm")

@@ -1,0 +1,54 @@
+"""Verdicts of a monitor: an alarm needs size and evidence; a page that stands alone."""
+
+from __future__ import annotations
+
+import pytest
+from drifting_scores import administration
+from read_page import cells_by_row, read_lone_page
+
+from aes_dynloss.programme.monitor import build_monitor
+from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Drifted, DriftFigure, judged
+from aes_dynloss.reports.monitor_page import monitor_page
+
+EVIL = "<script>alert(1)</script>"
+
+
+def verdicts(*figures, criteria=DRIFT_CRITERIA):
+    compared = [
+        Drifted(prompt="1", kind="score", n_then=9, n_now=9, measures={"shift": DriftFigure(value=value, p=p)})
+        for value, p in figures
+    ]
+    found, tests = judged(compared, criteria)
+    return [one.measures["shift"].verdict for one in found], tests
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [
+        ((0.4, 0.001), "flag"),
+        ((-0.4, 0.001), "flag"),
+        ((0.14, 1e-9), "pass"),
+        ((0.4, 0.2), "unknown"),
+        ((None, None), "unknown"),
+    ],
+)
+def test_an_alarm_needs_size_and_evidence(figure, verdict):
+    assert verdicts(figure)[0] == [verdict]
+
+
+def test_evidence_is_corrected_for_all_tests_of_the_page():
+    assert verdicts((0.4, 0.03)) == (["flag"], 1)
+    assert verdicts((0.4, 0.03), (0.0, 0.9)) == (["unknown", "pass"], 2)
+    assert verdicts((0.4, 0.03), criteria={}) == ([None], 0)
+    assert judged([], DRIFT_CRITERIA) == ([], 0)
+
+
+def test_the_page_tells_alarms_and_every_comparison():
+    then, now = administration("then", 0, human=True), administration(EVIL, 1, lengths=1.0, human=True)
+    monitor = build_monitor(then, [now, now], subgroups=["group"])
+    document = read_lone_page(monitor_page(monitor, title=EVIL), EVIL)
+    assert len(document.all("figure")) == 3
+    assert "Length in words, prompt a" in document.all("main")[0].text
+    assert [cells[0] for cells in cells_by_row(document, "scores-alarming").values()] == ["a"]
+    assert set(cells_by_row(document, "humans-table")) == {"agreement with humans"}
+    assert cells_by_row(document, "features-table")["feature spelling"][0] == "b"
