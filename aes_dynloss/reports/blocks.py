@@ -34,6 +34,28 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Blank:
+    """What a person has yet to write, set off from the rest.
+
+    Args:
+        who: Who is to write it.
+        what: What.
+
+    Examples:
+        >>> Blank("the provider", "name and address").text
+        'To be filled in by the provider: name and address'
+    """
+
+    who: str
+    what: str
+
+    @property
+    def text(self) -> str:
+        """The blank in words."""
+        return f"To be filled in by {self.who}: {self.what}"
+
+
+@dataclass(frozen=True)
 class Bullets:
     """A list.
 
@@ -169,7 +191,7 @@ class Section(_Container):
     blocks: Sequence[Block | None]
 
 
-Block = Words | Bullets | Pairs | Gallery | MarkedText | Tabs | Folded | Section | Table
+Block = Words | Blank | Bullets | Pairs | Gallery | MarkedText | Tabs | Folded | Section | Table
 
 
 def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measures: Sequence[Block]) -> list[Section]:
