@@ -21,7 +21,10 @@ FORMS = {"html": (HTML,), "docx": (DOCX,), "both": (DOCX, HTML)}
 @click.argument("run", type=ExistingPath("run", "Name the folder that aes-dynloss finetune wrote."))
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help=f"Folder for {HTML} and {DOCX}.")
 @click.option(
-    "--evaluation", type=EXISTING, metavar="DIR", help="A later report on scores of the model.  [default: RUN/evaluation]"
+    "--evaluation",
+    type=EXISTING,
+    metavar="DIR",
+    help="A later report on its scores.  [default: RUN/evaluation]",
 )
 @click.option(
     "--robustness",
@@ -38,9 +41,7 @@ FORMS = {"html": (HTML,), "docx": (DOCX,), "both": (DOCX, HTML)}
     metavar="FILE",
     help="What `data check --json` wrote of the run's essays.  [default: data_check.json in RUN]",
 )
-@click.option(
-    "--format", "form", type=click.Choice(list(FORMS)), default="both", help="docx needs the extra dossier."
-)
+@click.option("--format", "form", type=click.Choice(list(FORMS)), default="both", help="docx needs the extra dossier.")
 @click.option("--force", is_flag=True, help="Replace an earlier dossier.")
 def dossier(
     *,

@@ -16,27 +16,26 @@ from typing import Any
 from aes_dynloss.programme.dossier_files import CARD, DossierFiles, Source
 from aes_dynloss.reports.blocks import Blank, Block, Bullets, Section, Words
 from aes_dynloss.reports.fairness_tables import fairness_blocks
-from aes_dynloss.reports.measure_list import floor_title
 from aes_dynloss.reports.model import Flag, Report
 from aes_dynloss.reports.monitor import alarm_words
 from aes_dynloss.reports.page import measure_pairs, summary_sentences
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.reports.report_tables import agreement_table, coverage_table, floor_table, human_tables, light_words
 from aes_dynloss.reports.robustness import change_table, headline_words
-from aes_dynloss.reports.table import Table, figure, words, words_column
+from aes_dynloss.reports.table import Table, words, words_column
 from aes_dynloss.reports.traits import by_scale, essay_count, what_is_scored
 from aes_dynloss.reports.verdict import verdict_sentence
 from aes_dynloss.tables.provenance import PROVENANCE
 from aes_dynloss.training.run_folder import CONFIG, MANIFEST
 
 DRAFT = (
-    "This is a draft for a responsible person to check, complete and sign. It claims no compliance with Regulation (EU) "
-    "2024/1689 or any other rule, and is no conformity assessment."
+    "This is a draft for a responsible person to check, complete and sign. It claims no compliance with Regulation "
+    "(EU) 2024/1689 or any other rule, and is no conformity assessment."
 )
 _HOW_TO_READ = (
-    "The headings are those of Annex IV of the regulation, in short; read the regulation's own words beside them. Annex "
-    "III, point 3, names systems of education and vocational training among those of high risk. Whether this one is "
-    "among them is for the responsible person to say. Statements end with the file that they come from, in brackets; "
+    "The headings are those of Annex IV of the regulation, in short; read the regulation's own words beside them. "
+    "Annex III, point 3, names systems of education and vocational training among those of high risk. Whether this one "
+    "is among them is for the responsible person to say. Statements end with the file that they come from, in brackets; "
     "Sources has each file's SHA-256. Whatever no file tells is a marked blank."
 )
 _MEASURES = ("qwk", "exact_agreement", "adjacent_agreement", "pearson", "smd", "sd_ratio")
@@ -44,7 +43,8 @@ _CHANGES = ("change", "expected", "n", "rises", "to_lowest", "raw_rises")
 _NEEDED = {
     "evaluation": "agreement on scores of real use: aes-dynloss evaluate SCORES --references HUMAN -o DIR, then "
     "--evaluation DIR",
-    "robustness": "how scores answer manipulated essays: aes-dynloss robustness MODEL DATA -o DIR, then --robustness DIR",
+    "robustness": "how scores answer manipulated essays: aes-dynloss robustness MODEL DATA -o DIR, then "
+    "--robustness DIR",
     "monitor": "drift between administrations: aes-dynloss monitor MODEL NEW_SCORES -o DIR, then --monitor DIR",
     "data_check": "the check of the essays: aes-dynloss data check INPUT --json, then --data-check FILE",
 }
@@ -107,7 +107,9 @@ def _table(table: Table, source: Source, role: str) -> Table:
 def _facts(name: str, caption: str, rows: Sequence[tuple[str, object, Source]]) -> Table:
     """Facts with their sources; what is not known is left out."""
     columns = [words_column("what", "What"), words_column("found", "Found"), words_column("source", "Source")]
-    cells = [[words(what), words(_plain(found)), words(source.name)] for what, found, source in rows if found is not None]
+    cells = [
+        [words(what), words(_plain(found)), words(source.name)] for what, found, source in rows if found is not None
+    ]
     return Table(name, caption, columns, cells, sortable=False)
 
 
@@ -200,7 +202,7 @@ def _design(files: DossierFiles) -> Blocks:
 
 def _architecture(files: DossierFiles) -> Blocks:
     manifest, made = files.sources[MANIFEST], files.sources[PROVENANCE]
-    model_files = [name for name in files.made.products if name.startswith("model/")]
+    model_files = [name.removeprefix("model/") for name in files.made.products if name.startswith("model/")]
     rows = [
         ("Numerical precision", files.manifest.get("precision"), manifest),
         ("Files of the model", model_files, made),
@@ -247,13 +249,13 @@ def _oversight_needs(files: DossierFiles) -> Blocks:
 
 def _validation(files: DossierFiles) -> Blocks:
     report = files.sources[REPORT]
+    drawn = [(name, value, report) for name, value in files.report.settings.items()]
     blocks: Blocks = [
         _settings(files, "evaluation-settings", "How it was evaluated", "evaluation"),
-        _facts("interval-facts", "How intervals were drawn", [(k, v, report) for k, v in files.report.settings.items()]),
+        _facts("interval-facts", "How intervals were drawn", drawn),
     ]
     if files.report.floors:
-        floors = by_scale(files.report)
-        blocks.append(_table(floor_table(floors), report, "run"))
+        blocks.append(_table(floor_table(by_scale(files.report)), report, "run"))
     return [*blocks, *_missing(files, "evaluation", "robustness")]
 
 
@@ -320,8 +322,8 @@ def _input(files: DossierFiles) -> Blocks:
 
 def _metrics(files: DossierFiles) -> Blocks:
     source, report = files.sources[REPORT], by_scale(files.report)
-    definitions = measure_pairs(name for name in _MEASURES)
-    blocks: Blocks = [_said("What the measures are, with the works that define them:", source), definitions]
+    blocks: Blocks = [_said("What the measures are, with the works that define them:", source)]
+    blocks.append(measure_pairs(_MEASURES))
     if report.flags:
         blocks.append(_said(light_words(report), source))
     humans = [_with_source(block, source, "run") for block in human_tables(report)]
@@ -363,7 +365,10 @@ def _alarms(files: DossierFiles) -> Blocks:
 
 def _changes(files: DossierFiles) -> Blocks:
     source = files.sources[PROVENANCE]
-    steps = [*files.made.earlier, {"made": files.made.made, "version": files.made.version, "command": files.made.command}]
+    steps = [
+        *files.made.earlier,
+        {"made": files.made.made, "version": files.made.version, "command": files.made.command},
+    ]
     rows = [(str(one["made"]), f"{one['command'] or 'in Python'}, version {one['version']}", source) for one in steps]
     return [_facts("change-facts", "Commands that made what the run's folder holds", rows)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,17 +106,17 @@ def read_dossier_files(
     made = _checked_run(run)
     sources = {name: Source.of(name, run / name, made.made) for name in _OF_A_RUN}
     judged: dict[str, Any] = {}
-    measured = {
-        "evaluation": (_chosen(evaluation, REPORT, run / "evaluation" / REPORT), read_report),
-        "robustness": (_chosen(robustness, ROBUSTNESS, run / ROBUSTNESS, run / "robustness" / ROBUSTNESS), read_robustness),
-        "monitor": (_chosen(monitor, MONITOR, run / MONITOR, run / "monitor" / MONITOR), _read_monitor),
-    }
-    for role, (path, read) in measured.items():
+    measured: Sequence[tuple[str, Path | None, Callable[[Path], object]]] = [
+        ("evaluation", _chosen(evaluation, REPORT, run / "evaluation"), read_report),
+        ("robustness", _chosen(robustness, ROBUSTNESS, run, run / "robustness"), read_robustness),
+        ("monitor", _chosen(monitor, MONITOR, run, run / "monitor"), _read_monitor),
+    ]
+    for role, path, read in measured:
         if path is not None:
             own = _checked_measurement(path, run, made)
             sources[role] = Source.of(_short_name(path, run), path, own.made)
             judged[role] = read(path)
-    checked = _chosen(data_check, "data_check.json", run / "data_check.json")
+    checked = _chosen(data_check, "data_check.json", run)
     manifest = read_mapping(run / MANIFEST)
     if checked is not None:
         judged["data_check"] = _read_data_check(checked, manifest)
@@ -166,11 +166,11 @@ def _refuse_changed(path: Path, made: Provenance, name: str) -> None:
         )
 
 
-def _chosen(given: Path | None, name: str, *usual: Path) -> Path | None:
-    """The file that is named, in its folder if a folder is; else the first of the usual ones that is there."""
+def _chosen(given: Path | None, name: str, *folders: Path) -> Path | None:
+    """The file that is named, in its folder if a folder is; else the first that is there in the usual folders."""
     if given is not None:
         return given / name if given.is_dir() else given
-    return next((path for path in usual if path.is_file()), None)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
 def _short_name(path: Path, run: Path) -> str:

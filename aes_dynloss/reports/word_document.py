@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from aes_dynloss.reports.blocks import Blank, Block, Bullets, Pairs, Section, Wo
 from aes_dynloss.reports.table import Cell, Table
 from aes_dynloss.tables.atomic import atomic_file
 
+_NOT_XML = re.compile("[^\t\n\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SMALL, _WASH = 8, "FFF4D6"
 _MARGIN_CM, _PAGE_CM = 2.0, (21.0, 29.7)
 
@@ -68,8 +70,9 @@ def write_document(
 
 def _add_section(document: Any, section: Section, level: int) -> None:  # noqa: ANN401 - python-docx is untyped
     document.add_heading(_legal(section.title), level=level)
-    for block in filter(None, section.blocks):
-        _add_block(document, block, level)
+    for block in section.blocks:
+        if block:
+            _add_block(document, block, level)
 
 
 def _add_block(document: Any, block: Block, level: int) -> None:  # noqa: ANN401 - python-docx is untyped
@@ -141,8 +144,4 @@ def _tint(paragraph: Any) -> None:  # noqa: ANN401 - python-docx is untyped
 
 def _legal(text: str) -> str:
     """A text without the characters that XML does not know, in whose place a mark stands."""
-    return "".join(sign if sign in "\t\n" or (sign >= " " and not _is_odd(sign)) else "\N{REPLACEMENT CHARACTER}" for sign in text)
-
-
-def _is_odd(sign: str) -> bool:
-    return "\ud800" <= sign <= "\udfff" or sign in "\ufffe\uffff"
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
