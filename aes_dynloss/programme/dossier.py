@@ -35,8 +35,8 @@ DRAFT = (
 _HOW_TO_READ = (
     "The headings are those of Annex IV of the regulation, in short; read the regulation's own words beside them. "
     "Annex III, point 3, names systems of education and vocational training among those of high risk. Whether this one "
-    "is among them is for the responsible person to say. Statements end with the file that they come from, in brackets; "
-    "Sources has each file's SHA-256. Whatever no file tells is a marked blank."
+    "is among them is for the responsible person to say. Statements end with the file that they come from, in "
+    "brackets; Sources has each file's SHA-256. Whatever no file tells is a marked blank."
 )
 _MEASURES = ("qwk", "exact_agreement", "adjacent_agreement", "pearson", "smd", "sd_ratio")
 _CHANGES = ("change", "expected", "n", "rises", "to_lowest", "raw_rises")

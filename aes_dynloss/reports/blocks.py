@@ -265,7 +265,7 @@ def template(name: str) -> Template:
     )
     environment.filters["markdown"] = markdown_table
     environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
-    environment.filters |= {"breakable": _breakable, "typeset": _typeset, "css_text": _css_text}
+    environment.filters |= {"breakable": _breakable, "typeset": typeset, "css_text": _css_text}
     return environment.get_template(name)
 
 
@@ -277,7 +277,7 @@ def _breakable(text: str) -> Markup:
     return Markup(re.sub(r"\b[a-z]-[a-z]+", r'<span class="whole">\g<0></span>', parts))  # noqa: S704 - escaped
 
 
-def _typeset(text: str) -> str:
+def typeset(text: str) -> str:
     """A sentence in which no line begins with the sign of per cent, and a negative number has a minus."""
     return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\u2212", text.replace(" %", "\u00a0%"))
 

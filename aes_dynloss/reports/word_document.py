@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.reports.blocks import Blank, Block, Bullets, Pairs, Section, Words
+from aes_dynloss.reports.blocks import Blank, Block, Bullets, Pairs, Section, Words, typeset
 from aes_dynloss.reports.table import Cell, Table
 from aes_dynloss.tables.atomic import atomic_file
 
@@ -80,12 +80,12 @@ def _add_block(document: Any, block: Block, level: int) -> None:  # noqa: ANN401
         case Section():
             _add_section(document, block, level + 1)
         case Words():
-            document.add_paragraph().add_run(_legal(block.text)).bold = block.lead
+            document.add_paragraph().add_run(_legal(typeset(block.text))).bold = block.lead
         case Blank():
-            _tint(document.add_paragraph(_legal(block.text)))
+            _tint(document.add_paragraph(_legal(typeset(block.text))))
         case Bullets():
             for item in block.items:
-                document.add_paragraph(_legal(item), style="List Bullet")
+                document.add_paragraph(_legal(typeset(item)), style="List Bullet")
         case Pairs():
             _add_pairs(document, block.items)
         case Table():

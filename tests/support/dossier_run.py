@@ -15,6 +15,8 @@ from aes_dynloss.reports.prompts import write_report
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.provenance import Provenance, seal
 
+EVIL = "<script>alert(1)</script>"
+
 
 def write_whole_run(folder: Path) -> str:
     """A run with manifest, configuration, report and provenance; returns the model's SHA-256."""
@@ -29,7 +31,7 @@ def write_whole_run(folder: Path) -> str:
     }
     config = {
         "data": {"source": "/home/someone/essays.csv", "prompts": {"a": {"low": 1, "text": "Secret task"}}},
-        "model": {"kind": "encoder", "encoder": "tiny", "window": None},
+        "model": {"kind": "encoder", "encoder": EVIL, "window": None},
         "loss": {"terms": {"mse": 1.0}},
         "training": {"epochs": 2},
     }
