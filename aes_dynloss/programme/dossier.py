@@ -322,7 +322,7 @@ def _input(files: DossierFiles) -> Blocks:
 
 def _metrics(files: DossierFiles) -> Blocks:
     source, report = files.sources[REPORT], by_scale(files.report)
-    blocks: Blocks = [_said("What the measures are, with the works that define them:", source)]
+    blocks: Blocks = [_said("The measures of the report, as this version of aes-dynloss defines them:", source)]
     blocks.append(measure_pairs(_MEASURES))
     if report.flags:
         blocks.append(_said(light_words(report), source))
@@ -377,7 +377,7 @@ def _standards(files: DossierFiles) -> Blocks:
     whose = sorted({flag.source for flag in files.report.flags})
     if not whose:
         return []
-    text = f"The report's criteria are those of: {'; '.join(whose)}. They are conventions, not harmonised standards."
+    text = f"The report's criteria are those of: {'; '.join(whose)}. Whether any is a harmonised standard, a person says."
     return [_said(text, files.sources[REPORT])]
 
 

@@ -120,7 +120,7 @@ def read_dossier_files(
     manifest = read_mapping(run / MANIFEST)
     if checked is not None:
         judged["data_check"] = _read_data_check(checked, manifest)
-        sources["data_check"] = Source.of(_short_name(checked, run), checked, None)
+        sources["data_check"] = Source.of(checked.name, checked, None)
     return DossierFiles(manifest, read_mapping(run / CONFIG), read_report(run / REPORT), made, sources, **judged)
 
 
