@@ -72,6 +72,8 @@ def dossier(
     found = read_dossier_files(
         run, evaluation=evaluation, robustness=robustness, monitor=monitor, data_check=data_check
     )
+    if output_dir.resolve() in {source.path.resolve().parent for source in found.sources.values()}:
+        raise DataError(f"{output_dir} holds what the dossier is written from. Choose an --output-dir of its own.")
     _write(found, output_dir, f"Technical documentation of {run.resolve().name}", FORMS[form])
     click.echo(f"Wrote {' and '.join(str(output_dir / name) for name in FORMS[form])}", err=True)
 
@@ -94,14 +96,14 @@ def _write(files: DossierFiles, folder: Path, title: str, names: tuple[str, ...]
     from aes_dynloss.reports.blocks import render_page, write_page
     from aes_dynloss.reports.report_files import replacing_together
     from aes_dynloss.reports.word_document import write_document
-    from aes_dynloss.tables.provenance import Provenance, seal
+    from aes_dynloss.tables.provenance import Provenance, sealed
 
     made = Provenance.now([source.path for source in files.sources.values()], files.model)
     about = {name: words for name, words in made.about().items() if name != "Made from"}
     facts, sections = dossier_facts(files), dossier_sections(files)
-    with replacing_together(folder, names, [name for name in FORMS["both"] if name not in names]) as new:
+    stale = [name for name in FORMS["both"] if name not in names]
+    with sealed(made, folder, names=names), replacing_together(folder, names, stale) as new:
         if DOCX in names:
             write_document(new / DOCX, title, facts, sections, about)
         if HTML in names:
             write_page(render_page(title, facts, sections, about), new / HTML)
-    seal(folder, made, names)

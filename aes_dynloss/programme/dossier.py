@@ -377,7 +377,7 @@ def _standards(files: DossierFiles) -> Blocks:
     whose = sorted({flag.source for flag in files.report.flags})
     if not whose:
         return []
-    text = f"The report's criteria are those of: {'; '.join(whose)}. Whether any is a harmonised standard, a person says."
+    text = f"Criteria of the report come from: {'; '.join(whose)}. Whether one is a harmonised standard, no file tells."
     return [_said(text, files.sources[REPORT])]
 
 

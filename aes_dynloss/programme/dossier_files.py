@@ -193,7 +193,7 @@ def _read_data_check(path: Path, manifest: Mapping[str, Any]) -> Mapping[str, An
         raise DataError(f"{path} cannot be read as a data check: {error}. {advice}") from None
     if not whole:
         raise DataError(f"{path} is no data check: it lacks clean, rows, lost, errors, same_texts or leaks. {advice}")
-    expected = manifest["data"]["essays"]
+    expected = manifest.get("data", {}).get("essays")
     if used != expected:
         raise DataError(f"{path} is of other essays: expected {expected} that can be used, found {used}. {advice}")
     checked: Mapping[str, Any] = found

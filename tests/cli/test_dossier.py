@@ -125,6 +125,20 @@ def test_files_of_another_model_are_refused(run, role):
     assert command("dossier", "run", "-o", "out", "--format", "html").code == 0
 
 
+def test_an_evaluation_says_of_which_model_its_scores_are(run):
+    model = read_provenance(run / "monitor").model
+    scores = run.parent / "scores.csv"
+    shutil.copy(run / "predictions_test.csv", scores)
+    seal(scores, Provenance.now(model=model))
+    assert command("evaluate", scores, "-o", "later").code == 0
+    assert read_provenance(run.parent / "later").model == model
+    assert command("dossier", "run", "--evaluation", "later", "-o", "out", "--format", "html").code == 0
+    scores.write_text(scores.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert command("evaluate", scores, "-o", "later", "--force").code == 0
+    assert read_provenance(run.parent / "later").model is None
+    refused("later/report.json is not of the model", "--evaluation", "later", "--force")
+
+
 def refused(pattern, *words):
     outcome = command("dossier", "run", "-o", "out", "--format", "html", *words)
     assert outcome.code == 2
@@ -142,6 +156,9 @@ def test_bad_input_is_told_in_one_message(run):
     for values, pattern in (({**check, "used": 79}, "other essays: expected 80"), ({"used": 80}, "no data check")):
         (run.parent / "check.json").write_text(json.dumps(values), encoding="utf-8")
         refused(pattern, "--data-check", "check.json")
+    outcome = command("dossier", "run", "-o", "run/robustness", "--format", "html")
+    assert outcome.code == 2
+    assert "holds what the dossier is written from" in outcome.error
     refused("There is no file nowhere", "--robustness", "nowhere")
     (run / "report.json").write_text("{}", encoding="utf-8")
     refused("report.json was changed after it was made")
