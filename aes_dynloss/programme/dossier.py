@@ -269,7 +269,7 @@ def _accuracy(files: DossierFiles) -> Blocks:
     for role, report, source in _reports(files):
         whole = files.report if role == "run" else files.evaluation
         sentences = [] if whole is None else [verdict_sentence(whole), *summary_sentences(whole)]
-        table = agreement_table(report).chosen("prompt", "n", "range", *_MEASURES).known_columns()
+        table = agreement_table(report).chosen("prompt", "n", "stands_for", "range", *_MEASURES).known_columns()
         blocks += [*(_said(sentence, source) for sentence in sentences), _table(table, source, role)]
     return [*blocks, *_missing(files, "evaluation")]
 
@@ -302,8 +302,14 @@ def _limits(files: DossierFiles) -> Blocks:
     if files.robustness is not None:
         source = files.sources["robustness"]
         table = change_table(files.robustness).chosen(*_CHANGES)
-        blocks += [_said(headline_words(files.robustness), source), _table(table, source, "limits")]
+        blocks += [*_robustness_words(files), _table(table, source, "limits")]
     return [*blocks, *_missing(files, "robustness")]
+
+
+def _robustness_words(files: DossierFiles) -> Blocks:
+    """How often scores rise when they must not; nothing where that was not measured."""
+    headline = "" if files.robustness is None else headline_words(files.robustness)
+    return [_said(headline, files.sources["robustness"])] if headline else []
 
 
 def _oversight(files: DossierFiles) -> Blocks:
@@ -335,9 +341,7 @@ def _risks(files: DossierFiles) -> Blocks:
     for _, report, source in _reports(files):
         if report.flags:
             blocks += [_said(_counted(report.flags), source), _flag_list(report.flags, source)]
-    if files.robustness is not None:
-        blocks.append(_said(headline_words(files.robustness), files.sources["robustness"]))
-    return [*blocks, *_alarms(files), *_missing(files, "robustness", "monitor")]
+    return [*blocks, *_robustness_words(files), *_alarms(files), *_missing(files, "robustness", "monitor")]
 
 
 def _counted(flags: Sequence[Flag]) -> str:

@@ -15,6 +15,7 @@ from aes_dynloss.tables.atomic import atomic_file
 _NOT_XML = re.compile("[^\t\n\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SMALL, _WASH = 8, "FFF4D6"
 _MARGIN_CM, _PAGE_CM = 2.0, (21.0, 29.7)
+_FEWEST_SIGNS, _MOST_SIGNS = 9, 48  # by which columns share the width
 
 
 def require_docx() -> None:
@@ -56,7 +57,8 @@ def write_document(
     page = document.sections[0]
     page.page_width, page.page_height = map(Cm, _PAGE_CM)
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = Cm(_MARGIN_CM)
-    document.styles["Normal"].font.size = Pt(10)
+    normal = document.styles["Normal"].font
+    normal.name, normal.size = "Arial", Pt(10)
     document.core_properties.title = title
     document.core_properties.author = ""
     document.add_heading(_legal(title), level=0)
@@ -102,28 +104,46 @@ def _add_pairs(document: Any, items: Sequence[tuple[str, str]]) -> None:  # noqa
 
 
 def _add_table(document: Any, table: Table) -> None:  # noqa: ANN401 - python-docx is untyped
+    from docx.shared import Cm, Pt
+
     caption = document.add_paragraph()
     caption.add_run(_legal(table.caption)).italic = True
     caption.paragraph_format.keep_with_next = True
+    caption.paragraph_format.space_after = Pt(3)
     rows = [[column.title for column in table.columns]]
     rows += [[_cell_words(cell) for cell in row] for row in (*table.rows, *table.foot)]
-    grid = document.add_table(rows=len(rows), cols=len(table.columns), style="Light Grid Accent 1")
-    for row, cells in zip(rows, grid.rows, strict=True):
-        for text, cell in zip(row, cells.cells, strict=True):
-            _fill(cell, text, bold=row is rows[0])
+    widths = [Cm(width) for width in _widths(rows)]
+    grid = document.add_table(rows=len(rows), cols=len(table.columns), style="Light Shading")
+    for position, width in enumerate(widths):
+        grid.columns[position].width = width
+    for row, line in zip(rows, grid.rows, strict=True):
+        for text, cell, width, column in zip(row, line.cells, widths, table.columns, strict=True):
+            cell.width = width
+            _fill(cell, text, bold=row is rows[0], right=column.kind == "number")
     _repeat_on_each_page(grid.rows[0])
     document.add_paragraph()
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[float]:
+    """Widths of columns in centimetres, by the longest line of each, within limits."""
+    longest = [max(len(line) for text in column for line in text.split("\n")) for column in zip(*rows, strict=True)]
+    shares = [min(max(length, _FEWEST_SIGNS), _MOST_SIGNS) for length in longest]
+    return [(_PAGE_CM[0] - 2 * _MARGIN_CM) * share / sum(shares) for share in shares]
 
 
 def _cell_words(cell: Cell) -> str:
     return f"{cell.shown}\n{cell.below}" if cell.below else cell.shown
 
 
-def _fill(cell: Any, text: str, *, bold: bool) -> None:  # noqa: ANN401 - python-docx is untyped
+def _fill(cell: Any, text: str, *, bold: bool, right: bool) -> None:  # noqa: ANN401 - python-docx is untyped
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
     from docx.shared import Pt
 
-    run = cell.paragraphs[0].add_run(_legal(text))
+    (paragraph,) = cell.paragraphs
+    run = paragraph.add_run(_legal(text))
     run.bold, run.font.size = bold, Pt(_SMALL)
+    if right:
+        paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
 
 
 def _repeat_on_each_page(row: Any) -> None:  # noqa: ANN401 - python-docx is untyped
