@@ -182,6 +182,18 @@ def test_a_dossier_is_replaced_by_force_alone_and_what_people_wrote_never(run):
     assert {one.name for one in (run.parent / "out").iterdir()} == {"dossier.html", "provenance.json"}
 
 
+def test_a_dossier_that_cannot_be_written_leaves_nothing(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    pytest.importorskip("docx")
+    monkeypatch.setattr("aes_dynloss.reports.blocks.write_page", full)
+    outcome = command("dossier", "run", "-o", "out")
+    assert outcome.code == 2
+    assert "No space left on device" in outcome.error
+    assert not list((run.parent / "out").iterdir())
+
+
 def test_without_python_docx_one_message_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "docx", None)
     outcome = command("dossier", "run", "-o", "out")
