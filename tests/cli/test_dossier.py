@@ -57,6 +57,8 @@ def test_both_forms_say_the_same(run):
     words = page_words(run.parent / "out/dossier.html")
     assert words == document_words(run.parent / "out/dossier.docx")
     assert len(words) > 2000
+    made = read_provenance(run.parent / "out")
+    assert (made.model, len(made.sources)) == (read_provenance(run / "monitor").model, 9)
     assert command("verify", "out").code == 0
     text = " ".join(words)
     assert "Technical documentation of run Draft" in text

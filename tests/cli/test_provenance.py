@@ -64,7 +64,7 @@ def place(tmp_path_factory) -> Path:
     ok("score", folder / "ensemble", essays, "-o", folder / "of_ensemble.csv")
     wanted = ("--half-width", "qwk=0.1", "--assume-qwk", "0.7", "--markers", "2")
     ok("plan", folder / "scores.csv", *wanted, "-o", folder / "plan")
-    ok("monitor", folder / "run", folder / "scores.csv", "-o", folder / "monitor")
+    ok("monitor", folder / "run", folder / "run" / "predictions_test.csv", "-o", folder / "monitor")
     told = ("--monitor", folder / "monitor", "--format", "html")
     ok("dossier", folder / "run", *told, "-o", folder / "dossier")
     make_with_raters(folder)
@@ -155,7 +155,7 @@ PRODUCTS = {
     "comparison": ("compare", "run"),
     "why": ("explain", "essays.csv"),
     "robustness": ("robustness", "essays.csv"),
-    "dossier": ("dossier", "manifest.json"),
+    "dossier": ("dossier", None),
     "tests": ("explain", "essays.csv"),
     "calibrated": ("calibrate", "scored.csv"),
     "raters.csv": ("data raters", "planted.csv"),
@@ -164,7 +164,7 @@ PRODUCTS = {
     "grid": ("benchmark", "scored_1.csv"),
     "grid/cells/strings/fold_0/seed_0": ("benchmark", "scored_0.csv"),
     "plan": ("plan", "scores.csv"),
-    "monitor": ("monitor", "scores.csv"),
+    "monitor": ("monitor", None),
     "quickstart": ("quickstart", None),
     "quickstart/scores.csv": ("quickstart", "made_up.jsonl"),
 }
