@@ -147,7 +147,7 @@ def evaluate(
     from aes_dynloss.reports.traits import by_scale
     from aes_dynloss.tables.columns import ColumnNames, parse_map
     from aes_dynloss.tables.formats import check_mapped
-    from aes_dynloss.tables.provenance import Provenance
+    from aes_dynloss.tables.provenance import Provenance, model_of
 
     changed = None if robustness is None else read_robustness(robustness)
     written = (REPORT, TABLE, PAGE, *([] if features is None else [FEATURES]))
@@ -190,7 +190,7 @@ def evaluate(
     report = human.adjudicated(report, test, decisions)
     if changed is not None:
         report = replace(report, robustness=of_same_prompts(changed, by_scale(report).prompts, robustness))
-    made = Provenance.now(path for path in given if path is not None)
+    made = Provenance.now((path for path in given if path is not None), model_of(predictions))
     if export is not None:
         _export(test, dev_table, export[1], subgroups, made, force=force)
     if adjusted_scores is not None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "ensemble": "aes_dynloss.cli.ensemble:ensemble",
     "calibrate": "aes_dynloss.cli.calibrate:calibrate",
     "plan": "aes_dynloss.cli.plan:plan",
+    "dossier": "aes_dynloss.cli.dossier:dossier",
     "evaluate": "aes_dynloss.cli.evaluate:evaluate",
     "monitor": "aes_dynloss.cli.monitor:monitor",
     "compare": "aes_dynloss.cli.compare:compare",

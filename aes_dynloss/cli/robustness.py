@@ -113,7 +113,10 @@ def robustness(
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     prompt_texts = _prompt_texts(prompts) if prompts is not None else {}
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
+    from aes_dynloss.essays.model.model_folder import CONFIG
+    from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.robustness import measure_robustness
+    from aes_dynloss.tables.atomic import file_sha256
     from aes_dynloss.training.accelerator import plain_accelerator
 
     # In the precision of the environment: scores are compared with others in the same one.
@@ -128,7 +131,8 @@ def robustness(
         return
     if output_dir is not None:
         name = model.absolute().parent.name if model.name == "model" else model.absolute().name
-        made = Provenance.now([Path(data), model, *([] if prompts is None else [prompts])])
+        sources = [Path(data), model, *([] if prompts is None else [prompts])]
+        made = Provenance.now(sources, file_sha256(locate_model(model) / CONFIG))
         page = robustness_page(measured, title=f"Robustness of {name}", about=made.about())
         with sealed(made, output_dir, names=(RESULT, TABLE, PAGE)):
             # The table and the page first: the result marks them complete.

@@ -34,6 +34,28 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Blank:
+    """What a person has yet to write, set off from the rest.
+
+    Args:
+        who: Who is to write it.
+        what: What.
+
+    Examples:
+        >>> Blank("the provider", "name and address").text
+        'To be filled in by the provider: name and address'
+    """
+
+    who: str
+    what: str
+
+    @property
+    def text(self) -> str:
+        """The blank in words."""
+        return f"To be filled in by {self.who}: {self.what}"
+
+
+@dataclass(frozen=True)
 class Bullets:
     """A list.
 
@@ -169,7 +191,7 @@ class Section(_Container):
     blocks: Sequence[Block | None]
 
 
-Block = Words | Bullets | Pairs | Gallery | MarkedText | Tabs | Folded | Section | Table
+Block = Words | Blank | Bullets | Pairs | Gallery | MarkedText | Tabs | Folded | Section | Table
 
 
 def closing_sections(notes: Sequence[str], settings: Mapping[str, object], measures: Sequence[Block]) -> list[Section]:
@@ -243,7 +265,7 @@ def template(name: str) -> Template:
     )
     environment.filters["markdown"] = markdown_table
     environment.filters["svg"] = lambda picture, name: Markup(inline_svg(picture, name))  # noqa: S704 - made of elements
-    environment.filters |= {"breakable": _breakable, "typeset": _typeset, "css_text": _css_text}
+    environment.filters |= {"breakable": _breakable, "typeset": typeset, "css_text": _css_text}
     return environment.get_template(name)
 
 
@@ -255,7 +277,7 @@ def _breakable(text: str) -> Markup:
     return Markup(re.sub(r"\b[a-z]-[a-z]+", r'<span class="whole">\g<0></span>', parts))  # noqa: S704 - escaped
 
 
-def _typeset(text: str) -> str:
+def typeset(text: str) -> str:
     """A sentence in which no line begins with the sign of per cent, and a negative number has a minus."""
     return re.sub(r"(?<![\w.-])-(?=\.?\d)", "\u2212", text.replace(" %", "\u00a0%"))
 

@@ -27,22 +27,23 @@ TESTS = ("osa", "osd", "csd")
 _SMALL = "small"
 
 
-def fairness_blocks(report: Report) -> list[Block]:
+def fairness_blocks(report: Report, *, pictures: bool = True) -> list[Block]:
     """How many comparisons were made, and a part of a page for each column of groups; none where no column was named.
 
     Args:
         report: What ``build_report`` returned.
+        pictures: Whether groups are also drawn.
     """
     measured = {prompt: entry.fairness for prompt, entry in report.prompts.items() if entry.fairness}
     columns = dict.fromkeys(column for fairness in measured.values() for column in fairness.columns)
     if not columns:
         return []
-    pictures = fairness_figures(report)
+    drawings = fairness_figures(report) if pictures else {}
     explained = "Dots with intervals; the band is the criterion. Hollow dots are small groups."
     blocks: list[Block] = [Words(_multiplicity_words(list(measured.values()), report.rows.noun))]
     for position, column in enumerate(columns, start=1):
         by_prompt = {prompt: one.columns[column] for prompt, one in measured.items() if column in one.columns}
-        name, drawn = f"fairness-{position}", pictures.get(column)
+        name, drawn = f"fairness-{position}", drawings.get(column)
         criteria = report.judged_by.criteria
         tables = [_group_table(name, column, by_prompt, report.rows, criteria)]
         if report.stands_for is None:  # tests have no weighted form

@@ -243,6 +243,18 @@ def _parsed(told: bytes, path: Path) -> Provenance:
     return found
 
 
+def model_of(product: Path) -> str | None:
+    """SHA-256 of the config.json of the model that made a file; None where that is not told, or it was changed since.
+
+    Raises:
+        DataError: What tells it is damaged.
+    """
+    if not product.is_file() or not provenance_path(product).exists():
+        return None
+    made = read_provenance(product)
+    return made.model if made.products.get(product.name) == file_sha256(product) else None
+
+
 def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
     """Whether a product is as it was made.
 

@@ -64,7 +64,9 @@ def place(tmp_path_factory) -> Path:
     ok("score", folder / "ensemble", essays, "-o", folder / "of_ensemble.csv")
     wanted = ("--half-width", "qwk=0.1", "--assume-qwk", "0.7", "--markers", "2")
     ok("plan", folder / "scores.csv", *wanted, "-o", folder / "plan")
-    ok("monitor", folder / "run", folder / "scores.csv", "-o", folder / "monitor")
+    ok("monitor", folder / "run", folder / "run" / "predictions_test.csv", "-o", folder / "monitor")
+    told = ("--monitor", folder / "monitor", "--format", "html")
+    ok("dossier", folder / "run", *told, "-o", folder / "dossier")
     make_with_raters(folder)
     make_searched(folder)
     make_for_a_new_prompt(folder)
@@ -153,6 +155,7 @@ PRODUCTS = {
     "comparison": ("compare", "run"),
     "why": ("explain", "essays.csv"),
     "robustness": ("robustness", "essays.csv"),
+    "dossier": ("dossier", None),
     "tests": ("explain", "essays.csv"),
     "calibrated": ("calibrate", "scored.csv"),
     "raters.csv": ("data raters", "planted.csv"),
@@ -161,7 +164,7 @@ PRODUCTS = {
     "grid": ("benchmark", "scored_1.csv"),
     "grid/cells/strings/fold_0/seed_0": ("benchmark", "scored_0.csv"),
     "plan": ("plan", "scores.csv"),
-    "monitor": ("monitor", "scores.csv"),
+    "monitor": ("monitor", None),
     "quickstart": ("quickstart", None),
     "quickstart/scores.csv": ("quickstart", "made_up.jsonl"),
 }
@@ -188,6 +191,7 @@ WRITTEN = {
     "features --output": ["features.csv"],
     "plan --output-dir": ["plan"],
     "monitor --output-dir": ["monitor"],
+    "dossier --output-dir": ["dossier"],
     "quickstart --output-dir": ["quickstart", "quickstart/scores.csv"],
 }
 # Others that name a file or folder: it is read, is a log that only grows, or is a configuration to be edited.
@@ -235,6 +239,11 @@ def test_each_file_that_a_command_writes_is_in_the_list():
         found |= set(named_paths(name, getattr(importlib.import_module(module), attribute)))
     assert found == {*WRITTEN, *OTHERS}
     assert {product for products in WRITTEN.values() for product in products} == PRODUCTS.keys()
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "review.csv", "report", "why", "robustness"])
+def test_what_a_model_made_tells_its_hash(place, name):
+    assert read_provenance(place / name).model == file_sha256(place / "model/config.json")
 
 
 @pytest.mark.parametrize("name", ["report/report.html", "comparison/comparison.html", "robustness/robustness.html"])
