@@ -255,6 +255,27 @@ def model_of(product: Path) -> str | None:
     return made.model if made.products.get(product.name) == file_sha256(product) else None
 
 
+def refuse_changed(path: Path, made: Provenance, name: str) -> None:
+    """Refuse a file that was changed after it was made.
+
+    Args:
+        path: The file.
+        made: Where it comes from.
+        name: What it is called there.
+
+    Raises:
+        DataError: It was changed, or is not told of.
+    """
+    found, expected = file_sha256(path), made.products.get(name)
+    if expected is None:
+        raise DataError(f"{path} is not among what {path.parent / PROVENANCE} tells of. Make it again.")
+    if found != expected:
+        raise DataError(
+            f"{path} was changed after it was made: its SHA-256 is {found[:12]}..., expected {expected[:12]}... of "
+            f"{PROVENANCE}. Restore it, or make it again."
+        )
+
+
 def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
     """Whether a product is as it was made.
 
