@@ -297,13 +297,17 @@ def _with_source(block: Block, source: Source, role: str) -> Block:
 def _limits(files: DossierFiles) -> Blocks:
     blocks: Blocks = []
     for _, report, source in _reports(files):
-        notes = [_cited(note, source) for note in report.notes]
-        blocks += [Words("Notes of the report:"), Bullets(notes)] if notes else []
+        blocks += _note_blocks("report", report.notes, source)
     if files.robustness is not None:
         source = files.sources["robustness"]
         table = change_table(files.robustness).chosen(*_CHANGES)
         blocks += [*_robustness_words(files), _table(table, source, "limits")]
     return [*blocks, *_missing(files, "robustness")]
+
+
+def _note_blocks(what: str, notes: Sequence[str], source: Source) -> Blocks:
+    """What a reader must know of a measurement."""
+    return [Words(f"Notes of the {what}:"), Bullets([_cited(note, source) for note in notes])] if notes else []
 
 
 def _robustness_words(files: DossierFiles) -> Blocks:
@@ -394,6 +398,7 @@ def _post_market(files: DossierFiles) -> Blocks:
         blocks = [
             _facts("administrations", "Administrations that were monitored", rows),
             _facts("drift-criteria", "Criteria of the monitor", rules),
+            *_note_blocks("monitor", monitor.notes, source),
         ]
     return [*blocks, *_alarms(files), *_missing(files, "monitor")]
 

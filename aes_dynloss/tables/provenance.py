@@ -67,7 +67,7 @@ class Provenance:
             package_version("aes-dynloss"),
             source_commit(),
             shlex.join(map(_without_place, words)) if words else None,
-            {name: sha256_of(path) for name, path in zip(_short_names(there), there, strict=True)},
+            {name: sha256_of(path) for name, path in zip(short_names(there), there, strict=True)},
             model,
         )
 
@@ -327,8 +327,16 @@ def _without_place(word: str) -> str:
     return Path(word).name if Path(word).is_absolute() else word
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many of each as tell all apart."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many of each as tell all apart.
+
+    Args:
+        paths: Files or folders.
+
+    Examples:
+        >>> short_names([Path("2024/scores.csv"), Path("2025/scores.csv")])
+        ['2024/scores.csv', '2025/scores.csv']
+    """
     parts = [path.resolve().parts for path in paths]
     deepest = max(map(len, parts), default=1)
     for depth in range(1, deepest + 1):
