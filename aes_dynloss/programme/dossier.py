@@ -189,9 +189,17 @@ def _hardware(files: DossierFiles) -> Blocks:
 
 
 def _methods(files: DossierFiles) -> Blocks:
-    seeds = files.manifest.get("seeds", {})
+    seeds, model = files.manifest.get("seeds", {}), files.config.get("model", {})
+    sections, stepwise = ["preset"], model.get("solver") == "sgd"
+    if stepwise:
+        sections.append("training")
+    otherwise = (
+        f"Nothing was trained step by step (model.kind {model.get('kind')}, solver {model.get('solver') or 'none'}): "
+        "epochs, learning rates and the optimizer of the configuration had no effect, and are left out."
+    )
     return [
-        _settings(files, "training-settings", "How it was trained", "preset", "training"),
+        None if stepwise else _said(otherwise, files.sources[CONFIG]),
+        _settings(files, "training-settings", "How it was trained", *sections),
         _facts("seeds", "Seeds", [(name, seed, files.sources[MANIFEST]) for name, seed in seeds.items()]),
     ]
 
@@ -213,10 +221,12 @@ def _architecture(files: DossierFiles) -> Blocks:
 def _data(files: DossierFiles) -> Blocks:
     manifest = files.sources[MANIFEST]
     data, split = files.manifest.get("data", {}), files.manifest.get("split", {})
+    folds = files.config.get("data", {}).get("split", {}).get("cross_fit")
     rows = [
         ("Essays", data.get("essays"), manifest),
         ("SHA-256 of the essays and scores", data.get("sha256"), manifest),
         ("Essays by part", split.get("essays"), manifest),
+        ("Parts of train, each tested by a scorer that was fitted without it", folds, files.sources[CONFIG]),
         ("Augmentation", files.manifest.get("augmentation") or "none", manifest),
     ]
     blocks: Blocks = [
@@ -307,7 +317,7 @@ def _limits(files: DossierFiles) -> Blocks:
 
 def _note_blocks(what: str, notes: Sequence[str], source: Source) -> Blocks:
     """What a reader must know of a measurement."""
-    return [Words(f"Notes of the {what}:"), Bullets([_cited(note, source) for note in notes])] if notes else []
+    return [_said(f"Notes of the {what}:", source), Bullets([_cited(note, source) for note in notes])] if notes else []
 
 
 def _robustness_words(files: DossierFiles) -> Blocks:

@@ -24,6 +24,7 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
+    figure_words,
     measure_column,
     number,
     p_value,
@@ -114,6 +115,12 @@ class Drifted(Entry, kw_only=True):
     def alarms(self) -> list[str]:
         """Measures with an alarm."""
         return [name for name, one in self.measures.items() if one.verdict == "flag"]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it misses a criterion, but without an alarm: chance may explain that."""
+        beyond = any(one.verdict == "unknown" and one.value is not None for one in self.measures.values())
+        return beyond and not self.alarms
 
 
 class Administration(Entry):
@@ -260,8 +267,7 @@ def _result(one: Drifted) -> Cell:
     if "flag" in verdicts:
         titles = ", ".join(MEASURES[name].title for name in one.alarms)
         return words("alarm", mark="flag", note=titles)
-    beyond = any(figure.verdict == "unknown" and figure.value is not None for figure in one.measures.values())
-    return words("within chance", mark="unknown") if beyond else NOTHING
+    return words("may be chance", mark="unknown") if one.undecided else NOTHING
 
 
 def monitor_text(monitor: Monitor) -> str:
@@ -279,7 +285,7 @@ def monitor_text(monitor: Monitor) -> str:
 
 
 def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
-    """An alarm as a sentence.
+    """An alarm as a sentence, with what was then and is now where that is known.
 
     Args:
         one: What gives it.
@@ -291,6 +297,11 @@ def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
         known = "-" if value is None else value_words(value, criterion)
         figures.append(f"{criterion.title} {known} (criterion: {criterion})")
     where = f"prompt {one.prompt}{f', {one.of}' if one.of else ''}"
+    if one.then is not None and one.now is not None:
+        then, now = (
+            f"{100 * end:.1f} %" if one.kind == "advisory" else figure_words(end) for end in (one.then, one.now)
+        )
+        figures.insert(0, f"{then} then, {now} now")
     return f"{one.what[:1].upper()}{one.what[1:]}, {where}: {'; '.join(figures)}."
 
 

@@ -75,7 +75,8 @@ class Provenance:
         """Words for the foot of a page, by name."""
         version = f"{self.version}, commit {self.commit}" if self.commit else str(self.version)
         sources = "; ".join(f"{name}, SHA-256 {digest}" for name, digest in self.sources.items())
-        told = {"Made": self.made, "Version": version, "Command": self.command, "Made from": sources}
+        model = self.model and f"config.json, SHA-256 {self.model}"
+        told = {"Made": self.made, "Version": version, "Command": self.command, "Model": model, "Made from": sources}
         return {name: words for name, words in told.items() if words}
 
     def beside(self, before: Provenance, kept: Mapping[str, str]) -> Provenance:
