@@ -167,7 +167,7 @@ def _purpose(files: DossierFiles) -> Blocks:
     rows = [
         ("Made with aes-dynloss", files.made.version, made),
         ("Commit of its source", files.made.commit, made),
-        ("Command", files.made.command, made),
+        ("Latest command; Changes has all", files.made.command, made),
         ("Run started", files.manifest.get("started"), manifest),
         ("Model, SHA-256 of its config.json", files.model, files.sources[CARD]),
         ("Started from the weights of", files.manifest.get("started_from") or "no earlier scorer", manifest),

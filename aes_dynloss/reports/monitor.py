@@ -233,13 +233,13 @@ def drift_table(name: str, caption: str, compared: Iterable[Drifted]) -> Table:
         words_column("what", "What", "what"),
         words_column("prompt", "Prompt", "prompt"),
         words_column("group", "Group", "group"),
+        words_column("alarm", "Verdict", "verdict"),
         Column("n_then", "n then"),
         Column("n_now", "n now"),
         Column("then", "Then", "then", explanation="Mean, share of essays, or QWK."),
         Column("now", "Now", "now", explanation="The same now."),
         *map(measure_column, DRIFT_CRITERIA),
         measure_column("p_holm"),
-        words_column("alarm", "Verdict", "verdict"),
     ]
     table = Table(name, caption, columns, rows)
     return table.known_columns() if rows else table
@@ -252,7 +252,8 @@ def _row(one: Drifted) -> list[Cell]:
     ends = [NOTHING if value is None else number(value, form=form) for value in (one.then, one.now)]
     size = NOTHING if one.n_then is None else count(one.n_then)
     p = NOTHING if smallest is None else p_value(smallest)
-    return [words(one.what), words(one.prompt), words(one.of), size, count(one.n_now), *ends, *cells, p, _result(one)]
+    place = words(one.what), words(one.prompt), words(one.of)
+    return [*place, _result(one), size, count(one.n_now), *ends, *cells, p]
 
 
 def _measure(name: str, figure: DriftFigure | None) -> Cell:
