@@ -146,8 +146,8 @@ def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreR
     for (prompt, essay), own in readings.items():
         if len(own) > MOST_READINGS:
             raise DataError(
-                f"Essay {essay!r} of prompt {prompt!r} has {len(own)} readings in {source}; at most {MOST_READINGS} make "
-                "one score. Leave a sheet out."
+                f"Essay {essay!r} of prompt {prompt!r} has {len(own)} readings in {source}; at most {MOST_READINGS} "
+                "make one score. Leave a sheet out."
             )
     return resolved_decisions(readings, ranges, rule, source)
 
