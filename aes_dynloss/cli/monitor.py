@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ def monitor(
     check_mapped(read.columns.mapped, [*scores, *then, *samples])
     rules = DRIFT_CRITERIA if criteria is None else read_criteria(criteria, DRIFT_CRITERIA, DRIFT_JUDGED)
     before, administrations = _read(then, scores, samples, read, training=baseline is None)
-    found = build_monitor(before, administrations, subgroups=subgroups, criteria=rules, seed=seed)
+    found = build_monitor(before, administrations, subgroups=subgroups, criteria=rules, seed=seed, model=digest)
     _write(found, output_dir, f"Monitor of {scores[-1].stem}", given, digest)
     click.echo(monitor_text(found))
     click.echo(f"Wrote {output_dir / PAGE}, {output_dir / TABLE} and {output_dir / RESULT}", err=True)
@@ -122,12 +123,15 @@ def monitor(
 def _read(
     then: Sequence[Path], scores: Sequence[Path], samples: Sequence[Path], read: Read, *, training: bool
 ) -> tuple[Scores, list[Scores]]:
-    """What was before, and the administrations, the last of which have samples."""
+    """What was before, and the administrations, the last of which have samples; files of one name have folders."""
     from aes_dynloss.programme.administrations import read_scores, training_scores
+    from aes_dynloss.tables.provenance import short_names
 
-    before = training_scores(then, read) if training else read_scores(then[0], read)
+    *names, earlier = short_names([*scores, then[0]])
+    before = training_scores(then, read) if training else replace(read_scores(then[0], read), name=earlier)
     without: list[Path | None] = [None] * (len(scores) - len(samples))
-    return before, [read_scores(path, read, human) for path, human in zip(scores, [*without, *samples], strict=True)]
+    given = zip(scores, [*without, *samples], names, strict=True)
+    return before, [replace(read_scores(path, read, human), name=name) for path, human, name in given]
 
 
 def _write(found: Monitor, folder: Path, title: str, given: Sequence[Path], digest: str) -> None:

@@ -167,7 +167,7 @@ def _purpose(files: DossierFiles) -> Blocks:
     rows = [
         ("Made with aes-dynloss", files.made.version, made),
         ("Commit of its source", files.made.commit, made),
-        ("Command", files.made.command, made),
+        ("Latest command; Changes has all", files.made.command, made),
         ("Run started", files.manifest.get("started"), manifest),
         ("Model, SHA-256 of its config.json", files.model, files.sources[CARD]),
         ("Started from the weights of", files.manifest.get("started_from") or "no earlier scorer", manifest),
@@ -189,9 +189,17 @@ def _hardware(files: DossierFiles) -> Blocks:
 
 
 def _methods(files: DossierFiles) -> Blocks:
-    seeds = files.manifest.get("seeds", {})
+    seeds, model = files.manifest.get("seeds", {}), files.config.get("model", {})
+    sections, stepwise = ["preset"], model.get("solver") == "sgd"
+    if stepwise:
+        sections.append("training")
+    otherwise = (
+        f"Nothing was trained step by step (model.kind {model.get('kind')}, solver {model.get('solver') or 'none'}): "
+        "epochs, learning rates and the optimizer of the configuration had no effect, and are left out."
+    )
     return [
-        _settings(files, "training-settings", "How it was trained", "preset", "training"),
+        None if stepwise else _said(otherwise, files.sources[CONFIG]),
+        _settings(files, "training-settings", "How it was trained", *sections),
         _facts("seeds", "Seeds", [(name, seed, files.sources[MANIFEST]) for name, seed in seeds.items()]),
     ]
 
@@ -213,10 +221,12 @@ def _architecture(files: DossierFiles) -> Blocks:
 def _data(files: DossierFiles) -> Blocks:
     manifest = files.sources[MANIFEST]
     data, split = files.manifest.get("data", {}), files.manifest.get("split", {})
+    folds = files.config.get("data", {}).get("split", {}).get("cross_fit")
     rows = [
         ("Essays", data.get("essays"), manifest),
         ("SHA-256 of the essays and scores", data.get("sha256"), manifest),
         ("Essays by part", split.get("essays"), manifest),
+        ("Parts of train, each tested by a scorer that was fitted without it", folds, files.sources[CONFIG]),
         ("Augmentation", files.manifest.get("augmentation") or "none", manifest),
     ]
     blocks: Blocks = [
@@ -297,13 +307,17 @@ def _with_source(block: Block, source: Source, role: str) -> Block:
 def _limits(files: DossierFiles) -> Blocks:
     blocks: Blocks = []
     for _, report, source in _reports(files):
-        notes = [_cited(note, source) for note in report.notes]
-        blocks += [Words("Notes of the report:"), Bullets(notes)] if notes else []
+        blocks += _note_blocks("report", report.notes, source)
     if files.robustness is not None:
         source = files.sources["robustness"]
         table = change_table(files.robustness).chosen(*_CHANGES)
         blocks += [*_robustness_words(files), _table(table, source, "limits")]
     return [*blocks, *_missing(files, "robustness")]
+
+
+def _note_blocks(what: str, notes: Sequence[str], source: Source) -> Blocks:
+    """What a reader must know of a measurement."""
+    return [_said(f"Notes of the {what}:", source), Bullets([_cited(note, source) for note in notes])] if notes else []
 
 
 def _robustness_words(files: DossierFiles) -> Blocks:
@@ -394,6 +408,7 @@ def _post_market(files: DossierFiles) -> Blocks:
         blocks = [
             _facts("administrations", "Administrations that were monitored", rows),
             _facts("drift-criteria", "Criteria of the monitor", rules),
+            *_note_blocks("monitor", monitor.notes, source),
         ]
     return [*blocks, *_alarms(files), *_missing(files, "monitor")]
 

@@ -19,7 +19,7 @@ from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.reports.robustness import read_robustness
 from aes_dynloss.reports.robustness_entry import Robustness
 from aes_dynloss.tables.atomic import file_sha256
-from aes_dynloss.tables.provenance import PROVENANCE, Provenance, read_provenance
+from aes_dynloss.tables.provenance import PROVENANCE, Provenance, read_provenance, refuse_changed
 from aes_dynloss.training.run_folder import CONFIG, MANIFEST
 
 ROBUSTNESS, MONITOR = "robustness.json", "monitor.json"
@@ -134,7 +134,7 @@ def _checked_run(run: Path) -> Provenance:
         )
     made = read_provenance(run)
     for name in _OF_A_RUN[:-1]:
-        _refuse_changed(run / name, made, name)
+        refuse_changed(run / name, made, name)
     return made
 
 
@@ -143,7 +143,7 @@ def _checked_measurement(path: Path, run: Path, made: Provenance) -> Provenance:
     if not path.is_file():
         raise DataError(f"There is no {path}. Correct the path, or leave the option out: the dossier then says so.")
     own = read_provenance(path.parent)
-    _refuse_changed(path, own, path.name)
+    refuse_changed(path, own, path.name)
     model = file_sha256(run / CARD)
     # Predictions that the run itself keeps are the model's, too.
     if own.model != model and not {*own.sources.values()} & {*made.products.values()}:
@@ -153,17 +153,6 @@ def _checked_measurement(path: Path, run: Path, made: Provenance) -> Provenance:
             f"{run / CARD}. Give what was measured of this model, or measure it again with it."
         )
     return own
-
-
-def _refuse_changed(path: Path, made: Provenance, name: str) -> None:
-    found, expected = file_sha256(path), made.products.get(name)
-    if expected is None:
-        raise DataError(f"{path} is not among what {path.parent / PROVENANCE} tells of. Make it again.")
-    if found != expected:
-        raise DataError(
-            f"{path} was changed after it was made: its SHA-256 is {found[:12]}..., expected {expected[:12]}... of "
-            f"{PROVENANCE}. Restore it, or make it again."
-        )
 
 
 def _chosen(given: Path | None, name: str, *folders: Path) -> Path | None:

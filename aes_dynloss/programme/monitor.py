@@ -81,6 +81,7 @@ def build_monitor(
     subgroups: Sequence[str] = (),
     criteria: Mapping[str, Criterion] = DRIFT_CRITERIA,
     seed: int = 0,
+    model: str | None = None,
 ) -> Monitor:
     """Hold administrations against a baseline; the last one is judged.
 
@@ -90,6 +91,7 @@ def build_monitor(
         subgroups: Columns of groups of writers.
         criteria: Criteria by measure.
         seed: Seed of the resamples of QWK, >= 0.
+        model: SHA-256 of the config.json of the model that is monitored, where it is known.
 
     Raises:
         DataError: An administration shares no prompt with the baseline, or none of which both have FEWEST_ESSAYS
@@ -131,7 +133,11 @@ def build_monitor(
         criteria=dict(criteria),
         tests=tests,
         settings=settings,
-        notes=notes + _notes(administrations),
+        notes=[
+            *notes,
+            *_model_notes([baseline, *administrations], model),
+            *_human_notes(administrations[-1], compared),
+        ],
     )
 
 
@@ -246,9 +252,12 @@ def _agreements(scores: Scores, seed: int) -> Iterator[tuple[str, tuple[float, i
 
 
 def _kappa(essays: pd.DataFrame, span: ScoreRange, generator: np.random.Generator) -> tuple[float, Array]:
-    """QWK and its bootstrap draws; with design weights, those of all essays that they stand for."""
+    """QWK and its bootstrap draws; with design weights, those of all essays that they stand for.
+
+    Where all essays were read there is nobody to stand for, and they count as a sample of writers.
+    """
     human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
-    if DESIGN_WEIGHT in essays:
+    if DESIGN_WEIGHT in essays and (essays[DESIGN_WEIGHT] > 1).any():
         columns = human, raw, score, essays[DESIGN_WEIGHT].to_numpy(dtype=np.float64)
         drawn = weighted_draws(*columns, RESAMPLES, generator, step=span.step)["qwk"]
         return float(weighted_agreement(*columns, step=span.step)["qwk"]), drawn
@@ -293,13 +302,30 @@ def _drifted(part: _Part, kind: Kind, found: Mapping[str, Drift], **known: Any) 
     return Drifted(kind=kind, measures=measures, **{**own, **sizes, **known})
 
 
-def _notes(administrations: Sequence[Scores]) -> list[str]:
-    """What a reader must know of who scored."""
-    models = {scores.model for scores in administrations if scores.model is not None}
-    notes = ["Administrations were scored by different models: drift may be the models'."] if len(models) > 1 else []
-    human = administrations[-1].human
-    sizes = {} if human is None else human["prompt_id"].value_counts().to_dict()
+def _model_notes(scored: Sequence[Scores], model: str | None) -> list[str]:
+    """Which scores are not of the model that is monitored, or else of that of the last administration."""
+    expected = model or scored[-1].model
+    others = list(dict.fromkeys(scores.name for scores in scored if expected and scores.model not in (None, expected)))
+    if not others:
+        return []
+    return [
+        f"Scored by another model, or by this one before it was calibrated anew: {', '.join(others)}. Drift may be the "
+        "model's."
+    ]
+
+
+def _human_notes(scores: Scores, compared: Sequence[Drifted]) -> list[str]:
+    """Prompts with human scores of which no QWK is told, and why."""
+    told = {one.prompt for one in compared if one.kind == "agreement"}
+    tables = {} if scores.human is None else _tables(scores.human)
+    sizes = {prompt: len(own) for prompt, own in tables.items()}
     few = [f"{prompt} ({size})" for prompt, size in sizes.items() if size < FEWEST_ESSAYS]
+    same = [prompt for prompt, size in sizes.items() if size >= FEWEST_ESSAYS and prompt not in told]
+    notes = []
     if few:
         notes.append(f"Fewer than {FEWEST_ESSAYS} human scores, so that no QWK is told: prompts {', '.join(few)}.")
+    if same:
+        notes.append(
+            f"QWK is 1, or the same in every resample, so that none is told or judged: prompts {', '.join(same)}."
+        )
     return notes

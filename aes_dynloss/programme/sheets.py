@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from aes_dynloss.reports.predictions import refuse_outside
 from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN
 from aes_dynloss.tables.formats import SUFFIXES, read_cells, write_table
-from aes_dynloss.tables.provenance import Provenance, seal
+from aes_dynloss.tables.provenance import Provenance, read_provenance, refuse_changed, seal
 from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
 
 Form = Literal["csv", "xlsx"]
@@ -174,7 +175,7 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
             stratum no essay is read.
     """
     plan, essays = _read_plan(folder)
-    sheets = _sheets_of(folder)
+    sheets = _sheets_of(folder, plan["markers"])
     third = [name for name in sheets if name.startswith(_THIRD)]
     texts: list[pd.DataFrame] = []
     found = {}
@@ -190,18 +191,23 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
     decisions = resolved_decisions(readings, known, rule, folder.name)
     wanted = [key for key, own in readings.items() if needs_third(own, known[key[0]])]
     asked = {key for name in third for key in _keys(found[name].table)}
-    new = _write_third(folder, plan, essays, pd.concat(texts), [key for key in wanted if key not in asked], len(third))
+    new = _write_third(folder, plan, essays, pd.concat(texts), [key for key in wanted if key not in asked])
     marked = _marked(essays, plan, readings, decisions)
     write_table(marked, folder / MARKED)
     seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED])
     return TakenBack(folder / MARKED, decisions, ranges, len(essays) - len(marked), len(wanted), new)
 
 
-def _sheets_of(folder: Path) -> dict[str, Path]:
-    """The sheets of a plan by name, which may have been saved in another format."""
+def _sheets_of(folder: Path, markers: Sequence[str]) -> dict[str, Path]:
+    """The sheets of a plan by name, which may have been saved in another format; others would be lost in silence."""
     sheets: dict[str, Path] = {}
     for path in sorted((folder / SHEETS).glob("*")):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "~")):
+            if path.stem not in markers and not path.stem.startswith(_THIRD):
+                raise DataError(
+                    f"{SHEETS}/{path.name} is no sheet of {folder}: expected {', '.join(markers)} or {_THIRD}_1... "
+                    "Put it in the place of its marker's sheet, or take it out."
+                )
             if path.stem in sheets:
                 raise DataError(f"{folder} has {sheets[path.stem].name} and {path.name}. Keep what is filled in.")
             sheets[path.stem] = path
@@ -209,7 +215,7 @@ def _sheets_of(folder: Path) -> dict[str, Path]:
 
 
 def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The settings of a plan, and its essays by prompt and essay."""
+    """The settings of a plan, and its essays by prompt and essay, as they were written: weights rest on them."""
     try:
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         cells = read_cells(folder / ESSAYS)
@@ -222,6 +228,9 @@ def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             f"{folder} is no folder of `aes-dynloss plan`, or its {PLAN} or {ESSAYS} was changed: {error}. Name such a "
             "folder."
         ) from None
+    made = read_provenance(folder)
+    for name in (PLAN, ESSAYS):
+        refuse_changed(folder / name, made, name)
     return plan, essays
 
 
@@ -239,8 +248,8 @@ def _read_sheet(path: Path, essays: pd.DataFrame, name: str, texts: list[pd.Data
                 f"{path.name} {verb} essay {essay!r} of prompt {prompt!r}, other than {ESSAYS} says. Keep the rows of "
                 "the sheet as they were written."
             )
-    cells = read_cells(path)
-    texts.append(cells[[*ID_COLUMNS, *({TEXT_COLUMN} & set(cells.columns))]])
+    told = read_cells(path).filter([TEXT_COLUMN]).reset_index(drop=True)
+    texts.append(decisions.table[[*ID_COLUMNS]].join(told))
     return decisions
 
 
@@ -280,7 +289,6 @@ def _write_third(
     essays: pd.DataFrame,
     texts: pd.DataFrame,
     wanted: Sequence[tuple[str, str]],
-    before: int,
 ) -> list[Path]:
     """Write a sheet of third readings for each marker who has not read an essay; nobody's sheet where all have."""
     loads = dict.fromkeys(plan["markers"], 0)
@@ -292,8 +300,10 @@ def _write_third(
             loads[reader] += 1
         sheets.setdefault(reader, []).append(key)
     rows = texts.drop_duplicates(list(ID_COLUMNS)).set_index(_KEYS, drop=False)
+    # By numbers that no sheet has: what somebody filled in stays.
+    free = (number for number in count(1) if not any((folder / SHEETS).glob(f"{_THIRD}_{number}[._]*")))
     paths = []
-    for number, (reader, keys) in enumerate(sheets.items(), start=before + 1):
+    for (reader, keys), number in zip(sheets.items(), free, strict=False):
         path = folder / SHEETS / f"{'_'.join(filter(None, (_THIRD, str(number), reader)))}.{plan['form']}"
         _write_sheet(rows.loc[keys].reset_index(drop=True), path, number)
         paths.append(path)

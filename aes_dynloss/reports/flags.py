@@ -227,7 +227,8 @@ def read_criteria(
             except ConfigError as error:
                 faults.append(f"{name}: {error}")
     if faults:
-        raise ConfigError(f"{path} has {len(faults)} faults:\n" + "\n".join(f"  {fault}" for fault in faults))
+        many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError(f"{path} has {many}:\n" + "\n".join(f"  {fault}" for fault in faults))
     return criteria
 
 

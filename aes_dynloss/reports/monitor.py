@@ -24,6 +24,7 @@ from aes_dynloss.reports.table import (
     Record,
     Table,
     count,
+    figure_words,
     measure_column,
     number,
     p_value,
@@ -114,6 +115,12 @@ class Drifted(Entry, kw_only=True):
     def alarms(self) -> list[str]:
         """Measures with an alarm."""
         return [name for name, one in self.measures.items() if one.verdict == "flag"]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it misses a criterion, but without an alarm: chance may explain that."""
+        beyond = any(one.verdict == "unknown" and one.value is not None for one in self.measures.values())
+        return beyond and not self.alarms
 
 
 class Administration(Entry):
@@ -226,13 +233,13 @@ def drift_table(name: str, caption: str, compared: Iterable[Drifted]) -> Table:
         words_column("what", "What", "what"),
         words_column("prompt", "Prompt", "prompt"),
         words_column("group", "Group", "group"),
+        words_column("alarm", "Verdict", "verdict"),
         Column("n_then", "n then"),
         Column("n_now", "n now"),
         Column("then", "Then", "then", explanation="Mean, share of essays, or QWK."),
         Column("now", "Now", "now", explanation="The same now."),
         *map(measure_column, DRIFT_CRITERIA),
         measure_column("p_holm"),
-        words_column("alarm", "Verdict", "verdict"),
     ]
     table = Table(name, caption, columns, rows)
     return table.known_columns() if rows else table
@@ -245,7 +252,8 @@ def _row(one: Drifted) -> list[Cell]:
     ends = [NOTHING if value is None else number(value, form=form) for value in (one.then, one.now)]
     size = NOTHING if one.n_then is None else count(one.n_then)
     p = NOTHING if smallest is None else p_value(smallest)
-    return [words(one.what), words(one.prompt), words(one.of), size, count(one.n_now), *ends, *cells, p, _result(one)]
+    place = words(one.what), words(one.prompt), words(one.of)
+    return [*place, _result(one), size, count(one.n_now), *ends, *cells, p]
 
 
 def _measure(name: str, figure: DriftFigure | None) -> Cell:
@@ -260,8 +268,7 @@ def _result(one: Drifted) -> Cell:
     if "flag" in verdicts:
         titles = ", ".join(MEASURES[name].title for name in one.alarms)
         return words("alarm", mark="flag", note=titles)
-    beyond = any(figure.verdict == "unknown" and figure.value is not None for figure in one.measures.values())
-    return words("within chance", mark="unknown") if beyond else NOTHING
+    return words("may be chance", mark="unknown") if one.undecided else NOTHING
 
 
 def monitor_text(monitor: Monitor) -> str:
@@ -279,7 +286,7 @@ def monitor_text(monitor: Monitor) -> str:
 
 
 def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
-    """An alarm as a sentence.
+    """An alarm as a sentence, with what was then and is now where that is known.
 
     Args:
         one: What gives it.
@@ -291,6 +298,11 @@ def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
         known = "-" if value is None else value_words(value, criterion)
         figures.append(f"{criterion.title} {known} (criterion: {criterion})")
     where = f"prompt {one.prompt}{f', {one.of}' if one.of else ''}"
+    if one.then is not None and one.now is not None:
+        then, now = (
+            f"{100 * end:.1f} %" if one.kind == "advisory" else figure_words(end) for end in (one.then, one.now)
+        )
+        figures.insert(0, f"{then} then, {now} now")
     return f"{one.what[:1].upper()}{one.what[1:]}, {where}: {'; '.join(figures)}."
 
 

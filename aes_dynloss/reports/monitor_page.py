@@ -57,7 +57,8 @@ def monitor_page(monitor: Monitor, *, title: str, about: Mapping[str, Any] | Non
         Html.
     """
     last, alarms = monitor.last, monitor.alarms
-    facts = [f"{last.essays:,} essays", f"{len(monitor.administrations)} administrations", f"{monitor.tests} tests"]
+    many = len(monitor.administrations)
+    facts = [f"{last.essays:,} essays", f"{many} administration{'s' * (many != 1)}", f"{monitor.tests} tests"]
     sentences = [Words(sentence, lead=True) for sentence in _sentences(monitor)]
     listed = Bullets([alarm_words(one, monitor.criteria) for one in alarms]) if alarms else None
     sections = [
@@ -76,6 +77,12 @@ def _sentences(monitor: Monitor) -> list[str]:
     if alarms:
         many = "1 thing has" if len(alarms) == 1 else f"{len(alarms)} things have"
         verdict = f"Alarm: {many} drifted by more than the criteria allow and chance explains."
+    undecided = sum(one.undecided for one in last.compared)
+    if undecided:
+        verdict += (
+            f" In {undecided} more row{'s' * (undecided != 1)} of the tables a criterion is missed, which chance may "
+            "explain: that is no proof that nothing drifted."
+        )
     criteria = "; ".join(f"{criterion.title} {criterion}" for criterion in monitor.criteria.values())
     return [
         f"{last.name} ({last.essays:,} essays) is held against {monitor.baseline} ({monitor.baseline_essays:,} "

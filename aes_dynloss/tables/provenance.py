@@ -67,7 +67,7 @@ class Provenance:
             package_version("aes-dynloss"),
             source_commit(),
             shlex.join(map(_without_place, words)) if words else None,
-            {name: sha256_of(path) for name, path in zip(_short_names(there), there, strict=True)},
+            {name: sha256_of(path) for name, path in zip(short_names(there), there, strict=True)},
             model,
         )
 
@@ -75,7 +75,8 @@ class Provenance:
         """Words for the foot of a page, by name."""
         version = f"{self.version}, commit {self.commit}" if self.commit else str(self.version)
         sources = "; ".join(f"{name}, SHA-256 {digest}" for name, digest in self.sources.items())
-        told = {"Made": self.made, "Version": version, "Command": self.command, "Made from": sources}
+        model = self.model and f"config.json, SHA-256 {self.model}"
+        told = {"Made": self.made, "Version": version, "Command": self.command, "Model": model, "Made from": sources}
         return {name: words for name, words in told.items() if words}
 
     def beside(self, before: Provenance, kept: Mapping[str, str]) -> Provenance:
@@ -256,6 +257,27 @@ def model_of(product: Path) -> str | None:
     return made.model if made.products.get(product.name) == file_sha256(product) else None
 
 
+def refuse_changed(path: Path, made: Provenance, name: str) -> None:
+    """Refuse a file that was changed after it was made.
+
+    Args:
+        path: The file.
+        made: Where it comes from.
+        name: What it is called there.
+
+    Raises:
+        DataError: It was changed, or is not told of.
+    """
+    found, expected = file_sha256(path), made.products.get(name)
+    if expected is None:
+        raise DataError(f"{path} is not among what {path.parent / PROVENANCE} tells of. Make it again.")
+    if found != expected:
+        raise DataError(
+            f"{path} was changed after it was made: its SHA-256 is {found[:12]}..., expected {expected[:12]}... of "
+            f"{PROVENANCE}. Restore it, or make it again."
+        )
+
+
 def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
     """Whether a product is as it was made.
 
@@ -307,8 +329,16 @@ def _without_place(word: str) -> str:
     return Path(word).name if Path(word).is_absolute() else word
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many of each as tell all apart."""
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many of each as tell all apart.
+
+    Args:
+        paths: Files or folders.
+
+    Examples:
+        >>> short_names([Path("2024/scores.csv"), Path("2025/scores.csv")])
+        ['2024/scores.csv', '2025/scores.csv']
+    """
     parts = [path.resolve().parts for path in paths]
     deepest = max(map(len, parts), default=1)
     for depth in range(1, deepest + 1):

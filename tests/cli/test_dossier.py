@@ -97,7 +97,7 @@ def test_statements_name_their_files_and_sources_have_their_hashes(run):
     points = [one for one in document.all("main")[0].children if isinstance(one, Element)][1:-1]
     for block in (one for point in points for one in point.all("p", "li", "caption")):
         cited = re.search(r"\[([^\]]+)\]$", block.text)
-        if block.attributes.get("class") == "blank" or block.text == "Notes of the report:":
+        if block.attributes.get("class") == "blank":
             continue
         if cited is None:
             rows = next(table for table in document.all("table") if block in table.children).all("tr")[1:]
@@ -105,6 +105,16 @@ def test_statements_name_their_files_and_sources_have_their_hashes(run):
         else:
             assert set(cited[1].split(", ")) <= set(named), block.text
     assert "alarms in" in document.text
+
+
+@pytest.mark.parametrize("solver", ["sgd", "kernel_ridge"])
+def test_settings_of_training_are_those_of_what_was_trained(tmp_path, monkeypatch, solver):
+    monkeypatch.chdir(tmp_path)
+    write_whole_run(tmp_path / "run", solver)
+    assert command("dossier", "run", "-o", "out", "--format", "html").code == 0
+    text = read_lone_page((tmp_path / "out/dossier.html").read_text(encoding="utf-8"), EVIL).text
+    assert ("adamw" in text) == (solver == "sgd")
+    assert ("Nothing was trained step by step (model.kind encoder, solver kernel_ridge)" in text) == (solver != "sgd")
 
 
 def test_what_was_not_measured_is_a_blank(tmp_path, monkeypatch):

@@ -66,6 +66,15 @@ def test_planted_drift_is_found_and_told_in_all_products(programme):
     assert command("verify", "out").code == 3
 
 
+def test_files_of_one_name_are_told_apart(programme):
+    for year, name in (("2024", "spring.csv"), ("2025", "summer.csv")):
+        (programme / year).mkdir()
+        (programme / name).rename(programme / year / "scores.csv")
+    outcome = command("monitor", "run", "2025/scores.csv", "--baseline", "2024/scores.csv", "-o", "out")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("2025/scores.csv (300 essays) beside 2024/scores.csv (300): no alarm")
+
+
 def test_criteria_of_ones_own_and_features_from_a_table(programme):
     table = pd.read_csv("spring.csv")[["essay_id", "prompt_id"]].assign(commas=range(300))
     table.to_csv("features.csv", index=False)

@@ -249,6 +249,7 @@ def test_what_a_model_made_tells_its_hash(place, name):
 @pytest.mark.parametrize("name", ["report/report.html", "comparison/comparison.html", "robustness/robustness.html"])
 def test_pages_say_at_their_foot_where_they_come_from(place, name):
     page, made = (place / name).read_text("utf-8"), read_provenance((place / name).parent)
+    assert (made.model or "") in page
     for words in made.about().values():
         assert html.escape(words, quote=False) in html.unescape(page).replace("\u200b", "") or words in html.unescape(
             page

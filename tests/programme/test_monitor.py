@@ -128,9 +128,33 @@ def test_few_human_scores_and_other_models_are_told():
     monitor = build_monitor(then, [replace(then, model="other"), few])
     assert [one.prompt for one in monitor.last.compared if one.kind == "agreement"] == ["a"]
     assert monitor.notes == [
-        "Administrations were scored by different models: drift may be the models'.",
+        "Scored by another model, or by this one before it was calibrated anew: then. Drift may be the model's.",
         "Fewer than 30 human scores, so that no QWK is told: prompts b (15).",
     ]
+
+
+def test_scores_of_another_model_than_is_monitored_are_told():
+    then, now = (replace(administration(name, seed), model="old") for seed, name in enumerate(("then", "now")))
+    told = [build_monitor(then, [now], model=model).notes for model in (None, "old", "new")]
+    assert [bool(notes) for notes in told] == [False, False, True]
+    assert "calibrated anew: then, now." in told[2][0]
+    assert "calibrated anew: then." in build_monitor(then, [replace(now, model="new")]).notes[0]
+
+
+def test_qwk_of_essays_that_were_all_read_is_judged_as_without_weights():
+    now = administration("now", 1, 300, human=True)
+    every = replace(now, human=now.human.assign(**{DESIGN_WEIGHT: 1.0}))
+    plain, weighted = (build_monitor(administration("then", 0), [one]).last.compared for one in (now, every))
+    assert plain == weighted
+    assert sum(one.kind == "agreement" for one in weighted) == 2
+
+
+def test_perfect_agreement_is_told_in_a_note():
+    now = administration("now", 1, 300, human=True)
+    same = replace(now, human=now.human.assign(reference=now.human["score"]))
+    monitor = build_monitor(administration("then", 0), [same])
+    assert not [one for one in monitor.last.compared if one.kind == "agreement"]
+    assert monitor.notes == ["QWK is 1, or the same in every resample, so that none is told or judged: prompts a, b."]
 
 
 def test_rows_text_and_json_tell_the_same():

@@ -18,8 +18,8 @@ NAMES = ["Ann", "Ben", "Cleo"]
 def planned(tmp_path):
     """A plan's folder, its essays, and what humans would give."""
 
-    def make(names=NAMES, share=0.3, form="csv", known=RANGES):
-        path, human = write_scored(tmp_path)
+    def make(names=NAMES, share=0.3, form="csv", known=RANGES, first_id=0):
+        path, human = write_scored(tmp_path, first_id=first_id)
         scored = read_scored(path, ColumnNames(), known, [], 0.05)
         plan = draw_plan(scored, {prompt: Assumed(0.8, 0.8) for prompt in RANGES}, Wanted({"qwk": 0.1}))
         write_plan(plan, Markers(names, share, form), tmp_path / "plan", [path])
@@ -178,6 +178,57 @@ def test_a_missing_sheet_and_two_of_one_name_are_refused(planned):
         take_back(folder, "mean")
     with pytest.raises(DataError, match=r"is no folder of `aes-dynloss plan`"):
         take_back(folder / "sheets", "mean")
+
+
+def save_as_numbers(path):
+    """As a spreadsheet saves it: ids are numbers."""
+    sheet = read_sheet(path)
+    sheet.assign(essay_id=sheet["essay_id"].astype(int)).to_excel(path.with_suffix(".xlsx"), index=False)
+    path.unlink()
+
+
+def test_a_third_reading_of_sheets_that_a_spreadsheet_saved(planned):
+    folder, human = planned(first_id=1000)
+    one = twice_read(folder)
+    key = ("a", one["essay_id"])
+    fill_in(folder, human, {(one["first_marker"], *key): 2, (one["second_marker"], *key): 5})
+    for name in NAMES:
+        save_as_numbers(folder / f"sheets/{name}.csv")
+    (path,) = take_back(folder, "mean").third
+    assert read_sheet(path)[["prompt_id", "essay_id", "text"]].to_numpy().tolist() == [[*key, f"Essay a {key[1]}."]]
+
+
+def test_third_readings_never_replace_a_sheet(planned):
+    folder, human = planned(NAMES[:2], share=1.0)
+    keys = essays_of(folder).query("prompt_id == 'a'")[["prompt_id", "essay_id"]].to_numpy().tolist()[:2]
+    apart = {}
+    for key in keys:
+        apart |= {("Ann", *key): 1, ("Ben", *key): 6}
+        fill_in(folder, human, apart)
+        take_back(folder, "mean")
+    first, second = (folder / f"sheets/third_{number}.csv" for number in (1, 2))
+    filled = second.read_bytes()
+    first.unlink()  # somebody took it away
+    assert list(take_back(folder, "mean").third) == [first]
+    assert second.read_bytes() == filled
+
+
+@pytest.mark.parametrize("name", ["plan.json", "essays.csv"])
+def test_what_weights_rest_on_must_be_as_it_was_planned(planned, name):
+    folder, human = planned()
+    fill_in(folder, human)
+    path = folder / name
+    path.write_text(path.read_text().replace('"essays": 149', '"essays": 1490').replace("random", "certain"))
+    with pytest.raises(DataError, match=rf"{name} was changed after it was made"):
+        take_back(folder, "mean")
+
+
+def test_a_sheet_under_another_name_is_not_passed_over(planned):
+    folder, human = planned()
+    fill_in(folder, human)
+    (folder / "sheets/Ann (1).csv").write_bytes((folder / "sheets/Ann.csv").read_bytes())
+    with pytest.raises(DataError, match=r"sheets/Ann \(1\)\.csv is no sheet of .*: expected Ann, Ben, Cleo or third_1"):
+        take_back(folder, "mean")
 
 
 def test_a_range_that_nobody_gave_is_that_of_the_readings(planned):

@@ -7,7 +7,7 @@ from drifting_scores import administration
 from read_page import cells_by_row, read_lone_page
 
 from aes_dynloss.programme.monitor import build_monitor
-from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Drifted, DriftFigure, judged
+from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Administration, Drifted, DriftFigure, Monitor, judged
 from aes_dynloss.reports.monitor_page import monitor_page
 
 EVIL = "<script>alert(1)</script>"
@@ -41,6 +41,28 @@ def test_evidence_is_corrected_for_all_tests_of_the_page():
     assert verdicts((0.4, 0.03), (0.0, 0.9)) == (["unknown", "pass"], 2)
     assert verdicts((0.4, 0.03), criteria={}) == ([None], 0)
     assert judged([], DRIFT_CRITERIA) == ([], 0)
+
+
+def test_what_chance_may_explain_is_not_called_quiet():
+    rows = [
+        Drifted(
+            prompt="1", kind=kind, n_then=9, n_now=9, then=0.01, now=0.2, measures={name: DriftFigure(value=1.0, p=p)}
+        )
+        for kind, name, p in (("score", "shift", 0.3), ("advisory", "rise", 1e-9))
+    ]
+    compared, tests = judged(rows, DRIFT_CRITERIA)
+    monitor = Monitor(
+        baseline="then",
+        baseline_essays=9,
+        administrations=[Administration("now", 9, compared)],
+        criteria=DRIFT_CRITERIA,
+        tests=tests,
+    )
+    document = read_lone_page(monitor_page(monitor, title="Monitor"), EVIL)
+    text = document.all("main")[0].text.replace("\u00a0", " ")
+    assert "In 1 more row of the tables a criterion is missed, which chance may explain" in text
+    assert cells_by_row(document, "scores-table")["score"][1] == "may be chance"
+    assert "Advisory, prompt 1: 1.0 % then, 20.0 % now; Rise" in text
 
 
 def test_the_page_tells_alarms_and_every_comparison():

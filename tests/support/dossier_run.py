@@ -18,7 +18,7 @@ from aes_dynloss.tables.provenance import Provenance, seal
 EVIL = "<script>alert(1)</script>"
 
 
-def write_whole_run(folder: Path) -> str:
+def write_whole_run(folder: Path, solver: str = "sgd") -> str:
     """A run with manifest, configuration, report and provenance; returns the model's SHA-256."""
     write_run(folder, essays=40)
     manifest = {
@@ -31,9 +31,9 @@ def write_whole_run(folder: Path) -> str:
     }
     config = {
         "data": {"source": "/home/someone/essays.csv", "prompts": {"a": {"low": 1, "text": "Secret task"}}},
-        "model": {"kind": "encoder", "encoder": EVIL, "window": None},
+        "model": {"kind": "encoder", "encoder": EVIL, "solver": solver, "window": None},
         "loss": {"terms": {"mse": 1.0}},
-        "training": {"epochs": 2},
+        "training": {"epochs": 2, "optimizer": "adamw"},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     (folder / "config.yaml").write_text(dump_yaml(config), encoding="utf-8")

@@ -13,7 +13,7 @@ RANGES = {"a": ScoreRange(1, 6), "b": ScoreRange(0, 4)}
 OPTIONS = ["--assume-qwk", "0.8", "--range", "a=1:6", "--range", "b=0:4"]
 
 
-def scored_table(essays: int = 150, seed: int = 0) -> pd.DataFrame:
+def scored_table(essays: int = 150, seed: int = 0, first_id: int = 0) -> pd.DataFrame:
     """What ``score --keep-columns`` writes, with the scores that humans would give in ``human``."""
     parts = []
     for prompt, span in RANGES.items():
@@ -21,9 +21,10 @@ def scored_table(essays: int = 150, seed: int = 0) -> pd.DataFrame:
         quality, error = random.standard_normal((2, essays))
         middle, unit = (span.low + span.high) / 2, (span.high - span.low) / 5
         raw = np.round(middle + unit * (0.9 * quality + 0.35 * error), 6)
-        table = pd.DataFrame({"essay_id": [f"{number:03}" for number in range(essays)], "prompt_id": prompt})
+        ids = [f"{number:03}" for number in range(first_id, first_id + essays)]
+        table = pd.DataFrame({"essay_id": ids, "prompt_id": prompt})
         table = table.assign(raw=raw, score=span.to_point(raw), certainty=random.random(essays).round(3))
-        table = table.assign(withheld="false", advisories="", text=[f"Essay {prompt} {n}." for n in range(essays)])
+        table = table.assign(withheld="false", advisories="", text=[f"Essay {prompt} {int(n)}." for n in ids])
         table.loc[0, ["raw", "score", "certainty", "withheld", "advisories"]] = [None, None, None, "true", "off_topic"]
         table.loc[1, "advisories"] = "too_long; duplicate"
         groups = np.where(np.arange(essays) % 4 == 0, "x", "y")
