@@ -60,17 +60,16 @@ def ensemble(
     from aes_dynloss.essays.ensembles.ensembling import measured_ensemble
     from aes_dynloss.reports.report_files import REPORT
     from aes_dynloss.reports.table import figure_words
-    from aes_dynloss.tables.provenance import Provenance, sealed
+    from aes_dynloss.tables.provenance import Provenance, seal
 
     accelerator = Accelerator(cpu=True)  # nothing is computed here
     if not accelerator.is_main_process:
         return
     made, figures = measured_ensemble(runs, postprocessing, weights, accelerator=accelerator)
     name = output_dir.absolute().name
-    with sealed(Provenance.now(runs), output_dir):
-        made.save_pretrained(
-            output_dir, figures=None if figures is None else lambda folder: figures.write(folder, name)
-        )
+    origin = Provenance.now(runs)
+    made.save_pretrained(output_dir, figures=None if figures is None else lambda folder: figures.write(folder, name))
+    seal(output_dir, origin)  # the folder is a new one, in which nothing was told yet
     prompts = f"the prompt{'s' if len(made.prompts) > 1 else ''} {', '.join(made.prompts)}"
     logger.info("Ensemble: %s, %d members, for %s.", output_dir, len(made.members), prompts)
     if figures is not None:

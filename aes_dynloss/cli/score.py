@@ -418,7 +418,7 @@ def _keep(
     """Write the adapted scorer, and the essays to mark, if they are wanted; a list may be filled in by now."""
     from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
     from aes_dynloss.essays.scoring.new_prompt import write_essays_to_mark
-    from aes_dynloss.tables.provenance import sealed
+    from aes_dynloss.tables.provenance import seal, sealed
 
     if new is None or not isinstance(scorer, ClassicalScorer):
         return
@@ -426,8 +426,8 @@ def _keep(
         with sealed(made, mark_first[1]):
             write_essays_to_mark(scorer, new, list(essays), *mark_first)
     if folder is not None:
-        with sealed(made, folder):
-            scorer.save_pretrained(folder)
+        scorer.save_pretrained(folder)
+        seal(folder, made)  # the folder is a new one, in which nothing was told yet
 
 
 def _opened(

@@ -183,8 +183,9 @@ def sealed(made: Provenance, *products: Path, names: Sequence[str] | None = None
         None if told is None or names is None else _parsed(told, path)
         for told, path in zip(earlier, paths, strict=True)
     ]
-    for path in paths:
-        path.unlink(missing_ok=True)
+    for path, told in zip(paths, earlier, strict=True):
+        if told is not None:
+            path.unlink()
     try:
         yield
     except AesDynlossError:

@@ -65,7 +65,8 @@ def test_a_strange_table_has_a_whole_report(change, essays, tmp_path):
     report = evaluated(table, *GROUPS)
     assert sum(entry["n"] for entry in report["prompts"].values()) == len(table)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    assert {path.name for path in (tmp_path / "rsm").iterdir()} == {f"prompt_{prompt}" for prompt in report["prompts"]}
+    folders = {f"prompt_{prompt}" for prompt in report["prompts"]}
+    assert {path.name for path in (tmp_path / "rsm").iterdir()} == {*folders, "provenance.json"}
 
 
 def test_a_column_that_is_named_twice_is_one(essays):

@@ -226,7 +226,7 @@ def test_humans_decide_trait_by_trait(place, tmp_path):
     review = report_of(tmp_path / "report")["adjudicated"]
     assert review["decided"] == len(rows)
     assert sum(prompt["decided"] for name, prompt in review["prompts"].items() if name.endswith("overall")) == len(rows)
-    assert len(list((tmp_path / "rsm").iterdir())) == 4
+    assert len(list((tmp_path / "rsm").glob("prompt_*"))) == 4
 
 
 def test_robustness_of_each_trait(place, tmp_path):
