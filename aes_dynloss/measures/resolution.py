@@ -8,6 +8,7 @@ from typing import Literal
 from aes_dynloss.tables.score_range import ScoreRange
 
 Rule = Literal["mean", "higher", "third"]
+MOST_READINGS = 3
 RULES: Mapping[Rule, str] = {
     "mean": "the mean of both, rounded half up; of three, of the third and the nearer one",
     "higher": "the higher one; of three, of the third and the nearer one",
@@ -36,7 +37,7 @@ def resolved_score(readings: Sequence[float], score_range: ScoreRange, rule: Rul
     take the third and that of the first two which is nearer to it; of two that are equally near, the higher.
 
     Args:
-        readings: An essay's readings, in their order, score points.
+        readings: An essay's readings, in their order, score points, MOST_READINGS or fewer.
         score_range: Its prompt's score points.
         rule: One of RULES.
 
@@ -56,7 +57,7 @@ def resolved_score(readings: Sequence[float], score_range: ScoreRange, rule: Rul
     """
     if not readings or needs_third(readings, score_range):
         return None
-    first, second, third = (readings[min(place, len(readings) - 1)] for place in range(3))
+    first, second, third = (readings[min(place, len(readings) - 1)] for place in range(MOST_READINGS))
     if needs_third([first, second], score_range):
         if rule == "third":
             return third

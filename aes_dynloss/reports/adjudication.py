@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.measures.resolution import Rule, resolved_score
+from aes_dynloss.measures.resolution import MOST_READINGS, Rule, resolved_score
 from aes_dynloss.reports.blocks import Section, Words
 from aes_dynloss.reports.human_entries import Adjudication, ReviewedMean, ReviewedPrompt, ReviewFigures
 from aes_dynloss.reports.human_scores import refuse_repeats, refuse_rows
@@ -130,7 +130,7 @@ def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreR
         rule: How two or three readings become one.
 
     Raises:
-        DataError: A reading is on an unknown prompt, or no score point of its prompt.
+        DataError: A reading is on an unknown prompt, or no score point of its prompt, or an essay has too many.
     """
     if len(sheets) == 1:
         return sheets[0]
@@ -142,7 +142,14 @@ def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreR
             readings.setdefault(key, [])
         for prompt, essay, score in sheet.table[[*_KEYS, HUMAN_SCORE]].dropna().itertuples(index=False, name=None):
             readings[prompt, essay].append(score)
-    return resolved_decisions(readings, ranges, rule, " with ".join(sheet.source for sheet in sheets))
+    source = " with ".join(sheet.source for sheet in sheets)
+    for (prompt, essay), own in readings.items():
+        if len(own) > MOST_READINGS:
+            raise DataError(
+                f"Essay {essay!r} of prompt {prompt!r} has {len(own)} readings in {source}; at most {MOST_READINGS} "
+                "make one score. Leave a sheet out."
+            )
+    return resolved_decisions(readings, ranges, rule, source)
 
 
 def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTable:

@@ -105,6 +105,8 @@ def test_an_essay_of_several_review_sheets_has_one_score(scores, tmp_path):
         tmp_path / "three.csv", index=False
     )
     assert "three.csv" in command(*words, "--adjudicated", "three.csv").error
+    fourth = command(*words, "--adjudicated", "one.csv", "--adjudicated", "two.csv").error
+    assert "Essay '002' of prompt 'a' has 4 readings in one.csv with two.csv" in fourth, "none is passed over"
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["essay_id"]: (line["human"], line["readings"]) for line in lines} == {
         "003": (4.0, [3.0, 4.0]),
