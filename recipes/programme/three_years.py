@@ -86,7 +86,8 @@ def compare_readers(folder: Path, ranges: Sequence[str]) -> None:
         for path in sorted(folder.glob("*/plan/sheets/*.csv"))
     ]
     scores = pd.concat(pd.read_csv(folder / year / "scores.csv", dtype=str) for year in YEARS)
-    readings = pd.concat(sheets)[[*KEYS, "reader", "human_score"]].merge(scores[[*KEYS, "raw", "score"]], on=KEYS)
+    machine = scores[[*KEYS, "raw", "score", "withheld"]]
+    readings = pd.concat(sheets)[[*KEYS, "reader", "human_score"]].merge(machine, on=KEYS)
     readings.to_csv(folder / "readings.csv", index=False)
     columns = ("--rater-column", "reader", "--reference-column", "human_score")
     aes_dynloss(folder, "evaluate", "readings.csv", *columns, *ranges, "-o", "readers")
