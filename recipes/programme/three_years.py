@@ -27,6 +27,8 @@ from aes_dynloss.errors import AesDynlossError, DataError
 from aes_dynloss.reports.monitor import Monitor
 
 LAST = YEARS[-1]
+# Severe readers give the lowest score oftener than others, too.
+READERS_MARKED = "Ann: (severe|lowest label)|Emil: (lenient|highest label)"
 
 
 def aes_dynloss(folder: Path, *words: str, show: bool = False) -> str:
@@ -57,9 +59,14 @@ def fit(folder: Path, ranges: Sequence[str]) -> None:
     aes_dynloss(folder, "finetune", "train.csv", "--preset", "fast", *ranges, "--subgroup", "region", "-o", "run")
 
 
+def scores_of(year: str) -> str:
+    """A year's scores: the monitor calls administrations by the names of their files."""
+    return f"{year}/scores_{year}.csv"
+
+
 def administer(folder: Path, year: str, programme: Programme) -> None:
     """A year: score, plan, read, take back, monitor."""
-    scores, plan = f"{year}/scores.csv", f"{year}/plan"
+    scores, plan = scores_of(year), f"{year}/plan"
     logged = ("--audit", "audit.jsonl")
     aes_dynloss(folder, "score", "run", f"{year}/essays.csv", "--keep-columns", *logged, "-o", scores)
 
@@ -74,8 +81,10 @@ def administer(folder: Path, year: str, programme: Programme) -> None:
     aes_dynloss(folder, *evaluate, *logged, "-o", f"{year}/report")
 
     years = YEARS[: YEARS.index(year) + 1]
-    files = [f"{one}/scores.csv" for one in years] + [f"--human={one}/plan/marked.csv" for one in years]
-    judged = ("--subgroup", "region", "--fail-on-alarm", "-o", f"{year}/monitor")
+    files = [scores_of(one) for one in years] + [f"--human={one}/plan/marked.csv" for one in years]
+    # The first year beside training, the others beside the first year: scores of the same model, on all sides.
+    beside = [] if year == YEARS[0] else ["--baseline", scores_of(YEARS[0])]
+    judged = (*beside, "--subgroup", "region", "--fail-on-alarm", "-o", f"{year}/monitor")
     aes_dynloss(folder, "monitor", "run", *files, *judged, show=True)
 
 
@@ -85,7 +94,7 @@ def compare_readers(folder: Path, ranges: Sequence[str]) -> None:
         pd.read_csv(path, dtype=str).assign(reader=path.stem.rpartition("_")[2])
         for path in sorted(folder.glob("*/plan/sheets/*.csv"))
     ]
-    scores = pd.concat(pd.read_csv(folder / year / "scores.csv", dtype=str) for year in YEARS)
+    scores = pd.concat(pd.read_csv(folder / scores_of(year), dtype=str) for year in YEARS)
     machine = scores[[*KEYS, "raw", "score", "withheld"]]
     readings = pd.concat(sheets)[[*KEYS, "reader", "human_score"]].merge(machine, on=KEYS)
     readings.to_csv(folder / "readings.csv", index=False)
@@ -112,7 +121,8 @@ def flags(folder: Path) -> list[str]:
         monitor = Monitor.read(folder / year / "monitor/monitor.json", "monitor", "Make it again.")
         found += [f"{year}, prompt {one.prompt}: {one.what} {one.of}".rstrip() for one in monitor.alarms]
     report = json.loads((folder / "readers/report.json").read_text(encoding="utf-8"))
-    return found + [f"{one['rater']}: {one['remarks']}" for one in report["raters"]["raters"] if one["remarks"]]
+    remarks = {one["rater"]: one["remarks"].split(", ") for one in report["raters"]["raters"] if one["remarks"]}
+    return found + [f"{reader}: {remark}" for reader, own in remarks.items() for remark in own]
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ def planted(prompts: Sequence[str], line: int) -> list[Planted]:
         # Weaker essays are shorter, too.
         Planted("regions drift apart", apart, f"{first} (score|length in words) region .*"),
         Planted("shorter essays", {f"{second} length in words"}, f"{second} length in words.*"),
-        Planted("a severe and a lenient reader", {"Ann: severe", "Emil: lenient"}, "Ann: severe|Emil: lenient"),
+        Planted("a severe and a lenient reader", {"Ann: severe", "Emil: lenient"}, READERS_MARKED),
         Planted("a line of the audit log", {changed}, changed),
     ]
 
