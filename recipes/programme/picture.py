@@ -15,7 +15,7 @@ WIDTH, MOST = 950, 3000
 
 
 def picture(page: Path) -> bytes:
-    """A page from its top to the end of its section of charts, as a png."""
+    """A page from its top to the section behind its charts, as a png."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -27,7 +27,7 @@ def picture(page: Path) -> bytes:
         screen = {"width": WIDTH, "height": MOST, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         driver.get(page.absolute().as_uri())
-        end = driver.execute_script("return document.querySelector('#charts').getBoundingClientRect().bottom")
+        end = driver.execute_script("return document.querySelector('#scores').getBoundingClientRect().top")
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": end, "scale": 1}
         return base64.b64decode(
             driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})["data"]

@@ -3,8 +3,9 @@
     python recipes/programme/three_years.py -o runs/programme                      # essays of ASAP, in data/asap
     python recipes/programme/three_years.py --essays made-up -o runs/programme     # essays made by code
 
-Exit code 1 if something that was planted is not found, or if anything else is flagged. What is planted, and who reads
-the essays, is in made_up.py; a real programme has essays and markers instead, and the same commands.
+Exit code 1 if something that was planted is not found, or if monitors, the report on readers or `audit verify` flag
+anything else. The criteria of `evaluate`, which point estimates miss by chance too, are counted and not judged. What is
+planted, and who reads the essays, is in made_up.py; a real programme has essays and markers, and the same commands.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def administer(folder: Path, year: str, programme: Programme) -> None:
     aes_dynloss(folder, *evaluate)  # writes sheets for third readings
     programme.fill_in(folder / plan)
     aes_dynloss(folder, *evaluate, *logged, "-o", f"{year}/report")
+    say(f"{year}: {missed_criteria(folder / year / 'report/report.json')}.\n")
 
     years = YEARS[: YEARS.index(year) + 1]
     files = [scores_of(one) for one in years] + [f"--human={one}/plan/marked.csv" for one in years]
@@ -86,6 +88,12 @@ def administer(folder: Path, year: str, programme: Programme) -> None:
     beside = [] if year == YEARS[0] else ["--baseline", scores_of(YEARS[0])]
     judged = (*beside, "--subgroup", "region", "--fail-on-alarm", "-o", f"{year}/monitor")
     aes_dynloss(folder, "monitor", "run", *files, *judged, show=True)
+
+
+def missed_criteria(report: Path) -> str:
+    """How many criteria of a report are missed, in words."""
+    verdicts = [flag["verdict"] for flag in json.loads(report.read_text(encoding="utf-8"))["flags"]]
+    return f"{verdicts.count('flag')} of {len(verdicts)} criteria missed"
 
 
 def compare_readers(folder: Path, ranges: Sequence[str]) -> None:
@@ -162,7 +170,7 @@ def all_found(things: Sequence[Planted], found: Sequence[str]) -> bool:
         missing = sorted(one.needed - set(own))
         fine &= not missing
         say(f"Planted: {one.what}. {'NOT FOUND: ' + '; '.join(missing) if missing else 'Found: ' + '; '.join(own)}.")
-    say(f"Flagged, and not planted: {'; '.join(left) or 'nothing'}.")
+    say(f"Flagged by monitors, readers' report or log, and not planted: {'; '.join(left) or 'nothing'}.")
     return fine and not left
 
 
