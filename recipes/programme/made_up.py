@@ -129,9 +129,10 @@ class Programme:
 
 
 def tamper(log: Path) -> int:
-    """Change a score in the middle of an audit log; returns the number of its line."""
+    """Change a score behind the middle of an audit log; returns the number of its line."""
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    number = next(n for n in range(len(lines) // 2, len(lines)) if '"event": "score"' in lines[n])
-    lines[number] = re.sub(r'("scores": .*?"score": )(\d)', lambda m: f"{m[1]}{(int(m[2]) + 1) % 4}", lines[number])
+    scored = re.compile(r'("event": "score".*"score": )(\d)')
+    number = next(n for n in range(len(lines) // 2, len(lines)) if scored.search(lines[n]))
+    lines[number] = scored.sub(lambda found: f"{found[1]}{(int(found[2]) + 1) % 4}", lines[number])
     log.write_text("".join(lines), encoding="utf-8")
     return number + 1
