@@ -87,7 +87,7 @@ def test_damaged_files(
 
 
 def test_what_is_set_apart_leaves_some(modules: Any, source: Path) -> None:
-    with pytest.raises(DataError, match="data.teacher_dev is 12, and train has 12 pairs"):
+    with pytest.raises(DataError, match=r"data\.teacher_dev is 12, and train has 12 pairs"):
         modules.pair_data.read_pairs(config(modules, source, most=12, teacher_dev=12), None)
 
 

@@ -90,7 +90,7 @@ def test_only_the_coefficients_of_a_token_s_band_move_it(modules: Any, drawn: di
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_static_losses_are_torch_s(modules: Any, drawn: dict[str, Tensor], smoothing: float) -> None:
     terms = {"cross_entropy": 1.0 - smoothing, "uniform_cross_entropy": smoothing}
-    loss, policy = LossConfig(terms=terms).build()
+    loss, _ = LossConfig(terms=terms).build()
     weights = torch.tensor(list(terms.values()), dtype=torch.float64)
     found = loss(weights, restricted(modules, drawn, drawn["logits"]))
     expected = functional.cross_entropy(drawn["logits"], drawn["tokens"], reduction="none", label_smoothing=smoothing)
