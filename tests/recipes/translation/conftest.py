@@ -12,7 +12,15 @@ from small_pairs import write_pairs
 
 from aes_dynloss.teaching.losses.component_table import COMPONENTS
 
-MODULES = ("decoding", "pair_data", "token_classes", "translation", "translation_grid", "translator")
+MODULES = (
+    "decoding",
+    "pair_data",
+    "token_classes",
+    "translation",
+    "translation_grid",
+    "translation_results",
+    "translator",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
