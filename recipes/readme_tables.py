@@ -334,6 +334,7 @@ TABLES: dict[str, Table] = {
     "recipes/vision/results/mnist_*.json": by_script("vision", "mnist"),
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
+    "recipes/translation/results/*.json": by_script("translation", "translation_results"),
     "aes_dynloss/cli/parts.py": parts_table,
     "aes_dynloss/reports/measure_list.py": measures_table,
     "aes_dynloss/essays/features/linguistic.py": features_table,
