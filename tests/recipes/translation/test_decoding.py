@@ -49,6 +49,39 @@ def test_more_beams_never_score_lower(modules: Any, translator: Any, beams: int)
     assert bool((second.scores >= first.scores).all())
 
 
+# Probabilities of tokens 2 to 5 by those before them; else all are alike.
+FOLLOWING = {
+    (): [0.0, 0.4, 0.35, 0.25],
+    (3,): [0.25, 0.3, 0.25, 0.2],
+    (3, 3): [1.0, 0.0, 0.0, 0.0],
+    (4,): [0.0, 0.0, 0.5, 0.5],
+}
+
+
+class ByTable:
+    """Stands for a student."""
+
+    def encode(self, source: Tensor) -> Tensor:
+        return torch.zeros(*source.shape, 1)
+
+    def decode(self, before: Tensor, memory: Tensor, source: Tensor) -> Tensor:
+        rows = [[0.0, 0.0, *FOLLOWING.get(tuple(row[1:]), [0.25] * 4)] for row in before.tolist()]
+        return torch.tensor(rows).log()[:, None]
+
+    def logits(self, states: Tensor) -> Tensor:
+        return states
+
+
+def test_a_greedy_translation_that_falls_out_of_the_beam_is_kept(modules: Any) -> None:
+    """Both beams follow token 4, of which the rest is poor."""
+    translator = ByTable()
+    first = modules.decoding.greedy(translator, SOURCE[:1], MOST)
+    second = modules.decoding.beam_search(translator, SOURCE[:1], MOST, beams=2)
+    assert first.tokens.tolist() == [[3, 3, 2]]
+    assert second.tokens[0, :3].tolist() == [3, 3, 2]
+    assert torch.equal(first.scores, second.scores)
+
+
 def test_scores_are_those_of_training(modules: Any, translator: Any) -> None:
     with evaluating(translator):
         for found in (

@@ -180,3 +180,15 @@ def one_message(outcome: Any, message: str) -> None:
     assert "Traceback" not in outcome.err
     with pytest.raises(ValueError, match=message):
         raise ValueError(outcome.error)
+
+
+def test_near_tokens_are_those_of_the_start(modules: Any, straight: Any, source: Path) -> None:
+    """And its weights and tokens are the run's."""
+    own = modules.translation
+    values = read_mapping(straight["taught"][0] / "config.yaml")
+    student, tokenizer, _ = own.build(own.TranslationConfig.model_validate(values))
+    weights = own.load_file(straight["warm"][0] / "student.safetensors")
+    assert content(straight["warm"][0])["tokenizer.json"].decode() == tokenizer.to_str()
+    assert all(bool((tensor == weights[name]).all()) for name, tensor in student.state_dict().items())
+    near = modules.token_classes.near_tokens(weights["embedding.weight"], student.counts, 3)
+    assert near.tolist() == student.near.tolist()

@@ -49,7 +49,9 @@ def test_the_loss_is_torch_s(modules: Any) -> None:
     expected = functional.cross_entropy(plain_log_probs(made)[real], TARGET[real])
     found = elements.by_example(cross_entropy(elements)).mean()
     assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
-    assert elements.errors().shape == (3,)
+    assert torch.allclose(elements.weights, real / real.sum(1).double().mean().float())  # PAD counts nothing
+    wrong = 1.0 - made(SOURCE, TARGET).view(3, LENGTH, 4)[..., 3]
+    assert torch.allclose(elements.errors(), (wrong * real).sum(1) / real.sum(1))
     assert len(elements) == 3 * LENGTH
 
 
