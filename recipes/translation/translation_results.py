@@ -1,4 +1,4 @@
-"""The table of a translation grid's results; it loads no student and registers no loss."""
+"""The tables of a translation grid's results; it loads no student and registers no loss."""
 
 from __future__ import annotations
 
@@ -18,10 +18,30 @@ def table(figures: Mapping[str, Any]) -> str:
         beside = "" if name == control else difference(bleu, others)
         known = [seconds for seconds in arm["seconds"] if seconds is not None]
         minutes = f"{fmean(known) / 60:.2g}" if known else ""
-        spread = f" ({stdev(bleu):.2f})" if len(bleu) > 1 else ""
         greedy = fmean(_scores(arm, "bleu_greedy"))
-        lines.append(f"| {name} | {fmean(bleu):.2f}{spread} | {beside} | {greedy:.2f} | {minutes} |")
+        lines.append(f"| {name} | {mean_and_spread(bleu)} | {beside} | {greedy:.2f} | {minutes} |")
     return "\n".join(lines)
+
+
+def taught_table(figures: Mapping[str, Any]) -> str:
+    """What the teacher of each arm set for each band when the training ended, mean (SD) over seeds."""
+    lines = ["| arm | band | gold | near | any | bias |", "|---|---:|---:|---:|---:|---:|"]
+    for name, arm in figures["arms"].items():
+        seeds = [taught for taught in arm["taught"] if taught is not None]
+        for band in range(len(seeds[0]["gold"]) if seeds else 0):
+            columns = [[taught[key][band] for taught in seeds] for key in ("gold", "near", "any", "bias")]
+            lines.append(f"| {name} | {band} | {' | '.join(mean_and_spread(values) for values in columns)} |")
+    return "\n".join(lines)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean (SD); of a single value no SD.
+
+    Examples:
+        >>> mean_and_spread([1.0, 2.0]), mean_and_spread([1.0])
+        ('1.50 (0.71)', '1.00')
+    """
+    return f"{fmean(values):.2f}" + (f" ({stdev(values):.2f})" if len(values) > 1 else "")
 
 
 def difference(values: Sequence[float], others: Sequence[float]) -> str:

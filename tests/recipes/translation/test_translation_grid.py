@@ -66,6 +66,15 @@ def test_the_table(modules: Any) -> None:
     ]
 
 
+def test_the_table_of_what_was_taught(modules: Any) -> None:
+    taught = [{"gold": [1.0, gold], "near": [0.0, 0.5], "any": [0.1, 0.1], "bias": [0.0, -1.0]} for gold in (1.5, 2.5)]
+    arms = {"plain": {"taught": [None, None]}, "taught": {"taught": taught}}
+    assert modules.translation_results.taught_table({"arms": arms}).splitlines()[2:] == [
+        "| taught | 0 | 1.00 (0.00) | 0.00 (0.00) | 0.10 (0.00) | 0.00 (0.00) |",
+        "| taught | 1 | 2.00 (0.71) | 0.50 (0.00) | 0.10 (0.00) | -1.00 (0.00) |",
+    ]
+
+
 @pytest.mark.parametrize("path", sorted((TRANSLATION / "grids").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_arm_of_every_grid_is_a_configuration(path: Path, modules: Any) -> None:
     own = modules.translation_grid
