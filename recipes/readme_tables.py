@@ -306,6 +306,13 @@ def overview_table(_: Path, __: str) -> str:
     return table
 
 
+def translation_table(path: Path, part: str) -> str:
+    """BLEU of a translation grid's arms; for the part ``taught``, what their teachers set."""
+    results = _recipe("translation", "translation_results")
+    table: str = {"": results.table, "taught": results.taught_table}[part](_read(path))
+    return table
+
+
 # The first pattern that a source matches says how its table is made.
 TABLES: dict[str, Table] = {
     "recipes/essays/results/grids": systems_table,
@@ -335,6 +342,7 @@ TABLES: dict[str, Table] = {
     "recipes/vision/results/mnist_*.json": by_script("vision", "mnist"),
     "recipes/vision/results/*.json": by_script("vision", "grid"),
     "recipes/vision/overview.py": overview_table,
+    "recipes/translation/results/*.json": translation_table,
     "aes_dynloss/cli/parts.py": parts_table,
     "aes_dynloss/reports/measure_list.py": measures_table,
     "aes_dynloss/essays/features/linguistic.py": features_table,

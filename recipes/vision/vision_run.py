@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import click
 from accelerate import Accelerator
 from image_table import RATERS, ImageTable
 from matplotlib.figure import Figure
@@ -19,9 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
-from aes_dynloss.cli.main import log_to_stderr, run_command
-from aes_dynloss.cli.options import force_precision_option
-from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
+from aes_dynloss.cli.recipe_command import recipe_command
+from aes_dynloss.configfile import ConfigModel, read_mapping
 from aes_dynloss.teaching.losses.component_table import OF_CLASSES, those_that_need
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
@@ -236,42 +233,11 @@ def _measured(accelerator: Accelerator, task: Task, size: int) -> Mapping[str, f
 
 
 def command(name: str, config: type[VisionConfig], build: Build) -> None:
-    """The command line of a recipe: CONFIG [KEY=VALUE ...] --output-dir DIR [--resume | --force] [--print-config].
+    """The command line of a recipe, see :func:`aes_dynloss.cli.recipe_command.recipe_command`.
 
     Args:
         name: The script's name.
         config: The class of its configuration.
         build: Builds its task.
     """
-
-    @click.command(help=f"Train as CONFIG says, a YAML file; KEY=VALUE changes it. See the README beside {name}.")
-    @click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
-    @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-    @click.option("--output-dir", "-o", type=click.Path(path_type=Path), help="Folder for all that the run leaves.")
-    @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
-    @click.option("--force", is_flag=True, help="Replace an earlier run in the folder.")
-    @force_precision_option
-    @click.option("--print-config", is_flag=True, help="Print the resolved configuration and stop.")
-    def recipe(
-        file: Path,
-        overrides: tuple[str, ...],
-        output_dir: Path | None,
-        resume: bool,
-        force: bool,
-        force_precision: bool,
-        print_config: bool,
-    ) -> None:
-        resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
-        if print_config:
-            click.echo(dump_yaml(resolved.model_dump(mode="json")), nl=False)
-            return
-        if resume and force:
-            raise click.UsageError("--resume and --force exclude each other.")
-        if output_dir is None:
-            raise click.UsageError("--output-dir is missing: name a folder for all that the run leaves.")
-        report = run(build, resolved, output_dir, resume=resume, force=force, force_precision=force_precision)
-        for measure, value in report["test"].items():
-            click.echo(f"{measure} {value:.4f}")
-
-    log_to_stderr(logging.INFO)
-    sys.exit(run_command(recipe, name))
+    recipe_command(name, config, partial(run, build))

@@ -20,6 +20,7 @@ RESULTS = [
         "essays/results/peers/finetuned",
         "essays/results/robustness",
         "vision/results",
+        "translation/results",
     )
     for path in sorted((ROOT / "recipes" / folder).glob("*.json"))
 ]

@@ -1,4 +1,4 @@
-"""A vision recipe's script, run in this process: what it says and how it ends."""
+"""A recipe's script, run in this process: what it says and how it ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from unittest import mock
 import torch
 from command_line import Outcome, outcome_of
 
-VISION = Path(__file__).parents[2] / "recipes/vision"
+RECIPES = Path(__file__).parents[2] / "recipes"
+VISION, TRANSLATION = RECIPES / "vision", RECIPES / "translation"
 
 
-def recipe(script: str, *words: object) -> Outcome:
-    """Run ``python recipes/vision/SCRIPT WORDS`` without starting a process, on one thread; a bug raises."""
-    path, threads, precision = VISION / script, torch.get_num_threads(), torch.get_float32_matmul_precision()
+def recipe(script: str, *words: object, folder: Path = VISION) -> Outcome:
+    """Run ``python FOLDER/SCRIPT WORDS`` without starting a process, on one thread; a bug raises."""
+    path, threads, precision = folder / script, torch.get_num_threads(), torch.get_float32_matmul_precision()
 
     def call() -> int:
         try:
@@ -28,7 +29,7 @@ def recipe(script: str, *words: object) -> Outcome:
     try:
         with (
             mock.patch.object(sys, "argv", [str(path), *map(str, words)]),
-            mock.patch.object(sys, "path", [str(VISION), *sys.path]),
+            mock.patch.object(sys, "path", [str(folder), *sys.path]),
         ):
             return outcome_of(call)
     finally:
