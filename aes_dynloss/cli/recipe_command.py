@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import click
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
+from aes_dynloss.training.run_folder import write_json
 
 
 class RecipeRun(Protocol):
@@ -70,3 +71,50 @@ def recipe_command(name: str, config: type[ConfigModel], run: RecipeRun) -> None
 
     log_to_stderr(logging.INFO)
     sys.exit(run_command(recipe, name))
+
+
+class GridRun(Protocol):
+    """Runs the cells of a grid that are not there yet, in a folder."""
+
+    def __call__(
+        self,
+        grid: Any,  # noqa: ANN401 - of the class that the recipe names
+        root: Path,
+        *,
+        force_precision: bool,
+    ) -> Mapping[str, Any]:
+        """The figures of the whole grid, without a path of this machine."""
+
+
+def grid_command(
+    name: str, config: type[ConfigModel], run: GridRun, table: Callable[[Mapping[str, Any]], str]
+) -> click.Command:
+    """The command of a recipe's grid: CONFIG [KEY=VALUE ...] --output-dir DIR [--results FILE].
+
+    Args:
+        name: The script's name.
+        config: The class of a grid's configuration.
+        run: Runs a grid.
+        table: Its figures as a README shows them.
+    """
+
+    @click.command(name, help="Run the grid that CONFIG describes, and write its results.")
+    @click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
+    @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+    @click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the runs.")
+    @click.option(
+        "--results",
+        "output",
+        type=click.Path(path_type=Path),
+        help="File of the results; by default results.json in the runs' folder.",
+    )
+    @force_precision_option
+    def grid(
+        file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None, force_precision: bool
+    ) -> None:
+        resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
+        figures = run(resolved, output_dir.resolve(), force_precision=force_precision)
+        write_json(output or output_dir / "results.json", dict(figures))
+        click.echo(table(figures))
+
+    return grid

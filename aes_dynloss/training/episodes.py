@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -35,9 +36,16 @@ logger = logging.getLogger(__name__)
 
 TEACHING_CHECKPOINT = "teaching.pt"
 TEACHING_LOG = "teaching.jsonl"
-
 # Progress is a part of the steps: multiplied again, it may fall short of a whole number.
 _ROUNDING = 1e-9
+
+
+def episode_figures(log: Path) -> dict[str, list[float]] | None:
+    """The measure that the teacher lowers and the hypergradient's norm in every episode; None where there is no log."""
+    if not log.exists():
+        return None
+    episodes = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return {name: [episode[name] for episode in episodes] for name in ("measure", "hypergradient_norm")}
 
 
 class PiecewisePolicy(TeacherUpdate):

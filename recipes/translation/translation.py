@@ -6,7 +6,6 @@ python recipes/translation/translation.py recipes/translation/multi30k.yaml --ou
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,25 +25,21 @@ from translator import Translator, TranslatorConfig, token_measures
 
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, predict, train_student
 from aes_dynloss.cli.recipe_command import recipe_command
-from aes_dynloss.configfile import ConfigModel, read_mapping, user_path
+from aes_dynloss.configfile import ConfigModel, user_path
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
 from aes_dynloss.teaching.teachers.config import DlfConfig, FrozenTeacherConfig, TeacherConfig
-from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import Precision
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.hardware import resolve_precision
 from aes_dynloss.training.loop import FitResult
 from aes_dynloss.training.run_folder import (
-    CHECKPOINT,
     MANIFEST,
     PLOTS,
     TEACHER,
     describe_run,
-    recorded_precision,
-    run_folder,
     write_json,
 )
+from aes_dynloss.training.student_run import student_run
 
 logger = logging.getLogger("aes_dynloss.translation")
 
@@ -126,17 +121,12 @@ def run(
     Returns:
         The content of report.json.
     """
-    began_in = recorded_precision(folder / MANIFEST) if resume else None
-    precision = precision or resolve_precision(config.training, began_in, force=force_precision)
-    accelerator = build_accelerator(config.training, folder, precision)
-    values = config.model_dump(mode="json")
-    with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
-        if complete:
-            logger.info("The run in %s is complete; nothing is left to do.", folder)
-        else:
-            _train_and_test(accelerator, config, folder, resume=resume)
-    accelerator.end_training()
-    return read_mapping(folder / REPORT)
+
+    def train(accelerator: Accelerator) -> dict[str, Any]:
+        return _train_and_test(accelerator, config, folder, resume=resume)
+
+    how = {"resume": resume, "force": force, "force_precision": force_precision}
+    return student_run(config, folder, PRODUCTS, train, precision, **how)
 
 
 def build(config: TranslationConfig) -> tuple[Translator, Tokenizer, dict[str, Pairs]]:
@@ -167,9 +157,9 @@ def _start_from(student: Translator, folder: Path) -> None:
     student.fix_near_tokens()
 
 
-def _train_and_test(accelerator: Accelerator, config: TranslationConfig, folder: Path, *, resume: bool) -> None:
-    started = time.monotonic()
-    again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
+def _train_and_test(
+    accelerator: Accelerator, config: TranslationConfig, folder: Path, *, resume: bool
+) -> dict[str, Any]:
     student, tokenizer, tables = build(config)
     if accelerator.is_main_process:  # before training: it says in which precision to go on
         manifest = describe_run(accelerator, PACKAGES)
@@ -187,31 +177,26 @@ def _train_and_test(accelerator: Accelerator, config: TranslationConfig, folder:
         classes=config.model.classes,
     )
     teacher_forced = _measured(accelerator, student, tables["test"])
-    if accelerator.is_main_process:
-        texts = {
-            name: text_of(tokenizer, translations(student, tables["test"], beams=beams))
-            for name, beams in (("bleu", config.beams), ("bleu_greedy", None))
-        }
-        scores, signature = bleu_of(texts, tables["test"])
-        write_text(folder / TOKENIZER, tokenizer.to_str())
-        write_text(folder / TRANSLATIONS, "".join(f"{line}\n" for line in texts["bleu"]))
-        save_file({name: tensor.contiguous().cpu() for name, tensor in student.state_dict().items()}, folder / WEIGHTS)
-        report = {
-            "test": scores | teacher_forced,
-            "sacrebleu": signature,
-            "dev": {SELECT_BY: result.best_measure},
-            "best_step": result.best_step,
-            "steps": result.steps,
-            "weights": sum(parameter.numel() for parameter in student.parameters()),
-            "vocabulary": tokenizer.get_vocab_size(),
-            "taught": _taught(result),
-            # Of a run that was stopped in between it is not known.
-            "seconds": None if again else round(time.monotonic() - started, 1),
-        }
-        write_json(folder / REPORT, report)
-        for name in (CHECKPOINT, TEACHING_CHECKPOINT):
-            (folder / name).unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return {}
+    texts = {
+        name: text_of(tokenizer, translations(student, tables["test"], beams=beams))
+        for name, beams in (("bleu", config.beams), ("bleu_greedy", None))
+    }
+    scores, signature = bleu_of(texts, tables["test"])
+    write_text(folder / TOKENIZER, tokenizer.to_str())
+    write_text(folder / TRANSLATIONS, "".join(f"{line}\n" for line in texts["bleu"]))
+    save_file({name: tensor.contiguous().cpu() for name, tensor in student.state_dict().items()}, folder / WEIGHTS)
+    return {
+        "test": scores | teacher_forced,
+        "sacrebleu": signature,
+        "dev": {SELECT_BY: result.best_measure},
+        "best_step": result.best_step,
+        "steps": result.steps,
+        "weights": sum(parameter.numel() for parameter in student.parameters()),
+        "vocabulary": tokenizer.get_vocab_size(),
+        "taught": _taught(result),
+    }
 
 
 def bleu_of(texts: Mapping[str, list[str]], pairs: Pairs) -> tuple[dict[str, float], str]:

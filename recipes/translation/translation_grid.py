@@ -12,20 +12,20 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
 from pydantic import Field
 from translation import MANIFEST, REPORT, TEACHING_LOG, TranslationConfig, run
 from translation_results import table
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
+from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
+from aes_dynloss.training.episodes import episode_figures
 from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
-from aes_dynloss.training.run_folder import write_json
 
 HERE = Path(__file__).parent
 
@@ -54,16 +54,19 @@ class TranslationCell(Cell):
     Args:
         root, name, config, needs: Those of a cell.
         arm: Its arm.
+        force_precision: Whether it may be run in bf16 where the processor has that in software alone.
     """
 
     LAST_FILE = REPORT
 
     config: TranslationConfig
     arm: str
+    force_precision: bool = False
 
     def run(self, *, resume: bool) -> None:
         """Train and test."""
-        run(self.config, self.work, precision=grid_precision(self.root, self.config.training), resume=resume)
+        precision = grid_precision(self.root, self.config.training, force=self.force_precision)
+        run(self.config, self.work, precision=precision, resume=resume)
 
 
 def cells_of(grid: GridConfig, root: Path) -> list[TranslationCell]:
@@ -104,7 +107,7 @@ def results(grid: GridConfig, cells: Sequence[TranslationCell]) -> dict[str, Any
             "sets": arm.sets,
             "start": arm.start,
             **{key: [report[key] for report in reports] for key in ("test", "dev", "best_step", "taught", "seconds")},
-            "teaching": [_teaching(folder / TEACHING_LOG) for folder in folders],
+            "teaching": [episode_figures(folder / TEACHING_LOG) for folder in folders],
         }
     first = read_mapping(cells[0].folder / REPORT)
     return {
@@ -115,35 +118,16 @@ def results(grid: GridConfig, cells: Sequence[TranslationCell]) -> dict[str, Any
     }
 
 
-def _teaching(log: Path) -> dict[str, list[float]] | None:
-    """The measure that the teacher lowers and the hypergradient's norm in every episode; None without a teacher."""
-    if not log.exists():
-        return None
-    episodes = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return {name: [episode[name] for episode in episodes] for name in ("measure", "hypergradient_norm")}
-
-
-@click.command(help="Run the grid that CONFIG describes, and write its results.")
-@click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the runs.")
-@click.option(
-    "--results",
-    "output",
-    type=click.Path(path_type=Path),
-    help="File of the results; by default results.json in the runs' folder.",
-)
-def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None) -> None:
-    """From the command line."""
-    grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
-    cells = cells_of(grid, output_dir.resolve())
+def run_grid(grid: GridConfig, root: Path, *, force_precision: bool = False) -> dict[str, Any]:
+    """Run what is not there yet; the figures of the whole grid."""
+    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, root)]
     for cell in cells:
         cell.check()
     run_in_turn(cells)
-    figures = results(grid, cells)
-    write_json(output or output_dir / "results.json", figures)
-    click.echo(table(figures))
+    return results(grid, cells)
 
+
+main = grid_command("translation_grid.py", GridConfig, run_grid, table)
 
 if __name__ == "__main__":
     log_to_stderr(logging.INFO)

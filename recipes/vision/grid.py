@@ -20,18 +20,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
 
-import click
 from pydantic import Field
 from vision_run import CONFIG_NAMES, MANIFEST, REPORT, VisionConfig, run
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
-from aes_dynloss.cli.options import force_precision_option
+from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import TeachingConfig
-from aes_dynloss.training.episodes import TEACHING_LOG
+from aes_dynloss.training.episodes import TEACHING_LOG, episode_figures
 from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
-from aes_dynloss.training.run_folder import METRICS, TEACHER, write_json
+from aes_dynloss.training.run_folder import METRICS, TEACHER
 
 HERE = Path(__file__).parent
 
@@ -168,9 +167,9 @@ def teaching(folder: Path) -> dict[str, Any] | None:
         L2T-DLF: the measure and the hypergradient's norm in every episode. L2T-DLN: the number of windows, and in what
         part of them the measure was lower under the rewritten loss than under the one before.
     """
-    if (folder / TEACHING_LOG).exists():
-        episodes = _lines(folder / TEACHING_LOG)
-        return {name: [episode[name] for episode in episodes] for name in ("measure", "hypergradient_norm")}
+    episodes = episode_figures(folder / TEACHING_LOG)
+    if episodes is not None:
+        return episodes
     windows = [line["teacher"] for line in _lines(folder / METRICS) if "teacher" in line]
     if not windows:
         return None
@@ -214,28 +213,16 @@ def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "")
     return f"{values['mean']:{sign}.4f}{beside}"
 
 
-@click.command(help="Run the grid that CONFIG describes, and write its results.")
-@click.argument("file", metavar="CONFIG", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of the runs.")
-@click.option(
-    "--results",
-    "output",
-    type=click.Path(path_type=Path),
-    help="File of the results; by default results.json in the runs' folder.",
-)
-@force_precision_option
-def main(file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None, force_precision: bool) -> None:
-    """From the command line."""
-    grid = validate(GridConfig, apply_overrides(read_mapping(file), overrides), str(file))
-    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, output_dir.resolve())]
+def run_grid(grid: GridConfig, root: Path, *, force_precision: bool = False) -> dict[str, Any]:
+    """Run what is not there yet; the figures of the whole grid."""
+    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, root)]
     for cell in cells:
         cell.check()
     run_in_turn(cells)
-    figures = results(grid, cells)
-    write_json(output or output_dir / "results.json", figures)
-    click.echo(table(figures))
+    return results(grid, cells)
 
+
+main = grid_command("grid.py", GridConfig, run_grid, table)
 
 if __name__ == "__main__":
     log_to_stderr(logging.INFO)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,25 +17,21 @@ from torch import Tensor
 
 from aes_dynloss import ConfigError, LossConfig, RunContext, TrainingConfig, TrainingError, predict, train_student
 from aes_dynloss.cli.recipe_command import recipe_command
-from aes_dynloss.configfile import ConfigModel, read_mapping
+from aes_dynloss.configfile import ConfigModel
 from aes_dynloss.teaching.losses.component_table import OF_CLASSES, those_that_need
 from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import DlfConfig, TeacherConfig, TeachingConfig
-from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import Precision
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
-from aes_dynloss.training.hardware import resolve_precision
 from aes_dynloss.training.run_folder import (
-    CHECKPOINT,
     MANIFEST,
     PLOTS,
     TEACHER,
     describe_run,
-    recorded_precision,
-    run_folder,
     write_json,
 )
+from aes_dynloss.training.student_run import student_run
 
 logger = logging.getLogger("aes_dynloss.vision")
 
@@ -142,17 +137,12 @@ def run(
     Returns:
         The content of report.json.
     """
-    began_in = recorded_precision(folder / MANIFEST) if resume else None
-    precision = precision or resolve_precision(config.training, began_in, force=force_precision)
-    accelerator = build_accelerator(config.training, folder, precision)
-    values = config.model_dump(mode="json")
-    with run_folder(accelerator, folder, values, PRODUCTS, resume=resume, force=force) as complete:
-        if complete:
-            logger.info("The run in %s is complete; nothing is left to do.", folder)
-        else:
-            _train_and_test(accelerator, build(config, accelerator), config, folder, resume=resume)
-    accelerator.end_training()
-    return read_mapping(folder / REPORT)
+
+    def train(accelerator: Accelerator) -> dict[str, Any]:
+        return _train_and_test(accelerator, build(config, accelerator), config, folder, resume=resume)
+
+    how = {"resume": resume, "force": force, "force_precision": force_precision}
+    return student_run(config, folder, PRODUCTS, train, precision, **how)
 
 
 def _train_and_test(
@@ -162,9 +152,7 @@ def _train_and_test(
     folder: Path,
     *,
     resume: bool,
-) -> None:
-    started = time.monotonic()
-    again = any((folder / name).exists() for name in (CHECKPOINT, TEACHING_CHECKPOINT))
+) -> dict[str, Any]:
     check_bins(config.teacher, task.classes)
     if accelerator.is_main_process:  # before training: it says in which precision to go on
         parts = {name: getattr(task, name) for name in ("train", "teacher_dev", "dev", "test")}
@@ -186,23 +174,18 @@ def _train_and_test(
         shared=task.train.trusted_rows,
     )
     outputs = _outputs(accelerator, task, task.test, config.measure_size)
-    if accelerator.is_main_process:
-        task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
-        state = task.student.as_module().state_dict()
-        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)
-        report = {
-            "test": task.measures(outputs, task.test),
-            "dev": {task.select_by: result.best_measure},
-            "best_step": result.best_step,
-            "steps": result.steps,
-            "weights": sum(parameter.numel() for parameter in task.student.as_module().parameters()),
-            # Of a run that was stopped in between it is not known.
-            "seconds": None if again else round(time.monotonic() - started, 1),
-        }
-        write_json(folder / REPORT, report)
-        for name in (CHECKPOINT, TEACHING_CHECKPOINT):
-            (folder / name).unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return {}
+    task.draw(outputs, task.test).savefig(folder / PICTURE, dpi=110)
+    state = task.student.as_module().state_dict()
+    save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / WEIGHTS)
+    return {
+        "test": task.measures(outputs, task.test),
+        "dev": {task.select_by: result.best_measure},
+        "best_step": result.best_step,
+        "steps": result.steps,
+        "weights": sum(parameter.numel() for parameter in task.student.as_module().parameters()),
+    }
 
 
 def check_bins(teacher: TeacherConfig | None, classes: int) -> None:
