@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import click
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.options import force_precision_option
 from aes_dynloss.configfile import ConfigModel, apply_overrides, dump_yaml, read_mapping, validate
+from aes_dynloss.training.grid import run_in_turn
 from aes_dynloss.training.run_folder import write_json
 
 
@@ -73,29 +75,22 @@ def recipe_command(name: str, config: type[ConfigModel], run: RecipeRun) -> None
     sys.exit(run_command(recipe, name))
 
 
-class GridRun(Protocol):
-    """Runs the cells of a grid that are not there yet, in a folder."""
-
-    def __call__(
-        self,
-        grid: Any,  # noqa: ANN401 - of the class that the recipe names
-        root: Path,
-        *,
-        force_precision: bool,
-    ) -> Mapping[str, Any]:
-        """The figures of the whole grid, without a path of this machine."""
-
-
 def grid_command(
-    name: str, config: type[ConfigModel], run: GridRun, table: Callable[[Mapping[str, Any]], str]
+    name: str,
+    config: type[ConfigModel],
+    cells_of: Callable[[Any, Path], Sequence[Any]],
+    results: Callable[[Any, Any], Mapping[str, Any]],
+    table: Callable[[Mapping[str, Any]], str],
 ) -> click.Command:
     """The command of a recipe's grid: CONFIG [KEY=VALUE ...] --output-dir DIR [--results FILE].
 
     Args:
         name: The script's name.
         config: The class of a grid's configuration.
-        run: Runs a grid.
-        table: Its figures as a README shows them.
+        cells_of: The runs of a grid in a folder, each a :class:`aes_dynloss.training.grid.Cell` with the field
+            ``force_precision``.
+        results: The figures of a grid whose runs are complete, without a path of this machine.
+        table: These figures as a README shows them.
     """
 
     @click.command(name, help="Run the grid that CONFIG describes, and write its results.")
@@ -113,7 +108,11 @@ def grid_command(
         file: Path, overrides: tuple[str, ...], output_dir: Path, output: Path | None, force_precision: bool
     ) -> None:
         resolved = validate(config, apply_overrides(read_mapping(file), overrides), str(file))
-        figures = run(resolved, output_dir.resolve(), force_precision=force_precision)
+        cells = [replace(cell, force_precision=force_precision) for cell in cells_of(resolved, output_dir.resolve())]
+        for cell in cells:
+            cell.check()
+        run_in_turn(cells)
+        figures = results(resolved, cells)
         write_json(output or output_dir / "results.json", dict(figures))
         click.echo(table(figures))
 

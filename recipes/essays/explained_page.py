@@ -7,8 +7,7 @@ python recipes/essays/explained_page.py runs/quickstart       # explained.png; n
 from __future__ import annotations
 
 import argparse
-import base64
-import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,11 @@ from aes_dynloss import EssayScorer
 from aes_dynloss.essays.explaining.page import essay_page
 from aes_dynloss.reports.page import write_page
 
+sys.path.append(str(Path(__file__).parents[1]))
+from page_picture import picture
+
 OUTPUT = Path(__file__).parent / "explained.png"
-WIDTH, HEIGHT = 950, 1500
+HEIGHT = 1500
 # The two sentences about dogs and phones are out of place, to show what the model makes of them.
 LETTER = """Dear Head Teacher,
 
@@ -38,26 +40,6 @@ Tamsin Rook, 8B
 """
 
 
-def picture(page: Path) -> bytes:
-    """The top of a page, as a png."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.binary_location = shutil.which("chromium") or ""
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        screen = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        driver.get(page.absolute().as_uri())
-        driver.execute_script("document.querySelector('.marked .adds-3').focus()")
-        driver.execute_script("scrollTo(0, 0)")
-        return base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
-    finally:
-        driver.quit()
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         write_page(essay_page(replace(one, essay_id="tamsin"), {"Model": "quickstart"}), page)
-        OUTPUT.write_bytes(picture(page))
+        OUTPUT.write_bytes(picture(page, HEIGHT, focus=".marked .adds-3"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.training.episodes import episode_figures
-from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
+from aes_dynloss.training.grid import Cell, grid_precision
 
 HERE = Path(__file__).parent
 
@@ -118,16 +118,7 @@ def results(grid: GridConfig, cells: Sequence[TranslationCell]) -> dict[str, Any
     }
 
 
-def run_grid(grid: GridConfig, root: Path, *, force_precision: bool = False) -> dict[str, Any]:
-    """Run what is not there yet; the figures of the whole grid."""
-    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, root)]
-    for cell in cells:
-        cell.check()
-    run_in_turn(cells)
-    return results(grid, cells)
-
-
-main = grid_command("translation_grid.py", GridConfig, run_grid, table)
+main = grid_command("translation_grid.py", GridConfig, cells_of, results, table)
 
 if __name__ == "__main__":
     log_to_stderr(logging.INFO)

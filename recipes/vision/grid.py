@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG, episode_figures
-from aes_dynloss.training.grid import Cell, grid_precision, run_in_turn
+from aes_dynloss.training.grid import Cell, grid_precision
 from aes_dynloss.training.run_folder import METRICS, TEACHER
 
 HERE = Path(__file__).parent
@@ -213,16 +213,7 @@ def with_spread(values: Mapping[str, float | None], spread: str, sign: str = "")
     return f"{values['mean']:{sign}.4f}{beside}"
 
 
-def run_grid(grid: GridConfig, root: Path, *, force_precision: bool = False) -> dict[str, Any]:
-    """Run what is not there yet; the figures of the whole grid."""
-    cells = [replace(cell, force_precision=force_precision) for cell in cells_of(grid, root)]
-    for cell in cells:
-        cell.check()
-    run_in_turn(cells)
-    return results(grid, cells)
-
-
-main = grid_command("grid.py", GridConfig, run_grid, table)
+main = grid_command("grid.py", GridConfig, cells_of, results, table)
 
 if __name__ == "__main__":
     log_to_stderr(logging.INFO)
