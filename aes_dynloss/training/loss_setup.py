@@ -148,7 +148,7 @@ def _published(
 ) -> LossSetup:
     """One of the package's own teachers that learn."""
     if isinstance(teacher, DlfConfig):
-        spec = _dlf_spec(loss, teacher, classes, raters, unit)
+        spec = _dlf_spec(loss, teacher, classes, raters, unit, train, shared)
         return _dlf(context, student, train, teacher_dev, spec, teacher, shared)
     if isinstance(teacher, GlcConfig):
         return _glc(context, student, train, teacher_dev, teacher, classes, shared)
@@ -169,11 +169,19 @@ def _problem(
 
 
 def _dlf_spec(
-    mixture: LossConfig, config: DlfConfig, classes: int | None, raters: Sequence[str], unit: str | None
+    mixture: LossConfig,
+    config: DlfConfig,
+    classes: int | None,
+    raters: Sequence[str],
+    unit: str | None,
+    train: Examples,
+    shared: Rows | None,
 ) -> SteeredSpec:
-    """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else W and b, or the mixture."""
+    """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else a matrix, or the mixture."""
     if mixture.by:
         return _rater_weights(mixture, raters, unit)
+    if config.matrix == "forward":
+        return _corrected("teacher.matrix forward", config.bins, classes, train, shared, logits=True)[0]
     if classes is not None:
         return BilinearSpec(classes=classes, floor=config.floor, bins=config.bins)
     return MixtureSpec(terms=_plain_terms(mixture), standardise=mixture.standardise)
@@ -320,16 +328,7 @@ def _glc(
     shared: Rows | None,
 ) -> LossSetup:
     """Gold loss correction: what a first student of untrusted targets says of trusted examples is the matrix C."""
-    if classes is None or shared is None:
-        raise ConfigError(
-            "teacher.kind glc needs a distribution (model.head softmax or ordinal), and trusted examples among those "
-            "of training (data.trusted)."
-        )
-    untrusted = np.setdiff1d(np.arange(len(train)), shared)
-    if len(untrusted) == 0:
-        raise DataError("teacher.kind glc: every training example is trusted, so that there is nothing to correct.")
-    _, groups = targets_and_groups(train)
-    spec = ForwardSpec(groups=1 + int(groups.max()), classes=classes, bins=min(config.bins, classes))
+    spec, untrusted = _corrected("teacher.kind glc", config.bins, classes, train, shared)
     loss, module, device = spec.build(), student.as_module(), context.accelerator.device
     plain, policy = LossConfig(terms={"cross_entropy": 1.0}).build()
     begun = trained_state(module)
@@ -343,6 +342,23 @@ def _glc(
     return LossSetup(
         loss, FixedPolicy(phi), spec.plain_loss(), write=lambda folder: write_teacher(folder, "glc", spec, {PHI: phi})
     )
+
+
+def _corrected(
+    what: str, bins: int, classes: int | None, train: Examples, shared: Rows | None, *, logits: bool = False
+) -> tuple[ForwardSpec, Rows]:
+    """The forward correction of a run, and its untrusted training examples."""
+    if classes is None or shared is None:
+        raise ConfigError(
+            f"{what} needs a distribution (model.head softmax or ordinal), and trusted examples among those of "
+            "training (data.trusted)."
+        )
+    untrusted = np.setdiff1d(np.arange(len(train)), shared)
+    if len(untrusted) == 0:
+        raise DataError(f"{what}: every training example is trusted, so that there is nothing to correct.")
+    _, groups = targets_and_groups(train)
+    spec = ForwardSpec(groups=1 + int(groups.max()), classes=classes, bins=min(bins, classes), logits=logits)
+    return spec, untrusted
 
 
 def _check_raters(spec: LossSpec, loss: LossConfig, raters: Sequence[str], unit: str | None) -> None:

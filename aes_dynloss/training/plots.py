@@ -300,7 +300,7 @@ def _(loss: RaterWeights, snapshots: Snapshots) -> dict[str, Plot]:
 
 @plots_of_loss.register(ForwardCorrection)
 def _(loss: ForwardCorrection, snapshots: Snapshots) -> dict[str, Plot]:
-    """C as it was estimated: that of each group, or the mean of many."""
+    """C as it was estimated, or as it ends: that of each group, or the mean of many."""
     title = "How targets come about: C[truly, called]"
     matrices = loss.matrices(snapshots[-1][1])
     named = {f"group {number}": numbers(matrix) for number, matrix in enumerate(matrices)}

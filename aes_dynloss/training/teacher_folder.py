@@ -17,7 +17,7 @@ from aes_dynloss.errors import CheckpointError, ConfigError
 from aes_dynloss.parts import Origin, recorded_origins
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.losses.component_table import COMPONENTS
-from aes_dynloss.teaching.losses.loss_spec import ForwardSpec, LossSpec, MetaWeightSpec, NetworkSpec
+from aes_dynloss.teaching.losses.loss_spec import LossSpec, MetaWeightSpec, NetworkSpec
 from aes_dynloss.teaching.policies import LossPolicy
 from aes_dynloss.teaching.teachers.config import TEACHERS
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, TaughtPolicy
@@ -103,7 +103,7 @@ def read_teacher(folder: Path, device: torch.device) -> tuple[LossSpec, LossPoli
                 f"{folder / TEACHER_WEIGHTS} is not the file that was written. Copy the folder again, whole."
             )
         weights = load(content)
-        if saved.kind == "rewriting" or isinstance(saved.loss, NetworkSpec | MetaWeightSpec | ForwardSpec):
+        if saved.kind in {"rewriting", "glc"} or isinstance(saved.loss, NetworkSpec | MetaWeightSpec):
             return saved.loss, FixedPolicy(weights[PHI].to(device))
         keys = weights["keys"].shape[1]
         teacher = AttentionTeacher(saved.loss.neutral(), saved.loss.blocks, positive=saved.loss.positive, keys=keys)

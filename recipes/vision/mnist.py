@@ -30,7 +30,7 @@ from aes_dynloss.cli.main import log_to_stderr
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import AesDynlossError, ConfigError
 from aes_dynloss.plot_style import empty_figure, plot_style
-from aes_dynloss.teaching.losses.bilinear_loss import BilinearLogLoss
+from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.training.grid import run_in_turn
 from aes_dynloss.training.run_folder import TEACHER, write_json
@@ -43,7 +43,7 @@ GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero
 RATES = (0.01, 0.03, 0.1, 0.3)
 TUNED_ON = 1  # seeds, from 0 on
 CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
-MATRIX = "l2t_dlf_matrix_taught"
+MATRIX = "l2t_dlf_forward_taught"
 
 
 def grid_of(name: str, arms: Mapping[str, Arm], **changes: object) -> GridConfig:
@@ -197,39 +197,36 @@ def relative_change(errors: Sequence[float], others: Sequence[float]) -> tuple[f
 
 
 def taught_matrix(root: Path, seeds: int) -> Tensor:
-    """W of the bilinear loss half-way through a training, the mean over seeds, (K, K)."""
+    """C of the forward correction half-way through a training, the mean over seeds, (K, K)."""
     matrices = []
     for seed in range(seeds):
         spec, policy = read_teacher(root / MATRIX / f"seed_{seed}" / TEACHER, torch.device("cpu"))
         loss = spec.build()
-        if not isinstance(loss, BilinearLogLoss):
-            raise ConfigError(f"{root / MATRIX}: expected a bilinear loss, found {spec.family}. Run it again.")
-        matrices.append(loss.unpacked(policy.coefficients(StudentState(0.5, 0.5, 0.9)))[0])
+        if not isinstance(loss, ForwardCorrection):
+            raise ConfigError(f"{root / MATRIX}: expected a forward correction, found {spec.family}. Run it again.")
+        matrices.append(loss.matrices(policy.coefficients(StudentState(0.5, 0.5, 0.9)))[0])
     return torch.stack(matrices).mean(0)
 
 
 def picture(matrices: Mapping[str, Tensor]) -> Figure:
-    """What the loss makes of each label as it is read, above what such a label truly is.
+    """How labels come about as a teacher learned it, above how they truly do.
 
     Args:
-        matrices: W by kind of labels, (K, K) each.
+        matrices: C by kind of labels, (K, K) each.
     """
     figure = empty_figure("", 0.6 + 2.6 * len(matrices), 5.4)
     above, below = figure.subplots(2, len(matrices), squeeze=False)
     for upper, lower, (labels, matrix) in zip(above, below, matrices.items(), strict=True):
-        shares = NOISE[labels](len(matrix)).T
-        shares = shares / shares.sum(axis=1, keepdims=True)
-        for axes, values, words in ((upper, matrix.numpy(), "W[y, j], taught"), (lower, shares, "truly j when read y")):
-            largest = float(abs(values).max())
-            axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
-            axes.set_title(f"{labels}: {words}")
+        for axes, values, words in ((upper, matrix.numpy(), "taught"), (lower, NOISE[labels](len(matrix)), "true")):
+            axes.imshow(values, cmap="Greys", vmin=0.0, vmax=1.0, interpolation="nearest")
+            axes.set_title(f"{labels}, {words}")
             axes.grid(visible=False)
             axes.set_xticks(range(len(matrix)))
             axes.set_yticks(range(len(matrix)))
             figure.colorbar(axes.images[0], ax=axes, shrink=0.8)
-    above[0].set_ylabel("Read as y")
-    below[0].set_ylabel("Read as y")
-    below[0].set_xlabel("Class j")
+    above[0].set_ylabel("Truly")
+    below[0].set_ylabel("Truly")
+    below[0].set_xlabel("Read as")
     return figure
 
 

@@ -13,6 +13,7 @@ from rated_runs import BAD, RATERS, RatedExamples, RatedStudent, rated_run
 from toy_runs import Stopped, assert_same_weights, stops_at_measure
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.training import loss_setup, run
 from aes_dynloss.training.episodes import Episodes
 from aes_dynloss.training.problem import BilevelProblem
@@ -22,6 +23,7 @@ from aes_dynloss.training.teacher_folder import read_teacher
 BY_RATER = {"by": ["rater"]}
 SHORT = {"kind": "dlf", "episodes": 4, "steps": 6}
 GLC = {"kind": "glc"}
+FORWARD = {"kind": "dlf", "matrix": "forward", "episodes": 8, "steps": 30}
 CPU = torch.device("cpu")
 NOISY = {"seed": 1, "epochs": 6, "head_learning_rate": 0.1}
 SEEDS = 10
@@ -174,6 +176,19 @@ class TestGoldLossCorrection:
         assert (spec.groups, spec.classes) == (1, 5)
         assert 0.3 < float(matrix[1:, 0].mean()) < 0.6  # the first student is not yet sure
 
+    def test_a_teacher_learns_it_by_its_gradient(self, tmp_path):
+        """Of L2T-DLF: what is read as the lowest score may be any; no other score is mistaken for another."""
+        how = {"train": self.train(), **NOISY}
+        _, _, found = rated_run(tmp_path / "dlf", teacher=FORWARD, student=self.student(), **how)
+        plain = {"terms": {"cross_entropy": 1.0}}
+        _, _, without = rated_run(tmp_path / "plain", teacher=None, loss=plain, student=self.student(), **how)
+        assert found > without + 0.05
+        spec, policy = read_teacher(tmp_path / "dlf" / "teacher", CPU)
+        matrix = spec.build().matrices(policy.coefficients(StudentState(0.5, 0.5, 0.9)))[0]
+        called = matrix - torch.diag(matrix.diagonal())
+        assert (spec.family, spec.groups, spec.logits) == ("forward", 1, True)
+        assert float(called[1:, 0].mean()) > 3 * float(called[1:, 1:].mean())
+
     def test_the_second_student_starts_where_the_first_did(self, tmp_path, monkeypatch):
         seen, fit = [], run.fit
 
@@ -215,11 +230,17 @@ class TestGoldLossCorrection:
             rated_run(tmp_path, teacher=GLC)
         with pytest.raises(ConfigError, match=facts("teacher.kind glc", "data.trusted")):
             rated_run(tmp_path, teacher=GLC, student=self.student(), shared=False)
-        with pytest.raises(DataError, match=facts("every training example is trusted")):
-            rated_run(tmp_path, teacher=GLC, student=self.student(), train=RatedExamples(40, 0, trusted=40))
+        for teacher in (GLC, FORWARD):
+            with pytest.raises(DataError, match=facts("every training example is trusted")):
+                rated_run(tmp_path, teacher=teacher, student=self.student(), train=RatedExamples(40, 0, trusted=40))
+        with pytest.raises(ConfigError, match=facts("teacher.matrix forward", "model.head softmax", "data.trusted")):
+            rated_run(tmp_path, teacher=FORWARD)
+        with pytest.raises(ConfigError, match=facts("teacher.matrix forward", "data.trusted")):
+            rated_run(tmp_path, teacher=FORWARD, student=self.student(), shared=False)
 
-    def test_a_frozen_matrix(self, tmp_path):
-        rated_run(tmp_path / "one", teacher=GLC, student=self.student(), train=self.train(), epochs=1)
+    @pytest.mark.parametrize("teacher", [GLC, FORWARD])
+    def test_a_frozen_matrix(self, tmp_path, teacher):
+        rated_run(tmp_path / "one", teacher=teacher, student=self.student(), train=self.train(), epochs=1)
         given = {"kind": "frozen", "from": str(tmp_path / "one" / "teacher")}
         how = {"teacher": given, "epochs": 1}
         rated_run(tmp_path / "two", student=self.student(), train=self.train(), **how)

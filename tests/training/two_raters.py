@@ -23,6 +23,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "teacher": SHORT | {"average": 2},
         "loss": {"by": ["rater", "score"], "levels": 3, "terms": {"mse": 1.0, "stde": 0.2}},
     },
+    "forward": {"teacher": SHORT | {"matrix": "forward"}, "student": 5},
     "glc": {"teacher": {"kind": "glc"}, "student": 5},
 }
 

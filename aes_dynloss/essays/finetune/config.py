@@ -25,6 +25,7 @@ from aes_dynloss.teaching.teachers.config import (
     PolicyConfig,
     RewritingConfig,
     TeacherConfig,
+    forward_correction,
 )
 from aes_dynloss.training.config import TrainingConfig
 
@@ -193,7 +194,7 @@ class FinetuneConfig(ConfigModel):
         self._check_traits()
         if "score" not in self.loss.by and self.loss.levels != LossConfig().levels:
             raise ValueError("loss.levels are those of scores; add score to loss.by, or leave loss.levels out")
-        what = "loss.by" if self.loss.by else "teacher.kind glc" if isinstance(self.teacher, GlcConfig) else None
+        what = "loss.by" if self.loss.by else forward_correction(self.teacher)
         if what is not None and self.data.augmentation is not None:
             raise ValueError(f"{what}: nobody rated changed copies of essays; leave data.augmentation out")
         fitted_on_train = self.model.solver != "sgd" or self.model.cross_fit is not None
@@ -224,8 +225,8 @@ class FinetuneConfig(ConfigModel):
         if self.teacher is None:
             return self
         self._check_taught_loss()
-        if isinstance(self.teacher, GlcConfig):
-            self._check_trust()
+        if (what := forward_correction(self.teacher)) is not None:
+            self._check_trust(what)
         if isinstance(self.teacher, FrozenTeacherConfig | GlcConfig | PolicyConfig):
             return self
         if self.teacher.measure is not None:
@@ -252,17 +253,18 @@ class FinetuneConfig(ConfigModel):
                 "regression the teacher steers loss.terms, and so does one of your own)"
             )
 
-    def _check_trust(self) -> None:
-        """Refuse gold loss correction without what it compares."""
+    def _check_trust(self, what: str) -> None:
+        """Refuse a forward correction without what it compares."""
+        if self.loss.by:
+            raise ValueError(f"{what} is a loss of its own; leave loss.by out")
         if self.data.trusted is None or self.model.head == "regression":
             raise ValueError(
-                "teacher.kind glc needs adjudicated essays (data.trusted) and a distribution (model.head softmax or "
-                "ordinal)"
+                f"{what} needs adjudicated essays (data.trusted) and a distribution (model.head softmax or ordinal)"
             )
         if self.data.untrusted == "leave_out" or self.data.split.teacher_dev_fraction > 0:
             raise ValueError(
-                "teacher.kind glc compares trusted training essays with the others; leave out data.untrusted leave_out "
-                "and data.split.teacher_dev_fraction"
+                f"{what} compares trusted training essays with the others; leave out data.untrusted leave_out and "
+                "data.split.teacher_dev_fraction"
             )
 
     def _check_terms_can_be_steered(self, teacher: DlfConfig) -> None:

@@ -43,7 +43,7 @@ from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.reports.ratings import TRUSTED
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
-from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, GlcConfig
+from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, forward_correction
 from aes_dynloss.training.batching import packed
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import CPU_TOKENS, predict
@@ -83,8 +83,9 @@ class EncoderRun:
         self._rows = dict(zip(parts, np.split(np.arange(len(self._examples)), ends[:-1]), strict=True))
         self._raters: list[str] = []
         trusted = parts["train"].trusted
-        # A frozen teacher may be of kind glc, which is known when it is read.
-        by_trust = isinstance(config.teacher, GlcConfig | FrozenTeacherConfig) and trusted is not None and trusted.any()
+        # Whether a frozen teacher does is known when it is read.
+        corrects = isinstance(config.teacher, FrozenTeacherConfig) or forward_correction(config.teacher) is not None
+        by_trust = corrects and trusted is not None and trusted.any()
         if "trait" in config.loss.by:
             self._raters = traits_of(prompts)
             numbers = np.array(trait_numbers(prompts))

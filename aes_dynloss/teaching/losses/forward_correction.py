@@ -1,4 +1,4 @@
-"""Gold loss correction: cross-entropy through a matrix that says how targets of unknown worth come about."""
+"""Forward correction: cross-entropy through a matrix that says how targets of unknown worth come about."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aes_dynloss.teaching.losses.components import cross_entropy
 from aes_dynloss.teaching.student import Elements
 
 _LEAST_PROBABILITY = 1e-6
+_RIGHT_AT_FIRST = 0.7  # by logits: at 1 a matrix would have no gradient
 
 
 class ForwardCorrection:
@@ -23,10 +24,12 @@ class ForwardCorrection:
         groups: Number of groups G.
         classes: Classes or score points of the student's distribution.
         bins: Most rows and columns K of C; scales with more points are binned evenly.
+        logits: Whether coefficients are logits of C's rows, so that a teacher may move them freely.
 
     References:
-        Hendrycks et al. 2018, Using trusted data to train deep networks on labels corrupted by severe noise,
-        arXiv 1802.05300 (gold loss correction); Patrini et al. 2017, arXiv 1609.03683 (forward correction).
+        Patrini et al. 2017, arXiv 1609.03683 (forward correction); Hendrycks et al. 2018, Using trusted data to train
+        deep networks on labels corrupted by severe noise, arXiv 1802.05300 (gold loss correction, which counts C). That
+        L2T-DLF learns C by its gradient is this package's own.
 
     Examples:
         >>> from dataclasses import replace
@@ -40,9 +43,10 @@ class ForwardCorrection:
 
     over_batch = False
 
-    def __init__(self, groups: int, classes: int, *, bins: int = 12) -> None:
+    def __init__(self, groups: int, classes: int, *, bins: int = 12, logits: bool = False) -> None:
         self._groups = groups
         self.bins = min(classes, bins)
+        self._logits = logits
 
     @property
     def size(self) -> int:
@@ -50,12 +54,17 @@ class ForwardCorrection:
         return self._groups * self.bins**2
 
     def neutral(self) -> Tensor:
-        """C = I for all groups: plain cross-entropy of bins, (G K K,)."""
-        return torch.eye(self.bins).repeat(self._groups, 1, 1).reshape(-1)
+        """C = I for all groups: plain cross-entropy of bins, (G K K,). By logits: right in 7 of 10, else any other."""
+        identity = torch.eye(self.bins)
+        if self._logits:
+            wrong = (1.0 - _RIGHT_AT_FIRST) / (self.bins - 1)
+            identity = (identity * (_RIGHT_AT_FIRST - wrong) + wrong).log()
+        return identity.repeat(self._groups, 1, 1).reshape(-1)
 
     def matrices(self, coefficients: Tensor) -> Tensor:
         """C of each group, (G, K, K)."""
-        return coefficients.view(self._groups, self.bins, self.bins)
+        matrices = coefficients.view(self._groups, self.bins, self.bins)
+        return matrices.softmax(2) if self._logits else matrices
 
     def logged_values(self, coefficients: Tensor) -> dict[str, Tensor]:
         """The mean of C's diagonals: how often targets are called what they are."""
@@ -66,7 +75,7 @@ class ForwardCorrection:
         return {"cross_entropy": cross_entropy(elements)}
 
     def estimated(self, elements: Elements) -> Tensor:
-        """C from what a student of the untrusted targets says of trusted elements, (G K K,).
+        """C, not by logits, from what a student of the untrusted targets says of trusted elements, (G K K,).
 
         Row i is the mean of its distributions over the elements that are truly i. A row that no element tells of says
         that targets are right.
@@ -88,7 +97,7 @@ class ForwardCorrection:
         """The loss of each element.
 
         Args:
-            coefficients: C of each group, row by row, (G K K,).
+            coefficients: C of each group or its logits, row by row, (G K K,).
             elements: E elements with ``log_probs``, ``classes`` and ``raters``, of which 0 is trusted.
 
         Returns:
@@ -105,7 +114,7 @@ class ForwardCorrection:
         """Probability that an element's bin is what it was called, by the student: p_y C_yy / sum_i p_i C_iy.
 
         Args:
-            coefficients: The matrices C, (G K K,).
+            coefficients: The matrices C or their logits, (G K K,).
             elements: E elements with ``raters``.
 
         Returns:

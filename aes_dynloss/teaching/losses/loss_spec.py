@@ -103,18 +103,29 @@ class RaterWeightsSpec(ConfigModel):
 class ForwardSpec(ConfigModel):
     """Cross-entropy through a matrix of how untrusted targets come about."""
 
+    positive: ClassVar[bool] = False  # logits may have any sign
     family: Literal["forward"] = "forward"
     groups: int = Field(ge=1, description="Groups, each with a matrix of its own.")
     classes: int = Field(ge=2, description="Score points or classes.")
     bins: int = Field(ge=2, description="Most rows and columns of a matrix.")
+    logits: bool = Field(default=False, description="Whether coefficients are logits of its rows.")
 
     def build(self) -> ForwardCorrection:
         """The loss."""
-        return ForwardCorrection(self.groups, self.classes, bins=self.bins)
+        return ForwardCorrection(self.groups, self.classes, bins=self.bins, logits=self.logits)
 
     def plain_loss(self) -> DynamicLoss:
         """Cross-entropy."""
         return _cross_entropy()
+
+    def neutral(self) -> Tensor:
+        """The first matrices."""
+        return self.build().neutral()
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """One block."""
+        return (self.build().size,)
 
 
 class NetworkSpec(ConfigModel):
@@ -162,8 +173,8 @@ class MetaWeightSpec(ConfigModel):
         return "distribution" if those_that_need("log_probs", list(self.terms)) else "scores"
 
 
-SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec
-LossSpec = Annotated[SteeredSpec | ForwardSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
+SteeredSpec = MixtureSpec | BilinearSpec | RaterWeightsSpec | ForwardSpec
+LossSpec = Annotated[SteeredSpec | NetworkSpec | MetaWeightSpec, Field(discriminator="family")]
 
 
 def fixed_objective(measure: str) -> DynamicLoss:

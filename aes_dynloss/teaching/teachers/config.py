@@ -79,10 +79,15 @@ class DlfConfig(TeachingConfig):
         "which the one after the last update has none of. last: that one; all of teacher_dev gives hypergradients.",
     )
     keys: int = Field(default=10, ge=1, description="Learned keys of its attention.")
+    matrix: Literal["bilinear", "forward"] = Field(
+        default="bilinear",
+        description="With a distribution. bilinear: W of the bilinear loss, as published. forward: how untrusted "
+        "targets come about (data.trusted), the matrix that glc counts; cross-entropy goes through it.",
+    )
     floor: float = Field(
         default=0.1, ge=0, description="With a distribution: weight of the cross-entropy beside the bilinear loss."
     )
-    bins: int = Field(default=12, ge=2, description="With a distribution: most score points or bins of the matrix W.")
+    bins: int = Field(default=12, ge=2, description="With a distribution: most score points or bins of the matrix.")
     control: Literal["none", "frozen_mean", "random"] = Field(
         default="none",
         description="frozen_mean: the final student is trained under the teacher's mean output. random: under "
@@ -180,6 +185,18 @@ class GlcConfig(ConfigModel):
 
     kind: Literal["glc"] = Field(description="A matrix of how untrusted targets come about, told by a first student.")
     bins: int = Field(default=12, ge=2, description="Most score points or bins of the matrix.")
+
+
+def forward_correction(teacher: object) -> str | None:
+    """What in a teacher's configuration asks for a matrix of how untrusted targets come about; None: nothing.
+
+    Examples:
+        >>> forward_correction(GlcConfig(kind="glc")), forward_correction(DlfConfig(kind="dlf"))
+        ('teacher.kind glc', None)
+    """
+    if isinstance(teacher, GlcConfig):
+        return "teacher.kind glc"
+    return "teacher.matrix forward" if isinstance(teacher, DlfConfig) and teacher.matrix == "forward" else None
 
 
 # Teachers that learn in a run, by hypergradients or not.

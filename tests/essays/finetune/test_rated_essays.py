@@ -24,6 +24,7 @@ from aes_dynloss.training import run as training_run
 DLF = "teacher={kind: dlf, episodes: 2, steps: 4}"
 BY_RATER = "loss.by=[rater]"
 GLC = "teacher={kind: glc}"
+FORWARD = "teacher={kind: dlf, matrix: forward, episodes: 2, steps: 4}"
 SOFTMAX = "model.head=softmax"
 
 
@@ -214,6 +215,10 @@ def test_a_frozen_matrix_needs_to_know_what_is_trusted(rated, tmp_path):
         ([BY_RATER, DLF, "model.cross_fit=3"], "model.cross_fit: a teacher that learns"),
         ([GLC], "teacher.kind glc needs adjudicated essays (data.trusted) and a distribution"),
         ([GLC, SOFTMAX, "data.trusted=null"], "teacher.kind glc needs adjudicated essays"),
+        ([FORWARD], "teacher.matrix forward needs adjudicated essays (data.trusted) and a distribution"),
+        ([FORWARD, SOFTMAX, "data.trusted=null"], "teacher.matrix forward needs adjudicated essays"),
+        ([FORWARD, SOFTMAX, BY_RATER], "teacher.matrix forward is a loss of its own; leave loss.by out"),
+        ([FORWARD, SOFTMAX, "data.augmentation={}"], "teacher.matrix forward: nobody rated changed copies"),
         ([GLC, SOFTMAX, "model.cross_fit=3"], "model.cross_fit: a teacher that learns"),
         ([GLC, SOFTMAX, "data.augmentation={}"], "teacher.kind glc: nobody rated changed copies"),
         ([GLC, SOFTMAX, "data.untrusted=leave_out"], "leave out data.untrusted leave_out"),

@@ -49,7 +49,8 @@ def test_dev_chooses_each_arm_s_rate(tmp_path: Path, mnist: Any, whole: Any) -> 
     """Of equal ones the lowest; an arm that is not tried at all rates has none; teachers go at half the control's."""
     write_reports(tmp_path, {"cross_entropy": [0.7, 0.8, 0.8, 0.1], "focal": [0.7, 0.6, 0.1, 0.9], "mwn": [0.9] * 3})
     arms = mnist.tuned(tmp_path, whole)
-    assert list(arms) == ["cross_entropy-0.03", "l2t_dlf_classes_taught", "l2t_dlf_matrix_taught", "focal-0.3"]
+    taught = [f"l2t_dlf_{form}_taught" for form in ("classes", "forward", "matrix")]
+    assert list(arms) == ["cross_entropy-0.03", *taught, "focal-0.3"]
     low, half, high = mnist.RATES[1], mnist.RATES[1] / 2, mnist.RATES[3]
     assert arms["cross_entropy-0.03"].sets[-2:] == [f"training.{name}learning_rate={low:g}" for name in ("", "head_")]
     assert f"training.learning_rate={half:g}" in arms["l2t_dlf_matrix_taught"].sets
@@ -111,12 +112,12 @@ def test_a_relative_change_has_a_t_interval(mnist: Any) -> None:
     assert (low, high) == pytest.approx(tuple(np.expm1(bounds)))
 
 
-def test_the_picture_shows_w_above_what_labels_truly_are(mnist: Any) -> None:
-    matrix = torch.arange(100.0).view(10, 10)
+def test_the_picture_shows_what_was_taught_above_what_is_true(mnist: Any) -> None:
+    matrix = torch.arange(100.0).view(10, 10) / 100
     above, below = (axes for axes in mnist.picture({"pair45": matrix}).axes if axes.images and axes.get_title())
     assert np.array_equal(above.images[0].get_array(), matrix.numpy())
     shares = np.asarray(below.images[0].get_array())
-    assert shares[3] == pytest.approx([0, 0, 0.45, 0.55, 0, 0, 0, 0, 0, 0])  # read as 3: a 2 or a 3
+    assert shares[3] == pytest.approx([0, 0, 0, 0.55, 0.45, 0, 0, 0, 0, 0])  # a 3 is read as 3 or 4
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,20 @@ def test_without_noise_it_is_cross_entropy(raters):
     torch.testing.assert_close(loss(loss.neutral(), elements), cross_entropy(elements))
 
 
+def test_by_logits():
+    """The same loss, of matrices whose rows are distributions wherever a teacher moves them."""
+    elements, logits = elements_of(), matrices(2, 4).log() + 3.0
+    loss = ForwardCorrection(2, 4, logits=True)
+    expected = ForwardCorrection(2, 4)(matrices(2, 4).reshape(-1), elements)
+    torch.testing.assert_close(loss(logits.reshape(-1), elements), expected)
+    told = ForwardCorrection(2, 4).probability_true(matrices(2, 4).reshape(-1), elements)
+    torch.testing.assert_close(loss.probability_true(logits.reshape(-1), elements), told)
+    first = loss.matrices(loss.neutral())
+    torch.testing.assert_close(first, torch.full((2, 4, 4), 0.1) + 0.6 * torch.eye(4))
+    start = logits.reshape(-1).clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda given: loss(given, elements).sum(), (start,))
+
+
 def test_the_matrix_is_what_a_first_student_says_of_trusted_elements():
     elements = elements_of()
     elements = replace(elements, classes=torch.tensor([0, 0, 3, 3, 0, 2]))
