@@ -1,7 +1,8 @@
-"""Images of one class each: scikit-learn's digits, torchvision's folders, or a parquet file."""
+"""Images of one class each: scikit-learn's digits, torchvision's folders, IDX or parquet files."""
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +36,9 @@ class ImageDataConfig(ConfigModel):
     source: str = Field(
         default=DIGITS,
         description="digits (8 x 8, of scikit-learn); a folder that torchvision.datasets.CIFAR10 reads; one with "
-        "*train*.parquet and *test*.parquet (columns image, label); or one file .parquet of grey squares (columns "
-        "part, label, and pixels, a byte each).",
+        "*train*.parquet and *test*.parquet (columns image, label); one with the four IDX files in which MNIST and "
+        "Fashion-MNIST are published; or one file .parquet of grey squares (columns part, label, and pixels, a byte "
+        "each).",
     )
     dev_fraction: float = Field(default=0.1, gt=0, lt=1, description="Part of train on which epochs are chosen.")
     teacher_dev_fraction: float = Field(default=0.0, ge=0, lt=1, description="Part of train that a teacher learns on.")
@@ -167,6 +169,8 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
     folder = user_path(source, "data.source")
     if folder.is_file():
         return _grey_squares(folder)
+    if any(folder.glob("train-images-idx3-ubyte*")):
+        return _published_squares(folder)
     if (folder / "cifar-10-batches-py").is_dir():
         needs("torchvision")
         import torchvision.datasets
@@ -181,8 +185,9 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
     files = [[path for path in known if re.search(rf"(?<![a-z]){part}", path.name)] for part in ("train", "test")]
     if [len(paths) for paths in files] != [1, 1]:
         raise DataError(
-            f"data.source: {folder} holds neither cifar-10-batches-py nor one *train*.parquet and one *test*.parquet. "
-            "Name the folder that torchvision.datasets.CIFAR10 downloads to, or one with such files."
+            f"data.source: {folder} holds neither cifar-10-batches-py, nor train-images-idx3-ubyte, nor one "
+            "*train*.parquet and one *test*.parquet. Name the folder that torchvision.datasets.CIFAR10 downloads to, "
+            "or one with such files."
         )
     tables = {path: read_columns(path, ("image", "label")) for (path,) in files}
     labels = {path: _labels(table, path) for path, table in tables.items()}
@@ -234,6 +239,36 @@ def _grey_squares(path: Path) -> tuple[Sequence[str], Images, Images]:
             )
         tables.append(Images(images[rows], torch.tensor(labels)[rows]))
     return [str(number) for number in range(max(labels) + 1)], tables[0], tables[1]
+
+
+def _published_squares(folder: Path) -> tuple[Sequence[str], Images, Images]:
+    """The four files of MNIST, compressed or not."""
+    tables = []
+    for part in ("train", "t10k"):
+        images, labels = (_idx(folder, f"{part}-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{folder}: {part}-images-idx3-ubyte has the shape {images.shape}, {part}-labels-idx1-ubyte "
+                f"{labels.shape}, expected (N, height, width) and (N,). Copy the files again, whole."
+            )
+        tables.append(Images(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))))
+    return [str(number) for number in range(int(tables[0].labels.max()) + 1)], tables[0], tables[1]
+
+
+def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
+    """An array of bytes in IDX: two zeros, the type 8, the number of axes, their lengths, and the values."""
+    path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder} holds no {name} or {name}.gz. Put all four files there.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        axes = content[3]
+        shape = np.frombuffer(content, dtype=">i4", offset=4, count=axes)
+        if content[:3] != b"\0\0\x08":
+            raise ValueError(f"begins with {content[:3].hex()}, expected 000008")
+        return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is no whole IDX file of bytes: {error}. Copy it again.") from None
 
 
 def _labels(table: Table, path: Path) -> list[int]:

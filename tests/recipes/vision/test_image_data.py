@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 from pathlib import Path
@@ -99,6 +100,44 @@ def test_parquet(tmp_path: Path) -> None:
         for image, label in zip(parts[name].images, parts[name].labels.tolist(), strict=True):
             assert known.pop(image.numpy().tobytes()) == label
     assert not known
+
+
+def write_idx(folder: Path, *, compressed: bool = False) -> Path:
+    """The four files as MNIST is published: big-endian lengths, then bytes."""
+    folder.mkdir(exist_ok=True)
+    for part, number in (("train", 40), ("t10k", 9)):
+        images, labels = pixels_of(number)[:, :, :, 0], np.arange(number, dtype=np.uint8) % 3
+        for what, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, dtype=">i4").tobytes()
+            content = head + values.tobytes()
+            path = folder / f"{part}-{what}-ubyte{'.gz' * compressed}"
+            path.write_bytes(gzip.compress(content) if compressed else content)
+    return folder
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_files_as_mnist_is_published(tmp_path: Path, compressed: bool) -> None:
+    names, parts = read(write_idx(tmp_path, compressed=compressed))
+    assert names == ["0", "1", "2"]
+    assert {name: len(part) for name, part in parts.items()} == {"train": 23, "teacher_dev": 8, "dev": 9, "test": 9}
+    assert torch.equal(parts["test"].images, torch.from_numpy(pixels_of(9)[:, :, :, 0].copy())[:, None])
+    assert parts["test"].labels.tolist() == [0, 1, 2] * 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), r"holds no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte\.gz\. Put all four"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2]), r"no whole IDX file of bytes: cannot reshape"),
+        (lambda path: path.write_bytes(b""), r"no whole IDX file of bytes"),
+        (lambda path: path.write_bytes(b"\0\0\x0d" + path.read_bytes()[3:]), r"begins with 00000d, expected 000008"),
+        (lambda path: path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1])), r"\(9, 6, 6\), .*\(2,\), expected \(N,"),
+    ],
+)  # fmt: skip
+def test_damaged_idx_files(tmp_path: Path, damage: Any, message: str) -> None:
+    damage(write_idx(tmp_path) / "t10k-labels-idx1-ubyte")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
 
 
 def test_names_of_files_and_of_classes(tmp_path: Path) -> None:
