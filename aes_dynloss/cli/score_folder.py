@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from aes_dynloss.cli.options import check_sources
 from aes_dynloss.cli.score_files import check_apart, check_path
 from aes_dynloss.errors import ConfigError
 
@@ -44,6 +45,7 @@ def folder_of_parts(inputs: tuple[str, ...], engine: str, address: str | None) -
     if folders and len(inputs) > 1:
         raise ConfigError(f"{folders[0]} is a folder of tables, which is scored alone. Leave the other INPUT out.")
     if not folders and engine == "ray":
+        check_sources(inputs)
         raise ConfigError(
             f"--engine ray scores the tables of a folder, and {inputs[0]} is none of tables. Cut it up into files of a "
             "folder, or leave --engine out."
@@ -107,27 +109,26 @@ def score_folder(
     from aes_dynloss.tables.provenance import Provenance
 
     parts, local = part_folder.list_parts(folder), locate_model(model)
-    digest = file_sha256(local / CONFIG)
-    scorer = part_folder.open_once(model, digest, precision, cpu, force_precision)
-    warn_unless_screened(scorer)
-    tables = linear_tables(scorer.prompts, scales)
-    sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    scoring = part_folder.FolderScoring(
-        model=model,
-        digest=digest,
-        output=output,
-        reading=_reading(parts[0], scorer.own_features, keep=keep_columns, **layout),
-        options=ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance),
-        form=form,
-        review=sheet,
-        audit=ScoreAudit.into(audit, local, chosen, digest),
-        cpu=cpu,
-        force_precision=force_precision,
-    )
-    made = Provenance.now((), digest)
-    with _engine(engine, address, gpus=not cpu and needs_torch(local)) as run:
-        counts = part_folder.score_folder(scoring, parts, run, made, resume=resume, force=force)
-    return counts, sheet
+    with _engine(engine, address, gpus=needs_torch(local) and not cpu) as run:
+        digest = file_sha256(local / CONFIG)
+        scorer = part_folder.open_once(model, digest, precision, cpu, force_precision)
+        warn_unless_screened(scorer)
+        tables = linear_tables(scorer.prompts, scales)
+        sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
+        scoring = part_folder.FolderScoring(
+            model=model,
+            digest=digest,
+            output=output,
+            reading=_reading(parts[0], scorer.own_features, keep=keep_columns, **layout),
+            options=ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance),
+            form=form,
+            review=sheet,
+            audit=ScoreAudit.into(audit, local, chosen, digest),
+            cpu=cpu,
+            force_precision=force_precision,
+        )
+        made = Provenance.now((), digest)
+        return part_folder.score_folder(scoring, parts, run, made, resume=resume, force=force), sheet
 
 
 def _check_options(of_one_table: Mapping[str, Any], form: str | None) -> None:
@@ -165,12 +166,12 @@ def _is_complete(output: Path, review: Path | None, *, resume: bool, force: bool
 
     if resume and force:
         raise ConfigError("--resume resumes a run and --force begins it again; give one of them.")
-    begun = resume and unfinished(output)
-    complete = resume and not begun and output.is_dir() and provenance_path(output).exists()
-    if output.is_dir() and any(output.iterdir()) and not (force or begun or complete):
+    stopped = unfinished(output)
+    complete = resume and not stopped and output.is_dir() and provenance_path(output).exists()
+    if output.is_dir() and any(output.iterdir()) and not (force or stopped or complete):
         raise ConfigError(f"{output} is there already. Choose another --output, or replace it by --force.")
     if review is not None:
-        check_path("--review", review, (), force or begun or complete)
+        check_path("--review", review, (), force or complete or (resume and stopped))
         if complete and not review.exists():
             raise ConfigError(f"{output} is complete, but there is no {review}. Score again with --force for both.")
     if complete:

@@ -110,7 +110,8 @@ def result_of(ray: Any, reference: Any, name: str) -> Any:  # noqa: ANN401
         raise
     except ray.exceptions.RayError as error:
         raise ConfigError(
-            f"--engine ray: {name} failed {RESTARTS + 1} times: {error}. What is done is kept; start again."
+            f"--engine ray: {name} failed {RESTARTS + 1} times: {error}. What is done is kept: give the command again, "
+            "score with --resume."
         ) from None
 
 
@@ -147,7 +148,7 @@ def map_on_ray(
             begun.popleft()
             yield result
     finally:
-        for _, reference in begun:
+        for _, reference in begun if ray.is_initialized() else ():  # else they ended with the connection
             ray.cancel(reference)
 
 

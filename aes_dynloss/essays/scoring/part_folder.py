@@ -57,7 +57,7 @@ from aes_dynloss.essays.scoring.score import WINDOW, duplicate_finder, prompts_o
 from aes_dynloss.essays.screening.duplicates import KnownDuplicates, hash_texts
 from aes_dynloss.essays.screening.kinds import Advisory
 from aes_dynloss.progress import Progress
-from aes_dynloss.tables.atomic import file_sha256, publish
+from aes_dynloss.tables.atomic import file_sha256, leftovers, publish
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import SUFFIXES, iterate_rows
 from aes_dynloss.tables.provenance import PROVENANCE, Provenance, sealed
@@ -264,7 +264,7 @@ def survey_part(part: Part) -> Survey:
     reading = part.scoring.reading
     try:
         with _quiet():
-            _, row = next(iterate_rows(part.path, encoding=reading.encoding, quoting=reading.quoting))
+            _, row = next(iterate_rows(part.path, encoding=reading.encoding, quoting=reading.quoting), (0, {}))
             essays: list[UnscoredEssay] = []
             hashes: list[int | None] = []
             stream = reading.essays(part.path)
@@ -345,6 +345,9 @@ def score_folder(
         DataError: A table cannot be read, or has changed since the run began; or a file cannot be written.
     """
     output, review, scorer = scoring.output, scoring.review, scoring.scorer()
+    names = [scoring.name_of(path) for path in paths]
+    if not resume:
+        _check_output(output, names)
     others = [] if review is None else [review.path]
     settings = run_settings(output, scoring.options, scoring.digest, review, scoring.audit) | {
         "format": scoring.form,
@@ -354,7 +357,9 @@ def score_folder(
         parts = _begun(saved, _surveyed(scoring, paths, engine, scorer))
         made = replace(made, sources={str(part): part.sha256 for part in parts})
         output.mkdir(parents=True, exist_ok=True)
-        with sealed(made, output, names=[part.scored.name for part in parts]), sealed(made, *others):
+        for half in leftovers(output):
+            half.unlink(missing_ok=True)
+        with sealed(made, output, names=names), sealed(made, *others):
             counts = _scored(parts, engine)
             if review is not None:
 
@@ -364,6 +369,16 @@ def score_folder(
                 counts.reviewed = write_scores(tables(REVIEW), review.form, review.path, review_kinds(scorer))
                 warn_of_repeats(tables)
         return counts
+
+
+def _check_output(output: Path, names: Sequence[str]) -> None:
+    """Refuse a folder that holds something else: whoever reads it would take that for scores of this run."""
+    entries = output.iterdir() if output.is_dir() else ()
+    others = sorted(path.name for path in entries if path.name not in {PROVENANCE, *names} and path.name[0] != ".")
+    if others:
+        raise ConfigError(
+            f"{output} holds {others[0]}, which is not of these parts. Move it, or choose another --output."
+        )
 
 
 def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, scorer: Scorer) -> list[Part]:
@@ -431,8 +446,8 @@ def _begun(saved: ScoreParts, parts: Sequence[Part]) -> list[Part]:
         saved.put(0, {"digest": digest, "run": run, "parts": digests})
         begun = replace(scoring, run=run)
     else:
-        names = sorted({*digests, *before["parts"]})
-        changed = [name for name in names if digests.get(name) != before["parts"].get(name)]
+        known = before.get("parts", {})
+        changed = [name for name in sorted({*digests, *known}) if digests.get(name) != known.get(name)]
         if changed:
             raise DataError(
                 f"The parts are not those of the saved scores ({', '.join(changed[:_SHOWN])}), so that the run cannot "
