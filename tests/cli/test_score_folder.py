@@ -286,4 +286,6 @@ def test_fifty_kills_lose_and_double_nothing(place, tmp_path):
         assert replace(verify_log(tmp_path / f"{name}.jsonl"), notes=[]) == Verification(60)
         assert entries(tmp_path / f"{name}.jsonl") == entries(tmp_path / "whole.jsonl")
         assert verify(tmp_path / name).found == []
-    assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".tmp", ".parts"))]
+    left = {path.name for path in tmp_path.rglob("*") if path.name.endswith((".tmp", ".parts"))}
+    # Several runs may write to one log, so that none cleans up beside it.
+    assert not {name for name in left if ".head." not in name}

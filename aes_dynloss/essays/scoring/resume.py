@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.atomic import leftovers_of, write_text
+from aes_dynloss.tables.provenance import provenance_path
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ def score_parts(
     try:
         if processes.is_main_process:
             _begin(parts, output, settings, resume=resume, force=force)
-            halves = [half for file in (output, *others) for half in leftovers_of(file)]  # of a process that was killed
+            written = [file for one in (output, *others) for file in (one, provenance_path(one))]
+            halves = [half for file in written for half in leftovers_of(file)]  # of a process that was killed
             for half in (*parts.folder.glob(_HALVES), *halves):
                 half.unlink(missing_ok=True)
             done = [[str(part["digest"]) for part in parts]]
