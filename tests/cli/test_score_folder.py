@@ -122,6 +122,7 @@ def test_a_stopped_run_goes_on(place, tmp_path, monkeypatch, windows):
         first = stop_after(patch, windows)
         stopped = run(place, "in", out, *words)
     assert stopped.code == 130
+    assert (f"{windows // 3} finished parts are kept" in stopped.err) is (windows > 3)
     again = run(place, "in", out, *words)
     assert (again.code, "holds scores of a run that was stopped" in again.error) == (2, True)
     with monkeypatch.context() as patch:
@@ -170,6 +171,44 @@ def test_a_forced_run_takes_nothing_from_the_run_before(place, tmp_path, monkeyp
         saved = stop_after(patch, 99)
         assert run(place, "in", out, "--force").code == 0
     assert len(saved) == 9
+
+
+def test_a_part_appears_once_its_lines_are_in_the_log(place, tmp_path, monkeypatch):
+    logged = []
+    plain = part_folder.publish
+
+    def publish(path, target):
+        logged.append((target.name, len(entries(tmp_path / "audit.jsonl"))))
+        plain(path, target)
+
+    monkeypatch.setattr(part_folder, "publish", publish)
+    assert run(place, "in", tmp_path / "out", "--audit", tmp_path / "audit.jsonl").code == 0
+    assert logged == [("a.jsonl", 20), ("b.jsonl", 40), ("c.jsonl", 60)]
+
+
+def test_a_process_opens_the_model_once(place, tmp_path, monkeypatch):
+    opened = []
+    plain = part_folder.open_to_score
+    monkeypatch.setattr(part_folder, "open_to_score", lambda *words, **more: opened.append(1) or plain(*words, **more))
+    part_folder.open_once.cache_clear()
+    assert run(place, "in", tmp_path / "out").code == 0
+    assert opened == [1]
+
+
+def test_what_a_killed_process_left_of_a_complete_run_goes(place, tmp_path):
+    assert run(place, "in", tmp_path / "out").code == 0
+    left = tmp_path / "out.parts" / "files" / "x" / "a.jsonl.parts" / "0000000.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    assert run(place, "in", tmp_path / "out", "--resume").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_folder_that_nothing_tells_is_complete_is_not(place, tmp_path):
+    assert run(place, "in", tmp_path / "out").code == 0
+    (tmp_path / "out" / "provenance.json").unlink()
+    refused = run(place, "in", tmp_path / "out", "--resume")
+    assert (refused.code, "is there already" in refused.error) == (2, True)
 
 
 def test_a_part_that_changes_meanwhile_is_refused(place, tmp_path, monkeypatch):
