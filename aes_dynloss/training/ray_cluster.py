@@ -109,9 +109,10 @@ def result_of(ray: Any, reference: Any, name: str) -> Any:  # noqa: ANN401
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
+        reason = str(error).rstrip(".")
         raise ConfigError(
-            f"--engine ray: {name} failed {RESTARTS + 1} times: {error}. What is done is kept: give the command again, "
-            "score with --resume."
+            f"--engine ray: {name} failed {RESTARTS + 1} times: {reason}. What is done is kept: give the command "
+            "again, score with --resume."
         ) from None
 
 

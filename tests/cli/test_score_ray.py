@@ -6,6 +6,7 @@ AES_DYNLOSS_KILLS says how many workers and drivers are; a release is tried with
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -106,15 +107,17 @@ def test_a_node_that_is_killed_loses_nothing(place, cluster):
 
 def test_drivers_and_workers_that_are_killed_lose_nothing(place, cluster):
     words = ("--engine", "ray", "--address", cluster.address, "--resume")
-    kills, ends = 0, 0
+    kills, ends, generator = 0, 0, random.Random(0)
     while kills < KILLS:
         name = f"out_{ends}"
         process = start(place, name, *words)
         killed = until(process, partial(scoring, place, name, set())) or []
+        time.sleep(generator.uniform(0, 1))
         for worker in killed:
             worker.send_signal(signal.SIGKILL)
         kills += len(killed)
         if until(process, partial(scoring, place, name, {worker.pid for worker in killed})):
+            time.sleep(generator.uniform(0, 1))
             process.kill()
             process.wait()
             kills += 1
